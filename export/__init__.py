@@ -1,0 +1,24 @@
+"""A checkpoint becomes one portable, verified ONNX artifact (needs torch, onnx and onnxruntime)."""
+
+from .errors import ExportError, ParityError
+from .exporting import DEFAULT_OPSET, OPSETS, Export, build_model, export_run, held_out_tokens, write_report
+from .parity import BOUNDS, Bounds, Case, ParityReport
+from .verification import measure_batch_invariance, verify
+
+__all__ = [
+    "BOUNDS",
+    "DEFAULT_OPSET",
+    "OPSETS",
+    "Bounds",
+    "Case",
+    "Export",
+    "ExportError",
+    "ParityError",
+    "ParityReport",
+    "build_model",
+    "export_run",
+    "measure_batch_invariance",
+    "held_out_tokens",
+    "verify",
+    "write_report",
+]

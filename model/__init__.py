@@ -1,0 +1,38 @@
+"""Corpora, the network, its training and its checkpoints (needs torch)."""
+
+from .checkpoint import Checkpoint
+from .config import PRESETS, TrainConfig, preset_named
+from .corpus import PYDOCS, SPLITS, Corpus, load_corpus, load_corpus_with, read_splits, write_splits
+from .errors import CheckpointError, ConfigError, DataError, Interrupted, RunError, TrainingError
+from .evaluation import evaluate_perplexity
+from .network import LanguageModel, NetworkState
+from .run import RUNS, Run, latest_run
+from .training import Reporter, Trainer
+
+__all__ = [
+    "PRESETS",
+    "PYDOCS",
+    "RUNS",
+    "SPLITS",
+    "Checkpoint",
+    "CheckpointError",
+    "ConfigError",
+    "Corpus",
+    "DataError",
+    "Interrupted",
+    "LanguageModel",
+    "NetworkState",
+    "Reporter",
+    "Run",
+    "RunError",
+    "TrainConfig",
+    "Trainer",
+    "TrainingError",
+    "evaluate_perplexity",
+    "latest_run",
+    "load_corpus",
+    "load_corpus_with",
+    "preset_named",
+    "read_splits",
+    "write_splits",
+]

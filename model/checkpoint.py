@@ -1,0 +1,99 @@
+"""A checkpoint: one safetensors file that holds everything a training needs to go on exactly where it was.
+
+Tensors are named `model.*`, `optimizer.*`, `carried.*` (the recurrent state) and `random.*`. The header's metadata
+holds `facts` (JSON) and `sha256`, a hash over facts and tensors, so that any changed bit is noticed. One file replaced
+in one step can neither be half-written nor mix two moments.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ..runtime.files import read_bytes, write_atomically
+from .errors import CheckpointError
+
+VERSION = 1
+
+
+@final
+@dataclass(frozen=True)
+class Checkpoint:
+    """Named tensors and JSON facts.
+
+    Attributes:
+        tensors: Name -> tensor, on the CPU.
+        facts: Position, history and what else is no tensor; `version` is added when it is written.
+    """
+
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any]
+
+    def group(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors named `prefix.*`, without the prefix."""
+        start = f"{prefix}."
+        return {name[len(start) :]: tensor for name, tensor in self.tensors.items() if name.startswith(start)}
+
+    def write(self, path: Path) -> None:
+        """Write the file in one step.
+
+        Raises:
+            StorageError: It cannot be written; an older checkpoint under this name is untouched.
+        """
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
+        facts = json.dumps({"version": VERSION, **self.facts})
+        data = safetensors.torch.save(tensors, {"facts": facts, "sha256": _hash(tensors, facts)})
+        write_atomically(path, data)
+
+    @classmethod
+    def read(cls, path: Path) -> "Checkpoint":
+        """Read and check a file.
+
+        Raises:
+            StorageError: It cannot be read.
+            CheckpointError: It is no checkpoint, is damaged, or has another version.
+        """
+        data = read_bytes(path)
+        try:
+            tensors = safetensors.torch.load(data)
+            metadata = _metadata(data)
+            facts = metadata["facts"]
+            if _hash(tensors, facts) != metadata["sha256"]:
+                raise CheckpointError("its tensors do not match its hash")
+            parsed = json.loads(facts)
+        except CheckpointError as error:
+            raise CheckpointError(f"the checkpoint {path} is damaged: {error}") from error
+        except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise CheckpointError(f"{path} is no checkpoint of lmtool, or is damaged: {error}") from error
+        if parsed.get("version") != VERSION:
+            raise CheckpointError(f"{path} has the version {parsed.get('version')!r}, this lmtool reads {VERSION}")
+        return cls(tensors, parsed)
+
+
+def weights_hash(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and values, in order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _hash(tensors: Mapping[str, Tensor], facts: str) -> str:
+    return hashlib.sha256(f"{facts}\n{weights_hash(tensors)}".encode()).hexdigest()
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    size = int.from_bytes(data[:8], "little")
+    found = json.loads(data[8 : 8 + size])["__metadata__"]
+    if not isinstance(found, dict):
+        raise CheckpointError("its metadata is no object")
+    return found

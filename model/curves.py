@@ -1,0 +1,31 @@
+"""The picture of the learning curves: perplexity of training and valid text over the epochs."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from ..runtime.files import write_atomically
+
+
+def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw the records of a training into a PNG file.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for kind, style in (("train", "-"), ("valid", "o-")):
+        points = [(record["epoch"], record["perplexity"]) for record in history if record["kind"] == kind]
+        axes.plot(*zip(*points, strict=True), style, label=f"{kind}, last {points[-1][1]:.1f}")
+    axes.set_yscale("log")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("perplexity (log scale)")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend()
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    write_atomically(path, picture.getvalue())

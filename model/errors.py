@@ -1,0 +1,36 @@
+"""The errors of reading data, configuring and training; the family is `lmtool.runtime.LmtoolError`."""
+
+import signal
+
+from ..runtime.errors import LmtoolError
+
+
+class DataError(LmtoolError, ValueError):
+    """A corpus that is missing, empty, too short, or not text."""
+
+
+class ConfigError(LmtoolError, ValueError):
+    """A preset, field or value that does not exist or is outside its range."""
+
+    exit_code = 2
+
+
+class RunError(LmtoolError, RuntimeError):
+    """A run folder that is missing, unfinished, in use, or holds another run."""
+
+
+class CheckpointError(LmtoolError, ValueError):
+    """A checkpoint that is missing, damaged, or does not fit the network."""
+
+
+class TrainingError(LmtoolError, ArithmeticError):
+    """The training cannot go on: the loss is no finite number."""
+
+
+class Interrupted(LmtoolError):
+    """A signal ended the work at a safe point; what was done so far is saved."""
+
+    def __init__(self, number: int) -> None:
+        """Remember the signal's number."""
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.exit_code = 128 + number

@@ -1,0 +1,85 @@
+"""The network: embedding, stacked LSTM layers of any sizes, output projection; its state is an argument and a result."""
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from ..runtime.artifact import Architecture
+
+NetworkState = tuple[tuple[Tensor, Tensor], ...]
+"""(hidden, cell) of each layer, float32 [batch, hidden size of the layer] each."""
+
+
+@final
+class LanguageModel(nn.Module):
+    """A recurrent language model (Zaremba, Sutskever and Vinyals, arXiv 1409.2329).
+
+    One bias vector per layer is trained, as in the recipes; torch's second one stays zero.
+    """
+
+    def __init__(self, architecture: Architecture, vocabulary_size: int, dropout: float = 0.0) -> None:
+        """Make the layers; the weights are torch's defaults until `initialize` or a checkpoint sets them."""
+        super().__init__()
+        self.architecture = architecture
+        self.vocabulary_size = vocabulary_size
+        self.embedding = nn.Embedding(vocabulary_size, architecture.embedding_size)
+        widths = (architecture.embedding_size, *architecture.layer_sizes)
+        self.layers = nn.ModuleList(
+            nn.LSTM(width, size, batch_first=True) for width, size in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.projection = nn.Linear(widths[-1], vocabulary_size)
+        self.dropout = nn.Dropout(dropout)
+        if architecture.tied:
+            self.projection.weight = self.embedding.weight
+        for layer in self.layers:
+            layer.bias_hh_l0.requires_grad_(False)
+
+    @torch.no_grad()
+    def initialize(self, init_range: float, generator: torch.Generator) -> None:
+        """Draw every weight uniformly from (-init_range, init_range); biases become 0."""
+        for name, parameter in self.named_parameters():
+            if "bias" in name:
+                parameter.zero_()
+            else:
+                parameter.uniform_(-init_range, init_range, generator=generator)
+
+    def initial_state(self, batch_size: int) -> NetworkState:
+        """The all-zero state."""
+        device = self.projection.weight.device
+        return tuple(
+            (torch.zeros(batch_size, size, device=device), torch.zeros(batch_size, size, device=device))
+            for size in self.architecture.layer_sizes
+        )
+
+    def forward(self, token_ids: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
+        """Read tokens.
+
+        Args:
+            token_ids: int64 [batch, time], time 1 or more.
+            state: The state of the same batch.
+
+        Returns:
+            logits float32 [batch, time, vocabulary], and the state after the last token.
+        """
+        activations = self.dropout(self.embedding(token_ids))
+        new_state = []
+        for layer, (hidden, cell) in zip(self.layers, state, strict=True):
+            activations, (hidden, cell) = layer(activations, (hidden[None], cell[None]))
+            activations = self.dropout(activations)
+            new_state.append((hidden[0], cell[0]))
+        return self.projection(activations), tuple(new_state)
+
+
+def state_tensors(state: NetworkState) -> dict[str, Tensor]:
+    """The state under the artifact's names: `cell_0`, `hidden_0`, ..., each [batch, hidden size]."""
+    named = {}
+    for index, (hidden, cell) in enumerate(state):
+        named[f"cell_{index}"] = cell
+        named[f"hidden_{index}"] = hidden
+    return named
+
+
+def state_from_tensors(tensors: dict[str, Tensor]) -> NetworkState:
+    """The inverse of `state_tensors`."""
+    return tuple((tensors[f"hidden_{index}"], tensors[f"cell_{index}"]) for index in range(len(tensors) // 2))

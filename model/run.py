@@ -1,0 +1,231 @@
+"""The run folder: where a training keeps its configuration, vocabulary, checkpoints, metrics and picture.
+
+    RUN/config.json             configuration, corpus and its hash
+    RUN/vocabulary.json         tokens and tokenization
+    RUN/checkpoints/latest.safetensors   to go on from
+    RUN/checkpoints/best.safetensors     the epoch with the lowest valid perplexity
+    RUN/metrics.jsonl           one JSON object per record
+    RUN/curves.png              learning curves
+    RUN/*.onnx                  exports
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import filelock
+
+from ..runtime.errors import StorageError, VocabularyError
+from ..runtime.files import read_text, write_atomically
+from ..runtime.vocabulary import Vocabulary
+from .checkpoint import Checkpoint
+from .config import TrainConfig
+from .corpus import Corpus, load_corpus_with
+from .errors import CheckpointError, ConfigError, DataError, RunError
+from .network import LanguageModel
+
+RUNS = Path("runs")
+
+
+@final
+@dataclass(frozen=True)
+class Run:
+    """A run folder by its path; nothing is read until it is asked for."""
+
+    path: Path
+
+    @property
+    def latest(self) -> Path:
+        """The checkpoint to go on from."""
+        return self.path / "checkpoints" / "latest.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the lowest valid perplexity."""
+        return self.path / "checkpoints" / "best.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """The records of the training, one JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def curves(self) -> Path:
+        """The picture of the learning curves."""
+        return self.path / "curves.png"
+
+    def artifact(self, precision: str) -> Path:
+        """Where an export goes by default: `model.onnx`, `model.int8.onnx`, ..."""
+        return self.path / ("model.onnx" if precision == "fp32" else f"model.{precision}.onnx")
+
+    def create(self, config: TrainConfig, corpus: Corpus) -> None:
+        """Make the folder and write configuration and vocabulary.
+
+        Raises:
+            RunError: It holds a run already.
+            StorageError: It cannot be written.
+        """
+        if (self.path / "config.json").exists():
+            raise RunError(f"{self.path} holds a run already; go on with it: --resume, or choose another folder: --run DIR")
+        try:
+            (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make the run folder {self.path}: {error.strerror}; choose another one: --run DIR") from error
+        vocabulary = {"tokens": corpus.vocabulary.tokens, "tokenization": corpus.vocabulary.tokenization.to_json()}
+        _write_json(self.path / "vocabulary.json", vocabulary)
+        corpus_facts = {"name": _portable_name(corpus.name), "sha256": corpus.sha256}
+        _write_json(self.path / "config.json", {"training": config.to_json(), "corpus": corpus_facts})
+
+    def lock(self) -> filelock.BaseFileLock:
+        """A held lock on the folder, for a `with` block.
+
+        Raises:
+            RunError: Another process holds it.
+        """
+        lock = filelock.FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise RunError(f"{self.path} is in use by another process; wait for it, or choose another folder: --run DIR") from error
+        return lock
+
+    def config(self) -> TrainConfig:
+        """The configuration.
+
+        Raises:
+            RunError: The folder holds no run, or its configuration is damaged.
+        """
+        try:
+            return TrainConfig.from_json(self._settings().get("training"))
+        except ConfigError as error:
+            raise RunError(f"{self.path / 'config.json'} is damaged: {error}") from error
+
+    def corpus_facts(self) -> dict[str, str]:
+        """Name and hash of the corpus: `name`, `sha256`.
+
+        Raises:
+            RunError: As for `config`.
+        """
+        facts = self._settings().get("corpus")
+        if not isinstance(facts, dict) or not all(isinstance(facts.get(key), str) for key in ("name", "sha256")):
+            raise RunError(f"{self.path / 'config.json'} is damaged: it lacks the corpus' name and sha256")
+        return facts
+
+    def corpus(self) -> Corpus:
+        """The corpus of the training, read again and encoded with the run's vocabulary.
+
+        Raises:
+            DataError: It is not where it was, or has changed.
+        """
+        facts = self.corpus_facts()
+        corpus = load_corpus_with(facts["name"], self.vocabulary())
+        if corpus.sha256 != facts["sha256"]:
+            raise DataError(
+                f"the corpus {facts['name']} has changed since {self.path} was trained: its hash is "
+                f"{corpus.sha256[:12]}..., the run has {facts['sha256'][:12]}..."
+            )
+        return corpus
+
+    def vocabulary(self) -> Vocabulary:
+        """The vocabulary.
+
+        Raises:
+            RunError: The folder holds no run, or its vocabulary is damaged.
+        """
+        value = self._read_json("vocabulary.json")
+        try:
+            return Vocabulary.from_json(value.get("tokens"), value.get("tokenization"))
+        except VocabularyError as error:
+            raise RunError(f"{self.path / 'vocabulary.json'} is damaged: {error}") from error
+
+    def trained(self) -> tuple[LanguageModel, Checkpoint]:
+        """The network with the best weights, in evaluation mode on the CPU, and the checkpoint they are from.
+
+        Raises:
+            RunError: The folder holds no run, or no epoch was finished.
+            CheckpointError: The checkpoint is damaged, or does not fit configuration and vocabulary.
+        """
+        config = self.config()
+        if not self.best.exists():
+            raise RunError(f"{self.path} holds no finished epoch; train it first: lmtool train --run {self.path} --resume")
+        checkpoint = Checkpoint.read(self.best)
+        network = LanguageModel(config.architecture, len(self.vocabulary()))
+        load_weights(network, checkpoint)
+        return network.eval(), checkpoint
+
+    def write_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Replace the records of the training.
+
+        Raises:
+            StorageError: They cannot be written.
+        """
+        write_atomically(self.metrics, "".join(json.dumps(record) + "\n" for record in records).encode())
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """Add one record.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        try:
+            with self.metrics.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise StorageError(f"cannot write {self.metrics}: {error.strerror or error}") from error
+
+    def _settings(self) -> dict[str, Any]:
+        return self._read_json("config.json")
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        if not path.is_file():
+            raise RunError(f"{self.path} holds no run ({name} is missing); train one: lmtool train --run {self.path}")
+        try:
+            value = json.loads(read_text(path))
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"{path} is damaged: {error}") from error
+        if not isinstance(value, dict):
+            raise RunError(f"{path} is damaged: it holds {type(value).__name__}, expected an object")
+        return value
+
+
+def latest_run(runs: Path = RUNS) -> Run:
+    """The run in the folder `runs` whose configuration is youngest.
+
+    Raises:
+        RunError: There is none.
+    """
+    found = sorted(runs.glob("*/config.json"), key=lambda path: (path.stat().st_mtime_ns, path))
+    if not found:
+        raise RunError(f"there is no run in {runs.resolve()}; train one: lmtool train, or name one: --run DIR")
+    return Run(found[-1].parent)
+
+
+def load_weights(network: LanguageModel, checkpoint: Checkpoint) -> None:
+    """Set the network's parameters from the checkpoint's `model.*`.
+
+    Raises:
+        CheckpointError: A tensor is missing, extra, of another shape, or not finite.
+    """
+    tensors = checkpoint.group("model")
+    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors or name not in expected:
+            raise CheckpointError(f"the checkpoint's tensor {name!r} is {'missing' if name in expected else 'not expected'}")
+        if tensors[name].shape != expected[name]:
+            raise CheckpointError(
+                f"the checkpoint's tensor {name!r} is {list(tensors[name].shape)}, expected {list(expected[name])}"
+            )
+        if not bool(tensors[name].isfinite().all()):
+            raise CheckpointError(f"the checkpoint's tensor {name!r} holds numbers that are not finite")
+    network.load_state_dict(tensors)
+
+
+def _portable_name(name: str) -> str:
+    return str(Path(name).resolve()) if Path(name).is_dir() else name
+
+
+def _write_json(path: Path, value: Any) -> None:
+    write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())

@@ -1,0 +1,45 @@
+"""The streaming predictor that other applications embed: numpy and onnxruntime, nothing else."""
+
+from .artifact import Architecture, Artifact
+from .errors import (
+    ArtifactError,
+    LmtoolError,
+    OptionError,
+    ProviderError,
+    StateError,
+    StorageError,
+    TokenError,
+    VocabularyError,
+)
+from .predictor import Predictor
+from .providers import PROVIDERS, available_providers
+from .sampling import METHODS, Sampling
+from .score import Score
+from .state import State
+from .stream import Stream
+from .tokenization import RULES, Tokenization
+from .vocabulary import Vocabulary
+
+__all__ = [
+    "METHODS",
+    "PROVIDERS",
+    "RULES",
+    "Architecture",
+    "Artifact",
+    "ArtifactError",
+    "LmtoolError",
+    "OptionError",
+    "Predictor",
+    "ProviderError",
+    "Sampling",
+    "Score",
+    "State",
+    "StateError",
+    "StorageError",
+    "Stream",
+    "TokenError",
+    "Tokenization",
+    "Vocabulary",
+    "VocabularyError",
+    "available_providers",
+]

@@ -1,0 +1,231 @@
+"""The artifact's contract (format 1): the names in an lmtool ONNX file, its metadata, and its hash.
+
+One file, weights inside. Inputs `token_ids` int64 [batch, time] and, for each layer k, `cell_k` and `hidden_k` float32
+[batch, hidden size of layer k]; optional input `logits_to_keep` int64 [1]. Outputs `logits` float32
+[batch, kept, vocabulary], `next_cell_k`, `next_hidden_k`. Everything here is read without onnx and before a session is
+made, so that a damaged or foreign file is refused before any of it runs.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from . import wire
+from .errors import ArtifactError, VocabularyError
+from .files import read_bytes
+from .vocabulary import Vocabulary
+
+FORMAT = "1"
+"""The value of `lmtool.format` that this version writes and reads."""
+
+TOKEN_IDS = "token_ids"  # noqa: S105
+LOGITS = "logits"
+LOGITS_TO_KEEP = "logits_to_keep"
+NEXT = "next_"
+"""An output state is named as its input state with this in front."""
+
+HASH_KEY = "lmtool.sha256"
+HASH_PLACEHOLDER = "0" * 64
+
+_STATES_OF_CELL = {"lstm": ("cell", "hidden")}
+_METADATA, _GRAPH = 14, 7
+_INITIALIZER = 5
+_EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+
+
+def state_names(cell: str, layer_count: int) -> list[str]:
+    """Names of the state inputs, sorted: `cell_0`, `cell_1`, ..., `hidden_0`, `hidden_1`, ..."""
+    return sorted(f"{state}_{layer}" for state in _STATES_OF_CELL[cell] for layer in range(layer_count))
+
+
+@final
+@dataclass(frozen=True)
+class Architecture:
+    """The network's cell and sizes.
+
+    Attributes:
+        cell: Recurrent cell of every layer: `lstm`.
+        embedding_size: Width of a token's vector.
+        layer_sizes: Hidden size of each layer, first to last.
+        tied: Whether embedding and output projection share one matrix.
+    """
+
+    cell: str
+    embedding_size: int
+    layer_sizes: tuple[int, ...]
+    tied: bool
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Architecture":
+        """Read what `to_json` gave.
+
+        Raises:
+            ArtifactError: A field is missing or of another type, or the cell is not known.
+        """
+        try:
+            found = cls(value["cell"], value["embedding_size"], tuple(value["layer_sizes"]), value["tied"])
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"the model description lacks {error}; found {value!r}") from error
+        sizes = (found.embedding_size, *found.layer_sizes)
+        if found.cell not in _STATES_OF_CELL or not all(type(size) is int and size > 0 for size in sizes):
+            raise ArtifactError(f"the model description is not one that this version reads: {value!r}")
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, ready for JSON."""
+        return {
+            "cell": self.cell,
+            "embedding_size": self.embedding_size,
+            "layer_sizes": list(self.layer_sizes),
+            "tied": self.tied,
+        }
+
+    @property
+    def states(self) -> dict[str, int]:
+        """Name of each state tensor -> its width, in the artifact's sorted order."""
+        names = state_names(self.cell, len(self.layer_sizes))
+        return {name: self.layer_sizes[int(name.rpartition("_")[2])] for name in names}
+
+
+@final
+@dataclass(frozen=True)
+class Artifact:
+    """An lmtool ONNX file whose hash, format and metadata have been checked.
+
+    Attributes:
+        sha256: The file's hash, with its own 64 digits taken as zeros.
+        architecture: The network's cell and sizes.
+        vocabulary: Tokens and tokenization.
+        precision: `fp32` or `int8`.
+        batch_invariant: Whether a stream's numbers depend neither on its neighbours in the batch nor on chunking.
+        training: Corpus, seed, epochs and perplexities of the training, as recorded.
+        parity: What the verification measured at export, as recorded.
+    """
+
+    sha256: str
+    architecture: Architecture
+    vocabulary: Vocabulary
+    precision: str
+    batch_invariant: bool
+    training: Mapping[str, Any]
+    parity: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path | str) -> "Artifact":
+        """Read and check a file.
+
+        Raises:
+            StorageError: The file cannot be read.
+            ArtifactError: As for `parse`.
+        """
+        return cls.parse(read_bytes(Path(path)), str(path))
+
+    @classmethod
+    def parse(cls, data: bytes, name: str = "the artifact") -> "Artifact":
+        """Check a file's bytes; `name` stands for them in messages.
+
+        Raises:
+            ArtifactError: They are no lmtool artifact, are damaged, or have another format version.
+        """
+        try:
+            metadata = _metadata(memoryview(data))
+            _check_format(metadata)
+            return cls(
+                sha256=_checked_hash(data, metadata),
+                architecture=Architecture.from_json(_json(metadata, "lmtool.model")),
+                vocabulary=_vocabulary(metadata),
+                precision=_string(metadata, "lmtool.precision"),
+                batch_invariant=_string(metadata, "lmtool.batch_invariant") == "true",
+                training=_json(metadata, "lmtool.training"),
+                parity=_json(metadata, "lmtool.parity"),
+            )
+        except (ArtifactError, VocabularyError) as error:
+            raise ArtifactError(f"{name} ({len(data):,} bytes) cannot be used: {error}") from error
+
+
+def hash_with_placeholder(data: bytes, start: int, end: int) -> str:
+    """SHA-256 of `data` with `data[start:end]` taken as ASCII zeros, as hexadecimal digits."""
+    digest = hashlib.sha256(memoryview(data)[:start])
+    digest.update(b"0" * (end - start))
+    digest.update(memoryview(data)[end:])
+    return digest.hexdigest()
+
+
+def hash_span(data: bytes) -> tuple[int, int]:
+    """Where the file's own hash stands: start and end of its 64 digits.
+
+    Raises:
+        ArtifactError: The file has no such entry.
+    """
+    entry = _metadata(memoryview(data)).get(HASH_KEY)
+    if entry is None:
+        raise ArtifactError(f"it has no {HASH_KEY}, so it was not exported by lmtool")
+    return entry[1]
+
+
+_Metadata = dict[str, tuple[str, tuple[int, int]]]
+
+
+def _metadata(data: memoryview) -> _Metadata:
+    """Each metadata key with its value and the span of the value's bytes."""
+    found: _Metadata = {}
+    for field in wire.fields(data):
+        if field.number == _METADATA:
+            parts = {part.number: part for part in wire.fields(data, field.start, field.end)}
+            if set(parts) != {1, 2}:
+                raise ArtifactError("a metadata entry is not a key and a value")
+            key = wire.text(data, parts[1])
+            if key in found:
+                raise ArtifactError(f"the metadata key {key!r} appears twice")
+            found[key] = (wire.text(data, parts[2]), (parts[2].start, parts[2].end))
+        elif field.number == _GRAPH:
+            _refuse_external_data(data, field)
+    return found
+
+
+def _refuse_external_data(data: memoryview, graph: wire.Field) -> None:
+    for field in wire.fields(data, graph.start, graph.end):
+        if field.number == _INITIALIZER:
+            for part in wire.fields(data, field.start, field.end):
+                if part.number == _EXTERNAL_DATA or (part.number == _DATA_LOCATION and part.value != 0):
+                    raise ArtifactError("a weight lies outside the file; an artifact holds all of its weights")
+
+
+def _check_format(metadata: _Metadata) -> None:
+    if "lmtool.format" not in metadata:
+        raise ArtifactError("it has no lmtool.format, so it was not exported by lmtool (use: lmtool export --onnx)")
+    found = metadata["lmtool.format"][0]
+    if found != FORMAT:
+        raise ArtifactError(f"its format is {found!r}, this version of lmtool reads {FORMAT!r}; upgrade lmtool or export again")
+
+
+def _checked_hash(data: bytes, metadata: _Metadata) -> str:
+    declared = _string(metadata, HASH_KEY)
+    found = hash_with_placeholder(data, *metadata[HASH_KEY][1])
+    if declared != found:
+        raise ArtifactError(f"it is damaged: its bytes hash to {found[:12]}..., it declares {declared[:12]}...; copy or export it again")
+    return found
+
+
+def _string(metadata: _Metadata, key: str) -> str:
+    if key not in metadata:
+        raise ArtifactError(f"its metadata lacks {key}")
+    return metadata[key][0]
+
+
+def _json(metadata: _Metadata, key: str) -> Any:
+    try:
+        return json.loads(_string(metadata, key))
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"its metadata {key} is not JSON: {error}") from error
+
+
+def _vocabulary(metadata: _Metadata) -> Vocabulary:
+    vocabulary = Vocabulary.from_json(_json(metadata, "lmtool.vocabulary"), _json(metadata, "lmtool.tokenization"))
+    declared = _string(metadata, "lmtool.vocabulary_sha256")
+    if declared != vocabulary.sha256:
+        raise ArtifactError(f"its vocabulary hashes to {vocabulary.sha256[:12]}..., it declares {declared[:12]}...")
+    return vocabulary

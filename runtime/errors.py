@@ -1,0 +1,42 @@
+"""The errors that a user of any room can cause: one family, each member also a builtin of its kind.
+
+A message names the thing, what was found, what was expected and, where there is one, the fix. `exit_code` is what the
+command line returns for it: 1 failed, 2 wrong usage, 3 a gate was not met.
+"""
+
+class LmtoolError(Exception):
+    """Base of every error that lmtool raises on purpose."""
+
+    exit_code: int = 1
+
+
+class ArtifactError(LmtoolError, ValueError):
+    """The file is no lmtool artifact, is damaged, or follows a format that this version does not read."""
+
+
+class VocabularyError(LmtoolError, ValueError):
+    """A vocabulary that contradicts itself: duplicate tokens, a missing unknown token, unknown rules."""
+
+
+class StateError(LmtoolError, ValueError):
+    """A state of another model, type, shape or batch size."""
+
+
+class TokenError(LmtoolError, ValueError):
+    """Token ids of a wrong type or shape, or outside the vocabulary."""
+
+
+class OptionError(LmtoolError, ValueError):
+    """An argument outside its range."""
+
+    exit_code = 2
+
+
+class ProviderError(LmtoolError, RuntimeError):
+    """The execution provider that was asked for is not there, or did not take the graph's heavy nodes."""
+
+    exit_code = 3
+
+
+class StorageError(LmtoolError, OSError):
+    """A file could not be read or written."""

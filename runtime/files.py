@@ -1,0 +1,85 @@
+"""Reading files whole and replacing them in one step, so that no reader ever meets half a file."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import StorageError
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's bytes.
+
+    Raises:
+        StorageError: The file is missing, a folder, or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def read_text(path: Path) -> str:
+    """The file's text, which must be UTF-8; a leading byte-order mark is dropped.
+
+    Raises:
+        StorageError: The file cannot be read or is not UTF-8.
+    """
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise StorageError(
+            f"{path} is not UTF-8 text: byte {error.object[error.start]:#04x} at offset {error.start:,}; "
+            f"convert it, for example with: iconv -f latin1 -t utf-8"
+        ) from error
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` under `path`: temporary file, flush, fsync, rename, fsync of the folder.
+
+    Whatever happens, `path` holds either its old content or all of the new one.
+
+    Raises:
+        StorageError: The disk is full, the folder is missing or not writable, or `path` is a folder.
+    """
+    with staged(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` to write to; it takes the name `path` when the block ends without an error.
+
+    Raises:
+        StorageError: As for `write_atomically`.
+    """
+    if path.is_dir():
+        raise StorageError(f"cannot write {path}: it is a folder, a file name is expected")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    try:
+        temporary.touch(exist_ok=False)
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(f"cannot write {path}: {error.strerror or error}; nothing was changed there") from error
+    finally:
+        _discard(temporary)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _discard(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,226 @@
+"""The predictor: one artifact in one onnxruntime session, shared by any number of threads and streams.
+
+numpy and onnxruntime, nothing else. State goes in and comes out as a value; a predictor remembers nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS, Artifact
+from .errors import ArtifactError, OptionError, StateError, TokenError
+from .files import read_bytes
+from .providers import placement, provider_named
+from .sampling import log_softmax
+from .score import Score, perplexity
+from .session import create_session
+from .state import State
+from .stream import Stream
+from .vocabulary import Vocabulary
+
+_SCORING_CHUNK = 128
+
+
+@final
+class Predictor:
+    """A loaded language model.
+
+    Example:
+        >>> from lmtool.runtime import Predictor
+        >>> predictor = Predictor.load("model.onnx")                     # doctest: +SKIP
+        >>> state = predictor.initial_state(batch_size=1)                # doctest: +SKIP
+        >>> logits, state = predictor.step([[2, 7]], state)              # doctest: +SKIP
+    """
+
+    def __init__(self, artifact: Artifact, session: Any, provider: str, threads: int) -> None:
+        """Use `Predictor.load`."""
+        self.artifact = artifact
+        self.provider = provider
+        self.threads = threads
+        self._session = session
+        self._widths = tuple(artifact.architecture.states.values())
+        self._state_inputs = tuple(artifact.architecture.states)
+        self._outputs = [LOGITS, *(f"{NEXT}{name}" for name in self._state_inputs)]
+        self._can_keep = any(node.name == LOGITS_TO_KEEP for node in session.get_overridable_initializers())
+
+    @classmethod
+    def load(
+        cls, source: Path | str | bytes, *, provider: str = "cpu", threads: int = 1, sha256: str | None = None
+    ) -> "Predictor":
+        """Load an artifact.
+
+        Args:
+            source: Its path, or its bytes.
+            provider: `cpu`, `cuda`, ... (`lmtool.runtime.PROVIDERS`). It is used or refused, never replaced.
+            threads: Threads of one call on the CPU.
+            sha256: The `lmtool.sha256` that the artifact must have; None takes any.
+
+        Raises:
+            StorageError: The file cannot be read.
+            ArtifactError: It is no artifact, is damaged, is another one than `sha256` says, or breaks the contract.
+            ProviderError: The provider is not there, or would not run the recurrent layers.
+            OptionError: An argument is outside its range.
+        """
+        chosen = provider_named(provider)
+        data = source if isinstance(source, bytes) else read_bytes(Path(source))
+        artifact = Artifact.parse(data, "the artifact" if isinstance(source, bytes) else str(source))
+        if sha256 is not None and sha256 != artifact.sha256:
+            raise ArtifactError(f"the artifact's hash is {artifact.sha256}, the pinned one is {sha256}")
+        return cls(artifact, create_session(data, artifact, chosen, threads), provider, threads)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The tokens, and text <-> ids."""
+        return self.artifact.vocabulary
+
+    @property
+    def placement(self) -> dict[str, dict[str, int]]:
+        """Where the nodes run: provider -> operator -> number of nodes."""
+        return placement(self._session)
+
+    def initial_state(self, batch_size: int = 1) -> State:
+        """The all-zero state of `batch_size` streams that have read nothing.
+
+        Raises:
+            OptionError: `batch_size` is below 1.
+        """
+        if batch_size < 1:
+            raise OptionError(f"batch_size is {batch_size}, expected 1 or more")
+        tensors = tuple(np.zeros((batch_size, width), np.float32) for width in self._widths)
+        return State(self.artifact.sha256, tensors)
+
+    def step(
+        self, token_ids: ArrayLike, state: State, *, logits_to_keep: int | None = None
+    ) -> tuple[NDArray[np.float32], State]:
+        """Read tokens.
+
+        Args:
+            token_ids: int64 [batch, time], any time including 0, each id in [0, vocabulary).
+            state: The state of the same batch; it is not changed.
+            logits_to_keep: Compute logits for the last k positions only, 1 <= k <= time; None for all.
+
+        Returns:
+            logits float32 [batch, kept, vocabulary] (of the token after each position), and the state after the last.
+
+        Raises:
+            TokenError: `token_ids` has another type or shape, or an id lies outside the vocabulary.
+            StateError: The state is another model's, or has another batch size or shape.
+            OptionError: `logits_to_keep` is outside its range.
+        """
+        tokens = self._checked_tokens(token_ids)
+        self._check_state(state, tokens.shape[0])
+        kept = tokens.shape[1] if logits_to_keep is None else logits_to_keep
+        if logits_to_keep is not None and not 1 <= kept <= tokens.shape[1]:
+            raise OptionError(f"logits_to_keep is {kept}, expected 1 to the {tokens.shape[1]} positions given")
+        if tokens.shape[1] == 0:
+            return np.zeros((tokens.shape[0], 0, len(self.vocabulary)), np.float32), state
+        if state.pending.size:
+            tokens = np.concatenate([state.pending, tokens], axis=1)
+        logits, tensors = self._run(tokens, state.tensors, kept)
+        return logits, State(state.model_sha256, tensors)
+
+    def stream(self, state: State | None = None) -> Stream:
+        """A text stream for one owner, at the start of a sentence or going on from `state`.
+
+        Raises:
+            StateError: The state is another model's, or holds more than one stream.
+        """
+        if state is None:
+            start = np.array([[self.vocabulary.end_of_sentence_id]], np.int64)
+            state = replace(self.initial_state(1), pending=start)
+        self._check_state(state, 1)
+        return Stream(self, state)
+
+    def score(self, text: str | Sequence[int], *, context: Sequence[int] | None = None) -> Score:
+        """The log-probability of every token of a text.
+
+        Args:
+            text: Text, or token ids.
+            context: Token ids that stand before it; None for a sentence's start (the end-of-sentence token).
+
+        Raises:
+            TokenError: An id lies outside the vocabulary, or `context` is empty.
+        """
+        token_ids = np.asarray(self.vocabulary.encode(text) if isinstance(text, str) else text, np.int64)
+        before = np.asarray([self.vocabulary.end_of_sentence_id] if context is None else context, np.int64)
+        if before.size == 0:
+            raise TokenError("context is empty; the first token needs at least one token before it")
+        log_probs = np.concatenate([np.zeros(0), *self._token_log_probs(before, token_ids)])
+        tokens = tuple(self.vocabulary.token(index) for index in token_ids.tolist())
+        return Score(tokens, log_probs, int((token_ids == self.vocabulary.unknown_id).sum()))
+
+    def perplexity(self, token_ids: NDArray[np.integer[Any]]) -> float:
+        """Perplexity of one unbroken stream: each token after the first is scored once, from the zero state.
+
+        Args:
+            token_ids: integer [tokens], at least two.
+
+        Raises:
+            TokenError: There are fewer than two, or an id lies outside the vocabulary.
+        """
+        if len(token_ids) < 2:
+            raise TokenError(f"{len(token_ids)} tokens have no perplexity, expected at least 2")
+        targets = np.asarray(token_ids[1:], np.int64)
+        total = sum(float(chunk.sum()) for chunk in self._token_log_probs(np.asarray(token_ids[:1], np.int64), targets))
+        return perplexity(total, len(targets))
+
+    def _token_log_probs(
+        self, before: NDArray[np.int64], targets: NDArray[np.int64]
+    ) -> Iterator[NDArray[np.float64]]:
+        """Log-probabilities of `targets` [n] after `before`, a chunk at a time so that [n, vocabulary] never exists."""
+        state = self.initial_state(1)
+        if len(before) > 1:
+            state = self.step(before[None, :-1], state, logits_to_keep=1)[1]
+        inputs = np.concatenate([before[-1:], targets[:-1]]) if len(targets) else targets
+        self._checked_tokens(targets[None])
+        for start in range(0, len(targets), _SCORING_CHUNK):
+            part = slice(start, start + _SCORING_CHUNK)
+            logits, state = self.step(inputs[None, part], state)
+            log_probs = log_softmax(logits[0])
+            yield np.take_along_axis(log_probs, targets[part, None], axis=1)[:, 0]
+
+    def _run(
+        self, token_ids: NDArray[np.int64], tensors: tuple[NDArray[np.float32], ...], kept: int
+    ) -> tuple[NDArray[np.float32], tuple[NDArray[np.float32], ...]]:
+        feed: dict[str, Any] = dict(zip(self._state_inputs, tensors, strict=True))
+        feed[TOKEN_IDS] = token_ids
+        time = token_ids.shape[1]
+        if self._can_keep and kept != time:
+            feed[LOGITS_TO_KEEP] = np.array([kept], np.int64)
+        logits, *new_tensors = self._session.run(self._outputs, feed)
+        return logits[:, logits.shape[1] - kept :], tuple(new_tensors)
+
+    def _checked_tokens(self, token_ids: ArrayLike) -> NDArray[np.int64]:
+        tokens = np.asarray(token_ids)
+        if tokens.ndim != 2 or tokens.shape[0] < 1:
+            raise TokenError(f"token_ids has the shape {list(tokens.shape)}, expected [batch, time]")
+        if tokens.size == 0:
+            return tokens.astype(np.int64)
+        if tokens.dtype.kind not in "iu":
+            raise TokenError(f"token_ids has the type {tokens.dtype}, expected int64")
+        lowest, highest = tokens.min(), tokens.max()
+        if lowest < 0 or highest >= len(self.vocabulary):
+            wrong = lowest if lowest < 0 else highest
+            raise TokenError(f"token id {wrong} is outside the vocabulary, expected 0 to {len(self.vocabulary) - 1}")
+        return tokens.astype(np.int64, copy=False)
+
+    def _check_state(self, state: State, batch_size: int) -> None:
+        if state.model_sha256 != self.artifact.sha256:
+            raise StateError(
+                f"the state belongs to the model {state.model_sha256[:12]}..., this one is {self.artifact.sha256[:12]}..."
+            )
+        if len(state.tensors) != len(self._widths):
+            raise StateError(f"the state has {len(state.tensors)} tensors, expected {len(self._widths)}")
+        for name, tensor, width in zip(self._state_inputs, state.tensors, self._widths, strict=True):
+            if tensor.shape != (batch_size, width) or tensor.dtype != np.float32:
+                raise StateError(
+                    f"the state's {name} is {tensor.dtype} {list(tensor.shape)}, expected float32 {[batch_size, width]}"
+                )
+        if state.pending.size:
+            self._checked_tokens(state.pending)
+            if state.pending.shape[0] != batch_size:
+                raise StateError(f"the state's pending tokens are of {state.pending.shape[0]} streams, expected {batch_size}")

@@ -1,0 +1,82 @@
+"""Choosing the next token: greedy, weighted, weighted at word boundaries; temperature, top-k, top-p.
+
+The three methods are those of the character-level recipe's sampler; top-p is Holtzman et al., arXiv 1904.09751.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import OptionError
+
+METHODS = ("greedy", "weighted", "weighted-at-boundaries")
+
+
+@final
+@dataclass(frozen=True)
+class Sampling:
+    """How to choose a token.
+
+    Attributes:
+        method: `greedy` takes the most probable token; `weighted` draws by probability; `weighted-at-boundaries` draws
+            after white space and is greedy inside a word (for characters; words are all boundaries).
+        temperature: Divides the logits before the softmax; 0 is greedy.
+        top_k: Draw among the k most probable tokens only; None for all.
+        top_p: Draw among the fewest most probable tokens whose probabilities reach p; None for all.
+        allow_unknown: Whether the unknown token may be chosen.
+    """
+
+    method: str = "weighted"
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    allow_unknown: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            OptionError: A field is outside its range.
+        """
+        if self.method not in METHODS:
+            raise OptionError(f"sampling method {self.method!r} is not known, expected one of {', '.join(METHODS)}")
+        if not 0 <= self.temperature < float("inf"):
+            raise OptionError(f"temperature is {self.temperature}, expected 0 (greedy) or a positive number")
+        if self.top_k is not None and self.top_k < 1:
+            raise OptionError(f"top_k is {self.top_k}, expected 1 or more")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise OptionError(f"top_p is {self.top_p}, expected more than 0 and at most 1")
+
+    def choose(self, logits: NDArray[np.float32], random: np.random.Generator, at_boundary: bool) -> int:
+        """Choose a token id.
+
+        Args:
+            logits: float32 [vocabulary]; minus infinity rules a token out.
+            random: Source of the draw; one number is taken from it unless the choice is greedy.
+            at_boundary: Whether the text so far ends at a word boundary.
+        """
+        if self.temperature == 0 or self.method == "greedy" or (self.method != "weighted" and not at_boundary):
+            return int(np.argmax(logits))
+        order, probabilities = self._candidates(logits)
+        cumulative = np.cumsum(probabilities)
+        drawn = np.searchsorted(cumulative, random.random() * cumulative[-1], side="right")
+        return int(order[min(drawn, len(order) - 1)])
+
+    def _candidates(self, logits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Token ids by falling probability (ties by id) that may be drawn, and their weights."""
+        order = np.argsort(-logits, kind="stable")
+        if self.top_k is not None:
+            order = order[: self.top_k]
+        weights = np.exp((logits[order].astype(np.float64) - float(logits[order[0]])) / self.temperature)
+        if self.top_p is not None:
+            reached = np.searchsorted(np.cumsum(weights), self.top_p * weights.sum()) + 1
+            order, weights = order[:reached], weights[:reached]
+        return order, weights
+
+
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Natural log-probabilities along the last axis, in float64; same shape as `logits`."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))

@@ -1,0 +1,54 @@
+"""What a model makes of a text: the log-probability of every token, and their sum and perplexity."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Score:
+    """The scored tokens of one text.
+
+    Attributes:
+        tokens: The text's tokens as the vocabulary sees them.
+        token_log_probs: float64 [len(tokens)], natural log-probability of each token given all before it.
+        unknown: How many tokens were outside the vocabulary.
+    """
+
+    tokens: tuple[str, ...]
+    token_log_probs: NDArray[np.float64]
+    unknown: int
+
+    @property
+    def log_prob(self) -> float:
+        """Natural log-probability of the whole text; 0 for an empty one."""
+        return float(self.token_log_probs.sum())
+
+    @property
+    def perplexity(self) -> float:
+        """exp(-log_prob / number of tokens); 1 for an empty text."""
+        return perplexity(self.log_prob, len(self.tokens))
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        return {
+            "tokens": list(self.tokens),
+            "token_log_probs": [float(value) for value in self.token_log_probs],
+            "log_prob": self.log_prob,
+            "perplexity": self.perplexity,
+            "unknown": self.unknown,
+        }
+
+
+def perplexity(log_prob: float, count: int) -> float:
+    """exp(-log_prob / count), infinite where that overflows; 1 for no tokens."""
+    if count == 0:
+        return 1.0
+    try:
+        return math.exp(-log_prob / count)
+    except OverflowError:
+        return math.inf

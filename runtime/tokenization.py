@@ -1,0 +1,127 @@
+"""How text becomes tokens and tokens become text: a few named rules, simple enough to write again in any language.
+
+Rules are names and not patterns, so that a file from elsewhere cannot bring a regular expression that never ends.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, final
+
+from .errors import VocabularyError
+
+RULES = {
+    "whitespace": "word",
+    "words": "word",
+    "characters": "char",
+}
+"""Rule -> unit. `whitespace` splits at white space (the Penn Treebank reader); `words` lower-cases, keeps `os.path` and
+`don't` whole and splits every other punctuation mark off; `characters` takes each code point."""
+
+_WORD = r"\w+(?:['’.\-]\w+)*|[^\w\s]"
+_NO_SPACE_BEFORE = frozenset(".,;:!?)]}%…")
+_NO_SPACE_AFTER = frozenset("([{")
+
+
+@final
+@dataclass(frozen=True)
+class Tokenization:
+    """A rule and the tokens that stand for what it cannot see.
+
+    Attributes:
+        rule: One of `RULES`.
+        unknown: The token that stands for every token outside the vocabulary.
+        end_of_sentence: The token that a newline becomes; for `characters` the newline itself.
+    """
+
+    rule: str = "whitespace"
+    unknown: str = "<unk>"
+    end_of_sentence: str = "<eos>"
+
+    def __post_init__(self) -> None:
+        """Check the rule.
+
+        Raises:
+            VocabularyError: The rule is not known, or a special token is empty or holds white space.
+        """
+        if self.rule not in RULES:
+            raise VocabularyError(f"tokenization rule {self.rule!r} is not known, expected one of {', '.join(RULES)}")
+        if self.unit == "word" and not all(token.split() == [token] for token in self.specials):
+            raise VocabularyError(
+                f"special tokens {self.specials} must be non-empty and without white space"
+            )
+
+    @classmethod
+    def of_rule(cls, rule: str) -> "Tokenization":
+        """The tokenization with the usual special tokens of `rule`: `<unk>` and `<eos>`, or U+FFFD and newline."""
+        if RULES.get(rule) == "char":
+            return cls(rule, unknown="\ufffd", end_of_sentence="\n")
+        return cls(rule)
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Tokenization":
+        """Read what `to_json` gave.
+
+        Raises:
+            VocabularyError: A field is missing or is no string.
+        """
+        names = ("rule", "unknown", "end_of_sentence")
+        if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in names):
+            raise VocabularyError(f"tokenization must be an object with the strings {', '.join(names)}; found {value!r}")
+        return cls(*(value[name] for name in names))
+
+    def to_json(self) -> dict[str, str]:
+        """The fields and the unit, ready for JSON."""
+        return {"unit": self.unit, **asdict(self)}
+
+    @property
+    def unit(self) -> str:
+        """`word` or `char`."""
+        return RULES[self.rule]
+
+    @property
+    def specials(self) -> tuple[str, str]:
+        """The tokens that a vocabulary of this tokenization must hold: end of sentence, unknown."""
+        return (self.end_of_sentence, self.unknown)
+
+    def split(self, text: str) -> list[str]:
+        """The tokens of `text`; a newline becomes the end-of-sentence token."""
+        if self.rule == "characters":
+            return list(text)
+        if self.rule == "whitespace":
+            return text.replace("\n", f" {self.end_of_sentence} ").split()
+        lines = text.split("\n")
+        tokens = self._words(lines[0])
+        for line in lines[1:]:
+            tokens.append(self.end_of_sentence)
+            tokens += self._words(line)
+        return tokens
+
+    def _words(self, line: str) -> list[str]:
+        specials = f"{re.escape(self.unknown)}|{re.escape(self.end_of_sentence)}"
+        return re.findall(f"{specials}|{_WORD}", line.lower())
+
+    def join(self, tokens: Iterable[str]) -> str:
+        """Text that `split` takes apart into `tokens` again."""
+        pieces = []
+        previous = None
+        for token in tokens:
+            pieces.append(self.piece(token, previous))
+            previous = token
+        return "".join(pieces)
+
+    def piece(self, token: str, previous: str | None) -> str:
+        """What `token` adds to a text whose last token is `previous`; None where the text begins."""
+        if self.unit == "char":
+            return token
+        if token == self.end_of_sentence:
+            return "\n"
+        return token if self._touches(token, previous) else f" {token}"
+
+    def _touches(self, token: str, previous: str | None) -> bool:
+        if previous is None or previous == self.end_of_sentence:
+            return True
+        if self.rule == "whitespace":
+            return False
+        return token in _NO_SPACE_BEFORE or previous in _NO_SPACE_AFTER
+

@@ -1,0 +1,103 @@
+"""The vocabulary: token <-> id, and text <-> ids by the tokenization it carries."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any, final
+
+from .errors import TokenError, VocabularyError
+from .tokenization import Tokenization
+
+
+@final
+class Vocabulary:
+    """An immutable list of distinct tokens; a token's index is its id.
+
+    Example:
+        >>> from lmtool.runtime import Tokenization, Vocabulary
+        >>> vocabulary = Vocabulary(["<eos>", "<unk>", "the", "market"], Tokenization("whitespace"))
+        >>> vocabulary.encode("the stock market")
+        [2, 1, 3]
+        >>> vocabulary.decode([2, 3])
+        'the market'
+    """
+
+    def __init__(self, tokens: Sequence[str], tokenization: Tokenization) -> None:
+        """Check the tokens and index them.
+
+        Raises:
+            VocabularyError: A token appears twice, or the unknown or end-of-sentence token is missing.
+        """
+        self.tokens = tuple(tokens)
+        self.tokenization = tokenization
+        self._ids = {token: index for index, token in enumerate(self.tokens)}
+        if len(self._ids) != len(self.tokens):
+            raise VocabularyError(f"the vocabulary of {len(self.tokens):,} tokens holds {self._first_duplicate()!r} twice")
+        for token in tokenization.specials:
+            if token not in self._ids:
+                raise VocabularyError(f"the vocabulary of {len(self.tokens):,} tokens lacks its special token {token!r}")
+        self.unknown_id = self._ids[tokenization.unknown]
+        self.end_of_sentence_id = self._ids[tokenization.end_of_sentence]
+
+    def _first_duplicate(self) -> str:
+        return next(token for index, token in enumerate(self.tokens) if self._ids[token] != index)
+
+    @classmethod
+    def from_json(cls, tokens: Any, tokenization: Any) -> "Vocabulary":
+        """Build from parsed JSON: a list of strings and a tokenization object.
+
+        Raises:
+            VocabularyError: Either does not have that form.
+        """
+        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+            raise VocabularyError(f"the vocabulary must be a list of strings, found {type(tokens).__name__}")
+        return cls(tokens, Tokenization.from_json(tokenization))
+
+    def tokens_json(self) -> str:
+        """The tokens as a compact JSON list."""
+        return json.dumps(self.tokens, ensure_ascii=True, separators=(",", ":"))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of `tokens_json`, as 64 hexadecimal digits."""
+        return hashlib.sha256(self.tokens_json().encode()).hexdigest()
+
+    def __len__(self) -> int:
+        """The number of tokens."""
+        return len(self.tokens)
+
+    def __contains__(self, token: str) -> bool:
+        """Whether `token` has an id of its own."""
+        return token in self._ids
+
+    def id(self, token: str) -> int:
+        """The token's id, or the unknown token's."""
+        return self._ids.get(token, self.unknown_id)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the tokens of `text`; unknown ones get `unknown_id`, a newline `end_of_sentence_id`."""
+        unknown, find = self.unknown_id, self._ids.get
+        return [find(token, unknown) for token in self.tokenization.split(text)]
+
+    def decode(self, token_ids: Iterable[int]) -> str:
+        """Text of the tokens with these ids.
+
+        Raises:
+            TokenError: An id lies outside the vocabulary.
+        """
+        return self.tokenization.join([self.token(index) for index in token_ids])
+
+    def token(self, token_id: int) -> str:
+        """The token with this id.
+
+        Raises:
+            TokenError: The id lies outside the vocabulary.
+        """
+        if not 0 <= token_id < len(self.tokens):
+            raise TokenError(f"token id {token_id} is outside the vocabulary, expected 0 to {len(self.tokens) - 1}")
+        return self.tokens[token_id]
+
+    def piece(self, token_id: int, previous_id: int | None) -> str:
+        """What the token adds to a text that ends with `previous_id` (None at the text's beginning)."""
+        return self.tokenization.piece(self.token(token_id), None if previous_id is None else self.token(previous_id))

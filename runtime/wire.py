@@ -1,0 +1,73 @@
+"""Just enough of the protobuf wire format to read an ONNX file's metadata without the onnx package.
+
+A message is a run of fields, each a key (number and wire type) and a value: a varint, 4 or 8 bytes, or a length and
+that many bytes. See https://protobuf.dev/programming-guides/encoding/.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from .errors import ArtifactError
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
+
+
+class Field(NamedTuple):
+    """One field: its number, and either a varint `value` or the span of its bytes."""
+
+    number: int
+    value: int
+    start: int
+    end: int
+
+
+def fields(data: memoryview, start: int = 0, end: int | None = None) -> Iterator[Field]:
+    """The fields of the message in `data[start:end]`.
+
+    Raises:
+        ArtifactError: The bytes are no protobuf message.
+    """
+    position = start
+    end = len(data) if end is None else end
+    while position < end:
+        key, position = _varint(data, position, end)
+        number, wire_type = key >> 3, key & 7
+        value = 0
+        stop = position
+        if wire_type == _VARINT:
+            value, stop = _varint(data, position, end)
+        elif wire_type == _BYTES:
+            size, position = _varint(data, position, end)
+            stop = position + size
+        elif wire_type in _FIXED_SIZES:
+            stop = position + _FIXED_SIZES[wire_type]
+        if number == 0 or stop == position and wire_type != _BYTES or stop > end:
+            raise ArtifactError(f"no protobuf message: a bad field ends at byte {position:,}")
+        yield Field(number, value, position, stop)
+        position = stop
+
+
+def text(data: memoryview, field: Field) -> str:
+    """The field's bytes as UTF-8 text.
+
+    Raises:
+        ArtifactError: They are not UTF-8.
+    """
+    try:
+        return bytes(data[field.start : field.end]).decode()
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"no UTF-8 text at byte {field.start:,}") from error
+
+
+def _varint(data: memoryview, position: int, end: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= end:
+            break
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise ArtifactError(f"no protobuf message: a number ends at byte {position:,} before it is complete")
