@@ -47,7 +47,7 @@ def verify(
     return ParityReport(
         precision=predictor.artifact.precision,
         provider=predictor.provider,
-        original_sha256=weights_hash(network.state_dict()),
+        original_sha256=weights_hash(network.weights()),
         cases=[*pair.grid(token_ids), loop_case],
         loop_steps=loop_steps,
         loop_disagreements=disagreements,

@@ -5,6 +5,7 @@ from .config import PRESETS, TrainConfig, preset_named
 from .corpus import PYDOCS, SPLITS, Corpus, load_corpus, load_corpus_with, read_splits, write_splits
 from .errors import CheckpointError, ConfigError, DataError, Interrupted, RunError, TrainingError
 from .evaluation import evaluate_perplexity
+from .job import TrainOptions, TrainResult, run_training
 from .network import LanguageModel, NetworkState
 from .run import RUNS, Run, latest_run
 from .training import Reporter, Trainer
@@ -26,6 +27,8 @@ __all__ = [
     "Run",
     "RunError",
     "TrainConfig",
+    "TrainOptions",
+    "TrainResult",
     "Trainer",
     "TrainingError",
     "evaluate_perplexity",
@@ -34,5 +37,6 @@ __all__ = [
     "load_corpus_with",
     "preset_named",
     "read_splits",
+    "run_training",
     "write_splits",
 ]

@@ -12,11 +12,12 @@ from typing import Any, final
 
 from ..runtime.artifact import Architecture
 from ..runtime.tokenization import RULES
+from .corpus import AUTO
 from .errors import ConfigError
 
 _CHOICES = {
     "cell": ("lstm",),
-    "tokenization": tuple(RULES),
+    "tokenization": (AUTO, *RULES),
     "optimizer": ("sgd", "adam"),
     "schedule": ("step", "cosine"),
 }
@@ -35,7 +36,7 @@ class TrainConfig:
         tied: Share one matrix between embedding and output projection; the last layer is then as wide as the embedding.
         dropout: Probability of dropping an input and each layer's output (1 - keep_prob).
         init_range: Weights begin uniform in (-init_range, init_range), biases at 0.
-        tokenization: Rule that makes tokens of text (`lmtool.runtime.RULES`).
+        tokenization: Rule that makes tokens of text (`lmtool.runtime.RULES`); `auto` takes the corpus' own.
         min_count: Tokens seen less often in the training text become the unknown token.
         batch_size: Streams trained side by side.
         steps: Tokens of each stream between updates (truncated back-propagation through time).
@@ -56,7 +57,7 @@ class TrainConfig:
     tied: bool = False
     dropout: float = 0.0
     init_range: float = 0.1
-    tokenization: str = "whitespace"
+    tokenization: str = AUTO
     min_count: int = 1
     batch_size: int = 30
     steps: int = 20
@@ -165,10 +166,10 @@ PRESETS = {
             layer_sizes=(192,),
             tied=True,
             dropout=0.3,
-            min_count=2,
+            min_count=3,
             batch_size=32,
             steps=32,
-            epochs=8,
+            epochs=6,
             optimizer="adam",
             learning_rate=0.004,
             schedule="cosine",

@@ -19,6 +19,7 @@ from .pydocs import read_pydocs
 
 SPLITS = ("train", "valid", "test")
 PYDOCS = "pydocs"
+AUTO = "auto"
 _FILE_NAMES = ("{}.txt", "ptb.{}.txt", "wiki.{}.tokens")
 _TEXT_SUFFIXES = frozenset({".txt", ".md", ".rst", ".text"})
 _HELD_OUT_SHARE = 20
@@ -63,7 +64,7 @@ def load_corpus(name: str, rule: str, min_count: int = 1) -> Corpus:
 
     Args:
         name: `pydocs`, or the path of a folder of UTF-8 text (see `read_splits`).
-        rule: Tokenization rule.
+        rule: Tokenization rule; `auto` is `words` for pydocs and `whitespace` for a folder.
         min_count: Tokens seen less often in the training text become the unknown token.
 
     Raises:
@@ -71,6 +72,8 @@ def load_corpus(name: str, rule: str, min_count: int = 1) -> Corpus:
         StorageError: A file cannot be read or is not UTF-8.
     """
     texts = read_splits(name)
+    if rule == AUTO:
+        rule = "words" if name == PYDOCS else "whitespace"
     tokenization = Tokenization.of_rule(rule)
     tokens = tokenization.split(texts["train"])
     vocabulary = build_vocabulary(tokens, tokenization, min_count)

@@ -44,6 +44,10 @@ class LanguageModel(nn.Module):
             else:
                 parameter.uniform_(-init_range, init_range, generator=generator)
 
+    def weights(self) -> dict[str, Tensor]:
+        """The parameters by name; one that is shared (tied) appears once, under its first name."""
+        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+
     def initial_state(self, batch_size: int) -> NetworkState:
         """The all-zero state."""
         device = self.projection.weight.device

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, final
 
 import filelock
+import torch
 
 from ..runtime.errors import StorageError, VocabularyError
 from ..runtime.files import read_text, write_atomically
@@ -203,14 +204,15 @@ def latest_run(runs: Path = RUNS) -> Run:
     return Run(found[-1].parent)
 
 
+@torch.no_grad()
 def load_weights(network: LanguageModel, checkpoint: Checkpoint) -> None:
     """Set the network's parameters from the checkpoint's `model.*`.
 
     Raises:
         CheckpointError: A tensor is missing, extra, of another shape, or not finite.
     """
-    tensors = checkpoint.group("model")
-    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    tensors, weights = checkpoint.group("model"), network.weights()
+    expected = {name: tensor.shape for name, tensor in weights.items()}
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors or name not in expected:
             raise CheckpointError(f"the checkpoint's tensor {name!r} is {'missing' if name in expected else 'not expected'}")
@@ -220,7 +222,8 @@ def load_weights(network: LanguageModel, checkpoint: Checkpoint) -> None:
             )
         if not bool(tensors[name].isfinite().all()):
             raise CheckpointError(f"the checkpoint's tensor {name!r} holds numbers that are not finite")
-    network.load_state_dict(tensors)
+    for name, weight in weights.items():
+        weight.copy_(tensors[name])
 
 
 def _portable_name(name: str) -> str:

@@ -217,12 +217,12 @@ class Trainer:
         reporter.record(record)
 
     def _save_best(self, facts: dict[str, Any]) -> None:
-        weights = self._network.state_dict()
+        weights = self._network.weights()
         tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
         Checkpoint(tensors, {**facts, "weights_sha256": weights_hash(weights)}).write(self.run.best)
 
     def _save(self) -> None:
-        tensors = {f"model.{name}": tensor for name, tensor in self._network.state_dict().items()}
+        tensors = {f"model.{name}": tensor for name, tensor in self._network.weights().items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in _optimizer_tensors(self._optimizer).items()}
         tensors |= {f"carried.{name}": tensor for name, tensor in state_tensors(self._state).items()}
         tensors |= {f"random.{name}": tensor for name, tensor in _random_state(self._device).items()}

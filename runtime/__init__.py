@@ -1,6 +1,6 @@
 """The streaming predictor that other applications embed: numpy and onnxruntime, nothing else."""
 
-from .artifact import Architecture, Artifact
+from .artifact import Architecture, Artifact, latest_artifact
 from .errors import (
     ArtifactError,
     LmtoolError,
@@ -17,6 +17,7 @@ from .sampling import METHODS, Sampling
 from .score import Score
 from .state import State
 from .stream import Stream
+from .summary import LayerRow, layer_table
 from .tokenization import RULES, Tokenization
 from .vocabulary import Vocabulary
 
@@ -27,6 +28,7 @@ __all__ = [
     "Architecture",
     "Artifact",
     "ArtifactError",
+    "LayerRow",
     "LmtoolError",
     "OptionError",
     "Predictor",
@@ -42,4 +44,6 @@ __all__ = [
     "Vocabulary",
     "VocabularyError",
     "available_providers",
+    "latest_artifact",
+    "layer_table",
 ]

@@ -146,6 +146,20 @@ class Artifact:
             raise ArtifactError(f"{name} ({len(data):,} bytes) cannot be used: {error}") from error
 
 
+def latest_artifact(runs: Path = Path("runs")) -> Path:
+    """The youngest `.onnx` file in the run folders of `runs`.
+
+    Raises:
+        ArtifactError: There is none.
+    """
+    found = sorted(runs.glob("*/*.onnx"), key=lambda path: (path.stat().st_mtime_ns, path))
+    if not found:
+        raise ArtifactError(
+            f"there is no exported model in {runs.resolve()}; write one: lmtool export --onnx, or name one: --model FILE"
+        )
+    return found[-1]
+
+
 def hash_with_placeholder(data: bytes, start: int, end: int) -> str:
     """SHA-256 of `data` with `data[start:end]` taken as ASCII zeros, as hexadecimal digits."""
     digest = hashlib.sha256(memoryview(data)[:start])

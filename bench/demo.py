@@ -1,0 +1,109 @@
+"""The demonstration: train, export, verify, measure and write text, from nothing but this package."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from ..export.exporting import Export, export_run
+from ..model.job import TrainOptions, TrainResult, run_training
+from ..model.run import RUNS, Run
+from ..model.training import Reporter
+from ..runtime.predictor import Predictor
+from .chart import draw_chart
+from .harness import BenchOptions, run_bench
+from .results import Results
+from .table import format_table
+
+_RUN = RUNS / "demo"
+_PROMPT = "return the"
+_SAMPLE_TOKENS = 40
+
+
+@final
+@dataclass(frozen=True)
+class Demo:
+    """What the demonstration made and measured."""
+
+    training: TrainResult
+    exports: dict[str, Export]
+    results: Results
+    prompt: str
+    sample: str
+    files: dict[str, Path]
+
+    def summary(self) -> str:
+        """The findings in a few lines."""
+        training, fp32 = self.training, self.exports["fp32"].report
+        lines = [
+            format_table(self.results),
+            "",
+            f"perplexity   {training.test_perplexity:.1f} on the test text; word frequencies alone: "
+            f"{training.unigram_perplexity:.1f}",
+            f"parity       largest difference {fp32.worst.absolute:.1e} over {fp32.loop_steps:,} closed-loop steps, "
+            f"{fp32.loop_disagreements} tokens differ",
+        ]
+        lines += [
+            f"{precision:<12} {export.size_bytes / 1e6:.1f} MB, perplexity {export.report.artifact_perplexity:.2f} "
+            f"({export.report.perplexity_change:+.2%}); speed-up over {self.results.baseline}: "
+            + ", ".join(f"{self.results.speedup(f'onnx {precision}', shape):.1f}x at {shape}" for shape in self.results.scenarios)
+            for precision, export in self.exports.items()
+        ]
+        lines += [f"text         {self.prompt} ...{self.sample}"]
+        lines += [f"{kind:<12} {path}" for kind, path in self.files.items()]
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        return {
+            "training": self.training.to_json(),
+            "parity": {precision: export.report.to_json() for precision, export in self.exports.items()},
+            "bench": self.results.to_json(),
+            "prompt": self.prompt,
+            "sample": self.sample,
+            "files": {kind: str(path) for kind, path in self.files.items()},
+        }
+
+
+def run_demo(reporter: Reporter, say: Callable[[str], None], options: TrainOptions | None = None) -> Demo:
+    """Chain everything in `runs/demo` of the current folder. A training that is there already is finished, not repeated.
+
+    Args:
+        reporter: Is told how the training goes.
+        say: Is told each step, one line a call.
+        options: What to train; its run folder and `resume` are chosen here.
+
+    Raises:
+        LmtoolError: A step failed; see the error's class.
+    """
+    run = Run(_RUN)
+    say(f"training in {run.path} (an earlier training there is gone on with)")
+    settings = {} if options is None else dict(options.settings)
+    data = None if options is None else options.data
+    resume = (run.path / "config.json").exists()
+    training = run_training(TrainOptions(run=run.path, resume=resume, settings=settings, data=data), reporter)
+    exports = {}
+    for precision in ("fp32", "int8"):
+        say(f"exporting and verifying {precision}")
+        exports[precision] = export_run(run, precision)
+    results = run_bench(BenchOptions(model=run.artifact("fp32")), say)
+    files = {"model": run.artifact("fp32"), "int8 model": run.artifact("int8"), "curves": run.curves}
+    files |= save_results(results, run.path)
+    predictor = Predictor.load(run.artifact("fp32"))
+    stream = predictor.stream()
+    stream.feed(_PROMPT)
+    sample = "".join(stream.generate(_SAMPLE_TOKENS, temperature=0.7, seed=1))
+    return Demo(training, exports, results, _PROMPT, sample, files)
+
+
+def save_results(results: Results, folder: Path) -> dict[str, Path]:
+    """Write `bench.json` and `bench.png` into `folder`, which is made if it is missing; returns what is where.
+
+    Raises:
+        StorageError: They cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"timings": folder / "bench.json", "chart": folder / "bench.png"}
+    results.write(files["timings"])
+    draw_chart(results, files["chart"])
+    return files

@@ -1,0 +1,221 @@
+"""The harness: parity first, then every runtime in a process of its own, in turn, over several rounds.
+
+torch and onnxruntime in one process fight over threads (https://github.com/microsoft/onnxruntime/issues/13808), and a
+shared machine's speed drifts; so each measurement is a fresh pytest-benchmark process that loads one runtime, and the
+runtimes take turns (A B C A B C ...), which keeps the ratios of one round comparable.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from ..export.errors import ParityError
+from ..export.exporting import held_out_tokens
+from ..export.parity import ParityReport
+from ..export.verification import verify
+from ..model.run import Run
+from ..runtime.artifact import Artifact, latest_artifact
+from ..runtime.errors import OptionError
+from ..runtime.predictor import Predictor
+from ..runtime.providers import provider_named, require_provider
+from .environment import describe_environment
+from .errors import BenchError
+from .results import Results, Timing
+from .runtimes import torch_device
+from .scenario import Scenario
+
+TORCH = "torch"
+_SUITE = Path(__file__).with_name("bench_reading.py")
+_PARITY_TOKENS = 5000
+_PARITY_LOOP_STEPS = 200
+_CPU_ONLY = {"int8": "dynamic int8 has kernels for the CPU only"}
+
+
+@final
+@dataclass(frozen=True)
+class BenchOptions:
+    """What to measure.
+
+    Attributes:
+        model: The artifact; None for the latest export. Its sibling in another precision is measured too.
+        provider: Execution provider of the artifact; torch runs on the same kind of device.
+        batches: Batch sizes that read one token a call; 1 is always among the scenarios.
+        times: Tokens a call that one stream reads.
+        threads: Threads of one call, for every runtime.
+        rounds: How often the runtimes take turns.
+        seconds: Longest time of one measurement.
+    """
+
+    model: Path | None = None
+    provider: str = "cpu"
+    batches: Sequence[int] = (64,)
+    times: Sequence[int] = (128,)
+    threads: int = 1
+    rounds: int = 3
+    seconds: float = 0.7
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            OptionError: A number is below its minimum, or the provider is not known.
+        """
+        provider_named(self.provider)
+        for name, value in (("threads", self.threads), ("rounds", self.rounds)):
+            if value < 1:
+                raise OptionError(f"{name} is {value}, expected 1 or more")
+        if not self.seconds > 0:
+            raise OptionError(f"seconds is {self.seconds}, expected a positive number")
+
+    @property
+    def scenarios(self) -> list[Scenario]:
+        """Single-stream, then the batches, then the chunks; none twice."""
+        shapes = [(1, 1), *((batch, 1) for batch in self.batches), *((1, time) for time in self.times)]
+        return [Scenario(*shape) for shape in dict.fromkeys(shapes)]
+
+
+def run_bench(options: BenchOptions, say: Callable[[str], None]) -> Results:
+    """Verify and measure an artifact, its sibling in another precision, and the PyTorch original.
+
+    Args:
+        options: What to measure.
+        say: Is told each step, one line a call.
+
+    Raises:
+        ProviderError: The provider is not there.
+        ArtifactError: There is no export, or it is no artifact.
+        BenchError: There is no original beside it, or a measured process failed.
+        ParityError: An artifact does not compute what the original computes; nothing is timed.
+    """
+    require_provider(provider_named(options.provider))
+    artifact = latest_artifact() if options.model is None else options.model
+    artifacts, left_out = _artifacts(artifact, options.provider)
+    run = _original(artifact)
+    parity, placement = {}, {}
+    for name, path in artifacts.items():
+        say(f"parity of {name} with the original")
+        predictor = Predictor.load(path, provider=options.provider, threads=options.threads)
+        parity[name] = _parity(run, predictor).to_json()
+        placement[name] = predictor.placement
+    sources = {TORCH: ["--original", str(run.path)]} if _torch_runs_on(options.provider) else {}
+    if not sources:
+        left_out[TORCH] = "this torch has no CUDA; install a CUDA build of torch"
+    sources |= {name: ["--artifact", str(path.resolve())] for name, path in artifacts.items()}
+    return Results(
+        provider=options.provider,
+        threads=options.threads,
+        baseline=next(iter(sources)),
+        timings=_timings(sources, options, say),
+        parity=parity,
+        placement=placement,
+        left_out=left_out,
+        environment=describe_environment(),
+    )
+
+
+def _artifacts(artifact: Path, provider: str) -> tuple[dict[str, Path], dict[str, str]]:
+    """The artifact and its siblings by name, and those that the provider cannot run with the reason."""
+    first = Artifact.read(artifact)
+    chosen, left_out = {}, {}
+    for path in [artifact, *sorted(path for path in artifact.parent.glob("*.onnx") if path != artifact)]:
+        found = Artifact.read(path)
+        name = f"onnx {found.precision}"
+        if found.parity.get("original_sha256") != first.parity.get("original_sha256") or name in chosen:
+            continue
+        if provider != "cpu" and found.precision in _CPU_ONLY:
+            left_out[name] = _CPU_ONLY[found.precision]
+        else:
+            chosen[name] = path
+    if not chosen:
+        raise BenchError(f"{artifact} cannot run on {provider}: {'; '.join(left_out.values())}; export --precision fp32")
+    return dict(sorted(chosen.items())), left_out
+
+
+def _original(artifact: Path) -> Run:
+    run = Run(artifact.resolve().parent)
+    if not run.best.exists():
+        raise BenchError(
+            f"there is no PyTorch original beside {artifact}: expected the run folder it was exported from; "
+            "name the artifact inside its run folder: --model RUN/model.onnx"
+        )
+    return run
+
+
+def _parity(run: Run, predictor: Predictor) -> ParityReport:
+    tokens = held_out_tokens(run)
+    report = verify(run.trained()[0], predictor, None if tokens is None else tokens[:_PARITY_TOKENS], _PARITY_LOOP_STEPS)
+    if not report.passed:
+        raise ParityError(
+            f"the {report.precision} artifact does not match the original of {run.path} on {report.provider}, "
+            f"so nothing was timed: {'; '.join(report.failures)}"
+        )
+    return report
+
+
+def _torch_runs_on(provider: str) -> bool:
+    import torch
+
+    return torch_device(provider) == "cpu" or torch.cuda.is_available()
+
+
+def _timings(sources: dict[str, list[str]], options: BenchOptions, say: Callable[[str], None]) -> list[Timing]:
+    rounds: dict[tuple[str, Scenario], list[list[float]]] = {
+        (name, scenario): [] for name in sources for scenario in options.scenarios
+    }
+    for number in range(options.rounds):
+        for name, source in sources.items():
+            say(f"round {number + 1} of {options.rounds}: {name}")
+            for scenario, times in _measure(name, source, options).items():
+                rounds[name, scenario].append(times)
+    return [Timing(name, scenario, times) for (name, scenario), times in rounds.items()]
+
+
+def _measure(name: str, source: list[str], options: BenchOptions) -> dict[Scenario, list[float]]:
+    """Seconds per call in every scenario, from one pytest-benchmark process."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        command = [sys.executable, "-m", "pytest", *_PYTEST, str(_SUITE), f"--rootdir={_SUITE.parent}", *source]
+        command += [f"--provider={options.provider}", f"--threads={options.threads}"]
+        command += [f"--shape={scenario}" for scenario in options.scenarios]
+        command += [f"--benchmark-max-time={options.seconds}", f"--benchmark-json={report}", f"--basetemp={folder}/tmp"]
+        finished = subprocess.run(  # noqa: S603  # our own interpreter and suite
+            command, cwd=folder, env=_environment(options.threads), capture_output=True, text=True, check=False
+        )
+        if finished.returncode != 0:
+            last = "\n".join((finished.stdout + finished.stderr).strip().splitlines()[-12:])
+            raise BenchError(f"the process that measured {name} ended with {finished.returncode}; its last words:\n{last}")
+        found = json.loads(report.read_text())
+    return {Scenario.parse(entry["param"]): entry["stats"]["data"] for entry in found["benchmarks"]}
+
+
+_PYTEST = [
+    "-q",
+    "-c",
+    os.devnull,
+    "-p",
+    "lmtool.bench.plugin",
+    "-p",
+    "no:cacheprovider",
+    "-o",
+    "python_files=bench_*.py",
+    "-o",
+    "python_functions=bench_*",
+    "--import-mode=importlib",
+    "--benchmark-only",
+    "--benchmark-save-data",
+    "--benchmark-disable-gc",
+    "--benchmark-warmup=on",
+    "--benchmark-warmup-iterations=5",
+    "--benchmark-min-rounds=5",
+]
+
+
+def _environment(threads: int) -> dict[str, Any]:
+    variables = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "PY_COLORS"))}
+    return variables | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}

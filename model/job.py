@@ -1,0 +1,141 @@
+"""A training job: a new run or one to go on with, from the options of a command to the finished network."""
+
+import datetime
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from ..runtime.errors import OptionError, ProviderError
+from .config import TrainConfig, preset_named
+from .corpus import PYDOCS, load_corpus
+from .errors import RunError
+from .run import RUNS, Run, latest_run
+from .training import Reporter, Trainer
+
+DEFAULT_PRESET = "quick"
+DEVICES = ("cpu", "cuda")
+
+
+@final
+@dataclass(frozen=True)
+class TrainOptions:
+    """What to train.
+
+    Attributes:
+        preset: Name of a preset; None for `quick`, or for what a resumed run has.
+        data: Corpus; None for `pydocs`, or for what a resumed run has.
+        run: Run folder; None for a new one under `runs`, or for the latest to resume.
+        resume: Go on with a run; a finished one is left as it is.
+        settings: Fields of the configuration to replace, as text.
+        device: `cpu` or `cuda`.
+        threads: Threads of torch; None for one for each usable core.
+        checkpoint_seconds: Time between checkpoints within an epoch.
+    """
+
+    preset: str | None = None
+    data: str | None = None
+    run: Path | None = None
+    resume: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)
+    device: str = "cpu"
+    threads: int | None = None
+    checkpoint_seconds: float = 180.0
+
+    def __post_init__(self) -> None:
+        """Check the device and the ranges.
+
+        Raises:
+            OptionError: One is outside its range.
+            ProviderError: The device is not there.
+        """
+        if self.threads is not None and self.threads < 1:
+            raise OptionError(f"threads is {self.threads}, expected 1 or more")
+        if self.device not in DEVICES:
+            raise OptionError(f"device {self.device!r} is not known, expected one of {', '.join(DEVICES)}")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ProviderError(f"torch {torch.__version__} finds no CUDA device; install a CUDA build of torch and a driver")
+
+
+@final
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training reached.
+
+    Attributes:
+        run: Where it is.
+        epoch: The epoch of the best weights.
+        valid_perplexity: Of the best weights.
+        test_perplexity: Of the best weights.
+        unigram_perplexity: Of the test text under its tokens' frequencies, to compare with.
+        seconds: Time spent in training steps.
+        parameters: Number of trained parameters.
+    """
+
+    run: Path
+    epoch: int
+    valid_perplexity: float
+    test_perplexity: float
+    unigram_perplexity: float
+    seconds: float
+    parameters: int
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        return {**self.__dict__, "run": str(self.run)}
+
+
+def run_training(options: TrainOptions, reporter: Reporter) -> TrainResult:
+    """Train to the end.
+
+    Raises:
+        LmtoolError: Whatever is wrong with options, corpus, run folder or the training itself; see the error's class.
+    """
+    torch.set_num_threads(options.threads or _usable_cores())
+    run, config, data = _resolve(options)
+    corpus = load_corpus(data, config.tokenization, config.min_count)
+    trainer = Trainer(config, corpus, run, options.device)
+    if not options.resume:
+        run.create(config, corpus)
+    with run.lock():
+        if options.resume:
+            trainer.restore()
+        trainer.train(reporter, options.checkpoint_seconds)
+    network, best = run.trained()
+    return TrainResult(
+        run=run.path,
+        epoch=best.facts["epoch"],
+        valid_perplexity=best.facts["valid_perplexity"],
+        test_perplexity=best.facts["test_perplexity"],
+        unigram_perplexity=corpus.unigram_perplexity("test"),
+        seconds=trainer.position.seconds,
+        parameters=sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
+    )
+
+
+def _resolve(options: TrainOptions) -> tuple[Run, TrainConfig, str]:
+    if not options.resume:
+        preset = options.preset or DEFAULT_PRESET
+        config = preset_named(preset).with_settings(options.settings)
+        return Run(options.run or _new_folder(preset)), config, options.data or PYDOCS
+    run = latest_run() if options.run is None else Run(options.run)
+    began = run.config()
+    base = began if options.preset is None else preset_named(options.preset)
+    return run, base.with_settings(options.settings), options.data or run.corpus_facts()["name"]
+
+
+def _new_folder(preset: str) -> Path:
+    """`runs/DATE-TIME-PRESET`, with a number where that is taken."""
+    name = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{preset}"
+    candidates = [RUNS / name, *(RUNS / f"{name}-{number}" for number in range(2, 1000))]
+    for candidate in candidates:
+        if not candidate.exists():
+            return candidate
+    raise RunError(f"the folder {RUNS.resolve()} is full of runs named {name}; choose another name: --run DIR")
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
