@@ -1,7 +1,7 @@
 """The cross-runtime benchmark harness (pytest-benchmark underneath), and the demonstration of the whole tool."""
 
 from .chart import draw_chart
-from .demo import Demo, run_demo
+from .demo import Demo, run_demo, save_results
 from .environment import describe_environment
 from .errors import BenchError
 from .harness import BenchOptions, run_bench
@@ -21,4 +21,5 @@ __all__ = [
     "format_table",
     "run_bench",
     "run_demo",
+    "save_results",
 ]

@@ -1,4 +1,4 @@
-"""Time of one call that reads tokens and carries the state, for every shape (a pytest-benchmark suite, see plugin.py)."""
+"""Time of one call that reads tokens and carries the state, for every shape (pytest-benchmark; see plugin.py)."""
 
 import itertools
 from typing import Any

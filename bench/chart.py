@@ -22,15 +22,19 @@ def draw_chart(results: Results, path: Path) -> None:
         timings = [results.timing(runtime, scenario) for runtime in results.runtimes]
         speeds = [timing.tokens_per_second for timing in timings]
         bars = axes.bar(results.runtimes, speeds, color=[f"C{index}" for index in range(len(timings))])
-        labels = [f"{speed:,.0f}\n{results.speedup(runtime, scenario):.1f}x"
-                  for runtime, speed in zip(results.runtimes, speeds, strict=True)]
+        labels = [
+            f"{speed:,.0f}\n{results.speedup(runtime, scenario):.1f}x"
+            for runtime, speed in zip(results.runtimes, speeds, strict=True)
+        ]
         axes.bar_label(bars, labels, fontsize=8)
         axes.margins(y=0.2)
         axes.set_title(scenario.name.replace(": ", "\n"), fontsize=9)
         axes.tick_params(axis="x", labelrotation=20, labelsize=8)
         axes.tick_params(axis="y", labelsize=8)
     grid[0][0].set_ylabel("tokens per second")
-    figure.suptitle(f"provider {results.provider}, threads {results.threads}, {results.environment['processor']}", fontsize=9)
+    figure.suptitle(
+        f"provider {results.provider}, threads {results.threads}, {results.environment['processor']}", fontsize=9
+    )
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
     write_atomically(path, picture.getvalue())

@@ -46,7 +46,10 @@ class Demo:
         lines += [
             f"{precision:<12} {export.size_bytes / 1e6:.1f} MB, perplexity {export.report.artifact_perplexity:.2f} "
             f"({export.report.perplexity_change:+.2%}); speed-up over {self.results.baseline}: "
-            + ", ".join(f"{self.results.speedup(f'onnx {precision}', shape):.1f}x at {shape}" for shape in self.results.scenarios)
+            + ", ".join(
+                f"{self.results.speedup(f'onnx {precision}', shape):.1f}x at {shape}"
+                for shape in self.results.scenarios
+            )
             for precision, export in self.exports.items()
         ]
         lines += [f"text         {self.prompt} ...{self.sample}"]
@@ -66,7 +69,7 @@ class Demo:
 
 
 def run_demo(reporter: Reporter, say: Callable[[str], None], options: TrainOptions | None = None) -> Demo:
-    """Chain everything in `runs/demo` of the current folder. A training that is there already is finished, not repeated.
+    """Chain everything in `runs/demo` of the current folder; a training that is there is gone on with, not repeated.
 
     Args:
         reporter: Is told how the training goes.

@@ -94,7 +94,7 @@ def run_bench(options: BenchOptions, say: Callable[[str], None]) -> Results:
         ParityError: An artifact does not compute what the original computes; nothing is timed.
     """
     require_provider(provider_named(options.provider))
-    artifact = latest_artifact() if options.model is None else options.model
+    artifact = options.model or latest_artifact()
     artifacts, left_out = _artifacts(artifact, options.provider)
     run = _original(artifact)
     parity, placement = {}, {}
@@ -108,6 +108,7 @@ def run_bench(options: BenchOptions, say: Callable[[str], None]) -> Results:
         left_out[TORCH] = "this torch has no CUDA; install a CUDA build of torch"
     sources |= {name: ["--artifact", str(path.resolve())] for name, path in artifacts.items()}
     return Results(
+        model=artifact,
         provider=options.provider,
         threads=options.threads,
         baseline=next(iter(sources)),
@@ -133,7 +134,9 @@ def _artifacts(artifact: Path, provider: str) -> tuple[dict[str, Path], dict[str
         else:
             chosen[name] = path
     if not chosen:
-        raise BenchError(f"{artifact} cannot run on {provider}: {'; '.join(left_out.values())}; export --precision fp32")
+        raise BenchError(
+            f"{artifact} cannot run on {provider}: {'; '.join(left_out.values())}; export --precision fp32"
+        )
     return dict(sorted(chosen.items())), left_out
 
 
@@ -149,7 +152,9 @@ def _original(artifact: Path) -> Run:
 
 def _parity(run: Run, predictor: Predictor) -> ParityReport:
     tokens = held_out_tokens(run)
-    report = verify(run.trained()[0], predictor, None if tokens is None else tokens[:_PARITY_TOKENS], _PARITY_LOOP_STEPS)
+    report = verify(
+        run.trained()[0], predictor, None if tokens is None else tokens[:_PARITY_TOKENS], _PARITY_LOOP_STEPS
+    )
     if not report.passed:
         raise ParityError(
             f"the {report.precision} artifact does not match the original of {run.path} on {report.provider}, "
@@ -183,13 +188,15 @@ def _measure(name: str, source: list[str], options: BenchOptions) -> dict[Scenar
         command = [sys.executable, "-m", "pytest", *_PYTEST, str(_SUITE), f"--rootdir={_SUITE.parent}", *source]
         command += [f"--provider={options.provider}", f"--threads={options.threads}"]
         command += [f"--shape={scenario}" for scenario in options.scenarios]
-        command += [f"--benchmark-max-time={options.seconds}", f"--benchmark-json={report}", f"--basetemp={folder}/tmp"]
+        command += [f"--benchmark-max-time={options.seconds}", f"--benchmark-json={report}"]
         finished = subprocess.run(  # noqa: S603  # our own interpreter and suite
             command, cwd=folder, env=_environment(options.threads), capture_output=True, text=True, check=False
         )
         if finished.returncode != 0:
             last = "\n".join((finished.stdout + finished.stderr).strip().splitlines()[-12:])
-            raise BenchError(f"the process that measured {name} ended with {finished.returncode}; its last words:\n{last}")
+            raise BenchError(
+                f"the process that measured {name} ended with {finished.returncode}; its last words:\n{last}"
+            )
         found = json.loads(report.read_text())
     return {Scenario.parse(entry["param"]): entry["stats"]["data"] for entry in found["benchmarks"]}
 
@@ -207,6 +214,8 @@ _PYTEST = [
     "-o",
     "python_functions=bench_*",
     "--import-mode=importlib",
+    "-o",
+    "consider_namespace_packages=true",
     "--benchmark-only",
     "--benchmark-save-data",
     "--benchmark-disable-gc",

@@ -77,6 +77,7 @@ class Results:
     """A whole benchmark.
 
     Attributes:
+        model: The artifact that was named, or the latest export.
         provider: Execution provider of the artifacts.
         threads: Threads of one call.
         baseline: Name of the runtime that the others are compared with.
@@ -87,6 +88,7 @@ class Results:
         environment: Machine and versions.
     """
 
+    model: Path
     provider: str
     threads: int
     baseline: str
@@ -122,6 +124,7 @@ class Results:
         }
         return {
             "format": FORMAT,
+            "model": self.model.name,
             "provider": self.provider,
             "threads": self.threads,
             "baseline": self.baseline,

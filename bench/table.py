@@ -10,12 +10,15 @@ def format_table(results: Results) -> str:
     lines = []
     for scenario in results.scenarios:
         lines += [f"{scenario.name} ({results.threads} thread{'s' * (results.threads > 1)})"]
-        rows = [_HEADER]
+        rows: list[tuple[str, ...]] = [_HEADER]
         for runtime in results.runtimes:
             rows.append(_row(results.timing(runtime, scenario), results))
         widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
         for row in rows:
-            cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+            cells = [
+                row[0].ljust(widths[0]),
+                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+            ]
             lines.append("  " + "  ".join(cells))
         lines.append("")
     lines += [f"not measured: {runtime}: {reason}" for runtime, reason in results.left_out.items()]

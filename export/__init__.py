@@ -1,7 +1,16 @@
 """A checkpoint becomes one portable, verified ONNX artifact (needs torch, onnx and onnxruntime)."""
 
 from .errors import ExportError, ParityError
-from .exporting import DEFAULT_OPSET, OPSETS, Export, build_model, export_run, held_out_tokens, write_report
+from .exporting import (
+    DEFAULT_OPSET,
+    OPSETS,
+    Export,
+    build_model,
+    export_run,
+    held_out_tokens,
+    verify_artifact,
+    write_report,
+)
 from .parity import BOUNDS, Bounds, Case, ParityReport
 from .verification import measure_batch_invariance, verify
 
@@ -17,8 +26,9 @@ __all__ = [
     "ParityReport",
     "build_model",
     "export_run",
-    "measure_batch_invariance",
     "held_out_tokens",
+    "measure_batch_invariance",
     "verify",
+    "verify_artifact",
     "write_report",
 ]

@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ..model.checkpoint import Checkpoint
 from ..model.errors import DataError
 from ..model.network import LanguageModel
 from ..model.run import Run
@@ -69,7 +68,7 @@ def export_run(run: Run, precision: str = "fp32", out: Path | None = None, opset
     _check_writable(path)
     network, checkpoint = run.trained()
     model = build_model(network, precision, opset)
-    metadata = _metadata(network, run.vocabulary(), precision, _training_facts(run, checkpoint))
+    metadata = _metadata(network, run.vocabulary(), precision, run.training_facts(checkpoint))
     report = verify(network, Predictor.load(seal(model, metadata)), held_out_tokens(run))
     write_report(run, report)
     if not report.passed:
@@ -85,6 +84,24 @@ def export_run(run: Run, precision: str = "fp32", out: Path | None = None, opset
     return Export(path, len(data), report)
 
 
+def verify_artifact(path: Path, run: Path | None = None, provider: str = "cpu") -> ParityReport:
+    """Compare an artifact with its original.
+
+    Args:
+        path: The artifact.
+        run: The original's run folder; None for the artifact's own folder.
+        provider: Execution provider of the artifact.
+
+    Raises:
+        ArtifactError: The artifact cannot be used, or has other sizes than the original.
+        RunError: There is no run there.
+        ProviderError: The provider is not there.
+    """
+    original = Run(path.resolve().parent if run is None else run)
+    predictor = Predictor.load(path, provider=provider)
+    return verify(original.trained()[0], predictor, held_out_tokens(original))
+
+
 def build_model(network: LanguageModel, precision: str, opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
     """The checked ONNX model of a network, without metadata.
 
@@ -93,7 +110,9 @@ def build_model(network: LanguageModel, precision: str, opset: int = DEFAULT_OPS
     """
     size = sum(parameter.numel() for parameter in network.parameters()) * 4
     if size > _SIZE_LIMIT_BYTES:
-        raise ExportError(f"the network has {size:,} bytes of weights; one ONNX file holds at most {_SIZE_LIMIT_BYTES:,}")
+        raise ExportError(
+            f"the network has {size:,} bytes of weights; one ONNX file holds at most {_SIZE_LIMIT_BYTES:,}"
+        )
     # The quantizer scales embedding and projection apart, so tied weights are stored twice in int8.
     weights = Weights.of(network, untie=precision == "int8")
     model = build_graph(network.architecture, weights, opset)
@@ -125,7 +144,9 @@ def _check_options(precision: str, opset: int) -> None:
     if precision not in BOUNDS:
         raise ExportError(f"precision {precision!r} is not known, expected one of {', '.join(BOUNDS)}")
     if opset not in OPSETS:
-        raise ExportError(f"opset is {opset}, expected {OPSETS[0]} to {OPSETS[-1]} (CUDA has no LSTM kernel from 22 on)")
+        raise ExportError(
+            f"opset is {opset}, expected {OPSETS[0]} to {OPSETS[-1]} (CUDA has no LSTM kernel from 22 on)"
+        )
 
 
 def _check_writable(path: Path) -> None:
@@ -153,19 +174,6 @@ def _metadata(
         "vocab_size": str(len(vocabulary)),
         "unk_id": str(vocabulary.unknown_id),
         "eos_id": str(vocabulary.end_of_sentence_id),
-    }
-
-
-def _training_facts(run: Run, checkpoint: Checkpoint) -> dict[str, Any]:
-    config, corpus = run.config(), run.corpus_facts()
-    return {
-        "preset": config.preset,
-        "corpus": Path(corpus["name"]).name,
-        "corpus_sha256": corpus["sha256"],
-        "seed": config.seed,
-        "epochs": checkpoint.facts["epoch"],
-        "valid_perplexity": checkpoint.facts["valid_perplexity"],
-        "test_perplexity": checkpoint.facts["test_perplexity"],
     }
 
 

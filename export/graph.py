@@ -57,7 +57,8 @@ class _GraphBuilder:
         ]
         first, second = self._axis("axis_0", 0), self._axis("axis_1", 1)
         states = [
-            self._node("Unsqueeze", [f"{name}_{index}", first], f"initial_{name}_{index}") for name in ("hidden", "cell")
+            self._node("Unsqueeze", [f"{name}_{index}", first], f"initial_{name}_{index}")
+            for name in ("hidden", "cell")
         ]
         outputs = [f"layer_{index}.{name}" for name in ("Y", "Y_h", "Y_c")]
         hidden_size = self._architecture.layer_sizes[index]

@@ -91,7 +91,7 @@ class ParityReport:
         found = []
         if bounds.absolute is not None:
             found += [
-                f"{case.name}: differs by {case.absolute:.2e} at a scale of {case.scale:.1f}, allowed {bounds.absolute:g}"
+                f"{case.name}: differs by {case.absolute:.2e} at scale {case.scale:.1f}, allowed {bounds.absolute:g}"
                 for case in self.cases
                 if not case.scaled <= bounds.absolute
             ]
@@ -108,6 +108,21 @@ class ParityReport:
     def passed(self) -> bool:
         """Whether every bound was kept."""
         return not self.failures
+
+    def format(self) -> str:
+        """The findings in a few lines."""
+        bounds = BOUNDS[self.precision]
+        allowed = "not bounded" if bounds.absolute is None else f"allowed {bounds.absolute:g} of the scale"
+        lines = [
+            f"parity of {self.precision} on {self.provider}: {'passed' if self.passed else 'FAILED'}",
+            f"  logits and states   {len(self.cases)} cases, largest difference {self.worst.absolute:.2e} at scale "
+            f"{self.worst.scale:.1f} ({self.worst.name}; {allowed})",
+            f"  closed loop         {self.loop_steps:,} steps, {self.loop_disagreements} greedy tokens differ",
+            f"  perplexity          {self.artifact_perplexity:.4f}, the original's {self.original_perplexity:.4f} "
+            f"({self.perplexity_change:+.4%}, allowed {bounds.perplexity:.2%}) on {self.tokens:,} tokens",
+            f"  batch-invariant     {'yes' if self.batch_invariant else 'no'}",
+        ]
+        return "\n".join([*lines, *(f"  ! {failure}" for failure in self.failures)])
 
     def summary(self) -> dict[str, Any]:
         """The figures that go into the artifact."""

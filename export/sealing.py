@@ -17,6 +17,6 @@ def seal(model: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
     del sealed.metadata_props[:]
     for key, value in {**metadata, HASH_KEY: HASH_PLACEHOLDER}.items():
         sealed.metadata_props.add(key=key, value=value)
-    data = sealed.SerializeToString(deterministic=True)
+    data: bytes = sealed.SerializeToString(deterministic=True)
     start, end = hash_span(data)
     return data[:start] + hash_with_placeholder(data, start, end).encode() + data[end:]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..model.checkpoint import weights_hash
 from ..model.evaluation import evaluate_perplexity
 from ..model.network import LanguageModel, NetworkState, state_from_tensors, state_tensors
+from ..model.threads import single_thread
 from ..runtime.artifact import Architecture
 from ..runtime.errors import ArtifactError
 from ..runtime.predictor import Predictor
@@ -43,16 +44,19 @@ def verify(
     _require_same_sizes(network, predictor)
     token_ids = _sampled_text(network) if token_ids is None else token_ids
     pair = _Pair(network, predictor)
-    disagreements, loop_case = pair.closed_loop(int(token_ids[0]), loop_steps)
+    with single_thread():
+        disagreements, loop_case = pair.closed_loop(int(token_ids[0]), loop_steps)
+        cases = [*pair.grid(token_ids), loop_case]
+        original_perplexity = evaluate_perplexity(network, token_ids)
     return ParityReport(
         precision=predictor.artifact.precision,
         provider=predictor.provider,
         original_sha256=weights_hash(network.weights()),
-        cases=[*pair.grid(token_ids), loop_case],
+        cases=cases,
         loop_steps=loop_steps,
         loop_disagreements=disagreements,
         tokens=len(token_ids),
-        original_perplexity=evaluate_perplexity(network, token_ids),
+        original_perplexity=original_perplexity,
         artifact_perplexity=predictor.perplexity(token_ids),
         batch_invariant=measure_batch_invariance(predictor),
     )
@@ -159,7 +163,9 @@ def _require_same_sizes(network: LanguageModel, predictor: Predictor) -> None:
     found: tuple[Architecture, int] = (predictor.artifact.architecture, len(predictor.vocabulary))
     expected = (network.architecture, network.vocabulary_size)
     if found != expected:
-        raise ArtifactError(f"the artifact is {found[0]} with {found[1]:,} tokens, the original {expected[0]} with {expected[1]:,}")
+        raise ArtifactError(
+            f"the artifact is {found[0]} with {found[1]:,} tokens, the original {expected[0]} with {expected[1]:,}"
+        )
 
 
 @torch.inference_mode()

@@ -1,5 +1,6 @@
 """The network's weights as ONNX wants them: gates in the order i, o, f, c, biases of input and recurrence joined."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -48,18 +49,18 @@ class Weights:
         tied = network.architecture.tied and not untie
         return cls(
             embedding=_array(network.embedding.weight),
-            layers=tuple(_layer(layer) for layer in network.layers if isinstance(layer, torch.nn.LSTM)),
+            layers=tuple(_layer(dict(layer.named_parameters())) for layer in network.layers),
             projection=None if tied else np.ascontiguousarray(_array(network.projection.weight).T),
             bias=_array(network.projection.bias),
         )
 
 
-def _layer(layer: torch.nn.LSTM) -> LayerWeights:
-    biases = [_reordered(_array(bias)) for bias in (layer.bias_ih_l0, layer.bias_hh_l0)]
+def _layer(parameters: Mapping[str, torch.Tensor]) -> LayerWeights:
+    named = {name: _reordered(_array(parameter)) for name, parameter in parameters.items()}
     return LayerWeights(
-        input=_reordered(_array(layer.weight_ih_l0))[None],
-        recurrence=_reordered(_array(layer.weight_hh_l0))[None],
-        bias=np.concatenate(biases)[None],
+        input=named["weight_ih_l0"][None],
+        recurrence=named["weight_hh_l0"][None],
+        bias=np.concatenate([named["bias_ih_l0"], named["bias_hh_l0"]])[None],
     )
 
 

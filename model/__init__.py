@@ -2,8 +2,9 @@
 
 from .checkpoint import Checkpoint
 from .config import PRESETS, TrainConfig, preset_named
-from .corpus import PYDOCS, SPLITS, Corpus, load_corpus, load_corpus_with, read_splits, write_splits
+from .corpus import PYDOCS, SPLITS, Corpus, corpora, load_corpus, load_corpus_with, read_splits, write_splits
 from .errors import CheckpointError, ConfigError, DataError, Interrupted, RunError, TrainingError
+from .evaluating import Evaluation, evaluate_artifact, evaluate_run
 from .evaluation import evaluate_perplexity
 from .job import TrainOptions, TrainResult, run_training
 from .network import LanguageModel, NetworkState
@@ -20,6 +21,7 @@ __all__ = [
     "ConfigError",
     "Corpus",
     "DataError",
+    "Evaluation",
     "Interrupted",
     "LanguageModel",
     "NetworkState",
@@ -31,7 +33,10 @@ __all__ = [
     "TrainResult",
     "Trainer",
     "TrainingError",
+    "corpora",
+    "evaluate_artifact",
     "evaluate_perplexity",
+    "evaluate_run",
     "latest_run",
     "load_corpus",
     "load_corpus_with",

@@ -81,7 +81,9 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}")
         for name in ("embedding_size", "min_count", "batch_size", "steps", "epochs"):
             self._require(name, lambda value: value >= 1, "1 or more")
-        self._require("layer_sizes", lambda value: len(value) > 0 and min(value) >= 1, "at least one size, each 1 or more")
+        self._require(
+            "layer_sizes", lambda value: len(value) > 0 and min(value) >= 1, "at least one size, each 1 or more"
+        )
         self._require("dropout", lambda value: 0 <= value < 1, "0 or more and below 1")
         for name in ("init_range", "learning_rate", "decay", "clip_norm"):
             self._require(name, lambda value: 0 < value < float("inf"), "a positive number")
@@ -133,7 +135,9 @@ class TrainConfig:
         missing = sorted(_TYPES.keys() - value.keys())
         if missing:
             raise ConfigError(f"the configuration lacks {', '.join(missing)}")
-        return cls(**{key: _parse(key, item if isinstance(item, str) else json.dumps(item)) for key, item in value.items()})
+        return cls(
+            **{key: _parse(key, item if isinstance(item, str) else json.dumps(item)) for key, item in value.items()}
+        )
 
 
 _TYPES: dict[str, Any] = typing.get_type_hints(TrainConfig)

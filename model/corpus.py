@@ -139,6 +139,16 @@ def read_splits(name: str) -> dict[str, str]:
     return _split_lines(name, folder)
 
 
+def corpora() -> dict[str, str]:
+    """The names that `read_splits` takes, with what each is."""
+    files = "; ".join(", ".join(pattern.format(split) for split in SPLITS) for pattern in _FILE_NAMES)
+    return {
+        PYDOCS: "English prose from the documentation inside this Python; nothing is downloaded",
+        "DIR": f"a folder with {files}",
+        "DIR ...": f"or any folder of text files ({', '.join(sorted(_TEXT_SUFFIXES))}), split by lines 90/5/5",
+    }
+
+
 def write_splits(texts: Mapping[str, str], folder: Path) -> None:
     """Write `train.txt`, `valid.txt` and `test.txt` into `folder`, which is made if it is missing.
 
@@ -158,8 +168,10 @@ def _pydocs() -> Mapping[str, str]:
 def _split_lines(name: str, folder: Path) -> dict[str, str]:
     paths = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in _TEXT_SUFFIXES)
     if not paths:
-        raise DataError(f"{name} holds no text; expected train.txt, valid.txt and test.txt, or files ending in "
-                        f"{', '.join(sorted(_TEXT_SUFFIXES))}")
+        raise DataError(
+            f"{name} holds no text; expected train.txt, valid.txt and test.txt, or files ending in "
+            f"{', '.join(sorted(_TEXT_SUFFIXES))}"
+        )
     lines = "\n".join(read_text(path).rstrip("\n") for path in paths).split("\n")
     held_out = max(len(lines) // _HELD_OUT_SHARE, 1)
     if len(lines) < 3:

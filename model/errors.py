@@ -27,7 +27,7 @@ class TrainingError(LmtoolError, ArithmeticError):
     """The training cannot go on: the loss is no finite number."""
 
 
-class Interrupted(LmtoolError):
+class Interrupted(LmtoolError):  # noqa: N818  # the standard library says InterruptedError of system calls
     """A signal ended the work at a safe point; what was done so far is saved."""
 
     def __init__(self, number: int) -> None:

@@ -57,7 +57,9 @@ class TrainOptions:
         if self.device not in DEVICES:
             raise OptionError(f"device {self.device!r} is not known, expected one of {', '.join(DEVICES)}")
         if self.device == "cuda" and not torch.cuda.is_available():
-            raise ProviderError(f"torch {torch.__version__} finds no CUDA device; install a CUDA build of torch and a driver")
+            raise ProviderError(
+                f"torch {torch.__version__} finds no CUDA device; install a CUDA build of torch and a driver"
+            )
 
 
 @final

@@ -1,5 +1,6 @@
-"""The network: embedding, stacked LSTM layers of any sizes, output projection; its state is an argument and a result."""
+"""The network: embedding, stacked LSTM layers of any sizes, output projection; state goes in and comes out."""
 
+import itertools
 from typing import final
 
 import torch
@@ -26,7 +27,7 @@ class LanguageModel(nn.Module):
         self.embedding = nn.Embedding(vocabulary_size, architecture.embedding_size)
         widths = (architecture.embedding_size, *architecture.layer_sizes)
         self.layers = nn.ModuleList(
-            nn.LSTM(width, size, batch_first=True) for width, size in zip(widths[:-1], widths[1:], strict=True)
+            nn.LSTM(width, size, batch_first=True) for width, size in itertools.pairwise(widths)
         )
         self.projection = nn.Linear(widths[-1], vocabulary_size)
         self.dropout = nn.Dropout(dropout)

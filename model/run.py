@@ -1,12 +1,12 @@
 """The run folder: where a training keeps its configuration, vocabulary, checkpoints, metrics and picture.
 
-    RUN/config.json             configuration, corpus and its hash
-    RUN/vocabulary.json         tokens and tokenization
-    RUN/checkpoints/latest.safetensors   to go on from
-    RUN/checkpoints/best.safetensors     the epoch with the lowest valid perplexity
-    RUN/metrics.jsonl           one JSON object per record
-    RUN/curves.png              learning curves
-    RUN/*.onnx                  exports
+RUN/config.json             configuration, corpus and its hash
+RUN/vocabulary.json         tokens and tokenization
+RUN/checkpoints/latest.safetensors   to go on from
+RUN/checkpoints/best.safetensors     the epoch with the lowest valid perplexity
+RUN/metrics.jsonl           one JSON object per record
+RUN/curves.png              learning curves
+RUN/*.onnx                  exports
 """
 
 import json
@@ -20,6 +20,7 @@ import torch
 
 from ..runtime.errors import StorageError, VocabularyError
 from ..runtime.files import read_text, write_atomically
+from ..runtime.summary import Summary
 from ..runtime.vocabulary import Vocabulary
 from .checkpoint import Checkpoint
 from .config import TrainConfig
@@ -69,11 +70,15 @@ class Run:
             StorageError: It cannot be written.
         """
         if (self.path / "config.json").exists():
-            raise RunError(f"{self.path} holds a run already; go on with it: --resume, or choose another folder: --run DIR")
+            raise RunError(
+                f"{self.path} holds a run already; go on with it: --resume, or choose another folder: --run DIR"
+            )
         try:
             (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"cannot make the run folder {self.path}: {error.strerror}; choose another one: --run DIR") from error
+            raise RunError(
+                f"cannot make the run folder {self.path}: {error.strerror}; choose another one: --run DIR"
+            ) from error
         vocabulary = {"tokens": corpus.vocabulary.tokens, "tokenization": corpus.vocabulary.tokenization.to_json()}
         _write_json(self.path / "vocabulary.json", vocabulary)
         corpus_facts = {"name": _portable_name(corpus.name), "sha256": corpus.sha256}
@@ -89,7 +94,9 @@ class Run:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout as error:
-            raise RunError(f"{self.path} is in use by another process; wait for it, or choose another folder: --run DIR") from error
+            raise RunError(
+                f"{self.path} is in use by another process; wait for it, or choose another folder: --run DIR"
+            ) from error
         return lock
 
     def config(self) -> TrainConfig:
@@ -150,11 +157,43 @@ class Run:
         """
         config = self.config()
         if not self.best.exists():
-            raise RunError(f"{self.path} holds no finished epoch; train it first: lmtool train --run {self.path} --resume")
+            raise RunError(
+                f"{self.path} holds no finished epoch; train it first: lmtool train --run {self.path} --resume"
+            )
         checkpoint = Checkpoint.read(self.best)
         network = LanguageModel(config.architecture, len(self.vocabulary()))
         load_weights(network, checkpoint)
         return network.eval(), checkpoint
+
+    def summary(self) -> Summary:
+        """The run in facts: sizes, vocabulary, training.
+
+        Raises:
+            RunError: As for `trained`.
+            CheckpointError: As for `trained`.
+        """
+        network, checkpoint = self.trained()
+        return Summary(
+            source=str(self.path),
+            architecture=network.architecture,
+            vocabulary=self.vocabulary(),
+            training=self.training_facts(checkpoint),
+        )
+
+    def training_facts(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """What an artifact records of the training that led to `checkpoint`.
+
+        Raises:
+            RunError: As for `config`.
+        """
+        config, corpus = self.config(), self.corpus_facts()
+        return {
+            "preset": config.preset,
+            "corpus": Path(corpus["name"]).name,
+            "corpus_sha256": corpus["sha256"],
+            "seed": config.seed,
+            **{key: checkpoint.facts[key] for key in ("epoch", "valid_perplexity", "test_perplexity")},
+        }
 
     def write_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Replace the records of the training.
@@ -215,7 +254,9 @@ def load_weights(network: LanguageModel, checkpoint: Checkpoint) -> None:
     expected = {name: tensor.shape for name, tensor in weights.items()}
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors or name not in expected:
-            raise CheckpointError(f"the checkpoint's tensor {name!r} is {'missing' if name in expected else 'not expected'}")
+            raise CheckpointError(
+                f"the checkpoint's tensor {name!r} is {'missing' if name in expected else 'not expected'}"
+            )
         if tensors[name].shape != expected[name]:
             raise CheckpointError(
                 f"the checkpoint's tensor {name!r} is {list(tensors[name].shape)}, expected {list(expected[name])}"

@@ -1,4 +1,4 @@
-"""Training: truncated back-propagation with carried state, exact checkpoints, and a history that a resume goes on with."""
+"""Training: truncated back-propagation with carried state, exact checkpoints, a history that a resume continues."""
 
 import collections
 import math
@@ -20,6 +20,7 @@ from .evaluation import evaluate_perplexity
 from .network import LanguageModel, state_from_tensors, state_tensors
 from .run import Run, load_weights
 from .signals import StopRequest
+from .threads import single_thread
 
 RECORDS_PER_EPOCH = 20
 _AVERAGED_STEPS = 50
@@ -28,8 +29,8 @@ _AVERAGED_STEPS = 50
 class Reporter(Protocol):
     """Who is told how a training goes."""
 
-    def step(self, done: int, total: int, epoch: int, perplexity: float, tokens_per_second: float) -> None:
-        """`done` of `total` steps of the whole training; `perplexity` and speed are recent averages."""
+    def step(self, done: int, total: int, epoch: int, loss: float, perplexity: float, tokens_per_second: float) -> None:
+        """`done` of `total` steps of the whole training; loss per token, perplexity and speed are recent averages."""
         ...
 
     def record(self, record: dict[str, Any]) -> None:
@@ -169,9 +170,9 @@ class Trainer:
 
     def _report_step(self, reporter: Reporter) -> None:
         position, total = self.position, self._batches.step_count
-        perplexity = _exp(position.loss_sum / (position.loss_steps * self.config.steps))
-        done = position.epoch * total + position.step
-        reporter.step(done, self.config.epochs * total, position.epoch + 1, perplexity, self._speed.recent(position.step))
+        loss = position.loss_sum / (position.loss_steps * self.config.steps)
+        done, speed = position.epoch * total + position.step, self._speed.recent(position.step)
+        reporter.step(done, self.config.epochs * total, position.epoch + 1, loss, _exp(loss), speed)
 
     def _record_training(self, reporter: Reporter) -> None:
         position = self.position
@@ -192,7 +193,8 @@ class Trainer:
 
     def _finish_epoch(self, reporter: Reporter) -> None:
         position = self.position
-        perplexity = evaluate_perplexity(self._network, self.corpus.ids["valid"])
+        with single_thread():
+            perplexity = evaluate_perplexity(self._network, self.corpus.ids["valid"])
         position.epoch += 1
         position.step = 0
         if math.isfinite(perplexity) and (position.best_valid is None or perplexity < position.best_valid):
@@ -205,7 +207,8 @@ class Trainer:
 
     def _test(self, reporter: Reporter) -> None:
         network, best = self.run.trained()
-        perplexity = evaluate_perplexity(network.to(self._device), self.corpus.ids["test"])
+        with single_thread():
+            perplexity = evaluate_perplexity(network.to(self._device), self.corpus.ids["test"])
         Checkpoint(best.tensors, {**best.facts, "test_perplexity": perplexity}).write(self.run.best)
         self.position.finished = True
         self._record(reporter, {"kind": "test", "epoch": best.facts["epoch"], "perplexity": perplexity})
@@ -276,10 +279,14 @@ def _optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.opt
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimiser's state as `INDEX.NAME` -> tensor, INDEX counting the parameters."""
     state = optimizer.state_dict()["state"]
-    return {f"{index}.{name}": torch.as_tensor(value) for index, entry in state.items() for name, value in entry.items()}
+    return {
+        f"{index}.{name}": torch.as_tensor(value) for index, entry in state.items() for name, value in entry.items()
+    }
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], tensors: dict[str, Tensor]) -> None:
+def _load_optimizer(
+    optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], tensors: dict[str, Tensor]
+) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, _, key = name.partition(".")

@@ -17,7 +17,7 @@ from .sampling import METHODS, Sampling
 from .score import Score
 from .state import State
 from .stream import Stream
-from .summary import LayerRow, layer_table
+from .summary import LayerRow, Summary, layer_table, summarize
 from .tokenization import RULES, Tokenization
 from .vocabulary import Vocabulary
 
@@ -39,6 +39,7 @@ __all__ = [
     "StateError",
     "StorageError",
     "Stream",
+    "Summary",
     "TokenError",
     "Tokenization",
     "Vocabulary",
@@ -46,4 +47,5 @@ __all__ = [
     "available_providers",
     "latest_artifact",
     "layer_table",
+    "summarize",
 ]

@@ -155,7 +155,7 @@ def latest_artifact(runs: Path = Path("runs")) -> Path:
     found = sorted(runs.glob("*/*.onnx"), key=lambda path: (path.stat().st_mtime_ns, path))
     if not found:
         raise ArtifactError(
-            f"there is no exported model in {runs.resolve()}; write one: lmtool export --onnx, or name one: --model FILE"
+            f"there is no exported model in {runs.resolve()}; write one: lmtool export --onnx, or name it: --model FILE"
         )
     return found[-1]
 
@@ -213,14 +213,18 @@ def _check_format(metadata: _Metadata) -> None:
         raise ArtifactError("it has no lmtool.format, so it was not exported by lmtool (use: lmtool export --onnx)")
     found = metadata["lmtool.format"][0]
     if found != FORMAT:
-        raise ArtifactError(f"its format is {found!r}, this version of lmtool reads {FORMAT!r}; upgrade lmtool or export again")
+        raise ArtifactError(
+            f"its format is {found!r}, this version of lmtool reads {FORMAT!r}; upgrade lmtool or export again"
+        )
 
 
 def _checked_hash(data: bytes, metadata: _Metadata) -> str:
     declared = _string(metadata, HASH_KEY)
     found = hash_with_placeholder(data, *metadata[HASH_KEY][1])
     if declared != found:
-        raise ArtifactError(f"it is damaged: its bytes hash to {found[:12]}..., it declares {declared[:12]}...; copy or export it again")
+        raise ArtifactError(
+            f"it is damaged: its bytes hash to {found[:12]}..., it declares {declared[:12]}...; copy or export it again"
+        )
     return found
 
 

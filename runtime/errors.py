@@ -4,6 +4,7 @@ A message names the thing, what was found, what was expected and, where there is
 command line returns for it: 1 failed, 2 wrong usage, 3 a gate was not met.
 """
 
+
 class LmtoolError(Exception):
     """Base of every error that lmtool raises on purpose."""
 

@@ -168,9 +168,7 @@ class Predictor:
         total = sum(float(chunk.sum()) for chunk in self._token_log_probs(np.asarray(token_ids[:1], np.int64), targets))
         return perplexity(total, len(targets))
 
-    def _token_log_probs(
-        self, before: NDArray[np.int64], targets: NDArray[np.int64]
-    ) -> Iterator[NDArray[np.float64]]:
+    def _token_log_probs(self, before: NDArray[np.int64], targets: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
         """Log-probabilities of `targets` [n] after `before`, a chunk at a time so that [n, vocabulary] never exists."""
         state = self.initial_state(1)
         if len(before) > 1:
@@ -211,7 +209,7 @@ class Predictor:
     def _check_state(self, state: State, batch_size: int) -> None:
         if state.model_sha256 != self.artifact.sha256:
             raise StateError(
-                f"the state belongs to the model {state.model_sha256[:12]}..., this one is {self.artifact.sha256[:12]}..."
+                f"the state belongs to the model {state.model_sha256[:12]}..., this is {self.artifact.sha256[:12]}..."
             )
         if len(state.tensors) != len(self._widths):
             raise StateError(f"the state has {len(state.tensors)} tensors, expected {len(self._widths)}")
@@ -223,4 +221,6 @@ class Predictor:
         if state.pending.size:
             self._checked_tokens(state.pending)
             if state.pending.shape[0] != batch_size:
-                raise StateError(f"the state's pending tokens are of {state.pending.shape[0]} streams, expected {batch_size}")
+                raise StateError(
+                    f"the state's pending tokens are of {state.pending.shape[0]} streams, expected {batch_size}"
+                )

@@ -33,13 +33,17 @@ PROVIDERS = {
         Provider("cpu", "CPUExecutionProvider", "pip install 'lmtool[cpu]'", {}),
         Provider("cuda", "CUDAExecutionProvider", _GPU_FIX, {"use_tf32": "0"}),
         Provider("tensorrt", "TensorrtExecutionProvider", _GPU_FIX + " and TensorRT", {}),
-        Provider("openvino", "OpenVINOExecutionProvider", "pip uninstall onnxruntime; pip install onnxruntime-openvino", {}),
+        Provider(
+            "openvino", "OpenVINOExecutionProvider", "pip uninstall onnxruntime; pip install onnxruntime-openvino", {}
+        ),
         Provider("coreml", "CoreMLExecutionProvider", "pip install 'lmtool[cpu]' on macOS", {}),
         Provider("directml", "DmlExecutionProvider", "pip uninstall onnxruntime; pip install onnxruntime-directml", {}),
     )
 }
 
-_HEAVY_OPERATORS = frozenset({"LSTM", "MatMul", "Gemm", "DynamicQuantizeLSTM", "MatMulInteger", "DynamicQuantizeMatMul"})
+_HEAVY_OPERATORS = frozenset(
+    {"LSTM", "MatMul", "Gemm", "DynamicQuantizeLSTM", "MatMulInteger", "DynamicQuantizeMatMul"}
+)
 
 
 def provider_named(name: str) -> Provider:
@@ -118,7 +122,7 @@ def require_placement(session: Any, provider: Provider) -> None:
     got = session.get_providers()
     if got[0] != provider.onnxruntime_name:
         raise ProviderError(
-            f"provider {provider.name!r} was asked for, but onnxruntime started {', '.join(got)}; to get it: {provider.fix}"
+            f"provider {provider.name!r} was asked for, onnxruntime started {', '.join(got)}; the fix: {provider.fix}"
         )
     for name, operators in placement(session).items():
         strays = sorted(_HEAVY_OPERATORS & operators.keys())

@@ -40,7 +40,8 @@ class State:
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
-        for tensor in (*self.tensors, self.pending):
+        arrays: tuple[NDArray[Any], ...] = (*self.tensors, self.pending)
+        for tensor in arrays:
             tensor.flags.writeable = False
 
     @property

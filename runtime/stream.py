@@ -1,4 +1,4 @@
-"""One text stream: text goes in, suggestions and generated text come out, and its state can be kept, forked, restored."""
+"""One text stream: text goes in, suggestions and new text come out; its state can be kept, forked, restored."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, final

@@ -1,8 +1,13 @@
-"""The layers of a network as a table: shape of what comes out and number of trained parameters."""
+"""A network in facts: its layers as a table (shapes, trained parameters), state, vocabulary, training, parity."""
 
-from typing import NamedTuple
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, final
 
-from .artifact import Architecture
+from .artifact import Architecture, Artifact
+from .vocabulary import Vocabulary
 
 
 class LayerRow(NamedTuple):
@@ -17,10 +22,87 @@ def layer_table(architecture: Architecture, vocabulary_size: int) -> list[LayerR
     """One row for each layer, from the embedding to the output projection."""
     widths = (architecture.embedding_size, *architecture.layer_sizes)
     rows = [LayerRow("embedding", f"[batch, time, {widths[0]}]", vocabulary_size * widths[0])]
-    for index, (width, size) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for index, (width, size) in enumerate(itertools.pairwise(widths)):
         name = f"{architecture.cell} {index}"
         rows.append(LayerRow(name, f"[batch, time, {size}]", 4 * size * (width + size + 1)))
     name = "projection (tied to the embedding)" if architecture.tied else "projection"
     weights = 0 if architecture.tied else widths[-1] * vocabulary_size
     rows.append(LayerRow(name, f"[batch, time, {vocabulary_size}]", weights + vocabulary_size))
     return rows
+
+
+@final
+@dataclass(frozen=True)
+class Summary:
+    """A network in facts.
+
+    Attributes:
+        source: The file or folder it is from.
+        architecture: Cell and sizes.
+        vocabulary: Its tokens.
+        training: Corpus, seed, epoch and perplexities.
+        artifact: Hash, size, precision and parity, for an artifact.
+    """
+
+    source: str
+    architecture: Architecture
+    vocabulary: Vocabulary
+    training: Mapping[str, Any]
+    artifact: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> list[LayerRow]:
+        """The layer table."""
+        return layer_table(self.architecture, len(self.vocabulary))
+
+    def format(self) -> str:
+        """All of it as text: the layer table, then one fact a line."""
+        total = LayerRow("total", "", sum(row.parameters for row in self.layers))
+        widths = [max(len(row.name) for row in self.layers), max(len(row.shape) for row in self.layers)]
+        lines = [self.source, ""]
+        for row in (*self.layers, total):
+            lines.append(f"  {row.name:<{widths[0]}}  {row.shape:<{widths[1]}}  {row.parameters:>12,}")
+        states = ", ".join(f"{name} [batch, {width}]" for name, width in self.architecture.states.items())
+        facts = {"state": states, **self._vocabulary_facts()}
+        for group, values in (("training", self.training), ("artifact", self.artifact)):
+            facts |= {f"{group} {key}": value for key, value in values.items()}
+        width = max(map(len, facts))
+        return "\n".join([*lines, "", *(f"  {key:<{width}}  {value}" for key, value in facts.items())])
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it but the tokens, ready for JSON."""
+        return {
+            "source": self.source,
+            "model": self.architecture.to_json(),
+            "layers": [row._asdict() for row in self.layers],
+            "states": self.architecture.states,
+            "vocabulary": {
+                "size": len(self.vocabulary),
+                "sha256": self.vocabulary.sha256,
+                "tokenization": self.vocabulary.tokenization.to_json(),
+            },
+            "training": dict(self.training),
+            "artifact": dict(self.artifact),
+        }
+
+    def _vocabulary_facts(self) -> dict[str, str]:
+        vocabulary = self.vocabulary
+        first = ", ".join(repr(token) for token in vocabulary.tokens[:6])
+        unit = vocabulary.tokenization.unit
+        return {
+            "vocabulary": f"{len(vocabulary):,} {unit}s, rule {vocabulary.tokenization.rule!r}: {first}, ...",
+            "unknown": f"{vocabulary.tokenization.unknown!r} (id {vocabulary.unknown_id})",
+            "end of sentence": f"{vocabulary.tokenization.end_of_sentence!r} (id {vocabulary.end_of_sentence_id})",
+        }
+
+
+def summarize(artifact: Artifact, path: Path) -> Summary:
+    """The facts of an artifact that was read from `path`."""
+    facts = {
+        "size_bytes": path.stat().st_size,
+        "sha256": artifact.sha256,
+        "precision": artifact.precision,
+        "batch_invariant": artifact.batch_invariant,
+        **{f"parity {key}": value for key, value in artifact.parity.items()},
+    }
+    return Summary(str(path), artifact.architecture, artifact.vocabulary, artifact.training, facts)

@@ -18,7 +18,7 @@ RULES = {
 """Rule -> unit. `whitespace` splits at white space (the Penn Treebank reader); `words` lower-cases, keeps `os.path` and
 `don't` whole and splits every other punctuation mark off; `characters` takes each code point."""
 
-_WORD = r"\w+(?:['’.\-]\w+)*|[^\w\s]"
+_WORD = r"\w+(?:['\u2019.\-]\w+)*|[^\w\s]"
 _NO_SPACE_BEFORE = frozenset(".,;:!?)]}%…")
 _NO_SPACE_AFTER = frozenset("([{")
 
@@ -47,9 +47,7 @@ class Tokenization:
         if self.rule not in RULES:
             raise VocabularyError(f"tokenization rule {self.rule!r} is not known, expected one of {', '.join(RULES)}")
         if self.unit == "word" and not all(token.split() == [token] for token in self.specials):
-            raise VocabularyError(
-                f"special tokens {self.specials} must be non-empty and without white space"
-            )
+            raise VocabularyError(f"special tokens {self.specials} must be non-empty and without white space")
 
     @classmethod
     def of_rule(cls, rule: str) -> "Tokenization":
@@ -67,7 +65,9 @@ class Tokenization:
         """
         names = ("rule", "unknown", "end_of_sentence")
         if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in names):
-            raise VocabularyError(f"tokenization must be an object with the strings {', '.join(names)}; found {value!r}")
+            raise VocabularyError(
+                f"tokenization must be an object with the strings {', '.join(names)}; found {value!r}"
+            )
         return cls(*(value[name] for name in names))
 
     def to_json(self) -> dict[str, str]:
@@ -124,4 +124,3 @@ class Tokenization:
         if self.rule == "whitespace":
             return False
         return token in _NO_SPACE_BEFORE or previous in _NO_SPACE_AFTER
-

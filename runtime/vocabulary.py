@@ -33,10 +33,14 @@ class Vocabulary:
         self.tokenization = tokenization
         self._ids = {token: index for index, token in enumerate(self.tokens)}
         if len(self._ids) != len(self.tokens):
-            raise VocabularyError(f"the vocabulary of {len(self.tokens):,} tokens holds {self._first_duplicate()!r} twice")
+            raise VocabularyError(
+                f"the vocabulary of {len(self.tokens):,} tokens holds {self._first_duplicate()!r} twice"
+            )
         for token in tokenization.specials:
             if token not in self._ids:
-                raise VocabularyError(f"the vocabulary of {len(self.tokens):,} tokens lacks its special token {token!r}")
+                raise VocabularyError(
+                    f"the vocabulary of {len(self.tokens):,} tokens lacks its special token {token!r}"
+                )
         self.unknown_id = self._ids[tokenization.unknown]
         self.end_of_sentence_id = self._ids[tokenization.end_of_sentence]
 

@@ -42,7 +42,7 @@ def fields(data: memoryview, start: int = 0, end: int | None = None) -> Iterator
             stop = position + size
         elif wire_type in _FIXED_SIZES:
             stop = position + _FIXED_SIZES[wire_type]
-        if number == 0 or stop == position and wire_type != _BYTES or stop > end:
+        if number == 0 or stop > end or (stop == position and wire_type != _BYTES):
             raise ArtifactError(f"no protobuf message: a bad field ends at byte {position:,}")
         yield Field(number, value, position, stop)
         position = stop

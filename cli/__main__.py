@@ -1,0 +1,5 @@
+"""`python -m lmtool.cli`."""
+
+from . import main
+
+main()

@@ -1,0 +1,305 @@
+"""The commands. Each parses, calls one function and prints; rooms are imported inside, so that help is instant."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import Data, Json, Model, Provider, RunFolder, Settings, Texts, Threads, Unknown, parse_settings
+from .output import command, give, require, say
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train a small language model, export it to one ONNX file, stream it anywhere, and prove it.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Corpora.")
+app.add_typer(data_app, name="data")
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Train a small language model, export it to one ONNX file, stream it anywhere, and prove it."""
+    if show:
+        from importlib.metadata import version as installed
+
+        print(f"lmtool {installed('lmtool')}")
+        raise typer.Exit
+
+
+@app.command()
+@command
+def train(
+    preset: Annotated[str | None, typer.Option(help="Recipe (default: quick).")] = None,
+    data: Data = None,
+    run: Annotated[Path | None, typer.Option(help="Run folder (default: a new one in runs/).")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training text.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with --run, or with the latest run.")] = False,
+    settings: Settings = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    seed: Annotated[int | None, typer.Option(help="Seed of weights and dropout.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads (default: one a core).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a network into a run folder: configuration, vocabulary, checkpoints, metrics and learning curves."""
+    from ..model.job import TrainOptions, run_training
+    from .progress import TrainingProgress
+
+    chosen = parse_settings(settings)
+    chosen |= {key: str(value) for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
+    options = TrainOptions(preset, data, run, resume, chosen, device, threads)
+    with TrainingProgress() as progress:
+        result = run_training(options, progress)
+    text = (
+        f"{result.run}: {result.parameters:,} parameters, perplexity {result.valid_perplexity:.2f} valid, "
+        f"{result.test_perplexity:.2f} test (word frequencies alone: {result.unigram_perplexity:.1f}), "
+        f"best epoch {result.epoch}, {result.seconds:.0f} s of training"
+    )
+    give(as_json, text, result.to_json())
+
+
+@app.command()
+@command
+def evaluate(
+    run: RunFolder = None,
+    model: Annotated[Path | None, typer.Option(help="Evaluate this artifact instead of a run's network.")] = None,
+    data: Data = None,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    provider: Provider = "cpu",
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> None:
+    """Perplexity of a trained network, or of an artifact, on a split of a corpus read as one unbroken stream."""
+    from ..model.evaluating import evaluate_artifact, evaluate_run
+
+    if model is not None and run is not None:
+        raise typer.BadParameter("name a run or an artifact, not both", param_hint="--model")
+    if model is not None:
+        result = evaluate_artifact(model, data, split, provider, threads)
+    else:
+        result = evaluate_run(run, data, split, threads)
+    give(as_json, result.format(), result.to_json())
+
+
+@app.command()
+@command
+def export(
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX artifact.")] = False,
+    run: RunFolder = None,
+    out: Annotated[Path | None, typer.Option(help="File to write (default: in the run folder).")] = None,
+    precision: Annotated[str, typer.Option(help="fp32 or int8.")] = "fp32",
+    opset: Annotated[int, typer.Option(help="ONNX operator set, 17 to 21.")] = 17,
+    as_json: Json = False,
+) -> None:
+    """Export a trained run to one ONNX file, verified against the original before it appears."""
+    if not onnx:
+        raise typer.BadParameter("say what to export to: --onnx", param_hint="--onnx")
+    require("onnx")
+    from ..export.exporting import export_run
+    from ..model.run import Run, latest_run
+
+    chosen = latest_run() if run is None else Run(run)
+    say(f"exporting {chosen.path} to {precision} and verifying it")
+    done = export_run(chosen, precision, out, opset)
+    text = f"{done.path}: {done.size_bytes:,} bytes\n{done.report.format()}"
+    give(as_json, text, {"path": str(done.path), "size_bytes": done.size_bytes, "parity": done.report.to_json()})
+
+
+@app.command()
+@command
+def verify(
+    model: Model = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Run folder of the original (default: the artifact's folder).")
+    ] = None,
+    provider: Provider = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Compare an artifact with its PyTorch original; exit 3 when a bound is passed."""
+    require("onnx")
+    from ..export.exporting import verify_artifact
+    from ..runtime.artifact import latest_artifact
+
+    report = verify_artifact(model or latest_artifact(), run, provider)
+    give(as_json, report.format(), report.to_json())
+    if not report.passed:
+        raise typer.Exit(3)
+
+
+@app.command()
+@command
+def info(model: Model = None, run: RunFolder = None, as_json: Json = False) -> None:
+    """Layers, parameters, state, vocabulary, training and parity facts of an artifact, or of a run."""
+    from ..runtime.artifact import Artifact, latest_artifact
+    from ..runtime.summary import summarize
+
+    if model is not None and run is not None:
+        raise typer.BadParameter("name a run or an artifact, not both", param_hint="--model")
+    if run is not None:
+        from ..model.run import Run
+
+        summary = Run(run).summary()
+    else:
+        path = model or latest_artifact()
+        summary = summarize(Artifact.read(path), path)
+    give(as_json, summary.format(), summary.to_json())
+
+
+@app.command()
+@command
+def generate(
+    prompt: Texts = None,
+    model: Model = None,
+    max_tokens: Annotated[int, typer.Option(help="Tokens to write.")] = 50,
+    temperature: Annotated[float, typer.Option(help="0: greedy; below 1: bolder choices are rarer.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(help="Draw among the k most probable tokens.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw among the tokens that hold this probability.")] = None,
+    method: Annotated[str, typer.Option(help="greedy, weighted or weighted-at-boundaries.")] = "weighted",
+    seed: Annotated[int | None, typer.Option(help="Makes the text repeatable.")] = None,
+    allow_unknown: Unknown = False,
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> None:
+    """Write on from a prompt, token by token."""
+    stream = _predictor(model, threads).stream()
+    text = " ".join(prompt) if prompt else _piped_text()
+    stream.feed(text)
+    pieces = stream.generate(
+        max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        method=method,
+        seed=seed,
+        allow_unknown=allow_unknown,
+    )
+    if as_json:
+        return give(True, "", {"prompt": text, "text": "".join(pieces)})
+    for piece in [text] if text else []:
+        print(piece, end="", flush=True)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
+    return None
+
+
+@app.command()
+@command
+def suggest(
+    text: Texts = None,
+    model: Model = None,
+    k: Annotated[int, typer.Option("-k", "--count", help="Number of suggestions.")] = 5,
+    allow_unknown: Unknown = False,
+    as_json: Json = False,
+) -> None:
+    """The most probable next words with their probabilities."""
+    stream = _predictor(model, 1).stream()
+    stream.feed(" ".join(text) if text else _piped_text())
+    words = stream.suggest(k, allow_unknown=allow_unknown)
+    lines = "\n".join(f"{probability:7.2%}  {word!r}" for word, probability in words)
+    give(as_json, lines, {"suggestions": [{"token": word, "probability": probability} for word, probability in words]})
+
+
+@app.command()
+@command
+def score(
+    text: Texts = None,
+    model: Model = None,
+    end: Annotated[bool, typer.Option("--end", help="Score the end of each sentence too.")] = False,
+    per_token: Annotated[bool, typer.Option("--per-token", help="Show every token.")] = False,
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> None:
+    """Log-probability and perplexity of each text, or of each line of standard input."""
+    predictor = _predictor(model, threads)
+    lines = text or _piped_text().splitlines()
+    scores = [predictor.score(line + "\n" * end) for line in lines]
+    shown = []
+    for line, found in zip(lines, scores, strict=True):
+        shown.append(f"{found.log_prob:10.3f}  perplexity {found.perplexity:10.2f}  unknown {found.unknown}  {line}")
+        if per_token:
+            pairs = zip(found.tokens, found.token_log_probs, strict=True)
+            shown += [f"{log_prob:10.3f}    {token!r}" for token, log_prob in pairs]
+    values = [{"text": line, **found.to_json()} for line, found in zip(lines, scores, strict=True)]
+    give(as_json, "\n".join(shown), {"scores": values})
+
+
+@app.command()
+@command
+def bench(
+    model: Model = None,
+    provider: Provider = "cpu",
+    batch: Annotated[
+        list[int] | None, typer.Option(help="Streams side by side, may be repeated (default: 64).")
+    ] = None,
+    time: Annotated[list[int] | None, typer.Option(help="Tokens a call, may be repeated (default: 128).")] = None,
+    threads: Threads = 1,
+    rounds: Annotated[int, typer.Option(help="How often the runtimes take turns.")] = 3,
+    save: Annotated[
+        Path | None, typer.Option(help="Folder for bench.json and bench.png (default: beside the model).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Verify an artifact, then measure it against the PyTorch original: single-stream, batched and chunked."""
+    require("pytest_benchmark")
+    from ..bench import BenchOptions, format_table, run_bench, save_results
+
+    options = BenchOptions(model, provider, tuple(batch or [64]), tuple(time or [128]), threads, rounds)
+    results = run_bench(options, say)
+    files = save_results(results, save or results.model.parent)
+    text = "\n".join([format_table(results), *(f"{kind}: {path}" for kind, path in files.items())])
+    give(as_json, text, results.to_json())
+
+
+@data_app.command("list")
+@command
+def list_data(as_json: Json = False) -> None:
+    """The corpora that need no files, and the folders that are understood."""
+    from ..model.corpus import corpora
+
+    found = corpora()
+    give(as_json, "\n".join(f"{name:<10} {what}" for name, what in found.items()), {"corpora": found})
+
+
+@data_app.command("prepare")
+@command
+def prepare_data(
+    name: Annotated[str, typer.Argument(help="pydocs, or a folder of text files.")],
+    out: Annotated[Path, typer.Option(help="Folder for train.txt, valid.txt and test.txt.")],
+    as_json: Json = False,
+) -> None:
+    """Write a corpus as train.txt, valid.txt and test.txt."""
+    from ..model.corpus import read_splits, write_splits
+
+    texts = read_splits(name)
+    write_splits(texts, out)
+    sizes = {split: len(text.encode()) for split, text in texts.items()}
+    give(as_json, "\n".join(f"{out / split}.txt  {size:,} bytes" for split, size in sizes.items()), {"bytes": sizes})
+
+
+@app.command()
+@command
+def demo(as_json: Json = False) -> None:
+    """Train, export, verify, measure and write text in the current folder, in a few minutes."""
+    require("pytest_benchmark")
+    from ..bench import run_demo
+    from .progress import TrainingProgress
+
+    with TrainingProgress() as progress:
+        found = run_demo(progress, say)
+    give(as_json, found.summary(), found.to_json())
+
+
+def _predictor(model: Path | None, threads: int) -> Any:
+    from ..runtime import Predictor, latest_artifact
+
+    return Predictor.load(model or latest_artifact(), threads=threads)
+
+
+def _piped_text() -> str:
+    """What is piped in, without the last newline; nothing where a person sits at the terminal."""
+    return "" if sys.stdin.isatty() else sys.stdin.read().removesuffix("\n")

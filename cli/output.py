@@ -1,0 +1,64 @@
+"""What commands have in common: errors become messages and exit codes, results become text or one JSON object."""
+
+import functools
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+import typer
+
+from ..runtime.errors import LmtoolError
+
+_Parameters = ParamSpec("_Parameters")
+_PACKAGES_OF_EXTRAS = {
+    "torch": "train",
+    "onnx": "train",
+    "safetensors": "train",
+    "filelock": "train",
+    "matplotlib": "report",
+    "pytest": "bench",
+    "pytest_benchmark": "bench",
+}
+
+
+def command(function: Callable[_Parameters, None]) -> Callable[_Parameters, None]:
+    """Turn what a user can cause into a message on stderr and an exit code."""
+
+    @functools.wraps(function)
+    def run(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except LmtoolError as error:
+            raise _failed(str(error), error.exit_code) from None
+        except KeyboardInterrupt:
+            raise _failed("interrupted", 130) from None
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package not in _PACKAGES_OF_EXTRAS:
+                raise
+            extra = _PACKAGES_OF_EXTRAS[package]
+            raise _failed(f"this command needs {package}; pip install 'lmtool[{extra}]'", 1) from None
+
+    return run
+
+
+def say(line: str) -> None:
+    """Tell people something, on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def give(as_json: bool, text: str, value: Any) -> None:
+    """Print the result on stdout: `text` for people, or `value` as one JSON object."""
+    print(json.dumps(value, indent=1) if as_json else text, flush=True)
+
+
+def require(module: str) -> None:
+    """Import a module that a command will need later, so that it is missed before the work and not after it."""
+    importlib.import_module(module)
+
+
+def _failed(message: str, code: int) -> typer.Exit:
+    say(f"error: {message}")
+    return typer.Exit(code)

@@ -1,0 +1,96 @@
+"""Perplexity from either side of the export, by one definition and over one corpus."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from ..runtime.predictor import Predictor
+from .corpus import PYDOCS, Corpus, load_corpus_with
+from .errors import DataError
+from .evaluation import evaluate_perplexity
+from .run import Run, latest_run
+
+
+@final
+@dataclass(frozen=True)
+class Evaluation:
+    """A measured perplexity.
+
+    Attributes:
+        what: The run or the artifact.
+        corpus: Name of the corpus.
+        split: Its split.
+        tokens: Number of its tokens; each after the first is scored.
+        unknown: How many are outside the vocabulary (each is scored as the unknown token).
+        perplexity: exp(mean negative log-likelihood of a token).
+    """
+
+    what: str
+    corpus: str
+    split: str
+    tokens: int
+    unknown: int
+    perplexity: float
+
+    def format(self) -> str:
+        """The findings in one line."""
+        return (
+            f"{self.what}: perplexity {self.perplexity:.4f} on {self.split} of {self.corpus}, {self.tokens:,} tokens, "
+            f"{self.unknown:,} unknown"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        return asdict(self)
+
+
+def evaluate_run(path: Path | None, data: str | None, split: str, threads: int) -> Evaluation:
+    """Evaluate the best weights of a run.
+
+    Args:
+        path: Run folder; None for the latest.
+        data: Corpus; None for the one it was trained on.
+        split: `train`, `valid` or `test`.
+        threads: Threads of torch.
+
+    Raises:
+        RunError: There is no such run.
+        DataError: There is no such corpus or split, or the split has fewer than two tokens.
+    """
+    run = latest_run() if path is None else Run(path)
+    network, _ = run.trained()
+    corpus = run.corpus() if data is None else load_corpus_with(data, run.vocabulary())
+    torch.set_num_threads(threads)
+    return _evaluation(str(run.path), corpus, split, lambda ids: evaluate_perplexity(network, ids))
+
+
+def evaluate_artifact(path: Path, data: str | None, split: str, provider: str, threads: int) -> Evaluation:
+    """Evaluate an artifact.
+
+    Args:
+        path: The artifact.
+        data: Corpus; None for that of the run folder it lies in, else `pydocs`.
+        split: `train`, `valid` or `test`.
+        provider: Execution provider.
+        threads: Threads of one call.
+
+    Raises:
+        ArtifactError: The artifact cannot be used.
+        DataError: There is no such corpus or split, or the split has fewer than two tokens.
+    """
+    predictor = Predictor.load(path, provider=provider, threads=threads)
+    run = Run(path.resolve().parent)
+    if data is None:
+        data = run.corpus_facts()["name"] if run.best.exists() else PYDOCS
+    corpus = load_corpus_with(data, predictor.vocabulary)
+    return _evaluation(str(path), corpus, split, predictor.perplexity)
+
+
+def _evaluation(what: str, corpus: Corpus, split: str, measure: Any) -> Evaluation:
+    ids = corpus.split(split)
+    if len(ids) < 2:
+        raise DataError(f"the {split} text of {corpus.name} holds {len(ids)} tokens, expected at least 2")
+    unknown = int((ids == corpus.vocabulary.unknown_id).sum())
+    return Evaluation(what, corpus.name, split, len(ids), unknown, measure(ids))
