@@ -1,7 +1,7 @@
 """The demonstration: train, export, verify, measure and write text, from nothing but this package."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -9,6 +9,7 @@ from ..export.exporting import Export, export_run
 from ..model.job import TrainOptions, TrainResult, run_training
 from ..model.run import RUNS, Run
 from ..model.training import Reporter
+from ..runtime.files import make_folder
 from ..runtime.predictor import Predictor
 from .chart import draw_chart
 from .harness import BenchOptions, run_bench
@@ -68,35 +69,39 @@ class Demo:
         }
 
 
-def run_demo(reporter: Reporter, say: Callable[[str], None], options: TrainOptions | None = None) -> Demo:
+def run_demo(
+    reporter: Reporter,
+    say: Callable[[str], None],
+    training: TrainOptions | None = None,
+    bench: BenchOptions | None = None,
+) -> Demo:
     """Chain everything in `runs/demo` of the current folder; a training that is there is gone on with, not repeated.
 
     Args:
         reporter: Is told how the training goes.
         say: Is told each step, one line a call.
-        options: What to train; its run folder and `resume` are chosen here.
+        training: What to train; None for the defaults. Its run folder and `resume` are chosen here.
+        bench: What to measure; None for the defaults. Its model is chosen here.
 
     Raises:
         LmtoolError: A step failed; see the error's class.
     """
     run = Run(_RUN)
     say(f"training in {run.path} (an earlier training there is gone on with)")
-    settings = {} if options is None else dict(options.settings)
-    data = None if options is None else options.data
     resume = (run.path / "config.json").exists()
-    training = run_training(TrainOptions(run=run.path, resume=resume, settings=settings, data=data), reporter)
+    trained = run_training(replace(training or TrainOptions(), run=run.path, resume=resume), reporter)
     exports = {}
     for precision in ("fp32", "int8"):
         say(f"exporting and verifying {precision}")
         exports[precision] = export_run(run, precision)
-    results = run_bench(BenchOptions(model=run.artifact("fp32")), say)
+    results = run_bench(replace(bench or BenchOptions(), model=run.artifact("fp32")), say)
     files = {"model": run.artifact("fp32"), "int8 model": run.artifact("int8"), "curves": run.curves}
     files |= save_results(results, run.path)
     predictor = Predictor.load(run.artifact("fp32"))
     stream = predictor.stream()
     stream.feed(_PROMPT)
     sample = "".join(stream.generate(_SAMPLE_TOKENS, temperature=0.7, seed=1))
-    return Demo(training, exports, results, _PROMPT, sample, files)
+    return Demo(trained, exports, results, _PROMPT, sample, files)
 
 
 def save_results(results: Results, folder: Path) -> dict[str, Path]:
@@ -105,7 +110,7 @@ def save_results(results: Results, folder: Path) -> dict[str, Path]:
     Raises:
         StorageError: They cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     files = {"timings": folder / "bench.json", "chart": folder / "bench.png"}
     results.write(files["timings"])
     draw_chart(results, files["chart"])

@@ -72,6 +72,7 @@ class BenchOptions:
                 raise OptionError(f"{name} is {value}, expected 1 or more")
         if not self.seconds > 0:
             raise OptionError(f"seconds is {self.seconds}, expected a positive number")
+        _ = self.scenarios
 
     @property
     def scenarios(self) -> list[Scenario]:
@@ -185,7 +186,7 @@ def _measure(name: str, source: list[str], options: BenchOptions) -> dict[Scenar
     """Seconds per call in every scenario, from one pytest-benchmark process."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        command = [sys.executable, "-m", "pytest", *_PYTEST, str(_SUITE), f"--rootdir={_SUITE.parent}", *source]
+        command = [sys.executable, "-m", "pytest", *PYTEST_OPTIONS, str(_SUITE), f"--rootdir={_SUITE.parent}", *source]
         command += [f"--provider={options.provider}", f"--threads={options.threads}"]
         command += [f"--shape={scenario}" for scenario in options.scenarios]
         command += [f"--benchmark-max-time={options.seconds}", f"--benchmark-json={report}"]
@@ -201,7 +202,7 @@ def _measure(name: str, source: list[str], options: BenchOptions) -> dict[Scenar
     return {Scenario.parse(entry["param"]): entry["stats"]["data"] for entry in found["benchmarks"]}
 
 
-_PYTEST = [
+PYTEST_OPTIONS = [
     "-q",
     "-c",
     os.devnull,

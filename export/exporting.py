@@ -64,9 +64,9 @@ def export_run(run: Run, precision: str = "fp32", out: Path | None = None, opset
         StorageError: The file cannot be written; what was there before is untouched.
     """
     _check_options(precision, opset)
+    network, checkpoint = run.trained()
     path = run.artifact(precision) if out is None else out
     _check_writable(path)
-    network, checkpoint = run.trained()
     model = build_model(network, precision, opset)
     metadata = _metadata(network, run.vocabulary(), precision, run.training_facts(checkpoint))
     report = verify(network, Predictor.load(seal(model, metadata)), held_out_tokens(run))

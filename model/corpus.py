@@ -11,7 +11,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.files import read_text, write_atomically
+from ..runtime.files import make_folder, read_text, write_atomically
 from ..runtime.tokenization import Tokenization
 from ..runtime.vocabulary import Vocabulary
 from .errors import DataError
@@ -155,7 +155,7 @@ def write_splits(texts: Mapping[str, str], folder: Path) -> None:
     Raises:
         StorageError: A file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for split, text in texts.items():
         write_atomically(folder / f"{split}.txt", text.encode())
 

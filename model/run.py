@@ -19,7 +19,7 @@ import filelock
 import torch
 
 from ..runtime.errors import StorageError, VocabularyError
-from ..runtime.files import read_text, write_atomically
+from ..runtime.files import make_folder, read_text, write_atomically
 from ..runtime.summary import Summary
 from ..runtime.vocabulary import Vocabulary
 from .checkpoint import Checkpoint
@@ -73,12 +73,7 @@ class Run:
             raise RunError(
                 f"{self.path} holds a run already; go on with it: --resume, or choose another folder: --run DIR"
             )
-        try:
-            (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(
-                f"cannot make the run folder {self.path}: {error.strerror}; choose another one: --run DIR"
-            ) from error
+        make_folder(self.path / "checkpoints")
         vocabulary = {"tokens": corpus.vocabulary.tokens, "tokenization": corpus.vocabulary.tokenization.to_json()}
         _write_json(self.path / "vocabulary.json", vocabulary)
         corpus_facts = {"name": _portable_name(corpus.name), "sha256": corpus.sha256}

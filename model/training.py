@@ -156,11 +156,7 @@ class Trainer:
         loss = cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum") / self.config.batch_size
         value = loss.item()
         if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss is {value} at epoch {self.position.epoch + 1}, step {self.position.step + 1}; the last "
-                f"checkpoint is kept; try a lower learning_rate ({self.config.learning_rate:g}) or clip_norm "
-                f"({self.config.clip_norm:g})"
-            )
+            raise self._diverged(f"the loss is {value}")
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._parameters, self.config.clip_norm)
@@ -219,13 +215,22 @@ class Trainer:
         self.run.append_metrics(record)
         reporter.record(record)
 
+    def _diverged(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"{what} at epoch {self.position.epoch + 1}, step {self.position.step + 1}; the last checkpoint is kept; "
+            f"try a lower learning_rate ({self.config.learning_rate:g}) or clip_norm ({self.config.clip_norm:g})"
+        )
+
     def _save_best(self, facts: dict[str, Any]) -> None:
         weights = self._network.weights()
         tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
         Checkpoint(tensors, {**facts, "weights_sha256": weights_hash(weights)}).write(self.run.best)
 
     def _save(self) -> None:
-        tensors = {f"model.{name}": tensor for name, tensor in self._network.weights().items()}
+        weights = self._network.weights()
+        if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+            raise self._diverged("a weight is no finite number")
+        tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in _optimizer_tensors(self._optimizer).items()}
         tensors |= {f"carried.{name}": tensor for name, tensor in state_tensors(self._state).items()}
         tensors |= {f"random.{name}": tensor for name, tensor in _random_state(self._device).items()}

@@ -72,6 +72,18 @@ def staged(path: Path) -> Iterator[Path]:
         _discard(temporary)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents; one that is there already is fine.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make the folder {path}: {error.strerror or error}; choose another one") from error
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

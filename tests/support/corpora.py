@@ -1,0 +1,33 @@
+"""Small texts for tests, and where the real ones may be."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+SUBJECTS = ["the cat", "a dog", "the old market", "one trader", "every stock"]
+VERBS = ["saw", "sold", "bought", "liked"]
+OBJECTS = ["the fish", "some bonds", "a house", "the news", "two shares"]
+
+
+def sentences(count: int, seed: int) -> str:
+    """Sentences of a small grammar, one a line."""
+    draw = random.Random(seed)
+    return "".join(f"{draw.choice(SUBJECTS)} {draw.choice(VERBS)} {draw.choice(OBJECTS)}\n" for _ in range(count))
+
+
+def write_corpus(folder: Path, sizes: tuple[int, int, int] = (400, 40, 40)) -> Path:
+    """Write train.txt, valid.txt and test.txt with so many sentences each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, (split, count) in enumerate(zip(("train", "valid", "test"), sizes, strict=True)):
+        (folder / f"{split}.txt").write_text(sentences(count, seed))
+    return folder
+
+
+def real_corpus(name: str) -> Path:
+    """The folder of a real corpus; the test is skipped where it is missing."""
+    folder = Path(os.environ.get("LMTOOL_DATA", Path(__file__).parents[3] / "shared" / "data")) / name
+    if not folder.is_dir():
+        pytest.skip(f"the corpus {name} is not at {folder}; set LMTOOL_DATA")
+    return folder

@@ -1,0 +1,274 @@
+"""Every command as a user types it: results, JSON, exit codes, and messages instead of tracebacks."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpora import write_corpus
+from lmtool.model import Run
+from lmtool.runtime import Predictor
+from tiny import SETTINGS
+
+TRAIN = ["train", "--preset", "ptb-200", "--threads", "1"]
+TRAIN += [argument for key, value in SETTINGS.items() for argument in ("--set", f"{key}={value}")]
+
+
+def lmtool(
+    *arguments: object, cwd: Path | None = None, stdin: str = "", **options: Any
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lmtool.cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, text=True, timeout=120, **options)
+
+
+def done(*arguments: object, **options: Any) -> str:
+    finished = lmtool(*arguments, **options)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def as_json(*arguments: object, **options: Any) -> Any:
+    return json.loads(done(*arguments, "--json", **options))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
+    """A folder with one finished run, as after `train` and two exports."""
+    folder = tmp_path_factory.mktemp("place")
+    shutil.copytree(run.path, folder / "runs" / "tiny")
+    os.utime(folder / "runs" / "tiny" / "model.onnx")
+    return folder
+
+
+def test_help_is_instant_and_names_every_command() -> None:
+    text = done("--help")
+    for command in [
+        "train",
+        "evaluate",
+        "export",
+        "verify",
+        "info",
+        "generate",
+        "suggest",
+        "score",
+        "bench",
+        "data",
+        "demo",
+    ]:
+        assert command in text
+    assert done("--version").startswith("lmtool 0.")
+
+
+def test_train_export_and_use_in_an_empty_folder(tmp_path: Path) -> None:
+    data = write_corpus(tmp_path / "data")
+    trained = as_json(*TRAIN, "--data", data, "--epochs", 1, "--seed", 3, cwd=tmp_path)
+    assert trained["epoch"] == 1
+    assert trained["test_perplexity"] < trained["unigram_perplexity"]
+    assert Path(trained["run"]).parent == Path("runs")
+    exported = as_json("export", "--onnx", cwd=tmp_path)
+    assert exported["path"] == f"{trained['run']}/model.onnx"
+    assert exported["parity"]["passed"] is True
+    assert as_json("info", cwd=tmp_path)["training"]["seed"] == 3
+    own = as_json("evaluate", cwd=tmp_path)["perplexity"]
+    artifact = as_json("evaluate", "--model", exported["path"], cwd=tmp_path)["perplexity"]
+    assert own == pytest.approx(trained["test_perplexity"], rel=1e-5)
+    assert artifact == pytest.approx(own, rel=1e-5)
+    assert "perplexity" in done("evaluate", "--data", data, "--split", "valid", cwd=tmp_path)
+
+
+def test_progress_is_on_stderr_and_the_result_on_stdout(tmp_path: Path) -> None:
+    finished = lmtool(*TRAIN, "--data", write_corpus(tmp_path / "data"), "--epochs", 1, cwd=tmp_path)
+    assert finished.returncode == 0
+    assert "tokens/s" in finished.stderr
+    assert "valid perplexity" in finished.stderr
+    assert finished.stdout.count("\n") == 1
+    assert "perplexity" in finished.stdout
+
+
+def test_verify_passes_and_fails(place: Path, tmp_path: Path, corpus_folder: Path) -> None:
+    assert "parity of fp32 on cpu: passed" in done("verify", cwd=place)
+    done(*TRAIN, "--data", corpus_folder, "--run", "other", "--seed", 9, "--epochs", 1, cwd=tmp_path)
+    finished = lmtool("verify", "--model", place / "runs/tiny/model.onnx", "--run", "other", "--json", cwd=tmp_path)
+    assert finished.returncode == 3
+    assert json.loads(finished.stdout)["passed"] is False
+
+
+def test_info_shows_layers_and_parameters(place: Path) -> None:
+    found = as_json("info", cwd=place)
+    size = found["vocabulary"]["size"]
+    rows = {row["name"]: row["parameters"] for row in found["layers"]}
+    assert rows == {
+        "embedding": size * 5,
+        "lstm 0": 4 * 7 * (5 + 7 + 1),
+        "lstm 1": 4 * 3 * (7 + 3 + 1),
+        "projection": 3 * size + size,
+    }
+    text = done("info", "--run", "runs/tiny", cwd=place)
+    assert f"{sum(rows.values()):,}" in text
+    assert "cell_0 [batch, 7]" in text
+
+
+def test_generate_writes_on_from_the_prompt(place: Path) -> None:
+    text = done("generate", "--seed", 4, "--max-tokens", 12, "the", "cat", cwd=place)
+    assert text == done("generate", "--seed", 4, "--max-tokens", 12, stdin="the cat\n", cwd=place)
+    found = as_json("generate", "--seed", 4, "--max-tokens", 12, "the cat", cwd=place)
+    assert text == found["prompt"] + found["text"] + "\n"
+    stream = Predictor.load(place / "runs/tiny/model.onnx").stream()
+    stream.feed("the cat")
+    assert found["text"] == "".join(stream.generate(12, temperature=0.8, seed=4))
+
+
+def test_suggest_and_score(place: Path) -> None:
+    predictor = Predictor.load(place / "runs/tiny/model.onnx")
+    stream = predictor.stream()
+    stream.feed("the cat")
+    expected = [{"token": word, "probability": probability} for word, probability in stream.suggest(3)]
+    assert as_json("suggest", "the cat", "-k", 3, cwd=place)["suggestions"] == expected
+    assert done("suggest", "the cat", cwd=place).count("%") == 5
+    scores = as_json("score", stdin="the cat\na dog saw zebras\n", cwd=place)["scores"]
+    assert [score["text"] for score in scores] == ["the cat", "a dog saw zebras"]
+    assert scores[0]["log_prob"] == predictor.score("the cat").log_prob
+    assert scores[1]["unknown"] == 1
+    assert as_json("score", "--end", "the cat", cwd=place)["scores"][0]["tokens"] == ["the", "cat", "<eos>"]
+    assert done("score", "--per-token", "the cat", cwd=place).count("\n") == 3
+    assert done("score", cwd=place) == "\n"
+
+
+def test_data_is_listed_and_prepared(tmp_path: Path) -> None:
+    assert "pydocs" in as_json("data", "list")["corpora"]
+    data = write_corpus(tmp_path / "data")
+    assert set(as_json("data", "prepare", data, "--out", tmp_path / "out")["bytes"]) == {"train", "valid", "test"}
+    assert (tmp_path / "out" / "test.txt").read_text() == (data / "test.txt").read_text()
+
+
+BAD = [
+    (["train", "--data", "none"], 1, "there is no folder 'none'"),
+    (["train", "--data", "empty"], 1, "holds no text"),
+    (["train", "--data", "one-word"], 1, "only the token 'a'"),
+    (["train", "--data", "latin1"], 1, "is not UTF-8"),
+    (["train", "--data", "short"], 1, "what fits: --set"),
+    (["train", "--preset", "none"], 2, "no preset 'none', expected one of quick"),
+    (["train", "--set", "epoch=1"], 2, "did you mean 'epochs'"),
+    (["train", "--set", "epochs"], 2, "not of the form KEY=VALUE"),
+    (["train", "--epochs", "x"], 2, "--epochs"),
+    (["train", "--resume"], 1, "there is no run in"),
+    (["train", "--resume", "--run", "none"], 1, "holds no run"),
+    (["train", "--device", "tpu"], 2, "device 'tpu' is not known"),
+    (["train", "--threads", "0"], 2, "threads is 0"),
+    (["train", "--run", "a-file/run", "--data", "good"], 1, "cannot make the folder a-file/run/checkpoints"),
+    (["export", "--onnx"], 1, "there is no run in"),
+    (["export"], 2, "--onnx"),
+    (["export", "--onnx", "--run", "none"], 1, "holds no run"),
+    (["verify"], 1, "there is no exported model"),
+    (["verify", "--model", "a-file"], 1, "a-file .* cannot be used"),
+    (["info", "--model", "none.onnx"], 1, "cannot read none.onnx: No such file"),
+    (["info", "--model", "a-file"], 1, "cannot be used"),
+    (["info", "--run", "none"], 1, "holds no run"),
+    (["info", "--run", "none", "--model", "a-file"], 2, "not both"),
+    (["evaluate"], 1, "there is no run in"),
+    (["evaluate", "--model", "a-file"], 1, "cannot be used"),
+    (["generate", "--model", "empty"], 1, "cannot read empty: Is a directory"),
+    (["suggest", "the"], 1, "there is no exported model"),
+    (["score", "the"], 1, "there is no exported model"),
+    (["bench"], 1, "there is no exported model"),
+    (["bench", "--provider", "none"], 2, "provider 'none' is not known"),
+    (["bench", "--threads", "0"], 2, "threads is 0"),
+    (["bench", "--batch", "0"], 2, "size below 1"),
+    (["bench", "--model", "a-file"], 1, "cannot be used"),
+    (["data", "prepare", "none", "--out", "out"], 1, "there is no folder 'none'"),
+    (["data", "prepare", "good", "--out", "a-file"], 1, "cannot make the folder a-file"),
+    (["none"], 2, "none"),
+]
+
+
+@pytest.fixture(scope="module")
+def wrong_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which everything is wrong."""
+    folder = tmp_path_factory.mktemp("wrong")
+    for name in ("empty", "one-word", "latin1", "short"):
+        (folder / name).mkdir()
+    write_corpus(folder / "good")
+    write_corpus(folder / "short", (20, 3, 3))
+    write_corpus(folder / "latin1")
+    (folder / "latin1" / "train.txt").write_bytes(b"caf\xe9\n")
+    for split in ("train", "valid", "test"):
+        (folder / "one-word" / f"{split}.txt").write_text("a a a\n")
+    (folder / "a-file").write_text("text\n")
+    return folder
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), BAD, ids=lambda value: str(value)[:40])
+def test_what_a_user_can_cause_gets_a_message(wrong_place: Path, arguments: list[str], code: int, message: str) -> None:
+    import re
+
+    before = sorted(path for path in wrong_place.rglob("*"))
+    finished = lmtool(*arguments, cwd=wrong_place)
+    assert finished.returncode == code, finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert re.search(message, re.sub(r"[\s│]+", " ", finished.stderr)), finished.stderr
+    assert finished.stdout == ""
+    assert sorted(path for path in wrong_place.rglob("*")) == before
+
+
+def test_a_missing_provider_is_a_gate(place: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime carries CUDA")
+    finished = lmtool("bench", "--provider", "cuda", cwd=place)
+    assert finished.returncode == 3
+    assert "'cuda' is not available: onnxruntime" in finished.stderr
+    assert "pip install 'lmtool[gpu]'" in finished.stderr
+
+
+def test_a_resumed_run_with_other_settings_is_refused(place: Path) -> None:
+    finished = lmtool("train", "--resume", "--set", "dropout=0.5", cwd=place)
+    assert finished.returncode == 1
+    assert "dropout was 0.0, is 0.5" in finished.stderr
+
+
+def file_limit(size: int) -> Any:
+    """Let no file of the child process grow over `size` bytes, as on a full disk."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_a_full_disk_leaves_nothing_half_written(place: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    finished = lmtool("export", "--onnx", cwd=place, preexec_fn=file_limit(2000))
+    assert finished.returncode == 1
+    assert "cannot write" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    after = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    changed = [path for path in after if before.get(path) != after[path]]
+    assert [path for path in changed if path.name != "parity.fp32.json"] == []
+    data = write_corpus(tmp_path / "data")
+    finished = lmtool(*TRAIN, "--data", data, "--run", "run", cwd=tmp_path, preexec_fn=file_limit(6000))
+    assert finished.returncode == 1
+    assert "cannot write" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert not [path for path in (tmp_path / "run").rglob("*") if ".tmp" in path.name]
+    assert not Run(tmp_path / "run").latest.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_a_really_full_file_system_leaves_the_old_artifact(place: Path, tmp_path: Path) -> None:
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(tmp_path)], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("this machine does not let a test mount a file system")
+    try:
+        out = tmp_path / "model.onnx"
+        done("export", "--onnx", "--out", out, cwd=place)
+        good = out.read_bytes()
+        (tmp_path / "filler").write_bytes(b"0" * (128 * 1024 - len(good) - 8192))
+        finished = lmtool("export", "--onnx", "--out", out, "--opset", 18, cwd=place)
+        assert finished.returncode == 1
+        assert "No space left on device; nothing was changed" in finished.stderr
+        assert out.read_bytes() == good
+        assert sorted(os.listdir(tmp_path)) == ["filler", "model.onnx"]
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)

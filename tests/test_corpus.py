@@ -1,0 +1,167 @@
+"""Corpora: folders of several kinds, the embedded one, and everything that can be wrong with a folder."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from corpora import real_corpus, write_corpus
+from lmtool.model import Corpus, DataError, load_corpus, load_corpus_with, read_splits, write_splits
+from lmtool.model.batches import Batches
+from lmtool.model.corpus import build_vocabulary
+from lmtool.runtime import StorageError, Tokenization
+
+
+def write(folder: Path, **texts: str) -> str:
+    folder.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        (folder / f"{name}.txt").write_text(text)
+    return str(folder)
+
+
+def test_ids_fall_by_count_and_ties_are_alphabetical(tmp_path: Path) -> None:
+    folder = write(tmp_path, train="b a c a\nb a\n", valid="a d\n", test="c b\n")
+    corpus = load_corpus(folder, "whitespace")
+    assert corpus.vocabulary.tokens == ("a", "<eos>", "b", "c", "<unk>")
+    assert corpus.ids["train"].tolist() == [2, 0, 3, 0, 1, 2, 0, 1]
+    assert corpus.ids["valid"].tolist() == [0, 4, 1]
+    assert corpus.ids["test"].dtype == np.int32
+
+
+def test_rare_tokens_are_counted_as_the_unknown_one() -> None:
+    vocabulary = build_vocabulary(
+        ["a", "a", "a", "b", "b", "b", "c", "d", "e", "f"], Tokenization.of_rule("whitespace"), min_count=2
+    )
+    assert vocabulary.tokens == ("<unk>", "a", "b", "<eos>")
+
+
+def test_characters_are_a_corpus_too(tmp_path: Path) -> None:
+    corpus = load_corpus(write(tmp_path, train="abba\n", valid="ab", test="xa"), "characters")
+    assert corpus.vocabulary.tokens == ("a", "b", "\n", "\ufffd")
+    assert corpus.ids["test"].tolist() == [3, 0]
+
+
+@pytest.mark.parametrize("pattern", ["{}.txt", "ptb.{}.txt", "wiki.{}.tokens"])
+def test_the_usual_file_names_are_found(tmp_path: Path, pattern: str) -> None:
+    for split in ("train", "valid", "test"):
+        (tmp_path / pattern.format(split)).write_text(f"{split} text\n")
+    assert read_splits(str(tmp_path)) == {split: f"{split} text\n" for split in ("train", "valid", "test")}
+
+
+def test_any_folder_of_text_is_split_by_lines(tmp_path: Path) -> None:
+    (tmp_path / "b.md").write_text("".join(f"line {number}\n" for number in range(50, 100)))
+    (tmp_path / "a.txt").write_text("".join(f"line {number}\n" for number in range(50)))
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    texts = read_splits(str(tmp_path))
+    assert [text.count("\n") for text in texts.values()] == [90, 5, 5]
+    assert "".join(texts.values()) == "".join(f"line {number}\n" for number in range(100))
+
+
+def test_preparing_writes_what_is_read(tmp_path: Path) -> None:
+    texts = read_splits(str(write_corpus(tmp_path / "in")))
+    write_splits(texts, tmp_path / "new" / "out")
+    assert read_splits(str(tmp_path / "new" / "out")) == texts
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({}, "holds no text; expected train.txt, valid.txt and test.txt, or files ending in"),
+        ({"train": "a b"}, "holds train.txt but not valid.txt, test.txt"),
+        ({"train": "", "valid": "a b", "test": "a b"}, "holds no tokens; expected at least two different"),
+        ({"train": "a a\na", "valid": "a b", "test": "a b"}, "holds only the token 'a'; expected at least two"),
+        ({"train": "a b", "valid": "", "test": "a b"}, "the valid text of .* holds 0 tokens, expected at least 2"),
+        ({"notes": "one line"}, "holds 1 lines of text in 1 files, too few"),
+    ],
+)
+def test_folders_that_cannot_be_used_say_why(tmp_path: Path, texts: dict[str, str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_corpus(write(tmp_path, **texts), "whitespace")
+
+
+def test_no_such_folder_and_no_such_split(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no folder .*; expected 'pydocs' or a folder"):
+        load_corpus(str(tmp_path / "none"), "whitespace")
+    corpus = load_corpus(str(write_corpus(tmp_path)), "whitespace")
+    with pytest.raises(DataError, match="no split 'dev', expected one of train, valid, test"):
+        corpus.split("dev")
+
+
+def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path)
+    (folder / "valid.txt").write_bytes(b"na\xefve\n")
+    with pytest.raises(StorageError, match=r"valid\.txt is not UTF-8"):
+        load_corpus(str(folder), "whitespace")
+
+
+def test_the_hash_is_the_texts(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path)
+    first = load_corpus(str(folder), "whitespace")
+    assert load_corpus_with(str(folder), first.vocabulary).sha256 == first.sha256
+    (folder / "test.txt").write_text("another text\n")
+    assert load_corpus(str(folder), "whitespace").sha256 != first.sha256
+
+
+def test_unigram_perplexity_by_hand(tmp_path: Path) -> None:
+    corpus = load_corpus(write(tmp_path, train="a a b", valid="a b", test="a b b"), "whitespace")
+    total = 3 + len(corpus.vocabulary)
+    assert corpus.unigram_perplexity("test") == pytest.approx(total / 2)
+
+
+def test_penn_treebank_is_read_as_its_reader_reads_it() -> None:
+    corpus: Corpus = load_corpus(str(real_corpus("ptb")), "auto")
+    assert [len(corpus.ids[split]) for split in ("train", "valid", "test")] == [929_589, 73_760, 82_430]
+    assert len(corpus.vocabulary) == 10_000
+    assert corpus.ids["train"][:8].tolist() == [9970, 9971, 9972, 9974, 9975, 9976, 9980, 9981]
+
+
+def test_shakespeare_characters_are_reversible() -> None:
+    folder = real_corpus("shakespeare")
+    corpus = load_corpus(str(folder), "characters")
+    assert len(corpus.vocabulary) == 66  # 65 and the unknown one
+    assert corpus.vocabulary.decode(corpus.ids["test"].tolist()) == (folder / "test.txt").read_text()
+
+
+def test_pydocs_is_english_prose_in_three_separate_parts() -> None:
+    texts = read_splits("pydocs")
+    corpus = load_corpus("pydocs", "auto", min_count=3)
+    sentences = {split: set(text.splitlines()) for split, text in texts.items()}
+    assert not sentences["train"] & (sentences["valid"] | sentences["test"])
+    assert not sentences["valid"] & sentences["test"]
+    assert len(corpus.ids["train"]) > 200_000
+    assert min(len(corpus.ids["valid"]), len(corpus.ids["test"])) > 15_000
+    assert {"the", "a", "return", ".", ","} <= set(corpus.vocabulary.tokens[:40])
+    assert load_corpus("pydocs", "auto", min_count=3).sha256 == corpus.sha256
+
+
+def test_batches_are_rows_read_side_by_side() -> None:
+    batches = Batches(np.arange(23, dtype=np.int32), batch_size=2, steps=3)
+    found = [(inputs.tolist(), targets.tolist()) for inputs, targets in batches.from_step(0)]
+    assert found == [
+        ([[0, 1, 2], [11, 12, 13]], [[1, 2, 3], [12, 13, 14]]),
+        ([[3, 4, 5], [14, 15, 16]], [[4, 5, 6], [15, 16, 17]]),
+        ([[6, 7, 8], [17, 18, 19]], [[7, 8, 9], [18, 19, 20]]),
+    ]
+    assert batches.step_count == 3
+    assert [inputs.tolist() for inputs, _ in batches.from_step(2)] == [found[2][0]]
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "steps", "advice"),
+    [
+        (100, 30, 20, "--set batch_size=4 or --set steps=2"),
+        (100, 90, 20, "--set batch_size=4$"),
+        (10, 3, 20, "--set steps=2$"),
+        (3, 30, 20, "more text is needed"),
+    ],
+)
+def test_a_corpus_that_is_too_short_says_what_would_fit(count: int, batch_size: int, steps: int, advice: str) -> None:
+    ids = np.zeros(count, np.int32)
+    with pytest.raises(
+        DataError, match=f"has {count} tokens, .* needs at least {batch_size * (steps + 1):,}; .*{advice}"
+    ):
+        Batches(ids, batch_size, steps)
+    for setting in advice.rstrip("$").split(" or "):
+        if "=" in setting:
+            key, _, value = setting.removeprefix("--set ").partition("=")
+            sizes = {"batch_size": batch_size, "steps": steps, key: int(value)}
+            assert Batches(ids, sizes["batch_size"], sizes["steps"]).step_count >= 1

@@ -1,0 +1,60 @@
+"""Files are replaced in one step or not at all."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from lmtool.runtime import StorageError
+from lmtool.runtime.files import read_text, staged, write_atomically
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_failing_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    for call in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, fail)
+            with pytest.raises(StorageError, match=f"cannot write .*file: {os.strerror(code)}; nothing was changed"):
+                write_atomically(path, b"new")
+        assert path.read_bytes() == b"old"
+        assert os.listdir(tmp_path) == ["file"]
+
+
+def test_an_error_inside_the_block_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    with pytest.raises(ZeroDivisionError), staged(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise ZeroDivisionError
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_folder_and_a_missing_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="it is a folder, a file name is expected"):
+        write_atomically(tmp_path, b"x")
+    with pytest.raises(StorageError, match="No such file or directory"):
+        write_atomically(tmp_path / "none" / "file", b"x")
+
+
+def test_text_that_is_not_utf8_is_named_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "latin1.txt"
+    path.write_bytes("caf\xe9".encode("latin1"))
+    with pytest.raises(StorageError, match=r"latin1.txt is not UTF-8 text: byte 0xe9 at offset 3; convert it"):
+        read_text(path)
+    path.write_bytes("\ufeffthe cat".encode())
+    assert read_text(path) == "the cat"

@@ -1,0 +1,93 @@
+"""Providers are the truth: what was asked for, or an error that says what is there and what to install."""
+
+import importlib.metadata
+
+import onnxruntime
+import pytest
+from lmtool.runtime import OptionError, Predictor, ProviderError, available_providers
+from lmtool.runtime.providers import PROVIDERS, require_placement
+
+
+def test_an_unknown_provider_is_wrong_usage(artifact_path: object) -> None:
+    with pytest.raises(OptionError, match="provider 'cude' is not known, expected one of cpu, cuda"):
+        Predictor.load(artifact_path, provider="cude")  # type: ignore[arg-type]
+
+
+def test_a_missing_provider_says_what_is_there_and_what_to_install(artifact_path: object) -> None:
+    missing = next(name for name in PROVIDERS if name not in available_providers())
+    with pytest.raises(ProviderError, match=rf"'{missing}' is not available: .* carries .*; to get {missing}: pip"):
+        Predictor.load(artifact_path, provider=missing)  # type: ignore[arg-type]
+
+
+def test_both_wheels_at_once_are_refused(monkeypatch: pytest.MonkeyPatch, artifact_path: object) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.0")
+    with pytest.raises(ProviderError, match="each overwrites the other's files; keep one: pip uninstall"):
+        Predictor.load(artifact_path)  # type: ignore[arg-type]
+
+
+def test_no_wheel_says_what_to_install(monkeypatch: pytest.MonkeyPatch, artifact_path: object) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(ProviderError, match=r"onnxruntime cannot be imported .* pip install 'lmtool\[cpu\]'"):
+        Predictor.load(artifact_path)  # type: ignore[arg-type]
+
+
+class FakeNode:
+    def __init__(self, op_type: str) -> None:
+        self.op_type = op_type
+
+
+class FakeSubgraph:
+    def __init__(self, ep_name: str, operators: list[str]) -> None:
+        self.ep_name = ep_name
+        self._operators = operators
+
+    def get_nodes(self) -> list[FakeNode]:
+        return [FakeNode(operator) for operator in self._operators]
+
+
+class FakeSession:
+    """A session as onnxruntime would hand it out on a machine with a GPU."""
+
+    def __init__(self, providers: list[str], cpu_operators: list[str]) -> None:
+        self._providers = providers
+        self._cpu_operators = cpu_operators
+
+    def get_providers(self) -> list[str]:
+        return self._providers
+
+    def get_provider_graph_assignment_info(self) -> list[FakeSubgraph]:
+        return [
+            FakeSubgraph("CUDAExecutionProvider", ["LSTM", "MatMul"]),
+            FakeSubgraph("CPUExecutionProvider", self._cpu_operators),
+        ]
+
+
+BOTH = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+def test_small_nodes_may_stay_on_the_cpu() -> None:
+    require_placement(FakeSession(BOTH, ["Neg", "Gather"]), PROVIDERS["cuda"])
+
+
+def test_a_quiet_fallback_is_an_error() -> None:
+    with pytest.raises(ProviderError, match="'cuda' was asked for, onnxruntime started CPUExecutionProvider"):
+        require_placement(FakeSession(["CPUExecutionProvider"], []), PROVIDERS["cuda"])
+
+
+def test_a_heavy_node_on_another_provider_is_an_error() -> None:
+    with pytest.raises(ProviderError, match="'cuda' was asked for, but LSTM would run on cpu"):
+        require_placement(FakeSession(BOTH, ["Neg", "LSTM"]), PROVIDERS["cuda"])
+
+
+def test_cuda_gives_what_the_cpu_gives(artifact_path: object, predictor: Predictor) -> None:
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime carries no CUDA provider")
+    import numpy as np
+
+    on_gpu = Predictor.load(artifact_path, provider="cuda")  # type: ignore[arg-type]
+    ids = np.arange(24).reshape(4, 6) % len(predictor.vocabulary)
+    ours, theirs = on_gpu.step(ids, on_gpu.initial_state(4)), predictor.step(ids, predictor.initial_state(4))
+    np.testing.assert_allclose(ours[0], theirs[0], atol=1e-5)
+    for first, second in zip(ours[1].tensors, theirs[1].tensors, strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-5)
+    assert "LSTM" in on_gpu.placement["cuda"]

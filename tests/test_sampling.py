@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+from lmtool.runtime import Sampling
+
+LOGITS = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
+
+
+def frequencies(sampling: Sampling, at_boundary: bool = True) -> np.ndarray:
+    random = np.random.default_rng(0)
+    draws = [sampling.choose(LOGITS, random, at_boundary) for _ in range(20_000)]
+    return np.bincount(draws, minlength=4) / len(draws)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (Sampling(), [0.5, 0.3, 0.15, 0.05]),
+        (Sampling(temperature=0.5), np.array([0.25, 0.09, 0.0225, 0.0025]) / 0.365),
+        (Sampling(top_k=2), [0.625, 0.375, 0, 0]),
+        (Sampling(top_p=0.7), [0.625, 0.375, 0, 0]),
+        (Sampling(top_p=0.81), [0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0]),
+        (Sampling(top_p=1.0), [0.5, 0.3, 0.15, 0.05]),
+        (Sampling(method="greedy"), [1, 0, 0, 0]),
+        (Sampling(temperature=0), [1, 0, 0, 0]),
+    ],
+)
+def test_tokens_are_drawn_as_often_as_they_should_be(sampling: Sampling, expected: list[float]) -> None:
+    np.testing.assert_allclose(frequencies(sampling), expected, atol=0.012)
+
+
+def test_inside_a_word_the_boundary_method_is_greedy() -> None:
+    sampling = Sampling(method="weighted-at-boundaries")
+    assert frequencies(sampling, at_boundary=False)[0] == 1
+    np.testing.assert_allclose(frequencies(sampling), [0.5, 0.3, 0.15, 0.05], atol=0.012)
+
+
+def test_a_token_that_is_ruled_out_is_never_drawn() -> None:
+    logits = LOGITS.copy()
+    logits[0] = -np.inf
+    random = np.random.default_rng(0)
+    assert all(Sampling().choose(logits, random, True) != 0 for _ in range(2000))

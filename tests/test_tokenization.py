@@ -1,0 +1,72 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lmtool.runtime import TokenError, Tokenization, Vocabulary, VocabularyError
+
+WORDS = Tokenization.of_rule("words")
+WHITESPACE = Tokenization.of_rule("whitespace")
+CHARACTERS = Tokenization.of_rule("characters")
+
+
+def test_a_newline_ends_the_sentence() -> None:
+    assert WHITESPACE.split(" the cat \n a dog\n") == ["the", "cat", "<eos>", "a", "dog", "<eos>"]
+    assert WORDS.split("The cat.\nA dog") == ["the", "cat", ".", "<eos>", "a", "dog"]
+    assert CHARACTERS.split("ab\n") == ["a", "b", "\n"]
+
+
+def test_words_keeps_names_and_splits_punctuation_off() -> None:
+    text = "Don't call os.path.join(a, b-c), <unk>!"
+    assert WORDS.split(text) == ["don't", "call", "os.path.join", "(", "a", ",", "b-c", ")", ",", "<unk>", "!"]
+    assert WORDS.join(WORDS.split(text)) == "don't call os.path.join (a, b-c), <unk>!"
+
+
+@pytest.mark.parametrize("tokenization", [WORDS, WHITESPACE, CHARACTERS], ids=lambda found: found.rule)
+@given(text=st.text(max_size=60))
+def test_joined_tokens_split_into_the_same_tokens(tokenization: Tokenization, text: str) -> None:
+    tokens = tokenization.split(text)
+    assert tokenization.split(tokenization.join(tokens)) == tokens
+
+
+@given(text=st.text(max_size=60))
+def test_characters_are_reversible(text: str) -> None:
+    assert CHARACTERS.join(CHARACTERS.split(text)) == text
+
+
+def test_json_round_trip_and_refusals() -> None:
+    assert Tokenization.from_json(WORDS.to_json()) == WORDS
+    with pytest.raises(VocabularyError, match="'syllables' is not known, expected one of whitespace"):
+        Tokenization("syllables")
+    with pytest.raises(VocabularyError, match="without white space"):
+        Tokenization("whitespace", unknown="un known")
+    with pytest.raises(VocabularyError, match="must be an object"):
+        Tokenization.from_json(["whitespace"])
+
+
+def vocabulary() -> Vocabulary:
+    return Vocabulary(["the", "<eos>", "<unk>", "cat"], WHITESPACE)
+
+
+def test_unknown_words_and_newlines_have_ids_of_their_own() -> None:
+    assert vocabulary().encode("the dog\ncat") == [0, 2, 1, 3]
+    assert vocabulary().decode([0, 2, 1, 3]) == "the <unk>\ncat"
+    assert vocabulary().encode("") == []
+
+
+def test_ids_outside_the_vocabulary_are_refused() -> None:
+    for token_id in (-1, 4):
+        with pytest.raises(TokenError, match=f"token id {token_id} is outside the vocabulary, expected 0 to 3"):
+            vocabulary().decode([0, token_id])
+
+
+def test_a_vocabulary_that_contradicts_itself_is_refused() -> None:
+    with pytest.raises(VocabularyError, match="holds 'the' twice"):
+        Vocabulary(["the", "<eos>", "<unk>", "the"], WHITESPACE)
+    with pytest.raises(VocabularyError, match="lacks its special token '<unk>'"):
+        Vocabulary(["the", "<eos>"], WHITESPACE)
+    with pytest.raises(VocabularyError, match="must be a list of strings"):
+        Vocabulary.from_json(["the", 3], WHITESPACE.to_json())
+
+
+def test_the_hash_depends_on_tokens_and_order() -> None:
+    assert vocabulary().sha256 == vocabulary().sha256
+    assert vocabulary().sha256 != Vocabulary(["cat", "<eos>", "<unk>", "the"], WHITESPACE).sha256
