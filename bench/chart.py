@@ -31,6 +31,7 @@ def draw_chart(results: Results, path: Path) -> None:
         axes.set_title(scenario.name.replace(": ", "\n"), fontsize=9)
         axes.tick_params(axis="x", labelrotation=20, labelsize=8)
         axes.tick_params(axis="y", labelsize=8)
+        axes.yaxis.set_major_formatter("{x:,.0f}")
     grid[0][0].set_ylabel("tokens per second")
     figure.suptitle(
         f"provider {results.provider}, threads {results.threads}, {results.environment['processor']}", fontsize=9

@@ -44,18 +44,21 @@ class Demo:
             f"parity       largest difference {fp32.worst.absolute:.1e} over {fp32.loop_steps:,} closed-loop steps, "
             f"{fp32.loop_disagreements} tokens differ",
         ]
-        lines += [
-            f"{precision:<12} {export.size_bytes / 1e6:.1f} MB, perplexity {export.report.artifact_perplexity:.2f} "
-            f"({export.report.perplexity_change:+.2%}); speed-up over {self.results.baseline}: "
-            + ", ".join(
-                f"{self.results.speedup(f'onnx {precision}', shape):.1f}x at {shape}"
-                for shape in self.results.scenarios
-            )
-            for precision, export in self.exports.items()
-        ]
-        lines += [f"text         {self.prompt} ...{self.sample}"]
+        lines += [self._line(precision, export) for precision, export in self.exports.items()]
+        lines += [f"text         {self.prompt}{self.sample}"]
         lines += [f"{kind:<12} {path}" for kind, path in self.files.items()]
         return "\n".join(lines)
+
+    def _line(self, precision: str, export: Export) -> str:
+        """Size, perplexity and speed-ups of one artifact."""
+        results, report = self.results, export.report
+        speedups = [
+            f"{results.speedup(f'onnx {precision}', scenario):.1f}x {scenario.kind}" for scenario in results.scenarios
+        ]
+        return (
+            f"{precision:<12} {export.size_bytes / 1e6:.1f} MB, perplexity {report.artifact_perplexity:.2f} "
+            f"({report.perplexity_change:+.2%}); speed-up over {results.baseline}: {', '.join(speedups)}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """All of it, ready for JSON."""
@@ -75,7 +78,7 @@ def run_demo(
     training: TrainOptions | None = None,
     bench: BenchOptions | None = None,
 ) -> Demo:
-    """Chain everything in `runs/demo` of the current folder; a training that is there is gone on with, not repeated.
+    """Chain everything in `runs/demo` of the current folder; a training that is there is continued, not repeated.
 
     Args:
         reporter: Is told how the training goes.
@@ -87,7 +90,7 @@ def run_demo(
         LmtoolError: A step failed; see the error's class.
     """
     run = Run(_RUN)
-    say(f"training in {run.path} (an earlier training there is gone on with)")
+    say(f"training in {run.path} (a training that is there already is continued, not repeated)")
     resume = (run.path / "config.json").exists()
     trained = run_training(replace(training or TrainOptions(), run=run.path, resume=resume), reporter)
     exports = {}

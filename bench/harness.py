@@ -57,8 +57,8 @@ class BenchOptions:
     batches: Sequence[int] = (64,)
     times: Sequence[int] = (128,)
     threads: int = 1
-    rounds: int = 3
-    seconds: float = 0.7
+    rounds: int = 5
+    seconds: float = 0.4
 
     def __post_init__(self) -> None:
         """Check the ranges.

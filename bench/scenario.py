@@ -46,12 +46,16 @@ class Scenario:
         return self.batch_size * self.time
 
     @property
-    def name(self) -> str:
-        """What the scenario is for."""
+    def kind(self) -> str:
+        """What the scenario is for, in a word."""
         if self.tokens == 1:
-            return "single-stream: batch 1, one token a call"
+            return "single-stream"
         if self.time == 1:
-            return f"multi-stream: batch {self.batch_size}, one token a call"
-        if self.batch_size == 1:
-            return f"chunked: batch 1, {self.time} tokens a call"
-        return f"offline: batch {self.batch_size}, {self.time} tokens a call"
+            return "multi-stream"
+        return "chunked" if self.batch_size == 1 else "offline"
+
+    @property
+    def name(self) -> str:
+        """What the scenario is for, with its sizes."""
+        tokens = "one token" if self.time == 1 else f"{self.time} tokens"
+        return f"{self.kind}: batch {self.batch_size}, {tokens} a call"

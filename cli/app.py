@@ -238,7 +238,7 @@ def bench(
     ] = None,
     time: Annotated[list[int] | None, typer.Option(help="Tokens a call, may be repeated (default: 128).")] = None,
     threads: Threads = 1,
-    rounds: Annotated[int, typer.Option(help="How often the runtimes take turns.")] = 3,
+    rounds: Annotated[int, typer.Option(help="How often the runtimes take turns.")] = 5,
     save: Annotated[
         Path | None, typer.Option(help="Folder for bench.json and bench.png (default: beside the model).")
     ] = None,

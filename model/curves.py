@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 from ..runtime.files import write_atomically
 
@@ -22,6 +23,8 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
         points = [(record["epoch"], record["perplexity"]) for record in history if record["kind"] == kind]
         axes.plot(*zip(*points, strict=True), style, label=f"{kind}, last {points[-1][1]:.1f}")
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
     axes.set_xlabel("epoch")
     axes.set_ylabel("perplexity (log scale)")
     axes.grid(visible=True, which="both", alpha=0.3)

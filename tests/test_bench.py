@@ -91,7 +91,9 @@ def test_nothing_is_timed_when_parity_fails(run: Run, tmp_path: Path, monkeypatc
 
 def test_a_process_that_dies_is_reported_with_its_last_words(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness, "_SUITE", Path(__file__).with_name("none.py"))
-    with pytest.raises(BenchError, match=r"the process that measured torch ended with \d+; its last words:(?s:.*)none.py"):
+    with pytest.raises(
+        BenchError, match=r"the process that measured torch ended with \d+; its last words:(?s:.*)none.py"
+    ):
         run_bench(BenchOptions(run.artifact("fp32"), rounds=1), lambda _: None)
 
 
