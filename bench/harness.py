@@ -127,7 +127,7 @@ def _artifacts(artifact: Path, provider: str) -> tuple[dict[str, Path], dict[str
     chosen, left_out = {}, {}
     for path in [artifact, *sorted(path for path in artifact.parent.glob("*.onnx") if path != artifact)]:
         found = Artifact.read(path)
-        name = f"onnx {found.precision}"
+        name = f"onnx {found.variant}"
         if found.parity.get("original_sha256") != first.parity.get("original_sha256") or name in chosen:
             continue
         if provider != "cpu" and found.precision in _CPU_ONLY:
@@ -158,7 +158,7 @@ def _parity(run: Run, predictor: Predictor) -> ParityReport:
     )
     if not report.passed:
         raise ParityError(
-            f"the {report.precision} artifact does not match the original of {run.path} on {report.provider}, "
+            f"the {report.variant} artifact does not match the original of {run.path} on {report.provider}, "
             f"so nothing was timed: {'; '.join(report.failures)}"
         )
     return report

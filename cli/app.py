@@ -91,7 +91,8 @@ def export(
     onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX artifact.")] = False,
     run: RunFolder = None,
     out: Annotated[Path | None, typer.Option(help="File to write (default: in the run folder).")] = None,
-    precision: Annotated[str, typer.Option(help="fp32 or int8.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 (for GPUs), int8, w8 or w4.")] = "fp32",
+    optimize_for: Annotated[str | None, typer.Option(help="For int8: latency or throughput (default).")] = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set, 17 to 21.")] = 17,
     as_json: Json = False,
 ) -> None:
@@ -104,7 +105,7 @@ def export(
 
     chosen = latest_run() if run is None else Run(run)
     say(f"exporting {chosen.path} to {precision} and verifying it")
-    done = export_run(chosen, precision, out, opset)
+    done = export_run(chosen, precision, out, opset, optimize_for)
     text = f"{done.path}: {done.size_bytes:,} bytes\n{done.report.format()}"
     give(as_json, text, {"path": str(done.path), "size_bytes": done.size_bytes, "parity": done.report.to_json()})
 

@@ -1,16 +1,8 @@
 """A checkpoint becomes one portable, verified ONNX artifact (needs torch, onnx and onnxruntime)."""
 
+from .building import DEFAULT_OPSET, OPSETS, BuildOptions, build_model
 from .errors import ExportError, ParityError
-from .exporting import (
-    DEFAULT_OPSET,
-    OPSETS,
-    Export,
-    build_model,
-    export_run,
-    held_out_tokens,
-    verify_artifact,
-    write_report,
-)
+from .exporting import Export, export_run, held_out_tokens, verify_artifact, write_report
 from .parity import BOUNDS, Bounds, Case, ParityReport
 from .verification import measure_batch_invariance, verify
 
@@ -19,6 +11,7 @@ __all__ = [
     "DEFAULT_OPSET",
     "OPSETS",
     "Bounds",
+    "BuildOptions",
     "Case",
     "Export",
     "ExportError",

@@ -1,7 +1,7 @@
 """The artifact's graph, written node by node: no tracing, no frozen axis, weights as plain initializers.
 
-Tokens are gathered time-major, because that is the LSTM operator's own layout; one LSTM node per layer; a Slice drops
-the positions whose logits nobody asked for before the output projection, which is the most expensive part.
+Tokens are gathered time-major, as the recurrent operators want them; one node per layer; a Slice drops the
+positions whose logits nobody asked for before the output projection, which is the most expensive part.
 """
 
 from collections.abc import Sequence
@@ -16,60 +16,79 @@ from ..runtime.artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS, Architec
 from .weights import Weights
 
 IR_VERSION = 8
+_OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "lstm": ("LSTM", {}),
+    "gru": ("GRU", {"linear_before_reset": 1}),  # torch resets after the recurrent product
+    "rnn": ("RNN", {"activations": ["Tanh"]}),
+}
 
 
-def build_graph(architecture: Architecture, weights: Weights, opset: int) -> onnx.ModelProto:
-    """The fp32 model of the artifact's contract, without metadata."""
-    return _GraphBuilder(architecture, weights).model(opset)
+def build_graph(architecture: Architecture, weights: Weights, opset: int, *, half: bool = False) -> onnx.ModelProto:
+    """The model of the artifact's contract, without metadata.
+
+    Args:
+        architecture: Cell and sizes.
+        weights: All weights.
+        opset: ONNX operator set.
+        half: Keep weights and compute in float16; inputs and outputs stay float32.
+    """
+    return _GraphBuilder(architecture, weights, half).model(opset)
 
 
 @final
 class _GraphBuilder:
     """Collects nodes and initializers."""
 
-    def __init__(self, architecture: Architecture, weights: Weights) -> None:
+    def __init__(self, architecture: Architecture, weights: Weights, half: bool) -> None:
         self._architecture = architecture
         self._weights = weights
+        self._half = half
         self._nodes: list[onnx.NodeProto] = []
-        self._initializers: list[onnx.TensorProto] = []
+        self._initializers: dict[str, onnx.TensorProto] = {}
 
     def model(self, opset: int) -> onnx.ModelProto:
         activations = self._embedding()
         for index in range(len(self._weights.layers)):
             activations = self._layer(index, activations)
         self._projection(self._kept_positions(activations))
-        graph = helper.make_graph(self._nodes, "language_model", self._inputs(), self._outputs(), self._initializers)
+        initializers = list(self._initializers.values())
+        graph = helper.make_graph(self._nodes, "language_model", self._inputs(), self._outputs(), initializers)
         imports = [helper.make_opsetid("", opset)]
         return helper.make_model(graph, opset_imports=imports, ir_version=IR_VERSION, producer_name="lmtool")
 
     def _embedding(self) -> str:
         """Vectors of the tokens, [time, batch, embedding]."""
-        table = self._constant("embedding", self._weights.embedding)
+        table = self._weight("embedding", self._weights.embedding)
         time_major = self._node("Transpose", [TOKEN_IDS], "token_ids_time_major", perm=[1, 0])
         return self._node("Gather", [table, time_major], "embedded", axis=0)
 
     def _layer(self, index: int, activations: str) -> str:
-        """Outputs of one LSTM layer, [time, batch, hidden]; its last states become outputs of the graph."""
+        """Outputs of one recurrent layer, [time, batch, hidden]; its last states become outputs of the graph."""
         weights = self._weights.layers[index]
         constants = [
-            self._constant(f"layer_{index}.{name}", value)
+            self._weight(f"layer_{index}.{name}", value)
             for name, value in (("W", weights.input), ("R", weights.recurrence), ("B", weights.bias))
         ]
-        first, second = self._axis("axis_0", 0), self._axis("axis_1", 1)
-        states = [
-            self._node("Unsqueeze", [f"{name}_{index}", first], f"initial_{name}_{index}")
-            for name in ("hidden", "cell")
-        ]
-        outputs = [f"layer_{index}.{name}" for name in ("Y", "Y_h", "Y_c")]
-        hidden_size = self._architecture.layer_sizes[index]
-        self._nodes.append(
-            helper.make_node(
-                "LSTM", [activations, *constants, "", *states], outputs, f"layer_{index}", hidden_size=hidden_size
-            )
-        )
-        for name, last in zip(("hidden", "cell"), outputs[1:], strict=True):
-            self._node("Squeeze", [last, first], f"{NEXT}{name}_{index}")
-        return self._node("Squeeze", [outputs[0], second], f"layer_{index}.outputs")
+        names = [name for name in ("hidden", "cell") if f"{name}_{index}" in self._architecture.states]
+        states = [self._initial_state(f"{name}_{index}") for name in names]
+        outputs = [f"layer_{index}.directions", *(f"layer_{index}.last_{name}" for name in names)]
+        operator, attributes = _OPERATORS[self._architecture.cell]
+        attributes = {**attributes, "hidden_size": self._architecture.layer_sizes[index]}
+        inputs = [activations, *constants, "", *states]
+        self._nodes.append(helper.make_node(operator, inputs, outputs, f"layer_{index}", **attributes))
+        for name, last in zip(names, outputs[1:], strict=True):
+            self._next_state(f"{name}_{index}", last)
+        return self._node("Squeeze", [outputs[0], self._axis("axis_1", 1)], f"layer_{index}.outputs")
+
+    def _initial_state(self, name: str) -> str:
+        """The state input as the recurrent operators take it, [1, batch, hidden]."""
+        state = self._node("Cast", [name], f"{name}.half", to=TensorProto.FLOAT16) if self._half else name
+        return self._node("Unsqueeze", [state, self._axis("axis_0", 0)], f"initial_{name}")
+
+    def _next_state(self, name: str, last: str) -> None:
+        """The graph's output, [batch, hidden], from the operator's."""
+        output = f"{NEXT}{name}"
+        self._as_float(self._node("Squeeze", [last, self._axis("axis_0", 0)], self._inner(output)), output)
 
     def _kept_positions(self, activations: str) -> str:
         """The last `logits_to_keep` positions (0: all), [batch, kept, hidden]: a slice from -k to the end."""
@@ -80,13 +99,21 @@ class _GraphBuilder:
         return self._node("Transpose", [kept], "kept", perm=[1, 0, 2])
 
     def _projection(self, activations: str) -> None:
-        bias = self._constant("projection.bias", self._weights.bias)
+        bias = self._weight("projection.bias", self._weights.bias)
         if self._weights.projection is not None:
-            matrix = self._constant("projection.weight", self._weights.projection)
+            matrix = self._weight("projection.weight", self._weights.projection)
         else:
             matrix = self._node("Transpose", ["embedding"], "embedding_transposed", perm=[1, 0])
         product = self._node("MatMul", [activations, matrix], "projected")
-        self._node("Add", [product, bias], LOGITS)
+        self._as_float(self._node("Add", [product, bias], self._inner(LOGITS)), LOGITS)
+
+    def _inner(self, output: str) -> str:
+        """The name of an output before its cast to float32, which is the output itself where there is none."""
+        return f"{output}.half" if self._half else output
+
+    def _as_float(self, inner: str, output: str) -> None:
+        if self._half:
+            self._node("Cast", [inner], output, to=TensorProto.FLOAT)
 
     def _inputs(self) -> list[onnx.ValueInfoProto]:
         states = [
@@ -107,9 +134,12 @@ class _GraphBuilder:
     def _axis(self, name: str, value: int) -> str:
         return self._constant(name, np.array([value], np.int64))
 
+    def _weight(self, name: str, value: NDArray[np.float32]) -> str:
+        return self._constant(name, value.astype(np.float16) if self._half else value)
+
     def _constant(self, name: str, value: NDArray[Any]) -> str:
-        if name not in {tensor.name for tensor in self._initializers}:
-            self._initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        if name not in self._initializers:
+            self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
         return name
 
     def _node(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:

@@ -20,7 +20,13 @@ class Bounds:
     perplexity: float
 
 
-BOUNDS = {"fp32": Bounds(absolute=1e-5, perplexity=1e-4), "int8": Bounds(absolute=None, perplexity=1e-2)}
+BOUNDS = {
+    "fp32": Bounds(absolute=1e-5, perplexity=1e-4),
+    "fp16": Bounds(absolute=None, perplexity=5e-3),
+    "int8": Bounds(absolute=None, perplexity=1e-2),
+    "w8": Bounds(absolute=None, perplexity=1e-2),
+    "w4": Bounds(absolute=None, perplexity=3e-2),
+}
 """Precision -> what it allows."""
 
 
@@ -52,6 +58,7 @@ class ParityReport:
 
     Attributes:
         precision: The artifact's precision.
+        variant: The precision with its purpose, as in the artifact's default name.
         provider: Where the artifact ran.
         original_sha256: Hash of the original's weights.
         cases: The comparisons of logits and states.
@@ -64,6 +71,7 @@ class ParityReport:
     """
 
     precision: str
+    variant: str
     provider: str
     original_sha256: str
     cases: Sequence[Case]
@@ -114,7 +122,7 @@ class ParityReport:
         bounds = BOUNDS[self.precision]
         allowed = "not bounded" if bounds.absolute is None else f"allowed {bounds.absolute:g} of the scale"
         lines = [
-            f"parity of {self.precision} on {self.provider}: {'passed' if self.passed else 'FAILED'}",
+            f"parity of {self.variant} on {self.provider}: {'passed' if self.passed else 'FAILED'}",
             f"  logits and states   {len(self.cases)} cases, largest difference {self.worst.absolute:.2e} at scale "
             f"{self.worst.scale:.1f} ({self.worst.name}; {allowed})",
             f"  closed loop         {self.loop_steps:,} steps, {self.loop_disagreements} greedy tokens differ",

@@ -50,6 +50,7 @@ def verify(
         original_perplexity = evaluate_perplexity(network, token_ids)
     return ParityReport(
         precision=predictor.artifact.precision,
+        variant=predictor.artifact.variant,
         provider=predictor.provider,
         original_sha256=weights_hash(network.weights()),
         cases=cases,

@@ -1,4 +1,4 @@
-"""The network's weights as ONNX wants them: gates in the order i, o, f, c, biases of input and recurrence joined."""
+"""The network's weights as ONNX wants them: gates in its own order, biases of input and recurrence joined."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ..model.network import LanguageModel
 
-_TORCH_GATES = "ifgo"
-_ONNX_GATES = "iofg"  # ONNX calls torch's g the cell gate c
+GATES = {"lstm": ("ifgo", "iofg"), "gru": ("rzn", "zrn"), "rnn": ("h", "h")}
+"""Cell -> its gates in torch's order and in ONNX's, by torch's names."""
 
 Array = NDArray[np.float32]
 
@@ -19,7 +19,7 @@ Array = NDArray[np.float32]
 @final
 @dataclass(frozen=True, eq=False)
 class LayerWeights:
-    """One LSTM layer: input [1, 4 hidden, width], recurrence [1, 4 hidden, hidden], bias [1, 8 hidden]."""
+    """One layer of g gates: input [1, g hidden, width], recurrence [1, g hidden, hidden], bias [1, 2 g hidden]."""
 
     input: Array
     recurrence: Array
@@ -33,7 +33,7 @@ class Weights:
 
     Attributes:
         embedding: [vocabulary, embedding size].
-        layers: One entry per LSTM layer.
+        layers: One entry per recurrent layer.
         projection: [last hidden size, vocabulary], or None where it is the embedding transposed (tied).
         bias: [vocabulary].
     """
@@ -47,16 +47,17 @@ class Weights:
     def of(cls, network: LanguageModel, *, untie: bool = False) -> "Weights":
         """The weights of `network`; `untie` gives tied ones a projection of their own."""
         tied = network.architecture.tied and not untie
+        cell = network.architecture.cell
         return cls(
             embedding=_array(network.embedding.weight),
-            layers=tuple(_layer(dict(layer.named_parameters())) for layer in network.layers),
+            layers=tuple(_layer(cell, dict(layer.named_parameters())) for layer in network.layers),
             projection=None if tied else np.ascontiguousarray(_array(network.projection.weight).T),
             bias=_array(network.projection.bias),
         )
 
 
-def _layer(parameters: Mapping[str, torch.Tensor]) -> LayerWeights:
-    named = {name: _reordered(_array(parameter)) for name, parameter in parameters.items()}
+def _layer(cell: str, parameters: Mapping[str, torch.Tensor]) -> LayerWeights:
+    named = {name: _reordered(cell, _array(parameter)) for name, parameter in parameters.items()}
     return LayerWeights(
         input=named["weight_ih_l0"][None],
         recurrence=named["weight_hh_l0"][None],
@@ -64,10 +65,11 @@ def _layer(parameters: Mapping[str, torch.Tensor]) -> LayerWeights:
     )
 
 
-def _reordered(array: Array) -> Array:
+def _reordered(cell: str, array: Array) -> Array:
     """The blocks of the first axis, one per gate, moved from torch's order to ONNX's."""
-    blocks = dict(zip(_TORCH_GATES, np.split(array, len(_TORCH_GATES)), strict=True))
-    return np.concatenate([blocks[gate] for gate in _ONNX_GATES])
+    theirs, ours = GATES[cell]
+    blocks = dict(zip(theirs, np.split(array, len(theirs)), strict=True))
+    return np.concatenate([blocks[gate] for gate in ours])
 
 
 def _array(tensor: torch.Tensor) -> Array:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
-from ..runtime.artifact import Architecture
+from ..runtime.artifact import CELLS, Architecture
 from ..runtime.tokenization import RULES
 from .corpus import AUTO
 from .errors import ConfigError
 
 _CHOICES = {
-    "cell": ("lstm",),
+    "cell": tuple(CELLS),
     "tokenization": (AUTO, *RULES),
     "optimizer": ("sgd", "adam"),
     "schedule": ("step", "cosine"),
@@ -30,7 +30,7 @@ class TrainConfig:
 
     Attributes:
         preset: The preset it began from.
-        cell: Recurrent cell of every layer.
+        cell: Recurrent cell of every layer: `lstm`, `gru` or `rnn` (tanh).
         embedding_size: Width of a token's vector.
         layer_sizes: Hidden size of each layer, first to last.
         tied: Share one matrix between embedding and output projection; the last layer is then as wide as the embedding.

@@ -1,4 +1,4 @@
-"""The network: embedding, stacked LSTM layers of any sizes, output projection; state goes in and comes out."""
+"""The network: embedding, stacked recurrent layers of any sizes, projection; state goes in and comes out."""
 
 import itertools
 from typing import final
@@ -6,10 +6,13 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from ..runtime.artifact import Architecture
+from ..runtime.artifact import CELLS, Architecture
 
-NetworkState = tuple[tuple[Tensor, Tensor], ...]
-"""(hidden, cell) of each layer, float32 [batch, hidden size of the layer] each."""
+NetworkState = tuple[tuple[Tensor, ...], ...]
+"""(hidden, cell) of each LSTM layer, (hidden,) of any other, float32 [batch, hidden size of the layer] each."""
+
+_LAYERS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+_STATES = {cell: tuple(sorted(names, reverse=True)) for cell, names in CELLS.items()}
 
 
 @final
@@ -27,7 +30,7 @@ class LanguageModel(nn.Module):
         self.embedding = nn.Embedding(vocabulary_size, architecture.embedding_size)
         widths = (architecture.embedding_size, *architecture.layer_sizes)
         self.layers = nn.ModuleList(
-            nn.LSTM(width, size, batch_first=True) for width, size in itertools.pairwise(widths)
+            _LAYERS[architecture.cell](width, size, batch_first=True) for width, size in itertools.pairwise(widths)
         )
         self.projection = nn.Linear(widths[-1], vocabulary_size)
         self.dropout = nn.Dropout(dropout)
@@ -52,9 +55,9 @@ class LanguageModel(nn.Module):
     def initial_state(self, batch_size: int) -> NetworkState:
         """The all-zero state."""
         device = self.projection.weight.device
+        names = _STATES[self.architecture.cell]
         return tuple(
-            (torch.zeros(batch_size, size, device=device), torch.zeros(batch_size, size, device=device))
-            for size in self.architecture.layer_sizes
+            tuple(torch.zeros(batch_size, size, device=device) for _ in names) for size in self.architecture.layer_sizes
         )
 
     def forward(self, token_ids: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
@@ -69,22 +72,25 @@ class LanguageModel(nn.Module):
         """
         activations = self.dropout(self.embedding(token_ids))
         new_state = []
-        for layer, (hidden, cell) in zip(self.layers, state, strict=True):
-            activations, (hidden, cell) = layer(activations, (hidden[None], cell[None]))
+        for layer, before in zip(self.layers, state, strict=True):
+            stacked = tuple(tensor[None] for tensor in before)
+            activations, after = layer(activations, stacked if len(stacked) > 1 else stacked[0])
             activations = self.dropout(activations)
-            new_state.append((hidden[0], cell[0]))
+            new_state.append(tuple(tensor[0] for tensor in (after if len(stacked) > 1 else (after,))))
         return self.projection(activations), tuple(new_state)
 
 
 def state_tensors(state: NetworkState) -> dict[str, Tensor]:
     """The state under the artifact's names: `cell_0`, `hidden_0`, ..., each [batch, hidden size]."""
-    named = {}
-    for index, (hidden, cell) in enumerate(state):
-        named[f"cell_{index}"] = cell
-        named[f"hidden_{index}"] = hidden
-    return named
+    return {
+        f"{name}_{index}": tensor
+        for index, layer in enumerate(state)
+        for name, tensor in zip(("hidden", "cell"), layer, strict=False)
+    }
 
 
 def state_from_tensors(tensors: dict[str, Tensor]) -> NetworkState:
     """The inverse of `state_tensors`."""
-    return tuple((tensors[f"hidden_{index}"], tensors[f"cell_{index}"]) for index in range(len(tensors) // 2))
+    layers = sum(name.startswith("hidden_") for name in tensors)
+    names = ("hidden", "cell") if "cell_0" in tensors else ("hidden",)
+    return tuple(tuple(tensors[f"{name}_{index}"] for name in names) for index in range(layers))

@@ -58,9 +58,9 @@ class Run:
         """The picture of the learning curves."""
         return self.path / "curves.png"
 
-    def artifact(self, precision: str) -> Path:
-        """Where an export goes by default: `model.onnx`, `model.int8.onnx`, ..."""
-        return self.path / ("model.onnx" if precision == "fp32" else f"model.{precision}.onnx")
+    def artifact(self, variant: str) -> Path:
+        """Where an export goes by default: `model.onnx`, `model.w8.onnx`, `model.int8-latency.onnx`, ..."""
+        return self.path / ("model.onnx" if variant == "fp32" else f"model.{variant}.onnx")
 
     def create(self, config: TrainConfig, corpus: Corpus) -> None:
         """Make the folder and write configuration and vocabulary.

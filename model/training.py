@@ -161,7 +161,7 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._parameters, self.config.clip_norm)
         self._optimizer.step()
-        self._state = tuple((hidden.detach(), cell.detach()) for hidden, cell in state)
+        self._state = tuple(tuple(tensor.detach() for tensor in layer) for layer in state)
         return value
 
     def _report_step(self, reporter: Reporter) -> None:

@@ -1,6 +1,6 @@
 """The streaming predictor that other applications embed: numpy and onnxruntime, nothing else."""
 
-from .artifact import Architecture, Artifact, latest_artifact
+from .artifact import CELLS, PRECISIONS, PURPOSES, Architecture, Artifact, latest_artifact
 from .errors import (
     ArtifactError,
     LmtoolError,
@@ -22,8 +22,11 @@ from .tokenization import RULES, Tokenization
 from .vocabulary import Vocabulary
 
 __all__ = [
+    "CELLS",
     "METHODS",
+    "PRECISIONS",
     "PROVIDERS",
+    "PURPOSES",
     "RULES",
     "Architecture",
     "Artifact",

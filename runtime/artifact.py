@@ -1,7 +1,7 @@
 """The artifact's contract (format 1): the names in an lmtool ONNX file, its metadata, and its hash.
 
-One file, weights inside. Inputs `token_ids` int64 [batch, time] and, for each layer k, `cell_k` and `hidden_k` float32
-[batch, hidden size of layer k]; optional input `logits_to_keep` int64 [1]. Outputs `logits` float32
+One file, weights inside. Inputs `token_ids` int64 [batch, time] and, for each layer k, `cell_k` (LSTM only) and
+`hidden_k` float32 [batch, hidden size of layer k]; optional input `logits_to_keep` int64 [1]. Outputs `logits` float32
 [batch, kept, vocabulary], `next_cell_k`, `next_hidden_k`. Everything here is read without onnx and before a session is
 made, so that a damaged or foreign file is refused before any of it runs.
 """
@@ -21,6 +21,13 @@ from .vocabulary import Vocabulary
 FORMAT = "1"
 """The value of `lmtool.format` that this version writes and reads."""
 
+PRECISIONS = ("fp32", "fp16", "int8", "w8", "w4")
+"""`fp16` computes in half precision (for GPUs); `int8` quantizes LSTM and projection, dynamically; `w8` and `w4` keep
+the projection's weights in 8 and 4 bits and the recurrent layers in fp32."""
+
+PURPOSES = ("latency", "throughput")
+"""What an `int8` artifact is built for: one stream at a time, or many at once."""
+
 TOKEN_IDS = "token_ids"  # noqa: S105
 LOGITS = "logits"
 LOGITS_TO_KEEP = "logits_to_keep"
@@ -30,7 +37,8 @@ NEXT = "next_"
 HASH_KEY = "lmtool.sha256"
 HASH_PLACEHOLDER = "0" * 64
 
-_STATES_OF_CELL = {"lstm": ("cell", "hidden")}
+CELLS = {"lstm": ("cell", "hidden"), "gru": ("hidden",), "rnn": ("hidden",)}
+"""Recurrent cell -> its states. `rnn` is Elman's with tanh."""
 _METADATA, _GRAPH = 14, 7
 _INITIALIZER = 5
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
@@ -38,7 +46,7 @@ _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 
 def state_names(cell: str, layer_count: int) -> list[str]:
     """Names of the state inputs, sorted: `cell_0`, `cell_1`, ..., `hidden_0`, `hidden_1`, ..."""
-    return sorted(f"{state}_{layer}" for state in _STATES_OF_CELL[cell] for layer in range(layer_count))
+    return sorted(f"{state}_{layer}" for state in CELLS[cell] for layer in range(layer_count))
 
 
 @final
@@ -47,7 +55,7 @@ class Architecture:
     """The network's cell and sizes.
 
     Attributes:
-        cell: Recurrent cell of every layer: `lstm`.
+        cell: Recurrent cell of every layer: one of `CELLS`.
         embedding_size: Width of a token's vector.
         layer_sizes: Hidden size of each layer, first to last.
         tied: Whether embedding and output projection share one matrix.
@@ -70,7 +78,7 @@ class Architecture:
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"the model description lacks {error}; found {value!r}") from error
         sizes = (found.embedding_size, *found.layer_sizes)
-        if found.cell not in _STATES_OF_CELL or not all(type(size) is int and size > 0 for size in sizes):
+        if found.cell not in CELLS or not all(type(size) is int and size > 0 for size in sizes):
             raise ArtifactError(f"the model description is not one that this version reads: {value!r}")
         return found
 
@@ -99,7 +107,8 @@ class Artifact:
         sha256: The file's hash, with its own 64 digits taken as zeros.
         architecture: The network's cell and sizes.
         vocabulary: Tokens and tokenization.
-        precision: `fp32` or `int8`.
+        precision: One of `PRECISIONS`.
+        optimize_for: One of `PURPOSES`, or None where the precision has one graph for both.
         batch_invariant: Whether a stream's numbers depend neither on its neighbours in the batch nor on chunking.
         training: Corpus, seed, epochs and perplexities of the training, as recorded.
         parity: What the verification measured at export, as recorded.
@@ -109,9 +118,15 @@ class Artifact:
     architecture: Architecture
     vocabulary: Vocabulary
     precision: str
+    optimize_for: str | None
     batch_invariant: bool
     training: Mapping[str, Any]
     parity: Mapping[str, Any]
+
+    @property
+    def variant(self) -> str:
+        """The precision, with its purpose where there is one: `fp32`, `int8-latency`."""
+        return f"{self.precision}-latency" if self.optimize_for == "latency" else self.precision
 
     @classmethod
     def read(cls, path: Path | str) -> "Artifact":
@@ -137,7 +152,8 @@ class Artifact:
                 sha256=_checked_hash(data, metadata),
                 architecture=Architecture.from_json(_json(metadata, "lmtool.model")),
                 vocabulary=_vocabulary(metadata),
-                precision=_string(metadata, "lmtool.precision"),
+                precision=_choice(metadata, "lmtool.precision", PRECISIONS),
+                optimize_for=_optional(metadata, "lmtool.optimize_for", PURPOSES),
                 batch_invariant=_string(metadata, "lmtool.batch_invariant") == "true",
                 training=_json(metadata, "lmtool.training"),
                 parity=_json(metadata, "lmtool.parity"),
@@ -232,6 +248,17 @@ def _string(metadata: _Metadata, key: str) -> str:
     if key not in metadata:
         raise ArtifactError(f"its metadata lacks {key}")
     return metadata[key][0]
+
+
+def _choice(metadata: _Metadata, key: str, choices: tuple[str, ...]) -> str:
+    found = _string(metadata, key)
+    if found not in choices:
+        raise ArtifactError(f"its {key} is {found!r}, expected one of {', '.join(choices)}")
+    return found
+
+
+def _optional(metadata: _Metadata, key: str, choices: tuple[str, ...]) -> str | None:
+    return _choice(metadata, key, choices) if key in metadata else None
 
 
 def _json(metadata: _Metadata, key: str) -> Any:

@@ -42,7 +42,7 @@ PROVIDERS = {
 }
 
 _HEAVY_OPERATORS = frozenset(
-    {"LSTM", "MatMul", "Gemm", "DynamicQuantizeLSTM", "MatMulInteger", "DynamicQuantizeMatMul"}
+    ["LSTM", "GRU", "RNN", "MatMul", "Gemm", "DynamicQuantizeLSTM", "MatMulInteger", "MatMulNBits"]
 )
 
 

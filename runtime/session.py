@@ -29,7 +29,11 @@ def create_session(data: bytes, artifact: Artifact, provider: Provider, threads:
         chosen.append(PROVIDERS["cpu"].onnxruntime_name)
     with tempfile.TemporaryDirectory() as empty:
         try:
-            session = onnxruntime.InferenceSession(data, _options(onnxruntime, threads, empty), providers=chosen)
+            options = _options(onnxruntime, threads, empty)
+            if artifact.precision == "fp16" and provider.name == "cpu":
+                # With every optimization onnxruntime 1.31 crashes on half-precision recurrent layers on the CPU.
+                options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+            session = onnxruntime.InferenceSession(data, options, providers=chosen)
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise ArtifactError(f"onnxruntime {onnxruntime.__version__} cannot load the artifact: {error}") from error
     require_placement(session, provider)

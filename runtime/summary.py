@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, final
 from .artifact import Architecture, Artifact
 from .vocabulary import Vocabulary
 
+_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+
 
 class LayerRow(NamedTuple):
     """One layer: its name, its output's shape, its number of trained parameters."""
@@ -24,7 +26,7 @@ def layer_table(architecture: Architecture, vocabulary_size: int) -> list[LayerR
     rows = [LayerRow("embedding", f"[batch, time, {widths[0]}]", vocabulary_size * widths[0])]
     for index, (width, size) in enumerate(itertools.pairwise(widths)):
         name = f"{architecture.cell} {index}"
-        rows.append(LayerRow(name, f"[batch, time, {size}]", 4 * size * (width + size + 1)))
+        rows.append(LayerRow(name, f"[batch, time, {size}]", _GATES[architecture.cell] * size * (width + size + 1)))
     name = "projection (tied to the embedding)" if architecture.tied else "projection"
     weights = 0 if architecture.tied else widths[-1] * vocabulary_size
     rows.append(LayerRow(name, f"[batch, time, {vocabulary_size}]", weights + vocabulary_size))
@@ -101,7 +103,7 @@ def summarize(artifact: Artifact, path: Path) -> Summary:
     facts = {
         "size_bytes": path.stat().st_size,
         "sha256": artifact.sha256,
-        "precision": artifact.precision,
+        "precision": artifact.variant,
         "batch_invariant": artifact.batch_invariant,
         **{f"parity {key}": value for key, value in artifact.parity.items()},
     }

@@ -48,7 +48,7 @@ def test_settings_are_parsed_by_the_type_of_their_field() -> None:
         ("layer_sizes", "", "at least one size"),
         ("learning_rate", "nan", "learning_rate is nan, expected a positive number"),
         ("optimizer", "lion", "optimizer is 'lion', expected one of sgd, adam"),
-        ("cell", "gru", "cell is 'gru', expected one of lstm"),
+        ("cell", "elman", "cell is 'elman', expected one of lstm, gru, rnn"),
         ("seed", "-1", "seed is -1"),
     ],
 )

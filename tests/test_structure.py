@@ -84,9 +84,9 @@ def test_public_names_exist(room: str) -> None:
 
 
 PUBLIC = """
-METHODS PROVIDERS RULES Architecture Artifact ArtifactError LayerRow LmtoolError OptionError Predictor ProviderError
-Sampling Score State StateError StorageError Stream Summary TokenError Tokenization Vocabulary VocabularyError
-available_providers latest_artifact layer_table summarize
+CELLS METHODS PRECISIONS PROVIDERS PURPOSES RULES Architecture Artifact ArtifactError LayerRow LmtoolError OptionError
+Predictor ProviderError Sampling Score State StateError StorageError Stream Summary TokenError Tokenization Vocabulary
+VocabularyError available_providers latest_artifact layer_table summarize
 """
 
 

@@ -1,0 +1,87 @@
+"""Building: a network becomes a checked ONNX model in the precision that was asked for."""
+
+from dataclasses import dataclass
+from typing import final
+
+import onnx
+
+from ..model.network import LanguageModel
+from ..runtime.artifact import PRECISIONS, PURPOSES
+from .errors import ExportError
+from .graph import build_graph
+from .quantization import quantize_int8, quantize_projection
+from .weights import Weights
+
+OPSETS = range(17, 22)
+DEFAULT_OPSET = 17
+_SIZE_LIMIT_BYTES = 2**31 - 2**24
+_STANDARD = ("fp32", "fp16")
+
+
+@final
+@dataclass(frozen=True)
+class BuildOptions:
+    """What to build.
+
+    Attributes:
+        precision: One of `lmtool.runtime.PRECISIONS`.
+        opset: ONNX operator set, 17 to 21.
+        optimize_for: For int8, one of `lmtool.runtime.PURPOSES`; None for `throughput`.
+    """
+
+    precision: str = "fp32"
+    opset: int = DEFAULT_OPSET
+    optimize_for: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            ExportError: One is not one of ours, or they do not go together.
+        """
+        if self.precision not in PRECISIONS:
+            raise ExportError(f"precision {self.precision!r} is not known, expected one of {', '.join(PRECISIONS)}")
+        if self.opset not in OPSETS:
+            raise ExportError(
+                f"opset is {self.opset}, expected {OPSETS[0]} to {OPSETS[-1]} (CUDA has no LSTM kernel from 22 on)"
+            )
+        if self.optimize_for is not None and self.optimize_for not in PURPOSES:
+            raise ExportError(f"optimize_for is {self.optimize_for!r}, expected one of {', '.join(PURPOSES)}")
+        if self.optimize_for is not None and self.precision != "int8":
+            raise ExportError(f"{self.precision} has one graph for every purpose; optimize_for is for int8")
+
+    @property
+    def purpose(self) -> str | None:
+        """What the graph is built for; None where the precision has only one."""
+        return (self.optimize_for or "throughput") if self.precision == "int8" else None
+
+
+def build_model(network: LanguageModel, options: BuildOptions) -> onnx.ModelProto:
+    """The checked ONNX model of a network, without metadata.
+
+    Raises:
+        ExportError: The network is too large for one ONNX file, or has layers that the precision cannot take.
+    """
+    size = sum(parameter.numel() for parameter in network.parameters()) * 4
+    if size > _SIZE_LIMIT_BYTES:
+        raise ExportError(
+            f"the network has {size:,} bytes of weights; one ONNX file holds at most {_SIZE_LIMIT_BYTES:,}"
+        )
+    model = _build(network, options)
+    onnx.checker.check_model(model, full_check=True)
+    domains = {node.domain for node in model.graph.node}
+    assert options.precision not in _STANDARD or domains == {""}
+    return model
+
+
+def _build(network: LanguageModel, options: BuildOptions) -> onnx.ModelProto:
+    # A quantized projection has numbers of its own, so tied weights are stored twice there.
+    weights = Weights.of(network, untie=options.precision not in _STANDARD)
+    model = build_graph(network.architecture, weights, options.opset, half=options.precision == "fp16")
+    if options.precision in _STANDARD:
+        return model
+    if options.precision in ("w8", "w4"):
+        return quantize_projection(model, bits=int(options.precision[1:]))
+    if options.purpose == "latency":
+        return quantize_projection(quantize_int8(model, ("LSTM", "Gather")), bits=8)
+    return quantize_int8(model)
