@@ -79,12 +79,10 @@ def test_the_reference_evaluator_agrees_with_torch(sizes: tuple[int, ...], tied:
 @pytest.mark.parametrize("opset", [17, 18, 19, 20, 21])
 def test_onnxruntime_agrees_with_torch_in_every_opset(cell: str, opset: int) -> None:
     network = network_of((7, 3), cell=cell)
-    session = onnxruntime.InferenceSession(
-        build_model(network, BuildOptions("fp32", opset)).SerializeToString(), quiet()
-    )
+    model = build_model(network, BuildOptions("fp32", opset))
     for batch, time in ((1, 1), (3, 4), (33, 2)):
         tokens, state, feeds = draw(network, batch, time)
-        logits, *states = session.run(None, {"token_ids": tokens, **feeds})
+        logits, *states = run_model(model, tokens, feeds)
         assert_same(network, tokens, state, logits, states)
 
 
@@ -107,9 +105,7 @@ def test_half_precision_is_standard_float32_at_its_borders_and_close(cell: str) 
     ]
     assert half.ByteSize() < 0.6 * full.ByteSize()
     tokens, state, feeds = draw(network, 3, 5)
-    logits, *_ = onnxruntime.InferenceSession(half.SerializeToString(), options).run(
-        None, {"token_ids": tokens, **feeds}
-    )
+    logits = run_model(half, tokens, feeds)[0]
     with torch.inference_mode():
         expected, _ = network(torch.from_numpy(tokens), state)
     error = np.abs(logits - expected.numpy()).max()
@@ -139,9 +135,7 @@ def test_weight_only_projections_are_close(precision: str, bound: float, cell: s
     model = build_model(network, BuildOptions(precision))
     assert [node.op_type for node in model.graph.node].count("MatMulNBits") == 1
     tokens, state, feeds = draw(network, 3, 5)
-    logits, *_ = onnxruntime.InferenceSession(model.SerializeToString(), quiet()).run(
-        None, {"token_ids": tokens, **feeds}
-    )
+    logits = run_model(model, tokens, feeds)[0]
     with torch.inference_mode():
         expected, _ = network(torch.from_numpy(tokens), state)
     error = np.abs(logits - expected.numpy()).max()
