@@ -94,20 +94,31 @@ def export(
     precision: Annotated[str, typer.Option(help="fp32, fp16 (for GPUs), int8, w8 or w4.")] = "fp32",
     optimize_for: Annotated[str | None, typer.Option(help="For int8: latency or throughput (default).")] = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set, 17 to 21.")] = 17,
+    triton: Annotated[Path | None, typer.Option(help="Write a Triton model repository into this folder too.")] = None,
+    sherpa: Annotated[bool, typer.Option("--sherpa", help="Write the names of sherpa-onnx's RNN model.")] = False,
     as_json: Json = False,
 ) -> None:
     """Export a trained run to one ONNX file, verified against the original before it appears."""
-    if not onnx:
-        raise typer.BadParameter("say what to export to: --onnx", param_hint="--onnx")
+    if onnx == sherpa:
+        raise typer.BadParameter("say what to export to: --onnx or --sherpa", param_hint="--onnx")
     require("onnx")
-    from ..export.exporting import export_run
+    from ..export.exporting import export_run, export_sherpa
+    from ..export.triton import write_triton_repository
     from ..model.run import Run, latest_run
 
     chosen = latest_run() if run is None else Run(run)
+    if sherpa:
+        path = export_sherpa(chosen, out, opset)
+        return give(as_json, str(path), {"path": str(path)})
     say(f"exporting {chosen.path} to {precision} and verifying it")
     done = export_run(chosen, precision, out, opset, optimize_for)
     text = f"{done.path}: {done.size_bytes:,} bytes\n{done.report.format()}"
-    give(as_json, text, {"path": str(done.path), "size_bytes": done.size_bytes, "parity": done.report.to_json()})
+    value = {"path": str(done.path), "size_bytes": done.size_bytes, "parity": done.report.to_json()}
+    if triton is not None:
+        repository = write_triton_repository(done.path, triton)
+        text += f"\n{repository}: a model for Triton Inference Server"
+        value["triton"] = str(repository)
+    return give(as_json, text, value)
 
 
 @app.command()
@@ -133,7 +144,12 @@ def verify(
 
 @app.command()
 @command
-def info(model: Model = None, run: RunFolder = None, as_json: Json = False) -> None:
+def info(
+    model: Model = None,
+    run: RunFolder = None,
+    graph: Annotated[Path | None, typer.Option(help="Draw the artifact's graph into this PNG file.")] = None,
+    as_json: Json = False,
+) -> None:
     """Layers, parameters, state, vocabulary, training and parity facts of an artifact, or of a run."""
     from ..runtime.artifact import Artifact, latest_artifact
     from ..runtime.summary import summarize
@@ -147,6 +163,11 @@ def info(model: Model = None, run: RunFolder = None, as_json: Json = False) -> N
     else:
         path = model or latest_artifact()
         summary = summarize(Artifact.read(path), path)
+        if graph is not None:
+            from ..export.picture import draw_graph
+
+            draw_graph(path, graph)
+            say(f"{graph}: the graph of {path}")
     give(as_json, summary.format(), summary.to_json())
 
 

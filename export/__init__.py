@@ -2,8 +2,10 @@
 
 from .building import DEFAULT_OPSET, OPSETS, BuildOptions, build_model
 from .errors import ExportError, ParityError
-from .exporting import Export, export_run, held_out_tokens, verify_artifact, write_report
+from .exporting import Export, export_run, export_sherpa, held_out_tokens, verify_artifact, write_report
 from .parity import BOUNDS, Bounds, Case, ParityReport
+from .picture import draw_graph
+from .triton import triton_config, write_triton_repository
 from .verification import measure_batch_invariance, verify
 
 __all__ = [
@@ -18,10 +20,14 @@ __all__ = [
     "ParityError",
     "ParityReport",
     "build_model",
+    "draw_graph",
     "export_run",
+    "export_sherpa",
     "held_out_tokens",
     "measure_batch_invariance",
+    "triton_config",
     "verify",
     "verify_artifact",
     "write_report",
+    "write_triton_repository",
 ]

@@ -21,6 +21,7 @@ from .building import DEFAULT_OPSET, BuildOptions, build_model
 from .errors import ParityError
 from .parity import ParityReport
 from .sealing import seal
+from .sherpa import SHERPA_BOUND, build_sherpa_model, sherpa_difference
 from .verification import verify
 
 
@@ -83,6 +84,33 @@ def export_run(
     Predictor.load(data)
     write_atomically(path, data)
     return Export(path, len(data), report)
+
+
+def export_sherpa(run: Run, out: Path | None = None, opset: int = DEFAULT_OPSET) -> Path:
+    """Write the network of a run under sherpa-onnx's names, compared with the original first.
+
+    Args:
+        run: A trained run of LSTM layers of one size.
+        out: Where to write; None for `RUN/model.sherpa.onnx`.
+        opset: ONNX operator set, 17 to 21.
+
+    Raises:
+        ExportError: The layers are of other kinds or sizes.
+        ParityError: It does not compute what the original computes; nothing is written.
+        RunError: The run is missing or unfinished.
+        StorageError: The file cannot be written.
+    """
+    network, _ = run.trained()
+    path = run.artifact("sherpa") if out is None else out
+    data = build_sherpa_model(network, run.vocabulary(), opset).SerializeToString(deterministic=True)
+    difference = sherpa_difference(network, data)
+    if not difference <= SHERPA_BOUND:
+        raise ParityError(
+            f"the sherpa export of {run.path} differs from the original by {difference:.1e}, allowed {SHERPA_BOUND:g}, "
+            "and was not written"
+        )
+    write_atomically(path, data)
+    return path
 
 
 def verify_artifact(path: Path, run: Path | None = None, provider: str = "cpu") -> ParityReport:

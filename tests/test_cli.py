@@ -113,6 +113,18 @@ def test_info_shows_layers_and_parameters(place: Path) -> None:
     assert "cell_0 [batch, 7]" in text
 
 
+def test_export_writes_a_triton_repository_and_info_a_picture(place: Path, tmp_path: Path) -> None:
+    out, repository = tmp_path / "model.onnx", tmp_path / "repository"
+    found = as_json("export", "--onnx", "--precision", "w8", "--out", out, "--triton", repository, cwd=place)
+    assert found["triton"] == str(repository / "lmtool")
+    assert (repository / "lmtool" / "1" / "model.onnx").read_bytes() == out.read_bytes()
+    done("info", "--model", out, "--graph", tmp_path / "graph.png")
+    assert (tmp_path / "graph.png").read_bytes().startswith(b"\x89PNG")
+    finished = lmtool("export", "--sherpa", cwd=place)
+    assert finished.returncode == 1
+    assert "LSTM layers of one size" in finished.stderr
+
+
 def test_generate_writes_on_from_the_prompt(place: Path) -> None:
     text = done("generate", "--seed", 4, "--max-tokens", 12, "the", "cat", cwd=place)
     assert text == done("generate", "--seed", 4, "--max-tokens", 12, stdin="the cat\n", cwd=place)

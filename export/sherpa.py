@@ -1,0 +1,127 @@
+"""The network under the names that icefall and sherpa-onnx give a streaming RNN language model.
+
+Inputs `x` int64 [batch, time], `h0` and `c0` float32 [layers, batch, hidden]; outputs `log_softmax` float32
+[batch, vocabulary] of the token after the last one, `next_h0`, `next_c0`; metadata `num_layers`, `hidden_size`,
+`sos_id`.
+sherpa-onnx takes inputs and outputs in this order, for shallow fusion (https://github.com/k2-fsa/sherpa-onnx).
+"""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from ..model.network import LanguageModel
+from ..runtime.artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS
+from ..runtime.providers import import_onnxruntime
+from ..runtime.vocabulary import Vocabulary
+from .building import BuildOptions, build_model
+from .errors import ExportError
+
+SHERPA_BOUND = 1e-4
+"""Largest difference of a log-probability that an export may have."""
+
+_LOOP_STEPS = 200
+_STATES = {"h0": "hidden", "c0": "cell"}
+
+
+def build_sherpa_model(network: LanguageModel, vocabulary: Vocabulary, opset: int) -> onnx.ModelProto:
+    """The checked fp32 model with its metadata.
+
+    Raises:
+        ExportError: The layers are no LSTMs of one size, which is all that these names can say.
+    """
+    architecture = network.architecture
+    if architecture.cell != "lstm" or len(set(architecture.layer_sizes)) != 1:
+        raise ExportError(
+            f"sherpa-onnx stacks the states of LSTM layers of one size; this network has {architecture.cell} layers of "
+            f"{', '.join(map(str, architecture.layer_sizes))}; use export --onnx"
+        )
+    model = build_model(network, BuildOptions("fp32", opset))
+    graph, layers, size = model.graph, len(architecture.layer_sizes), architecture.layer_sizes[0]
+    _keep_the_last_position(graph)
+    before = [node for ours, name in _STATES.items() for node in _split_states(ours, name, layers)]
+    after = [node for ours, name in _STATES.items() for node in _join_states(ours, name, layers)]
+    after += [
+        helper.make_node("Squeeze", [LOGITS, "axis_1"], ["last_logits"]),
+        helper.make_node("LogSoftmax", ["last_logits"], ["log_softmax"], axis=1),
+    ]
+    nodes = [*before, *graph.node, *after]
+    for node in nodes:
+        node.input[:] = ["x" if name == TOKEN_IDS else name for name in node.input]
+    _replace(graph.node, nodes)
+    state: list[str | int | None] = [layers, "batch", size]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, state) for name in _STATES]
+    _replace(graph.input, [helper.make_tensor_value_info("x", TensorProto.INT64, ["batch", "time"]), *values])
+    scores = helper.make_tensor_value_info("log_softmax", TensorProto.FLOAT, ["batch", network.vocabulary_size])
+    next_states = [helper.make_tensor_value_info(f"{NEXT}{name}", TensorProto.FLOAT, state) for name in _STATES]
+    _replace(graph.output, [scores, *next_states])
+    helper.set_model_props(model, _metadata(layers, size, vocabulary))
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def sherpa_difference(network: LanguageModel, data: bytes) -> float:
+    """Largest difference of a log-probability in a closed loop of greedy tokens, beside the original."""
+    session = import_onnxruntime().InferenceSession(data, _quiet_options(), providers=["CPUExecutionProvider"])
+    sizes = network.architecture.layer_sizes
+    states = {name: np.zeros((len(sizes), 1, sizes[0]), np.float32) for name in _STATES}
+    state, token, worst = network.initial_state(1), 0, 0.0
+    for _ in range(_LOOP_STEPS):
+        scores, *after = session.run(None, {"x": np.array([[token]]), **states})
+        states = dict(zip(_STATES, after, strict=True))
+        with torch.inference_mode():
+            logits, state = network(torch.tensor([[token]]), state)
+            expected = logits[0, -1].log_softmax(0).numpy()
+        worst = float(np.maximum(worst, np.abs(scores[0] - expected).max()))
+        token = int(expected.argmax())
+    return worst
+
+
+def _quiet_options() -> Any:
+    options = import_onnxruntime().SessionOptions()
+    options.log_severity_level = 3
+    return options
+
+
+def _metadata(layers: int, size: int, vocabulary: Vocabulary) -> dict[str, str]:
+    return {
+        "model_type": "rnnlm",
+        "version": "1",
+        "comment": "streaming RNN language model exported by lmtool",
+        "num_layers": str(layers),
+        "hidden_size": str(size),
+        "vocab_size": str(len(vocabulary)),
+        "sos_id": str(vocabulary.end_of_sentence_id),
+        "eos_id": str(vocabulary.end_of_sentence_id),
+    }
+
+
+def _keep_the_last_position(graph: onnx.GraphProto) -> None:
+    tensor = next(found for found in graph.initializer if found.name == LOGITS_TO_KEEP)
+    tensor.CopyFrom(numpy_helper.from_array(np.ones(1, np.int64), LOGITS_TO_KEEP))
+
+
+def _split_states(theirs: str, ours: str, layers: int) -> list[onnx.NodeProto]:
+    """[layers, batch, hidden] -> [batch, hidden] for each layer."""
+    parts = [f"{theirs}_{layer}" for layer in range(layers)]
+    nodes = [helper.make_node("Split", [theirs], parts, axis=0)]
+    return nodes + [
+        helper.make_node("Squeeze", [part, "axis_0"], [f"{ours}_{layer}"]) for layer, part in enumerate(parts)
+    ]
+
+
+def _join_states(theirs: str, ours: str, layers: int) -> list[onnx.NodeProto]:
+    """[batch, hidden] of each layer -> [layers, batch, hidden]."""
+    parts = [f"{NEXT}{theirs}_{layer}" for layer in range(layers)]
+    nodes = [
+        helper.make_node("Unsqueeze", [f"{NEXT}{ours}_{layer}", "axis_0"], [part]) for layer, part in enumerate(parts)
+    ]
+    return [*nodes, helper.make_node("Concat", parts, [f"{NEXT}{theirs}"], axis=0)]
+
+
+def _replace(field: Any, values: list[Any]) -> None:
+    del field[:]
+    field.extend(values)
