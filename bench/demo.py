@@ -41,8 +41,8 @@ class Demo:
             "",
             f"perplexity   {training.test_perplexity:.1f} on the test text; word frequencies alone: "
             f"{training.unigram_perplexity:.1f}",
-            f"parity       largest difference {fp32.worst.absolute:.1e} over {fp32.loop_steps:,} closed-loop steps, "
-            f"{fp32.loop_disagreements} tokens differ",
+            f"parity       largest difference {fp32.worst.absolute:.1e} in {len(fp32.cases)} comparisons, one of "
+            f"{fp32.loop_steps:,} closed-loop steps, in which {fp32.loop_differences} greedy tokens differ",
         ]
         lines += [self._line(precision, export) for precision, export in self.exports.items()]
         lines += [f"text         {self.prompt}{self.sample}"]
@@ -94,7 +94,7 @@ def run_demo(
     resume = (run.path / "config.json").exists()
     trained = run_training(replace(training or TrainOptions(), run=run.path, resume=resume), reporter)
     exports = {}
-    for precision in ("fp32", "int8"):
+    for precision in ("int8", "fp32"):  # fp32 last: the latest export is what other commands take
         say(f"exporting and verifying {precision}")
         exports[precision] = export_run(run, precision)
     results = run_bench(replace(bench or BenchOptions(), model=run.artifact("fp32")), say)

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, final
 
 from ..export.errors import ParityError
-from ..export.exporting import held_out_tokens
+from ..export.exporting import original_of
 from ..export.parity import ParityReport
 from ..export.verification import verify
 from ..model.run import Run
 from ..runtime.artifact import Artifact, latest_artifact
-from ..runtime.errors import OptionError
+from ..runtime.errors import ArtifactError, OptionError
 from ..runtime.predictor import Predictor
 from ..runtime.providers import provider_named, require_provider
 from .environment import describe_environment
@@ -124,13 +124,21 @@ def run_bench(options: BenchOptions, say: Callable[[str], None]) -> Results:
 def _artifacts(artifact: Path, provider: str) -> tuple[dict[str, Path], dict[str, str]]:
     """The artifact and its siblings by name, and those that the provider cannot run with the reason."""
     first = Artifact.read(artifact)
-    chosen, left_out = {}, {}
-    for path in [artifact, *sorted(path for path in artifact.parent.glob("*.onnx") if path != artifact)]:
-        found = Artifact.read(path)
-        name = f"onnx {found.variant}"
-        if found.parity.get("original_sha256") != first.parity.get("original_sha256") or name in chosen:
+    chosen: dict[str, Path] = {}
+    left_out = {}
+    siblings = sorted(path for path in artifact.parent.glob("[!.]*.onnx") if path != artifact)
+    for path in [artifact, *siblings]:
+        try:
+            found = Artifact.read(path)
+        except ArtifactError:
+            left_out[path.name] = "not an artifact of this lmtool"
             continue
-        if provider != "cpu" and found.precision in _CPU_ONLY:
+        name = f"onnx {found.variant}"
+        if found.parity.get("original_sha256") != first.parity.get("original_sha256"):
+            left_out[path.name] = "exported from another network"
+        elif name in chosen:
+            left_out[path.name] = f"{name} is measured from {chosen[name].name}"
+        elif provider != "cpu" and found.precision in _CPU_ONLY:
             left_out[name] = _CPU_ONLY[found.precision]
         else:
             chosen[name] = path
@@ -152,10 +160,7 @@ def _original(artifact: Path) -> Run:
 
 
 def _parity(run: Run, predictor: Predictor) -> ParityReport:
-    tokens = held_out_tokens(run)
-    report = verify(
-        run.trained()[0], predictor, None if tokens is None else tokens[:_PARITY_TOKENS], _PARITY_LOOP_STEPS
-    )
+    report = verify(original_of(run, _PARITY_TOKENS), predictor, _PARITY_LOOP_STEPS)
     if not report.passed:
         raise ParityError(
             f"the {report.variant} artifact does not match the original of {run.path} on {report.provider}, "
@@ -175,11 +180,18 @@ def _timings(sources: dict[str, list[str]], options: BenchOptions, say: Callable
         (name, scenario): [] for name in sources for scenario in options.scenarios
     }
     for number in range(options.rounds):
-        for name, source in sources.items():
+        for name, source in _rotated(sources, number):
             say(f"round {number + 1} of {options.rounds}: {name}")
             for scenario, times in _measure(name, source, options).items():
                 rounds[name, scenario].append(times)
     return [Timing(name, scenario, times) for (name, scenario), times in rounds.items()]
+
+
+def _rotated(sources: dict[str, list[str]], number: int) -> list[tuple[str, list[str]]]:
+    """The runtimes in another order in each round, so that none always follows the same one."""
+    turns = list(sources.items())
+    start = number % len(turns)
+    return turns[start:] + turns[:start]
 
 
 def _measure(name: str, source: list[str], options: BenchOptions) -> dict[Scenario, list[float]]:

@@ -1,6 +1,5 @@
 """What a benchmark found: timings of every runtime in every scenario, and everything needed to judge them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any, final
 
 import numpy as np
 
-from ..runtime.files import write_atomically
+from ..runtime.files import json_text, write_atomically
 from .scenario import Scenario
 
 FORMAT = 1
@@ -51,8 +50,8 @@ class Timing:
         return (max(self.medians) - min(self.medians)) / self.seconds
 
     def percentile(self, percent: float) -> float:
-        """Seconds that this share of all calls did not exceed."""
-        return float(np.percentile(np.concatenate([np.asarray(times) for times in self.rounds]), percent))
+        """Seconds that this share of a round's calls did not exceed: median over the rounds."""
+        return float(np.median([np.percentile(times, percent) for times in self.rounds]))
 
     def ratios(self, other: "Timing") -> list[float]:
         """How many times faster than `other`, round by round."""
@@ -142,4 +141,4 @@ class Results:
         Raises:
             StorageError: It cannot be written.
         """
-        write_atomically(path, (json.dumps(self.to_json(), indent=1) + "\n").encode())
+        write_atomically(path, f"{json_text(self.to_json(), indent=1)}\n".encode())

@@ -78,6 +78,8 @@ def evaluate(
 
     if model is not None and run is not None:
         raise typer.BadParameter("name a run or an artifact, not both", param_hint="--model")
+    if model is None and provider != "cpu":
+        raise typer.BadParameter("a provider runs an artifact; name one: --model", param_hint="--provider")
     if model is not None:
         result = evaluate_artifact(model, data, split, provider, threads)
     else:
@@ -134,9 +136,8 @@ def verify(
     """Compare an artifact with its PyTorch original; exit 3 when a bound is passed."""
     require("onnx")
     from ..export.exporting import verify_artifact
-    from ..runtime.artifact import latest_artifact
 
-    report = verify_artifact(model or latest_artifact(), run, provider)
+    report = verify_artifact(model or _latest_artifact(), run, provider)
     give(as_json, report.format(), report.to_json())
     if not report.passed:
         raise typer.Exit(3)
@@ -151,7 +152,7 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Layers, parameters, state, vocabulary, training and parity facts of an artifact, or of a run."""
-    from ..runtime.artifact import Artifact, latest_artifact
+    from ..runtime.artifact import Artifact
     from ..runtime.summary import summarize
 
     if model is not None and run is not None:
@@ -161,7 +162,7 @@ def info(
 
         summary = Run(run).summary()
     else:
-        path = model or latest_artifact()
+        path = model or _latest_artifact()
         summary = summarize(Artifact.read(path), path)
         if graph is not None:
             from ..export.picture import draw_graph
@@ -201,8 +202,7 @@ def generate(
     )
     if as_json:
         return give(True, "", {"prompt": text, "text": "".join(pieces)})
-    for piece in [text] if text else []:
-        print(piece, end="", flush=True)
+    print(text, end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
@@ -238,8 +238,8 @@ def score(
 ) -> None:
     """Log-probability and perplexity of each text, or of each line of standard input."""
     predictor = _predictor(model, threads)
-    lines = text or _piped_text().splitlines()
-    scores = [predictor.score(line + "\n" * end) for line in lines]
+    lines = text or _piped_lines()
+    scores = [predictor.score(f"{line}\n" if end else line) for line in lines]
     shown = []
     for line, found in zip(lines, scores, strict=True):
         shown.append(f"{found.log_prob:10.3f}  perplexity {found.perplexity:10.2f}  unknown {found.unknown}  {line}")
@@ -317,11 +317,29 @@ def demo(as_json: Json = False) -> None:
 
 
 def _predictor(model: Path | None, threads: int) -> Any:
-    from ..runtime import Predictor, latest_artifact
+    from ..runtime import Predictor
 
-    return Predictor.load(model or latest_artifact(), threads=threads)
+    return Predictor.load(model or _latest_artifact(), threads=threads)
+
+
+def _latest_artifact() -> Path:
+    """The youngest export, named on stderr so that nobody is left to guess."""
+    from ..runtime import latest_artifact
+
+    path = latest_artifact()
+    say(f"model: {path}")
+    return path
 
 
 def _piped_text() -> str:
     """What is piped in, without the last newline; nothing where a person sits at the terminal."""
-    return "" if sys.stdin.isatty() else sys.stdin.read().removesuffix("\n")
+    from ..runtime.files import decode_text
+
+    if sys.stdin is None or sys.stdin.isatty():
+        return ""
+    return decode_text(sys.stdin.buffer.read(), "standard input").removesuffix("\n")
+
+
+def _piped_lines() -> list[str]:
+    text = _piped_text()
+    return text.split("\n") if text else []

@@ -2,14 +2,11 @@
 
 import functools
 import importlib
-import json
 import sys
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
 import typer
-
-from ..runtime.errors import LmtoolError
 
 _Parameters = ParamSpec("_Parameters")
 _PACKAGES_OF_EXTRAS = {
@@ -18,6 +15,7 @@ _PACKAGES_OF_EXTRAS = {
     "safetensors": "train",
     "filelock": "train",
     "matplotlib": "report",
+    "onnxruntime": "cpu",
     "pytest": "bench",
     "pytest_benchmark": "bench",
 }
@@ -30,8 +28,6 @@ def command(function: Callable[_Parameters, None]) -> Callable[_Parameters, None
     def run(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> None:
         try:
             function(*args, **kwargs)
-        except LmtoolError as error:
-            raise _failed(str(error), error.exit_code) from None
         except KeyboardInterrupt:
             raise _failed("interrupted", 130) from None
         except ModuleNotFoundError as error:
@@ -40,6 +36,12 @@ def command(function: Callable[_Parameters, None]) -> Callable[_Parameters, None
                 raise
             extra = _PACKAGES_OF_EXTRAS[package]
             raise _failed(f"this command needs {package}; pip install 'lmtool[{extra}]'", 1) from None
+        except Exception as error:
+            from ..runtime.errors import LmtoolError
+
+            if not isinstance(error, LmtoolError):
+                raise
+            raise _failed(str(error), error.exit_code) from None
 
     return run
 
@@ -51,7 +53,11 @@ def say(line: str) -> None:
 
 def give(as_json: bool, text: str, value: Any) -> None:
     """Print the result on stdout: `text` for people, or `value` as one JSON object."""
-    print(json.dumps(value, indent=1) if as_json else text, flush=True)
+    if as_json:
+        from ..runtime.files import json_text
+
+        text = json_text(value, indent=1)
+    print(text, flush=True)
 
 
 def require(module: str) -> None:

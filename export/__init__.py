@@ -2,11 +2,11 @@
 
 from .building import DEFAULT_OPSET, OPSETS, BuildOptions, build_model
 from .errors import ExportError, ParityError
-from .exporting import Export, export_run, export_sherpa, held_out_tokens, verify_artifact, write_report
+from .exporting import Export, export_run, export_sherpa, original_of, verify_artifact, write_report
 from .parity import BOUNDS, Bounds, Case, ParityReport
 from .picture import draw_graph
 from .triton import triton_config, write_triton_repository
-from .verification import measure_batch_invariance, verify
+from .verification import Original, measure_batch_invariance, verify
 
 __all__ = [
     "BOUNDS",
@@ -17,14 +17,15 @@ __all__ = [
     "Case",
     "Export",
     "ExportError",
+    "Original",
     "ParityError",
     "ParityReport",
     "build_model",
     "draw_graph",
     "export_run",
     "export_sherpa",
-    "held_out_tokens",
     "measure_batch_invariance",
+    "original_of",
     "triton_config",
     "verify",
     "verify_artifact",

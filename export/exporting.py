@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..model.errors import DataError
 from ..model.network import LanguageModel
 from ..model.run import Run
 from ..runtime.artifact import FORMAT
 from ..runtime.errors import StorageError
-from ..runtime.files import write_atomically
+from ..runtime.files import json_text, make_folder, write_atomically
 from ..runtime.predictor import Predictor
 from ..runtime.vocabulary import Vocabulary
 from .building import DEFAULT_OPSET, BuildOptions, build_model
@@ -22,7 +19,7 @@ from .errors import ParityError
 from .parity import ParityReport
 from .sealing import seal
 from .sherpa import SHERPA_BOUND, build_sherpa_model, sherpa_difference
-from .verification import verify
+from .verification import Original, verify
 
 
 @final
@@ -71,9 +68,9 @@ def export_run(
     candidate = Predictor.load(seal(model, metadata))
     path = run.artifact(candidate.artifact.variant) if out is None else out
     _check_writable(path)
-    report = verify(network, candidate, held_out_tokens(run))
-    write_report(run, report)
+    report = verify(original_of(run), candidate)
     if not report.passed:
+        write_report(run, report, "rejected")
         raise ParityError(
             f"the {candidate.artifact.variant} export of {run.path} does not match the original and was not written: "
             f"{'; '.join(report.failures)}"
@@ -83,6 +80,7 @@ def export_run(
     data = seal(model, metadata)
     Predictor.load(data)
     write_atomically(path, data)
+    write_report(run, report)
     return Export(path, len(data), report)
 
 
@@ -91,7 +89,7 @@ def export_sherpa(run: Run, out: Path | None = None, opset: int = DEFAULT_OPSET)
 
     Args:
         run: A trained run of LSTM layers of one size.
-        out: Where to write; None for `RUN/model.sherpa.onnx`.
+        out: Where to write; None for `RUN/sherpa/model.onnx`.
         opset: ONNX operator set, 17 to 21.
 
     Raises:
@@ -101,7 +99,9 @@ def export_sherpa(run: Run, out: Path | None = None, opset: int = DEFAULT_OPSET)
         StorageError: The file cannot be written.
     """
     network, _ = run.trained()
-    path = run.artifact("sherpa") if out is None else out
+    path = run.path / "sherpa" / "model.onnx" if out is None else out
+    if out is None:
+        make_folder(path.parent)
     data = build_sherpa_model(network, run.vocabulary(), opset).SerializeToString(deterministic=True)
     difference = sherpa_difference(network, data)
     if not difference <= SHERPA_BOUND:
@@ -126,27 +126,36 @@ def verify_artifact(path: Path, run: Path | None = None, provider: str = "cpu") 
         RunError: There is no run there.
         ProviderError: The provider is not there.
     """
-    original = Run(path.resolve().parent if run is None else run)
     predictor = Predictor.load(path, provider=provider)
-    return verify(original.trained()[0], predictor, held_out_tokens(original))
+    return verify(original_of(Run(path.resolve().parent if run is None else run)), predictor)
 
 
-def held_out_tokens(run: Run) -> NDArray[np.int32] | None:
-    """The test split of the run's corpus, or None where the corpus is not at hand any more."""
+def original_of(run: Run, most_tokens: int | None = None) -> Original:
+    """The trained network of a run, with the test text of its corpus where that is still at hand.
+
+    Args:
+        run: A trained run.
+        most_tokens: Use so many tokens of the text at most; None for all.
+
+    Raises:
+        RunError: The run is missing or unfinished.
+        CheckpointError: The checkpoint is damaged or does not fit.
+    """
+    network, vocabulary = run.trained()[0], run.vocabulary()
     try:
-        return run.corpus().ids["test"]
+        corpus = run.corpus()
     except (DataError, StorageError):
-        return None
+        return Original(network, vocabulary)
+    return Original(network, vocabulary, corpus.ids["test"][:most_tokens], f"the test split of {corpus.name}")
 
 
-def write_report(run: Run, report: ParityReport) -> None:
-    """Write the parity report into the run folder: `parity.VARIANT.json`.
+def write_report(run: Run, report: ParityReport, kind: str = "parity") -> None:
+    """Write the report into the run folder: `parity.VARIANT.json`, or `rejected.VARIANT.json`.
 
     Raises:
         StorageError: It cannot be written.
     """
-    text = json.dumps(report.to_json(), indent=1) + "\n"
-    write_atomically(run.path / f"parity.{report.variant}.json", text.encode())
+    write_atomically(run.path / f"{kind}.{report.variant}.json", f"{json_text(report.to_json(), indent=1)}\n".encode())
 
 
 def _check_writable(path: Path) -> None:

@@ -1,7 +1,8 @@
 """Verification: the artifact beside the PyTorch original, over many shapes, a long closed loop and real text."""
 
 import itertools
-from typing import final
+from dataclasses import dataclass
+from typing import NamedTuple, final
 
 import numpy as np
 import torch
@@ -11,11 +12,11 @@ from ..model.checkpoint import weights_hash
 from ..model.evaluation import evaluate_perplexity
 from ..model.network import LanguageModel, NetworkState, state_from_tensors, state_tensors
 from ..model.threads import single_thread
-from ..runtime.artifact import Architecture
 from ..runtime.errors import ArtifactError
 from ..runtime.predictor import Predictor
 from ..runtime.state import State
-from .parity import Case, ParityReport
+from ..runtime.vocabulary import Vocabulary
+from .parity import BOUNDS, Case, ParityReport
 
 _BATCHES = (1, 2, 5, 16)
 _TIMES = (1, 2, 7, 33)
@@ -26,27 +27,38 @@ Tokens = NDArray[np.int64]
 Array = NDArray[np.float32]
 
 
-def verify(
-    network: LanguageModel, predictor: Predictor, token_ids: NDArray[np.int32] | None, loop_steps: int = _LOOP_STEPS
-) -> ParityReport:
-    """Compare `predictor` with the network it was exported from.
+@final
+@dataclass(frozen=True, eq=False)
+class Original:
+    """What an artifact is compared with.
 
-    Args:
-        network: The original, in evaluation mode.
-        predictor: The artifact, on any provider.
-        token_ids: Text for the perplexities and half of the grid, int32 [tokens], at least 2; None where the corpus
-            is not at hand: then text drawn from the original itself.
-        loop_steps: Length of the closed loop.
+    Attributes:
+        network: The trained network, in evaluation mode.
+        vocabulary: Its vocabulary.
+        token_ids: Text for the perplexities and half of the grid, int32 [tokens], at least 2; None where the corpus is
+            not at hand: then text drawn from the network itself.
+        text: What that text is.
+    """
+
+    network: LanguageModel
+    vocabulary: Vocabulary
+    token_ids: NDArray[np.int32] | None = None
+    text: str = "text drawn from the original"
+
+
+def verify(original: Original, predictor: Predictor, loop_steps: int = _LOOP_STEPS) -> ParityReport:
+    """Compare `predictor`, on any provider, with the network it was exported from.
 
     Raises:
-        ArtifactError: The artifact has other sizes than the network.
+        ArtifactError: The artifact has other sizes or another vocabulary than the original.
     """
-    _require_same_sizes(network, predictor)
-    token_ids = _sampled_text(network) if token_ids is None else token_ids
-    pair = _Pair(network, predictor)
+    _require_same_kind(original, predictor)
+    network = original.network
     with single_thread():
-        disagreements, loop_case = pair.closed_loop(int(token_ids[0]), loop_steps)
-        cases = [*pair.grid(token_ids), loop_case]
+        token_ids = _sampled_text(network) if original.token_ids is None else original.token_ids
+        pair = _Pair(network, predictor)
+        loop = pair.closed_loop(int(token_ids[0]), loop_steps)
+        cases = [*pair.grid(token_ids), loop.case]
         original_perplexity = evaluate_perplexity(network, token_ids)
     return ParityReport(
         precision=predictor.artifact.precision,
@@ -55,7 +67,9 @@ def verify(
         original_sha256=weights_hash(network.weights()),
         cases=cases,
         loop_steps=loop_steps,
-        loop_disagreements=disagreements,
+        loop_differences=loop.differences,
+        loop_disagreements=loop.disagreements,
+        text=original.text,
         tokens=len(token_ids),
         original_perplexity=original_perplexity,
         artifact_perplexity=predictor.perplexity(token_ids),
@@ -82,6 +96,12 @@ def measure_batch_invariance(predictor: Predictor) -> bool:
     return True
 
 
+class _Loop(NamedTuple):
+    differences: int
+    disagreements: int
+    case: Case
+
+
 @final
 class _Pair:
     """The original and the artifact, stepped side by side."""
@@ -93,55 +113,56 @@ class _Pair:
         self._random = np.random.default_rng(0)
 
     def grid(self, text: NDArray[np.int32]) -> list[Case]:
-        """One case for every batch and time size: random tokens from a random state, and text from the zero state."""
+        """For every batch and time size: random tokens from a random state, text from the zero state, kept logits."""
         cases = []
         for batch, time in itertools.product(_BATCHES, _TIMES):
             starts = self._random.integers(0, max(len(text) - time, 1), batch)
             from_text = np.stack([np.resize(text[start : start + time], time) for start in starts]).astype(np.int64)
             random = self._random.integers(0, len(self._predictor.vocabulary), (batch, time))
-            for kind, tokens, state in (
-                ("random tokens", random, self._random_state(batch)),
-                ("text", from_text, self._predictor.initial_state(batch)),
-            ):
-                cases.append(self._compare(f"{kind}, batch {batch}, time {time}", tokens, state))
+            size = f"batch {batch}, time {time}"
+            cases.append(self._compare(f"random tokens, {size}", random, self._random_state(batch)))
+            cases.append(self._compare(f"text, {size}", from_text, self._predictor.initial_state(batch)))
+            kept = (time + 1) // 2
+            cases.append(self._compare(f"the last {kept} logits, {size}", random, self._random_state(batch), kept))
         return cases
 
-    def closed_loop(self, first: int, steps: int) -> tuple[int, Case]:
-        """Disagreements that the margin does not excuse, and the largest difference over all steps.
+    def closed_loop(self, first: int, steps: int) -> _Loop:
+        """Run both sides on their own states and their own greedy tokens.
 
-        After a disagreement both sides go on with the original's token.
+        Where the tokens differ, both go on with the original's, so that the rest can be compared.
         """
+        allowed = BOUNDS[self._predictor.artifact.precision].difference
         state = self._predictor.initial_state(1)
         original_state = self._to_torch(state)
-        token = first
-        disagreements, worst, scale = 0, 0.0, 0.0
+        token, differences, disagreements = first, 0, 0
+        cases = []
         for _ in range(steps):
             tokens = np.array([[token]], np.int64)
             expected, original_state = self._original(tokens, original_state)
             logits, state = self._predictor.step(tokens, state)
-            difference, size = self._differences(expected, original_state, logits, state)
-            worst, scale = float(np.fmax(worst, difference)), max(scale, size)
-            if not np.isfinite(difference):
-                worst = float("nan")
+            cases.append(self._case(f"closed loop of {steps:,} steps", expected, original_state, logits, state))
             token, found = int(expected[0, 0].argmax()), int(logits[0, 0].argmax())
             margin = float(expected[0, 0, token] - expected[0, 0, found])
-            disagreements += token != found and not margin <= 2 * difference
-        return disagreements, Case(f"closed loop of {steps:,} steps", worst, scale)
+            scale = max(float(np.abs(expected).max()), 1.0)
+            differences += token != found
+            disagreements += token != found and not margin <= 2 * allowed * scale
+        return _Loop(differences, disagreements, max(cases, key=lambda case: case.difference))
 
-    def _compare(self, name: str, tokens: Tokens, state: State) -> Case:
+    def _compare(self, name: str, tokens: Tokens, state: State, kept: int | None = None) -> Case:
         expected, original_state = self._original(tokens, self._to_torch(state))
-        logits, new_state = self._predictor.step(tokens, state)
-        return Case(name, *self._differences(expected, original_state, logits, new_state))
+        logits, new_state = self._predictor.step(tokens, state, logits_to_keep=kept)
+        return self._case(name, expected[:, -logits.shape[1] :], original_state, logits, new_state)
 
-    def _differences(
-        self, expected: Array, original_state: NetworkState, logits: Array, state: State
-    ) -> tuple[float, float]:
-        """Largest absolute difference, and largest magnitude of the original, over logits and states."""
-        original = state_tensors(original_state)
-        pairs = [(expected, logits)]
-        pairs += [(original[name].cpu().numpy(), found) for name, found in zip(self._names, state.tensors, strict=True)]
-        difference = np.max([np.abs(ours - theirs).max() for theirs, ours in pairs])
-        return float(difference), float(np.max([np.abs(theirs).max() for theirs, _ in pairs]))
+    def _case(self, name: str, expected: Array, original_state: NetworkState, logits: Array, state: State) -> Case:
+        """The tensor that differs most, relative to its scale."""
+        original = {key: tensor.cpu().numpy() for key, tensor in state_tensors(original_state).items()}
+        tensors = [("logits", expected, logits)]
+        tensors += [(key, original[key], found) for key, found in zip(self._names, state.tensors, strict=True)]
+        cases = [
+            Case(name, key, float(np.abs(ours - theirs).max()), max(float(np.abs(theirs).max()), 1.0))
+            for key, theirs, ours in tensors
+        ]
+        return max(cases, key=lambda case: case.difference)
 
     @torch.inference_mode()
     def _original(self, tokens: Tokens, state: NetworkState) -> tuple[Array, NetworkState]:
@@ -160,12 +181,15 @@ class _Pair:
         return state_from_tensors({name: torch.from_numpy(tensor.copy()).to(device) for name, tensor in named})
 
 
-def _require_same_sizes(network: LanguageModel, predictor: Predictor) -> None:
-    found: tuple[Architecture, int] = (predictor.artifact.architecture, len(predictor.vocabulary))
-    expected = (network.architecture, network.vocabulary_size)
+def _require_same_kind(original: Original, predictor: Predictor) -> None:
+    found, expected = predictor.artifact.architecture, original.network.architecture
     if found != expected:
+        raise ArtifactError(f"the artifact is {found}, the original {expected}")
+    if predictor.vocabulary.sha256 != original.vocabulary.sha256:
         raise ArtifactError(
-            f"the artifact is {found[0]} with {found[1]:,} tokens, the original {expected[0]} with {expected[1]:,}"
+            f"the artifact has another vocabulary ({len(predictor.vocabulary):,} tokens, "
+            f"{predictor.vocabulary.sha256[:12]}...) than the original ({len(original.vocabulary):,}, "
+            f"{original.vocabulary.sha256[:12]}...)"
         )
 
 

@@ -23,6 +23,13 @@ _CHOICES = {
 }
 
 
+_WIDEST = 2**16
+
+
+def _is_width(value: int) -> bool:
+    return 1 <= value <= _WIDEST
+
+
 @final
 @dataclass(frozen=True)
 class TrainConfig:
@@ -79,10 +86,11 @@ class TrainConfig:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}")
-        for name in ("embedding_size", "min_count", "batch_size", "steps", "epochs"):
+        for name in ("min_count", "batch_size", "steps", "epochs"):
             self._require(name, lambda value: value >= 1, "1 or more")
+        self._require("embedding_size", _is_width, f"1 to {_WIDEST:,}")
         self._require(
-            "layer_sizes", lambda value: len(value) > 0 and min(value) >= 1, "at least one size, each 1 or more"
+            "layer_sizes", lambda value: len(value) > 0 and all(map(_is_width, value)), f"sizes of 1 to {_WIDEST:,}"
         )
         self._require("dropout", lambda value: 0 <= value < 1, "0 or more and below 1")
         for name in ("init_range", "learning_rate", "decay", "clip_norm"):

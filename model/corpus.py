@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def load_corpus(name: str, rule: str, min_count: int = 1) -> Corpus:
     tokenization = Tokenization.of_rule(rule)
     tokens = tokenization.split(texts["train"])
     vocabulary = build_vocabulary(tokens, tokenization, min_count)
-    _require_words(name, vocabulary)
+    _require_words(name, vocabulary, min_count)
     ids = {"train": _ids(vocabulary, tokens)}
     for split in ("valid", "test"):
         ids[split] = _ids(vocabulary, tokenization.split(texts[split]))
@@ -126,8 +127,8 @@ def read_splits(name: str) -> dict[str, str]:
     if name == PYDOCS:
         return dict(_pydocs())
     folder = Path(name)
-    if not folder.is_dir():
-        raise DataError(f"there is no folder {name!r}; expected {PYDOCS!r} or a folder of text files")
+    if not _is_folder(folder):
+        raise DataError(f"there is no folder {shorten(name)!r}; expected {PYDOCS!r} or a folder of text files")
     for pattern in _FILE_NAMES:
         paths = {split: folder / pattern.format(split) for split in SPLITS}
         found = [path for path in paths.values() if path.is_file()]
@@ -165,6 +166,18 @@ def _pydocs() -> Mapping[str, str]:
     return read_pydocs()
 
 
+def shorten(text: str, most: int = 120) -> str:
+    """The beginning of a text that is too long for a message."""
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir() and os.access(path, os.R_OK | os.X_OK)
+    except OSError:  # a name that is too long, for example
+        return False
+
+
 def _split_lines(name: str, folder: Path) -> dict[str, str]:
     paths = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in _TEXT_SUFFIXES)
     if not paths:
@@ -182,11 +195,12 @@ def _split_lines(name: str, folder: Path) -> dict[str, str]:
     return {split: "\n".join(part) + "\n" for split, part in zip(SPLITS, (train, valid, test), strict=True)}
 
 
-def _require_words(name: str, vocabulary: Vocabulary) -> None:
+def _require_words(name: str, vocabulary: Vocabulary, min_count: int) -> None:
     words = [token for token in vocabulary.tokens if token not in vocabulary.tokenization.specials]
     if len(words) < 2:
         found = f"only the token {words[0]!r}" if words else "no tokens"
-        raise DataError(f"the training text of {name} holds {found}; expected at least two different ones")
+        often, fix = (f" seen {min_count} times", "; keep rarer ones: --set min_count=1") if min_count > 1 else ("", "")
+        raise DataError(f"the training text of {name} holds {found}{often}; expected at least two different ones{fix}")
 
 
 def _ids(vocabulary: Vocabulary, tokens: list[str]) -> NDArray[np.int32]:

@@ -6,8 +6,9 @@ from typing import Any, final
 
 import torch
 
+from ..runtime.errors import OptionError
 from ..runtime.predictor import Predictor
-from .corpus import PYDOCS, Corpus, load_corpus_with
+from .corpus import Corpus, load_corpus_with
 from .errors import DataError
 from .evaluation import evaluate_perplexity
 from .run import Run, latest_run
@@ -57,8 +58,11 @@ def evaluate_run(path: Path | None, data: str | None, split: str, threads: int) 
 
     Raises:
         RunError: There is no such run.
+        OptionError: `threads` is below 1.
         DataError: There is no such corpus or split, or the split has fewer than two tokens.
     """
+    if threads < 1:
+        raise OptionError(f"threads is {threads}, expected 1 or more")
     run = latest_run() if path is None else Run(path)
     network, _ = run.trained()
     corpus = run.corpus() if data is None else load_corpus_with(data, run.vocabulary())
@@ -71,7 +75,7 @@ def evaluate_artifact(path: Path, data: str | None, split: str, provider: str, t
 
     Args:
         path: The artifact.
-        data: Corpus; None for that of the run folder it lies in, else `pydocs`.
+        data: Corpus; None for that of the run folder it lies in.
         split: `train`, `valid` or `test`.
         provider: Execution provider.
         threads: Threads of one call.
@@ -82,9 +86,11 @@ def evaluate_artifact(path: Path, data: str | None, split: str, provider: str, t
     """
     predictor = Predictor.load(path, provider=provider, threads=threads)
     run = Run(path.resolve().parent)
-    if data is None:
-        data = run.corpus_facts()["name"] if run.best.exists() else PYDOCS
-    corpus = load_corpus_with(data, predictor.vocabulary)
+    if data is None and not run.best.exists():
+        raise DataError(
+            f"{path} lies in no run folder, so its corpus is not known; name one: --data pydocs, or a folder"
+        )
+    corpus = run.corpus() if data is None else load_corpus_with(data, predictor.vocabulary)
     return _evaluation(str(path), corpus, split, predictor.perplexity)
 
 

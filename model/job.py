@@ -12,7 +12,6 @@ import torch
 from ..runtime.errors import OptionError, ProviderError
 from .config import TrainConfig, preset_named
 from .corpus import PYDOCS, load_corpus
-from .errors import RunError
 from .run import RUNS, Run, latest_run
 from .training import Reporter, Trainer
 
@@ -130,14 +129,9 @@ def _resolve(options: TrainOptions) -> tuple[Run, TrainConfig, str]:
 
 
 def _new_folder(preset: str) -> Path:
-    """`runs/DATE-TIME-PRESET`, with a number where that is taken."""
-    name = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{preset}"
-    candidates = [RUNS / name, *(RUNS / f"{name}-{number}" for number in range(2, 1000))]
-    for candidate in candidates:
-        if not candidate.exists():
-            return candidate
-    raise RunError(f"the folder {RUNS.resolve()} is full of runs named {name}; choose another name: --run DIR")
+    """`runs/DATE-TIME-MICROSECONDS-PRESET`: trainings that begin in the same second do not meet."""
+    return RUNS / f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}-{preset}"
 
 
 def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -18,13 +18,13 @@ from typing import Any, final
 import filelock
 import torch
 
-from ..runtime.errors import StorageError, VocabularyError
-from ..runtime.files import make_folder, read_text, write_atomically
+from ..runtime.errors import VocabularyError
+from ..runtime.files import json_text, make_folder, read_text, write_atomically
 from ..runtime.summary import Summary
 from ..runtime.vocabulary import Vocabulary
 from .checkpoint import Checkpoint
 from .config import TrainConfig
-from .corpus import Corpus, load_corpus_with
+from .corpus import PYDOCS, Corpus, load_corpus_with
 from .errors import CheckpointError, ConfigError, DataError, RunError
 from .network import LanguageModel
 
@@ -76,14 +76,15 @@ class Run:
         make_folder(self.path / "checkpoints")
         vocabulary = {"tokens": corpus.vocabulary.tokens, "tokenization": corpus.vocabulary.tokenization.to_json()}
         _write_json(self.path / "vocabulary.json", vocabulary)
-        corpus_facts = {"name": _portable_name(corpus.name), "sha256": corpus.sha256}
+        corpus_facts = {"name": _recorded_name(corpus.name), "sha256": corpus.sha256}
+        self.write_metrics([])
         _write_json(self.path / "config.json", {"training": config.to_json(), "corpus": corpus_facts})
 
     def lock(self) -> filelock.BaseFileLock:
         """A held lock on the folder, for a `with` block.
 
         Raises:
-            RunError: Another process holds it.
+            RunError: Another process holds it, or the folder cannot be written.
         """
         lock = filelock.FileLock(self.path / ".lock")
         try:
@@ -92,6 +93,8 @@ class Run:
             raise RunError(
                 f"{self.path} is in use by another process; wait for it, or choose another folder: --run DIR"
             ) from error
+        except OSError as error:
+            raise RunError(f"cannot write in the run folder {self.path}: {error.strerror or error}") from error
         return lock
 
     def config(self) -> TrainConfig:
@@ -150,13 +153,15 @@ class Run:
             RunError: The folder holds no run, or no epoch was finished.
             CheckpointError: The checkpoint is damaged, or does not fit configuration and vocabulary.
         """
-        config = self.config()
+        config, vocabulary = self.config(), self.vocabulary()
         if not self.best.exists():
             raise RunError(
                 f"{self.path} holds no finished epoch; train it first: lmtool train --run {self.path} --resume"
             )
         checkpoint = Checkpoint.read(self.best)
-        network = LanguageModel(config.architecture, len(self.vocabulary()))
+        if checkpoint.facts.get("vocabulary_sha256") != vocabulary.sha256:
+            raise RunError(f"{self.path / 'vocabulary.json'} is not the vocabulary that {self.best} was trained with")
+        network = LanguageModel(config.architecture, len(vocabulary))
         load_weights(network, checkpoint)
         return network.eval(), checkpoint
 
@@ -196,19 +201,7 @@ class Run:
         Raises:
             StorageError: They cannot be written.
         """
-        write_atomically(self.metrics, "".join(json.dumps(record) + "\n" for record in records).encode())
-
-    def append_metrics(self, record: Mapping[str, Any]) -> None:
-        """Add one record.
-
-        Raises:
-            StorageError: It cannot be written.
-        """
-        try:
-            with self.metrics.open("a") as file:
-                file.write(json.dumps(record) + "\n")
-        except OSError as error:
-            raise StorageError(f"cannot write {self.metrics}: {error.strerror or error}") from error
+        write_atomically(self.metrics, "".join(f"{json_text(record)}\n" for record in records).encode())
 
     def _settings(self) -> dict[str, Any]:
         return self._read_json("config.json")
@@ -262,9 +255,10 @@ def load_weights(network: LanguageModel, checkpoint: Checkpoint) -> None:
         weight.copy_(tensors[name])
 
 
-def _portable_name(name: str) -> str:
-    return str(Path(name).resolve()) if Path(name).is_dir() else name
+def _recorded_name(name: str) -> str:
+    """A folder by its whole path, so that the run can be resumed from anywhere."""
+    return name if name == PYDOCS else str(Path(name).resolve())
 
 
 def _write_json(path: Path, value: Any) -> None:
-    write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())
+    write_atomically(path, f"{json_text(value, indent=1)}\n".encode())

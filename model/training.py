@@ -99,6 +99,7 @@ class Trainer:
         """
         self._require_same_run()
         if not self.run.latest.exists():
+            self.run.write_metrics([])
             return
         checkpoint = Checkpoint.read(self.run.latest)
         load_weights(self._network, checkpoint)
@@ -106,7 +107,10 @@ class Trainer:
         carried = {name: tensor.to(self._device) for name, tensor in checkpoint.group("carried").items()}
         self._state = state_from_tensors(carried)
         _set_random_state(checkpoint.group("random"), self._device)
-        self.position = Position(**checkpoint.facts["position"])
+        try:
+            self.position = Position(**checkpoint.facts["position"])
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{self.run.latest} lacks a position to go on from: {error}") from error
         self.run.write_metrics(self.position.history)
 
     def train(self, reporter: Reporter, checkpoint_seconds: float = 180.0) -> None:
@@ -124,6 +128,7 @@ class Trainer:
                 stop.raise_if_made()
             if not self.position.finished:
                 self._test(reporter)
+            stop.raise_if_made()
 
     def _train_epoch(self, reporter: Reporter, checkpoint_seconds: float, stop: StopRequest) -> None:
         position, total = self.position, self._batches.step_count
@@ -189,6 +194,7 @@ class Trainer:
 
     def _finish_epoch(self, reporter: Reporter) -> None:
         position = self.position
+        self._require_finite_weights()
         with single_thread():
             perplexity = evaluate_perplexity(self._network, self.corpus.ids["valid"])
         position.epoch += 1
@@ -212,7 +218,7 @@ class Trainer:
 
     def _record(self, reporter: Reporter, record: dict[str, Any]) -> None:
         self.position.history.append(record)
-        self.run.append_metrics(record)
+        self.run.write_metrics(self.position.history)
         reporter.record(record)
 
     def _diverged(self, what: str) -> TrainingError:
@@ -221,15 +227,19 @@ class Trainer:
             f"try a lower learning_rate ({self.config.learning_rate:g}) or clip_norm ({self.config.clip_norm:g})"
         )
 
+    def _require_finite_weights(self) -> None:
+        if not all(bool(tensor.isfinite().all()) for tensor in self._network.weights().values()):
+            raise self._diverged("a weight is no finite number")
+
     def _save_best(self, facts: dict[str, Any]) -> None:
         weights = self._network.weights()
         tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
-        Checkpoint(tensors, {**facts, "weights_sha256": weights_hash(weights)}).write(self.run.best)
+        hashes = {"weights_sha256": weights_hash(weights), "vocabulary_sha256": self.corpus.vocabulary.sha256}
+        Checkpoint(tensors, {**facts, **hashes}).write(self.run.best)
 
     def _save(self) -> None:
+        self._require_finite_weights()
         weights = self._network.weights()
-        if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
-            raise self._diverged("a weight is no finite number")
         tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in _optimizer_tensors(self._optimizer).items()}
         tensors |= {f"carried.{name}": tensor for name, tensor in state_tensors(self._state).items()}
@@ -244,7 +254,7 @@ class Trainer:
         if differences:
             raise RunError(
                 f"cannot go on with {self.run.path}: {'; '.join(differences)}; "
-                "resume with the same settings, or begin a new run: --run DIR"
+                "resume with the same settings, begin a new run (--run DIR), or remove that folder"
             )
 
 

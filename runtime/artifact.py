@@ -154,9 +154,9 @@ class Artifact:
                 vocabulary=_vocabulary(metadata),
                 precision=_choice(metadata, "lmtool.precision", PRECISIONS),
                 optimize_for=_optional(metadata, "lmtool.optimize_for", PURPOSES),
-                batch_invariant=_string(metadata, "lmtool.batch_invariant") == "true",
-                training=_json(metadata, "lmtool.training"),
-                parity=_json(metadata, "lmtool.parity"),
+                batch_invariant=_choice(metadata, "lmtool.batch_invariant", ("true", "false")) == "true",
+                training=_object(metadata, "lmtool.training"),
+                parity=_object(metadata, "lmtool.parity"),
             )
         except (ArtifactError, VocabularyError) as error:
             raise ArtifactError(f"{name} ({len(data):,} bytes) cannot be used: {error}") from error
@@ -168,7 +168,8 @@ def latest_artifact(runs: Path = Path("runs")) -> Path:
     Raises:
         ArtifactError: There is none.
     """
-    found = sorted(runs.glob("*/*.onnx"), key=lambda path: (path.stat().st_mtime_ns, path))
+    found = [path for path in runs.glob("*/*.onnx") if not path.name.startswith(".")]
+    found.sort(key=lambda path: (path.stat().st_mtime_ns, path))
     if not found:
         raise ArtifactError(
             f"there is no exported model in {runs.resolve()}; write one: lmtool export --onnx, or name it: --model FILE"
@@ -266,6 +267,13 @@ def _json(metadata: _Metadata, key: str) -> Any:
         return json.loads(_string(metadata, key))
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"its metadata {key} is not JSON: {error}") from error
+
+
+def _object(metadata: _Metadata, key: str) -> dict[str, Any]:
+    value = _json(metadata, key)
+    if not isinstance(value, dict):
+        raise ArtifactError(f"its metadata {key} is {type(value).__name__}, expected an object")
+    return value
 
 
 def _vocabulary(metadata: _Metadata) -> Vocabulary:

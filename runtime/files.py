@@ -1,10 +1,13 @@
 """Reading files whole and replacing them in one step, so that no reader ever meets half a file."""
 
 import contextlib
+import json
+import math
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .errors import StorageError
 
@@ -27,11 +30,20 @@ def read_text(path: Path) -> str:
     Raises:
         StorageError: The file cannot be read or is not UTF-8.
     """
+    return decode_text(read_bytes(path), str(path))
+
+
+def decode_text(data: bytes, name: str) -> str:
+    """UTF-8 text without its byte-order mark; `name` stands for it in messages.
+
+    Raises:
+        StorageError: The bytes are not UTF-8.
+    """
     try:
-        return read_bytes(path).decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise StorageError(
-            f"{path} is not UTF-8 text: byte {error.object[error.start]:#04x} at offset {error.start:,}; "
+            f"{name} is not UTF-8 text: byte {error.object[error.start]:#04x} at offset {error.start:,}; "
             f"convert it, for example with: iconv -f latin1 -t utf-8"
         ) from error
 
@@ -57,19 +69,35 @@ def staged(path: Path) -> Iterator[Path]:
     """
     if path.is_dir():
         raise StorageError(f"cannot write {path}: it is a folder, a file name is expected")
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    if path.exists() and not path.is_file():
+        raise StorageError(f"cannot write {path}: it is a device or another special file, a plain file is expected")
+    target = path.resolve()
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.touch(exist_ok=False)
         yield temporary
         _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        temporary.replace(target)
+        _sync(target.parent)
     except OSError as error:
         if isinstance(error, StorageError):
             raise
-        raise StorageError(f"cannot write {path}: {error.strerror or error}; nothing was changed there") from error
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         _discard(temporary)
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON that every reader takes: a number that is not finite becomes null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def make_folder(path: Path) -> None:

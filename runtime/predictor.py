@@ -15,9 +15,9 @@ from .artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS, Artifact
 from .errors import ArtifactError, OptionError, StateError, TokenError
 from .files import read_bytes
 from .providers import placement, provider_named
-from .sampling import log_softmax
 from .score import Score, perplexity
-from .session import create_session
+from .scoring import TARGET_LOG_PROBS, TARGETS
+from .session import create_session, only_what_is_fetched
 from .state import State
 from .stream import Stream
 from .vocabulary import Vocabulary
@@ -44,7 +44,8 @@ class Predictor:
         self._session = session
         self._widths = tuple(artifact.architecture.states.values())
         self._state_inputs = tuple(artifact.architecture.states)
-        self._outputs = [LOGITS, *(f"{NEXT}{name}" for name in self._state_inputs)]
+        self._next_states = [f"{NEXT}{name}" for name in self._state_inputs]
+        self._run_options = only_what_is_fetched()
         self._can_keep = any(node.name == LOGITS_TO_KEEP for node in session.get_overridable_initializers())
 
     @classmethod
@@ -116,12 +117,13 @@ class Predictor:
         kept = tokens.shape[1] if logits_to_keep is None else logits_to_keep
         if logits_to_keep is not None and not 1 <= kept <= tokens.shape[1]:
             raise OptionError(f"logits_to_keep is {kept}, expected 1 to the {tokens.shape[1]} positions given")
-        if tokens.shape[1] == 0:
-            return np.zeros((tokens.shape[0], 0, len(self.vocabulary)), np.float32), state
         if state.pending.size:
             tokens = np.concatenate([state.pending, tokens], axis=1)
-        logits, tensors = self._run(tokens, state.tensors, kept)
-        return logits, State(state.model_sha256, tensors)
+        if tokens.shape[1] == 0:
+            return np.zeros((tokens.shape[0], 0, len(self.vocabulary)), np.float32), state
+        keep = {LOGITS_TO_KEEP: np.array([kept], np.int64)} if self._can_keep and kept != tokens.shape[1] else {}
+        logits, tensors = self._run(tokens, state.tensors, LOGITS, keep)
+        return logits[:, logits.shape[1] - kept :], State(state.model_sha256, tensors)
 
     def stream(self, state: State | None = None) -> Stream:
         """A text stream for one owner, at the start of a sentence or going on from `state`.
@@ -145,8 +147,8 @@ class Predictor:
         Raises:
             TokenError: An id lies outside the vocabulary, or `context` is empty.
         """
-        token_ids = np.asarray(self.vocabulary.encode(text) if isinstance(text, str) else text, np.int64)
-        before = np.asarray([self.vocabulary.end_of_sentence_id] if context is None else context, np.int64)
+        token_ids = self.checked_ids(self.vocabulary.encode(text) if isinstance(text, str) else text)
+        before = self.checked_ids([self.vocabulary.end_of_sentence_id] if context is None else context)
         if before.size == 0:
             raise TokenError("context is empty; the first token needs at least one token before it")
         log_probs = np.concatenate([np.zeros(0), *self._token_log_probs(before, token_ids)])
@@ -164,8 +166,9 @@ class Predictor:
         """
         if len(token_ids) < 2:
             raise TokenError(f"{len(token_ids)} tokens have no perplexity, expected at least 2")
-        targets = np.asarray(token_ids[1:], np.int64)
-        total = sum(float(chunk.sum()) for chunk in self._token_log_probs(np.asarray(token_ids[:1], np.int64), targets))
+        ids = self.checked_ids(token_ids)
+        targets = ids[1:]
+        total = sum(float(chunk.sum()) for chunk in self._token_log_probs(ids[:1], targets))
         return perplexity(total, len(targets))
 
     def _token_log_probs(self, before: NDArray[np.int64], targets: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
@@ -174,26 +177,42 @@ class Predictor:
         if len(before) > 1:
             state = self.step(before[None, :-1], state, logits_to_keep=1)[1]
         inputs = np.concatenate([before[-1:], targets[:-1]]) if len(targets) else targets
-        self._checked_tokens(targets[None])
         for start in range(0, len(targets), _SCORING_CHUNK):
             part = slice(start, start + _SCORING_CHUNK)
-            logits, state = self.step(inputs[None, part], state)
-            log_probs = log_softmax(logits[0])
-            yield np.take_along_axis(log_probs, targets[part, None], axis=1)[:, 0]
+            log_probs, tensors = self._run(
+                inputs[None, part], state.tensors, TARGET_LOG_PROBS, {TARGETS: targets[None, part, None]}
+            )
+            state = State(state.model_sha256, tensors)
+            yield log_probs[0, :, 0].astype(np.float64)
 
     def _run(
-        self, token_ids: NDArray[np.int64], tensors: tuple[NDArray[np.float32], ...], kept: int
+        self,
+        token_ids: NDArray[np.int64],
+        tensors: tuple[NDArray[np.float32], ...],
+        output: str,
+        options: dict[str, NDArray[np.int64]],
     ) -> tuple[NDArray[np.float32], tuple[NDArray[np.float32], ...]]:
-        feed: dict[str, Any] = dict(zip(self._state_inputs, tensors, strict=True))
-        feed[TOKEN_IDS] = token_ids
-        time = token_ids.shape[1]
-        if self._can_keep and kept != time:
-            feed[LOGITS_TO_KEEP] = np.array([kept], np.int64)
-        logits, *new_tensors = self._session.run(self._outputs, feed)
-        return logits[:, logits.shape[1] - kept :], tuple(new_tensors)
+        """One call of the session: `output` and the next states."""
+        feed = {TOKEN_IDS: token_ids, **dict(zip(self._state_inputs, tensors, strict=True)), **options}
+        result, *new_tensors = self._session.run([output, *self._next_states], feed, self._run_options)
+        for tensor in new_tensors:
+            tensor.flags.writeable = False
+        return result, tuple(new_tensors)
+
+    def checked_ids(self, token_ids: ArrayLike) -> NDArray[np.int64]:
+        """`token_ids` as int64 [tokens].
+
+        Raises:
+            TokenError: They have another type or shape, or one lies outside the vocabulary.
+        """
+        ids = _array(token_ids)
+        if ids.ndim != 1:
+            raise TokenError(f"token ids have the shape {list(ids.shape)}, expected [tokens]")
+        checked: NDArray[np.int64] = self._checked_tokens(ids[None])[0]
+        return checked
 
     def _checked_tokens(self, token_ids: ArrayLike) -> NDArray[np.int64]:
-        tokens = np.asarray(token_ids)
+        tokens = _array(token_ids)
         if tokens.ndim != 2 or tokens.shape[0] < 1:
             raise TokenError(f"token_ids has the shape {list(tokens.shape)}, expected [batch, time]")
         if tokens.size == 0:
@@ -224,3 +243,10 @@ class Predictor:
                 raise StateError(
                     f"the state's pending tokens are of {state.pending.shape[0]} streams, expected {batch_size}"
                 )
+
+
+def _array(token_ids: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(token_ids)
+    except ValueError as error:
+        raise TokenError(f"token ids are no array: {error}") from error

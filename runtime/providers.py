@@ -124,7 +124,10 @@ def require_placement(session: Any, provider: Provider) -> None:
         raise ProviderError(
             f"provider {provider.name!r} was asked for, onnxruntime started {', '.join(got)}; the fix: {provider.fix}"
         )
-    for name, operators in placement(session).items():
+    placed = placement(session)
+    if not placed.get(provider.name):
+        raise ProviderError(f"provider {provider.name!r} was asked for, but no part of the graph would run on it")
+    for name, operators in placed.items():
         strays = sorted(_HEAVY_OPERATORS & operators.keys())
         if name != provider.name and strays:
             raise ProviderError(

@@ -3,9 +3,10 @@
 import tempfile
 from typing import Any
 
-from .artifact import Artifact
+from .artifact import LOGITS, NEXT, TOKEN_IDS, Artifact
 from .errors import ArtifactError, OptionError
 from .providers import PROVIDERS, Provider, import_onnxruntime, require_placement, require_provider
+from .scoring import TARGET_LOG_PROBS, with_scoring
 
 _ERRORS_ONLY = 3
 
@@ -33,7 +34,7 @@ def create_session(data: bytes, artifact: Artifact, provider: Provider, threads:
             if artifact.precision == "fp16" and provider.name == "cpu":
                 # With every optimization onnxruntime 1.31 crashes on half-precision recurrent layers on the CPU.
                 options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-            session = onnxruntime.InferenceSession(data, options, providers=chosen)
+            session = onnxruntime.InferenceSession(with_scoring(data), options, providers=chosen)
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise ArtifactError(f"onnxruntime {onnxruntime.__version__} cannot load the artifact: {error}") from error
     require_placement(session, provider)
@@ -54,22 +55,48 @@ def _options(onnxruntime: Any, threads: int, empty_folder: str) -> Any:
     return options
 
 
+_Node = tuple[str, list[str | int]]
+_Nodes = dict[str, _Node]
+"""Name of an input or output -> its type and shape."""
+
+
 def _require_contract(session: Any, artifact: Artifact) -> None:
-    states = artifact.architecture.states
-    expected_inputs = {"token_ids": "tensor(int64)"} | dict.fromkeys(states, "tensor(float)")
-    expected_outputs = dict.fromkeys(["logits", *(f"next_{name}" for name in states)], "tensor(float)")
-    for kind, expected, nodes in (
-        ("input", expected_inputs, session.get_inputs()),
-        ("output", expected_outputs, session.get_outputs()),
-    ):
-        found = {node.name: node.type for node in nodes}
-        for name in sorted(expected.keys() | found.keys()):
-            if expected.get(name) != found.get(name):
-                raise ArtifactError(
-                    f"the {kind} {name!r} breaks the contract: "
-                    f"found {found.get(name, 'none')}, expected {expected.get(name, 'none')}"
-                )
-    for node in session.get_inputs():
-        width = states.get(node.name)
-        if width is not None and (len(node.shape) != 2 or node.shape[1] != width):
-            raise ArtifactError(f"the input {node.name!r} has the shape {node.shape}, expected [batch, {width}]")
+    """Compare names, types and shapes with the metadata; a free axis fits anything."""
+    states: _Nodes = {name: ("tensor(float)", ["batch", width]) for name, width in artifact.architecture.states.items()}
+    logits: _Node = ("tensor(float)", ["batch", "kept", len(artifact.vocabulary)])
+    scores: _Node = ("tensor(float)", ["batch", "kept", "one"])
+    inputs: _Nodes = {TOKEN_IDS: ("tensor(int64)", ["batch", "time"]), **states}
+    outputs: _Nodes = {
+        LOGITS: logits,
+        TARGET_LOG_PROBS: scores,
+        **{f"{NEXT}{name}": kind for name, kind in states.items()},
+    }
+    _require_nodes("input", inputs, session.get_inputs())
+    _require_nodes("output", outputs, session.get_outputs())
+
+
+def _require_nodes(kind: str, expected: _Nodes, nodes: list[Any]) -> None:
+    found = {node.name: (node.type, node.shape) for node in nodes}
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in expected or name not in found or not _fits(found[name], expected[name]):
+            raise ArtifactError(
+                f"the {kind} {name!r} breaks the contract: found {_shown(found.get(name))}, "
+                f"expected {_shown(expected.get(name))}"
+            )
+
+
+def _fits(found: _Node, expected: _Node) -> bool:
+    pairs = zip(found[1], expected[1], strict=False)
+    same = all(theirs == ours for theirs, ours in pairs if isinstance(theirs, int) or isinstance(ours, int))
+    return found[0] == expected[0] and len(found[1]) == len(expected[1]) and same
+
+
+def _shown(kind: _Node | None) -> str:
+    return "none" if kind is None else f"{kind[0]} [{', '.join(map(str, kind[1]))}]"
+
+
+def only_what_is_fetched() -> Any:
+    """Run options under which a session computes only what the fetched outputs need."""
+    options = import_onnxruntime().RunOptions()
+    options.only_execute_path_to_fetches = True
+    return options

@@ -39,10 +39,9 @@ class State:
     pending: NDArray[np.int64] = field(default_factory=_nothing_pending)
 
     def __post_init__(self) -> None:
-        """Make the arrays read-only."""
-        arrays: tuple[NDArray[Any], ...] = (*self.tensors, self.pending)
-        for tensor in arrays:
-            tensor.flags.writeable = False
+        """Keep copies of arrays that somebody could still write to."""
+        object.__setattr__(self, "tensors", tuple(_read_only(tensor) for tensor in self.tensors))
+        object.__setattr__(self, "pending", _read_only(self.pending))
 
     @property
     def batch_size(self) -> int:
@@ -81,6 +80,13 @@ class State:
             raise StateError("the saved state is damaged: its bytes do not match its hash")
         *tensors, pending = _arrays(body, shapes)
         return cls(model_sha256, tuple(tensors), pending)
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    if array.flags.writeable:
+        array = array.copy()
+        array.flags.writeable = False
+    return array
 
 
 def _header_and_body(data: bytes) -> tuple[dict[str, Any], bytes]:

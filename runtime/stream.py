@@ -20,8 +20,8 @@ _FLUSH_AT = 512
 class Stream:
     """A reader and writer of one text. It belongs to one thread at a time.
 
-    Text that is fed runs only when a prediction is asked for, all of it in one call that computes one position's
-    logits; so feeding word by word costs no more than feeding a page.
+    Text that is fed runs when a prediction is asked for, or when a few hundred tokens have gathered, in one call that
+    computes one position's logits; so feeding word by word costs no more than feeding a page.
     """
 
     def __init__(self, predictor: "Predictor", state: State) -> None:
@@ -48,17 +48,16 @@ class Stream:
         Raises:
             TokenError: An id lies outside the vocabulary; nothing was appended.
         """
-        for token_id in token_ids:
-            self._predictor.vocabulary.token(token_id)
-        if not token_ids:
+        ids = self._predictor.checked_ids(token_ids).tolist()
+        if not ids:
             return
         if self._ahead is not None:
             self._tensors, self._pending, self._ahead = self._ahead[1], [], None
-        self._pending.extend(token_ids)
-        self._previous = self._pending[-1]
+        self._pending.extend(ids)
+        self._previous = ids[-1]
         while len(self._pending) > _FLUSH_AT:
-            run, self._pending = self._pending[:_FLUSH_AT], self._pending[_FLUSH_AT:]
-            self._tensors = self._predictor.step([run], self._tensors, logits_to_keep=1)[1]
+            self._tensors = self._predictor.step([self._pending[:_FLUSH_AT]], self._tensors, logits_to_keep=1)[1]
+            del self._pending[:_FLUSH_AT]
 
     def logits(self) -> NDArray[np.float32]:
         """Logits of the next token, float32 [vocabulary].
@@ -121,6 +120,8 @@ class Stream:
         """
         if max_tokens < 0:
             raise OptionError(f"max_tokens is {max_tokens}, expected 0 or more")
+        if seed is not None and seed < 0:
+            raise OptionError(f"seed is {seed}, expected 0 or more")
         sampling = Sampling(method, temperature, top_k, top_p, allow_unknown)
         return self._generate(max_tokens, sampling, np.random.default_rng(seed), stop_at_end_of_sentence)
 

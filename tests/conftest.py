@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from corpora import write_corpus
 from lmtool.export import export_run
 from lmtool.model import Run, TrainOptions, run_training
@@ -44,3 +45,9 @@ def predictor(artifact_path: Path) -> Predictor:
 @pytest.fixture(scope="session")
 def int8_predictor(run: Run) -> Predictor:
     return Predictor.load(run.artifact("int8"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Two threads that spin for each other are many times slower than one where the machine is busy."""
+    torch.set_num_threads(1)

@@ -91,7 +91,7 @@ def test_a_graph_that_breaks_the_contract_is_refused(artifact_path: Path) -> Non
 
 def test_sizes_that_the_graph_does_not_have_are_refused(artifact_path: Path) -> None:
     wrong = '{"cell":"lstm","embedding_size":5,"layer_sizes":[7,4],"tied":false}'
-    with pytest.raises(ArtifactError, match=r"input 'cell_1' has the shape \['batch', 3\], expected \[batch, 4\]"):
+    with pytest.raises(ArtifactError, match=r"input 'cell_1' breaks .* \[batch, 3\], expected .* \[batch, 4\]"):
         Predictor.load(resealed(artifact_path, set_metadata("lmtool.model", wrong)))
 
 

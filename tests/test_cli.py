@@ -195,6 +195,11 @@ BAD = [
     (["data", "prepare", "none", "--out", "out"], 1, "there is no folder 'none'"),
     (["data", "prepare", "good", "--out", "a-file"], 1, "cannot make the folder a-file"),
     (["none"], 2, "none"),
+    (["train", "--data", "x" * 5000], 1, "there is no folder 'xxx"),
+    (["train", "--data", "good", "--set", "layer_sizes=1000000000"], 2, "expected sizes of 1 to 65,536"),
+    (["train", "--data", "rare"], 1, "no tokens seen 3 times; .*; keep rarer ones: --set min_count=1"),
+    (["evaluate", "--threads", "0"], 2, "threads is 0"),
+    (["evaluate", "--provider", "cuda"], 2, "a provider runs an artifact"),
 ]
 
 
@@ -207,6 +212,8 @@ def wrong_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_corpus(folder / "good")
     write_corpus(folder / "short", (20, 3, 3))
     write_corpus(folder / "latin1")
+    write_corpus(folder / "rare")
+    (folder / "rare" / "train.txt").write_text("every word here stands once\n")
     (folder / "latin1" / "train.txt").write_bytes(b"caf\xe9\n")
     for split in ("train", "valid", "test"):
         (folder / "one-word" / f"{split}.txt").write_text("a a a\n")
@@ -225,6 +232,35 @@ def test_what_a_user_can_cause_gets_a_message(wrong_place: Path, arguments: list
     assert re.search(message, re.sub(r"[\s│]+", " ", finished.stderr)), finished.stderr
     assert finished.stdout == ""
     assert sorted(path for path in wrong_place.rglob("*")) == before
+
+
+def test_options_and_input_that_fit_no_text(place: Path, tmp_path: Path) -> None:
+    finished = lmtool("generate", "--seed", "-1", "the", cwd=place)
+    assert finished.returncode == 2
+    assert "seed is -1" in finished.stderr
+    command = [sys.executable, "-m", "lmtool.cli", "score"]
+    raw = subprocess.run(command, cwd=place, input=b"caf\xe9\n", capture_output=True, check=False)
+    assert raw.returncode == 1
+    assert b"standard input is not UTF-8 text: byte 0xe9 at offset 3" in raw.stderr
+    odd = as_json("score", stdin="the\u2028cat\n\na dog", cwd=place)["scores"]
+    assert [found["text"] for found in odd] == ["the\u2028cat", "", "a dog"]
+    lonely = tmp_path / "lonely.onnx"
+    lonely.write_bytes((place / "runs/tiny/model.onnx").read_bytes())
+    finished = lmtool("evaluate", "--model", lonely)
+    assert finished.returncode == 1
+    assert "lies in no run folder" in finished.stderr
+
+
+def test_what_a_killed_export_left_behind_is_no_model(place: Path) -> None:
+    left = place / "runs" / "tiny" / ".model.onnx.0123abcd.tmp"
+    for path in (left, left.with_suffix(".onnx")):
+        path.write_bytes(b"half a file")
+        assert "perplexity" in done("score", "the cat", cwd=place)
+        path.unlink()
+
+
+def test_the_model_that_is_taken_is_named(place: Path) -> None:
+    assert "model: runs/tiny/model.onnx" in lmtool("suggest", "the", cwd=place).stderr
 
 
 def test_a_missing_provider_is_a_gate(place: Path) -> None:
@@ -279,7 +315,7 @@ def test_a_really_full_file_system_leaves_the_old_artifact(place: Path, tmp_path
         (tmp_path / "filler").write_bytes(b"0" * (128 * 1024 - len(good) - 8192))
         finished = lmtool("export", "--onnx", "--out", out, "--opset", 18, cwd=place)
         assert finished.returncode == 1
-        assert "No space left on device; nothing was changed" in finished.stderr
+        assert "No space left on device" in finished.stderr
         assert out.read_bytes() == good
         assert sorted(os.listdir(tmp_path)) == ["filler", "model.onnx"]
     finally:

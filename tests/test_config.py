@@ -45,7 +45,7 @@ def test_settings_are_parsed_by_the_type_of_their_field() -> None:
         ("dropout", "1", "dropout is 1.0, expected 0 or more and below 1"),
         ("tied", "maybe", "tied is 'maybe', expected true or false"),
         ("layer_sizes", "2;3", "expected numbers like 256,128"),
-        ("layer_sizes", "", "at least one size"),
+        ("layer_sizes", "", "sizes of 1 to 65,536"),
         ("learning_rate", "nan", "learning_rate is nan, expected a positive number"),
         ("optimizer", "lion", "optimizer is 'lion', expected one of sgd, adam"),
         ("cell", "elman", "cell is 'elman', expected one of lstm, gru, rnn"),

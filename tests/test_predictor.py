@@ -101,6 +101,38 @@ def test_bad_tokens_are_refused_before_the_run(predictor: Predictor, bad: object
         predictor.step(bad, predictor.initial_state(1))  # type: ignore[arg-type]
 
 
+def test_ids_that_are_no_ids_are_refused_everywhere(predictor: Predictor) -> None:
+    bad: list[tuple[object, str]] = [
+        ([1.9], "type float64"),
+        ([2**70], "type object"),
+        ([-1], "token id -1"),
+        ([[1]], r"the shape \[1, 1\]"),
+        ([[1], [2, 3]], "are no array"),
+    ]
+    for ids, message in bad:
+        with pytest.raises(TokenError, match=message):
+            predictor.score(ids)  # type: ignore[arg-type]
+        with pytest.raises(TokenError, match=message):
+            predictor.stream().feed_ids(ids)  # type: ignore[arg-type]
+    stream = predictor.stream()
+    stream.feed_ids(np.array([1, 2]))  # type: ignore[arg-type]
+    with pytest.raises(TokenError, match="are no array"):
+        predictor.step([[1], [2, 3]], predictor.initial_state(2))
+
+
+def test_a_state_does_not_follow_the_arrays_it_was_made_of(predictor: Predictor) -> None:
+    arrays = [np.zeros((1, width), np.float32) for width in predictor.artifact.architecture.states.values()]
+    state = State(predictor.artifact.sha256, tuple(arrays))
+    arrays[0][0, 0] = 5
+    assert arrays[0].flags.writeable
+    assert state.tensors[0][0, 0] == 0
+    pending = replace(state, pending=np.array([[1, 2]]))
+    logits, after = predictor.step(np.zeros((1, 0), np.int64), pending)
+    assert logits.shape == (1, 0, len(predictor.vocabulary))
+    assert after.pending.size == 0
+    assert same(after, predictor.step([[1, 2]], state)[1])
+
+
 def test_every_integer_type_is_understood(predictor: Predictor) -> None:
     expected = predictor.step([[1, 2]], predictor.initial_state(1))[0]
     for kind in (np.int32, np.uint8, np.int64):
