@@ -2,7 +2,6 @@
 
 import importlib.metadata
 
-import onnxruntime
 import pytest
 from lmtool.runtime import OptionError, Predictor, ProviderError, available_providers
 from lmtool.runtime.providers import PROVIDERS, require_placement
@@ -79,15 +78,8 @@ def test_a_heavy_node_on_another_provider_is_an_error() -> None:
         require_placement(FakeSession(BOTH, ["Neg", "LSTM"]), PROVIDERS["cuda"])
 
 
-def test_cuda_gives_what_the_cpu_gives(artifact_path: object, predictor: Predictor) -> None:
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        pytest.skip("this onnxruntime carries no CUDA provider")
-    import numpy as np
-
-    on_gpu = Predictor.load(artifact_path, provider="cuda")  # type: ignore[arg-type]
-    ids = np.arange(24).reshape(4, 6) % len(predictor.vocabulary)
-    ours, theirs = on_gpu.step(ids, on_gpu.initial_state(4)), predictor.step(ids, predictor.initial_state(4))
-    np.testing.assert_allclose(ours[0], theirs[0], atol=1e-5)
-    for first, second in zip(ours[1].tensors, theirs[1].tensors, strict=True):
-        np.testing.assert_allclose(first, second, atol=1e-5)
-    assert "LSTM" in on_gpu.placement["cuda"]
+def test_a_graph_that_leaves_the_provider_idle_is_an_error() -> None:
+    session = FakeSession(BOTH, ["Neg"])
+    session.get_provider_graph_assignment_info = lambda: [FakeSubgraph("CPUExecutionProvider", ["Neg"])]  # type: ignore[method-assign]
+    with pytest.raises(ProviderError, match="no part of the graph would run on it"):
+        require_placement(session, PROVIDERS["cuda"])

@@ -1,0 +1,59 @@
+"""What only a GPU can show; every test skips where there is none."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from corpora import write_corpus
+from lmtool.bench import BenchOptions, run_bench
+from lmtool.export import export_run, verify_artifact
+from lmtool.model import Run, TrainOptions, run_training
+from lmtool.runtime import Predictor, ProviderError, available_providers
+from tiny import SETTINGS, Silent
+
+
+@pytest.fixture(autouse=True)
+def _onnxruntime_on_a_gpu() -> None:
+    if "cuda" not in available_providers():
+        pytest.skip("this onnxruntime carries no CUDA provider")
+    if not torch.cuda.is_available():
+        pytest.skip("this torch finds no CUDA device")
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_artifact_on_cuda_matches_the_original(tmp_path: Path, cell: str, precision: str) -> None:
+    data = write_corpus(tmp_path / "data")
+    settings = {**SETTINGS, "cell": cell, "layer_sizes": "48,32", "embedding_size": "24", "epochs": "1"}
+    run_training(TrainOptions("ptb-200", str(data), tmp_path / "run", settings=settings, threads=1), Silent())
+    exported = export_run(Run(tmp_path / "run"), precision)
+    report = verify_artifact(exported.path, provider="cuda")
+    assert report.passed, report.format()
+    assert report.provider == "cuda"
+
+
+def test_the_recurrent_layers_run_on_the_gpu(artifact_path: Path) -> None:
+    placed = Predictor.load(artifact_path, provider="cuda").placement
+    assert placed["cuda"]["LSTM"] == 2
+    assert "MatMul" in placed["cuda"]
+
+
+def test_dynamic_int8_is_refused_on_cuda(run: Run) -> None:
+    with pytest.raises(ProviderError, match="DynamicQuantizeLSTM would run on cpu"):
+        Predictor.load(run.artifact("int8"), provider="cuda")
+
+
+def test_the_harness_measures_both_sides_on_the_gpu(run: Run) -> None:
+    options = BenchOptions(run.artifact("fp32"), provider="cuda", batches=(4,), times=(8,), rounds=1, seconds=0.05)
+    results: Any = run_bench(options, lambda _: None)
+    assert results.runtimes == ["torch", "onnx fp32"]
+    assert "onnx int8" in results.left_out
+
+
+def test_training_on_the_gpu_learns_and_resumes(tmp_path: Path, corpus_folder: Path) -> None:
+    options = TrainOptions("ptb-200", str(corpus_folder), tmp_path / "run", settings=SETTINGS, device="cuda")
+    result = run_training(options, Silent())
+    assert result.test_perplexity < result.unigram_perplexity
+    again = run_training(TrainOptions(run=tmp_path / "run", resume=True, device="cuda"), Silent())
+    assert again.test_perplexity == result.test_perplexity
