@@ -46,7 +46,7 @@ class Demo:
         ]
         lines += [self._line(precision, export) for precision, export in self.exports.items()]
         lines += [f"text         {self.prompt}{self.sample}"]
-        lines += [f"{kind:<12} {path}" for kind, path in self.files.items()]
+        lines += [f"{kind:<12} {path.resolve()}" for kind, path in self.files.items()]
         return "\n".join(lines)
 
     def _line(self, precision: str, export: Export) -> str:

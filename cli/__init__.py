@@ -1,6 +1,7 @@
 """The command line: `lmtool COMMAND`, or `python -m lmtool.cli COMMAND`."""
 
 import importlib.util
+import os
 import signal
 import sys
 from types import FrameType
@@ -10,9 +11,19 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command in `sys.argv` and exit with its code."""
+    try:
+        _run()
+    except KeyboardInterrupt:  # while modules are still being loaded; commands handle their own
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run() -> None:
     missing = [name for name in ("typer", "rich") if importlib.util.find_spec(name) is None]
     if missing:
         sys.exit(f"error: the command line needs {' and '.join(missing)}; pip install 'lmtool[cli]'")
+    # torch's threads spin for each other; beside other work on the machine that makes them many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from .app import app
 
     signal.signal(signal.SIGTERM, _end)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from .options import Data, Json, Model, Provider, RunFolder, Settings, Texts, Threads, Unknown, parse_settings
-from .output import command, give, require, say
+from .output import command, give, require, say, write
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,7 +27,7 @@ def version(
     if show:
         from importlib.metadata import version as installed
 
-        print(f"lmtool {installed('lmtool')}")
+        write(f"lmtool {installed('lmtool')}\n")
         raise typer.Exit
 
 
@@ -104,10 +104,12 @@ def export(
     if onnx == sherpa:
         raise typer.BadParameter("say what to export to: --onnx or --sherpa", param_hint="--onnx")
     require("onnx")
+    from ..export.building import BuildOptions
     from ..export.exporting import export_run, export_sherpa
     from ..export.triton import write_triton_repository
     from ..model.run import Run, latest_run
 
+    BuildOptions(precision, opset, optimize_for)
     chosen = latest_run() if run is None else Run(run)
     if sherpa:
         path = export_sherpa(chosen, out, opset)
@@ -202,11 +204,10 @@ def generate(
     )
     if as_json:
         return give(True, "", {"prompt": text, "text": "".join(pieces)})
-    print(text, end="", flush=True)
+    write(text)
     for piece in pieces:
-        print(piece, end="", flush=True)
-    print()
-    return None
+        write(piece)
+    return write("\n")
 
 
 @app.command()
@@ -218,7 +219,7 @@ def suggest(
     allow_unknown: Unknown = False,
     as_json: Json = False,
 ) -> None:
-    """The most probable next words with their probabilities."""
+    """The most probable next words after a text (the arguments, joined) with their probabilities."""
     stream = _predictor(model, 1).stream()
     stream.feed(" ".join(text) if text else _piped_text())
     words = stream.suggest(k, allow_unknown=allow_unknown)
@@ -236,13 +237,14 @@ def score(
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
-    """Log-probability and perplexity of each text, or of each line of standard input."""
+    """Log-probability and perplexity of each argument, or of each line of standard input."""
     predictor = _predictor(model, threads)
     lines = text or _piped_lines()
     scores = [predictor.score(f"{line}\n" if end else line) for line in lines]
     shown = []
     for line, found in zip(lines, scores, strict=True):
-        shown.append(f"{found.log_prob:10.3f}  perplexity {found.perplexity:10.2f}  unknown {found.unknown}  {line}")
+        perplexity = f"{found.perplexity:10.2f}" if found.tokens else f"{'-':>10}"
+        shown.append(f"{found.log_prob:10.3f}  perplexity {perplexity}  unknown {found.unknown}  {line}")
         if per_token:
             pairs = zip(found.tokens, found.token_log_probs, strict=True)
             shown += [f"{log_prob:10.3f}    {token!r}" for token, log_prob in pairs]
@@ -269,7 +271,10 @@ def bench(
     """Verify an artifact, then measure it against the PyTorch original: single-stream, batched and chunked."""
     require("pytest_benchmark")
     from ..bench import BenchOptions, format_table, run_bench, save_results
+    from ..runtime.files import make_folder
 
+    if save is not None:
+        make_folder(save)
     options = BenchOptions(model, provider, tuple(batch or [64]), tuple(time or [128]), threads, rounds)
     results = run_bench(options, say)
     files = save_results(results, save or results.model.parent)

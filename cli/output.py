@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, ParamSpec
@@ -57,7 +58,24 @@ def give(as_json: bool, text: str, value: Any) -> None:
         from ..runtime.files import json_text
 
         text = json_text(value, indent=1)
-    print(text, flush=True)
+    if text:
+        write(f"{text}\n")
+
+
+def write(text: str) -> None:
+    """Write to stdout at once.
+
+    Raises:
+        typer.Exit: Nobody reads it any more, or it cannot be written.
+    """
+    try:
+        print(text, end="", flush=True)
+    except OSError as error:
+        # What is left in the buffer would be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise typer.Exit(141) from None
+        raise _failed(f"cannot write to standard output: {error.strerror}", 1) from None
 
 
 def require(module: str) -> None:

@@ -7,6 +7,7 @@ import onnx
 
 from ..model.network import LanguageModel
 from ..runtime.artifact import PRECISIONS, PURPOSES
+from ..runtime.errors import OptionError
 from .errors import ExportError
 from .graph import build_graph
 from .quantization import quantize_int8, quantize_projection
@@ -37,18 +38,18 @@ class BuildOptions:
         """Check the options.
 
         Raises:
-            ExportError: One is not one of ours, or they do not go together.
+            OptionError: One is not one of ours, or they do not go together.
         """
         if self.precision not in PRECISIONS:
-            raise ExportError(f"precision {self.precision!r} is not known, expected one of {', '.join(PRECISIONS)}")
+            raise OptionError(f"precision {self.precision!r} is not known, expected one of {', '.join(PRECISIONS)}")
         if self.opset not in OPSETS:
-            raise ExportError(
+            raise OptionError(
                 f"opset is {self.opset}, expected {OPSETS[0]} to {OPSETS[-1]} (CUDA has no LSTM kernel from 22 on)"
             )
         if self.optimize_for is not None and self.optimize_for not in PURPOSES:
-            raise ExportError(f"optimize_for is {self.optimize_for!r}, expected one of {', '.join(PURPOSES)}")
+            raise OptionError(f"optimize_for is {self.optimize_for!r}, expected one of {', '.join(PURPOSES)}")
         if self.optimize_for is not None and self.precision != "int8":
-            raise ExportError(f"{self.precision} has one graph for every purpose; optimize_for is for int8")
+            raise OptionError(f"{self.precision} has one graph for every purpose; optimize_for is for int8")
 
     @property
     def purpose(self) -> str | None:

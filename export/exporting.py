@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from ..model.errors import DataError
+from ..model.errors import DataError, RunError
 from ..model.network import LanguageModel
 from ..model.run import Run
 from ..runtime.artifact import FORMAT
@@ -45,7 +45,7 @@ def export_run(
     opset: int = DEFAULT_OPSET,
     optimize_for: str | None = None,
 ) -> Export:
-    """Write the artifact of a run, and beside it in the run folder the report of its verification.
+    """Write the artifact of a run, and beside it the report of its verification.
 
     Args:
         run: A trained run.
@@ -55,7 +55,8 @@ def export_run(
         optimize_for: For int8, `latency` or `throughput`; None for `throughput`.
 
     Raises:
-        ExportError: Precision or opset is not one of ours, or the network is too large for one file.
+        OptionError: Precision, opset or purpose is not one of ours.
+        ExportError: The network is too large for one file, or has layers that the precision cannot take.
         RunError: The run is missing or unfinished.
         CheckpointError: The checkpoint is damaged or does not fit.
         ParityError: The artifact differs from the original by more than its precision allows; nothing is written.
@@ -70,7 +71,7 @@ def export_run(
     _check_writable(path)
     report = verify(original_of(run), candidate)
     if not report.passed:
-        write_report(run, report, "rejected")
+        write_report(path.parent, report, "rejected")
         raise ParityError(
             f"the {candidate.artifact.variant} export of {run.path} does not match the original and was not written: "
             f"{'; '.join(report.failures)}"
@@ -80,7 +81,7 @@ def export_run(
     data = seal(model, metadata)
     Predictor.load(data)
     write_atomically(path, data)
-    write_report(run, report)
+    write_report(path.parent, report)
     return Export(path, len(data), report)
 
 
@@ -127,7 +128,10 @@ def verify_artifact(path: Path, run: Path | None = None, provider: str = "cpu") 
         ProviderError: The provider is not there.
     """
     predictor = Predictor.load(path, provider=provider)
-    return verify(original_of(Run(path.resolve().parent if run is None else run)), predictor)
+    original = Run(path.resolve().parent if run is None else run)
+    if run is None and not original.best.exists():
+        raise RunError(f"there is no PyTorch original beside {path}; name the run it was exported from: --run DIR")
+    return verify(original_of(original), predictor)
 
 
 def original_of(run: Run, most_tokens: int | None = None) -> Original:
@@ -145,17 +149,19 @@ def original_of(run: Run, most_tokens: int | None = None) -> Original:
     try:
         corpus = run.corpus()
     except (DataError, StorageError):
-        return Original(network, vocabulary)
-    return Original(network, vocabulary, corpus.ids["test"][:most_tokens], f"the test split of {corpus.name}")
+        return Original(network, vocabulary)  # its text says that it is drawn from the network
+    return Original(
+        network, vocabulary, corpus.ids["test"][:most_tokens], f"the test split of {Path(corpus.name).name}"
+    )
 
 
-def write_report(run: Run, report: ParityReport, kind: str = "parity") -> None:
-    """Write the report into the run folder: `parity.VARIANT.json`, or `rejected.VARIANT.json`.
+def write_report(folder: Path, report: ParityReport, kind: str = "parity") -> None:
+    """Write the report beside the artifact: `parity.VARIANT.json`, or `rejected.VARIANT.json`.
 
     Raises:
         StorageError: It cannot be written.
     """
-    write_atomically(run.path / f"{kind}.{report.variant}.json", f"{json_text(report.to_json(), indent=1)}\n".encode())
+    write_atomically(folder / f"{kind}.{report.variant}.json", f"{json_text(report.to_json(), indent=1)}\n".encode())
 
 
 def _check_writable(path: Path) -> None:

@@ -55,6 +55,9 @@ class Case:
         return relative if math.isfinite(relative) else math.inf
 
 
+_SHOWN_CASES = 3
+
+
 @final
 @dataclass(frozen=True)
 class ParityReport:
@@ -64,6 +67,7 @@ class ParityReport:
         precision: The artifact's precision.
         variant: The precision with its purpose, as in the artifact's default name.
         provider: Where the artifact ran.
+        exported_from: Hash of the weights that the artifact says it was exported from; None before it is known.
         original_sha256: Hash of the original's weights.
         cases: The comparisons of logits and states.
         loop_steps: Steps of the closed loop, each side fed its own state and, while they agree, its own greedy token.
@@ -80,6 +84,7 @@ class ParityReport:
     precision: str
     variant: str
     provider: str
+    exported_from: str | None
     original_sha256: str
     cases: Sequence[Case]
     loop_steps: int
@@ -103,14 +108,20 @@ class ParityReport:
 
     @property
     def failures(self) -> list[str]:
-        """One sentence for every bound that was passed."""
+        """A sentence for each bound that was exceeded; of many cases, the worst."""
         bounds = BOUNDS[self.precision]
-        found = [
+        found = []
+        if self.exported_from not in (None, self.original_sha256):
+            found.append("the artifact was exported from another network than this original; name its run: --run DIR")
+        over = [case for case in self.cases if not case.difference <= bounds.difference]
+        over.sort(key=lambda case: -case.difference)
+        found += [
             f"{case.name}: {case.tensor} differs by {case.absolute:.2e} at scale {case.scale:.1f}, "
             f"allowed {bounds.difference:g} of it"
-            for case in self.cases
-            if not case.difference <= bounds.difference
+            for case in over[:_SHOWN_CASES]
         ]
+        if len(over) > _SHOWN_CASES:
+            found.append(f"and {len(over) - _SHOWN_CASES} more of {len(self.cases)} cases")
         if self.loop_disagreements:
             found.append(f"closed loop: {self.loop_disagreements} of {self.loop_steps} tokens differ beyond rounding")
         if not abs(self.perplexity_change) <= bounds.perplexity:

@@ -21,7 +21,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from .errors import ExportError
 
-BLOCK_SIZE = {8: 256, 4: 128}
+BLOCK_SIZE = {8: 256, 4: 32}
 """Bits -> hidden units that share a scale. Smaller is more exact and slower; see bench/RESULTS.md."""
 
 _DOMAIN = "com.microsoft"

@@ -43,7 +43,7 @@ class Original:
     network: LanguageModel
     vocabulary: Vocabulary
     token_ids: NDArray[np.int32] | None = None
-    text: str = "text drawn from the original"
+    text: str = "drawn from the original itself, because its corpus is missing or has changed"
 
 
 def verify(original: Original, predictor: Predictor, loop_steps: int = _LOOP_STEPS) -> ParityReport:
@@ -63,6 +63,7 @@ def verify(original: Original, predictor: Predictor, loop_steps: int = _LOOP_STE
     return ParityReport(
         precision=predictor.artifact.precision,
         variant=predictor.artifact.variant,
+        exported_from=predictor.artifact.parity.get("original_sha256"),
         provider=predictor.provider,
         original_sha256=weights_hash(network.weights()),
         cases=cases,

@@ -125,6 +125,8 @@ class TrainConfig:
         Raises:
             ConfigError: A key is no field (the message names the nearest one), or a value does not fit it.
         """
+        if "preset" in settings:
+            raise _no_setting("preset")
         return dataclasses.replace(self, **{key: _parse(key, text) for key, text in settings.items()})
 
     def to_json(self) -> dict[str, Any]:
@@ -153,8 +155,7 @@ _TYPES: dict[str, Any] = typing.get_type_hints(TrainConfig)
 
 def _parse(key: str, text: str) -> Any:
     if key not in _TYPES:
-        near = difflib.get_close_matches(key, _TYPES, n=1, cutoff=0)[0]
-        raise ConfigError(f"there is no setting {key!r}; did you mean {near!r}? All: {', '.join(_TYPES)}")
+        raise _no_setting(key)
     kind = _TYPES[key]
     try:
         if isinstance(kind, types.GenericAlias):
@@ -165,6 +166,13 @@ def _parse(key: str, text: str) -> Any:
     except (ValueError, KeyError) as error:
         shape = "numbers like 256,128" if isinstance(kind, types.GenericAlias) else _KIND_NAMES[kind]
         raise ConfigError(f"{key} is {text!r}, expected {shape}") from error
+
+
+def _no_setting(key: str) -> ConfigError:
+    known = [name for name in _TYPES if name != "preset"]
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return ConfigError(f"there is no setting {key!r}{hint} All: {', '.join(known)}")
 
 
 _KIND_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}

@@ -12,6 +12,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.errors import OptionError, StorageError
 from ..runtime.files import make_folder, read_text, write_atomically
 from ..runtime.tokenization import Tokenization
 from ..runtime.vocabulary import Vocabulary
@@ -47,10 +48,10 @@ class Corpus:
         """The ids of `train`, `valid` or `test`.
 
         Raises:
-            DataError: There is no such split.
+            OptionError: There is no such split.
         """
         if name not in self.ids:
-            raise DataError(f"there is no split {name!r}, expected one of {', '.join(self.ids)}")
+            raise OptionError(f"there is no split {name!r}, expected one of {', '.join(self.ids)}")
         return self.ids[name]
 
     def unigram_perplexity(self, split: str) -> float:
@@ -127,7 +128,7 @@ def read_splits(name: str) -> dict[str, str]:
     if name == PYDOCS:
         return dict(_pydocs())
     folder = Path(name)
-    if not _is_folder(folder):
+    if not name or not _is_folder(folder):
         raise DataError(f"there is no folder {shorten(name)!r}; expected {PYDOCS!r} or a folder of text files")
     for pattern in _FILE_NAMES:
         paths = {split: folder / pattern.format(split) for split in SPLITS}
@@ -154,8 +155,11 @@ def write_splits(texts: Mapping[str, str], folder: Path) -> None:
     """Write `train.txt`, `valid.txt` and `test.txt` into `folder`, which is made if it is missing.
 
     Raises:
-        StorageError: A file cannot be written.
+        StorageError: One of them is there already, or cannot be written; nothing is overwritten.
     """
+    for split in texts:
+        if (folder / f"{split}.txt").exists():
+            raise StorageError(f"{folder / f'{split}.txt'} is there already; choose another folder, or remove it")
     make_folder(folder)
     for split, text in texts.items():
         write_atomically(folder / f"{split}.txt", text.encode())

@@ -32,5 +32,7 @@ class Interrupted(LmtoolError):  # noqa: N818  # the standard library says Inter
 
     def __init__(self, number: int) -> None:
         """Remember the signal's number."""
-        super().__init__(f"stopped by {signal.Signals(number).name}")
+        super().__init__(
+            f"stopped by {signal.Signals(number).name}; everything is saved, go on with: lmtool train --resume"
+        )
         self.exit_code = 128 + number

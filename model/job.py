@@ -121,11 +121,15 @@ def _resolve(options: TrainOptions) -> tuple[Run, TrainConfig, str]:
     if not options.resume:
         preset = options.preset or DEFAULT_PRESET
         config = preset_named(preset).with_settings(options.settings)
-        return Run(options.run or _new_folder(preset)), config, options.data or PYDOCS
+        return Run(options.run or _new_folder(preset)), config, PYDOCS if options.data is None else options.data
     run = latest_run() if options.run is None else Run(options.run)
     began = run.config()
     base = began if options.preset is None else preset_named(options.preset)
-    return run, base.with_settings(options.settings), options.data or run.corpus_facts()["name"]
+    return (
+        run,
+        base.with_settings(options.settings),
+        run.corpus_facts()["name"] if options.data is None else options.data,
+    )
 
 
 def _new_folder(preset: str) -> Path:

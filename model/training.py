@@ -197,9 +197,11 @@ class Trainer:
         self._require_finite_weights()
         with single_thread():
             perplexity = evaluate_perplexity(self._network, self.corpus.ids["valid"])
+        if not math.isfinite(perplexity):
+            raise self._diverged(f"the perplexity on valid is {perplexity}")
         position.epoch += 1
         position.step = 0
-        if math.isfinite(perplexity) and (position.best_valid is None or perplexity < position.best_valid):
+        if position.best_valid is None or perplexity < position.best_valid:
             position.best_valid = perplexity
             self._save_best({"epoch": position.epoch, "valid_perplexity": perplexity, "test_perplexity": None})
         record = {"kind": "valid", "epoch": position.epoch, "perplexity": perplexity, "seconds": position.seconds}

@@ -226,6 +226,8 @@ class Predictor:
         return tokens.astype(np.int64, copy=False)
 
     def _check_state(self, state: State, batch_size: int) -> None:
+        if not isinstance(state, State):
+            raise StateError(f"the state is {type(state).__name__}, expected a State; begin with initial_state()")
         if state.model_sha256 != self.artifact.sha256:
             raise StateError(
                 f"the state belongs to the model {state.model_sha256[:12]}..., this is {self.artifact.sha256[:12]}..."

@@ -43,7 +43,7 @@ def fields(data: memoryview, start: int = 0, end: int | None = None) -> Iterator
         elif wire_type in _FIXED_SIZES:
             stop = position + _FIXED_SIZES[wire_type]
         if number == 0 or stop > end or (stop == position and wire_type != _BYTES):
-            raise ArtifactError(f"no protobuf message: a bad field ends at byte {position:,}")
+            raise _damaged(position)
         yield Field(number, value, position, stop)
         position = stop
 
@@ -57,7 +57,13 @@ def text(data: memoryview, field: Field) -> str:
     try:
         return bytes(data[field.start : field.end]).decode()
     except UnicodeDecodeError as error:
-        raise ArtifactError(f"no UTF-8 text at byte {field.start:,}") from error
+        raise ArtifactError(
+            f"it is no ONNX file, or is damaged at byte {field.start:,}; copy or export it again"
+        ) from error
+
+
+def _damaged(position: int) -> ArtifactError:
+    return ArtifactError(f"it is no ONNX file, or is damaged at byte {position:,}; copy or export it again")
 
 
 def _varint(data: memoryview, position: int, end: int) -> tuple[int, int]:
@@ -70,7 +76,7 @@ def _varint(data: memoryview, position: int, end: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, position
-    raise ArtifactError(f"no protobuf message: a number ends at byte {position:,} before it is complete")
+    raise _damaged(position)
 
 
 def varint_field(number: int, value: int) -> bytes:

@@ -148,7 +148,7 @@ def test_suggest_and_score(place: Path) -> None:
     assert scores[1]["unknown"] == 1
     assert as_json("score", "--end", "the cat", cwd=place)["scores"][0]["tokens"] == ["the", "cat", "<eos>"]
     assert done("score", "--per-token", "the cat", cwd=place).count("\n") == 3
-    assert done("score", cwd=place) == "\n"
+    assert done("score", cwd=place) == ""
 
 
 def test_data_is_listed_and_prepared(tmp_path: Path) -> None:
@@ -158,6 +158,7 @@ def test_data_is_listed_and_prepared(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "test.txt").read_text() == (data / "test.txt").read_text()
 
 
+DIVERGE = [argument for pair in ("learning_rate=1e9", "clip_norm=1e9") for argument in ("--set", pair)]
 BAD = [
     (["train", "--data", "none"], 1, "there is no folder 'none'"),
     (["train", "--data", "empty"], 1, "holds no text"),
@@ -195,6 +196,15 @@ BAD = [
     (["data", "prepare", "none", "--out", "out"], 1, "there is no folder 'none'"),
     (["data", "prepare", "good", "--out", "a-file"], 1, "cannot make the folder a-file"),
     (["none"], 2, "none"),
+    (["train", "--data", ""], 1, "there is no folder ''"),
+    (["train", "--set", "preset=none"], 2, "there is no setting 'preset'"),
+    (
+        ["train", "--data", "good", "--set", "learning_rate=1e9", "--epochs", "1", "--run", "diverged", *DIVERGE],
+        1,
+        "lower",
+    ),
+    (["export", "--onnx", "--precision", "fp8"], 2, "precision 'fp8' is not known"),
+    (["export", "--onnx", "--opset", "11"], 2, "opset is 11, expected 17 to 21"),
     (["train", "--data", "x" * 5000], 1, "there is no folder 'xxx"),
     (["train", "--data", "good", "--set", "layer_sizes=1000000000"], 2, "expected sizes of 1 to 65,536"),
     (["train", "--data", "rare"], 1, "no tokens seen 3 times; .*; keep rarer ones: --set min_count=1"),
@@ -225,13 +235,13 @@ def wrong_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_a_user_can_cause_gets_a_message(wrong_place: Path, arguments: list[str], code: int, message: str) -> None:
     import re
 
-    before = sorted(path for path in wrong_place.rglob("*"))
+    before = sorted(path for path in wrong_place.rglob("*") if "diverged" not in path.parts)
     finished = lmtool(*arguments, cwd=wrong_place)
     assert finished.returncode == code, finished.stderr
     assert "Traceback" not in finished.stderr
     assert re.search(message, re.sub(r"[\s│]+", " ", finished.stderr)), finished.stderr
     assert finished.stdout == ""
-    assert sorted(path for path in wrong_place.rglob("*")) == before
+    assert sorted(path for path in wrong_place.rglob("*") if "diverged" not in path.parts) == before
 
 
 def test_options_and_input_that_fit_no_text(place: Path, tmp_path: Path) -> None:
@@ -249,6 +259,30 @@ def test_options_and_input_that_fit_no_text(place: Path, tmp_path: Path) -> None
     finished = lmtool("evaluate", "--model", lonely)
     assert finished.returncode == 1
     assert "lies in no run folder" in finished.stderr
+
+
+def test_output_that_nobody_takes_is_no_traceback(place: Path) -> None:
+    for arguments in (["info"], ["generate", "the"], ["score", "--json", "the"]):
+        with Path("/dev/full").open("w") as full:
+            command = [sys.executable, "-m", "lmtool.cli", *arguments]
+            finished = subprocess.run(command, cwd=place, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        assert finished.returncode == 1
+        assert "cannot write to standard output: No space left on device" in finished.stderr
+        assert "Traceback" not in finished.stderr
+    piped = f"set -o pipefail; {sys.executable} -m lmtool.cli generate --max-tokens 2000 the | true"
+    finished = subprocess.run(["bash", "-c", piped], cwd=place, capture_output=True, text=True, check=False)
+    assert finished.returncode == 141
+    assert "Traceback" not in finished.stderr
+
+
+def test_verify_without_its_run_says_which_option_helps(place: Path, tmp_path: Path) -> None:
+    lonely = tmp_path / "model.onnx"
+    lonely.write_bytes((place / "runs/tiny/model.onnx").read_bytes())
+    finished = lmtool("verify", "--model", lonely)
+    assert finished.returncode == 1
+    assert "no PyTorch original beside" in finished.stderr
+    assert "--run DIR" in finished.stderr
+    assert "passed" in done("verify", "--model", lonely, "--run", place / "runs/tiny")
 
 
 def test_what_a_killed_export_left_behind_is_no_model(place: Path) -> None:
@@ -312,11 +346,12 @@ def test_a_really_full_file_system_leaves_the_old_artifact(place: Path, tmp_path
         out = tmp_path / "model.onnx"
         done("export", "--onnx", "--out", out, cwd=place)
         good = out.read_bytes()
-        (tmp_path / "filler").write_bytes(b"0" * (128 * 1024 - len(good) - 8192))
+        free = os.statvfs(tmp_path)
+        (tmp_path / "filler").write_bytes(b"0" * (free.f_bavail * free.f_bsize - 8192))
         finished = lmtool("export", "--onnx", "--out", out, "--opset", 18, cwd=place)
         assert finished.returncode == 1
         assert "No space left on device" in finished.stderr
         assert out.read_bytes() == good
-        assert sorted(os.listdir(tmp_path)) == ["filler", "model.onnx"]
+        assert sorted(os.listdir(tmp_path)) == ["filler", "model.onnx", "parity.fp32.json"]
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)

@@ -8,7 +8,7 @@ from corpora import real_corpus, write_corpus
 from lmtool.model import Corpus, DataError, load_corpus, load_corpus_with, read_splits, write_splits
 from lmtool.model.batches import Batches
 from lmtool.model.corpus import build_vocabulary
-from lmtool.runtime import StorageError, Tokenization
+from lmtool.runtime import OptionError, StorageError, Tokenization
 
 
 def write(folder: Path, **texts: str) -> str:
@@ -60,6 +60,9 @@ def test_preparing_writes_what_is_read(tmp_path: Path) -> None:
     texts = read_splits(str(write_corpus(tmp_path / "in")))
     write_splits(texts, tmp_path / "new" / "out")
     assert read_splits(str(tmp_path / "new" / "out")) == texts
+    with pytest.raises(StorageError, match=r"train.txt is there already; choose another folder"):
+        write_splits({**texts, "train": "other"}, tmp_path / "new" / "out")
+    assert read_splits(str(tmp_path / "new" / "out")) == texts
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ def test_no_such_folder_and_no_such_split(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no folder .*; expected 'pydocs' or a folder"):
         load_corpus(str(tmp_path / "none"), "whitespace")
     corpus = load_corpus(str(write_corpus(tmp_path)), "whitespace")
-    with pytest.raises(DataError, match="no split 'dev', expected one of train, valid, test"):
+    with pytest.raises(OptionError, match="no split 'dev', expected one of train, valid, test"):
         corpus.split("dev")
 
 

@@ -152,6 +152,8 @@ def test_a_state_that_does_not_fit_is_refused(predictor: Predictor, int8_predict
         predictor.step([[0], [0]], State(state.model_sha256, doubles))  # type: ignore[arg-type]
     with pytest.raises(StateError, match="pending tokens are of 1 streams"):
         predictor.step([[0], [0]], replace(state, pending=np.zeros((1, 2), np.int64)))
+    with pytest.raises(StateError, match="the state is NoneType, expected a State"):
+        predictor.step([[0], [0]], None)  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="batch_size is 0"):
         predictor.initial_state(0)
 

@@ -329,8 +329,9 @@ def test_a_signal_during_the_last_measurement_is_not_lost(tmp_path: Path, corpus
             if record["kind"] == "test":
                 os.kill(os.getpid(), signal.SIGINT)
 
+    ready = trainer(corpus_folder, tmp_path / "run")
     with pytest.raises(Interrupted) as stop:
-        trainer(corpus_folder, tmp_path / "run").train(AtTheEnd())
+        ready.train(AtTheEnd())
     assert stop.value.exit_code == 130
     finished = trainer(corpus_folder, tmp_path / "run", create=False)
     finished.restore()
