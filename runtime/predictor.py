@@ -15,9 +15,8 @@ from .artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS, Artifact
 from .errors import ArtifactError, OptionError, StateError, TokenError
 from .files import read_bytes
 from .providers import placement, provider_named
-from .score import Score, perplexity
-from .scoring import TARGET_LOG_PROBS, TARGETS
-from .session import create_session, only_what_is_fetched
+from .score import Score, perplexity, target_log_probs
+from .session import create_session
 from .state import State
 from .stream import Stream
 from .vocabulary import Vocabulary
@@ -44,8 +43,7 @@ class Predictor:
         self._session = session
         self._widths = tuple(artifact.architecture.states.values())
         self._state_inputs = tuple(artifact.architecture.states)
-        self._next_states = [f"{NEXT}{name}" for name in self._state_inputs]
-        self._run_options = only_what_is_fetched()
+        self._outputs = [LOGITS, *(f"{NEXT}{name}" for name in self._state_inputs)]
         self._can_keep = any(node.name == LOGITS_TO_KEEP for node in session.get_overridable_initializers())
 
     @classmethod
@@ -122,7 +120,7 @@ class Predictor:
         if tokens.shape[1] == 0:
             return np.zeros((tokens.shape[0], 0, len(self.vocabulary)), np.float32), state
         keep = {LOGITS_TO_KEEP: np.array([kept], np.int64)} if self._can_keep and kept != tokens.shape[1] else {}
-        logits, tensors = self._run(tokens, state.tensors, LOGITS, keep)
+        logits, tensors = self._run(tokens, state.tensors, keep)
         return logits[:, logits.shape[1] - kept :], State(state.model_sha256, tensors)
 
     def stream(self, state: State | None = None) -> Stream:
@@ -179,25 +177,21 @@ class Predictor:
         inputs = np.concatenate([before[-1:], targets[:-1]]) if len(targets) else targets
         for start in range(0, len(targets), _SCORING_CHUNK):
             part = slice(start, start + _SCORING_CHUNK)
-            log_probs, tensors = self._run(
-                inputs[None, part], state.tensors, TARGET_LOG_PROBS, {TARGETS: targets[None, part, None]}
-            )
-            state = State(state.model_sha256, tensors)
-            yield log_probs[0, :, 0].astype(np.float64)
+            logits, state = self.step(inputs[None, part], state)
+            yield target_log_probs(logits[0], targets[part])
 
     def _run(
         self,
         token_ids: NDArray[np.int64],
         tensors: tuple[NDArray[np.float32], ...],
-        output: str,
         options: dict[str, NDArray[np.int64]],
     ) -> tuple[NDArray[np.float32], tuple[NDArray[np.float32], ...]]:
-        """One call of the session: `output` and the next states."""
+        """One call of the session: logits and the next states."""
         feed = {TOKEN_IDS: token_ids, **dict(zip(self._state_inputs, tensors, strict=True)), **options}
-        result, *new_tensors = self._session.run([output, *self._next_states], feed, self._run_options)
+        logits, *new_tensors = self._session.run(self._outputs, feed)
         for tensor in new_tensors:
             tensor.flags.writeable = False
-        return result, tuple(new_tensors)
+        return logits, tuple(new_tensors)
 
     def checked_ids(self, token_ids: ArrayLike) -> NDArray[np.int64]:
         """`token_ids` as int64 [tokens].

@@ -6,7 +6,6 @@ from typing import Any
 from .artifact import LOGITS, NEXT, TOKEN_IDS, Artifact
 from .errors import ArtifactError, OptionError
 from .providers import PROVIDERS, Provider, import_onnxruntime, require_placement, require_provider
-from .scoring import TARGET_LOG_PROBS, with_scoring
 
 _ERRORS_ONLY = 3
 
@@ -34,7 +33,7 @@ def create_session(data: bytes, artifact: Artifact, provider: Provider, threads:
             if artifact.precision == "fp16" and provider.name == "cpu":
                 # With every optimization onnxruntime 1.31 crashes on half-precision recurrent layers on the CPU.
                 options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-            session = onnxruntime.InferenceSession(with_scoring(data), options, providers=chosen)
+            session = onnxruntime.InferenceSession(data, options, providers=chosen)
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise ArtifactError(f"onnxruntime {onnxruntime.__version__} cannot load the artifact: {error}") from error
     require_placement(session, provider)
@@ -64,11 +63,9 @@ def _require_contract(session: Any, artifact: Artifact) -> None:
     """Compare names, types and shapes with the metadata; a free axis fits anything."""
     states: _Nodes = {name: ("tensor(float)", ["batch", width]) for name, width in artifact.architecture.states.items()}
     logits: _Node = ("tensor(float)", ["batch", "kept", len(artifact.vocabulary)])
-    scores: _Node = ("tensor(float)", ["batch", "kept", "one"])
     inputs: _Nodes = {TOKEN_IDS: ("tensor(int64)", ["batch", "time"]), **states}
     outputs: _Nodes = {
         LOGITS: logits,
-        TARGET_LOG_PROBS: scores,
         **{f"{NEXT}{name}": kind for name, kind in states.items()},
     }
     _require_nodes("input", inputs, session.get_inputs())
@@ -93,10 +90,3 @@ def _fits(found: _Node, expected: _Node) -> bool:
 
 def _shown(kind: _Node | None) -> str:
     return "none" if kind is None else f"{kind[0]} [{', '.join(map(str, kind[1]))}]"
-
-
-def only_what_is_fetched() -> Any:
-    """Run options under which a session computes only what the fetched outputs need."""
-    options = import_onnxruntime().RunOptions()
-    options.only_execute_path_to_fetches = True
-    return options

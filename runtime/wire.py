@@ -77,22 +77,3 @@ def _varint(data: memoryview, position: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
     raise _damaged(position)
-
-
-def varint_field(number: int, value: int) -> bytes:
-    """A field that holds a number, 0 or more."""
-    return _encoded(number << 3 | _VARINT) + _encoded(value)
-
-
-def bytes_field(number: int, value: bytes | str) -> bytes:
-    """A field that holds bytes, text or, as its bytes, another message."""
-    data = value.encode() if isinstance(value, str) else value
-    return _encoded(number << 3 | _BYTES) + _encoded(len(data)) + data
-
-
-def _encoded(value: int) -> bytes:
-    parts = []
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*parts, value])
