@@ -24,8 +24,8 @@ class Bounds:
 BOUNDS = {
     "fp32": Bounds(difference=1e-5, perplexity=1e-4),
     "fp16": Bounds(difference=2e-2, perplexity=5e-3),
-    "int8": Bounds(difference=0.2, perplexity=1e-2),
-    "w8": Bounds(difference=0.1, perplexity=1e-2),
+    "int8": Bounds(difference=0.5, perplexity=1e-2),
+    "w8": Bounds(difference=0.2, perplexity=1e-2),
     "w4": Bounds(difference=0.5, perplexity=3e-2),
 }
 """Precision -> what it allows."""
