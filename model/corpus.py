@@ -129,7 +129,7 @@ def read_splits(name: str) -> dict[str, str]:
         return dict(_pydocs())
     folder = Path(name)
     if not name or not _is_folder(folder):
-        raise DataError(f"there is no folder {shorten(name)!r}; expected {PYDOCS!r} or a folder of text files")
+        raise DataError(f"there is no folder {_shorten(name)!r}; expected {PYDOCS!r} or a folder of text files")
     for pattern in _FILE_NAMES:
         paths = {split: folder / pattern.format(split) for split in SPLITS}
         found = [path for path in paths.values() if path.is_file()]
@@ -170,7 +170,7 @@ def _pydocs() -> Mapping[str, str]:
     return read_pydocs()
 
 
-def shorten(text: str, most: int = 120) -> str:
+def _shorten(text: str, most: int = 120) -> str:
     """The beginning of a text that is too long for a message."""
     return text if len(text) <= most else f"{text[:most]}..."
 
