@@ -1,0 +1,54 @@
+"""Small networks with unequal sizes, and their graphs run beside them."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from lmtool.model import LanguageModel
+from lmtool.model.network import state_tensors
+from lmtool.runtime import (
+    Architecture,
+)
+
+
+def network_of(
+    layer_sizes: tuple[int, ...], *, tied: bool = False, vocabulary: int = 11, cell: str = "lstm"
+) -> LanguageModel:
+    network = LanguageModel(Architecture(cell, 5, layer_sizes, tied), vocabulary)
+    network.initialize(0.5, torch.Generator().manual_seed(3))
+    for name, parameter in network.named_parameters():
+        if "bias" in name:  # zeros would hide a bias that is lost
+            torch.nn.init.uniform_(parameter, -0.5, 0.5, torch.Generator().manual_seed(4))
+    return network.eval()
+
+
+def draw(network: LanguageModel, batch: int, time: int) -> tuple[np.ndarray, Any, dict[str, np.ndarray]]:
+    """Random tokens and a random state, for torch and by the artifact's names."""
+    tokens = np.random.default_rng(batch * 10 + time).integers(0, network.vocabulary_size, (batch, time))
+    generator = torch.Generator().manual_seed(batch)
+    state = tuple(
+        tuple(torch.rand(tensor.shape, generator=generator) - 0.5 for tensor in layer)
+        for layer in network.initial_state(batch)
+    )
+    return tokens, state, {name: tensor.numpy() for name, tensor in state_tensors(state).items()}
+
+
+def assert_same(network: LanguageModel, tokens: np.ndarray, state: Any, logits: np.ndarray, states: Any) -> None:
+    with torch.inference_mode():
+        expected, expected_state = network(torch.from_numpy(tokens), state)
+    np.testing.assert_allclose(logits, expected.numpy(), atol=1e-5)
+    named = state_tensors(expected_state)
+    for name, found in zip(sorted(named), states, strict=True):
+        np.testing.assert_allclose(found, named[name].numpy(), atol=1e-5)
+
+
+def run_model(model: onnx.ModelProto, tokens: np.ndarray, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # Half precision crashes onnxruntime's CPU provider with more than this.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    known = {value.name for value in session.get_inputs()}
+    return session.run(None, {name: value for name, value in {"token_ids": tokens, **feeds}.items() if name in known})

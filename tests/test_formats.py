@@ -1,0 +1,100 @@
+"""What goes beside the artifact: Triton repository, sherpa-onnx names, graph picture."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from lmtool.export import (
+    ExportError,
+    ParityError,
+    draw_graph,
+    export_sherpa,
+    exporting,
+    triton_config,
+    write_triton_repository,
+)
+from lmtool.export.sherpa import build_sherpa_model
+from lmtool.model import Run, TrainOptions, run_training
+from lmtool.runtime import (
+    ArtifactError,
+    OptionError,
+    Predictor,
+    Tokenization,
+    Vocabulary,
+)
+from networks import draw, network_of, run_model
+from tiny import SETTINGS, Silent
+
+
+def test_a_triton_repository_keeps_every_state_by_name(run: Run, tmp_path: Path) -> None:
+    path = write_triton_repository(run.artifact("fp32"), tmp_path, "tiny")
+    assert (path / "1" / "model.onnx").read_bytes() == run.artifact("fp32").read_bytes()
+    text = (path / "config.pbtxt").read_text()
+    for name, width in (("cell_0", 7), ("cell_1", 3), ("hidden_0", 7), ("hidden_1", 3)):
+        assert f'input_name: "{name}"' in text
+        assert f'output_name: "next_{name}"' in text
+        assert f'initial_state {{ name: "zeros" data_type: TYPE_FP32 dims: [ {width} ] zero_data: true }}' in text
+    with pytest.raises(OptionError, match="name is 'a/b', expected a file name"):
+        write_triton_repository(run.artifact("fp32"), tmp_path, "a/b")
+
+
+def test_the_triton_configuration_is_what_the_server_publishes(predictor: Predictor) -> None:
+    config = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="tritonclient[grpc] is not installed")
+    from google.protobuf import text_format
+
+    parsed = text_format.Parse(triton_config(predictor.artifact, "tiny"), config.ModelConfig())
+    assert [(state.input_name, list(state.dims)) for state in parsed.sequence_batching.state] == [
+        (name, [width]) for name, width in predictor.artifact.architecture.states.items()
+    ]
+    assert all(state.initial_state[0].zero_data for state in parsed.sequence_batching.state)
+    assert list(parsed.output[0].dims) == [-1, len(predictor.vocabulary)]
+
+
+def test_sherpa_names_take_stacked_states_and_give_log_probabilities() -> None:
+    network = network_of((6, 6))
+    vocabulary = Vocabulary(["<eos>", "<unk>", *"abcdefghi"], Tokenization())
+    model = build_sherpa_model(network, vocabulary, 17)
+    assert [value.name for value in model.graph.input] == ["x", "h0", "c0"]
+    assert [value.name for value in model.graph.output] == ["log_softmax", "next_h0", "next_c0"]
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert (metadata["num_layers"], metadata["hidden_size"], metadata["sos_id"]) == ("2", "6", "0")
+    tokens, state, feeds = draw(network, 3, 4)
+    stacked = {name: np.stack([feeds[f"{ours}_{layer}"] for layer in (0, 1)]) for name, ours in SHERPA_STATES.items()}
+    scores, hidden, cell = run_model(model, tokens, {"x": tokens, **stacked})
+    with torch.inference_mode():
+        expected, after = network(torch.from_numpy(tokens), state)
+    np.testing.assert_allclose(scores, expected[:, -1].log_softmax(1).numpy(), atol=1e-5)
+    np.testing.assert_allclose(hidden, torch.stack([layer[0] for layer in after]).numpy(), atol=1e-5)
+    np.testing.assert_allclose(cell, torch.stack([layer[1] for layer in after]).numpy(), atol=1e-5)
+    for sizes, kind in (((7, 3), "lstm"), ((6, 6), "gru")):
+        with pytest.raises(ExportError, match="stacks the states of LSTM layers of one size"):
+            build_sherpa_model(network_of(sizes, cell=kind), vocabulary, 17)
+
+
+SHERPA_STATES = {"h0": "hidden", "c0": "cell"}
+
+
+def test_a_sherpa_export_is_verified_before_it_is_written(
+    tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**SETTINGS, "layer_sizes": "4,4", "epochs": "1"}
+    run_training(TrainOptions("ptb-200", str(corpus_folder), tmp_path / "run", settings=settings, threads=1), Silent())
+    path = export_sherpa(Run(tmp_path / "run"))
+    assert path == tmp_path / "run" / "sherpa" / "model.onnx"
+    monkeypatch.setattr(exporting, "SHERPA_BOUND", 0.0)
+    with pytest.raises(ParityError, match="the sherpa export of .* differs from the original by"):
+        export_sherpa(Run(tmp_path / "run"), tmp_path / "never.onnx")
+    assert not (tmp_path / "never.onnx").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_graph_is_drawn(run: Run, tmp_path: Path, precision: str) -> None:
+    nodes = draw_graph(run.artifact(precision), tmp_path / "graph.png")
+    assert nodes == len(onnx.load(run.artifact(precision)).graph.node)
+    assert (tmp_path / "graph.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "text.onnx").write_text("no model")
+    with pytest.raises(ArtifactError, match="is no ONNX model"):
+        draw_graph(tmp_path / "text.onnx", tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()

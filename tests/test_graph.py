@@ -1,0 +1,148 @@
+"""The graphs: every cell, opset and precision, equal to torch by independent means."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from lmtool.export import (
+    BuildOptions,
+    ExportError,
+    build_model,
+)
+from lmtool.export.quantization import pack_blocks
+from lmtool.runtime import (
+    CELLS,
+)
+from networks import assert_same, draw, network_of, run_model
+from onnx.reference import ReferenceEvaluator
+
+
+@pytest.mark.parametrize("opset", [17, 21])
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("sizes", "tied"), [((7, 3), False), ((7, 5), True), ((4,), False), ((2, 3, 4), False)])
+def test_the_reference_evaluator_agrees_with_torch(sizes: tuple[int, ...], tied: bool, cell: str, opset: int) -> None:
+    network = network_of(sizes, tied=tied, cell=cell)
+    evaluator = ReferenceEvaluator(build_model(network, BuildOptions("fp32", opset)))
+    for batch, time in ((1, 1), (3, 4), (2, 9)):
+        tokens, state, feeds = draw(network, batch, time)
+        with np.errstate(invalid="ignore"):  # small products raise the flag without cause on some processors
+            logits, *states = evaluator.run(None, {"token_ids": tokens, "logits_to_keep": np.array([0]), **feeds})
+        assert_same(network, tokens, state, logits, states)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("opset", [17, 18, 19, 20, 21])
+def test_onnxruntime_agrees_with_torch_in_every_opset(cell: str, opset: int) -> None:
+    network = network_of((7, 3), cell=cell)
+    model = build_model(network, BuildOptions("fp32", opset))
+    for batch, time in ((1, 1), (3, 4), (33, 2)):
+        tokens, state, feeds = draw(network, batch, time)
+        logits, *states = run_model(model, tokens, feeds)
+        assert_same(network, tokens, state, logits, states)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_half_precision_is_standard_float32_at_its_borders_and_close(cell: str) -> None:
+    network = network_of((64, 48), vocabulary=500, cell=cell)
+    half, full = (build_model(network, BuildOptions(name)) for name in ("fp16", "fp32"))
+    assert [value.type.tensor_type.elem_type for value in half.graph.output] == [
+        value.type.tensor_type.elem_type for value in full.graph.output
+    ]
+    assert half.ByteSize() < 0.6 * full.ByteSize()
+    tokens, state, feeds = draw(network, 3, 5)
+    logits = run_model(half, tokens, feeds)[0]
+    with torch.inference_mode():
+        expected, _ = network(torch.from_numpy(tokens), state)
+    error = np.abs(logits - expected.numpy()).max()
+    assert 0 < error < 0.02
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_packed_blocks_unpack_to_the_weights(bits: int) -> None:
+    random = np.random.default_rng(0)
+    weight = random.normal(size=(6, 300)).astype(np.float32)
+    weight[2] = 0
+    packed, scales = pack_blocks(weight, bits)
+    if bits == 4:
+        packed = np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:2], -1)
+    restored = (packed.astype(np.float32) - 2 ** (bits - 1)) * scales.reshape(6, -1, 1)
+    restored = restored.reshape(6, -1)
+    assert not restored[:, 300:].any()
+    step = np.repeat(np.abs(scales.reshape(6, -1)), packed.shape[2], axis=1)[:, :300]
+    assert (np.abs(restored[:, :300] - weight) <= step * 1.001).all()
+    np.testing.assert_allclose(restored[:, :300], weight, atol=0.6 * step.max())
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("w8", 0.05), ("w4", 0.5)])
+@pytest.mark.parametrize("cell", CELLS)
+def test_weight_only_projections_are_close(precision: str, bound: float, cell: str) -> None:
+    network = network_of((64, 48), vocabulary=500, cell=cell)
+    model = build_model(network, BuildOptions(precision))
+    assert [node.op_type for node in model.graph.node].count("MatMulNBits") == 1
+    tokens, state, feeds = draw(network, 3, 5)
+    logits = run_model(model, tokens, feeds)[0]
+    with torch.inference_mode():
+        expected, _ = network(torch.from_numpy(tokens), state)
+    error = np.abs(logits - expected.numpy()).max()
+    assert 0 < error < bound
+
+
+def test_int8_for_latency_quantizes_the_lstm_and_keeps_a_weight_only_projection() -> None:
+    model = build_model(network_of((64, 48), vocabulary=500), BuildOptions("int8", optimize_for="latency"))
+    operators = [node.op_type for node in model.graph.node]
+    assert operators.count("DynamicQuantizeLSTM") == 2
+    assert operators.count("MatMulNBits") == 1
+    assert not {"LSTM", "MatMul", "MatMulInteger"} & set(operators)
+
+
+@pytest.mark.parametrize("cell", ["gru", "rnn"])
+@pytest.mark.parametrize("purpose", ["latency", "throughput"])
+def test_int8_without_lstm_layers_is_refused(cell: str, purpose: str) -> None:
+    with pytest.raises(ExportError, match="int8 needs every LSTM as DynamicQuantizeLSTM: found 0 of 0; .* w8"):
+        build_model(network_of((7, 3), cell=cell), BuildOptions("int8", optimize_for=purpose))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_legacy_exporter_of_torch_agrees(cell: str, tmp_path: Path) -> None:
+    network = network_of((7, 3), cell=cell)
+    tokens, state, feeds = draw(network, 2, 3)
+    path = tmp_path / "theirs.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter is deprecated, which is why it is only a cross-check
+        torch.onnx.export(
+            network,
+            (torch.from_numpy(tokens), state),
+            path,
+            input_names=["token_ids", *(f"{name}_{layer}" for layer in (0, 1) for name in state_kinds(cell))],
+            dynamic_axes={"token_ids": {0: "batch", 1: "time"}},
+            opset_version=17,
+            dynamo=False,
+        )
+    ours, theirs = build_model(network, BuildOptions()), onnx.load(path)
+    expected = run_model(theirs, tokens, feeds)[0]
+    np.testing.assert_allclose(run_model(ours, tokens, feeds)[0], expected, atol=1e-6)
+    assert len(ours.graph.node) < len(theirs.graph.node)
+
+
+def state_kinds(cell: str) -> tuple[str, ...]:
+    return ("hidden", "cell") if cell == "lstm" else ("hidden",)
+
+
+def test_a_tied_matrix_is_stored_once() -> None:
+    tied, untied = (
+        build_model(network_of((7, 5), tied=tied, vocabulary=1000), BuildOptions()).ByteSize() for tied in (True, False)
+    )
+    assert untied - tied == pytest.approx(1000 * 5 * 4, abs=200)
+
+
+def test_int8_is_really_quantized_and_smaller() -> None:
+    network = network_of((64, 48), tied=False, vocabulary=500)
+    fp32, int8 = (build_model(network, BuildOptions(name)) for name in ("fp32", "int8"))
+    operators = [node.op_type for node in int8.graph.node]
+    assert operators.count("DynamicQuantizeLSTM") == 2
+    assert operators.count("MatMulInteger") == 1
+    assert "LSTM" not in operators
+    assert int8.ByteSize() < 0.35 * fp32.ByteSize()
