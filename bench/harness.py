@@ -18,7 +18,7 @@ from typing import Any, final
 from ..export.errors import ParityError
 from ..export.exporting import original_of
 from ..export.parity import ParityReport
-from ..export.verification import verify
+from ..export.verification import Original, verify
 from ..model.run import Run
 from ..runtime.artifact import Artifact, latest_artifact
 from ..runtime.errors import ArtifactError, OptionError
@@ -98,11 +98,12 @@ def run_bench(options: BenchOptions, say: Callable[[str], None]) -> Results:
     artifact = options.model or latest_artifact()
     artifacts, left_out = _artifacts(artifact, options.provider)
     run = _original(artifact)
+    original = original_of(run, _PARITY_TOKENS)
     parity, placement = {}, {}
     for name, path in artifacts.items():
         say(f"parity of {name} with the original")
         predictor = Predictor.load(path, provider=options.provider, threads=options.threads)
-        parity[name] = _parity(run, predictor).to_json()
+        parity[name] = _parity(run, original, predictor).to_json()
         placement[name] = predictor.placement
     sources = {TORCH: ["--original", str(run.path)]} if _torch_runs_on(options.provider) else {}
     if not sources:
@@ -159,8 +160,8 @@ def _original(artifact: Path) -> Run:
     return run
 
 
-def _parity(run: Run, predictor: Predictor) -> ParityReport:
-    report = verify(original_of(run, _PARITY_TOKENS), predictor, _PARITY_LOOP_STEPS)
+def _parity(run: Run, original: Original, predictor: Predictor) -> ParityReport:
+    report = verify(original, predictor, _PARITY_LOOP_STEPS)
     if not report.passed:
         raise ParityError(
             f"the {report.variant} artifact does not match the original of {run.path} on {report.provider}, "

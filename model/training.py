@@ -135,7 +135,7 @@ class Trainer:
         if position.step == 0:
             self._state = self._network.initial_state(self.config.batch_size)
         self._network.train()
-        self._speed.start()
+        self._speed.start(position.step)
         last_save = time.monotonic()
         for inputs, targets in self._batches.from_step(position.step):
             started = time.monotonic()
@@ -266,16 +266,14 @@ class _Speed:
 
     def __init__(self, tokens_per_step: int) -> None:
         self._tokens_per_step = tokens_per_step
-        self.start()
+        self.start(0)
 
-    def start(self) -> None:
-        self._lap: tuple[float, int | None] = (time.monotonic(), None)
+    def start(self, step: int) -> None:
+        self._lap = (time.monotonic(), step)
         self._recent: collections.deque[tuple[float, int]] = collections.deque(maxlen=_AVERAGED_STEPS)
 
     def recent(self, step: int) -> float:
         now = time.monotonic()
-        if self._lap[1] is None:
-            self._lap = (self._lap[0], step - 1)
         self._recent.append((now, step))
         began, first = self._recent[0]
         return (step - first) * self._tokens_per_step / max(now - began, 1e-9)
@@ -284,7 +282,7 @@ class _Speed:
         now = time.monotonic()
         began, first = self._lap
         self._lap = (now, step)
-        return (step - (step - 1 if first is None else first)) * self._tokens_per_step / max(now - began, 1e-9)
+        return (step - first) * self._tokens_per_step / max(now - began, 1e-9)
 
 
 def _optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
