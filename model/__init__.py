@@ -1,13 +1,14 @@
 """Corpora, the network, its training and its checkpoints (needs torch)."""
 
 from .checkpoint import Checkpoint
-from .config import PRESETS, TrainConfig, preset_named
+from .config import TrainConfig
 from .corpus import PYDOCS, SPLITS, Corpus, corpora, load_corpus, load_corpus_with, read_splits, write_splits
 from .errors import CheckpointError, ConfigError, DataError, Interrupted, RunError, TrainingError
 from .evaluating import Evaluation, evaluate_artifact, evaluate_run
 from .evaluation import evaluate_perplexity
 from .job import TrainOptions, TrainResult, run_training
 from .network import LanguageModel, NetworkState
+from .presets import PRESETS, preset_named
 from .run import RUNS, Run, latest_run
 from .training import Reporter, Trainer
 

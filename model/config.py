@@ -1,11 +1,8 @@
-"""The training configuration: one flat, frozen, validated dataclass, and the presets that fill it."""
+"""The training configuration: one flat, frozen, validated dataclass."""
 
 import dataclasses
-import difflib
 import json
 import math
-import types
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
@@ -13,15 +10,32 @@ from typing import Any, final
 from ..runtime.artifact import CELLS, Architecture
 from ..runtime.tokenization import RULES
 from .corpus import AUTO
+from .dropout import Dropouts
 from .errors import ConfigError
+from .settings import no_setting, parse_setting, setting_types
 
 _CHOICES = {
     "cell": tuple(CELLS),
+    "layer_init": ("uniform", "scaled"),
     "tokenization": (AUTO, *RULES),
-    "optimizer": ("sgd", "adam"),
-    "schedule": ("step", "cosine"),
+    "optimizer": ("sgd", "adam", "adamw"),
+    "loss_over_time": ("sum", "mean"),
+    "schedule": ("step", "cosine", "plateau"),
+    "averaging": ("none", "uniform", "triggered", "exponential"),
+    "precision": ("auto", "fp32", "tf32", "bf16"),
 }
-
+_PROBABILITIES = ("dropout", "embedding_dropout", "weight_dropout", "input_dropout", "output_dropout")
+_COUNTS = ("min_count", "batch_size", "steps", "epochs", "patience")
+_POSITIVE = ("init_range", "learning_rate", "decay", "clip_norm")
+_NON_NEGATIVE = (
+    "decay_after",
+    "early_stopping",
+    "weight_decay",
+    "activation_penalty",
+    "temporal_penalty",
+    "warmup_epochs",
+)
+_FRACTIONS = ("averaging_decay", "beta1")
 
 _WIDEST = 2**16
 
@@ -41,19 +55,45 @@ class TrainConfig:
         embedding_size: Width of a token's vector.
         layer_sizes: Hidden size of each layer, first to last.
         tied: Share one matrix between embedding and output projection; the last layer is then as wide as the embedding.
-        dropout: Probability of dropping an input and each layer's output (1 - keep_prob).
+        dropout: Probability of dropping a number between two layers, and, where the next two are not given, of the
+            embedding's and of the last layer's output (1 - keep_prob).
+        input_dropout: The same of the embedding's output; None for `dropout`.
+        output_dropout: The same of the last layer's output; None for `dropout`.
+        locked: Drop the same numbers at every time step of a row (variational dropout, arXiv 1512.05287).
+        embedding_dropout: Probability of dropping a word's whole vector for the step (arXiv 1512.05287).
+        weight_dropout: Probability of dropping a recurrent weight (DropConnect, arXiv 1708.02182).
+        activation_penalty: AR: times the mean square of the last layer's output after dropout (arXiv 1708.01009).
+        temporal_penalty: TAR: times the mean square of the change of the last layer's output, before dropout, from one
+            time step to the next (arXiv 1708.01009).
         init_range: Weights begin uniform in (-init_range, init_range), biases at 0.
+        layer_init: `uniform`: recurrent layers too; `scaled`: they begin within 1/sqrt(hidden size).
         tokenization: Rule that makes tokens of text (`lmtool.runtime.RULES`); `auto` takes the corpus' own.
         min_count: Tokens seen less often in the training text become the unknown token.
-        batch_size: Streams trained side by side.
+        batch_size: Streams trained side by side, over all processes.
         steps: Tokens of each stream between updates (truncated back-propagation through time).
+        variable_steps: Draw the number of tokens anew for each update, around `steps`, or around half of it once in
+            twenty; the learning rate follows it (arXiv 1708.02182).
         epochs: Passes over the training text.
-        optimizer: `sgd` or `adam` (betas 0.9, 0.999).
+        optimizer: `sgd`, `adam` or `adamw` (decoupled weight decay).
+        beta1: Decay of Adam's first moment; 0 for none.
+        weight_decay: L2 penalty's factor; decoupled for `adamw`.
         learning_rate: At the start.
+        loss_over_time: Whether the loss whose gradient is clipped is the `sum` over the time steps or their `mean`; it
+            is averaged over the batch.
         schedule: `step`: times decay^max(epoch - decay_after, 0), epoch from 0. `cosine`: half a cosine, down to 0.
+            `plateau`: times `decay` whenever `patience` epochs went by without a better valid perplexity.
         decay: See `schedule`.
         decay_after: See `schedule`.
-        clip_norm: Largest global norm of the gradient of the loss, which is summed over time, averaged over the batch.
+        patience: See `schedule` and `averaging`.
+        warmup_epochs: The learning rate rises linearly over so many epochs, parts included.
+        early_stopping: Stop once so many epochs went by without a better valid perplexity; 0 for never.
+        averaging: What is evaluated and kept: the weights (`none`); the mean of all since the first step (`uniform`:
+            averaged SGD, ASGD); the mean since the valid perplexity was no better than the best one up to `patience`
+            epochs before (`triggered`: NT-ASGD, arXiv 1708.02182); or a moving mean (`exponential`).
+        averaging_decay: Share of the moving mean that a step keeps.
+        clip_norm: Largest global norm of the gradient.
+        precision: Numbers in matrix products: `fp32`, `tf32` (CUDA only), or `bf16` with sums and weights in fp32;
+            `auto` takes bf16 where the device computes in it, and is replaced by what was taken when a run begins.
         seed: Seed of the initial weights and of dropout.
     """
 
@@ -63,18 +103,36 @@ class TrainConfig:
     layer_sizes: tuple[int, ...] = (200, 200)
     tied: bool = False
     dropout: float = 0.0
+    input_dropout: float | None = None
+    output_dropout: float | None = None
+    locked: bool = False
+    embedding_dropout: float = 0.0
+    weight_dropout: float = 0.0
+    activation_penalty: float = 0.0
+    temporal_penalty: float = 0.0
     init_range: float = 0.1
+    layer_init: str = "uniform"
     tokenization: str = AUTO
     min_count: int = 1
     batch_size: int = 30
     steps: int = 20
+    variable_steps: bool = False
     epochs: int = 13
     optimizer: str = "sgd"
+    beta1: float = 0.9
+    weight_decay: float = 0.0
     learning_rate: float = 1.0
+    loss_over_time: str = "sum"
     schedule: str = "step"
     decay: float = 0.5
     decay_after: int = 4
+    patience: int = 1
+    warmup_epochs: float = 0.0
+    early_stopping: int = 0
+    averaging: str = "none"
+    averaging_decay: float = 0.999
     clip_norm: float = 5.0
+    precision: str = "auto"
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -86,17 +144,21 @@ class TrainConfig:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}")
-        for name in ("min_count", "batch_size", "steps", "epochs"):
+        for name in _COUNTS:
             self._require(name, lambda value: value >= 1, "1 or more")
+        for name in _PROBABILITIES:
+            self._require(name, lambda value: value is None or 0 <= value < 1, "0 or more and below 1")
+        for name in _FRACTIONS:
+            self._require(name, lambda value: 0 <= value < 1, "0 or more and below 1")
+        for name in _POSITIVE:
+            self._require(name, lambda value: 0 < value < math.inf, "a positive number")
+        for name in _NON_NEGATIVE:
+            self._require(name, lambda value: 0 <= value < math.inf, "0 or more")
         self._require("embedding_size", _is_width, f"1 to {_WIDEST:,}")
         self._require(
             "layer_sizes", lambda value: len(value) > 0 and all(map(_is_width, value)), f"sizes of 1 to {_WIDEST:,}"
         )
-        self._require("dropout", lambda value: 0 <= value < 1, "0 or more and below 1")
-        for name in ("init_range", "learning_rate", "decay", "clip_norm"):
-            self._require(name, lambda value: 0 < value < float("inf"), "a positive number")
         self._require("seed", lambda value: 0 <= value < 2**63, "0 or more, below 2^63")
-        self._require("decay_after", lambda value: value >= 0, "0 or more")
         if self.tied and self.layer_sizes[-1] != self.embedding_size:
             raise ConfigError(
                 f"tied weights need a last layer as wide as the embedding: layer_sizes ends with "
@@ -113,11 +175,25 @@ class TrainConfig:
         """The part that shapes the network."""
         return Architecture(self.cell, self.embedding_size, self.layer_sizes, self.tied)
 
-    def learning_rate_at(self, progress: float) -> float:
-        """The learning rate after `progress` epochs (2.5: in the middle of the third)."""
+    @property
+    def dropouts(self) -> Dropouts:
+        """What is dropped where while training."""
+        return Dropouts(
+            input=self.dropout if self.input_dropout is None else self.input_dropout,
+            hidden=self.dropout,
+            output=self.dropout if self.output_dropout is None else self.output_dropout,
+            embedding=self.embedding_dropout,
+            weight=self.weight_dropout,
+            locked=self.locked,
+        )
+
+    def learning_rate_at(self, progress: float, drops: int = 0) -> float:
+        """The learning rate after `progress` epochs (2.5: in the middle of the third) and `drops` plateaus."""
+        rate = self.learning_rate * min(1.0, progress / self.warmup_epochs if self.warmup_epochs else 1.0)
         if self.schedule == "cosine":
-            return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress / self.epochs, 1.0)))
-        return float(self.learning_rate * self.decay ** max(int(progress) - self.decay_after, 0))
+            return rate * 0.5 * (1 + math.cos(math.pi * min(progress / self.epochs, 1.0)))
+        fallen = drops if self.schedule == "plateau" else max(int(progress) - self.decay_after, 0)
+        return float(rate * self.decay**fallen)
 
     def with_settings(self, settings: Mapping[str, str]) -> "TrainConfig":
         """A copy with fields replaced by text values, as `--set key=value` gives them.
@@ -126,8 +202,10 @@ class TrainConfig:
             ConfigError: A key is no field (the message names the nearest one), or a value does not fit it.
         """
         if "preset" in settings:
-            raise _no_setting("preset")
-        return dataclasses.replace(self, **{key: _parse(key, text) for key, text in settings.items()})
+            raise no_setting(TrainConfig, "preset")
+        return dataclasses.replace(
+            self, **{key: parse_setting(TrainConfig, key, text) for key, text in settings.items()}
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The fields, ready for JSON."""
@@ -142,72 +220,8 @@ class TrainConfig:
         """
         if not isinstance(value, dict):
             raise ConfigError(f"the configuration must be an object, found {type(value).__name__}")
-        missing = sorted(_TYPES.keys() - value.keys())
+        missing = sorted(setting_types(cls).keys() - value.keys())
         if missing:
             raise ConfigError(f"the configuration lacks {', '.join(missing)}")
-        return cls(
-            **{key: _parse(key, item if isinstance(item, str) else json.dumps(item)) for key, item in value.items()}
-        )
-
-
-_TYPES: dict[str, Any] = typing.get_type_hints(TrainConfig)
-
-
-def _parse(key: str, text: str) -> Any:
-    if key not in _TYPES:
-        raise _no_setting(key)
-    kind = _TYPES[key]
-    try:
-        if isinstance(kind, types.GenericAlias):
-            return tuple(int(part) for part in text.strip("[]() ").split(",") if part.strip())
-        if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        return kind(text)
-    except (ValueError, KeyError) as error:
-        shape = "numbers like 256,128" if isinstance(kind, types.GenericAlias) else _KIND_NAMES[kind]
-        raise ConfigError(f"{key} is {text!r}, expected {shape}") from error
-
-
-def _no_setting(key: str) -> ConfigError:
-    known = [name for name in _TYPES if name != "preset"]
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    return ConfigError(f"there is no setting {key!r}{hint} All: {', '.join(known)}")
-
-
-_KIND_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-
-PRESETS = {
-    config.preset: config
-    for config in (
-        TrainConfig(
-            "quick",
-            embedding_size=192,
-            layer_sizes=(192,),
-            tied=True,
-            dropout=0.3,
-            min_count=3,
-            batch_size=32,
-            steps=32,
-            epochs=6,
-            optimizer="adam",
-            learning_rate=0.004,
-            schedule="cosine",
-        ),
-        TrainConfig("ptb-200"),
-        TrainConfig("ptb-256-128", layer_sizes=(256, 128), batch_size=60, epochs=15),
-    )
-}
-"""Preset name -> configuration. `ptb-200` and `ptb-256-128` are the recipes of the Penn Treebank tutorials (published
-for the first: perplexity 121.4 valid, 115.9 test); `quick` is ours, for a few minutes on two cores."""
-
-
-def preset_named(name: str) -> TrainConfig:
-    """The preset with this name.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    if name not in PRESETS:
-        raise ConfigError(f"there is no preset {name!r}, expected one of {', '.join(PRESETS)}")
-    return PRESETS[name]
+        texts = {key: item if isinstance(item, str) else json.dumps(item) for key, item in value.items()}
+        return cls(**{key: parse_setting(cls, key, text) for key, text in texts.items()})

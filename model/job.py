@@ -1,5 +1,6 @@
 """A training job: a new run or one to go on with, from the options of a command to the finished network."""
 
+import contextlib
 import datetime
 import os
 from collections.abc import Mapping
@@ -10,8 +11,11 @@ from typing import Any, final
 import torch
 
 from ..runtime.errors import OptionError, ProviderError
-from .config import TrainConfig, preset_named
+from .config import TrainConfig
 from .corpus import PYDOCS, load_corpus
+from .environment import environment
+from .presets import preset_named
+from .processes import Processes
 from .run import RUNS, Run, latest_run
 from .training import Reporter, Trainer
 
@@ -95,17 +99,20 @@ def run_training(options: TrainOptions, reporter: Reporter) -> TrainResult:
     Raises:
         LmtoolError: Whatever is wrong with options, corpus, run folder or the training itself; see the error's class.
     """
-    torch.set_num_threads(options.threads or _usable_cores())
-    run, config, data = _resolve(options)
+    processes = Processes.join(options.device)
+    torch.set_num_threads(options.threads or max(_usable_cores() // processes.on_this_machine, 1))
+    run, config, data = processes.from_first(_resolve(options))
     corpus = load_corpus(data, config.tokenization, config.min_count)
-    trainer = Trainer(config, corpus, run, options.device)
-    if not options.resume:
-        run.create(config, corpus)
-    with run.lock():
+    trainer = Trainer(config, corpus, run, options.device, processes)
+    if not options.resume and processes.first:
+        run.create(trainer.config, corpus, environment(options.device, processes))
+    with run.lock() if processes.first else contextlib.nullcontext():
+        processes.wait()
         if options.resume:
             trainer.restore()
         trainer.train(reporter, options.checkpoint_seconds)
     network, best = run.trained()
+    processes.leave()
     return TrainResult(
         run=run.path,
         epoch=best.facts["epoch"],

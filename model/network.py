@@ -1,17 +1,20 @@
 """The network: embedding, stacked recurrent layers of any sizes, projection; state goes in and comes out."""
 
 import itertools
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import dropout
 
 from ..runtime.artifact import CELLS, Architecture
+from .dropout import Dropouts, drop_numbers, drop_words
 
 NetworkState = tuple[tuple[Tensor, ...], ...]
 """(hidden, cell) of each LSTM layer, (hidden,) of any other, float32 [batch, hidden size of the layer] each."""
 
 _LAYERS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+_FUNCTIONS = {"lstm": torch.lstm, "gru": torch.gru, "rnn": torch.rnn_tanh}
 _STATES = {cell: tuple(sorted(names, reverse=True)) for cell, names in CELLS.items()}
 
 
@@ -22,7 +25,7 @@ class LanguageModel(nn.Module):
     One bias vector per layer is trained, as in the recipes; torch's second one stays zero.
     """
 
-    def __init__(self, architecture: Architecture, vocabulary_size: int, dropout: float = 0.0) -> None:
+    def __init__(self, architecture: Architecture, vocabulary_size: int, dropouts: Dropouts | None = None) -> None:
         """Make the layers; the weights are torch's defaults until `initialize` or a checkpoint sets them."""
         super().__init__()
         self.architecture = architecture
@@ -33,20 +36,26 @@ class LanguageModel(nn.Module):
             _LAYERS[architecture.cell](width, size, batch_first=True) for width, size in itertools.pairwise(widths)
         )
         self.projection = nn.Linear(widths[-1], vocabulary_size)
-        self.dropout = nn.Dropout(dropout)
+        self._dropouts = dropouts or Dropouts()
         if architecture.tied:
             self.projection.weight = self.embedding.weight
         for layer in self.layers:
             layer.bias_hh_l0.requires_grad_(False)
 
     @torch.no_grad()
-    def initialize(self, init_range: float, generator: torch.Generator) -> None:
-        """Draw every weight uniformly from (-init_range, init_range); biases become 0."""
+    def initialize(self, init_range: float, generator: torch.Generator, *, scaled_layers: bool = False) -> None:
+        """Draw every weight uniformly from (-init_range, init_range); biases become 0.
+
+        `scaled_layers`: those of a recurrent layer from (-r, r) with r = 1 / sqrt(hidden size).
+        """
         for name, parameter in self.named_parameters():
             if "bias" in name:
                 parameter.zero_()
-            else:
-                parameter.uniform_(-init_range, init_range, generator=generator)
+                continue
+            bound = init_range
+            if scaled_layers and name.startswith("layers."):
+                bound = float(self.architecture.layer_sizes[int(name.split(".")[1])] ** -0.5)
+            parameter.uniform_(-bound, bound, generator=generator)
 
     def weights(self) -> dict[str, Tensor]:
         """The parameters by name; one that is shared (tied) appears once, under its first name."""
@@ -70,14 +79,52 @@ class LanguageModel(nn.Module):
         Returns:
             logits float32 [batch, time, vocabulary], and the state after the last token.
         """
-        activations = self.dropout(self.embedding(token_ids))
-        new_state = []
-        for layer, before in zip(self.layers, state, strict=True):
-            stacked = tuple(tensor[None] for tensor in before)
-            activations, after = layer(activations, stacked if len(stacked) > 1 else stacked[0])
-            activations = self.dropout(activations)
-            new_state.append(tuple(tensor[0] for tensor in (after if len(stacked) > 1 else (after,))))
-        return self.projection(activations), tuple(new_state)
+        output, _, new_state = self.read(token_ids, state)
+        return self.projection(output), new_state
+
+    def read(self, token_ids: Tensor, state: NetworkState) -> tuple[Tensor, Tensor, NetworkState]:
+        """Read tokens up to the projection.
+
+        Args:
+            token_ids: int64 [batch, time].
+            state: The state of the same batch.
+
+        Returns:
+            What the projection takes, float32 [batch, time, width of the last layer]; the same before dropout; and the
+            state after the last token.
+        """
+        drops = self._dropouts if self.training else Dropouts()
+        vectors = drop_words(self.embedding(token_ids), token_ids, self.vocabulary_size, drops.embedding)
+        activations = drop_numbers(vectors, drops.input, locked=drops.locked)
+        raw, new_state, last = activations, [], len(self.layers) - 1
+        for index, (layer, before) in enumerate(zip(self.layers, state, strict=True)):
+            raw, after = self._run_layer(layer, activations, before, drops.weight)
+            share = drops.output if index == last else drops.hidden
+            activations = drop_numbers(raw, share, locked=drops.locked)
+            new_state.append(after)
+        return activations, raw, tuple(new_state)
+
+    def _run_layer(
+        self, layer: Any, activations: Tensor, before: tuple[Tensor, ...], weight_dropout: float
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        stacked = tuple(tensor[None] for tensor in before)
+        state = stacked if len(stacked) > 1 else stacked[0]
+        if weight_dropout == 0:
+            output, after = layer(activations, state)
+            new = after if len(stacked) > 1 else (after,)
+        else:
+            output, *new = self._run_dropped(layer, activations, state, weight_dropout)
+        return output.float(), tuple(tensor[0].float() for tensor in new)
+
+    def _run_dropped(self, layer: Any, activations: Tensor, state: Any, probability: float) -> Any:
+        weights = [
+            layer.weight_ih_l0,
+            dropout(layer.weight_hh_l0, probability),
+            layer.bias_ih_l0,
+            layer.bias_hh_l0,
+        ]
+        run: Any = _FUNCTIONS[self.architecture.cell]
+        return run(activations, state, weights, True, 1, 0.0, True, False, True)
 
 
 def state_tensors(state: NetworkState) -> dict[str, Tensor]:

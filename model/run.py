@@ -1,6 +1,6 @@
 """The run folder: where a training keeps its configuration, vocabulary, checkpoints, metrics and picture.
 
-RUN/config.json             configuration, corpus and its hash
+RUN/config.json             configuration, corpus and its hash, what the training ran on
 RUN/vocabulary.json         tokens and tokenization
 RUN/checkpoints/latest.safetensors   to go on from
 RUN/checkpoints/best.safetensors     the epoch with the lowest valid perplexity
@@ -62,8 +62,8 @@ class Run:
         """Where an export goes by default: `model.onnx`, `model.w8.onnx`, `model.int8-latency.onnx`, ..."""
         return self.path / ("model.onnx" if variant == "fp32" else f"model.{variant}.onnx")
 
-    def create(self, config: TrainConfig, corpus: Corpus) -> None:
-        """Make the folder and write configuration and vocabulary.
+    def create(self, config: TrainConfig, corpus: Corpus, environment: Mapping[str, Any] | None = None) -> None:
+        """Make the folder and write configuration, vocabulary and what the training runs on.
 
         Raises:
             RunError: It holds a run already.
@@ -78,7 +78,8 @@ class Run:
         _write_json(self.path / "vocabulary.json", vocabulary)
         corpus_facts = {"name": _recorded_name(corpus.name), "sha256": corpus.sha256}
         self.write_metrics([])
-        _write_json(self.path / "config.json", {"training": config.to_json(), "corpus": corpus_facts})
+        facts = {"training": config.to_json(), "corpus": corpus_facts, "environment": dict(environment or {})}
+        _write_json(self.path / "config.json", facts)
 
     def lock(self) -> filelock.BaseFileLock:
         """A held lock on the folder, for a `with` block.

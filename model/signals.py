@@ -5,8 +5,6 @@ import threading
 from types import FrameType
 from typing import Any, final
 
-from .errors import Interrupted
-
 _HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -16,7 +14,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         """No signal has come."""
-        self._received: int | None = None
+        self.received = 0
+        """Number of the signal; 0: none has come."""
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -29,21 +28,8 @@ class StopRequest:
         """Restore the handlers."""
         self._restore()
 
-    def __bool__(self) -> bool:
-        """Whether a signal has come."""
-        return self._received is not None
-
-    def raise_if_made(self) -> None:
-        """Raise the request as an error.
-
-        Raises:
-            Interrupted: A signal has come.
-        """
-        if self._received is not None:
-            raise Interrupted(self._received)
-
     def _receive(self, number: int, _: FrameType | None) -> None:
-        self._received = number
+        self.received = number
         self._restore()
 
     def _restore(self) -> None:

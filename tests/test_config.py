@@ -50,11 +50,38 @@ def test_settings_are_parsed_by_the_type_of_their_field() -> None:
         ("optimizer", "lion", "optimizer is 'lion', expected one of sgd, adam"),
         ("cell", "elman", "cell is 'elman', expected one of lstm, gru, rnn"),
         ("seed", "-1", "seed is -1"),
+        ("beta1", "1", "beta1 is 1.0, expected 0 or more and below 1"),
+        ("early_stopping", "-1", "early_stopping is -1, expected 0 or more"),
+        ("averaging", "swa", "averaging is 'swa', expected one of none, uniform, triggered, exponential"),
+        ("precision", "int8", "precision is 'int8', expected one of auto, fp32, tf32, bf16"),
     ],
 )
 def test_a_wrong_setting_says_what_is_expected(key: str, value: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         preset_named("ptb-200").with_settings({key: value})
+
+
+def test_a_dropout_that_is_not_given_is_the_general_one() -> None:
+    config = preset_named("ptb-200").with_settings({"dropout": "0.5", "output_dropout": "0.2"})
+    assert (config.dropouts.input, config.dropouts.hidden, config.dropouts.output) == (0.5, 0.5, 0.2)
+    again = config.with_settings({"output_dropout": "none"})
+    assert again.dropouts.output == 0.5
+
+
+def test_the_rate_warms_up_and_falls_at_plateaus() -> None:
+    config = preset_named("ptb-200").with_settings({"warmup_epochs": "0.5", "schedule": "plateau", "decay": "0.25"})
+    assert [config.learning_rate_at(progress) for progress in (0.0, 0.25, 0.5, 3.0)] == [0, 0.5, 1, 1]
+    assert config.learning_rate_at(3.0, drops=2) == 0.0625
+
+
+def test_the_published_recipes_are_the_presets() -> None:
+    medium, large, characters = (preset_named(name) for name in ("zaremba-medium", "zaremba-large", "char-128"))
+    assert [medium.learning_rate_at(epoch) for epoch in (0, 5, 6)] == pytest.approx([1, 1, 1 / 1.2])
+    assert [large.learning_rate_at(epoch) for epoch in (0, 13, 14)] == pytest.approx([1, 1, 1 / 1.15])
+    assert [characters.learning_rate_at(epoch) for epoch in (0, 1, 24)] == pytest.approx(
+        [0.002, 0.002 * 0.97, 0.002 * 0.97**24]
+    )
+    assert preset_named("awd").learning_rate_at(499) == 30
 
 
 def test_tied_weights_need_equal_widths() -> None:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from corpora import real_corpus, write_corpus
 from lmtool.model import Corpus, DataError, load_corpus, load_corpus_with, read_splits, write_splits
-from lmtool.model.batches import Batches
 from lmtool.model.corpus import build_vocabulary
 from lmtool.runtime import OptionError, StorageError, Tokenization
 
@@ -134,37 +133,3 @@ def test_pydocs_is_english_prose_in_three_separate_parts() -> None:
     assert min(len(corpus.ids["valid"]), len(corpus.ids["test"])) > 15_000
     assert {"the", "a", "return", ".", ","} <= set(corpus.vocabulary.tokens[:40])
     assert load_corpus("pydocs", "auto", min_count=3).sha256 == corpus.sha256
-
-
-def test_batches_are_rows_read_side_by_side() -> None:
-    batches = Batches(np.arange(23, dtype=np.int32), batch_size=2, steps=3)
-    found = [(inputs.tolist(), targets.tolist()) for inputs, targets in batches.from_step(0)]
-    assert found == [
-        ([[0, 1, 2], [11, 12, 13]], [[1, 2, 3], [12, 13, 14]]),
-        ([[3, 4, 5], [14, 15, 16]], [[4, 5, 6], [15, 16, 17]]),
-        ([[6, 7, 8], [17, 18, 19]], [[7, 8, 9], [18, 19, 20]]),
-    ]
-    assert batches.step_count == 3
-    assert [inputs.tolist() for inputs, _ in batches.from_step(2)] == [found[2][0]]
-
-
-@pytest.mark.parametrize(
-    ("count", "batch_size", "steps", "advice"),
-    [
-        (100, 30, 20, "--set batch_size=4 or --set steps=2"),
-        (100, 90, 20, "--set batch_size=4$"),
-        (10, 3, 20, "--set steps=2$"),
-        (3, 30, 20, "more text is needed"),
-    ],
-)
-def test_a_corpus_that_is_too_short_says_what_would_fit(count: int, batch_size: int, steps: int, advice: str) -> None:
-    ids = np.zeros(count, np.int32)
-    with pytest.raises(
-        DataError, match=f"has {count} tokens, .* needs at least {batch_size * (steps + 1):,}; .*{advice}"
-    ):
-        Batches(ids, batch_size, steps)
-    for setting in advice.rstrip("$").split(" or "):
-        if "=" in setting:
-            key, _, value = setting.removeprefix("--set ").partition("=")
-            sizes = {"batch_size": batch_size, "steps": steps, key: int(value)}
-            assert Batches(ids, sizes["batch_size"], sizes["steps"]).step_count >= 1

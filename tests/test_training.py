@@ -32,40 +32,11 @@ from lmtool.model import (
     preset_named,
     run_training,
 )
-from lmtool.model.checkpoint import weights_hash
 from lmtool.runtime import Architecture, OptionError, StorageError
 from tiny import SETTINGS, Silent
+from trainings import StopAfter, final_weights, new_trainer, without_times
 
 DROPOUT = {**SETTINGS, "dropout": "0.2"}
-
-
-def trainer(corpus_folder: Path, path: Path, *, create: bool = True) -> Trainer:
-    config = preset_named("ptb-200").with_settings(DROPOUT)
-    corpus = load_corpus(str(corpus_folder), config.tokenization)
-    if create:
-        Run(path).create(config, corpus)
-    return Trainer(config, corpus, Run(path))
-
-
-def final_weights(path: Path) -> str:
-    return weights_hash(Checkpoint.read(Run(path).latest).group("model"))
-
-
-def without_times(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: record[key] for key in record if key not in ("seconds", "tokens_per_second")} for record in history]
-
-
-class StopAfter(Silent):
-    """Sends this process SIGTERM once so many steps are done."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self._left = steps
-
-    def step(self, *_: object) -> None:
-        self._left -= 1
-        if self._left == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_training_learns_and_leaves_everything_in_the_run_folder(run: Run) -> None:
@@ -95,13 +66,13 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path: Path, 
 
 @pytest.mark.parametrize("steps", [1, 7, 102, 103, 150])
 def test_a_stopped_training_resumes_to_the_same_bits(tmp_path: Path, corpus_folder: Path, steps: int) -> None:
-    whole = trainer(corpus_folder, tmp_path / "whole")
+    whole = new_trainer(corpus_folder, tmp_path / "whole", DROPOUT)
     whole.train(Silent())
-    stopped = trainer(corpus_folder, tmp_path / "stopped")
+    stopped = new_trainer(corpus_folder, tmp_path / "stopped", DROPOUT)
     with pytest.raises(Interrupted) as stop:
         stopped.train(StopAfter(steps))
     assert stop.value.exit_code == 143
-    resumed = trainer(corpus_folder, tmp_path / "stopped", create=False)
+    resumed = new_trainer(corpus_folder, tmp_path / "stopped", DROPOUT, create=False)
     resumed.restore()
     assert resumed.position.epoch * 102 + resumed.position.step == steps
     resumed.train(Silent())
@@ -144,7 +115,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path, corp
 def test_numbers_that_are_none_stop_the_training_and_keep_what_was_good(
     tmp_path: Path, corpus_folder: Path, after: tuple[str, float], message: str
 ) -> None:
-    broken = trainer(corpus_folder, tmp_path / "run")
+    broken = new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
 
     class Poison(Silent):
         def record(self, record: dict[str, Any]) -> None:
@@ -156,7 +127,7 @@ def test_numbers_that_are_none_stop_the_training_and_keep_what_was_good(
         broken.train(Poison())
     network, _ = Run(tmp_path / "run").trained()
     assert math.isfinite(evaluate_perplexity(network, broken.corpus.ids["valid"]))
-    again = trainer(corpus_folder, tmp_path / "run", create=False)
+    again = new_trainer(corpus_folder, tmp_path / "run", DROPOUT, create=False)
     again.restore()
     again.train(Silent())
     assert again.position.finished
@@ -182,7 +153,7 @@ def test_a_finished_run_is_left_as_it_is(run: Run) -> None:
 
 
 def test_a_run_in_use_is_refused(tmp_path: Path, corpus_folder: Path) -> None:
-    trainer(corpus_folder, tmp_path / "run")
+    new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
     options = TrainOptions(run=tmp_path / "run", resume=True, threads=1)
     with Run(tmp_path / "run").lock(), pytest.raises(RunError, match="is in use by another process"):
         run_training(options, Silent())
@@ -206,7 +177,7 @@ def test_missing_and_unfinished_runs_say_what_to_do(tmp_path: Path, corpus_folde
         latest_run(tmp_path)
     with pytest.raises(RunError, match=r"holds no run \(config.json is missing\)"):
         Run(tmp_path).config()
-    trainer(corpus_folder, tmp_path / "run")
+    new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
     with pytest.raises(RunError, match="holds no finished epoch; train it first"):
         Run(tmp_path / "run").trained()
 
@@ -315,7 +286,7 @@ def test_the_first_steps_on_penn_treebank_go_as_they_did(tmp_path: Path) -> None
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_its_log_again(tmp_path: Path, corpus_folder: Path) -> None:
-    begun = trainer(corpus_folder, tmp_path / "run")
+    begun = new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
     begun.run.write_metrics([{"kind": "train", "epoch": 0.5, "perplexity": 1.0}])
     begun.restore()
     begun.train(Silent())
@@ -329,18 +300,18 @@ def test_a_signal_during_the_last_measurement_is_not_lost(tmp_path: Path, corpus
             if record["kind"] == "test":
                 os.kill(os.getpid(), signal.SIGINT)
 
-    ready = trainer(corpus_folder, tmp_path / "run")
+    ready = new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
     with pytest.raises(Interrupted) as stop:
         ready.train(AtTheEnd())
     assert stop.value.exit_code == 130
-    finished = trainer(corpus_folder, tmp_path / "run", create=False)
+    finished = new_trainer(corpus_folder, tmp_path / "run", DROPOUT, create=False)
     finished.restore()
     assert finished.position.finished
 
 
 def test_weights_that_are_no_numbers_never_become_the_best(tmp_path: Path, corpus_folder: Path) -> None:
     """A token that the valid text does not hold: its perplexity is fine, its vector is not."""
-    broken = trainer(corpus_folder, tmp_path / "run")
+    broken = new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
     unseen = broken.corpus.vocabulary.unknown_id
     assert unseen not in broken.corpus.ids["valid"]
 

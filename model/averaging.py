@@ -1,0 +1,75 @@
+"""Averages of the weights over the steps of a training, which often predict better than the last weights."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import final
+
+import torch
+from torch import Tensor
+
+from .config import TrainConfig
+from .network import LanguageModel
+
+
+@final
+class WeightAverage:
+    """The average that a configuration asks for (Polyak and Juditsky 1992; NT-ASGD, arXiv 1708.02182)."""
+
+    def __init__(self, config: TrainConfig, network: LanguageModel) -> None:
+        """Begin at once, unless the configuration waits for `trigger` or wants none."""
+        self._network = network
+        self._decay = config.averaging_decay if config.averaging == "exponential" else None
+        self._steps = 0
+        self._average: dict[str, Tensor] = {}
+        if config.averaging in ("uniform", "exponential"):
+            self.trigger()
+
+    @property
+    def active(self) -> bool:
+        """Whether there is an average."""
+        return bool(self._average)
+
+    def trigger(self) -> None:
+        """Begin with the weights as they are; an average that has begun goes on."""
+        if not self.active:
+            self._average = {name: tensor.clone() for name, tensor in self._network.weights().items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the weights of one more step in, if the average has begun."""
+        if not self.active:
+            return
+        self._steps += 1
+        kept = 1 - 1 / self._steps
+        if self._decay is not None:
+            kept = min(self._decay, self._steps / (10 + self._steps))
+        weights = self._network.weights()
+        for name, average in self._average.items():
+            average.lerp_(weights[name], 1 - kept)
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within the block the network has the averaged weights, if there are any."""
+        own = {name: tensor.clone() for name, tensor in self._network.weights().items()} if self.active else {}
+        self._set(self._average)
+        try:
+            yield
+        finally:
+            self._set(own)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, for a checkpoint."""
+        return {**self._average, "steps": torch.tensor(self._steps)} if self.active else {}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from what `tensors` gave."""
+        held = dict(tensors)
+        self._steps = int(held.pop("steps", torch.tensor(0)))
+        device = self._network.projection.weight.device
+        self._average = {name: tensor.to(device) for name, tensor in held.items()}
+
+    @torch.no_grad()
+    def _set(self, tensors: dict[str, Tensor]) -> None:
+        weights = self._network.weights()
+        for name, tensor in tensors.items():
+            weights[name].copy_(tensor)

@@ -1,0 +1,145 @@
+"""Projection, softmax and cross-entropy as one function, with its gradients computed on the way.
+
+Three matrix products and one pass of `exp` over a matrix [vocabulary, tokens], which is the only thing of that size.
+Every token's logits are taken relative to its target's, which two extra columns of the product subtract, so that the
+loss is log sum exp of them, and no pass for the maximum, the sum, or a division is left: the sum comes out of the
+product that gives the hidden vectors' gradient (by a column of ones), the division goes to the smaller matrix. Where a
+logit lies so far above its target's that `exp` overflows, all are computed again relative to the largest ones.
+"""
+
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+_ALIGNMENT = 32
+_EXTRA = 4
+"""Columns beside the weights': the bias in two parts, and ones for the shift in two parts; the latter also sum."""
+
+
+@final
+class Workspace:
+    """Memory for one shape of `projection_loss`, so that it is not asked for anew at every step."""
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self._buffers: dict[str, Tensor] = {}
+
+    def take(self, name: str, shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """A buffer of this shape; its content is arbitrary."""
+        size = shape[0] * shape[1]
+        held = self._buffers.get(name)
+        if held is None or held.numel() < size or held.dtype != dtype or held.device != device:
+            held = self._buffers[name] = torch.empty(size, dtype=dtype, device=device)
+        return held[:size].view(shape)
+
+
+def projection_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    scale: float,
+    dtype: torch.dtype,
+    workspace: Workspace,
+) -> Tensor:
+    """`scale` x the summed cross-entropy of `hidden @ weight.T + bias` and `targets`.
+
+    Args:
+        hidden: float32 [tokens, width].
+        weight: float32 [vocabulary, width].
+        bias: float32 [vocabulary].
+        targets: int64 [tokens].
+        scale: What the loss, and so its gradient, is multiplied by.
+        dtype: Numbers in the products: float32, or bfloat16 with sums in float32.
+        workspace: Memory that is used again at the next call.
+
+    Returns:
+        float32 [], differentiable by hidden, weight and bias.
+    """
+    loss: Tensor = _ProjectionLoss.apply(hidden, weight, bias, targets, scale, dtype, workspace)  # type: ignore[no-untyped-call]
+    return loss
+
+
+@final
+class _ProjectionLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        scale: float,
+        dtype: torch.dtype,
+        workspace: Workspace,
+    ) -> Tensor:
+        tokens, width = hidden.shape
+        shift = (hidden * weight[targets]).sum(1) + bias[targets]
+        left = _weights_with_columns(weight, bias, dtype, workspace)
+        right = _hidden_with_rows(hidden, shift, dtype, workspace)
+        exps = workspace.take("exps", (len(weight), tokens), dtype, hidden.device)
+        torch.mm(left, right, out=exps)
+        exps.exp_()
+        by_hidden = torch.mm(left.t(), exps).float()  # [width + extra, tokens]
+        sums = by_hidden[width + 2]
+        if not bool(sums.isfinite().all()):
+            torch.mm(left, right, out=exps)
+            largest = exps.amax(0)
+            exps.sub_(largest).exp_()
+            by_hidden = torch.mm(left.t(), exps).float()
+            sums = by_hidden[width + 2]
+            loss = sums.log().add_(largest.float()).sum()
+        else:
+            loss = sums.log().sum()
+        shares = scale / sums
+        d_hidden = by_hidden[:width].mul_(shares).t().sub_(weight[targets], alpha=scale)
+        right[:width] = (hidden * shares[:, None]).t()
+        right[width] = shares
+        by_weight = torch.mm(exps, right.t())
+        d_weight = by_weight[:, :width].float().index_add_(0, targets, hidden, alpha=-scale)
+        counts = torch.bincount(targets, minlength=len(weight))
+        d_bias = by_weight[:, width].float().sub_(counts, alpha=scale)
+        ctx.save_for_backward(d_hidden, d_weight, d_bias)
+        return loss * scale
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (factor,) = gradients
+        found = ctx.saved_tensors
+        if float(factor) != 1.0:
+            found = tuple(tensor * factor for tensor in found)
+        return (*found, None, None, None, None)
+
+
+def _weights_with_columns(weight: Tensor, bias: Tensor, dtype: torch.dtype, workspace: Workspace) -> Tensor:
+    """[vocabulary, width + extra]: the weights, the bias in two parts, and ones."""
+    width = weight.shape[1]
+    left = workspace.take("left", (len(weight), _aligned(width + _EXTRA)), dtype, weight.device)
+    left[:, :width] = weight
+    left[:, width], left[:, width + 1] = _parts(bias, dtype)
+    left[:, width + 2 : width + 4] = 1
+    left[:, width + 4 :] = 0
+    return left
+
+
+def _hidden_with_rows(hidden: Tensor, shift: Tensor, dtype: torch.dtype, workspace: Workspace) -> Tensor:
+    """[width + extra, tokens]: the hidden vectors, ones for the bias, and the negative shift in two parts."""
+    tokens, width = hidden.shape
+    right = workspace.take("right", (_aligned(width + _EXTRA), tokens), dtype, hidden.device)
+    right[:width] = hidden.t()
+    right[width : width + 2] = 1
+    right[width + 2], right[width + 3] = _parts(-shift, dtype)
+    right[width + 4 :] = 0
+    return right
+
+
+def _parts(numbers: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Two numbers of `dtype` whose sum is nearer to each number than one could be."""
+    first = numbers.to(dtype)
+    return first, (numbers - first.float()).to(dtype)
+
+
+def _aligned(width: int) -> int:
+    """The next multiple of what matrix units want a row's length to be; the columns added are zero."""
+    return -(-width // _ALIGNMENT) * _ALIGNMENT

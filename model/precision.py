@@ -1,0 +1,35 @@
+"""Which numbers matrix products take: what a device can do, and the switches of torch."""
+
+import torch
+
+from .errors import ConfigError
+
+
+def resolved_precision(wanted: str, device: str) -> str:
+    """`fp32`, `tf32` or `bf16` for what a configuration wants on `cpu` or `cuda`.
+
+    `auto` is bf16 where the device has units for it: a GPU since Ampere, a processor with AMX.
+
+    Raises:
+        ConfigError: The device cannot do it.
+    """
+    if wanted == "tf32" and device != "cuda":
+        raise ConfigError("precision is 'tf32', which only CUDA devices know; expected fp32, bf16 or auto")
+    if wanted != "auto":
+        return wanted
+    has_units = torch.cuda.is_bf16_supported(including_emulation=False) if device == "cuda" else _has_amx()
+    return "bf16" if has_units else "fp32"
+
+
+def set_precision(precision: str) -> None:
+    """Set the switches of torch that are global: TF32 is used if and only if it is asked for."""
+    allowed = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
+
+
+def _has_amx() -> bool:
+    """Whether the processor multiplies bf16 matrices; a torch too old to tell counts as no."""
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
