@@ -47,9 +47,15 @@ def command(function: Callable[_Parameters, None]) -> Callable[_Parameters, None
     return run
 
 
+def speaks() -> bool:
+    """Whether this process reports: of several that torchrun started only the first one does."""
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK") == "0"
+
+
 def say(line: str) -> None:
     """Tell people something, on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    if speaks():
+        print(line, file=sys.stderr, flush=True)
 
 
 def give(as_json: bool, text: str, value: Any) -> None:
@@ -68,6 +74,8 @@ def write(text: str) -> None:
     Raises:
         typer.Exit: Nobody reads it any more, or it cannot be written.
     """
+    if not speaks():
+        return
     try:
         print(text, end="", flush=True)
     except OSError as error:
@@ -84,5 +92,5 @@ def require(module: str) -> None:
 
 
 def _failed(message: str, code: int) -> typer.Exit:
-    say(f"error: {message}")
+    print(f"error: {message}", file=sys.stderr, flush=True)
     return typer.Exit(code)

@@ -7,7 +7,7 @@ from typing import Any, final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from .output import say
+from .output import say, speaks
 
 
 @final
@@ -18,7 +18,7 @@ class TrainingProgress:
         """Choose by whether stderr is a terminal."""
         self._bar: Progress | None = None
         self._task: Any = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and speaks():
             self._bar = Progress(
                 TextColumn("epoch {task.fields[epoch]}"),
                 BarColumn(),

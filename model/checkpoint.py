@@ -21,6 +21,8 @@ from ..runtime.files import read_bytes, write_atomically
 from .errors import CheckpointError
 
 VERSION = 1
+RETRY_AFTER_SECONDS = (0.5, 2.0, 5.0)
+"""A disk that is full for a moment, or a network folder that is away, should not end a training of hours."""
 
 
 @final
@@ -42,15 +44,15 @@ class Checkpoint:
         return {name[len(start) :]: tensor for name, tensor in self.tensors.items() if name.startswith(start)}
 
     def write(self, path: Path) -> None:
-        """Write the file in one step.
+        """Write the file in one step; what fails is tried again a few times.
 
         Raises:
-            StorageError: It cannot be written; an older checkpoint under this name is untouched.
+            StorageError: It still cannot be written; an older checkpoint under this name is untouched.
         """
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
         facts = json.dumps({"version": VERSION, **self.facts})
         data = safetensors.torch.save(tensors, {"facts": facts, "sha256": _hash(tensors, facts)})
-        write_atomically(path, data)
+        write_atomically(path, data, RETRY_AFTER_SECONDS)
 
     @classmethod
     def read(cls, path: Path) -> "Checkpoint":

@@ -5,7 +5,8 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,28 @@ def decode_text(data: bytes, name: str) -> str:
         ) from error
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, retry_after_seconds: Sequence[float] = ()) -> None:
     """Write `data` under `path`: temporary file, flush, fsync, rename, fsync of the folder.
 
     Whatever happens, `path` holds either its old content or all of the new one.
 
+    Args:
+        path: Where to.
+        data: What.
+        retry_after_seconds: Pauses after which a write that failed is tried again.
+
     Raises:
         StorageError: The disk is full, the folder is missing or not writable, or `path` is a folder.
     """
+    for pause in retry_after_seconds:
+        try:
+            return _write(path, data)
+        except StorageError:
+            time.sleep(pause)
+    return _write(path, data)
+
+
+def _write(path: Path, data: bytes) -> None:
     with staged(path) as temporary:
         temporary.write_bytes(data)
 

@@ -1,6 +1,7 @@
 """Training learns, resumes to the bit, and never loses what it has."""
 
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -344,3 +345,58 @@ def test_trainings_that_begin_together_get_folders_of_their_own(
     monkeypatch.chdir(tmp_path)
     options = TrainOptions("ptb-200", str(corpus_folder), settings={**SETTINGS, "epochs": "1"}, threads=1)
     assert len({run_training(options, Silent()).run for _ in range(2)}) == 2
+
+
+class FailingWrites:
+    """Stands for `Path.write_bytes`: the next writes of a checkpoint end half-way with a full disk."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = 0
+        self.slept: list[float] = []
+        monkeypatch.setattr(Path, "write_bytes", self._patched(Path.write_bytes))
+        monkeypatch.setattr("time.sleep", self.slept.append)
+
+    def _patched(self, write: Any) -> Any:
+        def write_bytes(path: Path, data: bytes) -> int:
+            if "safetensors" in path.name and self.left > 0:
+                self.left -= 1
+                write(path, data[: len(data) // 2])
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return int(write(path, data))
+
+        return write_bytes
+
+
+def test_a_write_that_fails_is_tried_again(
+    tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
+    disk = FailingWrites(monkeypatch)
+    disk.left = 2
+    made.train(Silent())
+    assert disk.slept == [0.5, 2.0]
+    assert made.position.finished
+
+
+def test_a_disk_that_stays_full_is_reported_and_the_last_checkpoint_still_loads(
+    tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = new_trainer(corpus_folder, tmp_path / "whole", DROPOUT)
+    whole.train(Silent())
+    made = new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
+    disk = FailingWrites(monkeypatch)
+
+    class FullFromTheSecondEpoch(Silent):
+        def record(self, record: dict[str, Any]) -> None:
+            if record["kind"] == "train" and record["epoch"] == 1.5:
+                disk.left = 100
+
+    with pytest.raises(StorageError, match=r"cannot write .*safetensors: No space left on device"):
+        made.train(FullFromTheSecondEpoch())
+    disk.left = 0
+    assert not [name for name in os.listdir(tmp_path / "run" / "checkpoints") if ".tmp" in name]
+    again = new_trainer(corpus_folder, tmp_path / "run", DROPOUT, create=False)
+    again.restore()
+    assert again.position.epoch == 1
+    again.train(Silent())
+    assert final_weights(tmp_path / "run") == final_weights(tmp_path / "whole")
