@@ -1,0 +1,126 @@
+"""How fast a training is: measure by measure, beside another program, and as the model grows.
+
+    python -m lmtool.bench.training_speed compare --data DIR [--peer "COMMAND ..."]
+    python -m lmtool.bench.training_speed grow --out FILE.png
+
+The peer is a command that prints `ms/batch NUMBER` lines as it trains, like pytorch/examples' word_language_model.
+Everything runs in processes of its own, taking turns.
+"""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..runtime.files import make_folder
+from .training_growth import Growth, draw_growth, growth_table
+from .training_probe import ALL_ROWS, PLAIN_LOSS, Probe
+
+STAGES = {
+    "plain fp32": Probe({"precision": "fp32"}, without=(PLAIN_LOSS, ALL_ROWS)),
+    "+ touched rows only": Probe({"precision": "fp32"}, without=(PLAIN_LOSS,)),
+    "+ LSTM in bf16": Probe({"precision": "bf16"}, without=(PLAIN_LOSS,)),
+    "+ fused loss, all in bf16": Probe({"precision": "bf16"}),
+    "fused loss, all in fp32": Probe({"precision": "fp32"}),
+}
+_MS_PER_BATCH = re.compile(r"ms/batch\s+([\d.]+)")
+
+
+def run_probe(probe: Probe) -> dict[str, Any]:
+    """Measure in a process of its own."""
+    finished = subprocess.run(probe.command(), check=True, capture_output=True, text=True)  # noqa: S603  # our own
+    found: dict[str, Any] = json.loads(finished.stdout)
+    return found
+
+
+def run_peer(command: str, tokens: int, lines: int) -> dict[str, Any]:
+    """Run the peer until it has printed so many `ms/batch` lines; the first one is warm-up.
+
+    Its speed is the median of the others; `tokens` is what one of its batches holds.
+    """
+    process = subprocess.Popen(  # noqa: S603  # the reader chose the command
+        shlex.split(command), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    seconds: list[float] = []
+    for line in process.stdout:
+        seconds += [float(number) / 1000 for number in _MS_PER_BATCH.findall(line)]
+        if len(seconds) > lines:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.stdout.close()
+    _, _, usage = os.wait4(process.pid, 0)
+    process.returncode = -signal.SIGKILL
+    return {"seconds": seconds[1:], "tokens": tokens, "peak_bytes": usage.ru_maxrss * 1024}
+
+
+def compare(data: str, peer: str | None, rounds: int) -> str:
+    """A table: words per second of each stage and of the peer, medians over the rounds, and peak memory."""
+    runners: dict[str, Callable[[], dict[str, Any]]] = {}
+    if peer is not None:
+        runners["peer"] = lambda: run_peer(peer, 600, 3)
+    for name, probe in STAGES.items():
+        chosen = Probe(**{**probe.__dict__, "data": data})
+        runners[name] = lambda chosen=chosen: run_probe(chosen)  # type: ignore[misc]
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in runners}
+    for turn in range(rounds):
+        names = list(runners)
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            found[name].append(runners[name]())
+            print(f"round {turn + 1}, {name}: {_speed(found[name][-1]):,.0f} words/s", file=sys.stderr)  # noqa: T201
+    return _table(found)
+
+
+def _speed(result: dict[str, Any]) -> float:
+    return float(result["tokens"] / statistics.median(result["seconds"]))
+
+
+def _table(found: dict[str, list[dict[str, Any]]]) -> str:
+    base = next(iter(found))
+    lines = [f"{'':<28}{'words/s':>9}  {'lowest to highest':>19}  {f'over {base}':>24}  {'peak memory':>11}"]
+    for name, results in found.items():
+        speeds = [_speed(result) for result in results]
+        ratios = [speed / _speed(other) for speed, other in zip(speeds, found[base], strict=True)]
+        ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        memory = max(result["peak_bytes"] for result in results) / 1e6
+        spread = f"{min(speeds):,.0f} to {max(speeds):,.0f}"
+        lines.append(f"{name:<28}{statistics.median(speeds):>9,.0f}  {spread:>19}  {ratio:>24}  {memory:>8,.0f} MB")
+    return "\n".join(lines)
+
+
+def grow(out: Path, rounds: int) -> str:
+    """A table and a picture: words per second as layers, width, vocabulary and corpus grow."""
+    growth = Growth.measured(run_probe, rounds)
+    make_folder(out.parent)
+    draw_growth(growth, out)
+    return growth_table(growth)
+
+
+def main() -> None:
+    """Parse the arguments and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m lmtool.bench.training_speed", description=__doc__)
+    what = parser.add_subparsers(required=True, dest="what")
+    comparing = what.add_parser("compare", help="measure by measure, and beside another program")
+    comparing.add_argument("--data", required=True, help="corpus folder")
+    comparing.add_argument("--peer", help="command that prints ms/batch lines, of 600 words a batch")
+    growing = what.add_parser("grow", help="as the model and the corpus grow")
+    growing.add_argument("--out", type=Path, required=True, help="picture to write")
+    for each in (comparing, growing):
+        each.add_argument("--rounds", type=int, default=3, help="how often the measurements take turns")
+    chosen = parser.parse_args()
+    if chosen.what == "compare":
+        print(compare(chosen.data, chosen.peer, chosen.rounds))  # noqa: T201
+    else:
+        print(grow(chosen.out, chosen.rounds))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
