@@ -16,6 +16,7 @@ _PACKAGES_OF_EXTRAS = {
     "safetensors": "train",
     "filelock": "train",
     "matplotlib": "report",
+    "sklearn": "report",
     "onnxruntime": "cpu",
     "pytest": "bench",
     "pytest_benchmark": "bench",

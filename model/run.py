@@ -6,6 +6,7 @@ RUN/checkpoints/latest.safetensors   to go on from
 RUN/checkpoints/best.safetensors     the epoch with the lowest valid perplexity
 RUN/metrics.jsonl           one JSON object per record
 RUN/curves.png              learning curves
+RUN/embeddings.png          map of the word vectors
 RUN/*.onnx                  exports
 """
 
@@ -57,6 +58,11 @@ class Run:
     def curves(self) -> Path:
         """The picture of the learning curves."""
         return self.path / "curves.png"
+
+    @property
+    def embedding_map(self) -> Path:
+        """The map of the word vectors."""
+        return self.path / "embeddings.png"
 
     def artifact(self, variant: str) -> Path:
         """Where an export goes by default: `model.onnx`, `model.w8.onnx`, `model.int8-latency.onnx`, ..."""
