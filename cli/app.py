@@ -43,6 +43,9 @@ def train(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     seed: Annotated[int | None, typer.Option(help="Seed of weights and dropout.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads (default: one a core).")] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard scalars into the run folder too.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a network into a run folder: configuration, vocabulary, checkpoints, metrics and learning curves."""
@@ -51,7 +54,7 @@ def train(
 
     chosen = parse_settings(settings)
     chosen |= {key: str(value) for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
-    options = TrainOptions(preset, data, run, resume, chosen, device, threads)
+    options = TrainOptions(preset, data, run, resume, chosen, device, threads, tensorboard=tensorboard)
     with TrainingProgress() as progress:
         result = run_training(options, progress)
     text = (

@@ -17,6 +17,7 @@ _PACKAGES_OF_EXTRAS = {
     "filelock": "train",
     "matplotlib": "report",
     "sklearn": "report",
+    "tensorboard": "tensorboard",
     "onnxruntime": "cpu",
     "pytest": "bench",
     "pytest_benchmark": "bench",

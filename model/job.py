@@ -1,6 +1,8 @@
 """A training job: a new run or one to go on with, from the options of a command to the finished network."""
 
+import contextlib
 import datetime
+import importlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ import torch
 from ..runtime.errors import OptionError, ProviderError
 from .config import TrainConfig, preset_named
 from .corpus import PYDOCS, load_corpus
+from .reporters import Reporters
 from .run import RUNS, Run, latest_run
 from .training import Reporter, Trainer
 
@@ -33,6 +36,7 @@ class TrainOptions:
         device: `cpu` or `cuda`.
         threads: Threads of torch; None for one for each usable core.
         checkpoint_seconds: Time between checkpoints within an epoch.
+        tensorboard: Write the records as TensorBoard scalars too.
     """
 
     preset: str | None = None
@@ -43,6 +47,7 @@ class TrainOptions:
     device: str = "cpu"
     threads: int | None = None
     checkpoint_seconds: float = 180.0
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         """Check the device and the ranges.
@@ -50,7 +55,10 @@ class TrainOptions:
         Raises:
             OptionError: One is outside its range.
             ProviderError: The device is not there.
+            ModuleNotFoundError: `tensorboard` is asked for and not installed.
         """
+        if self.tensorboard:
+            importlib.import_module("tensorboard")
         if self.threads is not None and self.threads < 1:
             raise OptionError(f"threads is {self.threads}, expected 1 or more")
         if self.device not in DEVICES:
@@ -101,9 +109,14 @@ def run_training(options: TrainOptions, reporter: Reporter) -> TrainResult:
     trainer = Trainer(config, corpus, run, options.device)
     if not options.resume:
         run.create(config, corpus)
-    with run.lock():
+    with run.lock(), contextlib.ExitStack() as stack:
         if options.resume:
             trainer.restore()
+        if options.tensorboard:
+            from .scalars import tensorboard_scalars
+
+            scalars = tensorboard_scalars(run.tensorboard, trainer.position.history)
+            reporter = Reporters(reporter, stack.enter_context(scalars))
         trainer.train(reporter, options.checkpoint_seconds)
     network, best = run.trained()
     return TrainResult(

@@ -5,6 +5,7 @@ RUN/vocabulary.json         tokens and tokenization
 RUN/checkpoints/latest.safetensors   to go on from
 RUN/checkpoints/best.safetensors     the epoch with the lowest valid perplexity
 RUN/metrics.jsonl           one JSON object per record
+RUN/tensorboard/            the records as TensorBoard scalars, where they were asked for
 RUN/curves.png              learning curves
 RUN/embeddings.png          map of the word vectors
 RUN/*.onnx                  exports
@@ -53,6 +54,11 @@ class Run:
     def metrics(self) -> Path:
         """The records of the training, one JSON object a line."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's event file."""
+        return self.path / "tensorboard"
 
     @property
     def curves(self) -> Path:

@@ -162,6 +162,10 @@ def test_a_missing_package_is_named_with_its_extra(place: Path) -> None:
     assert "this command needs sklearn; pip install 'lmtool[report]'" in finished.stderr
     assert "Traceback" not in finished.stderr
     assert without("sklearn", "embeddings", "--near", "the", cwd=place).returncode == 0
+    finished = without("tensorboard", "train", "--tensorboard", "--run", "new", cwd=place)
+    assert finished.returncode == 1
+    assert "this command needs tensorboard; pip install 'lmtool[tensorboard]'" in finished.stderr
+    assert not (place / "new").exists()
 
 
 def test_generate_writes_on_from_the_prompt(place: Path) -> None:

@@ -72,6 +72,10 @@ def test_listing_near_words_loads_no_scikit_learn() -> None:
     assert "sklearn" not in loaded_by("import lmtool.model.embeddings")
 
 
+def test_training_loads_tensorboard_only_when_it_is_asked_for() -> None:
+    assert "tensorboard" not in loaded_by("import lmtool.model.job")
+
+
 def test_predicting_loads_onnxruntime_but_neither_torch_nor_onnx(artifact_path: Path) -> None:
     statement = f"from lmtool.runtime import Predictor; Predictor.load({str(artifact_path)!r}).score('the cat')"
     assert loaded_by(statement) & HEAVY == {"numpy", "onnxruntime"}
