@@ -109,8 +109,15 @@ def test_info_shows_layers_and_parameters(place: Path) -> None:
         "lstm 1": 4 * 3 * (7 + 3 + 1),
         "projection": 3 * size + size,
     }
+    assert [row["type"] for row in found["layers"]] == ["Embedding", "LSTM", "LSTM", "Linear"]
+    assert [row["shape"] for row in found["layers"]] == [f"[batch, time, {width}]" for width in (5, 7, 3, size)]
+    assert found["parameters"] == {"total": sum(rows.values()), "trainable": sum(rows.values())}
     text = done("info", "--run", "runs/tiny", cwd=place)
-    assert f"{sum(rows.values()):,}" in text
+    table = [" ".join(line.split()) for line in text.splitlines()[2:]]
+    assert table[0] == "layer type output shape parameters"
+    assert table[2] == "lstm 0 LSTM [batch, time, 7] 364"
+    assert f"total parameters {sum(rows.values()):,}" in table
+    assert f"trainable parameters {sum(rows.values()):,}" in table
     assert "cell_0 [batch, 7]" in text
 
 
