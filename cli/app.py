@@ -43,6 +43,9 @@ def train(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     seed: Annotated[int | None, typer.Option(help="Seed of weights and dropout.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads (default: one a core).")] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard scalars into the run folder too.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a network into a run folder: configuration, vocabulary, checkpoints, metrics and learning curves."""
@@ -51,7 +54,7 @@ def train(
 
     chosen = parse_settings(settings)
     chosen |= {key: str(value) for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
-    options = TrainOptions(preset, data, run, resume, chosen, device, threads)
+    options = TrainOptions(preset, data, run, resume, chosen, device, threads, tensorboard=tensorboard)
     with TrainingProgress() as progress:
         result = run_training(options, progress)
     text = (
@@ -172,6 +175,45 @@ def info(
             draw_graph(path, graph)
             say(f"{graph}: the graph of {path}")
     give(as_json, summary.format(), summary.to_json())
+
+
+@app.command()
+@command
+def embeddings(
+    run: RunFolder = None,
+    near: Annotated[
+        list[str] | None, typer.Option(metavar="WORD", help="List the words nearest to this one, may be repeated.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="How many words to list.")] = 10,
+    words: Annotated[int, typer.Option(help="How many of the most frequent words to draw.")] = 200,
+    out: Annotated[Path | None, typer.Option(help="PNG file (default: embeddings.png in the run folder).")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the map.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Draw a t-SNE map of the most frequent words' vectors, or list the words nearest to some."""
+    if near and out is not None:
+        raise typer.BadParameter("with --near words are listed and nothing is drawn", param_hint="--out")
+    if not near:
+        require("sklearn")
+    from ..model.embeddings import Embeddings
+    from ..model.run import Run, latest_run
+
+    chosen = latest_run() if run is None else Run(run)
+    vectors = Embeddings.of_run(chosen)
+    say(f"run: {chosen.path}")
+    if near:
+        found = {word: vectors.nearest(word, count) for word in near}
+        lines = []
+        for word, neighbours in found.items():
+            lines += [repr(word), *(f"  {similarity:6.3f}  {other!r}" for other, similarity in neighbours)]
+        lists = {word: [neighbour._asdict() for neighbour in neighbours] for word, neighbours in found.items()}
+        return give(as_json, "\n".join(lines), {"run": str(chosen.path), "near": lists})
+    from ..model.embedding_map import draw_embedding_map
+
+    path = out or chosen.embedding_map
+    drawn = draw_embedding_map(vectors, path, words, seed)
+    value = {"run": str(chosen.path), "path": str(path), "words": drawn}
+    return give(as_json, f"{path}: {drawn:,} words", value)
 
 
 @app.command()

@@ -16,6 +16,8 @@ _PACKAGES_OF_EXTRAS = {
     "safetensors": "train",
     "filelock": "train",
     "matplotlib": "report",
+    "sklearn": "report",
+    "tensorboard": "tensorboard",
     "onnxruntime": "cpu",
     "pytest": "bench",
     "pytest_benchmark": "bench",

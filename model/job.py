@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import importlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from .corpus import PYDOCS, load_corpus
 from .environment import environment
 from .presets import preset_named
 from .processes import Processes
+from .reporters import Reporters
 from .run import RUNS, Run, latest_run
 from .training import Reporter, Trainer
 
@@ -37,6 +39,7 @@ class TrainOptions:
         device: `cpu` or `cuda`.
         threads: Threads of torch; None for one for each usable core.
         checkpoint_seconds: Time between checkpoints within an epoch.
+        tensorboard: Write the records as TensorBoard scalars too.
     """
 
     preset: str | None = None
@@ -47,6 +50,7 @@ class TrainOptions:
     device: str = "cpu"
     threads: int | None = None
     checkpoint_seconds: float = 180.0
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         """Check the device and the ranges.
@@ -54,7 +58,10 @@ class TrainOptions:
         Raises:
             OptionError: One is outside its range.
             ProviderError: The device is not there.
+            ModuleNotFoundError: `tensorboard` is asked for and not installed.
         """
+        if self.tensorboard:
+            importlib.import_module("tensorboard")
         if self.threads is not None and self.threads < 1:
             raise OptionError(f"threads is {self.threads}, expected 1 or more")
         if self.device not in DEVICES:
@@ -106,10 +113,17 @@ def run_training(options: TrainOptions, reporter: Reporter) -> TrainResult:
     trainer = Trainer(config, corpus, run, options.device, processes)
     if not options.resume and processes.first:
         run.create(trainer.config, corpus, environment(options.device, processes))
-    with run.lock() if processes.first else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        if processes.first:
+            stack.enter_context(run.lock())
         processes.wait()
         if options.resume:
             trainer.restore()
+        if options.tensorboard and processes.first:
+            from .scalars import tensorboard_scalars
+
+            scalars = tensorboard_scalars(run.tensorboard, trainer.position.history)
+            reporter = Reporters(reporter, stack.enter_context(scalars))
         trainer.train(reporter, options.checkpoint_seconds)
     network, best = run.trained()
     processes.leave()

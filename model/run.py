@@ -5,7 +5,9 @@ RUN/vocabulary.json         tokens and tokenization
 RUN/checkpoints/latest.safetensors   to go on from
 RUN/checkpoints/best.safetensors     the epoch with the lowest valid perplexity
 RUN/metrics.jsonl           one JSON object per record
+RUN/tensorboard/            the records as TensorBoard scalars, where they were asked for
 RUN/curves.png              learning curves
+RUN/embeddings.png          map of the word vectors
 RUN/*.onnx                  exports
 """
 
@@ -54,9 +56,19 @@ class Run:
         return self.path / "metrics.jsonl"
 
     @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's event file."""
+        return self.path / "tensorboard"
+
+    @property
     def curves(self) -> Path:
         """The picture of the learning curves."""
         return self.path / "curves.png"
+
+    @property
+    def embedding_map(self) -> Path:
+        """The map of the word vectors."""
+        return self.path / "embeddings.png"
 
     def artifact(self, variant: str) -> Path:
         """Where an export goes by default: `model.onnx`, `model.w8.onnx`, `model.int8-latency.onnx`, ..."""

@@ -1,4 +1,4 @@
-"""A network in facts: its layers as a table (shapes, trained parameters), state, vocabulary, training, parity."""
+"""A network in facts: its layers as a table (types, output shapes, parameters), state, vocabulary, training, parity."""
 
 import itertools
 from collections.abc import Mapping
@@ -13,24 +13,27 @@ _GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
 class LayerRow(NamedTuple):
-    """One layer: its name, its output's shape, its number of trained parameters."""
+    """One layer: its name, its type, its output's shape, its number of trained parameters."""
 
     name: str
+    type: str
     shape: str
     parameters: int
 
 
 def layer_table(architecture: Architecture, vocabulary_size: int) -> list[LayerRow]:
-    """One row for each layer, from the embedding to the output projection."""
-    widths = (architecture.embedding_size, *architecture.layer_sizes)
-    rows = [LayerRow("embedding", f"[batch, time, {widths[0]}]", vocabulary_size * widths[0])]
+    """One row for each layer, from the embedding to the output projection.
+
+    A matrix that embedding and projection share (tied) is counted once, with the embedding.
+    """
+    cell, widths = architecture.cell, (architecture.embedding_size, *architecture.layer_sizes)
+    rows = [LayerRow("embedding", "Embedding", f"[batch, time, {widths[0]}]", vocabulary_size * widths[0])]
     for index, (width, size) in enumerate(itertools.pairwise(widths)):
-        name = f"{architecture.cell} {index}"
-        rows.append(LayerRow(name, f"[batch, time, {size}]", _GATES[architecture.cell] * size * (width + size + 1)))
-    name = "projection (tied to the embedding)" if architecture.tied else "projection"
+        parameters = _GATES[cell] * size * (width + size + 1)
+        rows.append(LayerRow(f"{cell} {index}", cell.upper(), f"[batch, time, {size}]", parameters))
     weights = 0 if architecture.tied else widths[-1] * vocabulary_size
-    rows.append(LayerRow(name, f"[batch, time, {vocabulary_size}]", weights + vocabulary_size))
-    return rows
+    shape = f"[batch, time, {vocabulary_size}]"
+    return [*rows, LayerRow("projection", "Linear", shape, weights + vocabulary_size)]
 
 
 @final
@@ -57,19 +60,19 @@ class Summary:
         """The layer table."""
         return layer_table(self.architecture, len(self.vocabulary))
 
+    @property
+    def parameters(self) -> int:
+        """The number of parameters; every one of them is trained."""
+        return sum(row.parameters for row in self.layers)
+
     def format(self) -> str:
         """All of it as text: the layer table, then one fact a line."""
-        total = LayerRow("total", "", sum(row.parameters for row in self.layers))
-        widths = [max(len(row.name) for row in self.layers), max(len(row.shape) for row in self.layers)]
-        lines = [self.source, ""]
-        for row in (*self.layers, total):
-            lines.append(f"  {row.name:<{widths[0]}}  {row.shape:<{widths[1]}}  {row.parameters:>12,}")
         states = ", ".join(f"{name} [batch, {width}]" for name, width in self.architecture.states.items())
         facts = {"state": states, **self._vocabulary_facts()}
         for group, values in (("training", self.training), ("artifact", self.artifact)):
             facts |= {f"{group} {key}": value for key, value in values.items()}
         width = max(map(len, facts))
-        return "\n".join([*lines, "", *(f"  {key:<{width}}  {value}" for key, value in facts.items())])
+        return "\n".join([self.source, "", *self._table(), "", *(f"  {key:<{width}}  {facts[key]}" for key in facts)])
 
     def to_json(self) -> dict[str, Any]:
         """All of it but the tokens, ready for JSON."""
@@ -77,6 +80,7 @@ class Summary:
             "source": self.source,
             "model": self.architecture.to_json(),
             "layers": [row._asdict() for row in self.layers],
+            "parameters": {"total": self.parameters, "trainable": self.parameters},
             "states": self.architecture.states,
             "vocabulary": {
                 "size": len(self.vocabulary),
@@ -86,6 +90,16 @@ class Summary:
             "training": dict(self.training),
             "artifact": dict(self.artifact),
         }
+
+    def _table(self) -> list[str]:
+        cells = [("layer", "type", "output shape", "parameters")]
+        cells += [(row.name, row.type, row.shape, f"{row.parameters:,}") for row in self.layers]
+        name, kind, shape, count = (max(map(len, column)) for column in zip(*cells, strict=True))
+        lines = [f"  {row[0]:<{name}}  {row[1]:<{kind}}  {row[2]:<{shape}}  {row[3]:>{count}}" for row in cells]
+        lines += ["", f"  total parameters      {self.parameters:,}", f"  trainable parameters  {self.parameters:,}"]
+        if self.architecture.tied:
+            lines.append("  the projection shares the embedding's matrix, which is counted once")
+        return lines
 
     def _vocabulary_facts(self) -> dict[str, str]:
         vocabulary = self.vocabulary

@@ -53,6 +53,7 @@ def test_help_is_instant_and_names_every_command() -> None:
         "export",
         "verify",
         "info",
+        "embeddings",
         "generate",
         "suggest",
         "score",
@@ -108,8 +109,15 @@ def test_info_shows_layers_and_parameters(place: Path) -> None:
         "lstm 1": 4 * 3 * (7 + 3 + 1),
         "projection": 3 * size + size,
     }
+    assert [row["type"] for row in found["layers"]] == ["Embedding", "LSTM", "LSTM", "Linear"]
+    assert [row["shape"] for row in found["layers"]] == [f"[batch, time, {width}]" for width in (5, 7, 3, size)]
+    assert found["parameters"] == {"total": sum(rows.values()), "trainable": sum(rows.values())}
     text = done("info", "--run", "runs/tiny", cwd=place)
-    assert f"{sum(rows.values()):,}" in text
+    table = [" ".join(line.split()) for line in text.splitlines()[2:]]
+    assert table[0] == "layer type output shape parameters"
+    assert table[2] == "lstm 0 LSTM [batch, time, 7] 364"
+    assert f"total parameters {sum(rows.values()):,}" in table
+    assert f"trainable parameters {sum(rows.values()):,}" in table
     assert "cell_0 [batch, 7]" in text
 
 
@@ -123,6 +131,48 @@ def test_export_writes_a_triton_repository_and_info_a_picture(place: Path, tmp_p
     finished = lmtool("export", "--sherpa", cwd=place)
     assert finished.returncode == 1
     assert "LSTM layers of one size" in finished.stderr
+
+
+def test_embeddings_draws_a_map_or_lists_near_words(place: Path, tmp_path: Path) -> None:
+    drawn = as_json("embeddings", "--words", 12, cwd=place)
+    assert drawn == {"run": "runs/tiny", "path": "runs/tiny/embeddings.png", "words": 12}
+    assert (place / drawn["path"]).read_bytes().startswith(b"\x89PNG")
+    out = tmp_path / "map.png"
+    assert done("embeddings", "--words", 12, "--out", out, cwd=place) == f"{out}: 12 words\n"
+    assert out.read_bytes() == (place / drawn["path"]).read_bytes()
+    assert lmtool("embeddings", "--words", 2, cwd=place).returncode == 2
+    near = as_json("embeddings", "--near", "cat", "--near", "the", "--count", 3, cwd=place)["near"]
+    assert {word: len(found) for word, found in near.items()} == {"cat": 3, "the": 3}
+    text = done("embeddings", "--near", "cat", "--count", 3, cwd=place)
+    first, *others = text.splitlines()
+    assert first == "'cat'"
+    assert [line.split() for line in others] == [
+        [f"{found['similarity']:.3f}", repr(found["word"])] for found in near["cat"]
+    ]
+    finished = lmtool("embeddings", "--near", "the", "--near", "marcet", cwd=place)
+    assert finished.returncode == 2
+    assert finished.stdout == ""
+    assert "'marcet' is not among" in finished.stderr
+    assert "nearest spellings: 'market'" in finished.stderr
+
+
+def without(module: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The command where a package is not installed."""
+    code = f"import sys; sys.modules[{module!r}] = None; from lmtool.cli import main; main()"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_missing_package_is_named_with_its_extra(place: Path) -> None:
+    finished = without("sklearn", "embeddings", cwd=place)
+    assert finished.returncode == 1
+    assert "this command needs sklearn; pip install 'lmtool[report]'" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert without("sklearn", "embeddings", "--near", "the", cwd=place).returncode == 0
+    finished = without("tensorboard", "train", "--tensorboard", "--run", "new", cwd=place)
+    assert finished.returncode == 1
+    assert "this command needs tensorboard; pip install 'lmtool[tensorboard]'" in finished.stderr
+    assert not (place / "new").exists()
 
 
 def test_generate_writes_on_from_the_prompt(place: Path) -> None:
@@ -183,6 +233,9 @@ BAD = [
     (["info", "--model", "a-file"], 1, "cannot be used"),
     (["info", "--run", "none"], 1, "holds no run"),
     (["info", "--run", "none", "--model", "a-file"], 2, "not both"),
+    (["embeddings"], 1, "there is no run in"),
+    (["embeddings", "--run", "none"], 1, "holds no run"),
+    (["embeddings", "--near", "the", "--out", "a.png"], 2, "nothing is drawn"),
     (["evaluate"], 1, "there is no run in"),
     (["evaluate", "--model", "a-file"], 1, "cannot be used"),
     (["generate", "--model", "empty"], 1, "cannot read empty: Is a directory"),

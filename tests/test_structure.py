@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "bench": {"export", "model", "runtime"},
     "cli": {"bench", "export", "model", "runtime"},
 }
-HEAVY = {"torch", "onnx", "typer", "rich", "matplotlib", "safetensors", "onnxruntime", "numpy"}
+HEAVY = {"torch", "onnx", "typer", "rich", "matplotlib", "safetensors", "onnxruntime", "numpy", "sklearn"}
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> list[tuple[str, int]]:
@@ -66,6 +66,14 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_importing_the_runtime_loads_nothing_heavy() -> None:
     assert loaded_by("import lmtool.runtime") & HEAVY == {"numpy"}
+
+
+def test_listing_near_words_loads_no_scikit_learn() -> None:
+    assert "sklearn" not in loaded_by("import lmtool.model.embeddings")
+
+
+def test_training_loads_tensorboard_only_when_it_is_asked_for() -> None:
+    assert "tensorboard" not in loaded_by("import lmtool.model.job")
 
 
 def test_predicting_loads_onnxruntime_but_neither_torch_nor_onnx(artifact_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""The word vectors of a trained network: which words are near which, by the cosine of the angle between them."""
+
+import difflib
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..runtime.errors import OptionError
+from ..runtime.vocabulary import Vocabulary
+from .run import Run
+
+
+class Neighbour(NamedTuple):
+    """A word, and the cosine of the angle between its vector and the one that was asked about."""
+
+    word: str
+    similarity: float
+
+
+@final
+@dataclass(frozen=True)
+class Embeddings:
+    """The vector of each token.
+
+    Attributes:
+        vocabulary: The tokens.
+        vectors: float32 [vocabulary, embedding size], the row of an id is its token's vector.
+    """
+
+    vocabulary: Vocabulary
+    vectors: npt.NDArray[np.float32]
+
+    @classmethod
+    def of_run(cls, run: Run) -> "Embeddings":
+        """The input vectors of a run's best weights.
+
+        Raises:
+            RunError: The folder holds no run, or no epoch was finished.
+            CheckpointError: The checkpoint is damaged, or does not fit.
+        """
+        network, _ = run.trained()
+        return cls(run.vocabulary(), network.embedding.weight.detach().numpy())
+
+    def frequent(self, count: int | None = None) -> list[int]:
+        """Ids of the `count` most frequent words, most frequent first; None for all. Special tokens are no words."""
+        specials = self.vocabulary.tokenization.specials
+        return [index for index, token in enumerate(self.vocabulary.tokens) if token not in specials][:count]
+
+    def directions(self) -> npt.NDArray[np.float32]:
+        """The vectors at length 1, float32 [vocabulary, embedding size]; a vector of zeros stays as it is."""
+        lengths = np.linalg.norm(self.vectors, axis=1, keepdims=True)
+        return np.asarray(self.vectors / np.where(lengths == 0, 1, lengths), dtype=np.float32)
+
+    def nearest(self, word: str, count: int = 10) -> list[Neighbour]:
+        """The words whose vectors point most nearly in the direction of `word`'s, nearest first, `word` left out.
+
+        Raises:
+            OptionError: The vocabulary lacks the word, or `count` is below 1.
+        """
+        if count < 1:
+            raise OptionError(f"count is {count}, expected 1 or more")
+        if word not in self.vocabulary:
+            raise OptionError(self._lacks(word))
+        asked, directions = self.vocabulary.id(word), self.directions()
+        similarities = directions @ directions[asked]
+        others = [index for index in self.frequent() if index != asked]
+        others.sort(key=lambda index: -similarities[index])
+        return [Neighbour(self.vocabulary.token(index), float(similarities[index])) for index in others[:count]]
+
+    def _lacks(self, word: str) -> str:
+        spellings = {self.vocabulary.token(index).lower(): self.vocabulary.token(index) for index in self.frequent()}
+        close = [repr(spellings[match]) for match in difflib.get_close_matches(word.lower(), spellings)]
+        return (
+            f"{word!r} is not among the {len(self.vocabulary):,} {self.vocabulary.tokenization.unit}s of the "
+            f"vocabulary; {'nearest spellings: ' + ', '.join(close) if close else 'none is spelled like it'}"
+        )
