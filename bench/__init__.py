@@ -1,11 +1,12 @@
 """The cross-runtime benchmark harness (pytest-benchmark underneath), and the demonstration of the whole tool."""
 
 from .chart import draw_chart
-from .demo import Demo, run_demo, save_results
+from .demo import Demo, run_demo
 from .environment import describe_environment
 from .errors import BenchError
 from .harness import BenchOptions, run_bench
 from .results import Results, Timing
+from .saving import save_results
 from .scenario import Scenario
 from .table import format_table
 

@@ -9,11 +9,10 @@ from ..export.exporting import Export, export_run
 from ..model.job import TrainOptions, TrainResult, run_training
 from ..model.run import RUNS, Run
 from ..model.training import Reporter
-from ..runtime.files import make_folder
 from ..runtime.predictor import Predictor
-from .chart import draw_chart
 from .harness import BenchOptions, run_bench
 from .results import Results
+from .saving import save_results
 from .table import format_table
 
 _RUN = RUNS / "demo"
@@ -105,16 +104,3 @@ def run_demo(
     stream.feed(_PROMPT)
     sample = "".join(stream.generate(_SAMPLE_TOKENS, temperature=0.7, seed=1))
     return Demo(trained, exports, results, _PROMPT, sample, files)
-
-
-def save_results(results: Results, folder: Path) -> dict[str, Path]:
-    """Write `bench.json` and `bench.png` into `folder`, which is made if it is missing; returns what is where.
-
-    Raises:
-        StorageError: They cannot be written.
-    """
-    make_folder(folder)
-    files = {"timings": folder / "bench.json", "chart": folder / "bench.png"}
-    results.write(files["timings"])
-    draw_chart(results, files["chart"])
-    return files

@@ -106,6 +106,8 @@ def export(
     """Export a trained run to one ONNX file, verified against the original before it appears."""
     if onnx == sherpa:
         raise typer.BadParameter("say what to export to: --onnx or --sherpa", param_hint="--onnx")
+    if sherpa and (precision != "fp32" or optimize_for is not None or triton is not None):
+        raise typer.BadParameter("goes with --onnx only", param_hint="--precision, --optimize-for or --triton")
     require("onnx")
     from ..export.building import BuildOptions
     from ..export.exporting import export_run, export_sherpa
@@ -162,6 +164,8 @@ def info(
 
     if model is not None and run is not None:
         raise typer.BadParameter("name a run or an artifact, not both", param_hint="--model")
+    if run is not None and graph is not None:
+        raise typer.BadParameter("a run has no graph; name an artifact: --model", param_hint="--graph")
     if run is not None:
         from ..model.run import Run
 

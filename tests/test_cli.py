@@ -263,6 +263,9 @@ BAD = [
     (["train", "--data", "rare"], 1, "no tokens seen 3 times; .*; keep rarer ones: --set min_count=1"),
     (["evaluate", "--threads", "0"], 2, "threads is 0"),
     (["evaluate", "--provider", "cuda"], 2, "a provider runs an artifact"),
+    (["export", "--sherpa", "--precision", "int8"], 2, "goes with --onnx only"),
+    (["info", "--run", "none", "--graph", "a.png"], 2, "a run has no graph"),
+    (["train", "--data", "good", "--set", "precision=tf32"], 2, "precision is 'tf32', which only CUDA"),
 ]
 
 

@@ -1,5 +1,6 @@
 """What only a GPU can show; every test skips where there is none."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,28 @@ def test_the_harness_measures_both_sides_on_the_gpu(run: Run) -> None:
     results: Any = run_bench(options, lambda _: None)
     assert results.runtimes == ["torch", "onnx fp32"]
     assert "onnx int8" in results.left_out
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_training_on_the_gpu_is_recorded_in_its_precision(tmp_path: Path, corpus_folder: Path, precision: str) -> None:
+    settings = {**SETTINGS, "precision": precision, "weight_dropout": "0.1", "averaging": "exponential"}
+    options = TrainOptions("ptb-200", str(corpus_folder), tmp_path / "run", settings=settings, device="cuda")
+    result = run_training(options, Silent())
+    assert result.test_perplexity < result.unigram_perplexity
+    recorded = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert recorded["training"]["precision"] == precision
+    assert recorded["environment"]["tf32"] == (precision == "tf32")
+    assert recorded["environment"]["device"] == "cuda"
+
+
+def test_the_first_losses_on_the_gpu_are_those_of_the_processor(tmp_path: Path, corpus_folder: Path) -> None:
+    losses = {}
+    for device in ("cpu", "cuda"):
+        reporter, settings = Silent(), {**SETTINGS, "precision": "fp32", "epochs": "1"}
+        run = tmp_path / device
+        run_training(TrainOptions("ptb-200", str(corpus_folder), run, settings=settings, device=device), reporter)
+        losses[device] = [record["loss"] for record in reporter.records if record["kind"] == "train"]
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-3)
 
 
 def test_training_on_the_gpu_learns_and_resumes(tmp_path: Path, corpus_folder: Path) -> None:

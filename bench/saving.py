@@ -1,0 +1,20 @@
+"""Where results go: timings as JSON, and their picture."""
+
+from pathlib import Path
+
+from ..runtime.files import make_folder
+from .chart import draw_chart
+from .results import Results
+
+
+def save_results(results: Results, folder: Path) -> dict[str, Path]:
+    """Write `bench.json` and `bench.png` into `folder`, which is made if it is missing; returns what is where.
+
+    Raises:
+        StorageError: They cannot be written.
+    """
+    make_folder(folder)
+    files = {"timings": folder / "bench.json", "chart": folder / "bench.png"}
+    results.write(files["timings"])
+    draw_chart(results, files["chart"])
+    return files
