@@ -33,6 +33,7 @@ from lmtool.model import (
     preset_named,
     run_training,
 )
+from lmtool.model.signals import StopRequest
 from lmtool.runtime import Architecture, OptionError, StorageError
 from tiny import SETTINGS, Silent
 from trainings import StopAfter, final_weights, new_trainer, without_times
@@ -400,3 +401,11 @@ def test_a_disk_that_stays_full_is_reported_and_the_last_checkpoint_still_loads(
     assert again.position.epoch == 1
     again.train(Silent())
     assert final_weights(tmp_path / "run") == final_weights(tmp_path / "whole")
+
+
+def test_a_second_signal_ends_at_once() -> None:
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.received == signal.SIGINT  # remembered, nothing raised
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
