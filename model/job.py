@@ -11,8 +11,9 @@ import torch
 
 from ..runtime.errors import OptionError, ProviderError
 from .config import TrainConfig, preset_named
-from .corpus import PYDOCS, load_corpus
+from .corpus import load_corpus
 from .run import RUNS, Run, latest_run
+from .texts import PYDOCS
 from .training import Reporter, Trainer
 
 DEFAULT_PRESET = "quick"
