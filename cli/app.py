@@ -332,7 +332,7 @@ def bench(
 @command
 def list_data(as_json: Json = False) -> None:
     """The corpora that need no files, and the folders that are understood."""
-    from ..model.corpus import corpora
+    from ..model.texts import corpora
 
     found = corpora()
     give(as_json, "\n".join(f"{name:<10} {what}" for name, what in found.items()), {"corpora": found})
@@ -346,11 +346,9 @@ def prepare_data(
     as_json: Json = False,
 ) -> None:
     """Write a corpus as train.txt, valid.txt and test.txt."""
-    from ..model.corpus import read_splits, write_splits
+    from ..model.texts import read_splits, write_splits
 
-    texts = read_splits(name)
-    write_splits(texts, out)
-    sizes = {split: len(text.encode()) for split, text in texts.items()}
+    sizes = write_splits(read_splits(name), out)
     give(as_json, "\n".join(f"{out / split}.txt  {size:,} bytes" for split, size in sizes.items()), {"bytes": sizes})
 
 

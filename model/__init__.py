@@ -2,7 +2,7 @@
 
 from .checkpoint import Checkpoint
 from .config import TrainConfig
-from .corpus import PYDOCS, SPLITS, Corpus, corpora, load_corpus, load_corpus_with, read_splits, write_splits
+from .corpus import Corpus, load_corpus, load_corpus_with
 from .errors import CheckpointError, ConfigError, DataError, Interrupted, RunError, TrainingError
 from .evaluating import Evaluation, evaluate_artifact, evaluate_run
 from .evaluation import evaluate_perplexity
@@ -10,6 +10,7 @@ from .job import TrainOptions, TrainResult, run_training
 from .network import LanguageModel, NetworkState
 from .presets import PRESETS, preset_named
 from .run import RUNS, Run, latest_run
+from .texts import PYDOCS, SPLITS, corpora, read_splits, write_splits
 from .training import Reporter, Trainer
 
 __all__ = [

@@ -98,5 +98,4 @@ def _evaluation(what: str, corpus: Corpus, split: str, measure: Any) -> Evaluati
     ids = corpus.split(split)
     if len(ids) < 2:
         raise DataError(f"the {split} text of {corpus.name} holds {len(ids)} tokens, expected at least 2")
-    unknown = int((ids == corpus.vocabulary.unknown_id).sum())
-    return Evaluation(what, corpus.name, split, len(ids), unknown, measure(ids))
+    return Evaluation(what, corpus.name, split, len(ids), corpus.count_unknown(split), measure(ids))

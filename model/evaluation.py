@@ -14,14 +14,14 @@ _CHUNK = 256
 @torch.inference_mode()
 def evaluate_perplexity(network: LanguageModel, token_ids: NDArray[np.int32]) -> float:
     """exp(mean negative log-likelihood) of `token_ids` [tokens] read from the zero state, without dropout."""
-    ids = torch.from_numpy(token_ids.astype(np.int64)).to(network.projection.weight.device)
+    device = network.projection.weight.device
     state = network.initial_state(1)
     was_training = network.training
     network.eval()
     loss = 0.0
-    for start in range(0, len(ids) - 1, _CHUNK):
-        targets = ids[start + 1 : start + 1 + _CHUNK]
-        logits, state = network(ids[None, start : start + len(targets)], state)
-        loss += cross_entropy(logits[0], targets, reduction="sum").item()
+    for start in range(0, len(token_ids) - 1, _CHUNK):
+        ids = torch.from_numpy(token_ids[start : start + _CHUNK + 1].astype(np.int64)).to(device)
+        logits, state = network(ids[None, :-1], state)
+        loss += cross_entropy(logits[0], ids[1:], reduction="sum").item()
     network.train(was_training)
-    return perplexity(-loss, len(ids) - 1)
+    return perplexity(-loss, len(token_ids) - 1)

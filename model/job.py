@@ -13,12 +13,13 @@ import torch
 
 from ..runtime.errors import OptionError, ProviderError
 from .config import TrainConfig
-from .corpus import PYDOCS, load_corpus
+from .corpus import load_corpus
 from .environment import environment
 from .presets import preset_named
 from .processes import Processes
 from .reporters import Reporters
 from .run import RUNS, Run, latest_run
+from .texts import PYDOCS
 from .training import Reporter, Trainer
 
 DEFAULT_PRESET = "quick"

@@ -26,9 +26,10 @@ from ..runtime.summary import Summary
 from ..runtime.vocabulary import Vocabulary
 from .checkpoint import Checkpoint
 from .config import TrainConfig
-from .corpus import PYDOCS, Corpus, load_corpus_with
+from .corpus import Corpus, load_corpus_with
 from .errors import CheckpointError, ConfigError, DataError, RunError
 from .network import LanguageModel
+from .texts import PYDOCS
 
 RUNS = Path("runs")
 

@@ -1,5 +1,6 @@
-"""Reading files whole and replacing them in one step, so that no reader ever meets half a file."""
+"""Reading files whole or in chunks, and replacing them in one step, so that no reader ever meets half a file."""
 
+import codecs
 import contextlib
 import json
 import math
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import StorageError
+
+CHUNK_BYTES = 1 << 17
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 def read_bytes(path: Path) -> bytes:
@@ -41,12 +45,48 @@ def decode_text(data: bytes, name: str) -> str:
         StorageError: The bytes are not UTF-8.
     """
     try:
-        return data.decode("utf-8-sig")
+        return data.decode().removeprefix(_BYTE_ORDER_MARK)
     except UnicodeDecodeError as error:
-        raise StorageError(
-            f"{name} is not UTF-8 text: byte {error.object[error.start]:#04x} at offset {error.start:,}; "
-            f"convert it, for example with: iconv -f latin1 -t utf-8"
-        ) from error
+        raise _not_utf8(name, data[error.start], error.start) from error
+
+
+def read_chunks(path: Path, chunk_bytes: int = CHUNK_BYTES) -> Iterator[str]:
+    """The text that `read_text` gives, in chunks that are cut between any two code points.
+
+    Args:
+        path: The file.
+        chunk_bytes: How much of it is read at once.
+
+    Raises:
+        StorageError: As for `read_text`, when the reading gets there.
+    """
+    offset, rest = 0, b""
+    for block in _blocks(path, chunk_bytes):
+        data = rest + block
+        try:
+            text, used = codecs.utf_8_decode(data, "strict", not block)
+        except UnicodeDecodeError as error:
+            raise _not_utf8(str(path), data[error.start], offset + error.start) from error
+        yield text.removeprefix(_BYTE_ORDER_MARK) if offset == 0 else text
+        offset, rest = offset + used, data[used:]
+
+
+def _blocks(path: Path, size_bytes: int) -> Iterator[bytes]:
+    """The file's bytes in order; an empty block is the last."""
+    try:
+        with path.open("rb") as file:
+            while block := file.read(size_bytes):
+                yield block
+            yield b""
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _not_utf8(name: str, byte: int, offset: int) -> StorageError:
+    return StorageError(
+        f"{name} is not UTF-8 text: byte {byte:#04x} at offset {offset:,}; "
+        f"convert it, for example with: iconv -f latin1 -t utf-8"
+    )
 
 
 def write_atomically(path: Path, data: bytes, retry_after_seconds: Sequence[float] = ()) -> None:

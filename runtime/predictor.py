@@ -149,7 +149,11 @@ class Predictor:
         before = self.checked_ids([self.vocabulary.end_of_sentence_id] if context is None else context)
         if before.size == 0:
             raise TokenError("context is empty; the first token needs at least one token before it")
-        log_probs = np.concatenate([np.zeros(0), *self._token_log_probs(before, token_ids)])
+        state = self.initial_state(1)
+        if len(before) > 1:
+            state = self.step(before[None, :-1], state, logits_to_keep=1)[1]
+        ids = np.concatenate([before[-1:], token_ids])
+        log_probs = np.concatenate([np.zeros(0), *self._token_log_probs(ids, state)])
         tokens = tuple(self.vocabulary.token(index) for index in token_ids.tolist())
         return Score(tokens, log_probs, int((token_ids == self.vocabulary.unknown_id).sum()))
 
@@ -164,21 +168,16 @@ class Predictor:
         """
         if len(token_ids) < 2:
             raise TokenError(f"{len(token_ids)} tokens have no perplexity, expected at least 2")
-        ids = self.checked_ids(token_ids)
-        targets = ids[1:]
-        total = sum(float(chunk.sum()) for chunk in self._token_log_probs(ids[:1], targets))
-        return perplexity(total, len(targets))
+        ids = self._checked_array(token_ids)
+        total = sum(float(chunk.sum()) for chunk in self._token_log_probs(ids, self.initial_state(1)))
+        return perplexity(total, len(ids) - 1)
 
-    def _token_log_probs(self, before: NDArray[np.int64], targets: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
-        """Log-probabilities of `targets` [n] after `before`, a chunk at a time so that [n, vocabulary] never exists."""
-        state = self.initial_state(1)
-        if len(before) > 1:
-            state = self.step(before[None, :-1], state, logits_to_keep=1)[1]
-        inputs = np.concatenate([before[-1:], targets[:-1]]) if len(targets) else targets
-        for start in range(0, len(targets), _SCORING_CHUNK):
-            part = slice(start, start + _SCORING_CHUNK)
-            logits, state = self.step(inputs[None, part], state)
-            yield target_log_probs(logits[0], targets[part])
+    def _token_log_probs(self, ids: NDArray[np.integer[Any]], state: State) -> Iterator[NDArray[np.float64]]:
+        """Log-probabilities of ids[1:]; a chunk at a time so that neither [n, vocabulary] nor int64 [n] ever exists."""
+        for start in range(0, len(ids) - 1, _SCORING_CHUNK):
+            part = ids[start : start + _SCORING_CHUNK + 1].astype(np.int64, copy=False)
+            logits, state = self.step(part[None, :-1], state)
+            yield target_log_probs(logits[0], part[1:])
 
     def _run(
         self,
@@ -199,25 +198,32 @@ class Predictor:
         Raises:
             TokenError: They have another type or shape, or one lies outside the vocabulary.
         """
+        return self._checked_array(token_ids).astype(np.int64, copy=False)
+
+    def _checked_array(self, token_ids: ArrayLike) -> NDArray[np.integer[Any]]:
+        """`token_ids` [tokens] in the type they came in, not copied."""
         ids = _array(token_ids)
         if ids.ndim != 1:
             raise TokenError(f"token ids have the shape {list(ids.shape)}, expected [tokens]")
-        checked: NDArray[np.int64] = self._checked_tokens(ids[None])[0]
-        return checked
+        self._check_values(ids)
+        return ids
 
     def _checked_tokens(self, token_ids: ArrayLike) -> NDArray[np.int64]:
         tokens = _array(token_ids)
         if tokens.ndim != 2 or tokens.shape[0] < 1:
             raise TokenError(f"token_ids has the shape {list(tokens.shape)}, expected [batch, time]")
+        self._check_values(tokens)
+        return tokens.astype(np.int64, copy=False)
+
+    def _check_values(self, tokens: NDArray[Any]) -> None:
         if tokens.size == 0:
-            return tokens.astype(np.int64)
+            return
         if tokens.dtype.kind not in "iu":
             raise TokenError(f"token_ids has the type {tokens.dtype}, expected int64")
         lowest, highest = tokens.min(), tokens.max()
         if lowest < 0 or highest >= len(self.vocabulary):
             wrong = lowest if lowest < 0 else highest
             raise TokenError(f"token id {wrong} is outside the vocabulary, expected 0 to {len(self.vocabulary) - 1}")
-        return tokens.astype(np.int64, copy=False)
 
     def _check_state(self, state: State, batch_size: int) -> None:
         if not isinstance(state, State):

@@ -4,8 +4,9 @@ Rules are names and not patterns, so that a file from elsewhere cannot bring a r
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, final
 
 from .errors import VocabularyError
@@ -90,16 +91,24 @@ class Tokenization:
             return list(text)
         if self.rule == "whitespace":
             return text.replace("\n", f" {self.end_of_sentence} ").split()
-        lines = text.split("\n")
-        tokens = self._words(lines[0])
-        for line in lines[1:]:
+        find = self._word_pattern.findall
+        first, *others = text.lower().split("\n")
+        tokens: list[str] = find(first)
+        for line in others:
             tokens.append(self.end_of_sentence)
-            tokens += self._words(line)
+            tokens += find(line)
         return tokens
 
-    def _words(self, line: str) -> list[str]:
-        specials = f"{re.escape(self.unknown)}|{re.escape(self.end_of_sentence)}"
-        return re.findall(f"{specials}|{_WORD}", line.lower())
+    @cached_property
+    def _word_pattern(self) -> re.Pattern[str]:
+        return re.compile("|".join([re.escape(self.unknown), re.escape(self.end_of_sentence), _WORD]))
+
+    def split_chunks(self, chunks: Iterable[str]) -> Iterator[list[str]]:
+        """The tokens of a text that comes in chunks, cut anywhere: those that `split` finds in the whole.
+
+        One list at a time is held, as long as white space comes up now and then (`characters` does not need it).
+        """
+        return map(self.split, chunks if self.unit == "char" else _cut_at_white_space(chunks))
 
     def join(self, tokens: Iterable[str]) -> str:
         """Text that `split` takes apart into `tokens` again."""
@@ -124,3 +133,22 @@ class Tokenization:
         if self.rule == "whitespace":
             return False
         return token in _NO_SPACE_BEFORE or previous in _NO_SPACE_AFTER
+
+
+def _cut_at_white_space(chunks: Iterable[str]) -> Iterator[str]:
+    """The same text, cut after white space only: no token of a word rule goes on there, nor what its lower case is."""
+    held: list[str] = []
+    for chunk in chunks:
+        end = _after_last_white_space(chunk)
+        if end:
+            yield "".join([*held, chunk[:end]])
+            held = []
+        held.append(chunk[end:])
+    yield "".join(held)
+
+
+def _after_last_white_space(text: str) -> int:
+    """Where the last word of `text` begins: 0 where nothing stands before it."""
+    if not text or text[-1].isspace():
+        return len(text)
+    return len(text) - len(text.rsplit(maxsplit=1)[-1])

@@ -1,10 +1,11 @@
 """Corpora: folders of several kinds, the embedded one, and everything that can be wrong with a folder."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from corpora import real_corpus, write_corpus
+from corpora import real_corpus, whole, write_corpus
 from lmtool.model import Corpus, DataError, load_corpus, load_corpus_with, read_splits, write_splits
 from lmtool.model.corpus import build_vocabulary
 from lmtool.runtime import OptionError, StorageError, Tokenization
@@ -28,7 +29,7 @@ def test_ids_fall_by_count_and_ties_are_alphabetical(tmp_path: Path) -> None:
 
 def test_rare_tokens_are_counted_as_the_unknown_one() -> None:
     vocabulary = build_vocabulary(
-        ["a", "a", "a", "b", "b", "b", "c", "d", "e", "f"], Tokenization.of_rule("whitespace"), min_count=2
+        Counter({"a": 3, "b": 3, "c": 1, "d": 1, "e": 1, "f": 1}), Tokenization.of_rule("whitespace"), min_count=2
     )
     assert vocabulary.tokens == ("<unk>", "a", "b", "<eos>")
 
@@ -43,25 +44,34 @@ def test_characters_are_a_corpus_too(tmp_path: Path) -> None:
 def test_the_usual_file_names_are_found(tmp_path: Path, pattern: str) -> None:
     for split in ("train", "valid", "test"):
         (tmp_path / pattern.format(split)).write_text(f"{split} text\n")
-    assert read_splits(str(tmp_path)) == {split: f"{split} text\n" for split in ("train", "valid", "test")}
+    assert whole(read_splits(str(tmp_path))) == {split: f"{split} text\n" for split in ("train", "valid", "test")}
 
 
 def test_any_folder_of_text_is_split_by_lines(tmp_path: Path) -> None:
     (tmp_path / "b.md").write_text("".join(f"line {number}\n" for number in range(50, 100)))
     (tmp_path / "a.txt").write_text("".join(f"line {number}\n" for number in range(50)))
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
-    texts = read_splits(str(tmp_path))
+    texts = whole(read_splits(str(tmp_path)))
     assert [text.count("\n") for text in texts.values()] == [90, 5, 5]
     assert "".join(texts.values()) == "".join(f"line {number}\n" for number in range(100))
 
 
 def test_preparing_writes_what_is_read(tmp_path: Path) -> None:
     texts = read_splits(str(write_corpus(tmp_path / "in")))
-    write_splits(texts, tmp_path / "new" / "out")
-    assert read_splits(str(tmp_path / "new" / "out")) == texts
+    out = tmp_path / "new" / "out"
+    assert write_splits(texts, out) == {split: (out / f"{split}.txt").stat().st_size for split in texts}
+    assert whole(read_splits(str(out))) == whole(texts)
     with pytest.raises(StorageError, match=r"train.txt is there already; choose another folder"):
-        write_splits({**texts, "train": "other"}, tmp_path / "new" / "out")
-    assert read_splits(str(tmp_path / "new" / "out")) == texts
+        write_splits({**texts, "train": "other"}, out)
+    assert whole(read_splits(str(out))) == whole(texts)
+
+
+def test_what_cannot_be_prepared_whole_is_not_begun(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path / "in")
+    (folder / "valid.txt").write_bytes(b"na\xefve\n")
+    with pytest.raises(StorageError, match=r"valid\.txt is not UTF-8 text: byte 0xef at offset 2"):
+        write_splits(read_splits(str(folder)), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -124,7 +134,7 @@ def test_shakespeare_characters_are_reversible() -> None:
 
 
 def test_pydocs_is_english_prose_in_three_separate_parts() -> None:
-    texts = read_splits("pydocs")
+    texts = whole(read_splits("pydocs"))
     corpus = load_corpus("pydocs", "auto", min_count=3)
     sentences = {split: set(text.splitlines()) for split, text in texts.items()}
     assert not sentences["train"] & (sentences["valid"] | sentences["test"])

@@ -2,11 +2,14 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from lmtool.runtime import StorageError
-from lmtool.runtime.files import read_text, staged, write_atomically
+from lmtool.runtime.files import decode_text, read_chunks, read_text, staged, write_atomically
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -58,3 +61,31 @@ def test_text_that_is_not_utf8_is_named_with_its_place(tmp_path: Path) -> None:
         read_text(path)
     path.write_bytes("\ufeffthe cat".encode())
     assert read_text(path) == "the cat"
+    path.write_bytes("\ufeffcaf\xe9".encode() + b"\xe9")
+    with pytest.raises(StorageError, match=r"byte 0xe9 at offset 8;"):
+        read_text(path)
+
+
+def text_or_error(read: Callable[[], str]) -> tuple[type, str]:
+    try:
+        return str, read()
+    except StorageError as error:
+        return StorageError, str(error)
+
+
+@given(st.text().map(str.encode) | st.binary(), st.integers(1, 5))
+@example("\ufeff\ufeffthe 漢字😀".encode(), 1)
+@example("漢字".encode()[:-1], 2)
+@example(b"\xef\xbb", 1)
+def test_chunks_are_the_whole_text_or_its_error(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, chunk_bytes: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "chunks.txt"
+    path.write_bytes(data)
+    whole = text_or_error(lambda: decode_text(data, str(path)))
+    assert text_or_error(lambda: "".join(read_chunks(path, chunk_bytes))) == whole
+
+
+def test_a_file_that_cannot_be_read_in_chunks_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"cannot read .*none: No such file"):
+        list(read_chunks(tmp_path / "none"))

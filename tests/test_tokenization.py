@@ -27,6 +27,25 @@ def test_joined_tokens_split_into_the_same_tokens(tokenization: Tokenization, te
     assert tokenization.split(tokenization.join(tokens)) == tokens
 
 
+TRICKY = st.text(
+    st.sampled_from("aΣ\u03c3İ9_'.-\u2019\u0301<unk>eos漢😀 \t\r\n\x0b\x1c\x85\xa0\u200b\u2028\u3000\ufeff"),
+    max_size=40,
+)
+
+
+@pytest.mark.parametrize("tokenization", [WORDS, WHITESPACE, CHARACTERS], ids=lambda found: found.rule)
+@given(chunks=st.lists(TRICKY | st.text(max_size=9), max_size=8))
+def test_a_text_in_chunks_has_the_tokens_of_the_whole(tokenization: Tokenization, chunks: list[str]) -> None:
+    found = [token for tokens in tokenization.split_chunks(chunks) for token in tokens]
+    assert found == tokenization.split("".join(chunks))
+
+
+@given(text=TRICKY)
+def test_words_do_not_depend_on_other_lines(text: str) -> None:
+    first, *others = (WORDS.split(line) for line in text.split("\n"))
+    assert WORDS.split(text) == sum((["<eos>", *line] for line in others), first)
+
+
 @given(text=st.text(max_size=60))
 def test_characters_are_reversible(text: str) -> None:
     assert CHARACTERS.join(CHARACTERS.split(text)) == text

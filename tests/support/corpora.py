@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,11 @@ def write_corpus(folder: Path, sizes: tuple[int, int, int] = (400, 40, 40)) -> P
     for seed, (split, count) in enumerate(zip(("train", "valid", "test"), sizes, strict=True)):
         (folder / f"{split}.txt").write_text(sentences(count, seed))
     return folder
+
+
+def whole(texts: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """The texts in one piece each."""
+    return {split: "".join(chunks) for split, chunks in texts.items()}
 
 
 def real_corpus(name: str) -> Path:
