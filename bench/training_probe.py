@@ -25,7 +25,7 @@ from ..model.training import Trainer
 from ..runtime.tokenization import Tokenization
 from ..runtime.vocabulary import Vocabulary
 
-_WARM_UP = 10
+_WARM_UP, _PIECE = 10, 100_000
 PLAIN_LOSS, ALL_ROWS = "plain loss", "all rows"
 """Measures that a probe can leave out: the fused loss, the update of the touched rows only."""
 
@@ -121,7 +121,10 @@ def _random_corpus(probe: Probe) -> Corpus:
     words = [f"w{index}" for index in range(probe.vocabulary - 2)]
     vocabulary = Vocabulary([*words, "<eos>", "<unk>"], Tokenization("whitespace"))
     weights = 1 / np.arange(1, probe.vocabulary + 1)
-    ids = np.random.default_rng(0).choice(probe.vocabulary, probe.tokens, p=weights / weights.sum()).astype(np.int32)
+    ids, generator = np.empty(probe.tokens, np.int32), np.random.default_rng(0)
+    for start in range(0, probe.tokens, _PIECE):  # in pieces, for the peak of memory is measured
+        piece = ids[start : start + _PIECE]
+        piece[:] = generator.choice(probe.vocabulary, len(piece), p=weights / weights.sum())
     return Corpus("random", "0" * 64, vocabulary, {"train": ids, "valid": ids[:100], "test": ids[:100]})
 
 

@@ -8,6 +8,7 @@ Everything runs in processes of its own, taking turns.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import re
@@ -20,7 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..runtime.errors import LmtoolError
 from ..runtime.files import make_folder
+from .errors import BenchError
 from .training_growth import Growth, draw_growth, growth_table
 from .training_probe import ALL_ROWS, PLAIN_LOSS, Probe
 
@@ -31,12 +34,17 @@ STAGES = {
     "+ fused loss, all in bf16": Probe({"precision": "bf16"}),
     "fused loss, all in fp32": Probe({"precision": "fp32"}),
 }
+_TOKENS = 30 * 20
+"""Of a batch of ptb-200, and of the peer."""
+_PEER_LINES = 3
 _MS_PER_BATCH = re.compile(r"ms/batch\s+([\d.]+)")
 
 
 def run_probe(probe: Probe) -> dict[str, Any]:
     """Measure in a process of its own."""
-    finished = subprocess.run(probe.command(), check=True, capture_output=True, text=True)  # noqa: S603  # our own
+    finished = subprocess.run(probe.command(), capture_output=True, text=True)  # noqa: S603  # our own
+    if finished.returncode:
+        raise BenchError(f"a measurement failed:\n{finished.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(finished.stdout)
     return found
 
@@ -59,6 +67,8 @@ def run_peer(command: str, tokens: int, lines: int) -> dict[str, Any]:
     process.stdout.close()
     _, _, usage = os.wait4(process.pid, 0)
     process.returncode = -signal.SIGKILL
+    if len(seconds) < 2:
+        raise BenchError(f"{command!r} printed {len(seconds)} lines with ms/batch, expected 2 or more; try it alone")
     return {"seconds": seconds[1:], "tokens": tokens, "peak_bytes": usage.ru_maxrss * 1024}
 
 
@@ -66,9 +76,9 @@ def compare(data: str, peer: str | None, rounds: int) -> str:
     """A table: words per second of each stage and of the peer, medians over the rounds, and peak memory."""
     runners: dict[str, Callable[[], dict[str, Any]]] = {}
     if peer is not None:
-        runners["peer"] = lambda: run_peer(peer, 600, 3)
+        runners["peer"] = lambda: run_peer(peer, _TOKENS, _PEER_LINES)
     for name, probe in STAGES.items():
-        chosen = Probe(**{**probe.__dict__, "data": data})
+        chosen = dataclasses.replace(probe, data=data)
         runners[name] = lambda chosen=chosen: run_probe(chosen)  # type: ignore[misc]
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in runners}
     for turn in range(rounds):
@@ -116,10 +126,13 @@ def main() -> None:
     for each in (comparing, growing):
         each.add_argument("--rounds", type=int, default=3, help="how often the measurements take turns")
     chosen = parser.parse_args()
-    if chosen.what == "compare":
-        print(compare(chosen.data, chosen.peer, chosen.rounds))  # noqa: T201
-    else:
-        print(grow(chosen.out, chosen.rounds))  # noqa: T201
+    try:
+        if chosen.what == "compare":
+            print(compare(chosen.data, chosen.peer, chosen.rounds))  # noqa: T201
+        else:
+            print(grow(chosen.out, chosen.rounds))  # noqa: T201
+    except LmtoolError as error:
+        parser.exit(error.exit_code, f"error: {error}\n")
 
 
 if __name__ == "__main__":

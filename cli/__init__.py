@@ -22,8 +22,10 @@ def _run() -> None:
     missing = [name for name in ("typer", "rich") if importlib.util.find_spec(name) is None]
     if missing:
         sys.exit(f"error: the command line needs {' and '.join(missing)}; pip install 'lmtool[cli]'")
-    # torch's threads spin for each other; beside other work on the machine that makes them many times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # torch's threads spin for each other, which beside other work on the machine makes them many times slower; a quiet
+    # machine needs that for a few microseconds only.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from .app import app
 
     signal.signal(signal.SIGTERM, _end)

@@ -43,6 +43,7 @@ def train(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     seed: Annotated[int | None, typer.Option(help="Seed of weights and dropout.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads (default: one a core).")] = None,
+    checkpoint_minutes: Annotated[float, typer.Option(help="Time between checkpoints within an epoch.")] = 3.0,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard scalars into the run folder too.")
     ] = False,
@@ -54,7 +55,8 @@ def train(
 
     chosen = parse_settings(settings)
     chosen |= {key: str(value) for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
-    options = TrainOptions(preset, data, run, resume, chosen, device, threads, tensorboard=tensorboard)
+    pause = checkpoint_minutes * 60
+    options = TrainOptions(preset, data, run, resume, chosen, device, threads, pause, tensorboard)
     with TrainingProgress() as progress:
         result = run_training(options, progress)
     text = (

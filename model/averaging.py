@@ -16,7 +16,7 @@ class WeightAverage:
     """The average that a configuration asks for (Polyak and Juditsky 1992; NT-ASGD, arXiv 1708.02182)."""
 
     def __init__(self, config: TrainConfig, network: LanguageModel) -> None:
-        """Begin at once, unless the configuration waits for `trigger` or wants none."""
+        """Be ready for the first `update`, unless the configuration waits for `trigger` or wants none."""
         self._network = network
         self._decay = config.averaging_decay if config.averaging == "exponential" else None
         self._steps = 0

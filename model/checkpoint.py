@@ -1,8 +1,8 @@
 """A checkpoint: one safetensors file that holds everything a training needs to go on exactly where it was.
 
-Tensors are named `model.*`, `optimizer.*`, `carried.*` (the recurrent state) and `random.*`. The header's metadata
-holds `facts` (JSON) and `sha256`, a hash over facts and tensors, so that any changed bit is noticed. One file replaced
-in one step can neither be half-written nor mix two moments.
+Tensors are named `model.*`, `optimizer.*`, `average.*`, `carried.*` (the recurrent state) and
+`random.PROCESS.*`. The header's metadata holds `facts` (JSON) and `sha256`, a hash over facts and tensors, so that any
+changed bit is noticed. One file replaced in one step can neither be half-written nor mix two moments.
 """
 
 import hashlib
@@ -17,12 +17,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..runtime.files import read_bytes, write_atomically
+from ..runtime.files import RETRY_AFTER_SECONDS, read_bytes, write_atomically
 from .errors import CheckpointError
 
 VERSION = 1
-RETRY_AFTER_SECONDS = (0.5, 2.0, 5.0)
-"""A disk that is full for a moment, or a network folder that is away, should not end a training of hours."""
 
 
 @final

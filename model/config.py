@@ -72,7 +72,7 @@ class TrainConfig:
         batch_size: Streams trained side by side, over all processes.
         steps: Tokens of each stream between updates (truncated back-propagation through time).
         variable_steps: Draw the number of tokens anew for each update, around `steps`, or around half of it once in
-            twenty; the learning rate follows it (arXiv 1708.02182).
+            twenty; the learning rate, or the summed loss with `sgd`, follows it (arXiv 1708.02182).
         epochs: Passes over the training text.
         optimizer: `sgd`, `adam` or `adamw` (decoupled weight decay).
         beta1: Decay of Adam's first moment; 0 for none.
@@ -90,7 +90,7 @@ class TrainConfig:
         averaging: What is evaluated and kept: the weights (`none`); the mean of all since the first step (`uniform`:
             averaged SGD, ASGD); the mean since the valid perplexity was no better than the best one up to `patience`
             epochs before (`triggered`: NT-ASGD, arXiv 1708.02182); or a moving mean (`exponential`).
-        averaging_decay: Share of the moving mean that a step keeps.
+        averaging_decay: Share of the moving mean that step n keeps, at most; n / (10 + n) at the beginning.
         clip_norm: Largest global norm of the gradient.
         precision: Numbers in matrix products: `fp32`, `tf32` (CUDA only), or `bf16` with sums and weights in fp32;
             `auto` takes bf16 where the device computes in it, and is replaced by what was taken when a run begins.

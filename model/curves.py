@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 
-from ..runtime.files import write_atomically
+from ..runtime.files import RETRY_AFTER_SECONDS, write_atomically
 
 
 def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -31,4 +31,4 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.legend()
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
-    write_atomically(path, picture.getvalue())
+    write_atomically(path, picture.getvalue(), RETRY_AFTER_SECONDS)

@@ -1,6 +1,7 @@
 """The errors of reading data, configuring and training; the family is `lmtool.runtime.LmtoolError`."""
 
 import signal
+from pathlib import Path
 
 from ..runtime.errors import LmtoolError
 
@@ -30,9 +31,10 @@ class TrainingError(LmtoolError, ArithmeticError):
 class Interrupted(LmtoolError):  # noqa: N818  # the standard library says InterruptedError of system calls
     """A signal ended the work at a safe point; what was done so far is saved."""
 
-    def __init__(self, number: int) -> None:
-        """Remember the signal's number."""
+    def __init__(self, number: int, run: Path) -> None:
+        """Remember the signal's number and the run folder."""
         super().__init__(
-            f"stopped by {signal.Signals(number).name}; everything is saved, go on with: lmtool train --resume"
+            f"stopped by {signal.Signals(number).name}; everything is saved, go on with: "
+            f"lmtool train --resume --run {run}"
         )
         self.exit_code = 128 + number

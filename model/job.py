@@ -11,10 +11,12 @@ from typing import Any, final
 
 import torch
 
-from ..runtime.errors import OptionError, ProviderError
+from ..runtime.errors import LmtoolError, OptionError, ProviderError
+from ..runtime.files import make_folder
 from .config import TrainConfig
 from .corpus import load_corpus
 from .environment import environment
+from .memory import enough_memory
 from .presets import preset_named
 from .processes import Processes
 from .reporters import Reporters
@@ -65,6 +67,8 @@ class TrainOptions:
             importlib.import_module("tensorboard")
         if self.threads is not None and self.threads < 1:
             raise OptionError(f"threads is {self.threads}, expected 1 or more")
+        if not self.checkpoint_seconds > 0:
+            raise OptionError(f"the time between checkpoints is {self.checkpoint_seconds:g} s, expected more than 0")
         if self.device not in DEVICES:
             raise OptionError(f"device {self.device!r} is not known, expected one of {', '.join(DEVICES)}")
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -108,32 +112,49 @@ def run_training(options: TrainOptions, reporter: Reporter) -> TrainResult:
         LmtoolError: Whatever is wrong with options, corpus, run folder or the training itself; see the error's class.
     """
     processes = Processes.join(options.device)
+    try:
+        with enough_memory(), contextlib.ExitStack() as stack:
+            trainer = _begin(options, processes, stack)
+            if options.tensorboard and processes.first:
+                from .scalars import tensorboard_scalars
+
+                scalars = tensorboard_scalars(trainer.run.tensorboard, trainer.position.history)
+                reporter = Reporters(reporter, stack.enter_context(scalars))
+            trainer.train(reporter, options.checkpoint_seconds)
+    finally:
+        processes.leave()
+    return _result(trainer)
+
+
+def _begin(options: TrainOptions, processes: Processes, stack: contextlib.ExitStack) -> Trainer:
+    """A trainer that is ready to go (on); `stack` keeps the run's lock."""
     torch.set_num_threads(options.threads or max(_usable_cores() // processes.on_this_machine, 1))
     run, config, data = processes.from_first(_resolve(options))
     corpus = load_corpus(data, config.tokenization, config.min_count)
     trainer = Trainer(config, corpus, run, options.device, processes)
-    if not options.resume and processes.first:
-        run.create(trainer.config, corpus, environment(options.device, processes))
-    with contextlib.ExitStack() as stack:
-        if processes.first:
+    failure = None
+    if processes.first:
+        try:
+            make_folder(run.path)
             stack.enter_context(run.lock())
-        processes.wait()
-        if options.resume:
-            trainer.restore()
-        if options.tensorboard and processes.first:
-            from .scalars import tensorboard_scalars
+            if not options.resume:
+                run.create(trainer.config, corpus, environment(options.device, processes))
+        except LmtoolError as error:
+            failure = error
+    processes.agree(failure)
+    if options.resume:
+        trainer.restore()
+    return trainer
 
-            scalars = tensorboard_scalars(run.tensorboard, trainer.position.history)
-            reporter = Reporters(reporter, stack.enter_context(scalars))
-        trainer.train(reporter, options.checkpoint_seconds)
-    network, best = run.trained()
-    processes.leave()
+
+def _result(trainer: Trainer) -> TrainResult:
+    network, best = trainer.run.trained()
     return TrainResult(
-        run=run.path,
+        run=trainer.run.path,
         epoch=best.facts["epoch"],
         valid_perplexity=best.facts["valid_perplexity"],
         test_perplexity=best.facts["test_perplexity"],
-        unigram_perplexity=corpus.unigram_perplexity("test"),
+        unigram_perplexity=trainer.corpus.unigram_perplexity("test"),
         seconds=trainer.position.seconds,
         parameters=sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
     )

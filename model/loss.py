@@ -4,7 +4,7 @@ Three matrix products and one pass of `exp` over a matrix [vocabulary, tokens], 
 Every token's logits are taken relative to its target's, which two extra columns of the product subtract, so that the
 loss is log sum exp of them, and no pass for the maximum, the sum, or a division is left: the sum comes out of the
 product that gives the hidden vectors' gradient (by a column of ones), the division goes to the smaller matrix. Where a
-logit lies so far above its target's that `exp` overflows, all are computed again relative to the largest ones.
+logit lies so far above its target's that `exp` grows too large, all are computed again relative to the largest ones.
 """
 
 from typing import Any, final
@@ -12,6 +12,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+_LARGEST_SUM = 1e30
+"""Of exponentials relative to the target's: above it, products or reciprocals may leave float32's range."""
 _ALIGNMENT = 32
 _EXTRA = 4
 """Columns beside the weights': the bias in two parts, and ones for the shift in two parts; the latter also sum."""
@@ -51,7 +53,7 @@ def projection_loss(
         bias: float32 [vocabulary].
         targets: int64 [tokens].
         scale: What the loss, and so its gradient, is multiplied by.
-        dtype: Numbers in the products: float32, or bfloat16 with sums in float32.
+        dtype: Numbers in the products: float32, or bfloat16; these are summed in float32 and their results rounded.
         workspace: Memory that is used again at the next call.
 
     Returns:
@@ -83,7 +85,7 @@ class _ProjectionLoss(torch.autograd.Function):
         exps.exp_()
         by_hidden = torch.mm(left.t(), exps).float()  # [width + extra, tokens]
         sums = by_hidden[width + 2]
-        if not bool(sums.isfinite().all()):
+        if not bool((sums < _LARGEST_SUM).all()):
             torch.mm(left, right, out=exps)
             largest = exps.amax(0)
             exps.sub_(largest).exp_()
@@ -135,9 +137,9 @@ def _hidden_with_rows(hidden: Tensor, shift: Tensor, dtype: torch.dtype, workspa
 
 
 def _parts(numbers: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Two numbers of `dtype` whose sum is nearer to each number than one could be."""
-    first = numbers.to(dtype)
-    return first, (numbers - first.float()).to(dtype)
+    """Two numbers whose sum is nearer to each number than one could be where products take bf16 or TF32."""
+    first = numbers.to(torch.bfloat16).float()
+    return first.to(dtype), (numbers - first).to(dtype)
 
 
 def _aligned(width: int) -> int:

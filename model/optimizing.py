@@ -21,19 +21,20 @@ def updates_touched_rows(config: TrainConfig) -> bool:
     return config.optimizer == "sgd" and config.weight_decay == 0 and not config.tied
 
 
-def clip_gradients(parameters: list[nn.Parameter], largest_norm: float) -> None:
-    """Scale all gradients down together where their global norm is above `largest_norm`."""
+def clip_gradients(parameters: list[nn.Parameter], largest_norm: float) -> float:
+    """Scale all gradients down together where their global norm is above `largest_norm`; returns what it was."""
     gradients = []
     for parameter in parameters:
         if parameter.grad is not None:
             if parameter.grad.is_sparse:
                 parameter.grad = parameter.grad.coalesce()
             gradients.append(parameter.grad.values() if parameter.grad.is_sparse else parameter.grad)
-    norm = nn.utils.get_total_norm(gradients)
-    factor = float(largest_norm / (norm + 1e-6))
+    norm = float(nn.utils.get_total_norm(gradients))
+    factor = largest_norm / (norm + 1e-6)
     if factor < 1:
         for gradient in gradients:
             gradient.mul_(factor)
+    return norm
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ class Position:
     Attributes:
         epoch: Epochs finished.
         step: Steps finished in the current epoch.
-        seconds: Time spent so far, over all sittings.
+        seconds: Time spent in steps so far, over all sittings.
         best_valid: Lowest valid perplexity so far, None before the first.
         stale: Epochs since then.
         drops: How often the learning rate fell at a plateau.

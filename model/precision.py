@@ -22,10 +22,11 @@ def resolved_precision(wanted: str, device: str) -> str:
 
 
 def set_precision(precision: str) -> None:
-    """Set the switches of torch that are global: TF32 is used if and only if it is asked for."""
+    """Set the switches of torch that are global: TF32 if and only if it is asked for, and sums of bf16 in float32."""
     allowed = precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = allowed
     torch.backends.cudnn.allow_tf32 = allowed
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
 
 def _has_amx() -> bool:

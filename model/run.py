@@ -21,7 +21,7 @@ import filelock
 import torch
 
 from ..runtime.errors import VocabularyError
-from ..runtime.files import json_text, make_folder, read_text, write_atomically
+from ..runtime.files import RETRY_AFTER_SECONDS, json_text, make_folder, read_text, write_atomically
 from ..runtime.summary import Summary
 from ..runtime.vocabulary import Vocabulary
 from .checkpoint import Checkpoint
@@ -122,6 +122,22 @@ class Run:
         except ConfigError as error:
             raise RunError(f"{self.path / 'config.json'} is damaged: {error}") from error
 
+    def require_same(self, config: TrainConfig, corpus: Corpus) -> None:
+        """Check that the run was begun with this configuration and corpus.
+
+        Raises:
+            RunError: It was not; the message names what differs.
+        """
+        began, now = self.config().to_json(), config.to_json()
+        differences = [f"{key} was {began[key]!r}, is {now[key]!r}" for key in now if began[key] != now[key]]
+        if self.corpus_facts()["sha256"] != corpus.sha256:
+            differences.append("the corpus has changed")
+        if differences:
+            raise RunError(
+                f"cannot go on with {self.path}: {'; '.join(differences)}; "
+                "resume with the same settings, begin a new run (--run DIR), or remove that folder"
+            )
+
     def corpus_facts(self) -> dict[str, str]:
         """Name and hash of the corpus: `name`, `sha256`.
 
@@ -215,7 +231,8 @@ class Run:
         Raises:
             StorageError: They cannot be written.
         """
-        write_atomically(self.metrics, "".join(f"{json_text(record)}\n" for record in records).encode())
+        data = "".join(f"{json_text(record)}\n" for record in records).encode()
+        write_atomically(self.metrics, data, RETRY_AFTER_SECONDS)
 
     def _settings(self) -> dict[str, Any]:
         return self._read_json("config.json")

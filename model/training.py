@@ -56,7 +56,7 @@ class Trainer:
         device: str = "cpu",
         processes: Processes | None = None,
     ) -> None:
-        """Make the network, its optimiser and the batches.
+        """Make the network, its optimiser and the batches; seeds torch and sets its switches for the whole process.
 
         Raises:
             DataError: The corpus is too short for batch_size x steps.
@@ -90,14 +90,21 @@ class Trainer:
         """Go on from the run's latest checkpoint, if it has one.
 
         Raises:
-            RunError: The run was begun with another configuration or corpus; the message names what differs.
+            RunError: The run was begun with another configuration or corpus, or its checkpoint is of another number of
+                processes; the message names what differs.
             CheckpointError: The checkpoint is damaged or does not fit.
         """
-        self._require_same_run()
+        self.run.require_same(self.config, self.corpus)
         if not self.run.latest.exists():
             self._write_metrics()
             return
         checkpoint = Checkpoint.read(self.run.latest)
+        began = checkpoint.facts.get("processes")
+        if began != self._processes.count:
+            raise RunError(
+                f"{self.run.latest} is of {began} processes, this training has {self._processes.count}; "
+                "resume with as many processes as it was made by"
+            )
         load_weights(self._network, checkpoint)
         load_optimizer(self._optimizer, self._parameters, checkpoint.group("optimizer"))
         self._average.load(checkpoint.group("average"))
@@ -166,7 +173,9 @@ class Trainer:
             raise self._diverged(f"the loss is {value}")
         self._optimizer.zero_grad()
         loss.backward()
-        clip_gradients(self._parameters, self.config.clip_norm)
+        norm = clip_gradients(self._parameters, self.config.clip_norm)
+        if not math.isfinite(norm):
+            raise self._diverged(f"the norm of the gradient is {norm}")
         self._optimizer.step()
         self._average.update()
         return value
@@ -174,7 +183,7 @@ class Trainer:
     def _set_learning_rate(self, time_steps: int, total: int) -> None:
         config, position = self.config, self.position
         rate = config.learning_rate_at(position.epoch + position.step / total, position.drops)
-        if config.variable_steps and config.loss_over_time == "mean":
+        if config.variable_steps and (config.loss_over_time == "mean" or config.optimizer != "sgd"):
             rate *= time_steps / config.steps
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -261,7 +270,7 @@ class Trainer:
         """Stop if this process or another one was asked to; all of them stop at the same step."""
         number = self._processes.largest(stop.received, self._device)
         if number:
-            raise Interrupted(number)
+            raise Interrupted(number, self.run.path)
 
     def _zero_state(self) -> NetworkState:
         return self._network.initial_state(self.config.batch_size // self._processes.count)
@@ -274,7 +283,8 @@ class Trainer:
     def _diverged(self, what: str) -> TrainingError:
         return TrainingError(
             f"{what} at epoch {self.position.epoch + 1}, step {self.position.step + 1}; the last checkpoint is kept; "
-            f"try a lower learning_rate ({self.config.learning_rate:g}) or clip_norm ({self.config.clip_norm:g})"
+            f"in a new run, try a lower learning_rate ({self.config.learning_rate:g}) "
+            f"or clip_norm ({self.config.clip_norm:g})"
         )
 
     def _require_finite_weights(self) -> None:
@@ -303,18 +313,8 @@ class Trainer:
             **{f"random.{rank}": tensors for rank, tensors in enumerate(randoms)},
         }
         tensors = {f"{group}.{name}": tensor for group, held in groups.items() for name, tensor in held.items()}
-        Checkpoint(tensors, {"position": asdict(self.position)}).write(self.run.latest)
-
-    def _require_same_run(self) -> None:
-        began, now = self.run.config().to_json(), self.config.to_json()
-        differences = [f"{key} was {began[key]!r}, is {now[key]!r}" for key in now if began[key] != now[key]]
-        if self.run.corpus_facts()["sha256"] != self.corpus.sha256:
-            differences.append("the corpus has changed")
-        if differences:
-            raise RunError(
-                f"cannot go on with {self.run.path}: {'; '.join(differences)}; "
-                "resume with the same settings, begin a new run (--run DIR), or remove that folder"
-            )
+        facts = {"position": asdict(self.position), "processes": self._processes.count}
+        Checkpoint(tensors, facts).write(self.run.latest)
 
 
 def _exp(value: float) -> float:

@@ -17,6 +17,10 @@ CHUNK_BYTES = 1 << 17
 _BYTE_ORDER_MARK = "\ufeff"
 
 
+RETRY_AFTER_SECONDS = (0.5, 2.0, 5.0)
+"""For `write_atomically`: a disk that is full, or a network folder that is away, for a moment, should not end work."""
+
+
 def read_bytes(path: Path) -> bytes:
     """The file's bytes.
 

@@ -46,14 +46,31 @@ def test_logits_whose_exponential_overflows_are_computed_relative_to_the_largest
     assert fused.item() == pytest.approx(cross_entropy(logits, targets, reduction="sum").item(), rel=1e-6)
 
 
+@pytest.mark.parametrize("size", [1.0, 8.0])
+@pytest.mark.parametrize("gap", [60.0, 84.0, 86.0, 88.0, 95.0, 300.0])
+def test_gradients_are_right_however_far_a_logit_lies_above_its_target(gap: float, size: float) -> None:
+    """With denormal numbers off, as in a training: reciprocals of large sums would vanish."""
+    weight = torch.tensor([[size, 0.0], [0.0, size], [0.0, 0.0]]).requires_grad_()
+    hidden = torch.tensor([[gap / size, 0.0], [0.1, 0.2]]).requires_grad_()
+    bias, targets = torch.zeros(3, requires_grad=True), torch.tensor([1, 0])
+    plain = cross_entropy(linear(hidden, weight, bias), targets, reduction="sum") / 1400
+    torch.set_flush_denormal(True)
+    fused = projection_loss(hidden, weight, bias, targets, 1 / 1400, torch.float32, Workspace())
+    found = torch.autograd.grad(fused, (hidden, weight, bias))
+    for gradient, wanted in zip(found, torch.autograd.grad(plain, (hidden, weight, bias)), strict=True):
+        assert distance(gradient, wanted) < 1e-5
+
+
 def test_a_workspace_serves_steps_of_different_lengths() -> None:
     workspace = Workspace()
     for tokens in (40, 7, 33, 40):
         hidden, weight, bias, targets = tensors(tokens, 5, 30, 1.0)
         fused = projection_loss(hidden, weight, bias, targets, 1.0, torch.float32, workspace)
-        assert fused.item() == pytest.approx(
-            cross_entropy(linear(hidden, weight, bias), targets, reduction="sum").item()
-        )
+        plain = cross_entropy(linear(hidden, weight, bias), targets, reduction="sum")
+        assert fused.item() == pytest.approx(plain.item())
+        expected = torch.autograd.grad(plain, (hidden, weight, bias))
+        for found, wanted in zip(torch.autograd.grad(fused, (hidden, weight, bias)), expected, strict=True):
+            assert distance(found, wanted) < 2e-6
 
 
 def test_numbers_that_are_none_are_not_hidden() -> None:

@@ -35,6 +35,7 @@ def test_two_processes_train_as_one_does(tmp_path: Path, corpus_folder: Path) ->
         finished = train(processes, corpus_folder, path)
         assert finished.returncode == 0, finished.stderr
         assert json.loads(finished.stdout)["run"] == str(path)  # one object, from one process
+        assert "Warning" not in finished.stderr
     assert len(history(one)) == len(history(two)) > 40
     for alone, together in zip(history(one), history(two), strict=True):
         assert together["perplexity"] == pytest.approx(alone["perplexity"], rel=BOUND)
@@ -43,6 +44,19 @@ def test_two_processes_train_as_one_does(tmp_path: Path, corpus_folder: Path) ->
     assert settings["environment"]["processes"] == 2
     carried = Checkpoint.read(Run(two).latest).group("carried")
     assert {len(tensor) for tensor in carried.values()} == {4}  # the rows of both
+
+    resumed = train(1, corpus_folder, two, "--resume")
+    assert resumed.returncode == 1
+    assert "is of 2 processes, this training has 1; resume with as many processes" in resumed.stderr
+
+
+def test_a_failure_of_the_first_process_is_the_error_of_all(tmp_path: Path, corpus_folder: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    finished = train(2, corpus_folder, tmp_path / "run")
+    assert finished.returncode != 0
+    assert "holds a run already" in finished.stderr
+    assert "[rank" not in finished.stderr  # no traceback of a worker
 
 
 def test_what_a_process_cannot_do_is_an_error_of_all(tmp_path: Path, corpus_folder: Path) -> None:

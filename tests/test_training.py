@@ -349,9 +349,10 @@ def test_trainings_that_begin_together_get_folders_of_their_own(
 
 
 class FailingWrites:
-    """Stands for `Path.write_bytes`: the next writes of a checkpoint end half-way with a full disk."""
+    """Stands for `Path.write_bytes`: the next writes of some file end half-way with a full disk."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, file: str = "safetensors") -> None:
+        self.file = file
         self.left = 0
         self.slept: list[float] = []
         monkeypatch.setattr(Path, "write_bytes", self._patched(Path.write_bytes))
@@ -359,7 +360,7 @@ class FailingWrites:
 
     def _patched(self, write: Any) -> Any:
         def write_bytes(path: Path, data: bytes) -> int:
-            if "safetensors" in path.name and self.left > 0:
+            if self.file in path.name and self.left > 0:
                 self.left -= 1
                 write(path, data[: len(data) // 2])
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -368,11 +369,12 @@ class FailingWrites:
         return write_bytes
 
 
+@pytest.mark.parametrize("file", ["best.safetensors", "latest.safetensors", "metrics.jsonl", "curves.png"])
 def test_a_write_that_fails_is_tried_again(
-    tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
     made = new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
-    disk = FailingWrites(monkeypatch)
+    disk = FailingWrites(monkeypatch, file)
     disk.left = 2
     made.train(Silent())
     assert disk.slept == [0.5, 2.0]
@@ -401,6 +403,19 @@ def test_a_disk_that_stays_full_is_reported_and_the_last_checkpoint_still_loads(
     assert again.position.epoch == 1
     again.train(Silent())
     assert final_weights(tmp_path / "run") == final_weights(tmp_path / "whole")
+
+
+def test_a_gradient_that_is_no_number_stops_before_it_reaches_the_weights(tmp_path: Path, corpus_folder: Path) -> None:
+    broken = new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
+
+    class Poison(Silent):
+        def record(self, record: dict[str, Any]) -> None:
+            if record["kind"] == "valid":
+                broken._network.projection.weight.register_hook(lambda gradient: gradient * math.nan)
+
+    with pytest.raises(TrainingError, match="the norm of the gradient is nan at epoch 2, step 1; "):
+        broken.train(Poison())
+    assert all(bool(tensor.isfinite().all()) for tensor in broken._network.weights().values())
 
 
 def test_a_second_signal_ends_at_once() -> None:
