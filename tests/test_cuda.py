@@ -9,9 +9,10 @@ import torch
 from corpora import write_corpus
 from lmtool.bench import BenchOptions, run_bench
 from lmtool.export import export_run, verify_artifact
-from lmtool.model import Run, TrainOptions, run_training
+from lmtool.model import Interrupted, Run, TrainOptions, run_training
 from lmtool.runtime import Predictor, ProviderError, available_providers
 from tiny import SETTINGS, Silent
+from trainings import StopAfter
 
 
 @pytest.fixture(autouse=True)
@@ -74,9 +75,14 @@ def test_the_first_losses_on_the_gpu_are_those_of_the_processor(tmp_path: Path, 
     assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-3)
 
 
-def test_training_on_the_gpu_learns_and_resumes(tmp_path: Path, corpus_folder: Path) -> None:
-    options = TrainOptions("ptb-200", str(corpus_folder), tmp_path / "run", settings=SETTINGS, device="cuda")
-    result = run_training(options, Silent())
-    assert result.test_perplexity < result.unigram_perplexity
-    again = run_training(TrainOptions(run=tmp_path / "run", resume=True, device="cuda"), Silent())
-    assert again.test_perplexity == result.test_perplexity
+def test_training_on_the_gpu_goes_on_where_it_was_stopped(tmp_path: Path, corpus_folder: Path) -> None:
+    def options(name: str, *, resume: bool = False) -> TrainOptions:
+        settings = {**SETTINGS, "dropout": "0.2", "averaging": "exponential"}
+        return TrainOptions("ptb-200", str(corpus_folder), tmp_path / name, resume, settings, "cuda")
+
+    whole = run_training(options("whole"), Silent())
+    with pytest.raises(Interrupted):
+        run_training(options("stopped"), StopAfter(150))
+    resumed = run_training(options("stopped", resume=True), Silent())
+    assert resumed.valid_perplexity == pytest.approx(whole.valid_perplexity, rel=1e-3)
+    assert resumed.test_perplexity < resumed.unigram_perplexity
