@@ -4,6 +4,7 @@ Its callers have checked tokens and states. One lock guards everything but the r
 moment: those belong to the thread until their requests are done.
 """
 
+import atexit
 import os
 import threading
 import time
@@ -69,6 +70,7 @@ class Batcher:
         self._process = os.getpid()
         self._worker = threading.Thread(target=self._work, name="lmtool-pool", daemon=True)
         self._worker.start()
+        atexit.register(self._close_at_exit)
 
     @property
     def is_own_thread(self) -> bool:
@@ -159,6 +161,12 @@ class Batcher:
         _fail(dropped, "the pool was closed before the request ran")
         if not self.is_own_thread:
             self._worker.join()
+            atexit.unregister(self._close_at_exit)
+
+    def _close_at_exit(self) -> None:
+        """A thread that comes back from a call when the interpreter is gone would abort the process."""
+        if os.getpid() == self._process:
+            self.close(cancel_waiting=True)
 
     @contextmanager
     def _open(self) -> Iterator[None]:

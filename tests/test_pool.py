@@ -574,3 +574,14 @@ def test_a_forked_process_is_told_to_make_its_own(artifact_path: Path) -> None:
     assert len(lines) == 5
     assert lines[-1] == "the parent goes on"
     assert all("make a predictor and a pool in each process, after the fork" in line for line in lines[:-1])
+
+
+def test_a_program_may_end_with_its_pool_open(artifact_path: Path) -> None:
+    code = (
+        "import sys; from lmtool.runtime import Predictor, StreamPool\n"
+        "pool = StreamPool(Predictor.load(sys.argv[1]))\n"
+        "requests = [pool.submit(pool.open_stream(), [1] * 500) for _ in range(1000)]\n"
+        "print('ends')"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(artifact_path)], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "ends\n", "")
