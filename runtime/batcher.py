@@ -144,7 +144,7 @@ class Batcher:
             request = Request(self._idle_slot(stream_id), token_ids, kept, now, now + seconds, self._withdraw)
             self._waiting.add(request)
             self._requests[request.slot] = request
-            self._changed.notify_all()
+            self._changed.notify()
         return request
 
     def close(self, cancel_waiting: bool) -> None:
@@ -157,7 +157,7 @@ class Batcher:
         with self._changed:
             self._closing = True
             dropped = self._drop(self._waiting.take_all() if cancel_waiting else [])
-            self._changed.notify_all()
+            self._changed.notify()
         _fail(dropped, "the pool was closed before the request ran")
         if not self.is_own_thread:
             self._worker.join()

@@ -181,6 +181,8 @@ class StreamPool:
     def close(self, *, cancel_waiting: bool = False) -> None:
         """Take no more requests, run those that wait, stop the thread and free the states. May be called again.
 
+        It waits; in a coroutine call it through `asyncio.to_thread`.
+
         Args:
             cancel_waiting: End the requests that wait with a PoolError instead of running them.
 
