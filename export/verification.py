@@ -13,6 +13,7 @@ from ..model.evaluation import evaluate_perplexity
 from ..model.network import LanguageModel, NetworkState, state_from_tensors, state_tensors
 from ..model.threads import single_thread
 from ..runtime.errors import ArtifactError
+from ..runtime.invariance import first_difference
 from ..runtime.predictor import Predictor
 from ..runtime.state import State
 from ..runtime.vocabulary import Vocabulary
@@ -79,7 +80,13 @@ def verify(original: Original, predictor: Predictor, loop_steps: int = _LOOP_STE
 
 
 def measure_batch_invariance(predictor: Predictor) -> bool:
-    """Whether rows alone and in a batch, and whole and in chunks, give the same bits."""
+    """Whether rows alone and in a batch, and whole and in chunks, give the same bits.
+
+    Odd sizes and single rows are among them: a kernel may take rows two at a time and treat one that is left over
+    differently, as onnxruntime's 8-bit weight-only product does.
+    """
+    if first_difference(predictor, (2, 3, 16, 17)) is not None:
+        return False
     random = np.random.default_rng(0)
     rows = random.integers(0, len(predictor.vocabulary), (16, 24))
     whole = predictor.step(rows, predictor.initial_state(16))

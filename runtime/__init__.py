@@ -1,16 +1,22 @@
 """The streaming predictor that other applications embed: numpy and onnxruntime, nothing else."""
 
 from .artifact import CELLS, PRECISIONS, PURPOSES, Architecture, Artifact, latest_artifact
+from .batcher import PoolStats
 from .errors import (
     ArtifactError,
+    BusyError,
     LmtoolError,
     OptionError,
+    PoolError,
     ProviderError,
+    RequestTimeoutError,
     StateError,
     StorageError,
     TokenError,
     VocabularyError,
 )
+from .pool import StreamPool
+from .pool_options import PoolOptions
 from .predictor import Predictor
 from .providers import PROVIDERS, available_providers
 from .sampling import METHODS, Sampling
@@ -31,17 +37,23 @@ __all__ = [
     "Architecture",
     "Artifact",
     "ArtifactError",
+    "BusyError",
     "LayerRow",
     "LmtoolError",
     "OptionError",
+    "PoolError",
+    "PoolOptions",
+    "PoolStats",
     "Predictor",
     "ProviderError",
+    "RequestTimeoutError",
     "Sampling",
     "Score",
     "State",
     "StateError",
     "StorageError",
     "Stream",
+    "StreamPool",
     "Summary",
     "TokenError",
     "Tokenization",

@@ -41,3 +41,15 @@ class ProviderError(LmtoolError, RuntimeError):
 
 class StorageError(LmtoolError, OSError):
     """A file could not be read or written."""
+
+
+class PoolError(LmtoolError, RuntimeError):
+    """A stream pool that is closed or cannot be, a stream that is not open in it, or a call of it that failed."""
+
+
+class BusyError(PoolError):
+    """A stream pool has no room for another request or stream; nothing was changed, try again later."""
+
+
+class RequestTimeoutError(PoolError, TimeoutError):
+    """A request waited longer than it was allowed to; its stream is as it was before."""

@@ -111,7 +111,7 @@ class Predictor:
             OptionError: `logits_to_keep` is outside its range.
         """
         tokens = self._checked_tokens(token_ids)
-        self._check_state(state, tokens.shape[0])
+        self.check_state(state, tokens.shape[0])
         kept = tokens.shape[1] if logits_to_keep is None else logits_to_keep
         if logits_to_keep is not None and not 1 <= kept <= tokens.shape[1]:
             raise OptionError(f"logits_to_keep is {kept}, expected 1 to the {tokens.shape[1]} positions given")
@@ -132,7 +132,7 @@ class Predictor:
         if state is None:
             start = np.array([[self.vocabulary.end_of_sentence_id]], np.int64)
             state = replace(self.initial_state(1), pending=start)
-        self._check_state(state, 1)
+        self.check_state(state, 1)
         return Stream(self, state)
 
     def score(self, text: str | Sequence[int], *, context: Sequence[int] | None = None) -> Score:
@@ -225,7 +225,12 @@ class Predictor:
             wrong = lowest if lowest < 0 else highest
             raise TokenError(f"token id {wrong} is outside the vocabulary, expected 0 to {len(self.vocabulary) - 1}")
 
-    def _check_state(self, state: State, batch_size: int) -> None:
+    def check_state(self, state: State, batch_size: int) -> None:
+        """Check that a state fits this model and so many streams.
+
+        Raises:
+            StateError: It is another model's, or has another batch size or shape.
+        """
         if not isinstance(state, State):
             raise StateError(f"the state is {type(state).__name__}, expected a State; begin with initial_state()")
         if state.model_sha256 != self.artifact.sha256:

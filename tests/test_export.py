@@ -84,6 +84,22 @@ def test_dynamic_int8_depends_on_neighbours_and_says_so(int8_predictor: Predicto
     assert measure_batch_invariance(int8_predictor) is False
 
 
+def test_a_row_that_is_left_over_makes_a_batch_dependent(artifact_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with onnxruntime's 8-bit weight-only product, which takes rows two at a time."""
+    tampered = Predictor.load(artifact_path)
+    step = tampered.step
+
+    def in_pairs(token_ids: Any, state: Any, *, logits_to_keep: int | None = None) -> Any:
+        logits, after = step(token_ids, state, logits_to_keep=logits_to_keep)
+        rows = logits.copy().reshape(-1, logits.shape[2])
+        rows[len(rows) // 2 * 2 :] += np.float32(1e-5)
+        return rows.reshape(logits.shape), after
+
+    assert measure_batch_invariance(tampered) is True
+    monkeypatch.setattr(tampered, "step", in_pairs)
+    assert measure_batch_invariance(tampered) is False
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("weight", ["layer_1.W", "layer_0.R", "projection", "embedding", "layer_0.B"])
 def test_a_planted_wrong_weight_is_never_written(

@@ -1,0 +1,41 @@
+"""Whether rows of a batch are to the bit what they are alone, measured on this machine."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .predictor import Predictor
+from .state import State
+
+_TIME = 3
+
+
+def first_difference(predictor: Predictor, batch_sizes: Sequence[int]) -> str | None:
+    """Where a row in a batch first differs from the same row alone, in words; None where it does nowhere.
+
+    Random tokens go on from random states; the first, the middle and the last row of each batch are compared, once with
+    the logits of every position and once with the last one's.
+    """
+    random = np.random.default_rng(0)
+    largest = max(batch_sizes)
+    tokens = random.integers(0, len(predictor.vocabulary), (largest, _TIME))
+    zero = predictor.initial_state(largest)
+    draws = tuple(random.uniform(-1, 1, tensor.shape).astype(np.float32) for tensor in zero.tensors)
+    for size in batch_sizes:
+        for kept in (1, _TIME):
+            together = _run(predictor, tokens, draws, range(size), kept)
+            for row in sorted({0, size // 2, size - 1}):
+                alone = _run(predictor, tokens, draws, range(row, row + 1), kept)
+                if not all(np.array_equal(a[row], b[0]) for a, b in zip(together, alone, strict=True)):
+                    return f"row {row} of a batch of {size}, {kept} of {_TIME} logits kept"
+    return None
+
+
+def _run(
+    predictor: Predictor, tokens: np.ndarray, draws: tuple[np.ndarray, ...], rows: range, kept: int
+) -> list[np.ndarray]:
+    """Logits and states of some rows run together."""
+    chosen = slice(rows.start, rows.stop)
+    state = State(predictor.artifact.sha256, tuple(tensor[chosen] for tensor in draws))
+    logits, after = predictor.step(tokens[chosen], state, logits_to_keep=kept)
+    return [logits, *after.tensors]
