@@ -1,6 +1,7 @@
 """One text stream: text goes in, suggestions and new text come out; its state can be kept, forked, restored."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, final
 
 import numpy as np
@@ -75,21 +76,46 @@ class Stream:
             self._ahead = (logits[0, -1], state)
         return self._ahead[0]
 
-    def suggest(self, k: int = 5, *, allow_unknown: bool = False) -> list[tuple[str, float]]:
+    def suggest(self, k: int = 5, *, prefix: str | None = None, allow_unknown: bool = False) -> list[tuple[str, float]]:
         """The k most probable next tokens with their probabilities, most probable first.
 
         The unknown token is left out unless `allow_unknown`; the probabilities are the model's own all the same.
 
+        Args:
+            k: How many.
+            prefix: The letters typed so far of a word that was not fed (word-level models only). The words of the
+                vocabulary that begin with them are suggested, the special tokens never; their probabilities are
+                those of a word that begins so: over all such words they sum to 1. No such word: an empty list.
+            allow_unknown: Whether the unknown token may be suggested.
+
         Raises:
-            OptionError: `k` is below 1.
+            OptionError: `k` is below 1; `prefix` holds white space, or the model reads characters.
         """
         if k < 1:
             raise OptionError(f"k is {k}, expected 1 or more")
+        if prefix:
+            return self._complete(k, prefix)
         vocabulary = self._predictor.vocabulary
         log_probs = log_softmax(self.logits())
         order = np.argsort(-log_probs, kind="stable")[: k + 1].tolist()
         chosen = [index for index in order if allow_unknown or index != vocabulary.unknown_id][:k]
         return [(vocabulary.token(index), float(np.exp(log_probs[index]))) for index in chosen]
+
+    def _complete(self, k: int, prefix: str) -> list[tuple[str, float]]:
+        vocabulary = self._predictor.vocabulary
+        if vocabulary.tokenization.unit != "word":
+            raise OptionError(
+                f"prefix is {prefix!r}, but this model reads characters and completes whatever it was fed; "
+                f"feed the letters instead"
+            )
+        if prefix.split() != [prefix]:
+            raise OptionError(f"prefix is {prefix!r}, expected the letters of one word; feed the words before it")
+        ids = vocabulary.completions(prefix)
+        if not ids:
+            return []
+        log_probs = log_softmax(self.logits()[ids])
+        order = np.argsort(-log_probs, kind="stable")[:k].tolist()
+        return [(vocabulary.token(ids[place]), float(np.exp(log_probs[place]))) for place in order]
 
     def generate(
         self,
@@ -101,9 +127,15 @@ class Stream:
         method: str = "weighted",
         seed: int | None = None,
         allow_unknown: bool = False,
+        repetition_penalty: float = 1.0,
+        repetition_window: int = 64,
+        stop: str | Sequence[str] = (),
         stop_at_end_of_sentence: bool = False,
     ) -> Iterator[str]:
-        r"""Write on: choose a token, feed it, yield what it adds to the text, `max_tokens` times.
+        """Write on: choose a token, feed it, yield what it adds to the text, `max_tokens` times.
+
+        The text depends on what the stream has read, on these arguments and on the seed, not on the parts in which the
+        stream was fed (for an artifact whose `batch_invariant` is true).
 
         Args:
             max_tokens: How many tokens to choose.
@@ -113,30 +145,50 @@ class Stream:
             method: See `Sampling`.
             seed: Makes the draws repeatable; None draws anew each time.
             allow_unknown: See `Sampling`.
-            stop_at_end_of_sentence: End before the first end-of-sentence token (it is not fed).
+            repetition_penalty: See `Sampling`. It holds back what this call wrote, but never the end of a sentence.
+            repetition_window: See `Sampling`.
+            stop: A token or several, as text (a newline is the end of a sentence). Generation ends before the first
+                of them: it is neither yielded nor fed.
+            stop_at_end_of_sentence: End before the first end-of-sentence token, as if it were in `stop`.
 
         Raises:
-            OptionError: An argument is outside its range.
+            OptionError: An argument is outside its range, or something in `stop` is no token of the vocabulary.
         """
         if max_tokens < 0:
             raise OptionError(f"max_tokens is {max_tokens}, expected 0 or more")
         if seed is not None and seed < 0:
             raise OptionError(f"seed is {seed}, expected 0 or more")
-        sampling = Sampling(method, temperature, top_k, top_p, allow_unknown)
-        return self._generate(max_tokens, sampling, np.random.default_rng(seed), stop_at_end_of_sentence)
+        sampling = Sampling(method, temperature, top_k, top_p, allow_unknown, repetition_penalty, repetition_window)
+        stop_ids = {self._stop_id(text) for text in ([stop] if isinstance(stop, str) else stop)}
+        if stop_at_end_of_sentence:
+            stop_ids.add(self._predictor.vocabulary.end_of_sentence_id)
+        return self._generate(max_tokens, sampling, np.random.default_rng(seed), stop_ids)
+
+    def _stop_id(self, text: str) -> int:
+        vocabulary = self._predictor.vocabulary
+        tokens = vocabulary.tokenization.split(text)
+        if len(tokens) != 1 or tokens[0] not in vocabulary:
+            raise OptionError(
+                f"stop holds {text!r}, which is no token of this model's vocabulary and would never be written; "
+                f"expected single tokens of it"
+            )
+        return vocabulary.id(tokens[0])
 
     def _generate(
-        self, max_tokens: int, sampling: Sampling, random: np.random.Generator, stop_at_end: bool
+        self, max_tokens: int, sampling: Sampling, random: np.random.Generator, stop_ids: Collection[int]
     ) -> Iterator[str]:
         vocabulary = self._predictor.vocabulary
+        recent: deque[int] = deque(maxlen=sampling.repetition_window)
         for _ in range(max_tokens):
             logits = self.logits()
             if not sampling.allow_unknown:
                 logits = logits.copy()
                 logits[vocabulary.unknown_id] = -np.inf
-            token_id = sampling.choose(logits, random, self._at_boundary())
-            if stop_at_end and token_id == vocabulary.end_of_sentence_id:
+            token_id = sampling.choose(logits, random, self._at_boundary(), recent)
+            if token_id in stop_ids:
                 return
+            if token_id != vocabulary.end_of_sentence_id:
+                recent.append(token_id)
             piece = vocabulary.piece(token_id, self._previous)
             self.feed_ids([token_id])
             yield piece

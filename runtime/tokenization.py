@@ -84,6 +84,10 @@ class Tokenization:
         """The tokens that a vocabulary of this tokenization must hold: end of sentence, unknown."""
         return (self.end_of_sentence, self.unknown)
 
+    def folded(self, text: str) -> str:
+        """`text` in the letter case of the rule's tokens: lower for `words`, as it is for the others."""
+        return text.lower() if self.rule == "words" else text
+
     def split(self, text: str) -> list[str]:
         """The tokens of `text`; a newline becomes the end-of-sentence token."""
         if self.rule == "characters":
@@ -99,7 +103,7 @@ class Tokenization:
 
     def _words(self, line: str) -> list[str]:
         specials = f"{re.escape(self.unknown)}|{re.escape(self.end_of_sentence)}"
-        return re.findall(f"{specials}|{_WORD}", line.lower())
+        return re.findall(f"{specials}|{_WORD}", self.folded(line))
 
     def join(self, tokens: Iterable[str]) -> str:
         """Text that `split` takes apart into `tokens` again."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -201,6 +202,32 @@ def test_suggest_and_score(place: Path) -> None:
     assert done("score", cwd=place) == ""
 
 
+def test_a_word_is_completed_and_a_text_stopped(place: Path) -> None:
+    stream = Predictor.load(place / "runs/tiny/model.onnx").stream()
+    stream.feed("the cat")
+    expected = [{"token": word, "probability": probability} for word, probability in stream.suggest(5, prefix="s")]
+    assert as_json("suggest", "the cat", "--prefix", "s", cwd=place)["suggestions"] == expected
+    assert done("suggest", "the cat", "--prefix", "zz", cwd=place) == ""
+    arguments = ["generate", "the cat", "--seed", 4, "--stop", "the", "--stop", "<eos>", "--repetition-penalty", 1.5]
+    pieces = stream.generate(50, temperature=0.8, seed=4, stop=["the", "<eos>"], repetition_penalty=1.5)
+    assert as_json(*arguments, cwd=place)["text"] == "".join(pieces)
+    finished = lmtool("generate", "the cat", "--stop", "zebra", cwd=place)
+    assert finished.returncode == 2
+    assert "stop holds 'zebra'" in finished.stderr
+
+
+def test_heat_colours_the_text_on_a_terminal_only(place: Path) -> None:
+    plain = done("score", "the cat saw zebras", cwd=place)
+    assert done("score", "--heat", "the cat saw zebras", cwd=place) == plain
+    environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    hot = done("score", "--heat", "--end", "the cat saw zebras", cwd=place, env=environment)
+    line, legend = hot.splitlines()
+    for word in ("the", " cat", " saw", " zebras"):
+        assert re.search(rf"\x1b\[[0-9;]+m{word}\x1b\[0m", line)
+    assert "<2" in legend
+    assert as_json("score", "--heat", "the cat", cwd=place, env=environment) == as_json("score", "the cat", cwd=place)
+
+
 def test_data_is_listed_and_prepared(tmp_path: Path) -> None:
     assert "pydocs" in as_json("data", "list")["corpora"]
     data = write_corpus(tmp_path / "data")
@@ -289,8 +316,6 @@ def wrong_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("arguments", "code", "message"), BAD, ids=lambda value: str(value)[:40])
 def test_what_a_user_can_cause_gets_a_message(wrong_place: Path, arguments: list[str], code: int, message: str) -> None:
-    import re
-
     before = sorted(path for path in wrong_place.rglob("*") if "diverged" not in path.parts)
     finished = lmtool(*arguments, cwd=wrong_place)
     assert finished.returncode == code, finished.stderr
