@@ -6,7 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Data, Json, Model, Provider, RunFolder, Settings, Texts, Threads, Unknown, parse_settings
+from .options import (
+    Data,
+    Json,
+    Model,
+    Provider,
+    RunFolder,
+    Settings,
+    Texts,
+    Threads,
+    Unknown,
+    cache_options,
+    parse_settings,
+)
 from .output import command, give, require, say, write
 
 app = typer.Typer(
@@ -73,6 +85,11 @@ def evaluate(
     data: Data = None,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     provider: Provider = "cpu",
+    cache: Annotated[
+        int | None, typer.Option(help="Adapt to the text by a continuous cache of so many tokens (an artifact only).")
+    ] = None,
+    cache_theta: Annotated[float | None, typer.Option(help="Flatness of the cache (default: 0.4).")] = None,
+    cache_weight: Annotated[float | None, typer.Option(help="Share of the cache (default: 0.15).")] = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
@@ -83,8 +100,11 @@ def evaluate(
         raise typer.BadParameter("name a run or an artifact, not both", param_hint="--model")
     if model is None and provider != "cpu":
         raise typer.BadParameter("a provider runs an artifact; name one: --model", param_hint="--provider")
+    options = cache_options(cache, cache_theta, cache_weight)
+    if model is None and options is not None:
+        raise typer.BadParameter("a cache goes with an artifact; name one: --model", param_hint="--cache")
     if model is not None:
-        result = evaluate_artifact(model, data, split, provider, threads)
+        result = evaluate_artifact(model, data, split, provider, threads, options)
     else:
         result = evaluate_run(run, data, split, threads)
     give(as_json, result.format(), result.to_json())

@@ -1,6 +1,7 @@
 """The streaming predictor that other applications embed: numpy and onnxruntime, nothing else."""
 
 from .artifact import CELLS, PRECISIONS, PURPOSES, Architecture, Artifact, latest_artifact
+from .cache import Cache, CacheOptions
 from .errors import (
     ArtifactError,
     LmtoolError,
@@ -31,6 +32,8 @@ __all__ = [
     "Architecture",
     "Artifact",
     "ArtifactError",
+    "Cache",
+    "CacheOptions",
     "LayerRow",
     "LmtoolError",
     "OptionError",

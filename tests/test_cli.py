@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from corpora import write_corpus
 from lmtool.model import Run
-from lmtool.runtime import Predictor
+from lmtool.runtime import CacheOptions, Predictor
 from tiny import SETTINGS
 
 TRAIN = ["train", "--preset", "ptb-200", "--threads", "1"]
@@ -202,6 +203,19 @@ def test_suggest_and_score(place: Path) -> None:
     assert done("score", cwd=place) == ""
 
 
+def test_an_artifact_is_evaluated_with_a_cache(place: Path, corpus_folder: Path) -> None:
+    arguments = ["evaluate", "--model", "runs/tiny/model.onnx", "--data", corpus_folder, "--split", "valid"]
+    plain = as_json(*arguments, cwd=place)
+    cached = as_json(*arguments, "--cache", 30, "--cache-theta", 0.5, "--cache-weight", 0.2, cwd=place)
+    options = CacheOptions(size=30, theta=0.5, weight=0.2)
+    predictor = Predictor.load(place / "runs/tiny/model.onnx")
+    ids = np.array(predictor.vocabulary.encode((corpus_folder / "valid.txt").read_text()))
+    assert cached["perplexity"] == predictor.perplexity(ids, cache=options)
+    assert cached["perplexity"] != plain["perplexity"]
+    assert (cached["cache"], plain["cache"]) == ({"size": 30, "theta": 0.5, "weight": 0.2}, None)
+    assert "cache of 30 (theta 0.4, weight 0.15)" in done(*arguments, "--cache", 30, cwd=place)
+
+
 def test_a_word_is_completed_and_a_text_stopped(place: Path) -> None:
     stream = Predictor.load(place / "runs/tiny/model.onnx").stream()
     stream.feed("the cat")
@@ -290,6 +304,9 @@ BAD = [
     (["train", "--data", "rare"], 1, "no tokens seen 3 times; .*; keep rarer ones: --set min_count=1"),
     (["evaluate", "--threads", "0"], 2, "threads is 0"),
     (["evaluate", "--provider", "cuda"], 2, "a provider runs an artifact"),
+    (["evaluate", "--cache", "500"], 2, "a cache goes with an artifact"),
+    (["evaluate", "--cache-theta", "1"], 2, "goes with --cache SIZE"),
+    (["evaluate", "--model", "a-file", "--cache", "0"], 2, "the cache's size is 0"),
     (["export", "--sherpa", "--precision", "int8"], 2, "goes with --onnx only"),
     (["info", "--run", "none", "--graph", "a.png"], 2, "a run has no graph"),
     (["train", "--data", "good", "--set", "precision=tf32"], 2, "precision is 'tf32', which only CUDA"),

@@ -92,9 +92,9 @@ def test_public_names_exist(room: str) -> None:
 
 
 PUBLIC = """
-CELLS METHODS PRECISIONS PROVIDERS PURPOSES RULES Architecture Artifact ArtifactError LayerRow LmtoolError OptionError
-Predictor ProviderError Sampling Score State StateError StorageError Stream Summary TokenError Tokenization Vocabulary
-VocabularyError available_providers latest_artifact layer_table summarize
+CELLS METHODS PRECISIONS PROVIDERS PURPOSES RULES Architecture Artifact ArtifactError Cache CacheOptions LayerRow
+LmtoolError OptionError Predictor ProviderError Sampling Score State StateError StorageError Stream Summary TokenError
+Tokenization Vocabulary VocabularyError available_providers latest_artifact layer_table summarize
 """
 
 
