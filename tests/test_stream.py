@@ -249,6 +249,6 @@ def test_state_bytes_that_are_damaged_are_refused(predictor: Predictor) -> None:
 
 @given(data=st.binary(max_size=200))
 def test_any_bytes_give_a_state_error(data: bytes) -> None:
-    for prefix in (b"", b"lmstate1", b"lmstate1\x02\x00\x00\x00{}"):
+    for prefix in (b"", b"lmstate1", b"lmstate1\x02\x00\x00\x00{}", b"lmstate2\x02\x00\x00\x00{}"):
         with pytest.raises(StateError):
             State.from_bytes(prefix + data)
