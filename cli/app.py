@@ -6,7 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Data, Json, Model, Provider, RunFolder, Settings, Texts, Threads, Unknown, parse_settings
+from .options import (
+    Data,
+    Json,
+    Model,
+    Provider,
+    RunFolder,
+    Settings,
+    Texts,
+    Threads,
+    Unknown,
+    cache_options,
+    parse_settings,
+)
 from .output import command, give, require, say, write
 
 app = typer.Typer(
@@ -75,6 +87,11 @@ def evaluate(
     data: Data = None,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     provider: Provider = "cpu",
+    cache: Annotated[
+        int | None, typer.Option(help="Adapt to the text by a continuous cache of so many tokens (an artifact only).")
+    ] = None,
+    cache_theta: Annotated[float | None, typer.Option(help="Flatness of the cache (default: 0.4).")] = None,
+    cache_weight: Annotated[float | None, typer.Option(help="Share of the cache (default: 0.15).")] = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
@@ -85,8 +102,11 @@ def evaluate(
         raise typer.BadParameter("name a run or an artifact, not both", param_hint="--model")
     if model is None and provider != "cpu":
         raise typer.BadParameter("a provider runs an artifact; name one: --model", param_hint="--provider")
+    options = cache_options(cache, cache_theta, cache_weight)
+    if model is None and options is not None:
+        raise typer.BadParameter("a cache goes with an artifact; name one: --model", param_hint="--cache")
     if model is not None:
-        result = evaluate_artifact(model, data, split, provider, threads)
+        result = evaluate_artifact(model, data, split, provider, threads, options)
     else:
         result = evaluate_run(run, data, split, threads)
     give(as_json, result.format(), result.to_json())
@@ -232,6 +252,12 @@ def generate(
     top_k: Annotated[int | None, typer.Option(help="Draw among the k most probable tokens.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Draw among the tokens that hold this probability.")] = None,
     method: Annotated[str, typer.Option(help="greedy, weighted or weighted-at-boundaries.")] = "weighted",
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Above 1: words of this text come again less often (1: off; 1.2 is usual).")
+    ] = 1.0,
+    stop: Annotated[
+        list[str] | None, typer.Option(metavar="WORD", help="End before this word, may be repeated.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Makes the text repeatable.")] = None,
     allow_unknown: Unknown = False,
     threads: Threads = 1,
@@ -249,6 +275,8 @@ def generate(
         method=method,
         seed=seed,
         allow_unknown=allow_unknown,
+        repetition_penalty=repetition_penalty,
+        stop=stop or (),
     )
     if as_json:
         return give(True, "", {"prompt": text, "text": "".join(pieces)})
@@ -264,13 +292,14 @@ def suggest(
     text: Texts = None,
     model: Model = None,
     k: Annotated[int, typer.Option("-k", "--count", help="Number of suggestions.")] = 5,
+    prefix: Annotated[str | None, typer.Option(help="Complete the word that begins with these letters.")] = None,
     allow_unknown: Unknown = False,
     as_json: Json = False,
 ) -> None:
     """The most probable next words after a text (the arguments, joined) with their probabilities."""
     stream = _predictor(model, 1).stream()
     stream.feed(" ".join(text) if text else _piped_text())
-    words = stream.suggest(k, allow_unknown=allow_unknown)
+    words = stream.suggest(k, prefix=prefix, allow_unknown=allow_unknown)
     lines = "\n".join(f"{probability:7.2%}  {word!r}" for word, probability in words)
     give(as_json, lines, {"suggestions": [{"token": word, "probability": probability} for word, probability in words]})
 
@@ -282,20 +311,28 @@ def score(
     model: Model = None,
     end: Annotated[bool, typer.Option("--end", help="Score the end of each sentence too.")] = False,
     per_token: Annotated[bool, typer.Option("--per-token", help="Show every token.")] = False,
+    heat: Annotated[
+        bool, typer.Option("--heat", help="Colour each token by its surprise, on a terminal only.")
+    ] = False,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
     """Log-probability and perplexity of each argument, or of each line of standard input."""
     predictor = _predictor(model, threads)
     lines = text or _piped_lines()
-    scores = [predictor.score(f"{line}\n" if end else line) for line in lines]
+    texts = [f"{line}\n" if end else line for line in lines]
+    scores = [predictor.score(scored) for scored in texts]
+    colours = _heat(predictor) if heat else None
     shown = []
-    for line, found in zip(lines, scores, strict=True):
+    for line, scored, found in zip(lines, texts, scores, strict=True):
         perplexity = f"{found.perplexity:10.2f}" if found.tokens else f"{'-':>10}"
-        shown.append(f"{found.log_prob:10.3f}  perplexity {perplexity}  unknown {found.unknown}  {line}")
+        text_shown = colours.coloured(scored, found) if colours else line
+        shown.append(f"{found.log_prob:10.3f}  perplexity {perplexity}  unknown {found.unknown}  {text_shown}")
         if per_token:
             pairs = zip(found.tokens, found.token_log_probs, strict=True)
             shown += [f"{log_prob:10.3f}    {token!r}" for token, log_prob in pairs]
+    if colours:
+        shown.append(colours.legend())
     values = [{"text": line, **found.to_json()} for line, found in zip(lines, scores, strict=True)]
     give(as_json, "\n".join(shown), {"scores": values})
 
@@ -371,6 +408,12 @@ def _predictor(model: Path | None, threads: int) -> Any:
     from ..runtime import Predictor
 
     return Predictor.load(model or _latest_artifact(), threads=threads)
+
+
+def _heat(predictor: Any) -> Any:
+    from .heat import Heat
+
+    return Heat.of_terminal(predictor.vocabulary.tokenization)
 
 
 def _latest_artifact() -> Path:

@@ -1,9 +1,12 @@
 """The command-line options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+if TYPE_CHECKING:
+    from ..runtime.cache import CacheOptions
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 RunFolder = Annotated[Path | None, typer.Option("--run", help="Run folder (default: the latest in runs/).")]
@@ -31,3 +34,20 @@ def parse_settings(pairs: list[str] | None) -> dict[str, str]:
             raise typer.BadParameter(f"{pair!r} is not of the form KEY=VALUE", param_hint="--set")
         settings[key.strip()] = value.strip()
     return settings
+
+
+def cache_options(size: int | None, theta: float | None, weight: float | None) -> Optional["CacheOptions"]:
+    """The cache that the options ask for; None without `--cache`.
+
+    Raises:
+        typer.BadParameter: There is a theta or a weight, but no size.
+        OptionError: One is outside its range.
+    """
+    given = {name: value for name, value in (("theta", theta), ("weight", weight)) if value is not None}
+    if size is None:
+        if given:
+            raise typer.BadParameter("goes with --cache SIZE", param_hint=" and ".join(f"--cache-{x}" for x in given))
+        return None
+    from ..runtime.cache import CacheOptions
+
+    return CacheOptions(size, **given)

@@ -1,11 +1,12 @@
 """Perplexity from either side of the export, by one definition and over one corpus."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
 import torch
 
+from ..runtime.cache import CacheOptions
 from ..runtime.errors import OptionError
 from ..runtime.predictor import Predictor
 from .corpus import Corpus, load_corpus_with
@@ -26,6 +27,7 @@ class Evaluation:
         tokens: Number of its tokens; each after the first is scored.
         unknown: How many are outside the vocabulary (each is scored as the unknown token).
         perplexity: exp(mean negative log-likelihood of a token).
+        cache: The cache it was read with, if any.
     """
 
     what: str
@@ -34,13 +36,17 @@ class Evaluation:
     tokens: int
     unknown: int
     perplexity: float
+    cache: CacheOptions | None = None
 
     def format(self) -> str:
         """The findings in one line."""
-        return (
+        line = (
             f"{self.what}: perplexity {self.perplexity:.4f} on {self.split} of {self.corpus}, {self.tokens:,} tokens, "
             f"{self.unknown:,} unknown"
         )
+        if self.cache is not None:
+            line += f", cache of {self.cache.size:,} (theta {self.cache.theta:g}, weight {self.cache.weight:g})"
+        return line
 
     def to_json(self) -> dict[str, Any]:
         """All of it, ready for JSON."""
@@ -70,7 +76,9 @@ def evaluate_run(path: Path | None, data: str | None, split: str, threads: int) 
     return _evaluation(str(run.path), corpus, split, lambda ids: evaluate_perplexity(network, ids))
 
 
-def evaluate_artifact(path: Path, data: str | None, split: str, provider: str, threads: int) -> Evaluation:
+def evaluate_artifact(
+    path: Path, data: str | None, split: str, provider: str, threads: int, cache: CacheOptions | None = None
+) -> Evaluation:
     """Evaluate an artifact.
 
     Args:
@@ -79,6 +87,7 @@ def evaluate_artifact(path: Path, data: str | None, split: str, provider: str, t
         split: `train`, `valid` or `test`.
         provider: Execution provider.
         threads: Threads of one call.
+        cache: Read the split with this continuous cache, token by token.
 
     Raises:
         ArtifactError: The artifact cannot be used.
@@ -91,7 +100,8 @@ def evaluate_artifact(path: Path, data: str | None, split: str, provider: str, t
             f"{path} lies in no run folder, so its corpus is not known; name one: --data pydocs, or a folder"
         )
     corpus = run.corpus() if data is None else load_corpus_with(data, predictor.vocabulary)
-    return _evaluation(str(path), corpus, split, predictor.perplexity)
+    found = _evaluation(str(path), corpus, split, lambda ids: predictor.perplexity(ids, cache=cache))
+    return replace(found, cache=cache)
 
 
 def _evaluation(what: str, corpus: Corpus, split: str, measure: Any) -> Evaluation:

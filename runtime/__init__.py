@@ -2,6 +2,7 @@
 
 from .artifact import CELLS, PRECISIONS, PURPOSES, Architecture, Artifact, latest_artifact
 from .batcher import PoolStats
+from .cache import Cache, CacheOptions
 from .errors import (
     ArtifactError,
     BusyError,
@@ -38,6 +39,8 @@ __all__ = [
     "Artifact",
     "ArtifactError",
     "BusyError",
+    "Cache",
+    "CacheOptions",
     "LayerRow",
     "LmtoolError",
     "OptionError",

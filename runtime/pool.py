@@ -73,7 +73,8 @@ class StreamPool:
 
         Raises:
             BusyError: As many streams are open as may be.
-            StateError: The state is another model's, holds more than one stream, or tokens that no step has run yet.
+            StateError: The state is another model's, holds more than one stream, a cache, or tokens that no step has
+                run yet.
             PoolError: The pool is closed.
         """
         if state is not None:
@@ -207,6 +208,11 @@ class StreamPool:
             raise StateError(
                 f"the state has {state.pending.size} tokens that no step has run yet, expected none; "
                 "open the stream without `pending` and submit them as its first request"
+            )
+        if state.cache is not None:
+            raise StateError(
+                f"the state has a stream's cache of {len(state.cache)} pairs, which a pool would not read; "
+                "go on with predictor.stream(state=...), or drop it: dataclasses.replace(state, cache=None)"
             )
 
 

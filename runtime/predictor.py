@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS, Artifact
+from .cache import Cache, CacheMemory, CacheOptions
 from .errors import ArtifactError, OptionError, StateError, TokenError
 from .files import read_bytes
 from .providers import placement, provider_named
@@ -43,6 +44,7 @@ class Predictor:
         self._session = session
         self._widths = tuple(artifact.architecture.states.values())
         self._state_inputs = tuple(artifact.architecture.states)
+        self._last_hidden = self._state_inputs.index(f"hidden_{len(artifact.architecture.layer_sizes) - 1}")
         self._outputs = [LOGITS, *(f"{NEXT}{name}" for name in self._state_inputs)]
         self._can_keep = any(node.name == LOGITS_TO_KEEP for node in session.get_overridable_initializers())
 
@@ -107,11 +109,16 @@ class Predictor:
 
         Raises:
             TokenError: `token_ids` has another type or shape, or an id lies outside the vocabulary.
-            StateError: The state is another model's, or has another batch size or shape.
+            StateError: The state is another model's, has another batch size or shape, or has the cache of a stream.
             OptionError: `logits_to_keep` is outside its range.
         """
         tokens = self._checked_tokens(token_ids)
         self.check_state(state, tokens.shape[0])
+        if state.cache is not None:
+            raise StateError(
+                f"the state has a stream's cache of {len(state.cache)} pairs, which a step would lose; "
+                f"go on with predictor.stream(state=...), or drop it: dataclasses.replace(state, cache=None)"
+            )
         kept = tokens.shape[1] if logits_to_keep is None else logits_to_keep
         if logits_to_keep is not None and not 1 <= kept <= tokens.shape[1]:
             raise OptionError(f"logits_to_keep is {kept}, expected 1 to the {tokens.shape[1]} positions given")
@@ -123,8 +130,14 @@ class Predictor:
         logits, tensors = self._run(tokens, state.tensors, keep)
         return logits[:, logits.shape[1] - kept :], State(state.model_sha256, tensors)
 
-    def stream(self, state: State | None = None) -> Stream:
+    def stream(self, state: State | None = None, *, cache: CacheOptions | None = None) -> Stream:
         """A text stream for one owner, at the start of a sentence or going on from `state`.
+
+        Args:
+            state: Where to go on; it is not changed.
+            cache: Adapts the stream to its own text by a continuous cache (see `lmtool.runtime.cache`), which goes on
+                with what the state's cache holds, if it has one. None keeps the state's options; a weight of 0 drops
+                the cache.
 
         Raises:
             StateError: The state is another model's, or holds more than one stream.
@@ -133,7 +146,21 @@ class Predictor:
             start = np.array([[self.vocabulary.end_of_sentence_id]], np.int64)
             state = replace(self.initial_state(1), pending=start)
         self.check_state(state, 1)
-        return Stream(self, state)
+        return Stream(self, state, self._cache_memory(state.cache, cache))
+
+    def _cache_memory(self, kept: Cache | None, options: CacheOptions | None) -> CacheMemory | None:
+        if options is None and kept is not None:
+            options = kept.options
+        if options is None or options.weight == 0:
+            return None
+        if kept is not None:
+            return CacheMemory(kept.resized(options))
+        width = self._widths[self._last_hidden]
+        return CacheMemory(Cache(options, np.zeros((0, width), np.float32), np.zeros(0, np.int64)))
+
+    def last_hidden(self, state: State) -> NDArray[np.float32]:
+        """The last layer's hidden state, float32 [batch, width]."""
+        return state.tensors[self._last_hidden]
 
     def score(self, text: str | Sequence[int], *, context: Sequence[int] | None = None) -> Score:
         """The log-probability of every token of a text.
@@ -154,14 +181,14 @@ class Predictor:
             state = self.step(before[None, :-1], state, logits_to_keep=1)[1]
         ids = np.concatenate([before[-1:], token_ids])
         log_probs = np.concatenate([np.zeros(0), *self._token_log_probs(ids, state)])
-        tokens = tuple(self.vocabulary.token(index) for index in token_ids.tolist())
-        return Score(tokens, log_probs, int((token_ids == self.vocabulary.unknown_id).sum()))
+        return Score.of(token_ids, log_probs, self.vocabulary)
 
-    def perplexity(self, token_ids: NDArray[np.integer[Any]]) -> float:
+    def perplexity(self, token_ids: NDArray[np.integer[Any]], *, cache: CacheOptions | None = None) -> float:
         """Perplexity of one unbroken stream: each token after the first is scored once, from the zero state.
 
         Args:
             token_ids: integer [tokens], at least two.
+            cache: Read them by a stream with this cache, token by token.
 
         Raises:
             TokenError: There are fewer than two, or an id lies outside the vocabulary.
@@ -169,6 +196,10 @@ class Predictor:
         if len(token_ids) < 2:
             raise TokenError(f"{len(token_ids)} tokens have no perplexity, expected at least 2")
         ids = self._checked_array(token_ids)
+        if cache is not None:
+            stream = self.stream(self.initial_state(1), cache=cache)
+            stream.feed_ids(ids[:1])
+            return stream.score(ids[1:]).perplexity
         total = sum(float(chunk.sum()) for chunk in self._token_log_probs(ids, self.initial_state(1)))
         return perplexity(total, len(ids) - 1)
 
@@ -244,12 +275,23 @@ class Predictor:
                 raise StateError(
                     f"the state's {name} is {tensor.dtype} {list(tensor.shape)}, expected float32 {[batch_size, width]}"
                 )
+        if state.cache is not None:
+            self._check_cache(state.cache, batch_size)
         if state.pending.size:
             self._checked_tokens(state.pending)
             if state.pending.shape[0] != batch_size:
                 raise StateError(
                     f"the state's pending tokens are of {state.pending.shape[0]} streams, expected {batch_size}"
                 )
+
+    def _check_cache(self, cache: Cache, batch_size: int) -> None:
+        self.checked_ids(cache.token_ids)
+        width = self._widths[self._last_hidden]
+        if cache.hidden.shape[1] != width or cache.hidden.dtype != np.float32 or batch_size != 1:
+            raise StateError(
+                f"the state's cache holds {cache.hidden.dtype} {list(cache.hidden.shape)} for a batch of {batch_size}, "
+                f"expected float32 [pairs, {width}] for one stream"
+            )
 
 
 def _array(token_ids: ArrayLike) -> NDArray[Any]:

@@ -1,8 +1,11 @@
-"""Choosing the next token: greedy, weighted, weighted at word boundaries; temperature, top-k, top-p.
+"""Choosing the next token: greedy, weighted, weighted at word boundaries; temperature, top-k, top-p; repetitions.
 
-The three methods are those of the character-level recipe's sampler; top-p is Holtzman et al., arXiv 1904.09751.
+The three methods are those of the character-level recipe's sampler; top-p is Holtzman et al., arXiv 1904.09751; the
+repetition penalty is Keskar et al., arXiv 1909.05858.
 """
 
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import final
 
@@ -26,6 +29,9 @@ class Sampling:
         top_k: Draw among the k most probable tokens only; None for all.
         top_p: Draw among the fewest most probable tokens whose probabilities reach p; None for all.
         allow_unknown: Whether the unknown token may be chosen.
+        repetition_penalty: Divides the positive logits of recent tokens and multiplies their negative ones, so that
+            either way they become less probable; 1 is off.
+        repetition_window: How many of the latest tokens are recent.
     """
 
     method: str = "weighted"
@@ -33,6 +39,8 @@ class Sampling:
     top_k: int | None = None
     top_p: float | None = None
     allow_unknown: bool = False
+    repetition_penalty: float = 1.0
+    repetition_window: int = 64
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -48,21 +56,41 @@ class Sampling:
             raise OptionError(f"top_k is {self.top_k}, expected 1 or more")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise OptionError(f"top_p is {self.top_p}, expected more than 0 and at most 1")
+        if not 1 <= self.repetition_penalty < math.inf:
+            raise OptionError(f"repetition_penalty is {self.repetition_penalty}, expected 1 (off) or more")
+        if self.repetition_window < 1:
+            raise OptionError(f"repetition_window is {self.repetition_window}, expected 1 or more")
 
-    def choose(self, logits: NDArray[np.float32], random: np.random.Generator, at_boundary: bool) -> int:
+    def choose(
+        self,
+        logits: NDArray[np.float32],
+        random: np.random.Generator,
+        at_boundary: bool,
+        recent: Collection[int] = (),
+    ) -> int:
         """Choose a token id.
 
         Args:
             logits: float32 [vocabulary]; minus infinity rules a token out.
             random: Source of the draw; one number is taken from it unless the choice is greedy.
             at_boundary: Whether the text so far ends at a word boundary.
+            recent: The ids that the repetition penalty holds back.
         """
+        if self.repetition_penalty != 1 and recent:
+            logits = self._penalised(logits, recent)
         if self.temperature == 0 or self.method == "greedy" or (self.method != "weighted" and not at_boundary):
             return int(np.argmax(logits))
         order, probabilities = self._candidates(logits)
         cumulative = np.cumsum(probabilities)
         drawn = np.searchsorted(cumulative, random.random() * cumulative[-1], side="right")
         return int(order[min(drawn, len(order) - 1)])
+
+    def _penalised(self, logits: NDArray[np.float32], recent: Collection[int]) -> NDArray[np.float32]:
+        ids = np.unique(np.fromiter(recent, np.int64))
+        penalised = logits.copy()
+        chosen = logits[ids]
+        penalised[ids] = np.where(chosen > 0, chosen / self.repetition_penalty, chosen * self.repetition_penalty)
+        return penalised
 
     def _candidates(self, logits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Token ids by falling probability (ties by id) that may be drawn, and their weights."""

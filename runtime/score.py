@@ -2,10 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from .vocabulary import Vocabulary
 
 
 @final
@@ -22,6 +25,14 @@ class Score:
     tokens: tuple[str, ...]
     token_log_probs: NDArray[np.float64]
     unknown: int
+
+    @classmethod
+    def of(
+        cls, token_ids: NDArray[np.int64], token_log_probs: NDArray[np.float64], vocabulary: "Vocabulary"
+    ) -> "Score":
+        """The score of the tokens with these ids; both arrays are [tokens]."""
+        tokens = tuple(vocabulary.token(index) for index in token_ids.tolist())
+        return cls(tokens, token_log_probs, int((token_ids == vocabulary.unknown_id).sum()))
 
     @property
     def log_prob(self) -> float:

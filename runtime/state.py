@@ -1,7 +1,9 @@
 """The recurrent state as a value: taken, kept, copied, forked, saved to bytes and restored elsewhere.
 
 The bytes are a magic, the header's length (4 bytes, little-endian), a JSON header (model hash, shapes, hash of the
-rest), then the tensors in the artifact's order as little-endian float32 and the pending token ids as int64.
+rest), then the tensors in the artifact's order as little-endian float32 and the pending token ids as int64. The state
+of a stream with a cache has a magic of its own, and goes on with the cache's hidden states as float32, its token ids as
+int64, and its size, theta, weight and oldest pair as float64.
 """
 
 import hashlib
@@ -12,10 +14,13 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import StateError
+from .arrays import read_only
+from .cache import Cache, CacheOptions
+from .errors import OptionError, StateError
 
-_MAGIC = b"lmstate1"
-_FLOAT, _INT = np.dtype("<f4"), np.dtype("<i8")
+_MAGIC, _MAGIC_WITH_CACHE = b"lmstate1", b"lmstate2"
+_FLOAT, _INT, _DOUBLE = np.dtype("<f4"), np.dtype("<i8"), np.dtype("<f8")
+_CACHE_TYPES: list[np.dtype[Any]] = [_FLOAT, _INT, _DOUBLE]
 
 
 def _nothing_pending() -> NDArray[np.int64]:
@@ -32,16 +37,19 @@ class State:
         tensors: For each state input in the artifact's order, float32 [batch, width].
         pending: int64 [batch, n], token ids that a stream was fed but that no step has run yet; the next step runs
             them first. A step returns a state with none.
+        cache: What a stream's cache holds, None where it has none. It has the pair of the last hidden state in
+            `tensors` and the first token in `pending` already.
     """
 
     model_sha256: str
     tensors: tuple[NDArray[np.float32], ...]
     pending: NDArray[np.int64] = field(default_factory=_nothing_pending)
+    cache: Cache | None = None
 
     def __post_init__(self) -> None:
         """Keep copies of arrays that somebody could still write to."""
-        object.__setattr__(self, "tensors", tuple(_read_only(tensor) for tensor in self.tensors))
-        object.__setattr__(self, "pending", _read_only(self.pending))
+        object.__setattr__(self, "tensors", tuple(read_only(tensor) for tensor in self.tensors))
+        object.__setattr__(self, "pending", read_only(self.pending))
 
     @property
     def batch_size(self) -> int:
@@ -50,16 +58,21 @@ class State:
 
     def to_bytes(self) -> bytes:
         """The state as bytes, for `from_bytes` in any process that has the same artifact."""
-        arrays = [np.ascontiguousarray(tensor, _FLOAT).tobytes() for tensor in self.tensors]
-        body = b"".join([*arrays, np.ascontiguousarray(self.pending, _INT).tobytes()])
+        cached = [] if self.cache is None else _cache_arrays(self.cache)
+        arrays = [*self.tensors, self.pending, *cached]
+        types = _types(len(self.tensors), with_cache=bool(cached))
+        body = b"".join(np.ascontiguousarray(array, kind).tobytes() for array, kind in zip(arrays, types, strict=True))
         header = {
             "model_sha256": self.model_sha256,
             "shapes": [list(tensor.shape) for tensor in self.tensors],
             "pending_shape": list(self.pending.shape),
             "sha256": hashlib.sha256(body).hexdigest(),
         }
+        if cached:
+            header["cache_shapes"] = [list(array.shape) for array in cached]
         encoded = json.dumps(header, separators=(",", ":")).encode()
-        return b"".join([_MAGIC, len(encoded).to_bytes(4, "little"), encoded, body])
+        magic = _MAGIC_WITH_CACHE if cached else _MAGIC
+        return b"".join([magic, len(encoded).to_bytes(4, "little"), encoded, body])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "State":
@@ -69,30 +82,33 @@ class State:
             StateError: The bytes are no state, or are damaged.
         """
         header, body = _header_and_body(data)
+        with_cache = data.startswith(_MAGIC_WITH_CACHE)
         try:
-            shapes = [(*shape,) for shape in [*header["shapes"], header["pending_shape"]]]
+            cache_shapes = header["cache_shapes"] if with_cache else []
+            shapes = [(*shape,) for shape in [*header["shapes"], header["pending_shape"], *cache_shapes]]
+            count = len(header["shapes"])
             model_sha256, sha256 = str(header["model_sha256"]), header["sha256"]
-            if len(shapes) < 2 or not all(_is_shape(shape) for shape in shapes):
+            if not count or not all(_is_shape(shape) for shape in shapes):
                 raise StateError(f"no saved state: the shapes {shapes} are not those of matrices")
         except (KeyError, TypeError) as error:
             raise StateError(f"no saved state: its header lacks {error}") from error
         if hashlib.sha256(body).hexdigest() != sha256:
             raise StateError("the saved state is damaged: its bytes do not match its hash")
-        *tensors, pending = _arrays(body, shapes)
-        return cls(model_sha256, tuple(tensors), pending)
-
-
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    if array.flags.writeable:
-        array = array.copy()
-        array.flags.writeable = False
-    return array
+        types = _types(count, with_cache)
+        if len(types) != len(shapes):
+            raise StateError(f"no saved state: it has {len(shapes)} arrays, expected {len(types)}")
+        arrays = _arrays(body, shapes, types)
+        cache = _cache_of(*arrays[count + 1 :]) if with_cache else None
+        return cls(model_sha256, tuple(arrays[:count]), arrays[count], cache)
 
 
 def _header_and_body(data: bytes) -> tuple[dict[str, Any], bytes]:
     start = len(_MAGIC) + 4
-    if data[: len(_MAGIC)] != _MAGIC or len(data) < start:
-        raise StateError(f"no saved state: {len(data):,} bytes that begin with {data[:8]!r}, expected {_MAGIC!r}")
+    if data[: len(_MAGIC)] not in (_MAGIC, _MAGIC_WITH_CACHE) or len(data) < start:
+        raise StateError(
+            f"no saved state: {len(data):,} bytes that begin with {data[:8]!r}, "
+            f"expected {_MAGIC!r} or {_MAGIC_WITH_CACHE!r}"
+        )
     end = start + int.from_bytes(data[len(_MAGIC) : start], "little")
     try:
         header = json.loads(data[start:end])
@@ -107,8 +123,28 @@ def _is_shape(shape: tuple[Any, ...]) -> bool:
     return len(shape) == 2 and all(type(size) is int and 0 <= size < 2**31 for size in shape)
 
 
-def _arrays(body: bytes, shapes: list[tuple[int, ...]]) -> list[Any]:
-    types = [_FLOAT] * (len(shapes) - 1) + [_INT]
+def _types(tensor_count: int, with_cache: bool) -> list[np.dtype[Any]]:
+    return [*[_FLOAT] * tensor_count, _INT, *(_CACHE_TYPES if with_cache else [])]
+
+
+def _cache_arrays(cache: Cache) -> list[NDArray[Any]]:
+    options = cache.options
+    settings = np.array([[options.size, options.theta, options.weight, cache.oldest]], np.float64)
+    return [cache.hidden, cache.token_ids[None], settings]
+
+
+def _cache_of(hidden: NDArray[np.float32], token_ids: NDArray[np.int64], settings: NDArray[np.float64]) -> Cache:
+    numbers = settings.ravel().tolist()
+    if len(token_ids) != 1 or len(numbers) != 4 or not (numbers[0].is_integer() and numbers[3].is_integer()):
+        raise StateError(f"no saved state: its cache has token ids {list(token_ids.shape)} and the options {numbers}")
+    size, theta, weight, oldest = numbers
+    try:
+        return Cache(CacheOptions(int(size), theta, weight), hidden, token_ids[0], int(oldest))
+    except OptionError as error:
+        raise StateError(f"no saved state: {error}") from error
+
+
+def _arrays(body: bytes, shapes: list[tuple[int, ...]], types: list[np.dtype[Any]]) -> list[Any]:
     sizes = [shape[0] * shape[1] * kind.itemsize for shape, kind in zip(shapes, types, strict=True)]
     if sum(sizes) != len(body):
         raise StateError(f"the saved state is damaged: {len(body):,} bytes of numbers, expected {sum(sizes):,}")

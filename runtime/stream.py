@@ -1,19 +1,23 @@
 """One text stream: text goes in, suggestions and new text come out; its state can be kept, forked, restored."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from .cache import CacheMemory
 from .errors import OptionError, StateError
 from .sampling import Sampling, log_softmax
+from .score import Score, target_log_probs
 from .state import State
 
 if TYPE_CHECKING:
     from .predictor import Predictor
 
 _FLUSH_AT = 512
+_SCORING_CHUNK = 128
 
 
 @final
@@ -21,28 +25,33 @@ class Stream:
     """A reader and writer of one text. It belongs to one thread at a time.
 
     Text that is fed runs when a prediction is asked for, or when a few hundred tokens have gathered, in one call that
-    computes one position's logits; so feeding word by word costs no more than feeding a page.
+    computes one position's logits; so feeding word by word costs no more than feeding a page. With a cache each token
+    is a call of its own.
     """
 
-    def __init__(self, predictor: "Predictor", state: State) -> None:
+    def __init__(self, predictor: "Predictor", state: State, memory: CacheMemory | None) -> None:
         """Use `Predictor.stream`."""
         self._predictor = predictor
         self._tensors = State(state.model_sha256, state.tensors)
         self._pending: list[int] = state.pending[0].tolist() if state.pending.size else []
         self._previous: int | None = self._pending[-1] if self._pending else None
         self._ahead: tuple[NDArray[np.float32], State] | None = None
+        self._memory = memory
+        if state.cache is None:
+            self._remember_next()
 
     @property
     def state(self) -> State:
         """A snapshot; `predictor.stream(state=...)` goes on from it, here or, by way of bytes, in another process."""
         pending = np.array([self._pending], np.int64).reshape(1, -1)
-        return State(self._tensors.model_sha256, self._tensors.tensors, pending)
+        cache = None if self._memory is None else self._memory.cache
+        return State(self._tensors.model_sha256, self._tensors.tensors, pending, cache)
 
     def feed(self, text: str) -> None:
         """Append text; a newline ends the sentence."""
         self.feed_ids(self._predictor.vocabulary.encode(text))
 
-    def feed_ids(self, token_ids: Sequence[int]) -> None:
+    def feed_ids(self, token_ids: ArrayLike) -> None:
         """Append tokens.
 
         Raises:
@@ -53,43 +62,123 @@ class Stream:
             return
         if self._ahead is not None:
             self._tensors, self._pending, self._ahead = self._ahead[1], [], None
+        had_next = bool(self._pending)
         self._pending.extend(ids)
         self._previous = ids[-1]
+        if not had_next:
+            self._remember_next()
         while len(self._pending) > _FLUSH_AT:
-            self._tensors = self._predictor.step([self._pending[:_FLUSH_AT]], self._tensors, logits_to_keep=1)[1]
-            del self._pending[:_FLUSH_AT]
+            self._run(_FLUSH_AT)
+
+    def _run(self, count: int) -> None:
+        """Run the first `count` pending tokens: in one call, or one by one where a cache needs every hidden state."""
+        size = count if self._memory is None else 1
+        for _ in range(0, count, size):
+            self._tensors = self._predictor.step([self._pending[:size]], self._tensors, logits_to_keep=1)[1]
+            del self._pending[:size]
+            self._remember_next()
+
+    def _remember_next(self) -> None:
+        """Put the hidden state and the token that comes next into the cache; a network that read nothing has none."""
+        if self._memory is not None and self._pending:
+            hidden = self._predictor.last_hidden(self._tensors)[0]
+            if hidden.any():
+                self._memory.remember(hidden, self._pending[0])
 
     def logits(self) -> NDArray[np.float32]:
-        """Logits of the next token, float32 [vocabulary].
+        """Logits of the next token, float32 [vocabulary]; with a cache, those whose softmax is the mixture.
 
         Raises:
             StateError: The stream began from a state that `Predictor.step` returned, and nothing was fed since.
         """
-        if self._ahead is None and not self._pending:
+        if self._ahead is None:
+            self._ahead = self._look_ahead()
+        return self._ahead[0]
+
+    def _look_ahead(self) -> tuple[NDArray[np.float32], State]:
+        self._require_pending()
+        if self._memory is not None:
+            self._run(len(self._pending) - 1)
+        logits, state = self._predictor.step([self._pending], self._tensors, logits_to_keep=1)
+        if self._memory is None:
+            return logits[0, -1], state
+        return self._memory.mixed(logits[0, -1], self._predictor.last_hidden(state)[0]), state
+
+    def _require_pending(self) -> None:
+        if not self._pending:
             raise StateError(
                 "nothing was fed since this state was returned by a step, so there is no next token to predict; "
                 "feed a token, or begin from the state of a stream, which keeps its last token"
             )
-        if self._ahead is None:
-            logits, state = self._predictor.step([self._pending], self._tensors, logits_to_keep=1)
-            self._ahead = (logits[0, -1], state)
-        return self._ahead[0]
 
-    def suggest(self, k: int = 5, *, allow_unknown: bool = False) -> list[tuple[str, float]]:
+    def score(self, text: str | ArrayLike) -> Score:
+        """Append text, or token ids, and say how probable each of its tokens was after all before it.
+
+        Raises:
+            TokenError: An id lies outside the vocabulary; nothing was appended.
+            StateError: As for `logits`.
+        """
+        vocabulary = self._predictor.vocabulary
+        ids = self._predictor.checked_ids(vocabulary.encode(text) if isinstance(text, str) else text)
+        size, score = (_SCORING_CHUNK, self._score_chunk) if self._memory is None else (1, self._score_one)
+        parts = [score(ids[start : start + size]) for start in range(0, len(ids), size)]
+        return Score.of(ids, np.concatenate([np.zeros(0), *parts]), vocabulary)
+
+    def _score_one(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Append one token, int64 [1]; its log-probability, float64 [1]."""
+        log_probs = target_log_probs(self.logits()[None].copy(), ids)
+        self.feed_ids(ids)
+        return log_probs
+
+    def _score_chunk(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Append tokens, int64 [tokens], in one call; their log-probabilities, float64 [tokens]."""
+        self._require_pending()
+        inputs = [*self._pending, *ids[:-1].tolist()]
+        logits, self._tensors = self._predictor.step([inputs], self._tensors, logits_to_keep=len(ids))
+        self._pending, self._ahead = ids[-1:].tolist(), None
+        self._previous = self._pending[0]
+        return target_log_probs(logits[0], ids)
+
+    def suggest(self, k: int = 5, *, prefix: str | None = None, allow_unknown: bool = False) -> list[tuple[str, float]]:
         """The k most probable next tokens with their probabilities, most probable first.
 
         The unknown token is left out unless `allow_unknown`; the probabilities are the model's own all the same.
 
+        Args:
+            k: How many.
+            prefix: The letters typed so far of a word that was not fed (word-level models only). The words of the
+                vocabulary that begin with them are suggested, the special tokens never; their probabilities are
+                those of a word that begins so: over all such words they sum to 1. No such word: an empty list.
+            allow_unknown: Whether the unknown token may be suggested.
+
         Raises:
-            OptionError: `k` is below 1.
+            OptionError: `k` is below 1; `prefix` holds white space, or the model reads characters.
         """
         if k < 1:
             raise OptionError(f"k is {k}, expected 1 or more")
+        if prefix:
+            return self._complete(k, prefix)
         vocabulary = self._predictor.vocabulary
         log_probs = log_softmax(self.logits())
         order = np.argsort(-log_probs, kind="stable")[: k + 1].tolist()
         chosen = [index for index in order if allow_unknown or index != vocabulary.unknown_id][:k]
         return [(vocabulary.token(index), float(np.exp(log_probs[index]))) for index in chosen]
+
+    def _complete(self, k: int, prefix: str) -> list[tuple[str, float]]:
+        vocabulary = self._predictor.vocabulary
+        if vocabulary.tokenization.unit != "word":
+            raise OptionError(
+                f"prefix is {prefix!r}, but this model reads characters and completes whatever it was fed; "
+                f"feed the letters instead"
+            )
+        if prefix.split() != [prefix]:
+            raise OptionError(f"prefix is {prefix!r}, expected the letters of one word; feed the words before it")
+        ids = vocabulary.completions(prefix)
+        if not ids:
+            return []
+        log_probs = log_softmax(self.logits()[ids])
+        order = np.argsort(-log_probs, kind="stable")[:k].tolist()
+        return [(vocabulary.token(ids[place]), float(np.exp(log_probs[place]))) for place in order]
 
     def generate(
         self,
@@ -101,9 +190,15 @@ class Stream:
         method: str = "weighted",
         seed: int | None = None,
         allow_unknown: bool = False,
+        repetition_penalty: float = 1.0,
+        repetition_window: int = 64,
+        stop: str | Sequence[str] = (),
         stop_at_end_of_sentence: bool = False,
     ) -> Iterator[str]:
-        r"""Write on: choose a token, feed it, yield what it adds to the text, `max_tokens` times.
+        """Write on: choose a token, feed it, yield what it adds to the text, `max_tokens` times.
+
+        The text depends on what the stream has read, on these arguments and on the seed, not on the parts in which the
+        stream was fed (for an artifact whose `batch_invariant` is true).
 
         Args:
             max_tokens: How many tokens to choose.
@@ -113,30 +208,50 @@ class Stream:
             method: See `Sampling`.
             seed: Makes the draws repeatable; None draws anew each time.
             allow_unknown: See `Sampling`.
-            stop_at_end_of_sentence: End before the first end-of-sentence token (it is not fed).
+            repetition_penalty: See `Sampling`. It holds back what this call wrote, but never the end of a sentence.
+            repetition_window: See `Sampling`.
+            stop: A token or several, as text (a newline is the end of a sentence). Generation ends before the first
+                of them: it is neither yielded nor fed.
+            stop_at_end_of_sentence: End before the first end-of-sentence token, as if it were in `stop`.
 
         Raises:
-            OptionError: An argument is outside its range.
+            OptionError: An argument is outside its range, or something in `stop` is no token of the vocabulary.
         """
         if max_tokens < 0:
             raise OptionError(f"max_tokens is {max_tokens}, expected 0 or more")
         if seed is not None and seed < 0:
             raise OptionError(f"seed is {seed}, expected 0 or more")
-        sampling = Sampling(method, temperature, top_k, top_p, allow_unknown)
-        return self._generate(max_tokens, sampling, np.random.default_rng(seed), stop_at_end_of_sentence)
+        sampling = Sampling(method, temperature, top_k, top_p, allow_unknown, repetition_penalty, repetition_window)
+        stop_ids = {self._stop_id(text) for text in ([stop] if isinstance(stop, str) else stop)}
+        if stop_at_end_of_sentence:
+            stop_ids.add(self._predictor.vocabulary.end_of_sentence_id)
+        return self._generate(max_tokens, sampling, np.random.default_rng(seed), stop_ids)
+
+    def _stop_id(self, text: str) -> int:
+        vocabulary = self._predictor.vocabulary
+        tokens = vocabulary.tokenization.split(text)
+        if len(tokens) != 1 or tokens[0] not in vocabulary:
+            raise OptionError(
+                f"stop holds {text!r}, which is no token of this model's vocabulary and would never be written; "
+                f"expected single tokens of it"
+            )
+        return vocabulary.id(tokens[0])
 
     def _generate(
-        self, max_tokens: int, sampling: Sampling, random: np.random.Generator, stop_at_end: bool
+        self, max_tokens: int, sampling: Sampling, random: np.random.Generator, stop_ids: Collection[int]
     ) -> Iterator[str]:
         vocabulary = self._predictor.vocabulary
+        recent: deque[int] = deque(maxlen=sampling.repetition_window)
         for _ in range(max_tokens):
             logits = self.logits()
             if not sampling.allow_unknown:
                 logits = logits.copy()
                 logits[vocabulary.unknown_id] = -np.inf
-            token_id = sampling.choose(logits, random, self._at_boundary())
-            if stop_at_end and token_id == vocabulary.end_of_sentence_id:
+            token_id = sampling.choose(logits, random, self._at_boundary(), recent)
+            if token_id in stop_ids:
                 return
+            if token_id != vocabulary.end_of_sentence_id:
+                recent.append(token_id)
             piece = vocabulary.piece(token_id, self._previous)
             self.feed_ids([token_id])
             yield piece

@@ -85,6 +85,10 @@ class Tokenization:
         """The tokens that a vocabulary of this tokenization must hold: end of sentence, unknown."""
         return (self.end_of_sentence, self.unknown)
 
+    def folded(self, text: str) -> str:
+        """`text` in the letter case of the rule's tokens: lower for `words`, as it is for the others."""
+        return text.lower() if self.rule == "words" else text
+
     def split(self, text: str) -> list[str]:
         """The tokens of `text`; a newline becomes the end-of-sentence token."""
         if self.rule == "characters":
@@ -92,7 +96,7 @@ class Tokenization:
         if self.rule == "whitespace":
             return text.replace("\n", f" {self.end_of_sentence} ").split()
         find = self._word_pattern.findall
-        first, *others = text.lower().split("\n")
+        first, *others = self.folded(text).split("\n")
         tokens: list[str] = find(first)
         for line in others:
             tokens.append(self.end_of_sentence)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, final
@@ -67,6 +68,10 @@ class Vocabulary:
         """Hash of `tokens_json`, as 64 hexadecimal digits."""
         return hashlib.sha256(self.tokens_json().encode()).hexdigest()
 
+    @cached_property
+    def _alphabetical(self) -> list[str]:
+        return sorted(set(self.tokens).difference(self.tokenization.specials))
+
     def __len__(self) -> int:
         """The number of tokens."""
         return len(self.tokens)
@@ -78,6 +83,17 @@ class Vocabulary:
     def id(self, token: str) -> int:
         """The token's id, or the unknown token's."""
         return self._ids.get(token, self.unknown_id)
+
+    def completions(self, prefix: str) -> list[int]:
+        """Ids, in order, of the tokens that begin with `prefix` (in the tokenization's letter case).
+
+        The unknown and the end-of-sentence token are none of them: nobody types those.
+        """
+        prefix = self.tokenization.folded(prefix)
+        words = self._alphabetical
+        start = bisect_left(words, prefix)
+        end = bisect_right(words, prefix, lo=start, key=lambda word: word[: len(prefix)])
+        return sorted(self._ids[word] for word in words[start:end])
 
     def encode(self, text: str) -> list[int]:
         """Ids of the tokens of `text`; unknown ones get `unknown_id`, a newline `end_of_sentence_id`."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -9,10 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from corpora import write_corpus
 from lmtool.model import Run
-from lmtool.runtime import Predictor
+from lmtool.runtime import CacheOptions, Predictor
 from tiny import SETTINGS
 
 TRAIN = ["train", "--preset", "ptb-200", "--threads", "1"]
@@ -201,6 +203,45 @@ def test_suggest_and_score(place: Path) -> None:
     assert done("score", cwd=place) == ""
 
 
+def test_an_artifact_is_evaluated_with_a_cache(place: Path, corpus_folder: Path) -> None:
+    arguments = ["evaluate", "--model", "runs/tiny/model.onnx", "--data", corpus_folder, "--split", "valid"]
+    plain = as_json(*arguments, cwd=place)
+    cached = as_json(*arguments, "--cache", 30, "--cache-theta", 0.5, "--cache-weight", 0.2, cwd=place)
+    options = CacheOptions(size=30, theta=0.5, weight=0.2)
+    predictor = Predictor.load(place / "runs/tiny/model.onnx")
+    ids = np.array(predictor.vocabulary.encode((corpus_folder / "valid.txt").read_text()))
+    assert cached["perplexity"] == predictor.perplexity(ids, cache=options)
+    assert cached["perplexity"] != plain["perplexity"]
+    assert (cached["cache"], plain["cache"]) == ({"size": 30, "theta": 0.5, "weight": 0.2}, None)
+    assert "cache of 30 (theta 0.4, weight 0.15)" in done(*arguments, "--cache", 30, cwd=place)
+
+
+def test_a_word_is_completed_and_a_text_stopped(place: Path) -> None:
+    stream = Predictor.load(place / "runs/tiny/model.onnx").stream()
+    stream.feed("the cat")
+    expected = [{"token": word, "probability": probability} for word, probability in stream.suggest(5, prefix="s")]
+    assert as_json("suggest", "the cat", "--prefix", "s", cwd=place)["suggestions"] == expected
+    assert done("suggest", "the cat", "--prefix", "zz", cwd=place) == ""
+    arguments = ["generate", "the cat", "--seed", 4, "--stop", "the", "--stop", "<eos>", "--repetition-penalty", 1.5]
+    pieces = stream.generate(50, temperature=0.8, seed=4, stop=["the", "<eos>"], repetition_penalty=1.5)
+    assert as_json(*arguments, cwd=place)["text"] == "".join(pieces)
+    finished = lmtool("generate", "the cat", "--stop", "zebra", cwd=place)
+    assert finished.returncode == 2
+    assert "stop holds 'zebra'" in finished.stderr
+
+
+def test_heat_colours_the_text_on_a_terminal_only(place: Path) -> None:
+    plain = done("score", "the cat saw zebras", cwd=place)
+    assert done("score", "--heat", "the cat saw zebras", cwd=place) == plain
+    environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    hot = done("score", "--heat", "--end", "the cat saw zebras", cwd=place, env=environment)
+    line, legend = hot.splitlines()
+    for word in ("the", " cat", " saw", " zebras"):
+        assert re.search(rf"\x1b\[[0-9;]+m{word}\x1b\[0m", line)
+    assert "<2" in legend
+    assert as_json("score", "--heat", "the cat", cwd=place, env=environment) == as_json("score", "the cat", cwd=place)
+
+
 def test_data_is_listed_and_prepared(tmp_path: Path) -> None:
     assert "pydocs" in as_json("data", "list")["corpora"]
     data = write_corpus(tmp_path / "data")
@@ -264,6 +305,9 @@ BAD = [
     (["train", "--data", "rare"], 1, "no tokens seen 3 times; .*; keep rarer ones: --set min_count=1"),
     (["evaluate", "--threads", "0"], 2, "threads is 0"),
     (["evaluate", "--provider", "cuda"], 2, "a provider runs an artifact"),
+    (["evaluate", "--cache", "500"], 2, "a cache goes with an artifact"),
+    (["evaluate", "--cache-theta", "1"], 2, "goes with --cache SIZE"),
+    (["evaluate", "--model", "a-file", "--cache", "0"], 2, "the cache's size is 0"),
     (["export", "--sherpa", "--precision", "int8"], 2, "goes with --onnx only"),
     (["info", "--run", "none", "--graph", "a.png"], 2, "a run has no graph"),
     (["train", "--data", "good", "--set", "precision=tf32"], 2, "precision is 'tf32', which only CUDA"),
@@ -290,8 +334,6 @@ def wrong_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("arguments", "code", "message"), BAD, ids=lambda value: str(value)[:40])
 def test_what_a_user_can_cause_gets_a_message(wrong_place: Path, arguments: list[str], code: int, message: str) -> None:
-    import re
-
     before = sorted(path for path in wrong_place.rglob("*") if "diverged" not in path.parts)
     finished = lmtool(*arguments, cwd=wrong_place)
     assert finished.returncode == code, finished.stderr

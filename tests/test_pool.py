@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 from lmtool.runtime import (
     BusyError,
+    CacheOptions,
     OptionError,
     PoolError,
     PoolOptions,
@@ -440,6 +442,10 @@ def test_a_state_comes_in_and_goes_out(pool: StreamPool, predictor: Predictor, i
     opened = pool.stats.open_streams
     with pytest.raises(StateError, match="1 tokens that no step has run yet"):
         pool.open_stream(predictor.stream().state)
+    cached = predictor.stream(predictor.initial_state(1), cache=CacheOptions())
+    cached.feed("the cat")
+    with pytest.raises(StateError, match="a stream's cache of [0-9]+ pairs, which a pool would not read"):
+        pool.open_stream(replace(cached.state, pending=np.zeros((1, 0), np.int64)))
     with pytest.raises(StateError, match="belongs to the model"):
         pool.open_stream(int8_predictor.initial_state(1))
     with pytest.raises(StateError, match=r"expected float32 \[1, 7\]"):

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from lmtool.runtime import Sampling
+from lmtool.runtime import OptionError, Sampling
 
 LOGITS = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
 
@@ -39,3 +39,37 @@ def test_a_token_that_is_ruled_out_is_never_drawn() -> None:
     logits[0] = -np.inf
     random = np.random.default_rng(0)
     assert all(Sampling().choose(logits, random, True) != 0 for _ in range(2000))
+
+
+def test_the_penalty_divides_positive_and_multiplies_negative_logits() -> None:
+    logits = np.array([1.0, 0.8, -0.5, -0.6], np.float32)
+    penalised = np.array([1.0, 0.8 / 1.5, -0.5, -0.6 * 1.5])
+    expected = np.exp(penalised) / np.exp(penalised).sum()
+    random = np.random.default_rng(0)
+    sampling = Sampling(repetition_penalty=1.5)
+    draws = [sampling.choose(logits, random, True, [3, 1, 3, 3]) for _ in range(20_000)]
+    np.testing.assert_allclose(np.bincount(draws, minlength=4) / len(draws), expected, atol=0.012)
+    assert logits[1] == np.float32(0.8)
+
+
+def test_the_penalty_turns_a_greedy_choice() -> None:
+    logits = np.array([1.0, 0.9, -2.0, -np.inf], np.float32)
+    greedy = Sampling(method="greedy", repetition_penalty=1.2)
+    random = np.random.default_rng(0)
+    assert greedy.choose(logits, random, True) == 0
+    assert greedy.choose(logits, random, True, [0, 3]) == 1
+    assert Sampling(method="greedy").choose(logits, random, True, [0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"repetition_penalty": 0.9}, "repetition_penalty is 0.9, expected 1"),
+        ({"repetition_penalty": float("nan")}, "repetition_penalty is nan"),
+        ({"repetition_penalty": float("inf")}, "repetition_penalty is inf"),
+        ({"repetition_window": 0}, "repetition_window is 0"),
+    ],
+)
+def test_a_penalty_out_of_range_is_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        Sampling(**options)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lmtool.runtime import OptionError, Predictor, State, StateError, TokenError
+from networks import network_of, predictor_of
 
 PROMPT = "the cat saw the fish\na dog"
 
@@ -29,6 +30,37 @@ def test_suggestions_are_the_most_probable_next_tokens(predictor: Predictor) -> 
     assert sum(probability for _, probability in everything) == pytest.approx(1)
     with pytest.raises(OptionError, match="k is 0"):
         stream.suggest(0)
+
+
+def test_a_prefix_completes_the_word_being_typed(predictor: Predictor) -> None:
+    stream = predictor.stream()
+    stream.feed(PROMPT)
+    found = stream.suggest(1000, prefix="s")
+    everything = {word: probability for word, probability in stream.suggest(1000) if word.startswith("s")}
+    assert {word for word, _ in found} == set(everything) == {"saw", "sold", "some", "stock", "shares"}
+    assert sum(probability for _, probability in found) == pytest.approx(1)
+    for word, probability in found:
+        assert probability == pytest.approx(everything[word] / sum(everything.values()), rel=1e-6)
+    assert [word for word, _ in found] == sorted(everything, key=everything.__getitem__, reverse=True)
+    assert stream.suggest(2, prefix="s") == found[:2]
+    assert stream.suggest(3, prefix="stock") == [("stock", 1.0)]
+    assert stream.suggest(3, prefix="") == stream.suggest(3)
+    for nothing in ("z", "S", "<", "stocks"):
+        assert stream.suggest(3, prefix=nothing) == []
+    for wrong in ("the s", " ", "s "):
+        with pytest.raises(OptionError, match="expected the letters of one word"):
+            stream.suggest(3, prefix=wrong)
+
+
+def test_characters_are_fed_and_not_completed() -> None:
+    characters = predictor_of(network_of((7, 3), vocabulary=5), ["\n", "\ufffd", "a", "b", " "], "characters")
+    stream = characters.stream()
+    with pytest.raises(OptionError, match="prefix is 'a', but this model reads characters"):
+        stream.suggest(2, prefix="a")
+    assert stream.suggest(9, prefix="") == stream.suggest(9)
+    assert "\n" not in "".join(stream.generate(50, seed=1, stop="\n"))
+    with pytest.raises(OptionError, match="stop holds 'ab'"):
+        stream.generate(stop="ab")
 
 
 @pytest.mark.parametrize("feeds", [["the cat", "saw the", "fish\na dog"], ["the", "cat saw the fish\na", "dog", ""]])
@@ -121,6 +153,52 @@ def test_generation_stops_before_the_end_of_the_sentence(predictor: Predictor) -
     assert longer.startswith(text + "\n")
 
 
+def test_generation_stops_before_a_stop_token(predictor: Predictor) -> None:
+    whole = "".join(predictor.stream().generate(60, seed=3))
+    words = predictor.vocabulary.tokenization.split(whole)
+    for stop in ("the", ["fish", "the"], "\n", "<eos>"):
+        ids = {predictor.vocabulary.encode(text)[0] for text in ([stop] if isinstance(stop, str) else stop)}
+        first = next(place for place, word in enumerate(words) if predictor.vocabulary.id(word) in ids)
+        stream = predictor.stream()
+        pieces = list(stream.generate(60, seed=3, stop=stop))
+        assert len(pieces) == first
+        assert whole.startswith("".join(pieces))
+        same = predictor.stream()
+        same.feed_ids(predictor.vocabulary.encode("".join(pieces)))
+        assert np.array_equal(stream.logits(), same.logits())
+    for unknown in ("zebra", "the fish", ""):
+        with pytest.raises(OptionError, match=f"stop holds '{unknown}', which is no token"):
+            predictor.stream().generate(stop=["the", unknown])
+
+
+def test_a_penalty_keeps_a_greedy_text_from_going_in_circles(predictor: Predictor) -> None:
+    def words_of(**options: float) -> list[str]:
+        return [piece for piece in predictor.stream().generate(40, temperature=0, **options) if piece != "\n"]  # type: ignore[arg-type]
+
+    assert words_of(repetition_penalty=1.0) == words_of()
+    free, held, briefly = (
+        words_of(),
+        words_of(repetition_penalty=5.0),
+        words_of(repetition_penalty=5.0, repetition_window=1),
+    )
+    assert len(set(held)) > len(set(free))
+    assert held != briefly
+
+
+@pytest.mark.parametrize("sizes", [[6], [1, 1, 1, 1, 1, 1], [2, 4]])
+def test_a_seed_gives_one_text_however_the_prompt_was_fed(predictor: Predictor, sizes: list[int]) -> None:
+    options = {"seed": 9, "top_k": 8, "top_p": 0.95, "temperature": 0.9, "repetition_penalty": 1.3}
+    words = ["the", "cat", "saw", "the", "old", "market"]
+    expected = predictor.stream()
+    expected.feed(" ".join(words))
+    stream = predictor.stream()
+    for size in sizes:
+        stream.feed(" ".join(words[:size]))
+        del words[:size]
+        stream.suggest(1)
+    assert "".join(stream.generate(30, **options)) == "".join(expected.generate(30, **options))  # type: ignore[arg-type]
+
+
 def test_greedy_generation_follows_the_best_suggestion(predictor: Predictor) -> None:
     for how in ({"temperature": 0.0}, {"method": "greedy"}, {"top_k": 1}):
         stream, guide = predictor.stream(), predictor.stream()
@@ -141,6 +219,7 @@ def test_greedy_generation_follows_the_best_suggestion(predictor: Predictor) -> 
         ({"top_p": 0.0}, "top_p is 0"),
         ({"method": "best"}, "sampling method 'best' is not known"),
         ({"max_tokens": -1}, "max_tokens is -1"),
+        ({"repetition_penalty": 0.5}, "repetition_penalty is 0.5"),
     ],
 )
 def test_options_out_of_range_are_refused_at_once(
@@ -170,6 +249,6 @@ def test_state_bytes_that_are_damaged_are_refused(predictor: Predictor) -> None:
 
 @given(data=st.binary(max_size=200))
 def test_any_bytes_give_a_state_error(data: bytes) -> None:
-    for prefix in (b"", b"lmstate1", b"lmstate1\x02\x00\x00\x00{}"):
+    for prefix in (b"", b"lmstate1", b"lmstate1\x02\x00\x00\x00{}", b"lmstate2\x02\x00\x00\x00{}"):
         with pytest.raises(StateError):
             State.from_bytes(prefix + data)

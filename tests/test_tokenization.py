@@ -71,6 +71,17 @@ def test_unknown_words_and_newlines_have_ids_of_their_own() -> None:
     assert vocabulary().encode("") == []
 
 
+def test_completions_are_the_tokens_that_begin_so() -> None:
+    tokens = ["stock", "<eos>", "<unk>", "st", "sto", "stuff", "s", "t", "stocks", "st\u00f6ck", "<b>"]
+    for tokenization in (WHITESPACE, WORDS):
+        found = Vocabulary(tokens, tokenization)
+        for prefix in ("st", "sto", "stocks", "stocksy", "s", "z", "<", "st\u00f6", ""):
+            expected = [index for index, token in enumerate(tokens) if token.startswith(prefix) and index not in (1, 2)]
+            assert found.completions(prefix) == expected
+    assert Vocabulary(tokens, WORDS).completions("STO") == [0, 4, 8]
+    assert Vocabulary(tokens, WHITESPACE).completions("STO") == []
+
+
 def test_ids_outside_the_vocabulary_are_refused() -> None:
     for token_id in (-1, 4):
         with pytest.raises(TokenError, match=f"token id {token_id} is outside the vocabulary, expected 0 to 3"):

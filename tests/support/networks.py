@@ -1,16 +1,17 @@
 """Small networks with unequal sizes, and their graphs run beside them."""
 
+import json
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
+from lmtool.export import BuildOptions, build_model
+from lmtool.export.sealing import seal
 from lmtool.model import LanguageModel
 from lmtool.model.network import state_tensors
-from lmtool.runtime import (
-    Architecture,
-)
+from lmtool.runtime import Architecture, Predictor, Tokenization, Vocabulary
 
 
 def network_of(
@@ -52,3 +53,20 @@ def run_model(model: onnx.ModelProto, tokens: np.ndarray, feeds: dict[str, np.nd
     session = onnxruntime.InferenceSession(model.SerializeToString(), options)
     known = {value.name for value in session.get_inputs()}
     return session.run(None, {name: value for name, value in {"token_ids": tokens, **feeds}.items() if name in known})
+
+
+def predictor_of(network: LanguageModel, tokens: list[str], rule: str) -> Predictor:
+    """A network with a vocabulary as an artifact that was never trained nor verified."""
+    vocabulary = Vocabulary(tokens, Tokenization.of_rule(rule))
+    metadata = {
+        "lmtool.format": "1",
+        "lmtool.model": json.dumps(network.architecture.to_json()),
+        "lmtool.vocabulary": vocabulary.tokens_json(),
+        "lmtool.vocabulary_sha256": vocabulary.sha256,
+        "lmtool.tokenization": json.dumps(vocabulary.tokenization.to_json()),
+        "lmtool.precision": "fp32",
+        "lmtool.batch_invariant": "true",
+        "lmtool.training": "{}",
+        "lmtool.parity": "{}",
+    }
+    return Predictor.load(seal(build_model(network, BuildOptions()), metadata))
