@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from corpora import write_corpus
 from lmtool.model import Interrupted, Run, TrainOptions, run_training
 from lmtool.runtime import StorageError
 from tiny import SETTINGS, Silent
@@ -108,9 +108,10 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert threading.excepthook is hook
 
 
-def test_a_full_disk_is_a_message(tmp_path: Path, run: Run) -> None:
-    shutil.copytree(run.path, tmp_path / "run")
-    limit = run.metrics.stat().st_size + 500
+def test_a_full_disk_is_a_message(tmp_path: Path) -> None:
+    data = write_corpus(tmp_path / "data", (100, 10, 10))  # its token ids fit
+    run_training(TrainOptions("ptb-200", str(data), tmp_path / "run", settings=SETTINGS, threads=1), Silent())
+    limit = Run(tmp_path / "run").metrics.stat().st_size + 500
     command = [sys.executable, "-m", "lmtool.cli", "train", "--run", "run", "--resume", "--tensorboard"]
     finished = subprocess.run(
         command,
