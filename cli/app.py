@@ -300,6 +300,8 @@ def suggest(
     stream = _predictor(model, 1).stream()
     stream.feed(" ".join(text) if text else _piped_text())
     words = stream.suggest(k, prefix=prefix, allow_unknown=allow_unknown)
+    if prefix is not None and not words:
+        say(f"no word of the vocabulary begins with {prefix!r}")
     lines = "\n".join(f"{probability:7.2%}  {word!r}" for word, probability in words)
     give(as_json, lines, {"suggestions": [{"token": word, "probability": probability} for word, probability in words]})
 

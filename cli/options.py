@@ -15,7 +15,7 @@ Provider = Annotated[str, typer.Option("--provider", help="Execution provider: c
 Threads = Annotated[int, typer.Option("--threads", help="Threads of one call.")]
 Data = Annotated[str | None, typer.Option("--data", help="Corpus: pydocs, or a folder of text files.")]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a field of the preset.")
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a field of the preset; may be repeated.")
 ]
 Texts = Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Text (default: standard input).")]
 Unknown = Annotated[bool, typer.Option("--allow-unknown", help="Let the unknown token be chosen.")]

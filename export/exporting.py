@@ -74,7 +74,7 @@ def export_run(
         write_report(path.parent, report, "rejected")
         raise ParityError(
             f"the {candidate.artifact.variant} export of {run.path} does not match the original and was not written: "
-            f"{'; '.join(report.failures)}"
+            f"{'; '.join(report.failures)}; all that was compared: {path.parent / f'rejected.{report.variant}.json'}"
         )
     metadata["lmtool.batch_invariant"] = json.dumps(report.batch_invariant)
     metadata["lmtool.parity"] = _compact(report.summary())

@@ -15,20 +15,26 @@ class Bounds:
         difference: Largest difference of a logit or a state, relative to the largest magnitude in its tensor where that
             exceeds 1 (float32 resolves no finer). For quantized precisions it only catches what is plainly broken.
         perplexity: Largest relative difference of the perplexity.
+        rounding: What the precision rounds by, relative. Where the original's results move further than `difference`
+            when its start state moves by so much, or when it computes in float64, `ROUNDINGS` times that is the bound.
     """
 
     difference: float
     perplexity: float
+    rounding: float
 
 
 BOUNDS = {
-    "fp32": Bounds(difference=1e-5, perplexity=1e-4),
-    "fp16": Bounds(difference=2e-2, perplexity=5e-3),
-    "int8": Bounds(difference=0.5, perplexity=1e-2),
-    "w8": Bounds(difference=0.2, perplexity=1e-2),
-    "w4": Bounds(difference=0.5, perplexity=3e-2),
+    "fp32": Bounds(difference=1e-5, perplexity=1e-4, rounding=2**-23),
+    "fp16": Bounds(difference=2e-2, perplexity=5e-3, rounding=2**-10),
+    "int8": Bounds(difference=0.5, perplexity=1e-2, rounding=2**-7),
+    "w8": Bounds(difference=0.2, perplexity=1e-2, rounding=2**-7),
+    "w4": Bounds(difference=0.5, perplexity=3e-2, rounding=2**-7),
 }
 """Precision -> what it allows."""
+
+ROUNDINGS = 4
+"""Times the original's own move that an artifact may differ by: it rounds at every step, and not the state alone."""
 
 
 @final
@@ -41,18 +47,28 @@ class Case:
         tensor: `logits` or a state.
         absolute: Largest absolute difference in it.
         scale: Largest magnitude of the original's, at least 1.
+        moved: Largest absolute difference between the original and itself in float64, or from a start state moved by
+            rounding; a network that has hardly been trained can be chaotic far from its text.
     """
 
     name: str
     tensor: str
     absolute: float
     scale: float
+    moved: float = 0.0
 
     @property
     def difference(self) -> float:
         """The difference relative to the scale; infinite where it is no number."""
         relative = self.absolute / self.scale
         return relative if math.isfinite(relative) else math.inf
+
+    def excess(self, bounds: Bounds) -> float:
+        """The difference as a multiple of what is allowed; infinite where it is no number."""
+        allowed = max(bounds.difference * self.scale, ROUNDINGS * self.moved)
+        if self.absolute == 0:
+            return 0.0
+        return self.absolute / allowed if allowed > 0 and math.isfinite(self.absolute / allowed) else math.inf
 
 
 _SHOWN_CASES = 3
@@ -113,11 +129,11 @@ class ParityReport:
         found = []
         if self.exported_from not in (None, self.original_sha256):
             found.append("the artifact was exported from another network than this original; name its run: --run DIR")
-        over = [case for case in self.cases if not case.difference <= bounds.difference]
+        over = [case for case in self.cases if case.excess(bounds) > 1]
         over.sort(key=lambda case: -case.difference)
         found += [
             f"{case.name}: {case.tensor} differs by {case.absolute:.2e} at scale {case.scale:.1f}, "
-            f"allowed {bounds.difference:g} of it"
+            f"allowed {bounds.difference:g} of it (rounding alone moves the original by {case.moved:.0e})"
             for case in over[:_SHOWN_CASES]
         ]
         if len(over) > _SHOWN_CASES:
@@ -143,7 +159,8 @@ class ParityReport:
         lines = [
             f"parity of {self.variant} on {self.provider}: {'passed' if self.passed else 'FAILED'}",
             f"  logits and states   {len(self.cases)} cases, largest difference {worst.absolute:.2e} at scale "
-            f"{worst.scale:.1f} ({worst.tensor}, {worst.name}; allowed {bounds.difference:g} of the scale)",
+            f"{worst.scale:.1f} ({worst.tensor}, {worst.name}; allowed {bounds.difference:g} of the scale, "
+            f"or {ROUNDINGS} times what rounding does to the original: {worst.moved:.0e})",
             f"  closed loop         {self.loop_steps:,} steps, {self.loop_differences} greedy tokens differ, "
             f"{self.loop_disagreements} of them beyond rounding",
             f"  perplexity          {self.artifact_perplexity:.4f}, the original's {self.original_perplexity:.4f} "

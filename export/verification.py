@@ -1,6 +1,8 @@
 """Verification: the artifact beside the PyTorch original, over many shapes, a long closed loop and real text."""
 
+import copy
 import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -119,6 +121,8 @@ class _Pair:
         self._predictor = predictor
         self._names = tuple(predictor.artifact.architecture.states)
         self._random = np.random.default_rng(0)
+        self._bounds = BOUNDS[predictor.artifact.precision]
+        self._double: LanguageModel | None = None
 
     def grid(self, text: NDArray[np.int32]) -> list[Case]:
         """For every batch and time size: random tokens from a random state, text from the zero state, kept logits."""
@@ -139,7 +143,7 @@ class _Pair:
 
         Where the tokens differ, both go on with the original's, so that the rest can be compared.
         """
-        allowed = BOUNDS[self._predictor.artifact.precision].difference
+        allowed = self._bounds.difference
         state = self._predictor.initial_state(1)
         original_state = self._to_torch(state)
         token, differences, disagreements = first, 0, 0
@@ -157,20 +161,62 @@ class _Pair:
         return _Loop(differences, disagreements, max(cases, key=lambda case: case.difference))
 
     def _compare(self, name: str, tokens: Tokens, state: State, kept: int | None = None) -> Case:
-        expected, original_state = self._original(tokens, self._to_torch(state))
         logits, new_state = self._predictor.step(tokens, state, logits_to_keep=kept)
-        return self._case(name, expected[:, -logits.shape[1] :], original_state, logits, new_state)
+        count = logits.shape[1]
+        expected, original_state = self._original(tokens, self._to_torch(state))
+        others = [self._original(tokens, self._to_torch(moved)) for moved in self._moved(state)]
+        others.append(self._exact(tokens, self._to_torch(state)))
+        kept_others = [(moved[:, -count:], moved_state) for moved, moved_state in others]
+        return self._case(name, expected[:, -count:], original_state, logits, new_state, kept_others)
 
-    def _case(self, name: str, expected: Array, original_state: NetworkState, logits: Array, state: State) -> Case:
-        """The tensor that differs most, relative to its scale."""
-        original = {key: tensor.cpu().numpy() for key, tensor in state_tensors(original_state).items()}
-        tensors = [("logits", expected, logits)]
-        tensors += [(key, original[key], found) for key, found in zip(self._names, state.tensors, strict=True)]
+    def _case(
+        self,
+        name: str,
+        expected: Array,
+        original_state: NetworkState,
+        logits: Array,
+        state: State,
+        others: Sequence[tuple[Array, NetworkState]] = (),
+    ) -> Case:
+        """The tensor that differs most, as a multiple of what is allowed."""
+        original = self._named(expected, original_state)
+        found = {"logits": logits, **dict(zip(self._names, state.tensors, strict=True))}
+        moves = [self._named(*other) for other in others]
         cases = [
-            Case(name, key, float(np.abs(ours - theirs).max()), max(float(np.abs(theirs).max()), 1.0))
-            for key, theirs, ours in tensors
+            Case(
+                name,
+                key,
+                absolute=float(np.abs(found[key] - theirs).max()),
+                scale=max(float(np.abs(theirs).max()), 1.0),
+                moved=max((float(np.abs(move[key] - theirs).max()) for move in moves), default=0.0),
+            )
+            for key, theirs in original.items()
         ]
-        return max(cases, key=lambda case: case.difference)
+        return max(cases, key=lambda case: case.excess(self._bounds))
+
+    def _named(self, logits: Array, state: NetworkState) -> dict[str, Array]:
+        tensors = {key: tensor.cpu().numpy() for key, tensor in state_tensors(state).items()}
+        return {"logits": logits, **{key: tensors[key] for key in self._names}}
+
+    def _moved(self, state: State) -> Iterator[State]:
+        """The state, each number moved by the precision's rounding: all up, all down, at random."""
+        random, size = np.random.default_rng(1), self._bounds.rounding
+        for signs in ((1.0,), (-1.0,), (-1.0, 1.0)):
+            tensors = (
+                tensor + size * random.choice(signs, tensor.shape) * np.maximum(np.abs(tensor), 0.5)
+                for tensor in state.tensors
+            )
+            yield State(state.model_sha256, tuple(tensor.astype(np.float32) for tensor in tensors))
+
+    @torch.inference_mode()
+    def _exact(self, tokens: Tokens, state: NetworkState) -> tuple[Array, NetworkState]:
+        """The original in float64, which rounds almost nothing."""
+        if self._double is None:
+            self._double = copy.deepcopy(self._network).double()
+        doubled = tuple(tuple(tensor.double() for tensor in layer) for layer in state)
+        device = self._network.projection.weight.device
+        logits, new_state = self._double(torch.from_numpy(tokens).to(device), doubled)
+        return logits.cpu().numpy(), new_state
 
     @torch.inference_mode()
     def _original(self, tokens: Tokens, state: NetworkState) -> tuple[Array, NetworkState]:

@@ -68,7 +68,9 @@ class TrainOptions:
         if self.threads is not None and self.threads < 1:
             raise OptionError(f"threads is {self.threads}, expected 1 or more")
         if not self.checkpoint_seconds > 0:
-            raise OptionError(f"the time between checkpoints is {self.checkpoint_seconds:g} s, expected more than 0")
+            raise OptionError(
+                f"the time between checkpoints is {self.checkpoint_seconds / 60:g} minutes, expected more than 0"
+            )
         if self.device not in DEVICES:
             raise OptionError(f"device {self.device!r} is not known, expected one of {', '.join(DEVICES)}")
         if self.device == "cuda" and not torch.cuda.is_available():

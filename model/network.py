@@ -114,7 +114,8 @@ class LanguageModel(nn.Module):
             new = after if len(stacked) > 1 else (after,)
         else:
             output, *new = self._run_dropped(layer, activations, state, weight_dropout)
-        return output.float(), tuple(tensor[0].float() for tensor in new)
+        kind = self.projection.weight.dtype  # layers under autocast give bf16
+        return output.to(kind), tuple(tensor[0].to(kind) for tensor in new)
 
     def _run_dropped(self, layer: Any, activations: Tensor, state: Any, probability: float) -> Any:
         weights = [

@@ -1,5 +1,7 @@
 """The presets: recipes by name, from the Penn Treebank tutorials, from papers, and our own."""
 
+import difflib
+
 from .config import TrainConfig
 from .errors import ConfigError
 
@@ -131,5 +133,7 @@ def preset_named(name: str) -> TrainConfig:
         ConfigError: There is none.
     """
     if name not in PRESETS:
-        raise ConfigError(f"there is no preset {name!r}, expected one of {', '.join(PRESETS)}")
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"there is no preset {name!r}, expected one of {', '.join(PRESETS)}{hint}")
     return PRESETS[name]

@@ -35,8 +35,9 @@ def parse_setting(kind: Any, key: str, text: str) -> Any:
             return {"true": True, "false": False}[text.lower()]
         return wanted(text)
     except (ValueError, KeyError) as error:
+        again = "; name one field with each --set" if "=" in text else ""
         shape = "numbers like 256,128" if isinstance(wanted, types.GenericAlias) else _KIND_NAMES[wanted]
-        raise ConfigError(f"{key} is {text!r}, expected {shape}") from error
+        raise ConfigError(f"{key} is {text!r}, expected {shape}{again}") from error
 
 
 def no_setting(kind: Any, key: str) -> ConfigError:

@@ -264,7 +264,7 @@ BAD = [
     (["train", "--resume", "--run", "none"], 1, "holds no run"),
     (["train", "--device", "tpu"], 2, "device 'tpu' is not known"),
     (["train", "--threads", "0"], 2, "threads is 0"),
-    (["train", "--checkpoint-minutes", "0"], 2, "time between checkpoints is 0 s, expected more than 0"),
+    (["train", "--checkpoint-minutes", "0"], 2, "time between checkpoints is 0 minutes, expected more than 0"),
     (["train", "--run", "a-file/run", "--data", "good"], 1, "cannot make the folder a-file/run"),
     (["export", "--onnx"], 1, "there is no run in"),
     (["export"], 2, "--onnx"),

@@ -249,7 +249,7 @@ def test_a_rejected_export_keeps_the_report_of_the_good_one(run: Run, tmp_path: 
     copy = Run(tmp_path / "copy")
     shutil.copytree(run.path, copy.path)
     good = (copy.path / "parity.fp32.json").read_bytes()
-    monkeypatch.setitem(exporting.verify.__globals__["BOUNDS"], "fp32", Bounds(0.0, 0.0))
+    monkeypatch.setitem(exporting.verify.__globals__["BOUNDS"], "fp32", Bounds(0.0, 0.0, 0.0))
     with pytest.raises(ParityError):
         export_run(copy)
     assert (copy.path / "parity.fp32.json").read_bytes() == good
@@ -288,3 +288,9 @@ def test_a_damaged_checkpoint_is_not_exported(run: Run, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is damaged"):
         export_run(Run(copy))
     assert Run(copy).artifact("fp32").read_bytes() == before
+
+
+@pytest.mark.parametrize(("moved", "passed"), [(0.0, False), (1e-6, False), (3e-4, True), (float("nan"), False)])
+def test_where_rounding_alone_moves_the_original_further_that_is_the_bound(moved: float, passed: bool) -> None:
+    found = Case("random tokens", "logits", 8e-5, 1.0, moved=moved)
+    assert (found.excess(BOUNDS["fp32"]) <= 1) == passed
