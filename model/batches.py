@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .config import TrainConfig
 from .errors import DataError
+from .processes import Processes
 
 _SHORTEST, _HALVED, _DEVIATION = 5, 0.05, 5.0
 """Of variable steps (arXiv 1708.02182): fewest tokens, share of steps around half the length, standard deviation."""
@@ -23,25 +24,29 @@ class Batches:
     reads its share of the rows.
     """
 
-    def __init__(self, token_ids: NDArray[np.int32], config: TrainConfig, process: int = 0, processes: int = 1) -> None:
+    def __init__(self, token_ids: NDArray[np.int32], config: TrainConfig, processes: Processes | None = None) -> None:
         """Cut the rows; the ids are not copied.
 
         Raises:
             DataError: There are too few tokens for one step, or the processes cannot share the rows evenly.
         """
+        processes = processes or Processes()
         batch_size, steps = config.batch_size, config.steps
         width = len(token_ids) // batch_size
         if width <= steps:
             raise DataError(_too_short(len(token_ids), batch_size, steps))
-        if batch_size % processes:
+        if batch_size % processes.count:
             raise DataError(
-                f"batch_size {batch_size} cannot be shared evenly by {processes} processes; "
-                f"try --set batch_size={-(-batch_size // processes) * processes}"
+                f"batch_size {batch_size} cannot be shared evenly by {processes.count} processes; "
+                f"try --set batch_size={-(-batch_size // processes.count) * processes.count}"
             )
-        share = batch_size // processes
-        rows = token_ids[: width * batch_size].reshape(batch_size, width)
-        self._rows = rows[process * share : (process + 1) * share]
+        self._rows = token_ids[: width * batch_size].reshape(batch_size, width)[processes.rows(batch_size)]
         self._config = config
+
+    @property
+    def row_count(self) -> int:
+        """How many rows this process reads."""
+        return len(self._rows)
 
     def spans(self, epoch: int) -> list[tuple[int, int]]:
         """First column and the one after the last of each step of an epoch (from 0)."""

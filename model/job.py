@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import importlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from .processes import Processes
 from .reporters import Reporters
 from .run import RUNS, Run, latest_run
 from .texts import PYDOCS
+from .threads import usable_cores
 from .training import Reporter, Trainer
 
 DEFAULT_PRESET = "quick"
@@ -130,7 +130,7 @@ def run_training(options: TrainOptions, reporter: Reporter) -> TrainResult:
 
 def _begin(options: TrainOptions, processes: Processes, stack: contextlib.ExitStack) -> Trainer:
     """A trainer that is ready to go (on); `stack` keeps the run's lock."""
-    torch.set_num_threads(options.threads or max(_usable_cores() // processes.on_this_machine, 1))
+    torch.set_num_threads(options.threads or max(usable_cores() // processes.on_this_machine, 1))
     run, config, data = processes.from_first(_resolve(options))
     corpus = load_corpus(data, config.tokenization, config.min_count)
     trainer = Trainer(config, corpus, run, options.device, processes)
@@ -180,7 +180,3 @@ def _resolve(options: TrainOptions) -> tuple[Run, TrainConfig, str]:
 def _new_folder(preset: str) -> Path:
     """`runs/DATE-TIME-MICROSECONDS-PRESET`: trainings that begin in the same second do not meet."""
     return RUNS / f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}-{preset}"
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -77,7 +77,8 @@ class _ProjectionLoss(torch.autograd.Function):
         workspace: Workspace,
     ) -> Tensor:
         tokens, width = hidden.shape
-        shift = (hidden * weight[targets]).sum(1) + bias[targets]
+        own = weight[targets]
+        shift = (hidden * own).sum(1) + bias[targets]
         left = _weights_with_columns(weight, bias, dtype, workspace)
         right = _hidden_with_rows(hidden, shift, dtype, workspace)
         exps = workspace.take("exps", (len(weight), tokens), dtype, hidden.device)
@@ -95,7 +96,7 @@ class _ProjectionLoss(torch.autograd.Function):
         else:
             loss = sums.log().sum()
         shares = scale / sums
-        d_hidden = by_hidden[:width].mul_(shares).t().sub_(weight[targets], alpha=scale)
+        d_hidden = by_hidden[:width].mul_(shares).t().sub_(own, alpha=scale)
         right[:width] = (hidden * shares[:, None]).t()
         right[width] = shares
         by_weight = torch.mm(exps, right.t())

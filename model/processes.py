@@ -53,6 +53,11 @@ class Processes:
         """Whether this process writes the files and reports."""
         return self.rank == 0
 
+    def rows(self, batch_size: int) -> slice:
+        """The rows of a batch that are this process's; `batch_size` is a multiple of the count."""
+        share = batch_size // self.count
+        return slice(self.rank * share, (self.rank + 1) * share)
+
     @property
     def on_this_machine(self) -> int:
         """How many of them share this machine."""

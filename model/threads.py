@@ -1,13 +1,19 @@
-"""Threads of torch, for work that reads one stream token by token.
+"""Cores, and the threads of torch for work that reads one stream token by token.
 
-Its matrix products are too small to share out, and two threads that spin for each other beside a busy process are many
-times slower than one.
+The matrix products of such work are too small to share out, and two threads that spin for each other beside a busy
+process are many times slower than one.
 """
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 import torch
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ class Trainer:
         self.run = run
         self.position = Position()
         self._processes = processes
-        self._batches = Batches(corpus.ids["train"], config, processes.rank, processes.count)
+        self._batches = Batches(corpus.ids["train"], config, processes)
         self._device = torch.device(device)
         self._network = LanguageModel(config.architecture, len(corpus.vocabulary), config.dropouts)
         generator = torch.Generator().manual_seed(config.seed)
@@ -273,11 +273,10 @@ class Trainer:
             raise Interrupted(number, self.run.path)
 
     def _zero_state(self) -> NetworkState:
-        return self._network.initial_state(self.config.batch_size // self._processes.count)
+        return self._network.initial_state(self._batches.row_count)
 
     def _own_rows(self, carried: dict[str, Tensor]) -> NetworkState:
-        share, rank = self.config.batch_size // self._processes.count, self._processes.rank
-        rows = slice(rank * share, (rank + 1) * share)
+        rows = self._processes.rows(self.config.batch_size)
         return state_from_tensors({name: tensor[rows].to(self._device) for name, tensor in carried.items()})
 
     def _diverged(self, what: str) -> TrainingError:
