@@ -48,7 +48,8 @@ class Case:
         absolute: Largest absolute difference in it.
         scale: Largest magnitude of the original's, at least 1.
         moved: Largest absolute difference between the original and itself in float64, or from a start state moved by
-            rounding; a network that has hardly been trained can be chaotic far from its text.
+            rounding, measured where the plain bound is exceeded (else 0); a network that has hardly been trained can be
+            chaotic far from its text.
     """
 
     name: str
@@ -156,11 +157,13 @@ class ParityReport:
         """The findings in a few lines."""
         bounds = BOUNDS[self.precision]
         worst = self.worst
+        rounding = (
+            f", or {ROUNDINGS} times the {worst.moved:.0e} that rounding moves the original" if worst.moved else ""
+        )
         lines = [
             f"parity of {self.variant} on {self.provider}: {'passed' if self.passed else 'FAILED'}",
             f"  logits and states   {len(self.cases)} cases, largest difference {worst.absolute:.2e} at scale "
-            f"{worst.scale:.1f} ({worst.tensor}, {worst.name}; allowed {bounds.difference:g} of the scale, "
-            f"or {ROUNDINGS} times what rounding does to the original: {worst.moved:.0e})",
+            f"{worst.scale:.1f} ({worst.tensor}, {worst.name}; allowed {bounds.difference:g} of the scale{rounding})",
             f"  closed loop         {self.loop_steps:,} steps, {self.loop_differences} greedy tokens differ, "
             f"{self.loop_disagreements} of them beyond rounding",
             f"  perplexity          {self.artifact_perplexity:.4f}, the original's {self.original_perplexity:.4f} "

@@ -87,15 +87,11 @@ def measure_batch_invariance(predictor: Predictor) -> bool:
     Odd sizes and single rows are among them: a kernel may take rows two at a time and treat one that is left over
     differently, as onnxruntime's 8-bit weight-only product does.
     """
-    if first_difference(predictor, (2, 3, 16, 17)) is not None:
+    if first_difference(predictor, (2, 3, 16, 17)) or first_difference(predictor, (16,), time=24):
         return False
     random = np.random.default_rng(0)
     rows = random.integers(0, len(predictor.vocabulary), (16, 24))
     whole = predictor.step(rows, predictor.initial_state(16))
-    for row in (0, 7, 15):
-        alone = predictor.step(rows[row : row + 1], predictor.initial_state(1))
-        if not _same_bits(_row(whole, row), alone):
-            return False
     for cuts in ([1] * 24, [5, 1, 11, 7]):
         state, parts = predictor.initial_state(16), []
         for start, size in zip(itertools.accumulate([0, *cuts[:-1]]), cuts, strict=True):
@@ -164,6 +160,9 @@ class _Pair:
         logits, new_state = self._predictor.step(tokens, state, logits_to_keep=kept)
         count = logits.shape[1]
         expected, original_state = self._original(tokens, self._to_torch(state))
+        case = self._case(name, expected[:, -count:], original_state, logits, new_state)
+        if case.excess(self._bounds) <= 1:
+            return case
         others = [self._original(tokens, self._to_torch(moved)) for moved in self._moved(state)]
         others.append(self._exact(tokens, self._to_torch(state)))
         kept_others = [(moved[:, -count:], moved_state) for moved, moved_state in others]
@@ -258,12 +257,6 @@ def _sampled_text(network: LanguageModel) -> NDArray[np.int32]:
         token = int(torch.multinomial(logits[0, 0].cpu().softmax(0), 1, generator=generator))
         drawn.append(token)
     return np.array(drawn, np.int32)
-
-
-def _row(result: tuple[Array, State], row: int) -> tuple[Array, State]:
-    logits, state = result
-    part = slice(row, row + 1)
-    return logits[part], State(state.model_sha256, tuple(tensor[part] for tensor in state.tensors))
 
 
 def _same_bits(first: tuple[Array, State], second: tuple[Array, State]) -> bool:

@@ -7,27 +7,25 @@ import numpy as np
 from .predictor import Predictor
 from .state import State
 
-_TIME = 3
 
-
-def first_difference(predictor: Predictor, batch_sizes: Sequence[int]) -> str | None:
+def first_difference(predictor: Predictor, batch_sizes: Sequence[int], time: int = 3) -> str | None:
     """Where a row in a batch first differs from the same row alone, in words; None where it does nowhere.
 
-    Random tokens go on from random states; the first, the middle and the last row of each batch are compared, once with
-    the logits of every position and once with the last one's.
+    Random tokens, `time` a row, go on from random states; the first, the middle and the last row of each batch are
+    compared, once with the logits of every position and once with the last one's.
     """
     random = np.random.default_rng(0)
     largest = max(batch_sizes)
-    tokens = random.integers(0, len(predictor.vocabulary), (largest, _TIME))
+    tokens = random.integers(0, len(predictor.vocabulary), (largest, time))
     zero = predictor.initial_state(largest)
     draws = tuple(random.uniform(-1, 1, tensor.shape).astype(np.float32) for tensor in zero.tensors)
     for size in batch_sizes:
-        for kept in (1, _TIME):
+        for kept in (1, time):
             together = _run(predictor, tokens, draws, range(size), kept)
             for row in sorted({0, size // 2, size - 1}):
                 alone = _run(predictor, tokens, draws, range(row, row + 1), kept)
                 if not all(np.array_equal(a[row], b[0]) for a, b in zip(together, alone, strict=True)):
-                    return f"row {row} of a batch of {size}, {kept} of {_TIME} logits kept"
+                    return f"row {row} of a batch of {size}, {kept} of {time} logits kept"
     return None
 
 
