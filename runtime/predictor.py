@@ -3,7 +3,7 @@
 numpy and onnxruntime, nothing else. State goes in and comes out as a value; a predictor remembers nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
@@ -16,13 +16,11 @@ from .cache import Cache, CacheMemory, CacheOptions
 from .errors import ArtifactError, OptionError, StateError, TokenError
 from .files import read_bytes
 from .providers import placement, provider_named
-from .score import Score, perplexity, target_log_probs
+from .score import Score, perplexity
 from .session import create_session
 from .state import State
 from .stream import Stream
 from .vocabulary import Vocabulary
-
-_SCORING_CHUNK = 128
 
 
 @final
@@ -179,9 +177,7 @@ class Predictor:
         state = self.initial_state(1)
         if len(before) > 1:
             state = self.step(before[None, :-1], state, logits_to_keep=1)[1]
-        ids = np.concatenate([before[-1:], token_ids])
-        log_probs = np.concatenate([np.zeros(0), *self._token_log_probs(ids, state)])
-        return Score.of(token_ids, log_probs, self.vocabulary)
+        return self.stream(replace(state, pending=before[None, -1:])).score(token_ids)
 
     def perplexity(self, token_ids: NDArray[np.integer[Any]], *, cache: CacheOptions | None = None) -> float:
         """Perplexity of one unbroken stream: each token after the first is scored once, from the zero state.
@@ -196,19 +192,10 @@ class Predictor:
         if len(token_ids) < 2:
             raise TokenError(f"{len(token_ids)} tokens have no perplexity, expected at least 2")
         ids = self._checked_array(token_ids)
-        if cache is not None:
-            stream = self.stream(self.initial_state(1), cache=cache)
-            stream.feed_ids(ids[:1])
-            return stream.score(ids[1:]).perplexity
-        total = sum(float(chunk.sum()) for chunk in self._token_log_probs(ids, self.initial_state(1)))
+        stream = self.stream(self.initial_state(1), cache=cache)
+        stream.feed_ids(ids[:1])
+        total = sum(float(chunk.sum()) for chunk in stream.token_log_probs(ids[1:]))
         return perplexity(total, len(ids) - 1)
-
-    def _token_log_probs(self, ids: NDArray[np.integer[Any]], state: State) -> Iterator[NDArray[np.float64]]:
-        """Log-probabilities of ids[1:]; a chunk at a time so that neither [n, vocabulary] nor int64 [n] ever exists."""
-        for start in range(0, len(ids) - 1, _SCORING_CHUNK):
-            part = ids[start : start + _SCORING_CHUNK + 1].astype(np.int64, copy=False)
-            logits, state = self.step(part[None, :-1], state)
-            yield target_log_probs(logits[0], part[1:])
 
     def _run(
         self,

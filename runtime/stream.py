@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -120,9 +120,16 @@ class Stream:
         """
         vocabulary = self._predictor.vocabulary
         ids = self._predictor.checked_ids(vocabulary.encode(text) if isinstance(text, str) else text)
+        return Score.of(ids, np.concatenate([np.zeros(0), *self.token_log_probs(ids)]), vocabulary)
+
+    def token_log_probs(self, ids: NDArray[np.integer[Any]]) -> Iterator[NDArray[np.float64]]:
+        """Append checked ids, any integer [n], and give their log-probabilities.
+
+        They come a chunk at a time, so that neither [n, vocabulary] nor int64 [n] ever exists.
+        """
         size, score = (_SCORING_CHUNK, self._score_chunk) if self._memory is None else (1, self._score_one)
-        parts = [score(ids[start : start + size]) for start in range(0, len(ids), size)]
-        return Score.of(ids, np.concatenate([np.zeros(0), *parts]), vocabulary)
+        for start in range(0, len(ids), size):
+            yield score(ids[start : start + size].astype(np.int64, copy=False))
 
     def _score_one(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """Append one token, int64 [1]; its log-probability, float64 [1]."""
