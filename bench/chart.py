@@ -1,10 +1,10 @@
 """The results as a picture: tokens per second of every runtime in every scenario."""
 
-import io
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from ..model.figures import png
 from ..runtime.files import write_atomically
 from .results import Results
 
@@ -36,6 +36,4 @@ def draw_chart(results: Results, path: Path) -> None:
     figure.suptitle(
         f"provider {results.provider}, threads {results.threads}, {results.environment['processor']}", fontsize=9
     )
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    write_atomically(path, picture.getvalue())
+    write_atomically(path, png(figure, 120))

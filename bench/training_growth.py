@@ -1,6 +1,5 @@
 """Words per second of a training as layers, width, vocabulary and corpus grow: measured, as a table, as a picture."""
 
-import io
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any, final
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from ..model.figures import png
 from ..runtime.files import write_atomically
 from .training_probe import Probe
 
@@ -97,6 +97,4 @@ def draw_growth(growth: Growth, path: Path) -> None:
         for side in (panel.xaxis, panel.yaxis):
             side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     panels[0].set_ylabel("words per second")
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110)
-    write_atomically(path, picture.getvalue())
+    write_atomically(path, png(figure))

@@ -1,6 +1,5 @@
 """The graph of an ONNX file as a small picture: operators from inputs to outputs, with the weights they hold."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import onnx
 from matplotlib.figure import Figure
 
+from ..model.figures import png
 from ..runtime.errors import ArtifactError
 from ..runtime.files import read_bytes, write_atomically
 
@@ -40,9 +40,7 @@ def draw_graph(source: Path, path: Path) -> int:
         axes.annotate("", (x1, -y1), (x0, -y0), arrowprops=arrow, zorder=0)
     axes.set_xlim(-0.7, max(x for x, _, _, _ in boxes.values()) + 0.7)
     axes.set_ylim(-_depth(boxes) - 0.7, 0.7)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110)
-    write_atomically(path, picture.getvalue())
+    write_atomically(path, png(figure))
     return len(graph.node)
 
 

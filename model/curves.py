@@ -1,6 +1,5 @@
 """The picture of the learning curves: perplexity of training and valid text over the epochs."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 from ..runtime.files import RETRY_AFTER_SECONDS, write_atomically
+from .figures import png
 
 
 def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -29,6 +29,4 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.set_ylabel("perplexity (log scale)")
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    write_atomically(path, picture.getvalue(), RETRY_AFTER_SECONDS)
+    write_atomically(path, png(figure, 120), RETRY_AFTER_SECONDS)

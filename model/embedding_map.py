@@ -1,6 +1,5 @@
 """The picture of the word vectors: a t-SNE map on which words that are used alike stand together (scikit-learn)."""
 
-import io
 import math
 import warnings
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..runtime.errors import OptionError
 from ..runtime.files import write_atomically
 from .embeddings import Embeddings
 from .errors import DataError
+from .figures import png
 
 FEWEST_WORDS = 4
 _MOST_CLUSTERS = 8
@@ -83,12 +83,10 @@ def _picture(labels: list[str], points: Any, clusters: Any) -> bytes:
         axes.annotate(label, point, shift, fontsize=_FONT_SIZE, color=color, parse_math=False, **place)
     title = f"t-SNE of the vectors of the {len(labels):,} most frequent words; colours: k-means clusters"
     axes.text(0.5, 0.99, title, ha="center", va="top", transform=axes.transAxes)
-    picture = io.BytesIO()
     with warnings.catch_warnings():
         # A character that matplotlib's font lacks is drawn as an empty box.
         warnings.filterwarnings("ignore", "Glyph")
-        figure.savefig(picture, format="png", dpi=110)
-    return picture.getvalue()
+        return png(figure)
 
 
 def _shifts(labels: list[str], spots: Any) -> list[Any]:
