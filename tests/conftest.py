@@ -1,5 +1,8 @@
 """A network with unequal sizes everywhere, trained once on a small corpus and exported; shared by all tests."""
 
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,8 @@ import torch
 from corpora import write_corpus
 from lmtool.export import export_run
 from lmtool.model import Run, TrainOptions, run_training
-from lmtool.runtime import Predictor
+from lmtool.runtime import PoolOptions, Predictor, StreamPool
+from pools import Gate
 from tiny import SETTINGS, Silent
 
 
@@ -51,3 +55,34 @@ def int8_predictor(run: Run) -> Predictor:
 def _one_thread() -> None:
     """Two threads that spin for each other are many times slower than one where the machine is busy."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
+    """A folder with one finished run, as after `train` and two exports."""
+    folder = tmp_path_factory.mktemp("place")
+    shutil.copytree(run.path, folder / "runs" / "tiny")
+    os.utime(folder / "runs" / "tiny" / "model.onnx")
+    return folder
+
+
+@pytest.fixture
+def own(artifact_path: Path) -> Predictor:
+    """A predictor that a test may tamper with."""
+    return Predictor.load(artifact_path)
+
+
+@pytest.fixture
+def pool(predictor: Predictor) -> Iterator[StreamPool]:
+    with StreamPool(predictor, PoolOptions(max_streams=50)) as made:
+        yield made
+
+
+@pytest.fixture
+def held(own: Predictor, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[StreamPool, Gate]]:
+    """A small pool whose calls wait at a gate."""
+    made = StreamPool(own, PoolOptions(max_streams=20, max_waiting=4, max_batch=8))
+    gate = Gate(own, monkeypatch)
+    yield made, gate
+    gate.open()
+    made.close()

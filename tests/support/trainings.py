@@ -7,7 +7,9 @@ from typing import Any
 
 from lmtool.model import Checkpoint, Run, Trainer, load_corpus, preset_named
 from lmtool.model.checkpoint import weights_hash
-from tiny import Silent
+from tiny import SETTINGS, Silent
+
+DROPOUT = {**SETTINGS, "dropout": "0.2"}
 
 
 def new_trainer(corpus_folder: Path, path: Path, settings: dict[str, str], *, create: bool = True) -> Trainer:

@@ -1,0 +1,100 @@
+"""Commands on ONNX files: export, verify and info."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .models import latest_model
+from .options import (
+    Json,
+    Model,
+    Provider,
+    RunFolder,
+)
+from .output import give, require, say
+
+
+def export(
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX artifact.")] = False,
+    run: RunFolder = None,
+    out: Annotated[Path | None, typer.Option(help="File to write (default: in the run folder).")] = None,
+    precision: Annotated[str, typer.Option(help="fp32, fp16 (for GPUs), int8, w8 or w4.")] = "fp32",
+    optimize_for: Annotated[str | None, typer.Option(help="For int8: latency or throughput (default).")] = None,
+    opset: Annotated[int, typer.Option(help="ONNX operator set, 17 to 21.")] = 17,
+    triton: Annotated[Path | None, typer.Option(help="Write a Triton model repository into this folder too.")] = None,
+    sherpa: Annotated[bool, typer.Option("--sherpa", help="Write the names of sherpa-onnx's RNN model.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Export a trained run to one ONNX file, verified against the original before it appears."""
+    if onnx == sherpa:
+        raise typer.BadParameter("say what to export to: --onnx or --sherpa", param_hint="--onnx")
+    if sherpa and (precision != "fp32" or optimize_for is not None or triton is not None):
+        raise typer.BadParameter("goes with --onnx only", param_hint="--precision, --optimize-for or --triton")
+    require("onnx")
+    from ..export.building import BuildOptions
+    from ..export.exporting import export_run, export_sherpa
+    from ..export.triton import write_triton_repository
+    from ..model.run import Run, latest_run
+
+    BuildOptions(precision, opset, optimize_for)
+    chosen = latest_run() if run is None else Run(run)
+    if sherpa:
+        path = export_sherpa(chosen, out, opset)
+        return give(as_json, str(path), {"path": str(path)})
+    say(f"exporting {chosen.path} to {precision} and verifying it")
+    done = export_run(chosen, precision, out, opset, optimize_for)
+    text = f"{done.path}: {done.size_bytes:,} bytes\n{done.report.format()}"
+    value = {"path": str(done.path), "size_bytes": done.size_bytes, "parity": done.report.to_json()}
+    if triton is not None:
+        repository = write_triton_repository(done.path, triton)
+        text += f"\n{repository}: a model for Triton Inference Server"
+        value["triton"] = str(repository)
+    return give(as_json, text, value)
+
+
+def verify(
+    model: Model = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Run folder of the original (default: the artifact's folder).")
+    ] = None,
+    provider: Provider = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Compare an artifact with its PyTorch original; exit 3 when a bound is passed."""
+    require("onnx")
+    from ..export.exporting import verify_artifact
+
+    report = verify_artifact(model or latest_model(), run, provider)
+    give(as_json, report.format(), report.to_json())
+    if not report.passed:
+        raise typer.Exit(3)
+
+
+def info(
+    model: Model = None,
+    run: RunFolder = None,
+    graph: Annotated[Path | None, typer.Option(help="Draw the artifact's graph into this PNG file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Layers, parameters, state, vocabulary, training and parity facts of an artifact, or of a run."""
+    from ..runtime.artifact import Artifact
+    from ..runtime.summary import summarize
+
+    if model is not None and run is not None:
+        raise typer.BadParameter("name a run or an artifact, not both", param_hint="--model")
+    if run is not None and graph is not None:
+        raise typer.BadParameter("a run has no graph; name an artifact: --model", param_hint="--graph")
+    if run is not None:
+        from ..model.run import Run
+
+        summary = Run(run).summary()
+    else:
+        path = model or latest_model()
+        summary = summarize(Artifact.read(path), path)
+        if graph is not None:
+            from ..export.picture import draw_graph
+
+            draw_graph(path, graph)
+            say(f"{graph}: the graph of {path}")
+    give(as_json, summary.format(), summary.to_json())

@@ -1,0 +1,127 @@
+"""Commands that read and write text with an artifact: generate, suggest and score."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from .models import load_predictor
+from .options import (
+    Json,
+    Model,
+    Texts,
+    Threads,
+    Unknown,
+)
+from .output import give, say, write
+
+
+def generate(
+    prompt: Texts = None,
+    model: Model = None,
+    max_tokens: Annotated[int, typer.Option(help="Tokens to write.")] = 50,
+    temperature: Annotated[float, typer.Option(help="0: greedy; below 1: bolder choices are rarer.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(help="Draw among the k most probable tokens.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw among the tokens that hold this probability.")] = None,
+    method: Annotated[str, typer.Option(help="greedy, weighted or weighted-at-boundaries.")] = "weighted",
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Above 1: words of this text come again less often (1: off; 1.2 is usual).")
+    ] = 1.0,
+    stop: Annotated[
+        list[str] | None, typer.Option(metavar="WORD", help="End before this word, may be repeated.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes the text repeatable.")] = None,
+    allow_unknown: Unknown = False,
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> None:
+    """Write on from a prompt, token by token."""
+    stream = load_predictor(model, threads).stream()
+    text = " ".join(prompt) if prompt else _piped_text()
+    stream.feed(text)
+    pieces = stream.generate(
+        max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        method=method,
+        seed=seed,
+        allow_unknown=allow_unknown,
+        repetition_penalty=repetition_penalty,
+        stop=stop or (),
+    )
+    if as_json:
+        return give(True, "", {"prompt": text, "text": "".join(pieces)})
+    write(text)
+    for piece in pieces:
+        write(piece)
+    return write("\n")
+
+
+def suggest(
+    text: Texts = None,
+    model: Model = None,
+    k: Annotated[int, typer.Option("-k", "--count", help="Number of suggestions.")] = 5,
+    prefix: Annotated[str | None, typer.Option(help="Complete the word that begins with these letters.")] = None,
+    allow_unknown: Unknown = False,
+    as_json: Json = False,
+) -> None:
+    """The most probable next words after a text (the arguments, joined) with their probabilities."""
+    stream = load_predictor(model, 1).stream()
+    stream.feed(" ".join(text) if text else _piped_text())
+    words = stream.suggest(k, prefix=prefix, allow_unknown=allow_unknown)
+    if prefix is not None and not words:
+        say(f"no word of the vocabulary begins with {prefix!r}")
+    lines = "\n".join(f"{probability:7.2%}  {word!r}" for word, probability in words)
+    give(as_json, lines, {"suggestions": [{"token": word, "probability": probability} for word, probability in words]})
+
+
+def score(
+    text: Texts = None,
+    model: Model = None,
+    end: Annotated[bool, typer.Option("--end", help="Score the end of each sentence too.")] = False,
+    per_token: Annotated[bool, typer.Option("--per-token", help="Show every token.")] = False,
+    heat: Annotated[
+        bool, typer.Option("--heat", help="Colour each token by its surprise, on a terminal only.")
+    ] = False,
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> None:
+    """Log-probability and perplexity of each argument, or of each line of standard input."""
+    predictor = load_predictor(model, threads)
+    lines = text or _piped_lines()
+    texts = [f"{line}\n" if end else line for line in lines]
+    scores = [predictor.score(scored) for scored in texts]
+    colours = _heat(predictor) if heat else None
+    shown = []
+    for line, scored, found in zip(lines, texts, scores, strict=True):
+        perplexity = f"{found.perplexity:10.2f}" if found.tokens else f"{'-':>10}"
+        text_shown = colours.coloured(scored, found) if colours else line
+        shown.append(f"{found.log_prob:10.3f}  perplexity {perplexity}  unknown {found.unknown}  {text_shown}")
+        if per_token:
+            pairs = zip(found.tokens, found.token_log_probs, strict=True)
+            shown += [f"{log_prob:10.3f}    {token!r}" for token, log_prob in pairs]
+    if colours:
+        shown.append(colours.legend())
+    values = [{"text": line, **found.to_json()} for line, found in zip(lines, scores, strict=True)]
+    give(as_json, "\n".join(shown), {"scores": values})
+
+
+def _heat(predictor: Any) -> Any:
+    from .heat import Heat
+
+    return Heat.of_terminal(predictor.vocabulary.tokenization)
+
+
+def _piped_text() -> str:
+    """What is piped in, without the last newline; nothing where a person sits at the terminal."""
+    from ..runtime.files import decode_text
+
+    if sys.stdin is None or sys.stdin.isatty():
+        return ""
+    return decode_text(sys.stdin.buffer.read(), "standard input").removesuffix("\n")
+
+
+def _piped_lines() -> list[str]:
+    text = _piped_text()
+    return text.split("\n") if text else []
