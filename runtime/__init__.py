@@ -6,6 +6,7 @@ from .cache import Cache, CacheOptions
 from .errors import (
     ArtifactError,
     BusyError,
+    ForkError,
     LmtoolError,
     OptionError,
     PoolError,
@@ -41,6 +42,7 @@ __all__ = [
     "BusyError",
     "Cache",
     "CacheOptions",
+    "ForkError",
     "LayerRow",
     "LmtoolError",
     "OptionError",

@@ -10,7 +10,10 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 def read_only(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
     """`array` itself where nobody can write to it, else a copy that nobody can write to."""
-    if array.flags.writeable:
-        array = array.copy()
-        array.flags.writeable = False
+    return frozen(array.copy()) if array.flags.writeable else array
+
+
+def frozen(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
+    """`array` itself, which nobody can write to from now on."""
+    array.flags.writeable = False
     return array

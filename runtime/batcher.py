@@ -16,7 +16,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import PoolError, RequestTimeoutError
+from .errors import ForkError, PoolError, RequestTimeoutError
 from .pool_options import PoolOptions
 from .predictor import Predictor
 from .slots import Slots
@@ -151,7 +151,7 @@ class Batcher:
         """Take nothing more, run or end what waits, stop the thread.
 
         Raises:
-            PoolError: This is another process.
+            ForkError: This is another process.
         """
         self._require_same_process()
         with self._changed:
@@ -170,7 +170,7 @@ class Batcher:
 
     @contextmanager
     def _open(self) -> Iterator[None]:
-        """Hold the lock of a pool that is open, in the process that made it."""
+        """Hold the lock of a pool that is open, in the process that made it (else a ForkError)."""
         self._require_same_process()
         with self._changed:
             if self._closing:
@@ -179,7 +179,7 @@ class Batcher:
 
     def _require_same_process(self) -> None:
         if os.getpid() != self._process:
-            raise PoolError(
+            raise ForkError(
                 f"the pool was made in process {self._process}, this is {os.getpid()}: neither thread nor session "
                 "lives on after a fork; make a predictor and a pool in each process, after the fork"
             )

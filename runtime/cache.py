@@ -32,6 +32,12 @@ class CacheOptions:
         size: How many pairs of hidden state and next token it holds; the oldest gives way.
         theta: Flatness: 0 counts every pair alike, the larger the more the similar ones count alone.
         weight: Share of the cache in the mixture (lambda in the paper), 0 to below 1; 0 switches the cache off.
+
+    Example:
+        >>> from lmtool.runtime import CacheOptions, Predictor
+        >>> stream = Predictor.load("model.onnx").stream(cache=CacheOptions(size=100))
+        >>> len(stream.score("the cat saw the cat").tokens)
+        5
     """
 
     size: int = 500

@@ -43,6 +43,10 @@ class StorageError(LmtoolError, OSError):
     """A file could not be read or written."""
 
 
+class ForkError(LmtoolError, RuntimeError):
+    """A predictor or pool that was made before this process was forked: neither thread nor session lives on."""
+
+
 class PoolError(LmtoolError, RuntimeError):
     """A stream pool that is closed or cannot be, a stream that is not open in it, or a call of it that failed."""
 

@@ -31,11 +31,14 @@ class StreamPool:
 
     Example:
         >>> from lmtool.runtime import Predictor, StreamPool
-        >>> with StreamPool(Predictor.load("model.onnx")) as pool:       # doctest: +SKIP
+        >>> predictor = Predictor.load("model.onnx")
+        >>> with StreamPool(predictor) as pool:
         ...     stream = pool.open_stream()
-        ...     logits = pool.step(stream, [2, 7])                       # float32 [1, vocabulary]
+        ...     logits = pool.step(stream, [2, 7])
         ...     later = pool.submit(stream, [int(logits[0].argmax())])   # a concurrent.futures.Future
         ...     logits = later.result()
+        >>> logits.shape == (1, len(predictor.vocabulary))
+        True
     """
 
     def __init__(self, predictor: Predictor, options: PoolOptions | None = None) -> None:
@@ -188,7 +191,7 @@ class StreamPool:
             cancel_waiting: End the requests that wait with a PoolError instead of running them.
 
         Raises:
-            PoolError: The pool was made in another process.
+            ForkError: The pool was made in another process.
         """
         self._batcher.close(cancel_waiting)
 

@@ -3,7 +3,8 @@
 numpy and onnxruntime, nothing else. State goes in and comes out as a value; a predictor remembers nothing.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
@@ -11,15 +12,17 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS, Artifact
+from .arrays import frozen
+from .artifact import Artifact
 from .cache import Cache, CacheMemory, CacheOptions
-from .errors import ArtifactError, OptionError, StateError, TokenError
+from .errors import ArtifactError, ForkError, OptionError, StateError, TokenError
 from .files import read_bytes
-from .providers import placement, provider_named
+from .providers import Provider, placement, provider_named
 from .score import Score, perplexity
-from .session import create_session
+from .session import SessionOptions, create_calls, create_session
 from .state import State
 from .stream import Stream
+from .tensors import types
 from .vocabulary import Vocabulary
 
 
@@ -29,26 +32,41 @@ class Predictor:
 
     Example:
         >>> from lmtool.runtime import Predictor
-        >>> predictor = Predictor.load("model.onnx")                     # doctest: +SKIP
-        >>> state = predictor.initial_state(batch_size=1)                # doctest: +SKIP
-        >>> logits, state = predictor.step([[2, 7]], state)              # doctest: +SKIP
+        >>> predictor = Predictor.load("model.onnx")
+        >>> state = predictor.initial_state(batch_size=2)
+        >>> logits, state = predictor.step([[2, 7, 1], [0, 4, 4]], state)
+        >>> logits.shape == (2, 3, len(predictor.vocabulary))
+        True
+        >>> logits, state = predictor.step([[5], [3]], state)            # goes on where the last step ended
+        >>> predictor.score("the cat").token_log_probs.shape
+        (2,)
     """
 
-    def __init__(self, artifact: Artifact, session: Any, provider: str, threads: int) -> None:
+    def __init__(self, artifact: Artifact, session: Any, provider: Provider, options: SessionOptions) -> None:
         """Use `Predictor.load`."""
         self.artifact = artifact
-        self.provider = provider
-        self.threads = threads
+        self.provider = provider.name
+        self.threads = options.threads
         self._session = session
+        self._calls = create_calls(session, artifact, provider, options)
         self._widths = tuple(artifact.architecture.states.values())
         self._state_inputs = tuple(artifact.architecture.states)
         self._last_hidden = self._state_inputs.index(f"hidden_{len(artifact.architecture.layer_sizes) - 1}")
-        self._outputs = [LOGITS, *(f"{NEXT}{name}" for name in self._state_inputs)]
-        self._can_keep = any(node.name == LOGITS_TO_KEEP for node in session.get_overridable_initializers())
+        self._vocabulary_size = len(artifact.vocabulary)
+        self._process = os.getpid()
+        self._mark = object()  # of the states that this predictor made
 
     @classmethod
     def load(
-        cls, source: Path | str | bytes, *, provider: str = "cpu", threads: int = 1, sha256: str | None = None
+        cls,
+        source: Path | str | bytes,
+        *,
+        provider: str = "cpu",
+        threads: int = 1,
+        sha256: str | None = None,
+        spinning: bool = False,
+        memory_arena: bool = False,
+        provider_options: Mapping[str, str] | None = None,
     ) -> "Predictor":
         """Load an artifact.
 
@@ -57,6 +75,11 @@ class Predictor:
             provider: `cpu`, `cuda`, ... (`lmtool.runtime.PROVIDERS`). It is used or refused, never replaced.
             threads: Threads of one call on the CPU.
             sha256: The `lmtool.sha256` that the artifact must have; None takes any.
+            spinning: Let threads wait for work awake: quicker calls of several threads on a machine with nothing else
+                to do.
+            memory_arena: Keep the memory of the largest call so far for later ones instead of giving it back.
+            provider_options: Options of the provider by onnxruntime's names, as `{"device_id": "1"}`. CUDA computes
+                without TF32 unless they hold `use_tf32`.
 
         Raises:
             StorageError: The file cannot be read.
@@ -65,11 +88,12 @@ class Predictor:
             OptionError: An argument is outside its range.
         """
         chosen = provider_named(provider)
+        options = SessionOptions(threads, spinning, memory_arena, dict(provider_options or {}))
         data = source if isinstance(source, bytes) else read_bytes(Path(source))
         artifact = Artifact.parse(data, "the artifact" if isinstance(source, bytes) else str(source))
         if sha256 is not None and sha256 != artifact.sha256:
             raise ArtifactError(f"the artifact's hash is {artifact.sha256}, the pinned one is {sha256}")
-        return cls(artifact, create_session(data, artifact, chosen, threads), provider, threads)
+        return cls(artifact, create_session(data, artifact, chosen, options), chosen, options)
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -89,8 +113,8 @@ class Predictor:
         """
         if batch_size < 1:
             raise OptionError(f"batch_size is {batch_size}, expected 1 or more")
-        tensors = tuple(np.zeros((batch_size, width), np.float32) for width in self._widths)
-        return State(self.artifact.sha256, tensors)
+        tensors = tuple(frozen(np.zeros((batch_size, width), np.float32)) for width in self._widths)
+        return State.made_by(self._mark, self.artifact.sha256, tensors, batch_size)
 
     def step(
         self, token_ids: ArrayLike, state: State, *, logits_to_keep: int | None = None
@@ -110,23 +134,68 @@ class Predictor:
             StateError: The state is another model's, has another batch size or shape, or has the cache of a stream.
             OptionError: `logits_to_keep` is outside its range.
         """
+        tokens, given = self._checked(token_ids, state)
+        kept = given if logits_to_keep is None else logits_to_keep
+        if logits_to_keep is not None and not 1 <= kept <= given:
+            raise OptionError(f"logits_to_keep is {kept}, expected 1 to the {given} positions given")
+        batch_size, time = tokens.shape
+        if time == 0:
+            return np.zeros((batch_size, 0, self._vocabulary_size), np.float32), state
+        logits, tensors = self._calls.run(tokens, state.tensors, kept)
+        return logits, State.made_by(self._mark, self.artifact.sha256, tensors, batch_size)
+
+    def log_probs(self, token_ids: ArrayLike, state: State, targets: ArrayLike) -> tuple[NDArray[np.float64], State]:
+        """Read tokens, and say how probable given tokens are after the last of them.
+
+        Args:
+            token_ids: int64 [batch, time], as for `step`.
+            state: The state of the same batch; it is not changed.
+            targets: int64 [batch, positions], 1 <= positions <= time, each id in [0, vocabulary): the token whose
+                probability is asked for after each of the last positions.
+
+        Returns:
+            Natural log-probabilities, float64 [batch, positions], and the state after the last token. On a GPU these
+            are all that comes back.
+
+        Example:
+            >>> from lmtool.runtime import Predictor
+            >>> predictor = Predictor.load("model.onnx")
+            >>> found, state = predictor.log_probs([[0, 4, 4]], predictor.initial_state(), targets=[[4, 7]])
+            >>> found.shape                                              # of 4 after 0 4, and of 7 after 0 4 4
+            (1, 2)
+
+        Raises:
+            TokenError: As for `step`, of `token_ids` and `targets`.
+            StateError: As for `step`.
+        """
+        tokens, given = self._checked(token_ids, state)
+        wanted = self._checked_tokens(targets)
+        if wanted.shape[0] != len(tokens) or not 1 <= wanted.shape[1] <= given:
+            raise TokenError(
+                f"targets has the shape {list(wanted.shape)}, expected [{len(tokens)}, positions] "
+                f"for 1 to the {given} positions given"
+            )
+        log_probs, tensors = self._calls.log_probs(tokens, state.tensors, wanted)
+        return log_probs, State.made_by(self._mark, self.artifact.sha256, tensors, len(tokens))
+
+    def _checked(self, token_ids: ArrayLike, state: State) -> tuple[NDArray[np.int64], int]:
+        """All tokens that a call has to read, int64 [batch, time], and how many of them were given."""
+        if os.getpid() != self._process:
+            raise ForkError(
+                f"the predictor was loaded in process {self._process}, this is {os.getpid()}: no session lives on "
+                f"after a fork; load the artifact in each process, after the fork"
+            )
         tokens = self._checked_tokens(token_ids)
-        self.check_state(state, tokens.shape[0])
+        batch_size, given = tokens.shape
+        if state.__class__ is State and state.is_made_by(self._mark, batch_size):
+            return tokens, given
+        self.check_state(state, batch_size)
         if state.cache is not None:
             raise StateError(
                 f"the state has a stream's cache of {len(state.cache)} pairs, which a step would lose; "
                 f"go on with predictor.stream(state=...), or drop it: dataclasses.replace(state, cache=None)"
             )
-        kept = tokens.shape[1] if logits_to_keep is None else logits_to_keep
-        if logits_to_keep is not None and not 1 <= kept <= tokens.shape[1]:
-            raise OptionError(f"logits_to_keep is {kept}, expected 1 to the {tokens.shape[1]} positions given")
-        if state.pending.size:
-            tokens = np.concatenate([state.pending, tokens], axis=1)
-        if tokens.shape[1] == 0:
-            return np.zeros((tokens.shape[0], 0, len(self.vocabulary)), np.float32), state
-        keep = {LOGITS_TO_KEEP: np.array([kept], np.int64)} if self._can_keep and kept != tokens.shape[1] else {}
-        logits, tensors = self._run(tokens, state.tensors, keep)
-        return logits[:, logits.shape[1] - kept :], State(state.model_sha256, tensors)
+        return (np.concatenate([state.pending, tokens], axis=1) if state.pending.size else tokens), given
 
     def stream(self, state: State | None = None, *, cache: CacheOptions | None = None) -> Stream:
         """A text stream for one owner, at the start of a sentence or going on from `state`.
@@ -197,19 +266,6 @@ class Predictor:
         total = sum(float(chunk.sum()) for chunk in stream.token_log_probs(ids[1:]))
         return perplexity(total, len(ids) - 1)
 
-    def _run(
-        self,
-        token_ids: NDArray[np.int64],
-        tensors: tuple[NDArray[np.float32], ...],
-        options: dict[str, NDArray[np.int64]],
-    ) -> tuple[NDArray[np.float32], tuple[NDArray[np.float32], ...]]:
-        """One call of the session: logits and the next states."""
-        feed = {TOKEN_IDS: token_ids, **dict(zip(self._state_inputs, tensors, strict=True)), **options}
-        logits, *new_tensors = self._session.run(self._outputs, feed)
-        for tensor in new_tensors:
-            tensor.flags.writeable = False
-        return logits, tuple(new_tensors)
-
     def checked_ids(self, token_ids: ArrayLike) -> NDArray[np.int64]:
         """`token_ids` as int64 [tokens].
 
@@ -234,14 +290,16 @@ class Predictor:
         return tokens.astype(np.int64, copy=False)
 
     def _check_values(self, tokens: NDArray[Any]) -> None:
+        if tokens.size == 1 and tokens.dtype == np.int64 and 0 <= tokens.item() < self._vocabulary_size:
+            return
         if tokens.size == 0:
             return
         if tokens.dtype.kind not in "iu":
             raise TokenError(f"token_ids has the type {tokens.dtype}, expected int64")
         lowest, highest = tokens.min(), tokens.max()
-        if lowest < 0 or highest >= len(self.vocabulary):
+        if lowest < 0 or highest >= self._vocabulary_size:
             wrong = lowest if lowest < 0 else highest
-            raise TokenError(f"token id {wrong} is outside the vocabulary, expected 0 to {len(self.vocabulary) - 1}")
+            raise TokenError(f"token id {wrong} is outside the vocabulary, expected 0 to {self._vocabulary_size - 1}")
 
     def check_state(self, state: State, batch_size: int) -> None:
         """Check that a state fits this model and so many streams.
@@ -257,11 +315,10 @@ class Predictor:
             )
         if len(state.tensors) != len(self._widths):
             raise StateError(f"the state has {len(state.tensors)} tensors, expected {len(self._widths)}")
-        for name, tensor, width in zip(self._state_inputs, state.tensors, self._widths, strict=True):
-            if tensor.shape != (batch_size, width) or tensor.dtype != np.float32:
-                raise StateError(
-                    f"the state's {name} is {tensor.dtype} {list(tensor.shape)}, expected float32 {[batch_size, width]}"
-                )
+        kinds = zip(state.shapes, types(state.tensors), strict=True)
+        for name, (shape, kind), width in zip(self._state_inputs, kinds, self._widths, strict=True):
+            if shape != (batch_size, width) or kind != np.float32:
+                raise StateError(f"the state's {name} is {kind} {list(shape)}, expected float32 {[batch_size, width]}")
         if state.cache is not None:
             self._check_cache(state.cache, batch_size)
         if state.pending.size:

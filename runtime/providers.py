@@ -7,7 +7,7 @@ onnxruntime only warns and runs on the CPU where a provider is missing or fails 
 import importlib
 import importlib.metadata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, final
 
@@ -17,27 +17,37 @@ from .errors import OptionError, ProviderError
 @final
 @dataclass(frozen=True)
 class Provider:
-    """One execution provider: its short name, onnxruntime's name, the fix where it is missing, and options for it."""
+    """One execution provider.
+
+    Attributes:
+        name: Its short name.
+        onnxruntime_name: Its name in onnxruntime.
+        fix: What to do where it is missing.
+        options: Its options, unless the user says otherwise.
+        device: What onnxruntime calls the memory that states stay in between calls; None for the processor's.
+    """
 
     name: str
     onnxruntime_name: str
     fix: str
-    options: Mapping[str, str]
+    options: Mapping[str, str] = field(default_factory=dict)
+    device: str | None = None
 
 
 _GPU_FIX = "pip uninstall onnxruntime; pip install 'lmtool[gpu]' (and an NVIDIA driver)"
+_OTHER_WHEEL = "pip uninstall onnxruntime; pip install onnxruntime"
 
 PROVIDERS = {
     provider.name: provider
     for provider in (
-        Provider("cpu", "CPUExecutionProvider", "pip install 'lmtool[cpu]'", {}),
-        Provider("cuda", "CUDAExecutionProvider", _GPU_FIX, {"use_tf32": "0"}),
-        Provider("tensorrt", "TensorrtExecutionProvider", _GPU_FIX + " and TensorRT", {}),
+        Provider("cpu", "CPUExecutionProvider", "pip install 'lmtool[cpu]'"),
+        Provider("cuda", "CUDAExecutionProvider", _GPU_FIX, {"use_tf32": "0"}, "cuda"),
+        Provider("tensorrt", "TensorrtExecutionProvider", _GPU_FIX + " and TensorRT", device="cuda"),
         Provider(
-            "openvino", "OpenVINOExecutionProvider", "pip uninstall onnxruntime; pip install onnxruntime-openvino", {}
+            "openvino", "OpenVINOExecutionProvider", "pip uninstall onnxruntime; pip install onnxruntime-openvino"
         ),
-        Provider("coreml", "CoreMLExecutionProvider", "pip install 'lmtool[cpu]' on macOS", {}),
-        Provider("directml", "DmlExecutionProvider", "pip uninstall onnxruntime; pip install onnxruntime-directml", {}),
+        Provider("coreml", "CoreMLExecutionProvider", "pip install 'lmtool[cpu]' on macOS"),
+        Provider("directml", "DmlExecutionProvider", _OTHER_WHEEL + "-directml"),
     )
 }
 

@@ -1,57 +1,103 @@
 """An onnxruntime session made for one artifact: providers strict, threads explicit, nothing read beside the file."""
 
+import functools
 import tempfile
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, final
 
-from .artifact import LOGITS, NEXT, TOKEN_IDS, Artifact
+from .artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS, Artifact
+from .device import DeviceCalls
 from .errors import ArtifactError, OptionError
+from .host import HostCalls
 from .providers import PROVIDERS, Provider, import_onnxruntime, require_placement, require_provider
 
 _ERRORS_ONLY = 3
 
 
-def create_session(data: bytes, artifact: Artifact, provider: Provider, threads: int) -> Any:
+@final
+@dataclass(frozen=True)
+class SessionOptions:
+    """How a session works. The defaults suit an application that does other things too.
+
+    Attributes:
+        threads: Threads of one call on the CPU.
+        spinning: Whether these wait for work awake: quicker calls of several threads, at the cost of everybody else.
+        memory_arena: Whether the CPU keeps the memory of the largest call for later ones instead of giving it back.
+        provider_options: Options of the execution provider, by onnxruntime's names: `{"device_id": "1"}`.
+    """
+
+    threads: int = 1
+    spinning: bool = False
+    memory_arena: bool = False
+    provider_options: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check what onnxruntime would take in silence."""
+        if self.threads < 1:
+            raise OptionError(f"threads is {self.threads}, expected 1 or more")
+
+
+def create_session(data: bytes, artifact: Artifact, provider: Provider, options: SessionOptions) -> Any:
     """Start a session over the file's bytes and check that its graph is what the metadata says.
 
     Raises:
-        OptionError: `threads` is below 1.
         ProviderError: onnxruntime is missing, or the provider is or does not take the heavy nodes.
         ArtifactError: onnxruntime refuses the graph, or its inputs and outputs break the contract.
     """
-    if threads < 1:
-        raise OptionError(f"threads is {threads}, expected 1 or more")
     require_provider(provider)
-    onnxruntime = import_onnxruntime()
-    if provider.name in ("cuda", "tensorrt"):
-        onnxruntime.preload_dlls()
-    chosen: list[Any] = [(provider.onnxruntime_name, dict(provider.options))]
-    if provider.name != "cpu":
-        chosen.append(PROVIDERS["cpu"].onnxruntime_name)
-    with tempfile.TemporaryDirectory() as empty:
-        try:
-            options = _options(onnxruntime, threads, empty)
-            if artifact.precision == "fp16" and provider.name == "cpu":
-                # With every optimization onnxruntime 1.31 crashes on half-precision recurrent layers on the CPU.
-                options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-            session = onnxruntime.InferenceSession(data, options, providers=chosen)
-        except Exception as error:  # onnxruntime's exceptions share no base class of their own
-            raise ArtifactError(f"onnxruntime {onnxruntime.__version__} cannot load the artifact: {error}") from error
+    # With every optimization onnxruntime 1.31 crashes on half-precision recurrent layers on the CPU.
+    extended_only = artifact.precision == "fp16" and provider.name == "cpu"
+    session = _start(data, provider, options, extended_only)
     require_placement(session, provider)
     _require_contract(session, artifact)
     return session
 
 
-def _options(onnxruntime: Any, threads: int, empty_folder: str) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
+def create_calls(
+    session: Any, artifact: Artifact, provider: Provider, options: SessionOptions
+) -> HostCalls | DeviceCalls:
+    """What calls the session: on numpy arrays, or on its device."""
+    states = list(artifact.architecture.states)
+    can_keep = any(node.name == LOGITS_TO_KEEP for node in session.get_overridable_initializers())
+    if provider.device is None:
+        return HostCalls(session, states, can_keep)
+    device = (provider.device, int(options.provider_options.get("device_id", 0)))
+    start = functools.partial(_start, provider=provider, options=options)
+    return DeviceCalls(session, states, can_keep, device, start)
+
+
+def _start(data: bytes, provider: Provider, options: SessionOptions, extended_only: bool = False) -> Any:
+    onnxruntime = import_onnxruntime()
+    if provider.name in ("cuda", "tensorrt"):
+        onnxruntime.preload_dlls()
+    chosen: list[Any] = [(provider.onnxruntime_name, {**provider.options, **options.provider_options})]
+    if provider.name != "cpu":
+        chosen.append(PROVIDERS["cpu"].onnxruntime_name)
+    with tempfile.TemporaryDirectory() as empty:
+        try:
+            settings = _settings(onnxruntime, options, empty)
+            if extended_only:
+                settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+            session = onnxruntime.InferenceSession(data, settings, providers=chosen)
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            raise ArtifactError(f"onnxruntime {onnxruntime.__version__} cannot load the artifact: {error}") from error
+    session.disable_fallback()  # a call that fails on the provider would be run again, and all later ones, elsewhere
+    return session
+
+
+def _settings(onnxruntime: Any, options: SessionOptions, empty_folder: str) -> Any:
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    settings.enable_cpu_mem_arena = options.memory_arena
     # Loading warns that logits_to_keep can be overridden, which is what it is for.
-    options.log_severity_level = _ERRORS_ONLY
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    settings.log_severity_level = _ERRORS_ONLY
+    settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     # A file loaded from bytes would look for external weights in the current folder.
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", empty_folder)
-    return options
+    settings.add_session_config_entry("session.model_external_initializers_file_folder_path", empty_folder)
+    return settings
 
 
 _Node = tuple[str, list[str | int]]

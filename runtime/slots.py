@@ -7,6 +7,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import frozen
 from .errors import BusyError, PoolError
 
 _SLOT_BITS = 32
@@ -103,10 +104,7 @@ class Slots:
 
     def read(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.float32], ...]:
         """The states in `slots` [n], for each tensor float32 [n, width], read-only copies."""
-        rows = tuple(tensor[slots] for tensor in self._tensors)
-        for tensor in rows:
-            tensor.flags.writeable = False
-        return rows
+        return tuple(frozen(tensor[slots]) for tensor in self._tensors)
 
     def write(self, slots: NDArray[np.int64], tensors: Sequence[NDArray[np.float32]]) -> None:
         """Store the states of `slots` [n]: the first n rows of each tensor [n or more, width]."""

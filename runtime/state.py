@@ -14,17 +14,17 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import read_only
+from .arrays import frozen, read_only
 from .cache import Cache, CacheOptions
 from .errors import OptionError, StateError
+from .tensors import Tensors, kept, shapes
 
 _MAGIC, _MAGIC_WITH_CACHE = b"lmstate1", b"lmstate2"
 _FLOAT, _INT, _DOUBLE = np.dtype("<f4"), np.dtype("<i8"), np.dtype("<f8")
 _CACHE_TYPES: list[np.dtype[Any]] = [_FLOAT, _INT, _DOUBLE]
 
 
-def _nothing_pending() -> NDArray[np.int64]:
-    return np.zeros((0, 0), np.int64)
+_NOTHING = frozen(np.zeros((0, 0), np.int64))
 
 
 @final
@@ -34,7 +34,8 @@ class State:
 
     Attributes:
         model_sha256: Hash of the artifact it belongs to.
-        tensors: For each state input in the artifact's order, float32 [batch, width].
+        tensors: For each state input in the artifact's order, float32 [batch, width]. They stay on a GPU that made
+            them until one is looked at.
         pending: int64 [batch, n], token ids that a stream was fed but that no step has run yet; the next step runs
             them first. A step returns a state with none.
         cache: What a stream's cache holds, None where it has none. It has the pair of the last hidden state in
@@ -42,19 +43,38 @@ class State:
     """
 
     model_sha256: str
-    tensors: tuple[NDArray[np.float32], ...]
-    pending: NDArray[np.int64] = field(default_factory=_nothing_pending)
+    tensors: Tensors
+    pending: NDArray[np.int64] = field(default_factory=lambda: _NOTHING)
     cache: Cache | None = None
 
     def __post_init__(self) -> None:
         """Keep copies of arrays that somebody could still write to."""
-        object.__setattr__(self, "tensors", tuple(read_only(tensor) for tensor in self.tensors))
+        object.__setattr__(self, "tensors", kept(self.tensors))
         object.__setattr__(self, "pending", read_only(self.pending))
+
+    @classmethod
+    def made_by(cls, maker: object, model_sha256: str, tensors: Tensors, batch_size: int) -> "State":
+        """The state that a call returned: right by construction, so neither copied nor checked by its maker again."""
+        state = object.__new__(cls)
+        state.__dict__.update(
+            model_sha256=model_sha256, tensors=tensors, pending=_NOTHING, cache=None, _made=(maker, batch_size)
+        )
+        return state
+
+    def is_made_by(self, maker: object, batch_size: int) -> bool:
+        """Whether it is what `made_by` gave for the same maker and number of streams."""
+        made = self.__dict__.get("_made")
+        return made is not None and made[0] is maker and made[1] == batch_size
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the tensors, [batch, width] each."""
+        return shapes(self.tensors)
 
     @property
     def batch_size(self) -> int:
         """The number of streams."""
-        return int(self.tensors[0].shape[0])
+        return self.shapes[0][0]
 
     def to_bytes(self) -> bytes:
         """The state as bytes, for `from_bytes` in any process that has the same artifact."""
@@ -64,7 +84,7 @@ class State:
         body = b"".join(np.ascontiguousarray(array, kind).tobytes() for array, kind in zip(arrays, types, strict=True))
         header = {
             "model_sha256": self.model_sha256,
-            "shapes": [list(tensor.shape) for tensor in self.tensors],
+            "shapes": [list(shape) for shape in self.shapes],
             "pending_shape": list(self.pending.shape),
             "sha256": hashlib.sha256(body).hexdigest(),
         }

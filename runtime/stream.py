@@ -27,6 +27,19 @@ class Stream:
     Text that is fed runs when a prediction is asked for, or when a few hundred tokens have gathered, in one call that
     computes one position's logits; so feeding word by word costs no more than feeding a page. With a cache each token
     is a call of its own.
+
+    Example:
+        >>> from lmtool.runtime import Predictor, State
+        >>> predictor = Predictor.load("model.onnx")
+        >>> stream = predictor.stream()
+        >>> stream.feed("the")
+        >>> [round(probability, 9) > 0 for word, probability in stream.suggest(3)]
+        [True, True, True]
+        >>> saved = stream.state.to_bytes()
+        >>> text = list(stream.generate(max_tokens=5, seed=1))
+        >>> restored = predictor.stream(state=State.from_bytes(saved))
+        >>> list(restored.generate(max_tokens=5, seed=1)) == text
+        True
     """
 
     def __init__(self, predictor: "Predictor", state: State, memory: CacheMemory | None) -> None:
@@ -141,10 +154,10 @@ class Stream:
         """Append tokens, int64 [tokens], in one call; their log-probabilities, float64 [tokens]."""
         self._require_pending()
         inputs = [*self._pending, *ids[:-1].tolist()]
-        logits, self._tensors = self._predictor.step([inputs], self._tensors, logits_to_keep=len(ids))
+        log_probs, self._tensors = self._predictor.log_probs([inputs], self._tensors, ids[None])
         self._pending, self._ahead = ids[-1:].tolist(), None
         self._previous = self._pending[0]
-        return target_log_probs(logits[0], ids)
+        return np.asarray(log_probs[0])
 
     def suggest(self, k: int = 5, *, prefix: str | None = None, allow_unknown: bool = False) -> list[tuple[str, float]]:
         """The k most probable next tokens with their probabilities, most probable first.

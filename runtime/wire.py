@@ -1,4 +1,4 @@
-"""Just enough of the protobuf wire format to read an ONNX file's metadata without the onnx package.
+"""Just enough of the protobuf wire format to read an ONNX file's metadata, and write a small graph, without onnx.
 
 A message is a run of fields, each a key (number and wire type) and a value: a varint, 4 or 8 bytes, or a length and
 that many bytes. See https://protobuf.dev/programming-guides/encoding/.
@@ -60,6 +60,27 @@ def text(data: memoryview, field: Field) -> str:
         raise ArtifactError(
             f"it is no ONNX file, or is damaged at byte {field.start:,}; copy or export it again"
         ) from error
+
+
+def message(*pairs: tuple[int, int | str | bytes]) -> bytes:
+    """The bytes of a message whose fields have these numbers and values, none of them negative."""
+    data = bytearray()
+    for number, value in pairs:
+        if isinstance(value, int):
+            data += _as_varint(number << 3 | _VARINT) + _as_varint(value)
+        else:
+            content = value.encode() if isinstance(value, str) else value
+            data += _as_varint(number << 3 | _BYTES) + _as_varint(len(content)) + content
+    return bytes(data)
+
+
+def _as_varint(value: int) -> bytes:
+    data = bytearray()
+    while value > 0x7F:
+        data.append(value & 0x7F | 0x80)
+        value >>= 7
+    data.append(value)
+    return bytes(data)
 
 
 def _damaged(position: int) -> ArtifactError:

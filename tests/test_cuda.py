@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from corpora import write_corpus
@@ -11,6 +12,7 @@ from lmtool.bench import BenchOptions, run_bench
 from lmtool.export import export_run, verify_artifact
 from lmtool.model import Interrupted, Run, TrainOptions, run_training
 from lmtool.runtime import Predictor, ProviderError, available_providers
+from lmtool.runtime.tensors import DeviceTensors
 from tiny import SETTINGS, Silent
 from trainings import StopAfter
 
@@ -39,6 +41,23 @@ def test_the_recurrent_layers_run_on_the_gpu(artifact_path: Path) -> None:
     placed = Predictor.load(artifact_path, provider="cuda").placement
     assert placed["cuda"]["LSTM"] == 2
     assert "MatMul" in placed["cuda"]
+
+
+def test_states_stay_on_the_gpu_and_scores_are_made_there(artifact_path: Path) -> None:
+    on_gpu, on_cpu = (Predictor.load(artifact_path, provider=provider) for provider in ("cuda", "cpu"))
+    ids = np.random.default_rng(0).integers(0, len(on_gpu.vocabulary), (4, 9))
+    ours, theirs = on_gpu.initial_state(4), on_cpu.initial_state(4)
+    for _ in range(5):
+        logits, ours = on_gpu.step(ids, ours, logits_to_keep=2)
+        expected, theirs = on_cpu.step(ids, theirs, logits_to_keep=2)
+        np.testing.assert_allclose(logits, expected, atol=1e-4)
+        assert isinstance(ours.tensors, DeviceTensors)
+        assert {value.device_name().lower() for value in ours.tensors.values} == {"cuda"}
+    log_probs, ours = on_gpu.log_probs(ids, ours, ids[:, :5])
+    expected_log_probs, theirs = on_cpu.log_probs(ids, theirs, ids[:, :5])
+    np.testing.assert_allclose(log_probs, expected_log_probs, atol=1e-4)
+    for ours_there, theirs_here in zip(ours.tensors, theirs.tensors, strict=True):
+        np.testing.assert_allclose(ours_there, theirs_here, atol=1e-4)
 
 
 def test_dynamic_int8_is_refused_on_cuda(run: Run) -> None:

@@ -143,13 +143,13 @@ def test_more_streams_than_memory_are_refused(predictor: Predictor, monkeypatch:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_process_is_told_to_make_its_own(artifact_path: Path) -> None:
     code = (
-        "import os, sys; from lmtool.runtime import PoolError, Predictor, StreamPool\n"
+        "import os, sys; from lmtool.runtime import ForkError, Predictor, StreamPool\n"
         "pool = StreamPool(Predictor.load(sys.argv[1])); stream = pool.open_stream()\n"
         "uses = [pool.open_stream, lambda: pool.step(stream, [1]), lambda: pool.close_stream(stream), pool.close]\n"
         "if os.fork() == 0:\n"
         "    for use in uses:\n"
         "        try: use()\n"
-        "        except PoolError as error: print(error)\n"
+        "        except ForkError as error: print(error)\n"
         "    sys.stdout.flush(); os._exit(0)\n"
         "os.wait(); pool.step(stream, [1]); print('the parent goes on')"  # and ends with the pool open
     )

@@ -1,0 +1,44 @@
+"""Calls of a session whose tensors lie in the processor's memory."""
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import frozen
+from .artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS
+from .score import target_log_probs
+from .tensors import Tensors
+
+
+@final
+class HostCalls:
+    """Runs a session on numpy arrays. Thread-safe, as sessions are."""
+
+    def __init__(self, session: Any, states: Sequence[str], can_keep: bool) -> None:
+        """Use `create_calls`."""
+        self._session = session
+        self._states = tuple(states)
+        self._outputs = [LOGITS, *(f"{NEXT}{name}" for name in states)]
+        self._can_keep = can_keep
+
+    def run(
+        self, token_ids: NDArray[np.int64], tensors: Tensors, positions: int
+    ) -> tuple[NDArray[np.float32], Tensors]:
+        """Logits of the last `positions`, float32 [batch, positions, vocabulary], and the states after the last."""
+        time = token_ids.shape[1]
+        feed: dict[str, NDArray[Any]] = {TOKEN_IDS: token_ids}
+        feed.update(zip(self._states, tensors, strict=True))
+        if self._can_keep and positions != time:
+            feed[LOGITS_TO_KEEP] = np.array([max(positions, 1)], np.int64)
+        logits, *after = self._session.run(self._outputs, feed)
+        return logits[:, logits.shape[1] - positions :], tuple(map(frozen, after))
+
+    def log_probs(
+        self, token_ids: NDArray[np.int64], tensors: Tensors, targets: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], Tensors]:
+        """Log-probability of one target at each of the last positions, float64 [batch, positions], and the states."""
+        logits, after = self.run(token_ids, tensors, targets.shape[1])
+        found = target_log_probs(logits.reshape(-1, logits.shape[2]), targets.reshape(-1))
+        return found.reshape(targets.shape), after
