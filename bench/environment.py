@@ -3,10 +3,12 @@
 import importlib.metadata
 import os
 import platform
+from pathlib import Path
 from typing import Any
 
 from ..model.environment import processor_name
 from ..model.threads import usable_cores
+from .errors import BenchError
 
 _PACKAGES = ("lmtool", "numpy", "onnxruntime", "onnxruntime-gpu", "torch", "onnx", "pytest-benchmark")
 
@@ -22,6 +24,21 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version for name in _PACKAGES if (version := _version(name)) is not None},
     }
+
+
+def resident_bytes() -> int:
+    """Resident set of this process.
+
+    Raises:
+        BenchError: The system does not tell it as Linux does.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError as error:
+        raise BenchError(
+            f"the resident memory cannot be read ({error}); expected Linux; leave the memory out"
+        ) from error
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
 
 
 def _version(package: str) -> str | None:

@@ -24,8 +24,7 @@ from ..runtime.errors import BusyError
 from ..runtime.pool import StreamPool
 from ..runtime.pool_options import PoolOptions
 from ..runtime.predictor import Predictor
-from .environment import describe_environment
-from .errors import BenchError
+from .environment import describe_environment, resident_bytes
 
 _WAITING_UNDER_LOAD = 4096
 _LINGER_SECONDS = 60.0
@@ -125,11 +124,11 @@ def measure_memory(predictor: Predictor, streams: int, allow_inexact: bool) -> M
     together = 256
     options = PoolOptions(max_streams=streams, max_waiting=together, max_batch=together, allow_inexact=allow_inexact)
     with StreamPool(predictor, options) as pool:
-        tokens, before = _random_tokens(predictor), _resident_bytes()
+        tokens, before = _random_tokens(predictor), resident_bytes()
         ids = np.fromiter((pool.open_stream() for _ in range(streams)), np.int64, streams)
         for start in range(0, streams, together):
             _results(_submit_all(pool, ids[start : start + together].tolist(), tokens))
-        return Memory(streams, pool.stats.state_bytes, before, _resident_bytes())
+        return Memory(streams, pool.stats.state_bytes, before, resident_bytes())
 
 
 def _random_tokens(predictor: Predictor) -> Iterator[NDArray[np.int64]]:
@@ -173,19 +172,6 @@ def _arrive(
         except BusyError:
             load.refused += 1
             idle.append(stream)
-
-
-def _resident_bytes() -> int:
-    """Resident set of this process.
-
-    Raises:
-        BenchError: The system does not tell it as Linux does.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError as error:
-        raise BenchError(f"the resident memory cannot be read ({error}); expected Linux, or --streams 0") from error
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
 
 
 def report(throughputs: list[Throughput], loads: list[Load], memory: Memory | None) -> str:

@@ -5,7 +5,6 @@ import contextlib
 import json
 import math
 import os
-import secrets
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -131,7 +130,7 @@ def staged(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         raise StorageError(f"cannot write {path}: it is a device or another special file, a plain file is expected")
     target = path.resolve()
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
     try:
         temporary.touch(exist_ok=False)
         yield temporary

@@ -30,6 +30,12 @@ from .vocabulary import Vocabulary
 class Predictor:
     """A loaded language model.
 
+    Attributes:
+        artifact: What it was loaded from.
+        provider: Short name of the execution provider that runs it.
+        threads: Threads of one call.
+        session: onnxruntime's session.
+
     Example:
         >>> from lmtool.runtime import Predictor
         >>> predictor = Predictor.load("model.onnx")
@@ -47,7 +53,7 @@ class Predictor:
         self.artifact = artifact
         self.provider = provider.name
         self.threads = options.threads
-        self._session = session
+        self.session = session
         self._calls = create_calls(session, artifact, provider, options)
         self._widths = tuple(artifact.architecture.states.values())
         self._state_inputs = tuple(artifact.architecture.states)
@@ -103,7 +109,7 @@ class Predictor:
     @property
     def placement(self) -> dict[str, dict[str, int]]:
         """Where the nodes run: provider -> operator -> number of nodes."""
-        return placement(self._session)
+        return placement(self.session)
 
     def initial_state(self, batch_size: int = 1) -> State:
         """The all-zero state of `batch_size` streams that have read nothing.

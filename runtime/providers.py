@@ -5,7 +5,6 @@ onnxruntime only warns and runs on the CPU where a provider is missing or fails 
 """
 
 import importlib
-import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -147,6 +146,8 @@ def require_placement(session: Any, provider: Provider) -> None:
 
 
 def _installed(distribution: str) -> bool:
+    import importlib.metadata  # a third of the time that importing this package would take
+
     try:
         importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

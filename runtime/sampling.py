@@ -64,7 +64,7 @@ class Sampling:
     def choose(
         self,
         logits: NDArray[np.float32],
-        random: np.random.Generator,
+        random: "np.random.Generator",
         at_boundary: bool,
         recent: Collection[int] = (),
     ) -> int:

@@ -1,7 +1,6 @@
 """An onnxruntime session made for one artifact: providers strict, threads explicit, nothing read beside the file."""
 
 import functools
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -68,6 +67,8 @@ def create_calls(
 
 
 def _start(data: bytes, provider: Provider, options: SessionOptions, extended_only: bool = False) -> Any:
+    import tempfile  # needed only here, and not quick to import
+
     onnxruntime = import_onnxruntime()
     if provider.name in ("cuda", "tensorrt"):
         onnxruntime.preload_dlls()

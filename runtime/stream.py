@@ -258,7 +258,7 @@ class Stream:
         return vocabulary.id(tokens[0])
 
     def _generate(
-        self, max_tokens: int, sampling: Sampling, random: np.random.Generator, stop_ids: Collection[int]
+        self, max_tokens: int, sampling: Sampling, random: "np.random.Generator", stop_ids: Collection[int]
     ) -> Iterator[str]:
         vocabulary = self._predictor.vocabulary
         recent: deque[int] = deque(maxlen=sampling.repetition_window)

@@ -21,7 +21,7 @@ def calls_on_a_device(predictor: Predictor, can_keep: bool = True) -> DeviceCall
         return _start(graph, PROVIDERS["cpu"], SessionOptions())
 
     states = list(predictor.artifact.architecture.states)
-    return DeviceCalls(predictor._session, states, can_keep, ("cpu", 0), start)
+    return DeviceCalls(predictor.session, states, can_keep, ("cpu", 0), start)
 
 
 @pytest.fixture(params=[True, False], ids=["kept by the graph", "kept by us"])
@@ -122,6 +122,6 @@ def test_a_device_is_numbered_as_the_provider_is_told(artifact_path: Path) -> No
     predictor = Predictor.load(artifact_path)
     for options, device in (({}, ("cuda", 0)), ({"device_id": "2"}, ("cuda", 2))):
         chosen = SessionOptions(provider_options=options)
-        calls = create_calls(predictor._session, predictor.artifact, PROVIDERS["cuda"], chosen)
+        calls = create_calls(predictor.session, predictor.artifact, PROVIDERS["cuda"], chosen)
         assert isinstance(calls, DeviceCalls)
         assert calls._device == device
