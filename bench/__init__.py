@@ -4,13 +4,14 @@ from .chart import draw_chart
 from .demo import Demo, run_demo
 from .environment import describe_environment
 from .errors import BenchError
-from .harness import BenchOptions, run_bench
+from .harness import OTHERS, BenchOptions, run_bench
 from .results import Results, Timing
 from .saving import save_results
 from .scenario import Scenario
 from .table import format_table
 
 __all__ = [
+    "OTHERS",
     "BenchError",
     "BenchOptions",
     "Demo",

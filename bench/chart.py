@@ -10,7 +10,7 @@ from .results import Results
 
 
 def draw_chart(results: Results, path: Path) -> None:
-    """Draw a PNG file.
+    """Draw a PNG file; the results hold a timing at least.
 
     Raises:
         StorageError: It cannot be written.

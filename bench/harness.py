@@ -1,4 +1,4 @@
-"""The harness: parity first, then every runtime in a process of its own, in turn, over several rounds.
+"""The harness: every runtime in a process of its own, verified first, then timed in turn, over several rounds.
 
 torch and onnxruntime in one process fight over threads (https://github.com/microsoft/onnxruntime/issues/13808), and a
 shared machine's speed drifts; so each measurement is a fresh pytest-benchmark process that loads one runtime, and the
@@ -15,26 +15,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from ..export.errors import ParityError
-from ..export.exporting import original_of
-from ..export.parity import ParityReport
-from ..export.verification import Original, verify
 from ..model.run import Run
 from ..runtime.artifact import Artifact, latest_artifact
-from ..runtime.errors import ArtifactError, OptionError
-from ..runtime.predictor import Predictor
+from ..runtime.errors import ArtifactError, OptionError, ProviderError
 from ..runtime.providers import provider_named, require_provider
 from .environment import describe_environment
 from .errors import BenchError
 from .results import Results, Timing
-from .runtimes import torch_device
+from .runtimes import KINDS, ONNXRUNTIME, TORCH, Source, torch_device
 from .scenario import Scenario
 
-TORCH = "torch"
 _SUITE = Path(__file__).with_name("bench_reading.py")
-_PARITY_TOKENS = 5000
-_PARITY_LOOP_STEPS = 200
+_STANDARD = "fp32"
 _CPU_ONLY = {"int8": "dynamic int8 has kernels for the CPU only"}
+OTHERS = tuple(name for name in KINDS if name != ONNXRUNTIME)
+"""What an artifact in onnxruntime can be measured against."""
+
+
+@final
+@dataclass(frozen=True)
+class Contender:
+    """A runtime to verify and time: which kind it is, and what it loads."""
+
+    kind: str
+    source: Source
+
+    @property
+    def arguments(self) -> list[str]:
+        """Its options on the command lines of its processes."""
+        source = self.source
+        return [
+            f"--runtime={self.kind}",
+            f"--artifact={source.artifact.resolve()}",
+            f"--original={source.original.resolve()}",
+            f"--provider={source.provider}",
+            f"--threads={source.threads}",
+        ]
 
 
 @final
@@ -45,6 +61,7 @@ class BenchOptions:
     Attributes:
         model: The artifact; None for the latest export. Its sibling in another precision is measured too.
         provider: Execution provider of the artifact; torch runs on the same kind of device.
+        against: Other runtimes to measure, of `OTHERS`; the first that can run is what the rest is compared with.
         batches: Batch sizes that read one token a call; 1 is always among the scenarios.
         times: Tokens a call that one stream reads.
         threads: Threads of one call, for every runtime.
@@ -54,6 +71,7 @@ class BenchOptions:
 
     model: Path | None = None
     provider: str = "cpu"
+    against: Sequence[str] = (TORCH,)
     batches: Sequence[int] = (64,)
     times: Sequence[int] = (128,)
     threads: int = 1
@@ -64,9 +82,12 @@ class BenchOptions:
         """Check the ranges.
 
         Raises:
-            OptionError: A number is below its minimum, or the provider is not known.
+            OptionError: A number is below its minimum, or the provider or a runtime is not known.
         """
         provider_named(self.provider)
+        for name in self.against:
+            if name not in OTHERS:
+                raise OptionError(f"runtime {name!r} is not known, expected one of {', '.join(OTHERS)}")
         for name, value in (("threads", self.threads), ("rounds", self.rounds)):
             if value < 1:
                 raise OptionError(f"{name} is {value}, expected 1 or more")
@@ -82,7 +103,9 @@ class BenchOptions:
 
 
 def run_bench(options: BenchOptions, say: Callable[[str], None]) -> Results:
-    """Verify and measure an artifact, its sibling in another precision, and the PyTorch original.
+    """Verify and measure an artifact, its siblings in other precisions, and other runtimes.
+
+    A runtime that does not compute what the original computes is not timed; the results say so.
 
     Args:
         options: What to measure.
@@ -91,35 +114,62 @@ def run_bench(options: BenchOptions, say: Callable[[str], None]) -> Results:
     Raises:
         ProviderError: The provider is not there.
         ArtifactError: There is no export, or it is no artifact.
-        BenchError: There is no original beside it, or a measured process failed.
-        ParityError: An artifact does not compute what the original computes; nothing is timed.
+        BenchError: There is no original beside it, or a process of a runtime failed.
     """
     require_provider(provider_named(options.provider))
     artifact = options.model or latest_artifact()
-    artifacts, left_out = _artifacts(artifact, options.provider)
-    run = _original(artifact)
-    original = original_of(run, _PARITY_TOKENS)
-    parity, placement = {}, {}
-    for name, path in artifacts.items():
+    contenders, left_out = _contenders(artifact, options)
+    reports, failed = {}, {}
+    for name, contender in contenders.items():
+        if contender.kind == TORCH:
+            continue  # the original itself
         say(f"parity of {name} with the original")
-        predictor = Predictor.load(path, provider=options.provider, threads=options.threads)
-        parity[name] = _parity(run, original, predictor).to_json()
-        placement[name] = predictor.placement
-    sources = {TORCH: ["--original", str(run.path)]} if _torch_runs_on(options.provider) else {}
-    if not sources:
-        left_out[TORCH] = "this torch has no CUDA; install a CUDA build of torch"
-    sources |= {name: ["--artifact", str(path.resolve())] for name, path in artifacts.items()}
+        reports[name] = _verified(name, contender)
+        if not reports[name]["passed"]:
+            failed[name] = reports[name]["failures"]
+    passed = {name: contender for name, contender in contenders.items() if name not in failed}
     return Results(
         model=artifact,
         provider=options.provider,
         threads=options.threads,
-        baseline=next(iter(sources)),
-        timings=_timings(sources, options, say),
-        parity=parity,
-        placement=placement,
+        baseline=next(iter(passed), ""),
+        timings=_timings(passed, options, say),
+        parity=reports,
+        placement={name: report.pop("placement") for name, report in reports.items()},
+        failed=failed,
         left_out=left_out,
         environment=describe_environment(),
     )
+
+
+def _contenders(artifact: Path, options: BenchOptions) -> tuple[dict[str, Contender], dict[str, str]]:
+    """What is measured, by name, other runtimes first; and what is not, with the reason."""
+    artifacts, left_out = _artifacts(artifact, options.provider)
+    run = _original(artifact)
+    standard = artifacts.get(f"onnx {_STANDARD}")
+    found: dict[str, Contender] = {}
+    for name in dict.fromkeys(options.against):
+        reason = _why_not(name, options.provider, standard)
+        if reason is None:
+            provider = "cpu" if KINDS[name].cpu_only else options.provider
+            found[name] = Contender(name, Source(standard or artifact, run.path, provider, options.threads))
+        else:
+            left_out[name] = reason
+    for name, path in artifacts.items():
+        found[name] = Contender(ONNXRUNTIME, Source(path, run.path, options.provider, options.threads))
+    return found, left_out
+
+
+def _why_not(name: str, provider: str, standard: Path | None) -> str | None:
+    """Why another runtime cannot be measured; None where it can."""
+    kind = KINDS[name]
+    if name.startswith(TORCH) and not _torch_runs_on(provider):
+        return "this torch has no CUDA; install a CUDA build of torch"
+    if kind.cpu_only and torch_device(provider) != "cpu":
+        return "it is measured on the CPU only"
+    if not name.startswith(TORCH) and standard is None:
+        return f"it runs {_STANDARD} artifacts, and there is none beside the model; export --precision {_STANDARD}"
+    return kind.missing()
 
 
 def _artifacts(artifact: Path, provider: str) -> tuple[dict[str, Path], dict[str, str]]:
@@ -160,59 +210,75 @@ def _original(artifact: Path) -> Run:
     return run
 
 
-def _parity(run: Run, original: Original, predictor: Predictor) -> ParityReport:
-    report = verify(original, predictor, _PARITY_LOOP_STEPS)
-    if not report.passed:
-        raise ParityError(
-            f"the {report.variant} artifact does not match the original of {run.path} on {report.provider}, "
-            f"so nothing was timed: {'; '.join(report.failures)}"
-        )
-    return report
-
-
 def _torch_runs_on(provider: str) -> bool:
     import torch
 
     return torch_device(provider) == "cpu" or torch.cuda.is_available()
 
 
-def _timings(sources: dict[str, list[str]], options: BenchOptions, say: Callable[[str], None]) -> list[Timing]:
+def _timings(contenders: dict[str, Contender], options: BenchOptions, say: Callable[[str], None]) -> list[Timing]:
     rounds: dict[tuple[str, Scenario], list[list[float]]] = {
-        (name, scenario): [] for name in sources for scenario in options.scenarios
+        (name, scenario): [] for name in contenders for scenario in options.scenarios
     }
     for number in range(options.rounds):
-        for name, source in _rotated(sources, number):
+        for name, contender in _rotated(contenders, number):
             say(f"round {number + 1} of {options.rounds}: {name}")
-            for scenario, times in _measure(name, source, options).items():
+            for scenario, times in _measure(name, contender, options).items():
                 rounds[name, scenario].append(times)
     return [Timing(name, scenario, times) for (name, scenario), times in rounds.items()]
 
 
-def _rotated(sources: dict[str, list[str]], number: int) -> list[tuple[str, list[str]]]:
+def _rotated(contenders: dict[str, Contender], number: int) -> list[tuple[str, Contender]]:
     """The runtimes in another order in each round, so that none always follows the same one."""
-    turns = list(sources.items())
-    start = number % len(turns)
+    turns = list(contenders.items())
+    start = number % max(len(turns), 1)
     return turns[start:] + turns[:start]
 
 
-def _measure(name: str, source: list[str], options: BenchOptions) -> dict[Scenario, list[float]]:
+def _measure(name: str, contender: Contender, options: BenchOptions) -> dict[Scenario, list[float]]:
     """Seconds per call in every scenario, from one pytest-benchmark process."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        command = [sys.executable, "-m", "pytest", *PYTEST_OPTIONS, str(_SUITE), f"--rootdir={_SUITE.parent}", *source]
-        command += [f"--provider={options.provider}", f"--threads={options.threads}"]
+        command = ["pytest", *PYTEST_OPTIONS, str(_SUITE), f"--rootdir={_SUITE.parent}", *contender.arguments]
         command += [f"--shape={scenario}" for scenario in options.scenarios]
         command += [f"--benchmark-max-time={options.seconds}", f"--benchmark-json={report}"]
-        finished = subprocess.run(  # noqa: S603  # our own interpreter and suite
-            command, cwd=folder, env=_environment(options.threads), capture_output=True, text=True, check=False
-        )
-        if finished.returncode != 0:
-            last = "\n".join((finished.stdout + finished.stderr).strip().splitlines()[-12:])
-            raise BenchError(
-                f"the process that measured {name} ended with {finished.returncode}; its last words:\n{last}"
-            )
+        _require_success(name, _run(command, contender, Path(folder)))
         found = json.loads(report.read_text())
     return {Scenario.parse(entry["param"]): entry["stats"]["data"] for entry in found["benchmarks"]}
+
+
+def _verified(name: str, contender: Contender) -> dict[str, Any]:
+    """What the verification of a runtime found.
+
+    Raises:
+        ProviderError: The provider does not run it.
+        BenchError: The process failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        finished = _run(["lmtool.bench.verifying", *contender.arguments], contender, Path(folder))
+    if finished.returncode == ProviderError.exit_code:
+        raise ProviderError(finished.stderr.strip())
+    _require_success(name, finished)
+    found: dict[str, Any] = json.loads(finished.stdout)
+    return found
+
+
+def _run(module: list[str], contender: Contender, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a module in a process of its own."""
+    return subprocess.run(  # noqa: S603  # our own interpreter, suite and modules
+        [sys.executable, "-m", *module],
+        cwd=folder,
+        env=_environment(contender.source.threads),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _require_success(name: str, finished: subprocess.CompletedProcess[str]) -> None:
+    if finished.returncode != 0:
+        last = "\n".join((finished.stdout + finished.stderr).strip().splitlines()[-12:])
+        raise BenchError(f"the process of {name} ended with {finished.returncode}; its last words:\n{last}")
 
 
 PYTEST_OPTIONS = [

@@ -1,6 +1,7 @@
 """The pytest plugin behind `bench_*.py`: which runtime, artifact, provider, threads and shapes to measure.
 
 By hand: pytest -p lmtool.bench.plugin bench/bench_reading.py --artifact runs/NAME/model.onnx --shape 1x1 --shape 64x1
+(and --runtime torch --original runs/NAME, or another of `lmtool.bench.runtimes.KINDS`).
 """
 
 from pathlib import Path
@@ -8,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from .runtimes import OnnxRuntime, Runtime, TorchEager
+from .runtimes import KINDS, ONNXRUNTIME, TORCH, Source
 from .scenario import Scenario
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
     group = parser.getgroup("lmtool")
-    group.addoption("--artifact", type=Path, help="measure this artifact with onnxruntime")
-    group.addoption("--original", type=Path, help="measure the PyTorch original in this run folder")
+    group.addoption("--runtime", choices=KINDS, default=ONNXRUNTIME, help=f"what to measure (default: {ONNXRUNTIME})")
+    group.addoption("--artifact", type=Path, help="ONNX file")
+    group.addoption("--original", type=Path, help="run folder of the PyTorch original (default: the artifact's)")
     group.addoption("--provider", default="cpu", help="execution provider (default: cpu)")
     group.addoption("--threads", type=int, default=1, help="threads of one call (default: 1)")
     group.addoption("--shape", action="append", default=[], help="BATCHxTIME, may be repeated (default: 1x1)")
@@ -32,14 +34,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def runtime(pytestconfig: pytest.Config) -> Any:
     """The runtime that the options name."""
-    return _runtime(pytestconfig)
-
-
-def _runtime(config: pytest.Config) -> Runtime:
-    artifact, original = config.getoption("--artifact"), config.getoption("--original")
-    if (artifact is None) == (original is None):
-        raise pytest.UsageError("name what to measure: --artifact FILE or --original RUN")
-    provider, threads = config.getoption("--provider"), config.getoption("--threads")
-    if original is not None:
-        return TorchEager(original, provider, threads)
-    return OnnxRuntime(artifact, provider, threads)
+    name, artifact, original = (pytestconfig.getoption(f"--{option}") for option in ("runtime", "artifact", "original"))
+    if artifact is None and (original is None or not name.startswith(TORCH)):
+        raise pytest.UsageError("name what to measure: --artifact FILE, or --runtime torch --original RUN")
+    folder = original or artifact.resolve().parent
+    provider, threads = (pytestconfig.getoption(f"--{option}") for option in ("provider", "threads"))
+    return KINDS[name].make(Source(artifact or folder, folder, provider, threads))

@@ -83,7 +83,8 @@ class Results:
         timings: One for each runtime and scenario.
         parity: Runtime name -> what its verification measured.
         placement: Runtime name -> provider -> operator -> number of nodes.
-        left_out: Runtime name -> why it was not measured.
+        failed: Runtime name -> by what it differs from the original, so that it was not timed.
+        left_out: Runtime name -> why it was neither verified nor timed.
         environment: Machine and versions.
     """
 
@@ -94,6 +95,7 @@ class Results:
     timings: Sequence[Timing]
     parity: Mapping[str, Mapping[str, Any]]
     placement: Mapping[str, Mapping[str, Mapping[str, int]]]
+    failed: Mapping[str, Sequence[str]]
     left_out: Mapping[str, str]
     environment: Mapping[str, Any]
 
@@ -131,6 +133,7 @@ class Results:
             "timings": [timing.to_json() for timing in self.timings],
             "parity": dict(self.parity),
             "placement": dict(self.placement),
+            "failed": {runtime: list(reasons) for runtime, reasons in self.failed.items()},
             "left_out": dict(self.left_out),
             "environment": dict(self.environment),
         }

@@ -10,11 +10,15 @@ from .results import Results
 def save_results(results: Results, folder: Path) -> dict[str, Path]:
     """Write `bench.json` and `bench.png` into `folder`, which is made if it is missing; returns what is where.
 
+    Where nothing passed its verification there is nothing to draw.
+
     Raises:
         StorageError: They cannot be written.
     """
     make_folder(folder)
-    files = {"timings": folder / "bench.json", "chart": folder / "bench.png"}
+    files = {"timings": folder / "bench.json"}
     results.write(files["timings"])
-    draw_chart(results, files["chart"])
+    if results.timings:
+        files["chart"] = folder / "bench.png"
+        draw_chart(results, files["chart"])
     return files

@@ -6,7 +6,7 @@ _HEADER = ("runtime", "tokens/s", "p50", "p95", "p99", "spread", "speed-up")
 
 
 def format_table(results: Results) -> str:
-    """One block for each scenario, one line for each runtime; an unstable timing is marked."""
+    """One block for each scenario, one line for each runtime; an unstable timing or a failed verification is marked."""
     lines = []
     for scenario in results.scenarios:
         lines += [f"{scenario.name} ({results.threads} thread{'s' * (results.threads > 1)})"]
@@ -20,7 +20,9 @@ def format_table(results: Results) -> str:
                 *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
             ]
             lines.append("  " + "  ".join(cells))
+        lines += [f"  {runtime}  FAILED the verification: not timed" for runtime in results.failed]
         lines.append("")
+    lines += [f"! {runtime}: {reason}" for runtime, reasons in results.failed.items() for reason in reasons]
     lines += [f"not measured: {runtime}: {reason}" for runtime, reason in results.left_out.items()]
     if any(timing.spread > UNSTABLE_SPREAD for timing in results.timings):
         lines.append("! medians of the rounds lie more than 10 % apart: the machine was busy, compare the ratios")

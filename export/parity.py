@@ -27,11 +27,12 @@ class Bounds:
 BOUNDS = {
     "fp32": Bounds(difference=1e-5, perplexity=1e-4, rounding=2**-23),
     "fp16": Bounds(difference=2e-2, perplexity=5e-3, rounding=2**-10),
+    "bf16": Bounds(difference=0.2, perplexity=5e-3, rounding=2**-8),
     "int8": Bounds(difference=0.5, perplexity=1e-2, rounding=2**-7),
     "w8": Bounds(difference=0.2, perplexity=1e-2, rounding=2**-7),
     "w4": Bounds(difference=0.5, perplexity=3e-2, rounding=2**-7),
 }
-"""Precision -> what it allows."""
+"""Precision -> what it allows. `bf16` is no artifact's, but what some runtimes make of an fp32 one."""
 
 ROUNDINGS = 4
 """Times the original's own move that an artifact may differ by: it rounds at every step, and not the state alone."""

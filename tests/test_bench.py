@@ -1,5 +1,6 @@
 """The harness on a tiny artifact: real processes, parity as a gate, honest gaps, and the figures themselves."""
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -7,12 +8,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from commands import lmtool
 from handmade import make_results
-from lmtool.bench import BenchError, BenchOptions, Scenario, format_table, harness, run_bench, run_demo, save_results
-from lmtool.export import ParityError
-from lmtool.model import Run, TrainOptions
+from lmtool.bench import (
+    BenchError,
+    BenchOptions,
+    Scenario,
+    format_table,
+    harness,
+    run_bench,
+    run_demo,
+    save_results,
+)
+from lmtool.bench.runtimes import KINDS, Source
+from lmtool.bench.verifying import verify_runtime
+from lmtool.model import Checkpoint, Run, TrainOptions
 from lmtool.runtime import OptionError
 from tiny import SETTINGS, Silent
 
@@ -76,25 +89,94 @@ def test_what_is_left_out_is_named() -> None:
     assert "not measured: onnx int8: dynamic int8 has kernels for the CPU only" in format_table(results)
 
 
-def test_nothing_is_timed_when_parity_fails(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained = Run.trained
+@pytest.fixture
+def wrong(run: Run, tmp_path: Path) -> Run:
+    """A copy of a run whose artifacts compute something else than its network does."""
+    copy = Run(tmp_path / "wrong")
+    shutil.copytree(run.path, copy.path)
+    best = Checkpoint.read(copy.best)
+    bias = best.tensors["model.projection.bias"]
+    moved = {"model.projection.bias": bias + 0.01 * torch.arange(len(bias))}
+    Checkpoint({**best.tensors, **moved}, best.facts).write(copy.best)
+    return copy
 
-    def wrong(self: Run) -> Any:
-        network, checkpoint = trained(self)
-        network.projection.bias.data += 0.01 * torch.arange(len(network.projection.bias))
-        return network, checkpoint
 
-    monkeypatch.setattr(Run, "trained", wrong)
-    monkeypatch.setattr(harness, "_measure", lambda *_: pytest.fail("timed before parity"))
-    with pytest.raises(ParityError, match="does not match the original of .* so nothing was timed: .* differs by"):
-        run_bench(BenchOptions(run.artifact("fp32")), lambda _: None)
+def test_what_fails_its_verification_is_not_timed(wrong: Run, tmp_path: Path) -> None:
+    options = BenchOptions(wrong.artifact("fp32"), batches=(), times=(), rounds=1, seconds=0.02)
+    results = run_bench(options, lambda _: None)
+    assert list(results.failed) == ["onnx fp32", "onnx int8"]
+    assert any("differs by" in reason for reason in results.failed["onnx fp32"])
+    assert results.runtimes == ["torch"]
+    text = format_table(results)
+    assert "onnx fp32  FAILED the verification: not timed" in text
+    assert "! onnx fp32: " in text
+    assert json.loads(json.dumps(results.to_json()))["failed"] == results.failed
+    finished = lmtool("bench", "--model", wrong.artifact("fp32"), "--rounds", 1, "--save", tmp_path / "saved")
+    assert finished.returncode == 3
+    assert "FAILED the verification" in finished.stdout
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["bench.json", "bench.png"]
+
+
+def test_results_without_a_timing_are_saved_without_a_picture(tmp_path: Path) -> None:
+    results = make_results({}, failed={"onnx fp32": ["logits differ by 0.3"]})
+    assert "! onnx fp32: logits differ by 0.3" in format_table(results)
+    assert list(save_results(results, tmp_path)) == ["timings"]
+
+
+def test_other_runtimes_are_verified_and_measured(run: Run) -> None:
+    others = ("openvino-default", "reference")
+    options = BenchOptions(run.artifact("fp32"), "cpu", others, batches=(), times=(3,), rounds=1, seconds=0.02)
+    results = run_bench(options, lambda _: None)
+    assert results.failed == {}
+    assert set(results.runtimes) == {*others, "onnx fp32", "onnx int8"} - set(results.left_out)
+    assert "reference" in results.runtimes
+    for name in set(others) & set(results.left_out):
+        assert "pip install" in results.left_out[name]
+    for name, report in results.parity.items():
+        assert report["loop_steps"] == 200, name
+        assert report["passed"], name
+
+
+def test_a_wrong_number_in_another_runtime_is_noticed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from onnx.reference import ReferenceEvaluator
+
+    original = ReferenceEvaluator.run
+
+    def wrong(self: Any, *args: Any, **options: Any) -> Any:
+        logits, *states = original(self, *args, **options)
+        return [logits + np.float32(1e-3), *states]
+
+    source = Source(run.artifact("fp32"), run.path)
+    assert verify_runtime("reference", source)["passed"]
+    monkeypatch.setattr(ReferenceEvaluator, "run", wrong)
+    found = verify_runtime("reference", source)
+    assert not found["passed"]
+    assert "logits differs by 1.00e-03" in found["failures"][0]
+
+
+def test_compiled_torch_is_verified_like_any_other(run: Run) -> None:
+    if KINDS["torch-compile"].missing():
+        pytest.skip("torch.compile needs a C++ compiler")
+    contender = harness.Contender("torch-compile", Source(run.artifact("fp32"), run.path))
+    assert harness._verified("torch-compile", contender)["passed"]
+
+
+def test_a_runtime_that_is_missing_is_named_with_the_remedy(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else found(name))
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    options = BenchOptions(run.artifact("fp32"), against=("openvino", "torch-compile", "torch"))
+    contenders, left_out = harness._contenders(run.artifact("fp32"), options)
+    assert list(contenders) == ["torch", "onnx fp32", "onnx int8"]
+    assert left_out["openvino"] == "it is not installed; pip install 'lmtool[portability]'"
+    assert "needs a C++ compiler" in left_out["torch-compile"]
+    assert harness._why_not("reference", "cpu", None) is not None
+    assert harness._why_not("openvino", "cuda", run.artifact("fp32")) is not None
 
 
 def test_a_process_that_dies_is_reported_with_its_last_words(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness, "_SUITE", Path(__file__).with_name("none.py"))
-    with pytest.raises(
-        BenchError, match=r"the process that measured torch ended with \d+; its last words:(?s:.*)none.py"
-    ):
+    with pytest.raises(BenchError, match=r"the process of torch ended with \d+; its last words:(?s:.*)none.py"):
         run_bench(BenchOptions(run.artifact("fp32"), rounds=1), lambda _: None)
 
 
@@ -135,6 +217,7 @@ def test_files_beside_the_model_are_measured_or_named(run: Run, tmp_path: Path) 
     ("options", "message"),
     [
         ({"provider": "none"}, "provider 'none' is not known"),
+        ({"against": ("tf",)}, "runtime 'tf' is not known, expected one of torch, torch-compile, openvino"),
         ({"rounds": 0}, "rounds is 0"),
         ({"threads": 0}, "threads is 0"),
         ({"seconds": 0.0}, "seconds is 0"),

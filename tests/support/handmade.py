@@ -5,16 +5,21 @@ from pathlib import Path
 from lmtool.bench import Results, Scenario, Timing
 
 
-def make_results(rounds: dict[str, list[list[float]]], left_out: dict[str, str] | None = None) -> Results:
+def make_results(
+    rounds: dict[str, list[list[float]]],
+    left_out: dict[str, str] | None = None,
+    failed: dict[str, list[str]] | None = None,
+) -> Results:
     """One single-stream scenario with these times for each runtime; the first is the baseline."""
     return Results(
         model=Path("model.onnx"),
         provider="cpu",
         threads=1,
-        baseline=next(iter(rounds)),
+        baseline=next(iter(rounds), ""),
         timings=[Timing(name, Scenario(1, 1), times) for name, times in rounds.items()],
         parity={},
         placement={},
+        failed=failed or {},
         left_out=left_out or {},
         environment={"processor": "a processor"},
     )

@@ -1,0 +1,48 @@
+"""The verification of one runtime in a process of its own: the harness reads the report that it prints.
+
+python -m lmtool.bench.verifying --runtime NAME --artifact FILE --original RUN [--provider P] [--threads N]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..export.exporting import original_of
+from ..export.verification import verify
+from ..model.run import Run
+from ..runtime.errors import LmtoolError
+from ..runtime.files import json_text
+from .runtimes import KINDS, ONNXRUNTIME, Source
+
+_TOKENS = 5000
+_LOOP_STEPS = 200
+
+
+def verify_runtime(name: str, source: Source) -> dict[str, Any]:
+    """What the comparison with the original found, and, in onnxruntime, where the nodes run."""
+    predictor = KINDS[name].make(source).predictor
+    report = verify(original_of(Run(source.original), _TOKENS), predictor, _LOOP_STEPS).to_json()
+    return report | {"placement": predictor.placement if name == ONNXRUNTIME else {}}
+
+
+def main() -> None:
+    """Parse the arguments, verify, print one JSON object; an error of ours becomes a message and its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m lmtool.bench.verifying", description=__doc__)
+    parser.add_argument("--runtime", choices=KINDS, required=True, help="what to verify")
+    parser.add_argument("--artifact", type=Path, required=True, help="ONNX file")
+    parser.add_argument("--original", type=Path, required=True, help="run folder of the original")
+    parser.add_argument("--provider", default="cpu", help="execution provider")
+    parser.add_argument("--threads", type=int, default=1, help="threads of one call")
+    chosen = parser.parse_args()
+    source = Source(chosen.artifact, chosen.original, chosen.provider, chosen.threads)
+    try:
+        found = verify_runtime(chosen.runtime, source)
+    except LmtoolError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
+    print(json_text(found))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
