@@ -175,7 +175,7 @@ class Stream:
             OptionError: `k` is below 1; `prefix` holds white space, or the model reads characters.
         """
         if k < 1:
-            raise OptionError(f"k is {k}, expected 1 or more")
+            raise OptionError(f"the number of suggestions is {k}, expected 1 or more")
         if prefix:
             return self._complete(k, prefix)
         vocabulary = self._predictor.vocabulary

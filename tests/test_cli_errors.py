@@ -121,6 +121,9 @@ def test_options_and_input_that_fit_no_text(place: Path, tmp_path: Path) -> None
     finished = lmtool("generate", "--seed", "-1", "the", cwd=place)
     assert finished.returncode == 2
     assert "seed is -1" in finished.stderr
+    finished = lmtool("suggest", "--count", "0", "the", cwd=place)
+    assert finished.returncode == 2
+    assert "error: the number of suggestions is 0, expected 1 or more" in finished.stderr
     finished = lmtool("score", cwd=place, stdin=b"caf\xe9\n")
     assert finished.returncode == 1
     assert "standard input is not UTF-8 text: byte 0xe9 at offset 3" in finished.stderr

@@ -28,7 +28,7 @@ def test_suggestions_are_the_most_probable_next_tokens(predictor: Predictor) -> 
     everything = stream.suggest(1000, allow_unknown=True)
     assert len(everything) == len(predictor.vocabulary)
     assert sum(probability for _, probability in everything) == pytest.approx(1)
-    with pytest.raises(OptionError, match="k is 0"):
+    with pytest.raises(OptionError, match="the number of suggestions is 0, expected 1 or more"):
         stream.suggest(0)
 
 
