@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..model.figures import check_png_name
 from ..runtime.errors import LmtoolError
 from ..runtime.files import make_folder
 from .errors import BenchError
@@ -107,7 +108,14 @@ def _table(found: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def grow(out: Path, rounds: int) -> str:
-    """A table and a picture: words per second as layers, width, vocabulary and corpus grow."""
+    """A table and a picture: words per second as layers, width, vocabulary and corpus grow.
+
+    Raises:
+        OptionError: The picture's name does not end in `.png`; nothing was measured.
+        BenchError: A measurement failed.
+        StorageError: The picture cannot be written.
+    """
+    check_png_name(out)
     growth = Growth.measured(run_probe, rounds)
     make_folder(out.parent)
     draw_growth(growth, out)
@@ -122,7 +130,7 @@ def main() -> None:
     comparing.add_argument("--data", required=True, help="corpus folder")
     comparing.add_argument("--peer", help="command that prints ms/batch lines, of 600 words a batch")
     growing = what.add_parser("grow", help="as the model and the corpus grow")
-    growing.add_argument("--out", type=Path, required=True, help="picture to write")
+    growing.add_argument("--out", type=Path, required=True, help="PNG file to write")
     for each in (comparing, growing):
         each.add_argument("--rounds", type=int, default=3, help="how often the measurements take turns")
     chosen = parser.parse_args()

@@ -7,7 +7,7 @@ from typing import Any
 import onnx
 from matplotlib.figure import Figure
 
-from ..model.figures import png
+from ..model.figures import check_png_name, png
 from ..runtime.errors import ArtifactError
 from ..runtime.files import read_bytes, write_atomically
 
@@ -18,9 +18,11 @@ def draw_graph(source: Path, path: Path) -> int:
     """Draw the graph of an ONNX file into a PNG file; returns the number of its nodes.
 
     Raises:
+        OptionError: The picture's name does not end in `.png`.
         ArtifactError: The file is no ONNX model.
         StorageError: A file cannot be read or written.
     """
+    check_png_name(path)
     try:
         graph = onnx.load_model_from_string(read_bytes(source)).graph
     except Exception as error:  # protobuf's error has no stable name

@@ -16,7 +16,7 @@ from ..runtime.errors import OptionError
 from ..runtime.files import write_atomically
 from .embeddings import Embeddings
 from .errors import DataError
-from .figures import png
+from .figures import check_png_name, png
 
 FEWEST_WORDS = 4
 _MOST_CLUSTERS = 8
@@ -34,10 +34,11 @@ def draw_embedding_map(embeddings: Embeddings, path: Path, words: int = 200, see
         seed: Of the map and the clusters: the same seed gives the same picture with the same scikit-learn.
 
     Raises:
-        OptionError: `words` or `seed` is outside its range.
+        OptionError: `words` or `seed` is outside its range, or the file's name does not end in `.png`.
         DataError: The vocabulary is too small for a map.
         StorageError: The file cannot be written.
     """
+    check_png_name(path)
     if words < FEWEST_WORDS:
         raise OptionError(f"words is {words}, expected {FEWEST_WORDS} or more")
     if not 0 <= seed < 2**32:

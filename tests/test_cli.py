@@ -93,8 +93,8 @@ def test_export_writes_a_triton_repository_and_info_a_picture(place: Path, tmp_p
     found = as_json("export", "--onnx", "--precision", "w8", "--out", out, "--triton", repository, cwd=place)
     assert found["triton"] == str(repository / "lmtool")
     assert (repository / "lmtool" / "1" / "model.onnx").read_bytes() == out.read_bytes()
-    done("info", "--model", out, "--graph", tmp_path / "graph.png")
-    assert (tmp_path / "graph.png").read_bytes().startswith(b"\x89PNG")
+    done("info", "--model", out, "--graph", tmp_path / "graph.PNG")
+    assert (tmp_path / "graph.PNG").read_bytes().startswith(b"\x89PNG")
     finished = lmtool("export", "--sherpa", cwd=place)
     assert finished.returncode == 1
     assert "LSTM layers of one size" in finished.stderr

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from commands import as_json, done, lmtool, started
 from corpora import write_corpus
+from lmtool.bench.training_speed import grow
+from lmtool.runtime import OptionError
 
 DIVERGE = [argument for pair in ("learning_rate=1e9", "clip_norm=1e9") for argument in ("--set", pair)]
 
@@ -134,6 +136,18 @@ def test_options_and_input_that_fit_no_text(place: Path, tmp_path: Path) -> None
     finished = lmtool("evaluate", "--model", lonely)
     assert finished.returncode == 1
     assert "lies in no run folder" in finished.stderr
+
+
+@pytest.mark.parametrize("name", ["map.jpg", "map", "map.png.svg"])
+def test_a_picture_is_named_as_what_it_is(place: Path, tmp_path: Path, name: str) -> None:
+    for arguments in (["embeddings", "--words", 12, "--out"], ["info", "--graph"]):
+        finished = lmtool(*arguments, tmp_path / name, cwd=place)
+        assert finished.returncode == 2
+        assert f"cannot draw into {tmp_path / name}: pictures are PNG files" in finished.stderr
+        assert finished.stdout == ""
+    with pytest.raises(OptionError, match=r"expected a name that ends in \.png"):
+        grow(tmp_path / name, rounds=0)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_output_that_nobody_takes_is_no_traceback(place: Path) -> None:

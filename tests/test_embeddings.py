@@ -79,8 +79,8 @@ def test_the_same_seed_draws_the_same_map(tmp_path: Path) -> None:
     embeddings = random_words([f"word{index}" for index in range(30)])
     pictures = []
     for name, seed, words in (("a", 1, 20), ("b", 1, 20), ("c", 2, 20), ("d", 1, 21)):
-        assert draw_embedding_map(embeddings, tmp_path / name, words, seed) == words
-        pictures.append((tmp_path / name).read_bytes())
+        assert draw_embedding_map(embeddings, tmp_path / f"{name}.png", words, seed) == words
+        pictures.append((tmp_path / f"{name}.png").read_bytes())
     assert pictures[0] == pictures[1]
     assert len(set(pictures)) == 3
 
