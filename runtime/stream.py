@@ -60,6 +60,13 @@ class Stream:
         cache = None if self._memory is None else self._memory.cache
         return State(self._tensors.model_sha256, self._tensors.tensors, pending, cache)
 
+    def fork(self) -> "Stream":
+        """A stream of its own that goes on from here. Unlike one made from `state` it runs nothing a second time."""
+        state = self.state
+        fork = Stream(self._predictor, state, None if state.cache is None else CacheMemory(state.cache))
+        fork._ahead = self._ahead
+        return fork
+
     def feed(self, text: str) -> None:
         """Append text; a newline ends the sentence."""
         self.feed_ids(self._predictor.vocabulary.encode(text))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lmtool.runtime import OptionError, Predictor, State, StateError, TokenError
-from networks import network_of, predictor_of
+from lmtool.runtime import CacheOptions, OptionError, Predictor, State, StateError, TokenError
+from networks import count_tokens, network_of, predictor_of
 
 PROMPT = "the cat saw the fish\na dog"
 
@@ -96,6 +96,27 @@ def test_a_snapshot_goes_on_like_the_stream_that_gave_it(predictor: Predictor) -
     fork = predictor.stream(state=late)
     fork.feed("bought")
     assert stream.suggest(3) == expected
+
+
+@pytest.mark.parametrize("cache", [None, CacheOptions(size=3)])
+def test_a_fork_goes_on_without_running_anything_again(
+    own: Predictor, monkeypatch: pytest.MonkeyPatch, cache: CacheOptions | None
+) -> None:
+    stream, whole = own.stream(cache=cache), own.stream(cache=cache)
+    stream.feed(PROMPT)
+    expected = stream.suggest(3)
+    whole.feed(f"{PROMPT} bought the")
+    whole_logits = whole.logits()
+    fork, ran = stream.fork(), count_tokens(own, monkeypatch)
+    assert fork.suggest(3) == expected
+    assert ran == []
+    stream.feed("liked some")
+    assert stream.suggest(3) != expected
+    assert fork.suggest(3) == expected
+    ran.clear()
+    fork.feed("bought the")
+    np.testing.assert_allclose(fork.logits(), whole_logits, rtol=1e-5)
+    assert sum(ran) == 2
 
 
 def test_a_state_goes_on_in_another_process(predictor: Predictor, artifact_path: Path, tmp_path: Path) -> None:

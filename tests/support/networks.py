@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 import torch
 from lmtool.export import BuildOptions, build_model
 from lmtool.export.sealing import seal
@@ -70,3 +71,16 @@ def predictor_of(network: LanguageModel, tokens: list[str], rule: str) -> Predic
         "lmtool.parity": "{}",
     }
     return Predictor.load(seal(build_model(network, BuildOptions()), metadata))
+
+
+def count_tokens(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that gets, for each call from now on, how many tokens it ran."""
+    ran: list[int] = []
+    step = predictor.step
+
+    def counted(token_ids: Any, *arguments: Any, **options: Any) -> Any:
+        ran.append(len(token_ids[0]))
+        return step(token_ids, *arguments, **options)
+
+    monkeypatch.setattr(predictor, "step", counted)
+    return ran
