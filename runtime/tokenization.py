@@ -19,7 +19,8 @@ RULES = {
 """Rule -> unit. `whitespace` splits at white space (the Penn Treebank reader); `words` lower-cases, keeps `os.path` and
 `don't` whole and splits every other punctuation mark off; `characters` takes each code point."""
 
-_WORD = r"\w+(?:['\u2019.\-]\w+)*|[^\w\s]"
+_WITHIN_WORD = "'\u2019.-"
+_WORD = rf"\w+(?:[{re.escape(_WITHIN_WORD)}]\w+)*|[^\w\s]"
 _NO_SPACE_BEFORE = frozenset(".,;:!?)]}%…")
 _NO_SPACE_AFTER = frozenset("([{")
 
@@ -103,6 +104,28 @@ class Tokenization:
             tokens += find(line)
         return tokens
 
+    def split_unfinished(self, text: str) -> tuple[list[str], str]:
+        """The tokens of a text that is still being typed, without its last word, and the letters of that word as typed.
+
+        The letters are what `Vocabulary.completions` takes: they reach to the end of `text` and may go on. There are
+        none where white space, a punctuation mark or nothing comes last, and never for `characters`. Under `words` a
+        mark that may stand within a word is one of the letters: `don'` may become `don't`.
+        """
+        tokens = self.split(text)
+        if self.unit == "char" or not tokens or text[-1].isspace():
+            return tokens, ""
+        count = 1 if self.rule == "whitespace" else self._count_unfinished(tokens, self.folded(text))
+        letters = sum(map(len, tokens[len(tokens) - count :]))
+        return tokens[: len(tokens) - count], text[len(text) - letters :]
+
+    def _count_unfinished(self, tokens: list[str], text: str) -> int:
+        """How many tokens at the end of the folded `text`, white space not being last, may be the start of one word."""
+        *before, last = tokens
+        if _is_word(last):
+            return 1
+        goes_on = before and last in _WITHIN_WORD and _is_word(before[-1]) and text.endswith(before[-1] + last)
+        return 2 if goes_on else 0
+
     @cached_property
     def _word_pattern(self) -> re.Pattern[str]:
         return re.compile("|".join([re.escape(self.unknown), re.escape(self.end_of_sentence), _WORD]))
@@ -137,6 +160,10 @@ class Tokenization:
         if self.rule == "whitespace":
             return False
         return token in _NO_SPACE_BEFORE or previous in _NO_SPACE_AFTER
+
+
+def _is_word(token: str) -> bool:
+    return re.match(r"\w", token) is not None
 
 
 def _cut_at_white_space(chunks: Iterable[str]) -> Iterator[str]:

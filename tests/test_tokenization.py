@@ -40,6 +40,37 @@ def test_a_text_in_chunks_has_the_tokens_of_the_whole(tokenization: Tokenization
     assert found == tokenization.split("".join(chunks))
 
 
+@pytest.mark.parametrize(
+    ("tokenization", "text", "expected"),
+    [
+        (WHITESPACE, "", ([], "")),
+        (WHITESPACE, "the ", (["the"], "")),
+        (WHITESPACE, "a\nthe (Fo", (["a", "<eos>", "the"], "(Fo")),
+        (WORDS, "The (Fo", (["the", "("], "Fo")),
+        (WORDS, "foo(", (["foo", "("], "")),
+        (WORDS, "os.pa", ([], "os.pa")),
+        (WORDS, "I don'", (["i"], "don'")),
+        (WORDS, "cat .", (["cat", "."], "")),
+        (WORDS, "so...", (["so", ".", ".", "."], "")),
+        (WORDS, "<unk>a", (["<unk>"], "a")),
+        (WORDS, "\u0130s", (["i", "\u0307"], "s")),
+        (CHARACTERS, "the c", (list("the c"), "")),
+    ],
+)
+def test_a_word_that_is_being_typed_is_told_apart(
+    tokenization: Tokenization, text: str, expected: tuple[list[str], str]
+) -> None:
+    assert tokenization.split_unfinished(text) == expected
+
+
+@pytest.mark.parametrize("tokenization", [WORDS, WHITESPACE, CHARACTERS], ids=lambda found: found.rule)
+@given(text=TRICKY.map(lambda text: text.replace("\u03a3", "")))  # its lower case depends on what follows
+def test_the_next_letter_goes_to_the_word_that_is_being_typed(tokenization: Tokenization, text: str) -> None:
+    tokens, letters = tokenization.split_unfinished(text)
+    assert text.endswith(letters)
+    assert tokenization.split(f"{text}x") == [*tokens, f"{tokenization.folded(letters)}x"]
+
+
 @given(text=TRICKY)
 def test_words_do_not_depend_on_other_lines(text: str) -> None:
     first, *others = (WORDS.split(line) for line in text.split("\n"))
