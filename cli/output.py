@@ -19,6 +19,7 @@ _PACKAGES_OF_EXTRAS = {
     "sklearn": "report",
     "tensorboard": "tensorboard",
     "onnxruntime": "cpu",
+    "prompt_toolkit": "cli",
     "pytest": "bench",
     "pytest_benchmark": "bench",
 }

@@ -1,6 +1,7 @@
 """Commands that read and write text with an artifact: generate, suggest and score."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -66,14 +67,30 @@ def suggest(
     allow_unknown: Unknown = False,
     as_json: Json = False,
 ) -> None:
-    """The most probable next words after a text (the arguments, joined) with their probabilities."""
+    """The most probable next words after a text (the arguments, joined); without one on a terminal, as you type."""
+    if not text and prefix is None and not as_json and _at_terminal():
+        return _suggest_while_typing(model, k, allow_unknown)
     stream = load_predictor(model, 1).stream()
     stream.feed(" ".join(text) if text else _piped_text())
     words = stream.suggest(k, prefix=prefix, allow_unknown=allow_unknown)
     if prefix is not None and not words:
         say(f"no word of the vocabulary begins with {prefix!r}")
     lines = "\n".join(f"{probability:7.2%}  {word!r}" for word, probability in words)
-    give(as_json, lines, {"suggestions": [{"token": word, "probability": probability} for word, probability in words]})
+    values = [{"token": word, "probability": probability} for word, probability in words]
+    return give(as_json, lines, {"suggestions": values})
+
+
+def _at_terminal() -> bool:
+    return all(file is not None and file.isatty() for file in (sys.stdin, sys.stdout))
+
+
+def _suggest_while_typing(model: Path | None, count: int, allow_unknown: bool) -> None:
+    from .autocompletion import Autocompletion
+    from .interactive import prompt_session, read_lines
+
+    autocompletion = Autocompletion(load_predictor(model, 1), count, allow_unknown)
+    say("Tab or an arrow takes a suggestion, Enter ends the line, Ctrl-D ends the command.")
+    read_lines(autocompletion, prompt_session(autocompletion))
 
 
 def score(

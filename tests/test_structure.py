@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "cli": {"bench", "export", "model", "runtime"},
 }
 HEAVY = {"torch", "onnx", "typer", "rich", "matplotlib", "safetensors", "onnxruntime", "numpy", "sklearn"}
+HEAVY |= {"prompt_toolkit"}
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> list[tuple[str, int]]:

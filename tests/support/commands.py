@@ -54,11 +54,15 @@ def _run(command: list[str], cwd: Path | None, files: list[Path]) -> None:
 
 def started(*arguments: object, cwd: Path | None = None, without: str = "", **options: Any) -> Finished:
     """The command in a new process, `options` as of `subprocess.run`; `without` names a package to be missing."""
-    hidden = f"sys.modules[{without!r}] = None; " if without else ""
-    code = f"import sys; {hidden}from lmtool.cli import main; main()"
-    command = [sys.executable, "-c", code, *map(str, arguments)]
+    command = fresh_command(*arguments, without=without)
     options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     return subprocess.run(command, cwd=cwd, text=True, timeout=PATIENCE_SECONDS, check=False, **options)
+
+
+def fresh_command(*arguments: object, without: str = "") -> list[str]:
+    """What starts the command in a new process; `without` names a package to be missing."""
+    hidden = f"sys.modules[{without!r}] = None; " if without else ""
+    return [sys.executable, "-c", f"import sys; {hidden}from lmtool.cli import main; main()", *map(str, arguments)]
 
 
 def done(*arguments: object, **options: Any) -> str:
