@@ -83,6 +83,5 @@ def _build(network: LanguageModel, options: BuildOptions) -> onnx.ModelProto:
         return model
     if options.precision in ("w8", "w4"):
         return quantize_projection(model, bits=int(options.precision[1:]))
-    if options.purpose == "latency":
-        return quantize_projection(quantize_int8(model, ("LSTM", "Gather")), bits=8)
-    return quantize_int8(model)
+    assert options.purpose is not None
+    return quantize_int8(model, options.purpose)

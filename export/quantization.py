@@ -24,25 +24,42 @@ from .errors import ExportError
 BLOCK_SIZE = {8: 256, 4: 32}
 """Bits -> hidden units that share a scale. Smaller is more exact and slower; see bench/RESULTS.md."""
 
+_PROJECTION_TYPES = {"throughput": QuantType.QInt8, "latency": QuantType.QUInt8}
+"""Purpose -> integers of the projection. Many rows are faster with signed weights, one row on processors with AMX
+with unsigned ones; see bench/RESULTS.md."""
+
 _DOMAIN = "com.microsoft"
 _INT8_ACTIVATIONS = 4  # accuracy level: products of 8-bit integers, several times faster than the default
 
 
-def quantize_int8(model: onnx.ModelProto, operators: tuple[str, ...] = ("LSTM", "MatMul", "Gather")) -> onnx.ModelProto:
-    """A copy of `model` with these operators in dynamic int8; its recurrent layers must be LSTMs.
+def quantize_int8(model: onnx.ModelProto, purpose: str) -> onnx.ModelProto:
+    """A copy of `model` with LSTMs, projection and embedding in dynamic int8, for one of `lmtool.runtime.PURPOSES`.
 
     Raises:
         ExportError: A recurrent layer or the projection was not quantized.
     """
+    layers = _quantize(model, ("LSTM", "Gather"), QuantType.QInt8, per_channel=True)
+    # One scale for all words: a scale for each costs a pass over the logits, which takes more than it gives.
+    quantized = _quantize(layers, ("MatMul",), _PROJECTION_TYPES[purpose], per_channel=False)
+    _require_quantized(model, quantized)
+    return quantized
+
+
+def _quantize(
+    model: onnx.ModelProto, operators: tuple[str, ...], weight_type: QuantType, *, per_channel: bool
+) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
         with _quiet():
             quantize_dynamic(
-                model, path, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=list(operators)
+                model,
+                path,
+                per_channel=per_channel,
+                weight_type=weight_type,
+                op_types_to_quantize=list(operators),
             )
         quantized = onnx.load(path)
     del quantized.metadata_props[:]
-    _require_quantized(model, quantized, operators)
     return quantized
 
 
@@ -109,11 +126,11 @@ def pack_blocks(weight: NDArray[np.float32], bits: int) -> tuple[NDArray[np.uint
     return integers, scales.reshape(-1)
 
 
-def _require_quantized(model: onnx.ModelProto, quantized: onnx.ModelProto, operators: tuple[str, ...]) -> None:
+def _require_quantized(model: onnx.ModelProto, quantized: onnx.ModelProto) -> None:
     before = Counter(node.op_type for node in model.graph.node)
     after = Counter(node.op_type for node in quantized.graph.node)
     for operator, replacement in (("LSTM", "DynamicQuantizeLSTM"), ("MatMul", "MatMulInteger")):
-        if operator in operators and (before[operator] == 0 or after[replacement] != before[operator]):
+        if before[operator] == 0 or after[replacement] != before[operator]:
             raise ExportError(
                 f"int8 needs every {operator} as {replacement}: found {after[replacement]} of {before[operator]}; "
                 "export --precision w8 or fp32 instead"

@@ -90,12 +90,29 @@ def test_weight_only_projections_are_close(precision: str, bound: float, cell: s
     assert 0 < error < bound
 
 
-def test_int8_for_latency_quantizes_the_lstm_and_keeps_a_weight_only_projection() -> None:
-    model = build_model(network_of((64, 48), vocabulary=500), BuildOptions("int8", optimize_for="latency"))
+@pytest.mark.parametrize(("purpose", "integers"), [("throughput", np.int8), ("latency", np.uint8)])
+def test_the_projection_of_int8_has_one_scale_and_the_integers_of_its_purpose(purpose: str, integers: type) -> None:
+    model = build_model(network_of((64, 48), vocabulary=500), BuildOptions("int8", optimize_for=purpose))
     operators = [node.op_type for node in model.graph.node]
     assert operators.count("DynamicQuantizeLSTM") == 2
-    assert operators.count("MatMulNBits") == 1
-    assert not {"LSTM", "MatMul", "MatMulInteger"} & set(operators)
+    assert operators.count("MatMulInteger") == 1
+    assert not {"LSTM", "MatMul"} & set(operators)
+    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    assert tensors["projection.weight_quantized"].dtype == integers
+    assert tensors["projection.weight_scale"].size == 1
+    assert tensors["layer_0.R_scale"].size == 4 * 64
+
+
+@pytest.mark.parametrize("purpose", ["throughput", "latency"])
+def test_int8_is_close(purpose: str) -> None:
+    network = network_of((64, 48), vocabulary=500)
+    model = build_model(network, BuildOptions("int8", optimize_for=purpose))
+    tokens, state, feeds = draw(network, 3, 5)
+    logits = run_model(model, tokens, feeds)[0]
+    with torch.inference_mode():
+        expected, _ = network(torch.from_numpy(tokens), state)
+    error = np.abs(logits - expected.numpy()).max()
+    assert 0 < error < 0.1
 
 
 @pytest.mark.parametrize("cell", ["gru", "rnn"])
