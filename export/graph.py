@@ -100,12 +100,23 @@ class _GraphBuilder:
 
     def _projection(self, activations: str) -> None:
         bias = self._weight("projection.bias", self._weights.bias)
-        if self._weights.projection is not None:
-            matrix = self._weight("projection.weight", self._weights.projection)
+        if self._weights.projection is None:
+            logits = self._tied_projection(activations, bias)
         else:
-            matrix = self._node("Transpose", ["embedding"], "embedding_transposed", perm=[1, 0])
-        product = self._node("MatMul", [activations, matrix], "projected")
-        self._as_float(self._node("Add", [product, bias], self._inner(LOGITS)), LOGITS)
+            matrix = self._weight("projection.weight", self._weights.projection)
+            product = self._node("MatMul", [activations, matrix], "projected")
+            logits = self._node("Add", [product, bias], self._inner(LOGITS))
+        self._as_float(logits, LOGITS)
+
+    def _tied_projection(self, activations: str, bias: str) -> str:
+        """A Gemm over all rows: it reads the embedding as it is, where a transposed one would be kept beside it."""
+        vocabulary, width = self._weights.embedding.shape
+        rows = self._node("Reshape", [activations, self._constant("row", np.array([-1, width], np.int64))], "kept_rows")
+        product = self._node("Gemm", [rows, "embedding", bias], "projected", transB=1)
+        batch_and_kept = self._node("Shape", [activations], "batch_and_kept", start=0, end=2)
+        count = self._constant("word_count", np.array([vocabulary], np.int64))
+        shape = self._node("Concat", [batch_and_kept, count], "logits_shape", axis=0)
+        return self._node("Reshape", [product, shape], self._inner(LOGITS))
 
     def _inner(self, output: str) -> str:
         """The name of an output before its cast to float32, which is the output itself where there is none."""
