@@ -10,7 +10,8 @@ from ..runtime.artifact import PRECISIONS, PURPOSES
 from ..runtime.errors import OptionError
 from .errors import ExportError
 from .graph import build_graph
-from .quantization import quantize_int8, quantize_projection
+from .quantization import quantize_int8
+from .weight_only import quantize_weights
 from .weights import Weights
 
 OPSETS = range(17, 22)
@@ -82,6 +83,6 @@ def _build(network: LanguageModel, options: BuildOptions) -> onnx.ModelProto:
     if options.precision in _STANDARD:
         return model
     if options.precision in ("w8", "w4"):
-        return quantize_projection(model, bits=int(options.precision[1:]))
+        return quantize_weights(model, bits=int(options.precision[1:]))
     assert options.purpose is not None
     return quantize_int8(model, options.purpose)

@@ -23,7 +23,7 @@ FORMAT = "1"
 
 PRECISIONS = ("fp32", "fp16", "int8", "w8", "w4")
 """`fp16` computes in half precision (for GPUs); `int8` quantizes LSTM and projection, dynamically; `w8` and `w4` keep
-the projection's weights in 8 and 4 bits and the recurrent layers in fp32."""
+the projection's weights in 8 and 4 bits and the recurrent layers in fp32, but `w8` wide LSTM layers in 8 bits too."""
 
 PURPOSES = ("latency", "throughput")
 """What an `int8` artifact is built for: one stream at a time, or many at once."""

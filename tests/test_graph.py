@@ -13,7 +13,8 @@ from lmtool.export import (
     ExportError,
     build_model,
 )
-from lmtool.export.quantization import pack_blocks
+from lmtool.export.weight_only import WIDE, pack_blocks
+from lmtool.model.network import state_tensors
 from lmtool.runtime import (
     CELLS,
 )
@@ -89,6 +90,42 @@ def test_weight_only_projections_are_close(precision: str, bound: float, cell: s
         expected, _ = network(torch.from_numpy(tokens), state)
     error = np.abs(logits - expected.numpy()).max()
     assert 0 < error < bound
+
+
+@pytest.mark.parametrize(("sizes", "opset"), [((WIDE, 48), 17), ((WIDE, WIDE), 21)])
+def test_wide_lstm_layers_with_8_bit_weights_are_close_in_any_chunks(sizes: tuple[int, ...], opset: int) -> None:
+    network = network_of(sizes, vocabulary=500)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter *= 0.3  # so many units with weights of up to 0.5 would multiply any rounding
+    model = build_model(network, BuildOptions("w8", opset))
+    operators = [node.op_type for node in model.graph.node]
+    assert operators.count("Scan") == sum(size >= WIDE for size in sizes)
+    assert operators.count("LSTM") == sum(size < WIDE for size in sizes)
+    assert model.ByteSize() < 0.5 * build_model(network, BuildOptions("fp32")).ByteSize()
+    tokens, state, feeds = draw(network, 4, 6)
+    logits, *states = run_model(model, tokens, feeds)
+    with torch.inference_mode():
+        expected, expected_state = network(torch.from_numpy(tokens), state)
+    np.testing.assert_allclose(logits, expected.numpy(), atol=0.03)
+    for (_, theirs), ours in zip(sorted(state_tensors(expected_state).items()), states, strict=True):
+        np.testing.assert_allclose(ours, theirs.numpy(), atol=0.03)
+    parts = []
+    for piece in np.split(tokens, [1, 3], axis=1):
+        part, *last = run_model(model, piece, feeds)
+        feeds = dict(zip(sorted(feeds), last, strict=True))
+        parts.append(part)
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), logits)
+    for whole, last_state in zip(states, last, strict=True):
+        np.testing.assert_array_equal(last_state, whole)
+
+
+@pytest.mark.parametrize(
+    ("precision", "size", "cell"), [("w8", WIDE - 1, "lstm"), ("w4", WIDE, "lstm"), ("w8", WIDE, "gru")]
+)
+def test_other_layers_stay_as_they_are(precision: str, size: int, cell: str) -> None:
+    model = build_model(network_of((size,), vocabulary=500, cell=cell), BuildOptions(precision))
+    assert cell.upper() in {node.op_type for node in model.graph.node}
 
 
 @pytest.mark.parametrize(("purpose", "integers"), [("throughput", np.int8), ("latency", np.uint8)])
