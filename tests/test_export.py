@@ -172,7 +172,7 @@ def test_every_bound_is_a_gate(changes: dict[str, object], failure: str) -> None
 def test_within_the_bounds_a_report_passes() -> None:
     assert report(cases=[Case("grid", "logits", 9e-5, 10.0)], artifact_perplexity=50.004).passed
     assert report(precision="int8", cases=[Case("grid", "logits", 0.2, 10.0)], artifact_perplexity=50.4).passed
-    assert set(BOUNDS) == set(PRECISIONS)
+    assert set(BOUNDS) == {*PRECISIONS, "bf16"}
 
 
 def test_without_its_corpus_a_run_is_verified_on_its_own_text(

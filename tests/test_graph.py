@@ -1,5 +1,6 @@
 """The graphs: every cell, opset and precision, equal to torch by independent means."""
 
+import re
 import warnings
 from pathlib import Path
 
@@ -221,3 +222,20 @@ def test_int8_is_really_quantized_and_smaller() -> None:
     assert operators.count("MatMulInteger") == 1
     assert "LSTM" not in operators
     assert int8.ByteSize() < 0.35 * fp32.ByteSize()
+
+
+def test_the_readme_lists_the_operators_of_the_standard_files() -> None:
+    used = set()
+    for cell in CELLS:
+        for tied in (True, False):
+            for precision in ("fp32", "fp16"):
+                network = network_of((7, 5), tied=tied, cell=cell)
+                nodes = build_model(network, BuildOptions(precision)).graph.node
+                used |= {(node.domain, node.op_type) for node in nodes}
+    assert {domain for domain, _ in used} == {""}
+    listed = re.search(
+        r"none of them newer than opset 15:\n(.*)\.", (Path(__file__).parents[1] / "README.md").read_text()
+    )
+    assert listed is not None
+    assert listed[1].split(", ") == sorted(operator for _, operator in used)
+    assert max(onnx.defs.get_schema(operator, 15).since_version for _, operator in used) == 15
