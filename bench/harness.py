@@ -134,6 +134,11 @@ def run_bench(options: BenchOptions, say: Callable[[str], None]) -> Results:
         threads=options.threads,
         baseline=next(iter(passed), ""),
         timings=_timings(passed, options, say),
+        artifacts={
+            name: Artifact.read(contender.source.artifact).sha256
+            for name, contender in passed.items()
+            if not contender.kind.startswith(TORCH)
+        },
         parity=reports,
         placement={name: report.pop("placement") for name, report in reports.items()},
         failed=failed,

@@ -10,7 +10,7 @@ import numpy as np
 from ..runtime.files import json_text, write_atomically
 from .scenario import Scenario
 
-FORMAT = 1
+FORMAT = 2
 UNSTABLE_SPREAD = 0.1
 
 
@@ -81,6 +81,7 @@ class Results:
         threads: Threads of one call.
         baseline: Name of the runtime that the others are compared with.
         timings: One for each runtime and scenario.
+        artifacts: Runtime name -> hash of the artifact that it runs.
         parity: Runtime name -> what its verification measured.
         placement: Runtime name -> provider -> operator -> number of nodes.
         failed: Runtime name -> by what it differs from the original, so that it was not timed.
@@ -93,6 +94,7 @@ class Results:
     threads: int
     baseline: str
     timings: Sequence[Timing]
+    artifacts: Mapping[str, str]
     parity: Mapping[str, Mapping[str, Any]]
     placement: Mapping[str, Mapping[str, Mapping[str, int]]]
     failed: Mapping[str, Sequence[str]]
@@ -131,6 +133,7 @@ class Results:
             "baseline": self.baseline,
             "speedups": speedups,
             "timings": [timing.to_json() for timing in self.timings],
+            "artifacts": dict(self.artifacts),
             "parity": dict(self.parity),
             "placement": dict(self.placement),
             "failed": {runtime: list(reasons) for runtime, reasons in self.failed.items()},

@@ -33,13 +33,28 @@ def bench(
     save: Annotated[
         Path | None, typer.Option(help="Folder for bench.json and bench.png (default: beside the model).")
     ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(metavar="OLD.json", help="Put the results beside these earlier ones.")
+    ] = None,
+    fail_if_slower: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="Exit 3 where a call takes longer than before by more: 10%.")
+    ] = None,
+    compare_anyway: Annotated[
+        bool, typer.Option("--compare-anyway", help="Compare with another machine's or artifact's results too.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Verify and measure an artifact and other runtimes: single-stream, batched, chunked; exit 3 where one differs."""
     require("pytest_benchmark")
     from ..bench import OTHERS, BenchOptions, format_table, run_bench, save_results
+    from ..bench.comparing import compare as compare_results
+    from ..bench.comparing import parse_share, read_results
     from ..runtime.files import make_folder
 
+    if compare is None and (fail_if_slower is not None or compare_anyway):
+        raise typer.BadParameter("goes with --compare OLD.json", param_hint="--fail-if-slower or --compare-anyway")
+    allowed = None if fail_if_slower is None else parse_share(fail_if_slower)
+    before = None if compare is None else read_results(compare)  # now: the results may be saved to the same file
     if save is not None:
         make_folder(save)
     others = OTHERS if "all" in (against or []) else tuple(against or OTHERS[:1])
@@ -47,8 +62,12 @@ def bench(
     results = run_bench(options, say)
     files = save_results(results, save or results.model.parent)
     text = "\n".join([format_table(results), *(f"{kind}: {path}" for kind, path in files.items())])
-    give(as_json, text, results.to_json())
-    if results.failed:
+    value, comparison = results.to_json(), None
+    if before is not None:
+        comparison = compare_results(before, results, allowed, compare_anyway)
+        text, value = f"{text}\n\n{comparison.format()}", {**value, "comparison": comparison.to_json()}
+    give(as_json, text, value)
+    if results.failed or (comparison is not None and comparison.failures):
         raise typer.Exit(3)
 
 

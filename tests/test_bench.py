@@ -54,7 +54,7 @@ def test_every_runtime_is_verified_then_measured_in_every_scenario(measured: Any
 def test_results_are_written_as_json_and_a_picture(measured: Any, tmp_path: Path) -> None:
     files = save_results(measured[0], tmp_path / "new")
     found = json.loads(files["timings"].read_text())
-    assert found["format"] == 1
+    assert found["format"] == 2
     assert found["environment"]["packages"]["torch"]
     assert len(found["timings"]) == 9
     assert files["chart"].read_bytes().startswith(b"\x89PNG")

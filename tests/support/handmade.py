@@ -17,9 +17,10 @@ def make_results(
         threads=1,
         baseline=next(iter(rounds), ""),
         timings=[Timing(name, Scenario(1, 1), times) for name, times in rounds.items()],
+        artifacts=dict.fromkeys((name for name in rounds if name.startswith("onnx")), "5eed" * 16),
         parity={},
         placement={},
         failed=failed or {},
         left_out=left_out or {},
-        environment={"processor": "a processor"},
+        environment={"processor": "a processor", "usable_cores": 2},
     )

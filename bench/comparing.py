@@ -1,0 +1,175 @@
+"""Results beside earlier ones of the same machine and artifacts: what became slower, as a gate for changes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from ..runtime.errors import OptionError
+from ..runtime.files import read_bytes
+from .errors import BenchError
+from .results import FORMAT, Results
+from .scenario import Scenario
+from .table import format_seconds
+
+_SAME = ("processor", "usable_cores")
+
+
+@final
+@dataclass(frozen=True)
+class Change:
+    """A runtime in a scenario, then and now, in seconds per call: of each the fastest round.
+
+    Other work on a machine makes rounds slower and never faster.
+    """
+
+    runtime: str
+    scenario: Scenario
+    before: float
+    after: float
+
+    @property
+    def slower(self) -> float:
+        """By which share of the time before it is slower; negative where it is faster."""
+        return self.after / self.before - 1
+
+
+@final
+@dataclass(frozen=True)
+class Comparison:
+    """All changes.
+
+    Attributes:
+        changes: What was measured both times.
+        missing: What was measured before only.
+        allowed: Share by which a call may be slower; None where nothing is a failure.
+    """
+
+    changes: Sequence[Change]
+    missing: Sequence[str]
+    allowed: float | None
+
+    @property
+    def failures(self) -> list[str]:
+        """A sentence for each runtime and scenario that is too much slower, or was measured before only."""
+        if self.allowed is None:
+            return []
+        slower = [change for change in self.changes if change.slower > self.allowed]
+        found = [
+            f"{change.runtime}, {change.scenario.name}: {change.slower:+.1%}, allowed {self.allowed:+.1%}"
+            for change in slower
+        ]
+        return found + [f"{name}: measured before, not now" for name in self.missing]
+
+    def format(self) -> str:
+        """A line for each change, then the failures."""
+        lines = ["fastest round of each, before and now"]
+        width = max((len(change.runtime) for change in self.changes), default=0)
+        lines += [
+            f"  {change.runtime:<{width}}  {change.scenario!s:>8}  {format_seconds(change.before):>8}  "
+            f"{format_seconds(change.after):>8}  {change.slower:+7.1%}"
+            for change in self.changes
+        ]
+        return "\n".join([*lines, *(f"! {failure}" for failure in self.failures)])
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        return {
+            "changes": [
+                {
+                    "runtime": change.runtime,
+                    "scenario": str(change.scenario),
+                    "before": change.before,
+                    "after": change.after,
+                    "slower": change.slower,
+                }
+                for change in self.changes
+            ],
+            "missing": list(self.missing),
+            "allowed": self.allowed,
+            "failures": self.failures,
+        }
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """The content of a `bench.json`.
+
+    Raises:
+        StorageError: It cannot be read.
+        BenchError: It is none, or of another version.
+    """
+    try:
+        found = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise BenchError(f"{path} holds no results: it is not JSON ({error})") from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        form = found.get("format") if isinstance(found, dict) else None
+        raise BenchError(f"{path} holds results of format {form}, expected {FORMAT}; measure again")
+    return found
+
+
+def compare(before: Mapping[str, Any], now: Results, allowed: float | None, anyway: bool) -> Comparison:
+    """Put `now` beside the content of an earlier `bench.json`.
+
+    Args:
+        before: What `read_results` gave.
+        now: What was measured now.
+        allowed: Share by which a call may be slower; None where nothing is a failure.
+        anyway: Compare what another machine, or another artifact, gave.
+
+    Raises:
+        BenchError: They are of another machine, provider, number of threads or artifact.
+    """
+    here = now.to_json()
+    differences = [] if anyway else list(_differences(before, here))
+    if differences:
+        raise BenchError(
+            f"the results do not belong together: {'; '.join(differences)}; compare all the same: --compare-anyway"
+        )
+    old = {_key(timing): _fastest(timing) for timing in before["timings"]}
+    new = {_key(timing): _fastest(timing) for timing in here["timings"]}
+    changes = [
+        Change(name, scenario, old[name, scenario], new[name, scenario])
+        for name, scenario in old
+        if (name, scenario) in new
+    ]
+    missing = [f"{name}, {scenario.name}" for name, scenario in old if (name, scenario) not in new]
+    return Comparison(changes, missing, allowed)
+
+
+def parse_share(text: str) -> float:
+    """`10%` as 0.1.
+
+    Raises:
+        OptionError: The text is no percentage, or below 0.
+    """
+    number, percent, rest = text.partition("%")
+    try:
+        share = float(number) / 100
+    except ValueError:
+        share = -1.0
+    if not percent or rest or not share >= 0:
+        raise OptionError(f"{text!r} is no percentage, expected 0% or more: 10% for example")
+    return share
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    pairs = [(name, before[name], now[name]) for name in ("provider", "threads")]
+    pairs += [(name, before["environment"].get(name), now["environment"].get(name)) for name in _SAME]
+    pairs += [
+        (f"the artifact of {name}", before["artifacts"][name][:12], sha256[:12])
+        for name, sha256 in now["artifacts"].items()
+        if name in before["artifacts"]
+    ]
+    return [f"{name} was {then}, is {today}" for name, then, today in pairs if then != today]
+
+
+def _key(timing: Mapping[str, Any]) -> tuple[str, Scenario]:
+    return timing["runtime"], Scenario(**timing["scenario"])
+
+
+def _fastest(timing: Mapping[str, Any]) -> float:
+    return min(float(np.median(times)) for times in timing["rounds"])
