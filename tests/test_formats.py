@@ -1,6 +1,9 @@
 """What goes beside the artifact: Triton repository, sherpa-onnx names, graph picture."""
 
+import json
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +19,7 @@ from lmtool.export import (
     write_triton_repository,
 )
 from lmtool.export.sherpa import build_sherpa_model
-from lmtool.model import Run, TrainOptions, run_training
+from lmtool.model import LanguageModel, Run, TrainOptions, run_training
 from lmtool.runtime import (
     ArtifactError,
     OptionError,
@@ -26,6 +29,7 @@ from lmtool.runtime import (
 )
 from networks import draw, network_of, run_model
 from tiny import SETTINGS, Silent
+from transducer import recognize, write_transducer
 
 
 def test_a_triton_repository_keeps_every_state_by_name(run: Run, tmp_path: Path) -> None:
@@ -74,6 +78,59 @@ def test_sherpa_names_take_stacked_states_and_give_log_probabilities() -> None:
 
 
 SHERPA_STATES = {"h0": "hidden", "c0": "cell"}
+
+
+RECOGNIZED = ["<blk>", "a", "<eos>", *"bcdefgh", "<unk>"]
+recognizing = pytest.mark.skipif(find_spec("sherpa_onnx") is None, reason="sherpa-onnx is not installed")
+
+
+def write_language_model(network: LanguageModel, folder: Path, without: str = "") -> Path:
+    """The export of the network over the recognizer's own tokens, less one entry of the metadata."""
+    model = build_sherpa_model(network, Vocabulary(RECOGNIZED, Tokenization()), 17)
+    entries = {entry.key: entry.value for entry in model.metadata_props if entry.key != without}
+    onnx.helper.set_model_props(model, entries)
+    onnx.save(model, folder / "lm.onnx")
+    return folder / "lm.onnx"
+
+
+def recognized(network: LanguageModel, folder: Path, scales: list[float]) -> list[dict[str, Any]]:
+    """What sherpa-onnx decodes from noise with the network as language model, at each scale."""
+    path = write_language_model(network, write_transducer(folder, RECOGNIZED))
+    finished = recognize(folder, path, scales)
+    assert finished.returncode == 0, finished.stderr
+    return json.loads(finished.stdout)
+
+
+@recognizing
+def test_sherpa_onnx_reads_the_same_log_probabilities_from_the_export(tmp_path: Path) -> None:
+    network = network_of((6, 6))
+    [found] = recognized(network, tmp_path, [0.5])
+    ids = [RECOGNIZED.index(token) for token in found["tokens"]]
+    assert len(set(ids)) > 2
+    with torch.inference_mode():
+        logits, _ = network(torch.tensor([[RECOGNIZED.index("<eos>"), *ids[:-1]]]), network.initial_state(1))
+    expected = logits[0].log_softmax(1)[range(len(ids)), ids]
+    np.testing.assert_allclose(found["lm_probs"], expected.numpy(), atol=1e-5)
+
+
+@recognizing
+def test_the_export_decides_what_sherpa_onnx_recognizes(tmp_path: Path) -> None:
+    network = network_of((6, 6))
+    with torch.no_grad():
+        network.projection.bias[RECOGNIZED.index("d")] += 8
+    unheard, decided = (found["tokens"] for found in recognized(network, tmp_path, [0, 100]))
+    assert len(decided) == len(unheard) > 0
+    assert "d" not in unheard
+    assert set(decided) == {"d"}
+
+
+@recognizing
+@pytest.mark.parametrize("name", ["num_layers", "hidden_size", "sos_id"])
+def test_sherpa_onnx_asks_for_the_metadata_of_the_export(name: str, tmp_path: Path) -> None:
+    path = write_language_model(network_of((6, 6)), write_transducer(tmp_path, RECOGNIZED), without=name)
+    finished = recognize(tmp_path, path, [1])
+    assert finished.returncode != 0
+    assert f"'{name}' does not exist in the metadata" in finished.stderr
 
 
 def test_a_sherpa_export_is_verified_before_it_is_written(
