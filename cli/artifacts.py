@@ -24,6 +24,7 @@ def export(
     opset: Annotated[int, typer.Option(help="ONNX operator set, 17 to 21.")] = 17,
     triton: Annotated[Path | None, typer.Option(help="Write a Triton model repository into this folder too.")] = None,
     sherpa: Annotated[bool, typer.Option("--sherpa", help="Write the names of sherpa-onnx's RNN model.")] = False,
+    tokens: Annotated[Path | None, typer.Option(help="With --sherpa: the recognizer's tokens.txt.")] = None,
     as_json: Json = False,
 ) -> None:
     """Export a trained run to one ONNX file, verified against the original before it appears."""
@@ -31,6 +32,8 @@ def export(
         raise typer.BadParameter("say what to export to: --onnx or --sherpa", param_hint="--onnx")
     if sherpa and (precision != "fp32" or optimize_for is not None or triton is not None):
         raise typer.BadParameter("goes with --onnx only", param_hint="--precision, --optimize-for or --triton")
+    if onnx and tokens is not None:
+        raise typer.BadParameter("goes with --sherpa only", param_hint="--tokens")
     require("onnx")
     from ..export.building import BuildOptions
     from ..export.exporting import export_run, export_sherpa
@@ -40,7 +43,7 @@ def export(
     BuildOptions(precision, opset, optimize_for)
     chosen = latest_run() if run is None else Run(run)
     if sherpa:
-        path = export_sherpa(chosen, out, opset)
+        path = export_sherpa(chosen, out, opset, tokens)
         return give(as_json, str(path), {"path": str(path)})
     say(f"exporting {chosen.path} to {precision} and verifying it")
     done = export_run(chosen, precision, out, opset, optimize_for)

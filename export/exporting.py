@@ -17,6 +17,7 @@ from ..runtime.vocabulary import Vocabulary
 from .building import DEFAULT_OPSET, BuildOptions, build_model
 from .errors import ParityError
 from .parity import ParityReport
+from .recognizer import ids_of, read_recognizer_tokens
 from .sealing import seal
 from .sherpa import SHERPA_BOUND, build_sherpa_model, sherpa_difference
 from .verification import Original, verify
@@ -85,16 +86,17 @@ def export_run(
     return Export(path, len(data), report)
 
 
-def export_sherpa(run: Run, out: Path | None = None, opset: int = DEFAULT_OPSET) -> Path:
+def export_sherpa(run: Run, out: Path | None = None, opset: int = DEFAULT_OPSET, tokens: Path | None = None) -> Path:
     """Write the network of a run under sherpa-onnx's names, compared with the original first.
 
     Args:
         run: A trained run of LSTM layers of one size.
         out: Where to write; None for `RUN/sherpa/model.onnx`.
         opset: ONNX operator set, 17 to 21.
+        tokens: The recognizer's `tokens.txt`, whose ids the model then takes; None for the vocabulary's own ids.
 
     Raises:
-        ExportError: The layers are of other kinds or sizes.
+        ExportError: The layers are of other kinds or sizes, or the tokens are not the recognizer's or not ours.
         ParityError: It does not compute what the original computes; nothing is written.
         RunError: The run is missing or unfinished.
         StorageError: The file cannot be written.
@@ -103,8 +105,10 @@ def export_sherpa(run: Run, out: Path | None = None, opset: int = DEFAULT_OPSET)
     path = run.path / "sherpa" / "model.onnx" if out is None else out
     if out is None:
         make_folder(path.parent)
-    data = build_sherpa_model(network, run.vocabulary(), opset).SerializeToString(deterministic=True)
-    difference = sherpa_difference(network, data)
+    vocabulary = run.vocabulary()
+    theirs = None if tokens is None else read_recognizer_tokens(tokens)
+    data = build_sherpa_model(network, vocabulary, opset, theirs).SerializeToString(deterministic=True)
+    difference = sherpa_difference(network, data, None if theirs is None else ids_of(theirs, vocabulary))
     if not difference <= SHERPA_BOUND:
         raise ParityError(
             f"the sherpa export of {run.path} differs from the original by {difference:.1e}, allowed {SHERPA_BOUND:g}, "

@@ -3,9 +3,11 @@
 Inputs `x` int64 [batch, time], `h0` and `c0` float32 [layers, batch, hidden]; outputs `log_softmax` float32
 [batch, vocabulary] of the token after the last one, `next_h0`, `next_c0`; metadata `num_layers`, `hidden_size`,
 `sos_id`.
-sherpa-onnx takes inputs and outputs in this order, for shallow fusion (https://github.com/k2-fsa/sherpa-onnx).
+sherpa-onnx takes inputs and outputs in this order, for shallow fusion (https://github.com/k2-fsa/sherpa-onnx). It reads
+and scores the recognizer's own token ids, where 0 is the blank, which it neither reads nor scores.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from ..runtime.providers import import_onnxruntime
 from ..runtime.vocabulary import Vocabulary
 from .building import BuildOptions, build_model
 from .errors import ExportError
+from .recognizer import ids_of
 
 SHERPA_BOUND = 1e-4
 """Largest difference of a log-probability that an export may have."""
@@ -27,11 +30,20 @@ _LOOP_STEPS = 200
 _STATES = {"h0": "hidden", "c0": "cell"}
 
 
-def build_sherpa_model(network: LanguageModel, vocabulary: Vocabulary, opset: int) -> onnx.ModelProto:
+def build_sherpa_model(
+    network: LanguageModel, vocabulary: Vocabulary, opset: int, tokens: Sequence[str] | None = None
+) -> onnx.ModelProto:
     """The checked fp32 model with its metadata.
 
+    Args:
+        network: A network of LSTM layers of one size.
+        vocabulary: Its vocabulary.
+        opset: ONNX operator set.
+        tokens: The recognizer's, by its ids, which the model then takes and scores; None: the vocabulary's own ids.
+
     Raises:
-        ExportError: The layers are no LSTMs of one size, which is all that these names can say.
+        ExportError: The layers are no LSTMs of one size, which is all that these names can say; or the vocabulary has
+            none of the recognizer's tokens.
     """
     architecture = network.architecture
     if architecture.cell != "lstm" or len(set(architecture.layer_sizes)) != 1:
@@ -48,23 +60,29 @@ def build_sherpa_model(network: LanguageModel, vocabulary: Vocabulary, opset: in
         helper.make_node("Squeeze", [LOGITS, "axis_1"], ["last_logits"]),
         helper.make_node("LogSoftmax", ["last_logits"], ["log_softmax"], axis=1),
     ]
-    nodes = [*before, *graph.node, *after]
-    for node in nodes:
-        node.input[:] = ["x" if name == TOKEN_IDS else name for name in node.input]
-    _replace(graph.node, nodes)
+    _replace(graph.node, [*before, *graph.node, *after])
+    ids = None if tokens is None else ids_of(tokens, vocabulary)
+    if ids is None:
+        _rename_input(graph)
+    else:
+        _translate(graph, ids)
     state: list[str | int | None] = [layers, "batch", size]
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, state) for name in _STATES]
     _replace(graph.input, [helper.make_tensor_value_info("x", TensorProto.INT64, ["batch", "time"]), *values])
-    scores = helper.make_tensor_value_info("log_softmax", TensorProto.FLOAT, ["batch", network.vocabulary_size])
+    scores = helper.make_tensor_value_info("log_softmax", TensorProto.FLOAT, ["batch", len(ids or vocabulary)])
     next_states = [helper.make_tensor_value_info(f"{NEXT}{name}", TensorProto.FLOAT, state) for name in _STATES]
     _replace(graph.output, [scores, *next_states])
-    helper.set_model_props(model, _metadata(layers, size, vocabulary))
+    helper.set_model_props(model, _metadata(layers, size, vocabulary, ids))
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
-def sherpa_difference(network: LanguageModel, data: bytes) -> float:
-    """Largest difference of a log-probability in a closed loop of greedy tokens, beside the original."""
+def sherpa_difference(network: LanguageModel, data: bytes, ids: Sequence[int] | None = None) -> float:
+    """Largest difference of a log-probability in a closed loop of greedy tokens, beside the original.
+
+    `ids`: ours for each of the model's; None where they are the same.
+    """
+    ours = range(network.vocabulary_size) if ids is None else ids
     session = import_onnxruntime().InferenceSession(data, _quiet_options(), providers=["CPUExecutionProvider"])
     sizes = network.architecture.layer_sizes
     states = {name: np.zeros((len(sizes), 1, sizes[0]), np.float32) for name in _STATES}
@@ -73,8 +91,8 @@ def sherpa_difference(network: LanguageModel, data: bytes) -> float:
         scores, *after = session.run(None, {"x": np.array([[token]]), **states})
         states = dict(zip(_STATES, after, strict=True))
         with torch.inference_mode():
-            logits, state = network(torch.tensor([[token]]), state)
-            expected = logits[0, -1].log_softmax(0).numpy()
+            logits, state = network(torch.tensor([[ours[token]]]), state)
+            expected = logits[0, -1].log_softmax(0).numpy()[ours]
         worst = float(np.maximum(worst, np.abs(scores[0] - expected).max()))
         token = int(expected.argmax())
     return worst
@@ -86,17 +104,32 @@ def _quiet_options() -> Any:
     return options
 
 
-def _metadata(layers: int, size: int, vocabulary: Vocabulary) -> dict[str, str]:
+def _metadata(layers: int, size: int, vocabulary: Vocabulary, ids: Sequence[int] | None) -> dict[str, str]:
+    boundary = vocabulary.end_of_sentence_id if ids is None else ids.index(vocabulary.end_of_sentence_id)
     return {
         "model_type": "rnnlm",
         "version": "1",
         "comment": "streaming RNN language model exported by lmtool",
         "num_layers": str(layers),
         "hidden_size": str(size),
-        "vocab_size": str(len(vocabulary)),
-        "sos_id": str(vocabulary.end_of_sentence_id),
-        "eos_id": str(vocabulary.end_of_sentence_id),
+        "vocab_size": str(len(ids or vocabulary)),
+        "sos_id": str(boundary),
+        "eos_id": str(boundary),
     }
+
+
+def _rename_input(graph: onnx.GraphProto) -> None:
+    for node in graph.node:
+        node.input[:] = ["x" if name == TOKEN_IDS else name for name in node.input]
+
+
+def _translate(graph: onnx.GraphProto, ids: Sequence[int]) -> None:
+    """The recognizer's ids to ours before the first node, our scores to the recognizer's order after the last."""
+    graph.initializer.append(numpy_helper.from_array(np.array(ids, np.int64), "our_ids"))
+    graph.node[-1].output[0] = "our_log_softmax"
+    first = helper.make_node("Gather", ["our_ids", "x"], [TOKEN_IDS], axis=0)
+    last = helper.make_node("Gather", ["our_log_softmax", "our_ids"], ["log_softmax"], axis=1)
+    _replace(graph.node, [first, *graph.node, last])
 
 
 def _keep_the_last_position(graph: onnx.GraphProto) -> None:

@@ -78,6 +78,7 @@ BAD = [
     (["evaluate", "--cache-theta", "1"], 2, "goes with --cache SIZE"),
     (["evaluate", "--model", "a-file", "--cache", "0"], 2, "the cache's size is 0"),
     (["export", "--sherpa", "--precision", "int8"], 2, "goes with --onnx only"),
+    (["export", "--onnx", "--tokens", "tokens.txt"], 2, "goes with --sherpa only"),
     (["info", "--run", "none", "--graph", "a.png"], 2, "a run has no graph"),
     (["train", "--data", "good", "--set", "precision=tf32"], 2, "precision is 'tf32', which only CUDA"),
 ]

@@ -18,6 +18,7 @@ from lmtool.export import (
     triton_config,
     write_triton_repository,
 )
+from lmtool.export.recognizer import ids_of, read_recognizer_tokens
 from lmtool.export.sherpa import build_sherpa_model
 from lmtool.model import LanguageModel, Run, TrainOptions, run_training
 from lmtool.runtime import (
@@ -81,44 +82,58 @@ SHERPA_STATES = {"h0": "hidden", "c0": "cell"}
 
 
 RECOGNIZED = ["<blk>", "a", "<eos>", *"bcdefgh", "<unk>"]
+SAME = Vocabulary(RECOGNIZED, Tokenization())
 recognizing = pytest.mark.skipif(find_spec("sherpa_onnx") is None, reason="sherpa-onnx is not installed")
 
 
-def write_language_model(network: LanguageModel, folder: Path, without: str = "") -> Path:
-    """The export of the network over the recognizer's own tokens, less one entry of the metadata."""
-    model = build_sherpa_model(network, Vocabulary(RECOGNIZED, Tokenization()), 17)
+def write_language_model(model: onnx.ModelProto, folder: Path, without: str = "") -> Path:
+    """The export as a file, less one entry of its metadata."""
     entries = {entry.key: entry.value for entry in model.metadata_props if entry.key != without}
     onnx.helper.set_model_props(model, entries)
     onnx.save(model, folder / "lm.onnx")
     return folder / "lm.onnx"
 
 
-def recognized(network: LanguageModel, folder: Path, scales: list[float]) -> list[dict[str, Any]]:
-    """What sherpa-onnx decodes from noise with the network as language model, at each scale."""
-    path = write_language_model(network, write_transducer(folder, RECOGNIZED))
+def recognized(model: onnx.ModelProto, folder: Path, scales: list[float]) -> list[dict[str, Any]]:
+    """What sherpa-onnx decodes from noise with the export as language model, at each scale."""
+    path = write_language_model(model, write_transducer(folder, RECOGNIZED))
     finished = recognize(folder, path, scales)
     assert finished.returncode == 0, finished.stderr
     return json.loads(finished.stdout)
 
 
+def log_probabilities(network: LanguageModel, vocabulary: Vocabulary, tokens: list[str]) -> np.ndarray:
+    """Of each token after those before it, the first after the end of a sentence."""
+    ids = [vocabulary.id(token) for token in tokens]
+    with torch.inference_mode():
+        logits, _ = network(torch.tensor([[vocabulary.end_of_sentence_id, *ids[:-1]]]), network.initial_state(1))
+    return logits[0].log_softmax(1)[range(len(ids)), ids].numpy()
+
+
 @recognizing
 def test_sherpa_onnx_reads_the_same_log_probabilities_from_the_export(tmp_path: Path) -> None:
     network = network_of((6, 6))
-    [found] = recognized(network, tmp_path, [0.5])
-    ids = [RECOGNIZED.index(token) for token in found["tokens"]]
-    assert len(set(ids)) > 2
-    with torch.inference_mode():
-        logits, _ = network(torch.tensor([[RECOGNIZED.index("<eos>"), *ids[:-1]]]), network.initial_state(1))
-    expected = logits[0].log_softmax(1)[range(len(ids)), ids]
-    np.testing.assert_allclose(found["lm_probs"], expected.numpy(), atol=1e-5)
+    [found] = recognized(build_sherpa_model(network, SAME, 17), tmp_path, [0.5])
+    assert len(set(found["tokens"])) > 2
+    np.testing.assert_allclose(found["lm_probs"], log_probabilities(network, SAME, found["tokens"]), atol=1e-5)
+
+
+@recognizing
+def test_sherpa_onnx_reads_them_from_an_export_for_its_own_token_ids(tmp_path: Path) -> None:
+    vocabulary = Vocabulary(["h", "<unk>", "d", "a", "elsewhere", "<eos>", "b", "c"], Tokenization())
+    network = network_of((6, 6), vocabulary=len(vocabulary))
+    [found] = recognized(build_sherpa_model(network, vocabulary, 17, RECOGNIZED), tmp_path, [0.5])
+    assert {token in vocabulary for token in found["tokens"]} == {True, False}
+    np.testing.assert_allclose(found["lm_probs"], log_probabilities(network, vocabulary, found["tokens"]), atol=1e-5)
 
 
 @recognizing
 def test_the_export_decides_what_sherpa_onnx_recognizes(tmp_path: Path) -> None:
     network = network_of((6, 6))
     with torch.no_grad():
-        network.projection.bias[RECOGNIZED.index("d")] += 8
-    unheard, decided = (found["tokens"] for found in recognized(network, tmp_path, [0, 100]))
+        network.projection.bias[SAME.id("d")] += 8
+    model = build_sherpa_model(network, SAME, 17)
+    unheard, decided = (found["tokens"] for found in recognized(model, tmp_path, [0, 100]))
     assert len(decided) == len(unheard) > 0
     assert "d" not in unheard
     assert set(decided) == {"d"}
@@ -127,7 +142,8 @@ def test_the_export_decides_what_sherpa_onnx_recognizes(tmp_path: Path) -> None:
 @recognizing
 @pytest.mark.parametrize("name", ["num_layers", "hidden_size", "sos_id"])
 def test_sherpa_onnx_asks_for_the_metadata_of_the_export(name: str, tmp_path: Path) -> None:
-    path = write_language_model(network_of((6, 6)), write_transducer(tmp_path, RECOGNIZED), without=name)
+    model = build_sherpa_model(network_of((6, 6)), SAME, 17)
+    path = write_language_model(model, write_transducer(tmp_path, RECOGNIZED), without=name)
     finished = recognize(tmp_path, path, [1])
     assert finished.returncode != 0
     assert f"'{name}' does not exist in the metadata" in finished.stderr
@@ -140,10 +156,33 @@ def test_a_sherpa_export_is_verified_before_it_is_written(
     run_training(TrainOptions("ptb-200", str(corpus_folder), tmp_path / "run", settings=settings, threads=1), Silent())
     path = export_sherpa(Run(tmp_path / "run"))
     assert path == tmp_path / "run" / "sherpa" / "model.onnx"
+    tokens = tmp_path / "tokens.txt"
+    tokens.write_text("<blk> 0\nthe 2\n 1\ncat\t3\n")
+    model = onnx.load(export_sherpa(Run(tmp_path / "run"), tmp_path / "theirs.onnx", tokens=tokens))
+    assert [dim.dim_value for dim in model.graph.output[0].type.tensor_type.shape.dim] == [0, 4]
     monkeypatch.setattr(exporting, "SHERPA_BOUND", 0.0)
     with pytest.raises(ParityError, match="the sherpa export of .* differs from the original by"):
         export_sherpa(Run(tmp_path / "run"), tmp_path / "never.onnx")
     assert not (tmp_path / "never.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<blk> 0\nthe one\n", "tokens.txt, line 2: found 'the one', expected a symbol, a space and its id"),
+        ("", "tokens.txt, line 1: found '', expected a symbol"),
+        ("<blk> 0\nthe 1\ncat 1\n", "tokens.txt has 3 lines, expected each id from 0 to 2 once"),
+        (
+            "the 0\n_th 1\n<unk> 2\n",
+            "none of the recognizer's 3 tokens .'_th', .*is in the vocabulary of 4;",
+        ),
+    ],
+)
+def test_other_tokens_than_a_recognizers_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "tokens.txt").write_text(text)
+    vocabulary = Vocabulary(["the", "<eos>", "cat", "<unk>"], Tokenization())
+    with pytest.raises(ExportError, match=message):
+        ids_of(read_recognizer_tokens(tmp_path / "tokens.txt"), vocabulary)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
