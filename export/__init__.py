@@ -3,7 +3,7 @@
 from .building import DEFAULT_OPSET, OPSETS, BuildOptions, build_model
 from .errors import ExportError, ParityError
 from .exporting import Export, export_run, export_sherpa, original_of, verify_artifact, write_report
-from .parity import BOUNDS, Bounds, Case, ParityReport
+from .parity import BOUNDS, Bounds, Case, Largest, ParityReport
 from .picture import draw_graph
 from .triton import triton_config, write_triton_repository
 from .verification import Original, measure_batch_invariance, verify
@@ -17,6 +17,7 @@ __all__ = [
     "Case",
     "Export",
     "ExportError",
+    "Largest",
     "Original",
     "ParityError",
     "ParityReport",

@@ -1,7 +1,7 @@
 """The parity report: what was compared, by how much it differed, and what was allowed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
@@ -73,6 +73,25 @@ class Case:
         return self.absolute / allowed if allowed > 0 and math.isfinite(self.absolute / allowed) else math.inf
 
 
+@final
+@dataclass(frozen=True)
+class Largest:
+    """The largest differences of one tensor over all comparisons, which need not be of the same one.
+
+    Attributes:
+        absolute: In the tensor's own units.
+        relative: To the original's largest magnitude in it, at least 1.
+    """
+
+    absolute: float = 0.0
+    relative: float = 0.0
+
+    def over(self, case: Case) -> "Largest":
+        """With one more comparison; infinite where it is no number."""
+        absolute = case.absolute if math.isfinite(case.absolute) else math.inf
+        return Largest(max(self.absolute, absolute), max(self.relative, case.difference))
+
+
 _SHOWN_CASES = 3
 
 
@@ -87,7 +106,8 @@ class ParityReport:
         provider: Where the artifact ran.
         exported_from: Hash of the weights that the artifact says it was exported from; None before it is known.
         original_sha256: Hash of the original's weights.
-        cases: The comparisons of logits and states.
+        cases: The comparisons of logits and states, each by the tensor that differs most.
+        tensors: `logits` and the name of each state -> its largest differences.
         loop_steps: Steps of the closed loop, each side fed its own state and, while they agree, its own greedy token.
         loop_differences: Steps whose greedy tokens differed.
         loop_disagreements: Those of them in which the original preferred its token by more than twice the allowed
@@ -105,6 +125,7 @@ class ParityReport:
     exported_from: str | None
     original_sha256: str
     cases: Sequence[Case]
+    tensors: Mapping[str, Largest]
     loop_steps: int
     loop_differences: int
     loop_disagreements: int
@@ -165,6 +186,7 @@ class ParityReport:
             f"parity of {self.variant} on {self.provider}: {'passed' if self.passed else 'FAILED'}",
             f"  logits and states   {len(self.cases)} cases, largest difference {worst.absolute:.2e} at scale "
             f"{worst.scale:.1f} ({worst.tensor}, {worst.name}; allowed {bounds.difference:g} of the scale{rounding})",
+            f"  each tensor         {', '.join(f'{name} {most.absolute:.1e}' for name, most in self.tensors.items())}",
             f"  closed loop         {self.loop_steps:,} steps, {self.loop_differences} greedy tokens differ, "
             f"{self.loop_disagreements} of them beyond rounding",
             f"  perplexity          {self.artifact_perplexity:.4f}, the original's {self.original_perplexity:.4f} "
@@ -180,6 +202,7 @@ class ParityReport:
             "original_sha256": self.original_sha256,
             "provider": self.provider,
             "largest_difference": self.worst.absolute,
+            "largest_differences": {name: most.absolute for name, most in self.tensors.items()},
             "largest_difference_case": f"{self.worst.tensor}, {self.worst.name}",
             "loop_steps": self.loop_steps,
             "loop_differences": self.loop_differences,

@@ -19,7 +19,7 @@ from ..runtime.invariance import first_difference
 from ..runtime.predictor import Predictor
 from ..runtime.state import State
 from ..runtime.vocabulary import Vocabulary
-from .parity import BOUNDS, Case, ParityReport
+from .parity import BOUNDS, Case, Largest, ParityReport
 
 _BATCHES = (1, 2, 5, 16)
 _TIMES = (1, 2, 7, 33)
@@ -70,6 +70,7 @@ def verify(original: Original, predictor: Predictor, loop_steps: int = _LOOP_STE
         provider=predictor.provider,
         original_sha256=weights_hash(network.weights()),
         cases=cases,
+        tensors=pair.largest,
         loop_steps=loop_steps,
         loop_differences=loop.differences,
         loop_disagreements=loop.disagreements,
@@ -118,6 +119,7 @@ class _Pair:
         self._names = tuple(predictor.artifact.architecture.states)
         self._random = np.random.default_rng(0)
         self._bounds = BOUNDS[predictor.artifact.precision]
+        self.largest: dict[str, Largest] = {}
         self._double: LanguageModel | None = None
 
     def grid(self, text: NDArray[np.int32]) -> list[Case]:
@@ -191,6 +193,8 @@ class _Pair:
             )
             for key, theirs in original.items()
         ]
+        for case in cases:
+            self.largest[case.tensor] = self.largest.get(case.tensor, Largest()).over(case)
         return max(cases, key=lambda case: case.excess(self._bounds))
 
     def _named(self, logits: Array, state: NetworkState) -> dict[str, Array]:

@@ -16,6 +16,7 @@ from lmtool.export import (
     BuildOptions,
     Case,
     ExportError,
+    Largest,
     Original,
     ParityError,
     ParityReport,
@@ -73,6 +74,11 @@ def test_the_report_of_a_good_export_passes(run: Run, predictor: Predictor, int8
         report = verify(original_of(run), loaded, loop_steps=50)
         assert report.passed
         assert report.failures == []
+        assert set(report.tensors) == {"logits", *loaded.artifact.architecture.states}
+        for case in report.cases:
+            assert 0 < case.absolute <= report.tensors[case.tensor].absolute
+            assert case.difference <= report.tensors[case.tensor].relative
+        assert all(f"{name} {most.absolute:.1e}" in report.format() for name, most in report.tensors.items())
         assert loaded.artifact.parity["original_sha256"] == report.original_sha256
         assert loaded.artifact.training["test_perplexity"] == pytest.approx(report.original_perplexity, rel=1e-6)
     assert predictor.artifact.batch_invariant is True
@@ -132,6 +138,7 @@ def report(**changes: object) -> ParityReport:
         "exported_from": None,
         "original_sha256": "0",
         "cases": [Case("grid", "logits", 1e-6, 10.0)],
+        "tensors": {},
         "loop_steps": 10,
         "loop_differences": 0,
         "loop_disagreements": 0,
@@ -167,6 +174,13 @@ def test_every_bound_is_a_gate(changes: dict[str, object], failure: str) -> None
     assert len(found.failures) == 1
     assert re.search(failure, found.failures[0])
     assert f"! {found.failures[0]}" in found.format()
+
+
+def test_the_largest_differences_are_those_of_any_comparison() -> None:
+    largest = Largest().over(Case("a", "logits", 1e-3, 10.0)).over(Case("b", "logits", 5e-4, 1.0))
+    assert (largest.absolute, largest.relative) == (1e-3, 5e-4)
+    lost = largest.over(Case("c", "logits", float("nan"), 1.0)).over(Case("d", "logits", 1.0, 1.0))
+    assert (lost.absolute, lost.relative) == (float("inf"), float("inf"))
 
 
 def test_within_the_bounds_a_report_passes() -> None:
