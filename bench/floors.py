@@ -2,8 +2,8 @@
 
 At batch 1 a step reads every weight but the embedding's rows of other tokens, so it cannot take less than their bytes
 over the rate at which this machine reads as many bytes; that rate is measured in the same run, by a matrix-vector
-product of numpy over that many bytes, one thread. A batch reads them once for all its rows, but multiplies for each: in
-fp32 its floor is the products over numpy's rate for them. Integers are multiplied faster than that.
+product of numpy over that many bytes. A batch reads them once for all its rows, but multiplies for each: in fp32 its
+floor is the operations over numpy's rate of them. Integers are multiplied faster, so theirs stays the reading.
 """
 
 import time
@@ -28,31 +28,30 @@ class Floor:
 
     Attributes:
         weight_bytes: Weights that a step reads.
-        bytes_per_second: Rate at which one thread reads so many bytes again and again.
-        products: Multiplications and additions of a token, of its layers and projection.
-        products_per_second: Rate of fp32 matrix products, one thread; None where the weights are no floats.
+        bytes_per_second: Rate at which numpy reads so many bytes again and again.
+        operations: Multiplications and additions of a token by fp32 weights; 0 where they are no floats.
+        operations_per_second: numpy's rate of them in fp32 matrix products.
     """
 
     weight_bytes: int
     bytes_per_second: float
-    products: int
-    products_per_second: float | None
+    operations: int
+    operations_per_second: float
 
-    def seconds(self, tokens: int) -> float:
-        """The shortest time of a call that reads so many tokens of different streams."""
+    def seconds(self, batch_size: int) -> float:
+        """The shortest time of a call that reads one token of each of so many streams."""
         reading = self.weight_bytes / self.bytes_per_second
-        if self.products_per_second is None or tokens == 1:
-            return reading
-        return max(reading, tokens * self.products / self.products_per_second)
+        return reading if batch_size == 1 else max(reading, batch_size * self.operations / self.operations_per_second)
 
 
 def measure_floor(artifact: Path) -> Floor:
     """Count an artifact's weights and measure this machine's rates for as many."""
     weights = _weights(artifact)
     size = sum(weight.nbytes for weight in weights)
-    floats = all(weight.dtype == np.float32 for weight in weights if weight.ndim > 1)
-    products = sum(2 * weight.size for weight in weights if weight.ndim > 1)
-    return Floor(size, _bytes_per_second(size), products, _products_per_second() if floats else None)
+    matrices = [weight for weight in weights if weight.ndim > 1]
+    floats = all(matrix.dtype == np.float32 for matrix in matrices)
+    operations = sum(2 * matrix.size for matrix in matrices) if floats else 0
+    return Floor(size, _bytes_per_second(size), operations, _operations_per_second())
 
 
 def _weights(artifact: Path) -> list[np.ndarray]:
@@ -73,7 +72,7 @@ def _bytes_per_second(size: int) -> float:
     return matrix.nbytes / _fastest(lambda: matrix @ vector)
 
 
-def _products_per_second() -> float:
+def _operations_per_second() -> float:
     activations, weight = np.ones((_ROWS, _COLUMNS), np.float32), np.ones((_COLUMNS, _COLUMNS), np.float32)
     return 2 * _ROWS * weight.size / _fastest(lambda: activations @ weight)
 

@@ -21,6 +21,7 @@ from ..runtime.errors import ArtifactError, OptionError, ProviderError
 from ..runtime.providers import provider_named, require_provider
 from .environment import describe_environment
 from .errors import BenchError
+from .floors import Floor
 from .results import Results, Timing
 from .runtimes import KINDS, ONNXRUNTIME, TORCH, Source, torch_device
 from .scenario import Scenario
@@ -140,7 +141,8 @@ def run_bench(options: BenchOptions, say: Callable[[str], None]) -> Results:
             if not contender.kind.startswith(TORCH)
         },
         parity=reports,
-        placement={name: report.pop("placement") for name, report in reports.items()},
+        placement={name: report.pop("placement") for name, report in reports.items() if "placement" in report},
+        floors={name: Floor(**report.pop("floor")) for name, report in reports.items() if "floor" in report},
         failed=failed,
         left_out=left_out,
         environment=describe_environment(),
@@ -312,4 +314,4 @@ PYTEST_OPTIONS = [
 
 def _environment(threads: int) -> dict[str, Any]:
     variables = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "PY_COLORS"))}
-    return variables | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    return variables | {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS")}

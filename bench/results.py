@@ -8,6 +8,7 @@ from typing import Any, final
 import numpy as np
 
 from ..runtime.files import json_text, write_atomically
+from .floors import Floor
 from .scenario import Scenario
 
 FORMAT = 2
@@ -84,6 +85,7 @@ class Results:
         artifacts: Runtime name -> hash of the artifact that it runs.
         parity: Runtime name -> what its verification measured.
         placement: Runtime name -> provider -> operator -> number of nodes.
+        floors: Runtime name -> what bounds its steps on this machine, where that was measured.
         failed: Runtime name -> by what it differs from the original, so that it was not timed.
         left_out: Runtime name -> why it was neither verified nor timed.
         environment: Machine and versions.
@@ -97,6 +99,7 @@ class Results:
     artifacts: Mapping[str, str]
     parity: Mapping[str, Mapping[str, Any]]
     placement: Mapping[str, Mapping[str, Mapping[str, int]]]
+    floors: Mapping[str, Floor]
     failed: Mapping[str, Sequence[str]]
     left_out: Mapping[str, str]
     environment: Mapping[str, Any]
@@ -119,6 +122,11 @@ class Results:
         """How many times faster than the baseline: median over the interleaved rounds."""
         return float(np.median(self.timing(runtime, scenario).ratios(self.timing(self.baseline, scenario))))
 
+    def floor(self, runtime: str, scenario: Scenario) -> float | None:
+        """Seconds below which a call cannot go; None where that is not known, as for several tokens of a stream."""
+        known = runtime in self.floors and scenario.time == 1
+        return self.floors[runtime].seconds(scenario.batch_size) if known else None
+
     def to_json(self) -> dict[str, Any]:
         """All of it, ready for JSON."""
         speedups = {
@@ -136,6 +144,7 @@ class Results:
             "artifacts": dict(self.artifacts),
             "parity": dict(self.parity),
             "placement": dict(self.placement),
+            "floors": {runtime: asdict(floor) for runtime, floor in self.floors.items()},
             "failed": {runtime: list(reasons) for runtime, reasons in self.failed.items()},
             "left_out": dict(self.left_out),
             "environment": dict(self.environment),

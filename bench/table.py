@@ -2,7 +2,7 @@
 
 from .results import UNSTABLE_SPREAD, Results, Timing
 
-_HEADER = ("runtime", "tokens/s", "p50", "p95", "p99", "spread", "speed-up")
+_HEADER = ("runtime", "tokens/s", "p50", "p95", "p99", "spread", "floor", "speed-up")
 
 
 def format_table(results: Results) -> str:
@@ -23,6 +23,8 @@ def format_table(results: Results) -> str:
         lines += [f"  {runtime}  FAILED the verification: not timed" for runtime in results.failed]
         lines.append("")
     lines += [f"! {runtime}: {reason}" for runtime, reasons in results.failed.items() for reason in reasons]
+    if results.floors:
+        lines.append("floor: reading the weights once at this machine's rate, or in fp32 batches multiplying by them")
     lines += [f"not measured: {runtime}: {reason}" for runtime, reason in results.left_out.items()]
     if any(timing.spread > UNSTABLE_SPREAD for timing in results.timings):
         lines.append("! medians of the rounds lie more than 10 % apart: the machine was busy, compare the ratios")
@@ -32,11 +34,13 @@ def format_table(results: Results) -> str:
 def _row(timing: Timing, results: Results) -> tuple[str, ...]:
     ratios = sorted(timing.ratios(results.timing(results.baseline, timing.scenario)))
     speedup = results.speedup(timing.runtime, timing.scenario)
+    floor = results.floor(timing.runtime, timing.scenario)
     return (
         timing.runtime,
         f"{timing.tokens_per_second:,.0f}",
         *(format_seconds(timing.percentile(percent)) for percent in (50, 95, 99)),
         f"{timing.spread:.0%}" + ("!" if timing.spread > UNSTABLE_SPREAD else " "),
+        "" if floor is None else format_seconds(floor),
         "1" if timing.runtime == results.baseline else f"{speedup:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
     )
 

@@ -5,6 +5,7 @@ python -m lmtool.bench.verifying --runtime NAME --artifact FILE --original RUN [
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..export.verification import verify
 from ..model.run import Run
 from ..runtime.errors import LmtoolError
 from ..runtime.files import json_text
+from .floors import measure_floor
 from .runtimes import KINDS, ONNXRUNTIME, Source
 
 _TOKENS = 5000
@@ -20,10 +22,14 @@ _LOOP_STEPS = 200
 
 
 def verify_runtime(name: str, source: Source) -> dict[str, Any]:
-    """What the comparison with the original found, and, in onnxruntime, where the nodes run."""
+    """What the comparison with the original found; of onnxruntime also where the nodes run, and on a CPU its floor."""
     predictor = KINDS[name].make(source).predictor
     report = verify(original_of(Run(source.original), _TOKENS), predictor, _LOOP_STEPS).to_json()
-    return report | {"placement": predictor.placement if name == ONNXRUNTIME else {}}
+    if name == ONNXRUNTIME:
+        report["placement"] = predictor.placement
+        if source.provider == "cpu":
+            report["floor"] = asdict(measure_floor(source.artifact))
+    return report
 
 
 def main() -> None:

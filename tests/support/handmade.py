@@ -20,6 +20,7 @@ def make_results(
         artifacts=dict.fromkeys((name for name in rounds if name.startswith("onnx")), "5eed" * 16),
         parity={},
         placement={},
+        floors={},
         failed=failed or {},
         left_out=left_out or {},
         environment={"processor": "a processor", "usable_cores": 2},
