@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from commands import lmtool
 from handmade import make_results
-from lmtool.bench import BenchError
+from lmtool.bench import BenchError, describe_environment
 from lmtool.bench.comparing import compare, parse_share, read_results
-from lmtool.runtime import OptionError
+from lmtool.runtime import Artifact, OptionError
 
 STEADY = {"torch": [[4e-3, 4e-3, 5e-3], [8e-3]], "onnx fp32": [[2e-3, 2e-3], [1e-3, 1e-3, 9e-3]]}
 
@@ -81,15 +81,14 @@ def test_a_share_is_a_percentage() -> None:
 
 
 def test_the_command_is_a_gate(place: Path) -> None:
-    """Results that were ten times as fast are a failure, those of now are none."""
-    arguments = ["bench", "--rounds", 1, "--batch", 2, "--time", 2]
-    assert lmtool(*arguments, cwd=place).returncode == 0
-    results = place / "runs" / "tiny" / "bench.json"
-    found = json.loads(results.read_text())
-    for timing in found["timings"]:
-        timing["rounds"] = [[seconds / 10 for seconds in times] for times in timing["rounds"]]
-    (place / "faster.json").write_text(json.dumps(found))
-    finished = lmtool(*arguments, "--compare", "faster.json", "--fail-if-slower", "200%", cwd=place)
+    """An earlier run of a nanosecond a call is one that nothing keeps up with."""
+    artifact = Artifact.read(place / "runs" / "tiny" / "model.onnx")
+    earlier = make_results({"torch": [[1e-9]], "onnx fp32": [[1e9]]})
+    environment = describe_environment()
+    replace(earlier, environment=environment, artifacts={"onnx fp32": artifact.sha256}).write(place / "earlier.json")
+    arguments = ["--rounds", 1, "--batch", 1, "--time", 1, "--compare", "earlier.json", "--fail-if-slower", "900%"]
+    finished = lmtool("bench", *arguments, "--json", cwd=place)
     assert finished.returncode == 3
-    assert "! torch, single-stream" in finished.stdout
-    assert lmtool(*arguments, "--compare", results, "--fail-if-slower", "900%", cwd=place).returncode == 0
+    found = json.loads(finished.stdout)["comparison"]
+    assert [change["runtime"] for change in found["changes"]] == ["torch", "onnx fp32"]
+    assert [failure.partition(",")[0] for failure in found["failures"]] == ["torch"]
