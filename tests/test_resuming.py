@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,15 @@ def test_a_signal_during_the_last_measurement_is_not_lost(tmp_path: Path, corpus
     assert finished.position.finished
 
 
+@pytest.fixture
+def _sigint_is_heard() -> Iterator[None]:
+    """A shell lets its background jobs ignore SIGINT, and these tests may be one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_sigint_is_heard")
 def test_a_second_signal_ends_at_once() -> None:
     with StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGINT)
