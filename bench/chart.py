@@ -34,6 +34,8 @@ def draw_chart(results: Results, path: Path) -> None:
         axes.yaxis.set_major_formatter("{x:,.0f}")
     grid[0][0].set_ylabel("tokens per second")
     figure.suptitle(
-        f"provider {results.provider}, threads {results.threads}, {results.environment['processor']}", fontsize=9
+        f"provider {results.identity.provider}, threads {results.identity.threads}, "
+        f"{results.identity.environment['processor']}",
+        fontsize=9,
     )
     write_atomically(path, png(figure, 120))

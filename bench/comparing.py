@@ -1,8 +1,9 @@
 """Results beside earlier ones of the same machine and artifacts: what became slower, as a gate for changes."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -11,7 +12,7 @@ import numpy as np
 from ..runtime.errors import OptionError
 from ..runtime.files import read_bytes
 from .errors import BenchError
-from .results import FORMAT, Results
+from .results import FORMAT, Identity, Results
 from .scenario import Scenario
 from .table import format_seconds
 
@@ -62,7 +63,8 @@ class Comparison:
             f"{change.runtime}, {change.scenario.name}: {change.slower:+.1%}, allowed {self.allowed:+.1%}"
             for change in slower
         ]
-        return found + [f"{name}: measured before, not now" for name in self.missing]
+        found += [f"{name}: measured before, not now" for name in self.missing]
+        return found or ([] if self.changes else ["nothing was measured both times"])
 
     def format(self) -> str:
         """A line for each change, then the failures."""
@@ -95,11 +97,11 @@ class Comparison:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """The content of a `bench.json`.
+    """The content of a `bench.json`, checked as far as a comparison reads it.
 
     Raises:
         StorageError: It cannot be read.
-        BenchError: It is none, or of another version.
+        BenchError: It is none, is damaged, or of another version.
     """
     try:
         found = json.loads(read_bytes(path))
@@ -108,34 +110,37 @@ def read_results(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         form = found.get("format") if isinstance(found, dict) else None
         raise BenchError(f"{path} holds results of format {form}, expected {FORMAT}; measure again")
+    try:
+        _timings(found)
+        _differences(found, found)
+    except (KeyError, TypeError, ValueError, AttributeError, OptionError) as error:
+        raise BenchError(f"{path} holds no whole results ({type(error).__name__}: {error}); measure again") from error
     return found
 
 
-def compare(before: Mapping[str, Any], now: Results, allowed: float | None, anyway: bool) -> Comparison:
+def require_same(before: Mapping[str, Any], now: Identity) -> None:
+    """Check, before anything is measured, that results would be comparable.
+
+    Raises:
+        BenchError: They would be of another machine, provider, number of threads, network or artifact.
+    """
+    differences = _differences(before, asdict(now))
+    if differences:
+        raise BenchError(
+            f"the results would not belong together: {'; '.join(differences)}; compare all the same: --compare-anyway"
+        )
+
+
+def compare(before: Mapping[str, Any], now: Results, allowed: float | None) -> Comparison:
     """Put `now` beside the content of an earlier `bench.json`.
 
     Args:
         before: What `read_results` gave.
         now: What was measured now.
         allowed: Share by which a call may be slower; None where nothing is a failure.
-        anyway: Compare what another machine, or another artifact, gave.
-
-    Raises:
-        BenchError: They are of another machine, provider, number of threads or artifact.
     """
-    here = now.to_json()
-    differences = [] if anyway else list(_differences(before, here))
-    if differences:
-        raise BenchError(
-            f"the results do not belong together: {'; '.join(differences)}; compare all the same: --compare-anyway"
-        )
-    old = {_key(timing): _fastest(timing) for timing in before["timings"]}
-    new = {_key(timing): _fastest(timing) for timing in here["timings"]}
-    changes = [
-        Change(name, scenario, old[name, scenario], new[name, scenario])
-        for name, scenario in old
-        if (name, scenario) in new
-    ]
+    old, new = _timings(before), _timings(now.to_json())
+    changes = [Change(*key, old[key], new[key]) for key in old if key in new]
     missing = [f"{name}, {scenario.name}" for name, scenario in old if (name, scenario) not in new]
     return Comparison(changes, missing, allowed)
 
@@ -151,25 +156,31 @@ def parse_share(text: str) -> float:
         share = float(number) / 100
     except ValueError:
         share = -1.0
-    if not percent or rest or not share >= 0:
+    if not percent or rest or not 0 <= share < math.inf:
         raise OptionError(f"{text!r} is no percentage, expected 0% or more: 10% for example")
     return share
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    pairs = [(name, before[name], now[name]) for name in ("provider", "threads")]
+    pairs = [(name, before[name], now[name]) for name in ("provider", "threads", "original")]
     pairs += [(name, before["environment"].get(name), now["environment"].get(name)) for name in _SAME]
     pairs += [
-        (f"the artifact of {name}", before["artifacts"][name][:12], sha256[:12])
+        (f"the artifact of {name}", before["artifacts"][name], sha256)
         for name, sha256 in now["artifacts"].items()
         if name in before["artifacts"]
     ]
-    return [f"{name} was {then}, is {today}" for name, then, today in pairs if then != today]
+    return [f"{name} was {_short(then)}, is {_short(today)}" for name, then, today in pairs if then != today]
 
 
-def _key(timing: Mapping[str, Any]) -> tuple[str, Scenario]:
-    return timing["runtime"], Scenario(**timing["scenario"])
+def _short(value: Any) -> str:
+    """A hash by its beginning."""
+    text = str(value)
+    return text[:12] if len(text) == 64 else text
 
 
-def _fastest(timing: Mapping[str, Any]) -> float:
-    return min(float(np.median(times)) for times in timing["rounds"])
+def _timings(results: Mapping[str, Any]) -> dict[tuple[str, Scenario], float]:
+    """Runtime and scenario -> median seconds of a call in the fastest round."""
+    return {
+        (timing["runtime"], Scenario(**timing["scenario"])): min(float(np.median(times)) for times in timing["rounds"])
+        for timing in results["timings"]
+    }

@@ -10,7 +10,7 @@ from ..model.environment import processor_name
 from ..model.threads import usable_cores
 from .errors import BenchError
 
-_PACKAGES = ("lmtool", "numpy", "onnxruntime", "onnxruntime-gpu", "torch", "onnx", "pytest-benchmark")
+_PACKAGES = ("lmtool", "numpy", "onnxruntime", "onnxruntime-gpu", "torch", "onnx", "openvino", "pytest-benchmark")
 
 
 def describe_environment() -> dict[str, Any]:

@@ -1,11 +1,12 @@
-"""How fast a machine could run an artifact at all: the time to read its weights, and to multiply by them.
+"""How fast a machine could run an artifact: the time to read its weights, and to multiply by them.
 
-At batch 1 a step reads every weight but the embedding's rows of other tokens, so it cannot take less than their bytes
-over the rate at which this machine reads as many bytes; that rate is measured in the same run, by a matrix-vector
-product of numpy over that many bytes. A batch reads them once for all its rows, but multiplies for each: in fp32 its
-floor is the operations over numpy's rate of them. Integers are multiplied faster, so theirs stays the reading.
+At batch 1 a step reads every weight but the embedding's rows of other tokens. A batch reads them once for all its rows,
+but multiplies for each: by fp32 weights; by integers that is faster than anything measured here, so theirs stays the
+reading. The rates are the best of several products of numpy over as many bytes, measured in the same run: estimates,
+which better kernels could beat.
 """
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ import onnx
 from onnx import numpy_helper
 
 _REPEATS = 15
-_COLUMNS = 1024
-_ROWS = 64
+_WIDTHS = (256, 1024, 4096)
+_PRODUCTS = ((64, 256, 4096), (64, 1024, 1024), (256, 256, 4096), (512, 512, 512), (1024, 1024, 1024))
+"""Rows, inner size, columns."""
 
 
 @final
@@ -28,9 +30,9 @@ class Floor:
 
     Attributes:
         weight_bytes: Weights that a step reads.
-        bytes_per_second: Rate at which numpy reads so many bytes again and again.
-        operations: Multiplications and additions of a token by fp32 weights; 0 where they are no floats.
-        operations_per_second: numpy's rate of them in fp32 matrix products.
+        bytes_per_second: Best rate at which numpy reads so many bytes again and again.
+        operations: Multiplications and additions of a token by fp32 matrices.
+        operations_per_second: Best rate of numpy's fp32 matrix products.
     """
 
     weight_bytes: int
@@ -48,10 +50,13 @@ def measure_floor(artifact: Path) -> Floor:
     """Count an artifact's weights and measure this machine's rates for as many."""
     weights = _weights(artifact)
     size = sum(weight.nbytes for weight in weights)
-    matrices = [weight for weight in weights if weight.ndim > 1]
-    floats = all(matrix.dtype == np.float32 for matrix in matrices)
-    operations = sum(2 * matrix.size for matrix in matrices) if floats else 0
+    operations = sum(2 * weight.size for weight in weights if _is_matrix(weight) and weight.dtype == np.float32)
     return Floor(size, _bytes_per_second(size), operations, _operations_per_second())
+
+
+def _is_matrix(weight: np.ndarray) -> bool:
+    """Whether it has two axes that count; a bias may have several, all but one of them 1."""
+    return sum(size > 1 for size in weight.shape) > 1
 
 
 def _weights(artifact: Path) -> list[np.ndarray]:
@@ -67,14 +72,21 @@ def _weights(artifact: Path) -> list[np.ndarray]:
 
 
 def _bytes_per_second(size: int) -> float:
-    matrix = np.ones((max(size // (4 * _COLUMNS), 1), _COLUMNS), np.float32)
-    vector = np.ones(_COLUMNS, np.float32)
-    return matrix.nbytes / _fastest(lambda: matrix @ vector)
+    numbers = np.ones(max(size // 4, max(_WIDTHS)), np.float32)
+    works: list[Callable[[], object]] = [lambda: numbers @ numbers]
+    for width in _WIDTHS:
+        matrix, vector = numbers[: len(numbers) // width * width].reshape(-1, width), np.ones(width, np.float32)
+        works.append(functools.partial(np.matmul, matrix, vector))
+    return numbers.nbytes / min(map(_fastest, works))
 
 
 def _operations_per_second() -> float:
-    activations, weight = np.ones((_ROWS, _COLUMNS), np.float32), np.ones((_COLUMNS, _COLUMNS), np.float32)
-    return 2 * _ROWS * weight.size / _fastest(lambda: activations @ weight)
+    return max(_product_rate(*shape) for shape in _PRODUCTS)
+
+
+def _product_rate(rows: int, inner: int, columns: int) -> float:
+    activations, weight = np.ones((rows, inner), np.float32), np.ones((inner, columns), np.float32)
+    return 2 * rows * weight.size / _fastest(lambda: activations @ weight)
 
 
 def _fastest(work: Callable[[], object]) -> float:

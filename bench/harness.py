@@ -17,12 +17,12 @@ from typing import Any, final
 
 from ..model.run import Run
 from ..runtime.artifact import Artifact, latest_artifact
-from ..runtime.errors import ArtifactError, OptionError, ProviderError
+from ..runtime.errors import ArtifactError, OptionError, ProviderError, StorageError
 from ..runtime.providers import provider_named, require_provider
 from .environment import describe_environment
 from .errors import BenchError
 from .floors import Floor
-from .results import Results, Timing
+from .results import Identity, Results, Timing
 from .runtimes import KINDS, ONNXRUNTIME, TORCH, Source, torch_device
 from .scenario import Scenario
 
@@ -120,31 +120,57 @@ def run_bench(options: BenchOptions, say: Callable[[str], None]) -> Results:
     require_provider(provider_named(options.provider))
     artifact = options.model or latest_artifact()
     contenders, left_out = _contenders(artifact, options)
+    identity = _identity(artifact, contenders, options)
     reports, failed = {}, {}
-    for name, contender in contenders.items():
+    for name, contender in list(contenders.items()):
         if contender.kind == TORCH:
             continue  # the original itself
         say(f"parity of {name} with the original")
-        reports[name] = _verified(name, contender)
+        try:
+            reports[name] = _verified(name, contender)
+        except ProviderError as error:
+            if contender.source.artifact == artifact:
+                raise
+            left_out[name] = str(error)
+            del contenders[name]
+            continue
         if not reports[name]["passed"]:
             failed[name] = reports[name]["failures"]
     passed = {name: contender for name, contender in contenders.items() if name not in failed}
     return Results(
         model=artifact,
-        provider=options.provider,
-        threads=options.threads,
+        identity=identity,
         baseline=next(iter(passed), ""),
         timings=_timings(passed, options, say),
-        artifacts={
-            name: Artifact.read(contender.source.artifact).sha256
-            for name, contender in passed.items()
-            if not contender.kind.startswith(TORCH)
-        },
         parity=reports,
         placement={name: report.pop("placement") for name, report in reports.items() if "placement" in report},
         floors={name: Floor(**report.pop("floor")) for name, report in reports.items() if "floor" in report},
         failed=failed,
         left_out=left_out,
+    )
+
+
+def identify(options: BenchOptions) -> Identity:
+    """What `run_bench` would measure, known before anything is measured.
+
+    Raises:
+        ArtifactError: There is no export, or it is no artifact.
+        BenchError: There is no original beside it.
+    """
+    artifact = options.model or latest_artifact()
+    return _identity(artifact, _contenders(artifact, options)[0], options)
+
+
+def _identity(artifact: Path, contenders: dict[str, Contender], options: BenchOptions) -> Identity:
+    return Identity(
+        provider=options.provider,
+        threads=options.threads,
+        original=Artifact.read(artifact).parity.get("original_sha256"),
+        artifacts={
+            name: Artifact.read(contender.source.artifact).sha256
+            for name, contender in contenders.items()
+            if not contender.kind.startswith(TORCH)
+        },
         environment=describe_environment(),
     )
 
@@ -188,8 +214,8 @@ def _artifacts(artifact: Path, provider: str) -> tuple[dict[str, Path], dict[str
     for path in [artifact, *siblings]:
         try:
             found = Artifact.read(path)
-        except ArtifactError:
-            left_out[path.name] = "not an artifact of this lmtool"
+        except (ArtifactError, StorageError) as error:
+            left_out[path.name] = f"it is no artifact of this lmtool: {error}"
             continue
         name = f"onnx {found.variant}"
         if found.parity.get("original_sha256") != first.parity.get("original_sha256"):
@@ -262,11 +288,13 @@ def _verified(name: str, contender: Contender) -> dict[str, Any]:
         BenchError: The process failed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        finished = _run(["lmtool.bench.verifying", *contender.arguments], contender, Path(folder))
-    if finished.returncode == ProviderError.exit_code:
-        raise ProviderError(finished.stderr.strip())
-    _require_success(name, finished)
-    found: dict[str, Any] = json.loads(finished.stdout)
+        report = Path(folder) / "report.json"
+        command = ["lmtool.bench.verifying", *contender.arguments, f"--out={report}"]
+        finished = _run(command, contender, Path(folder))
+        if finished.returncode == ProviderError.exit_code:
+            raise ProviderError(finished.stderr.strip())
+        _require_success(name, finished)
+        found: dict[str, Any] = json.loads(report.read_text())
     return found
 
 

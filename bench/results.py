@@ -73,36 +73,50 @@ class Timing:
 
 @final
 @dataclass(frozen=True)
+class Identity:
+    """What was measured, and where: results of others are not comparable.
+
+    Attributes:
+        provider: Execution provider of the artifacts.
+        threads: Threads of one call.
+        original: Hash of the original's weights.
+        artifacts: Runtime name -> hash of the artifact that it runs.
+        environment: Machine and versions.
+    """
+
+    provider: str
+    threads: int
+    original: str | None
+    artifacts: Mapping[str, str]
+    environment: Mapping[str, Any]
+
+
+@final
+@dataclass(frozen=True)
 class Results:
     """A whole benchmark.
 
     Attributes:
         model: The artifact that was named, or the latest export.
-        provider: Execution provider of the artifacts.
-        threads: Threads of one call.
+        identity: What was measured, and where.
         baseline: Name of the runtime that the others are compared with.
         timings: One for each runtime and scenario.
-        artifacts: Runtime name -> hash of the artifact that it runs.
         parity: Runtime name -> what its verification measured.
         placement: Runtime name -> provider -> operator -> number of nodes.
         floors: Runtime name -> what bounds its steps on this machine, where that was measured.
         failed: Runtime name -> by what it differs from the original, so that it was not timed.
         left_out: Runtime name -> why it was neither verified nor timed.
-        environment: Machine and versions.
     """
 
     model: Path
-    provider: str
-    threads: int
+    identity: Identity
     baseline: str
     timings: Sequence[Timing]
-    artifacts: Mapping[str, str]
     parity: Mapping[str, Mapping[str, Any]]
     placement: Mapping[str, Mapping[str, Mapping[str, int]]]
     floors: Mapping[str, Floor]
     failed: Mapping[str, Sequence[str]]
     left_out: Mapping[str, str]
-    environment: Mapping[str, Any]
 
     @property
     def scenarios(self) -> list[Scenario]:
@@ -136,18 +150,15 @@ class Results:
         return {
             "format": FORMAT,
             "model": self.model.name,
-            "provider": self.provider,
-            "threads": self.threads,
+            **asdict(self.identity),
             "baseline": self.baseline,
             "speedups": speedups,
             "timings": [timing.to_json() for timing in self.timings],
-            "artifacts": dict(self.artifacts),
             "parity": dict(self.parity),
             "placement": dict(self.placement),
             "floors": {runtime: asdict(floor) for runtime, floor in self.floors.items()},
             "failed": {runtime: list(reasons) for runtime, reasons in self.failed.items()},
             "left_out": dict(self.left_out),
-            "environment": dict(self.environment),
         }
 
     def write(self, path: Path) -> None:

@@ -103,7 +103,10 @@ class TorchNetwork:
         self._source = source
         self._device = torch_device(source.provider)
         self._network = Run(source.original).trained()[0].to(self._device)
-        self._call: Callable[..., Any] = torch.compile(self._network) if compiled else self._network
+        self._call: Callable[..., Any] = self._network
+        if compiled:
+            torch._dynamo.config.allow_rnn = True  # else the recurrent layers are left out of what is compiled
+            self._call = torch.compile(self._network)
         self.vocabulary_size = self._network.vocabulary_size
 
     @property

@@ -9,7 +9,7 @@ def format_table(results: Results) -> str:
     """One block for each scenario, one line for each runtime; an unstable timing or a failed verification is marked."""
     lines = []
     for scenario in results.scenarios:
-        lines += [f"{scenario.name} ({results.threads} thread{'s' * (results.threads > 1)})"]
+        lines += [f"{scenario.name} ({results.identity.threads} thread{'s' * (results.identity.threads > 1)})"]
         rows: list[tuple[str, ...]] = [_HEADER]
         for runtime in results.runtimes:
             rows.append(_row(results.timing(runtime, scenario), results))
@@ -24,7 +24,7 @@ def format_table(results: Results) -> str:
         lines.append("")
     lines += [f"! {runtime}: {reason}" for runtime, reasons in results.failed.items() for reason in reasons]
     if results.floors:
-        lines.append("floor: reading the weights once at this machine's rate, or in fp32 batches multiplying by them")
+        lines.append("floor: reading the weights once, or in fp32 batches multiplying by them, at numpy's best rates")
     lines += [f"not measured: {runtime}: {reason}" for runtime, reason in results.left_out.items()]
     if any(timing.spread > UNSTABLE_SPREAD for timing in results.timings):
         lines.append("! medians of the rounds lie more than 10 % apart: the machine was busy, compare the ratios")

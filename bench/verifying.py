@@ -1,6 +1,6 @@
-"""The verification of one runtime in a process of its own: the harness reads the report that it prints.
+"""The verification of one runtime in a process of its own: the harness reads the report that it writes.
 
-python -m lmtool.bench.verifying --runtime NAME --artifact FILE --original RUN [--provider P] [--threads N]
+python -m lmtool.bench.verifying --runtime NAME --artifact FILE --original RUN [--provider P] [--threads N] --out FILE
 """
 
 import argparse
@@ -13,7 +13,7 @@ from ..export.exporting import original_of
 from ..export.verification import verify
 from ..model.run import Run
 from ..runtime.errors import LmtoolError
-from ..runtime.files import json_text
+from ..runtime.files import json_text, write_atomically
 from .floors import measure_floor
 from .runtimes import KINDS, ONNXRUNTIME, Source
 
@@ -33,13 +33,14 @@ def verify_runtime(name: str, source: Source) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Parse the arguments, verify, print one JSON object; an error of ours becomes a message and its exit code."""
+    """Parse the arguments, verify, write one JSON object; an error of ours becomes a message and its exit code."""
     parser = argparse.ArgumentParser(prog="python -m lmtool.bench.verifying", description=__doc__)
     parser.add_argument("--runtime", choices=KINDS, required=True, help="what to verify")
     parser.add_argument("--artifact", type=Path, required=True, help="ONNX file")
     parser.add_argument("--original", type=Path, required=True, help="run folder of the original")
     parser.add_argument("--provider", default="cpu", help="execution provider")
     parser.add_argument("--threads", type=int, default=1, help="threads of one call")
+    parser.add_argument("--out", type=Path, required=True, help="file for the report")
     chosen = parser.parse_args()
     source = Source(chosen.artifact, chosen.original, chosen.provider, chosen.threads)
     try:
@@ -47,7 +48,7 @@ def main() -> None:
     except LmtoolError as error:
         print(error, file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
-    print(json_text(found))  # noqa: T201
+    write_atomically(chosen.out, json_text(found).encode())
 
 
 if __name__ == "__main__":

@@ -1,17 +1,18 @@
 """Suggestions in a terminal, shown at every keystroke."""
 
 from collections.abc import Iterator
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-from .autocompletion import Autocompletion
+if TYPE_CHECKING:
+    from ..runtime import Autocompletion
 
 
-def prompt_session(autocompletion: Autocompletion) -> PromptSession[str]:
+def prompt_session(autocompletion: "Autocompletion") -> PromptSession[str]:
     """A prompt whose menu of suggestions follows every key, and which Ctrl-D ends at once."""
     session: PromptSession[str] = PromptSession(
         completer=_Menu(autocompletion), complete_while_typing=True, key_bindings=_key_bindings()
@@ -26,7 +27,7 @@ def prompt_session(autocompletion: Autocompletion) -> PromptSession[str]:
     return session
 
 
-def read_lines(autocompletion: Autocompletion, session: PromptSession[str]) -> None:
+def read_lines(autocompletion: "Autocompletion", session: PromptSession[str]) -> None:
     """Let a person type, line by line, until Ctrl-D.
 
     Raises:
@@ -42,7 +43,7 @@ def read_lines(autocompletion: Autocompletion, session: PromptSession[str]) -> N
 
 @final
 class _Menu(Completer):
-    def __init__(self, autocompletion: Autocompletion) -> None:
+    def __init__(self, autocompletion: "Autocompletion") -> None:
         self._autocompletion = autocompletion
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:

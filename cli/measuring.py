@@ -48,7 +48,8 @@ def bench(
     require("pytest_benchmark")
     from ..bench import OTHERS, BenchOptions, format_table, run_bench, save_results
     from ..bench.comparing import compare as compare_results
-    from ..bench.comparing import parse_share, read_results
+    from ..bench.comparing import parse_share, read_results, require_same
+    from ..bench.harness import identify
     from ..runtime.files import make_folder
 
     if compare is None and (fail_if_slower is not None or compare_anyway):
@@ -59,15 +60,21 @@ def bench(
         make_folder(save)
     others = OTHERS if "all" in (against or []) else tuple(against or OTHERS[:1])
     options = BenchOptions(model, provider, others, tuple(batch or [64]), tuple(time or [128]), threads, rounds)
+    if before is not None and not compare_anyway:
+        require_same(before, identify(options))
     results = run_bench(options, say)
-    files = save_results(results, save or results.model.parent)
-    text = "\n".join([format_table(results), *(f"{kind}: {path}" for kind, path in files.items())])
-    value, comparison = results.to_json(), None
+    value, text, failures = results.to_json(), format_table(results), bool(results.failed)
     if before is not None:
-        comparison = compare_results(before, results, allowed, compare_anyway)
-        text, value = f"{text}\n\n{comparison.format()}", {**value, "comparison": comparison.to_json()}
+        comparison = compare_results(before, results, allowed)
+        value["comparison"], text = comparison.to_json(), f"{text}\n\n{comparison.format()}"
+        failures |= bool(comparison.failures)
+    folder = save or results.model.parent
+    if failures and compare is not None and (folder / "bench.json").resolve() == compare.resolve():
+        text = f"{text}\n{compare} stays as it was: what is compared with is not replaced by what failed"
+    else:
+        text = "\n".join([text, *(f"{kind}: {path}" for kind, path in save_results(results, folder).items())])
     give(as_json, text, value)
-    if results.failed or (comparison is not None and comparison.failures):
+    if failures:
         raise typer.Exit(3)
 
 

@@ -85,7 +85,7 @@ def _at_terminal() -> bool:
 
 
 def _suggest_while_typing(model: Path | None, count: int, allow_unknown: bool) -> None:
-    from .autocompletion import Autocompletion
+    from ..runtime import Autocompletion
     from .interactive import prompt_session, read_lines
 
     autocompletion = Autocompletion(load_predictor(model, 1), count, allow_unknown)

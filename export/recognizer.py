@@ -7,6 +7,9 @@ from ..runtime.files import read_text
 from ..runtime.vocabulary import Vocabulary
 from .errors import ExportError
 
+_LONGEST_ID = 9
+"""Digits; more tokens than that are no vocabulary."""
+
 
 def read_recognizer_tokens(path: Path) -> list[str]:
     """The symbols of a `tokens.txt` in the order of their ids: a symbol and its id a line, 0 is the blank.
@@ -18,7 +21,7 @@ def read_recognizer_tokens(path: Path) -> list[str]:
     found = []
     for number, line in enumerate(read_text(path).rstrip().split("\n"), 1):
         symbol, _, index = line.strip(" \t\r").replace("\t", " ").rpartition(" ")
-        if not index.isdecimal():
+        if not index.isdecimal() or len(index) > _LONGEST_ID:
             raise ExportError(f"{path}, line {number}: found {line!r}, expected a symbol, a space and its id")
         found.append((int(index), symbol.rstrip(" ") or " "))  # an id alone is that of the space
     found.sort()

@@ -2,8 +2,7 @@
 
 The projection's product becomes onnxruntime's MatMulNBits, which scales activations row by row, so that a stream does
 not depend on its neighbours. With 8 bits so do the products of wide LSTM layers: a Scan over time takes the place of
-the LSTM, and the products of all inputs are made before it at once. Such a file runs on onnxruntime's CPU provider
-only.
+the LSTM, and the products of all inputs are made before it at once. Such a file runs in onnxruntime only.
 """
 
 from collections.abc import Iterator

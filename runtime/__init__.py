@@ -1,6 +1,7 @@
 """The streaming predictor that other applications embed: numpy and onnxruntime, nothing else."""
 
 from .artifact import CELLS, PRECISIONS, PURPOSES, Architecture, Artifact, latest_artifact
+from .autocompletion import Autocompletion, Suggestion
 from .batcher import PoolStats
 from .cache import Cache, CacheOptions
 from .errors import (
@@ -39,6 +40,7 @@ __all__ = [
     "Architecture",
     "Artifact",
     "ArtifactError",
+    "Autocompletion",
     "BusyError",
     "Cache",
     "CacheOptions",
@@ -59,6 +61,7 @@ __all__ = [
     "StorageError",
     "Stream",
     "StreamPool",
+    "Suggestion",
     "Summary",
     "TokenError",
     "Tokenization",

@@ -175,7 +175,7 @@ class Predictor:
             StateError: As for `step`.
         """
         tokens, given = self._checked(token_ids, state)
-        wanted = self._checked_tokens(targets)
+        wanted = self._checked_tokens(targets, "targets")
         if wanted.shape[0] != len(tokens) or not 1 <= wanted.shape[1] <= given:
             raise TokenError(
                 f"targets has the shape {list(wanted.shape)}, expected [{len(tokens)}, positions] "
@@ -288,20 +288,20 @@ class Predictor:
         self._check_values(ids)
         return ids
 
-    def _checked_tokens(self, token_ids: ArrayLike) -> NDArray[np.int64]:
+    def _checked_tokens(self, token_ids: ArrayLike, name: str = "token_ids") -> NDArray[np.int64]:
         tokens = _array(token_ids)
         if tokens.ndim != 2 or tokens.shape[0] < 1:
-            raise TokenError(f"token_ids has the shape {list(tokens.shape)}, expected [batch, time]")
-        self._check_values(tokens)
+            raise TokenError(f"{name} has the shape {list(tokens.shape)}, expected [batch, time]")
+        self._check_values(tokens, name)
         return tokens.astype(np.int64, copy=False)
 
-    def _check_values(self, tokens: NDArray[Any]) -> None:
+    def _check_values(self, tokens: NDArray[Any], name: str = "token_ids") -> None:
         if tokens.size == 1 and tokens.dtype == np.int64 and 0 <= tokens.item() < self._vocabulary_size:
             return
         if tokens.size == 0:
             return
         if tokens.dtype.kind not in "iu":
-            raise TokenError(f"token_ids has the type {tokens.dtype}, expected int64")
+            raise TokenError(f"{name} has the type {tokens.dtype}, expected int64")
         lowest, highest = tokens.min(), tokens.max()
         if lowest < 0 or highest >= self._vocabulary_size:
             wrong = lowest if lowest < 0 else highest

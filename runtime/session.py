@@ -7,7 +7,7 @@ from typing import Any, final
 
 from .artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS, Artifact
 from .device import DeviceCalls
-from .errors import ArtifactError, OptionError
+from .errors import ArtifactError, OptionError, ProviderError
 from .host import HostCalls
 from .providers import PROVIDERS, Provider, import_onnxruntime, require_placement, require_provider
 
@@ -32,9 +32,16 @@ class SessionOptions:
     provider_options: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check what onnxruntime would take in silence."""
+        """Check what onnxruntime would take in silence.
+
+        Raises:
+            OptionError: `threads` is below 1, or `device_id` is no number.
+        """
         if self.threads < 1:
             raise OptionError(f"threads is {self.threads}, expected 1 or more")
+        device = self.provider_options.get("device_id", "0")
+        if not str(device).isdecimal():
+            raise OptionError(f"device_id is {device!r}, expected a number from 0")
 
 
 def create_session(data: bytes, artifact: Artifact, provider: Provider, options: SessionOptions) -> Any:
@@ -48,7 +55,6 @@ def create_session(data: bytes, artifact: Artifact, provider: Provider, options:
     # With every optimization onnxruntime 1.31 crashes on half-precision recurrent layers on the CPU.
     extended_only = artifact.precision == "fp16" and provider.name == "cpu"
     session = _start(data, provider, options, extended_only)
-    require_placement(session, provider)
     _require_contract(session, artifact)
     return session
 
@@ -80,10 +86,16 @@ def _start(data: bytes, provider: Provider, options: SessionOptions, extended_on
             settings = _settings(onnxruntime, options, empty)
             if extended_only:
                 settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-            session = onnxruntime.InferenceSession(data, settings, providers=chosen)
+            # Where a provider fails, in this or in a call, onnxruntime would go on with another one.
+            session = onnxruntime.InferenceSession(data, settings, providers=chosen, enable_fallback=0)
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
-            raise ArtifactError(f"onnxruntime {onnxruntime.__version__} cannot load the artifact: {error}") from error
-    session.disable_fallback()  # a call that fails on the provider would be run again, and all later ones, elsewhere
+            version = onnxruntime.__version__
+            if provider.name != "cpu":
+                raise ProviderError(
+                    f"onnxruntime {version} cannot run the artifact on {provider.name}: {error}"
+                ) from error
+            raise ArtifactError(f"onnxruntime {version} cannot load the artifact: {error}") from error
+    require_placement(session, provider)
     return session
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arrays import frozen
 from .cache import CacheMemory
 from .errors import OptionError, StateError
 from .sampling import Sampling, log_softmax
@@ -106,7 +107,7 @@ class Stream:
                 self._memory.remember(hidden, self._pending[0])
 
     def logits(self) -> NDArray[np.float32]:
-        """Logits of the next token, float32 [vocabulary]; with a cache, those whose softmax is the mixture.
+        """Logits of the next token, float32 [vocabulary], read-only; with a cache, those whose softmax is the mixture.
 
         Raises:
             StateError: The stream began from a state that `Predictor.step` returned, and nothing was fed since.
@@ -121,8 +122,8 @@ class Stream:
             self._run(len(self._pending) - 1)
         logits, state = self._predictor.step([self._pending], self._tensors, logits_to_keep=1)
         if self._memory is None:
-            return logits[0, -1], state
-        return self._memory.mixed(logits[0, -1], self._predictor.last_hidden(state)[0]), state
+            return frozen(logits[0, -1]), state
+        return frozen(self._memory.mixed(logits[0, -1], self._predictor.last_hidden(state)[0])), state
 
     def _require_pending(self) -> None:
         if not self._pending:

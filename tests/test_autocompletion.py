@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lmtool.cli.autocompletion import Autocompletion, Suggestion
 from lmtool.runtime import OptionError, Predictor, Tokenization
+from lmtool.runtime.autocompletion import Autocompletion, Suggestion
 from networks import count_tokens, network_of, predictor_of
 
 WORDS = ["<eos>", "<unk>", "the", "(", ")", ".", "foo", "for", "os.path", "don't", "don"]

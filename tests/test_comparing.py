@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from commands import lmtool
 from handmade import make_results
-from lmtool.bench import BenchError, describe_environment
-from lmtool.bench.comparing import compare, parse_share, read_results
-from lmtool.runtime import Artifact, OptionError
+from lmtool.bench import BenchError, BenchOptions
+from lmtool.bench.comparing import compare, parse_share, read_results, require_same
+from lmtool.bench.harness import identify
+from lmtool.runtime import OptionError
 
 STEADY = {"torch": [[4e-3, 4e-3, 5e-3], [8e-3]], "onnx fp32": [[2e-3, 2e-3], [1e-3, 1e-3, 9e-3]]}
 
@@ -23,7 +24,7 @@ def saved(rounds: dict[str, list[list[float]]], folder: Path) -> dict[str, Any]:
 def test_the_fastest_rounds_are_compared(tmp_path: Path) -> None:
     before = saved(STEADY, tmp_path)
     now = make_results({"torch": [[4.2e-3], [9e-3]], "onnx fp32": [[1.2e-3], [5e-3]]})
-    found = compare(before, now, None, False)
+    found = compare(before, now, None)
     assert [(change.runtime, change.before, change.after) for change in found.changes] == [
         ("torch", 4e-3, 4.2e-3),
         ("onnx fp32", 1e-3, 1.2e-3),
@@ -31,24 +32,26 @@ def test_the_fastest_rounds_are_compared(tmp_path: Path) -> None:
     assert [change.slower for change in found.changes] == pytest.approx([0.05, 0.2])
     assert found.failures == []
     assert "+20.0%" in found.format()
-    assert compare(before, now, 0.25, False).failures == []
-    tight = compare(before, now, 0.1, False)
+    assert compare(before, now, 0.25).failures == []
+    tight = compare(before, now, 0.1)
     assert [line.partition(":")[0] for line in tight.failures] == ["onnx fp32, single-stream"]
-    assert len(compare(before, now, 0.0, False).failures) == 2
+    assert len(compare(before, now, 0.0).failures) == 2
     assert json.loads(json.dumps(tight.to_json()))["failures"]
 
 
 def test_what_is_not_measured_any_more_is_a_failure(tmp_path: Path) -> None:
     before = saved(STEADY, tmp_path)
-    found = compare(before, make_results({"torch": STEADY["torch"]}), 0.1, False)
+    found = compare(before, make_results({"torch": STEADY["torch"]}), 0.1)
     assert found.failures == ["onnx fp32, single-stream: batch 1, one token a call: measured before, not now"]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({}, ""),
         ({"provider": "cuda"}, "provider was cpu, is cuda"),
         ({"threads": 2}, "threads was 1, is 2"),
+        ({"original": "1"}, "original was 0, is 1"),
         ({"environment": {"processor": "another", "usable_cores": 2}}, "processor was a processor, is another"),
         ({"environment": {"processor": "a processor", "usable_cores": 8}}, "usable_cores was 2, is 8"),
         ({"artifacts": {"onnx fp32": "0" * 64}}, "the artifact of onnx fp32 was 5eed5eed5eed, is 000000000000"),
@@ -56,15 +59,31 @@ def test_what_is_not_measured_any_more_is_a_failure(tmp_path: Path) -> None:
 )
 def test_results_of_something_else_are_not_compared(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     before = saved(STEADY, tmp_path)
-    now = replace(make_results(STEADY), **change)
-    with pytest.raises(BenchError, match=f"do not belong together: {message}; .*--compare-anyway"):
-        compare(before, now, 0.1, False)
-    assert compare(before, now, 0.1, True).failures == []
+    now = replace(make_results(STEADY).identity, **change)
+    if not change:
+        return require_same(before, now)
+    with pytest.raises(BenchError, match=f"would not belong together: {message}; .*--compare-anyway"):
+        require_same(before, now)
+    return None
+
+
+def test_a_gate_that_compares_nothing_is_not_passed(tmp_path: Path) -> None:
+    before = saved({}, tmp_path)
+    assert compare(before, make_results(STEADY), 0.1).failures == ["nothing was measured both times"]
+    assert compare(before, make_results(STEADY), None).failures == []
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("[]", "format None, expected 2"), ('{"format": 1}', "format 1, expected 2"), ("text", "it is not JSON")],
+    [
+        ("[]", "format None, expected 2"),
+        ('{"format": 1}', "format 1, expected 2"),
+        ("text", "it is not JSON"),
+        ('{"format": 2}', "no whole results .KeyError: 'timings'"),
+        ('{"format": 2, "timings": [{"runtime": 1, "scenario": {"batch_size": 0, "time": 1}}]}', "no whole results"),
+        ('{"format": 2, "timings": []}', "no whole results .KeyError: 'provider'"),
+        ('{"format": 2, "timings": 5}', "no whole results .TypeError"),
+    ],
 )
 def test_a_file_without_results_is_refused(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "bench.json").write_text(content)
@@ -75,20 +94,26 @@ def test_a_file_without_results_is_refused(tmp_path: Path, content: str, message
 def test_a_share_is_a_percentage() -> None:
     assert parse_share("10%") == pytest.approx(0.1)
     assert parse_share("0%") == 0
-    for text in ("10", "-1%", "x%", "%", "10%x", "nan%"):
+    for text in ("10", "-1%", "x%", "%", "10%x", "nan%", "inf%"):
         with pytest.raises(OptionError, match="is no percentage"):
             parse_share(text)
 
 
-def test_the_command_is_a_gate(place: Path) -> None:
+def test_the_command_is_a_gate_and_leaves_what_it_compares_with(place: Path) -> None:
     """An earlier run of a nanosecond a call is one that nothing keeps up with."""
-    artifact = Artifact.read(place / "runs" / "tiny" / "model.onnx")
+    folder = place / "runs" / "tiny"
+    options = BenchOptions(folder / "model.onnx", batches=(1,), times=(1,))
     earlier = make_results({"torch": [[1e-9]], "onnx fp32": [[1e9]]})
-    environment = describe_environment()
-    replace(earlier, environment=environment, artifacts={"onnx fp32": artifact.sha256}).write(place / "earlier.json")
-    arguments = ["--rounds", 1, "--batch", 1, "--time", 1, "--compare", "earlier.json", "--fail-if-slower", "900%"]
-    finished = lmtool("bench", *arguments, "--json", cwd=place)
+    replace(earlier, identity=identify(options)).write(folder / "bench.json")
+    content = (folder / "bench.json").read_bytes()
+    arguments = ["--rounds", 1, "--batch", 1, "--time", 1, "--compare", folder / "bench.json"]
+    refused = lmtool("bench", *arguments, "--threads", 2, cwd=place)
+    assert refused.returncode == 1
+    assert "threads was 1, is 2" in refused.stderr
+    assert "parity" not in refused.stderr  # nothing was measured in vain
+    finished = lmtool("bench", *arguments, "--fail-if-slower", "900%", "--json", cwd=place)
     assert finished.returncode == 3
     found = json.loads(finished.stdout)["comparison"]
     assert [change["runtime"] for change in found["changes"]] == ["torch", "onnx fp32"]
     assert [failure.partition(",")[0] for failure in found["failures"]] == ["torch"]
+    assert (folder / "bench.json").read_bytes() == content

@@ -140,6 +140,7 @@ def test_pydocs_is_english_prose_in_three_separate_parts() -> None:
     assert not sentences["train"] & (sentences["valid"] | sentences["test"])
     assert not sentences["valid"] & sentences["test"]
     assert len(corpus.ids["train"]) > 200_000
-    assert min(len(corpus.ids["valid"]), len(corpus.ids["test"])) > 15_000
+    # Where a distribution splits Python's library into packages there is less of it.
+    assert min(len(corpus.ids["valid"]), len(corpus.ids["test"])) > 10_000
     assert {"the", "a", "return", ".", ","} <= set(corpus.vocabulary.tokens[:40])
     assert load_corpus("pydocs", "auto", min_count=3).sha256 == corpus.sha256

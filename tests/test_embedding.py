@@ -81,9 +81,9 @@ def test_options_change_no_number(artifact_path: Path, predictor: Predictor, opt
 def test_options_reach_onnxruntime(artifact_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 
-    def session(data: bytes, settings: Any, providers: Any) -> Any:
+    def session(data: bytes, settings: Any, providers: Any, enable_fallback: int) -> Any:
         seen.append((settings, providers))
-        return original(data, settings, providers=providers)
+        return original(data, settings, providers=providers, enable_fallback=enable_fallback)
 
     original = onnxruntime.InferenceSession
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
@@ -97,6 +97,8 @@ def test_options_reach_onnxruntime(artifact_path: Path, monkeypatch: pytest.Monk
         assert made._enable_fallback is False
     with pytest.raises(OptionError, match="threads is 0"):
         Predictor.load(artifact_path, threads=0)
+    with pytest.raises(OptionError, match="device_id is 'x', expected a number from 0"):
+        Predictor.load(artifact_path, provider_options={"device_id": "x"})
 
 
 def test_memory_of_a_large_call_is_given_back(artifact_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_a_step_reads_all_but_an_embedding_of_its_own(tmp_path: Path, tied: bool
     matrices = sum(4 * out * (into + out) for into, out in ((5, sizes[0]), sizes)) + sizes[1] * vocabulary
     biases = sum(4 * 2 * out for out in sizes) + vocabulary
     assert 4 * (matrices + biases) <= floor.weight_bytes <= 4 * (matrices + biases) + 100  # integers of the graph's own
-    assert 2 * matrices <= floor.operations <= 2 * (matrices + biases)
+    assert floor.operations == 2 * matrices
     assert floor.bytes_per_second > 0
 
 
@@ -38,6 +38,26 @@ def test_int8_weights_are_fewer_bytes_and_no_floats(run: Run) -> None:
     fp32, int8 = (measure_floor(run.artifact(precision)) for precision in ("fp32", "int8"))
     assert int8.weight_bytes < fp32.weight_bytes
     assert (int8.operations, fp32.operations > 0) == (0, True)
+
+
+def test_layers_in_fp32_beside_integers_are_counted(tmp_path: Path) -> None:
+    network = network_of((7, 3), vocabulary=50)
+    counted = {}
+    for precision in ("fp32", "w8"):
+        path = tmp_path / f"{precision}.onnx"
+        path.write_bytes(build_model(network, BuildOptions(precision)).SerializeToString())
+        counted[precision] = measure_floor(path).operations
+    assert counted["fp32"] - counted["w8"] == 2 * 3 * 50
+    assert counted["w8"] > 0
+
+
+def test_the_best_rate_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter([4.0, 1.0, 2.0, 8.0, 3.0])
+    monkeypatch.setattr(floors, "_product_rate", lambda *_: next(found))
+    assert floors._operations_per_second() == 8.0
+    times = iter([4.0, 1.0, 0.5, 3.0])
+    monkeypatch.setattr(floors, "_fastest", lambda _: next(times))
+    assert floors._bytes_per_second(40_000) == 80_000
 
 
 def test_a_rate_of_this_machine_is_one_that_it_can_have() -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lmtool.cli.autocompletion import Autocompletion
 from lmtool.cli.interactive import prompt_session, read_lines
 from lmtool.runtime import Predictor
+from lmtool.runtime.autocompletion import Autocompletion
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from lmtool.bench import Results, Scenario, Timing
+from lmtool.bench.results import Identity
 
 
 def make_results(
@@ -13,15 +14,18 @@ def make_results(
     """One single-stream scenario with these times for each runtime; the first is the baseline."""
     return Results(
         model=Path("model.onnx"),
-        provider="cpu",
-        threads=1,
+        identity=Identity(
+            provider="cpu",
+            threads=1,
+            original="0",
+            artifacts=dict.fromkeys((name for name in rounds if name.startswith("onnx")), "5eed" * 16),
+            environment={"processor": "a processor", "usable_cores": 2},
+        ),
         baseline=next(iter(rounds), ""),
         timings=[Timing(name, Scenario(1, 1), times) for name, times in rounds.items()],
-        artifacts=dict.fromkeys((name for name in rounds if name.startswith("onnx")), "5eed" * 16),
         parity={},
         placement={},
         floors={},
         failed=failed or {},
         left_out=left_out or {},
-        environment={"processor": "a processor", "usable_cores": 2},
     )

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, NamedTuple, final
 
 if TYPE_CHECKING:
-    from ..runtime import Predictor, Stream
+    from .predictor import Predictor
+    from .stream import Stream
 
 _KEPT_STREAMS = 64
 
@@ -29,7 +30,14 @@ class Autocompletion:
     """Suggests how a line may go on: the next word, the rest of a word that was begun, or the next character.
 
     The streams of what was typed lately are kept, by its tokens: another letter of a word runs nothing, a finished word
-    runs that word, and what is deleted goes back to a stream that is there.
+    runs that word, and what is deleted goes back to a stream that is there. It belongs to one thread at a time.
+
+    Example:
+        >>> from lmtool.runtime import Autocompletion, Predictor
+        >>> line = Autocompletion(Predictor.load("model.onnx"), count=3)
+        >>> len(line.suggestions("the cat "))
+        3
+        >>> line.end_line("the cat saw a dog")
     """
 
     def __init__(self, predictor: "Predictor", count: int, allow_unknown: bool = False) -> None:
