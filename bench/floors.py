@@ -56,7 +56,7 @@ def measure_floor(artifact: Path) -> Floor:
 
 def _is_matrix(weight: np.ndarray) -> bool:
     """Whether it has two axes that count; a bias may have several, all but one of them 1."""
-    return sum(size > 1 for size in weight.shape) > 1
+    return len([size for size in weight.shape if size > 1]) > 1
 
 
 def _weights(artifact: Path) -> list[np.ndarray]:
