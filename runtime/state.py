@@ -76,6 +76,10 @@ class State:
         """The number of streams."""
         return self.shapes[0][0]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies, here or in other processes, are made by way of bytes: read-only too, wherever this one lies."""
+        return State.from_bytes, (self.to_bytes(),)
+
     def to_bytes(self) -> bytes:
         """The state as bytes, for `from_bytes` in any process that has the same artifact."""
         cached = [] if self.cache is None else _cache_arrays(self.cache)

@@ -1,5 +1,6 @@
 """Calls on a device, here the processor itself: the same numbers, states that stay, and little that comes back."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,10 @@ def test_a_state_on_a_device_is_a_value(device: Predictor, predictor: Predictor)
     restored = State.from_bytes(state.to_bytes())
     assert same(restored, state)
     assert np.array_equal(device.step([[3]], restored)[0], first)
+    copied = copy.deepcopy(state)
+    assert same(copied, state)
+    with pytest.raises(ValueError, match="read-only"):
+        copied.tensors[0][0, 0] = 1
     assert np.array_equal(predictor.step([[3]], state)[0], first)
     pending = replace(state, pending=np.array([[3]]))
     assert np.array_equal(device.step([[4]], pending)[0], device.step([[3, 4]], state)[0][:, 1:])
