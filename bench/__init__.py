@@ -1,27 +1,55 @@
-"""The cross-runtime benchmark harness (pytest-benchmark underneath), and the demonstration of the whole tool."""
+"""The cross-runtime benchmark harness (pytest-benchmark underneath), and the demonstration of the whole tool.
 
-from .chart import draw_chart
-from .demo import Demo, run_demo
-from .environment import describe_environment
-from .errors import BenchError
-from .harness import OTHERS, BenchOptions, run_bench
-from .results import Results, Timing
-from .saving import save_results
-from .scenario import Scenario
-from .table import format_table
+Names are imported when they are first asked for: a process that measures one runtime must not load the others.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .demo import Demo, run_demo
+    from .environment import describe_environment
+    from .errors import BenchError
+    from .harness import BenchOptions, run_bench
+    from .results import Results, Round, Timing
+    from .saving import save_results
+    from .scenario import Scenario, scenarios_of
+    from .table import format_table
+
+_HOMES = {
+    "BenchError": "errors",
+    "BenchOptions": "harness",
+    "Demo": "demo",
+    "Results": "results",
+    "Round": "results",
+    "Scenario": "scenario",
+    "Timing": "results",
+    "describe_environment": "environment",
+    "format_table": "table",
+    "run_bench": "harness",
+    "run_demo": "demo",
+    "save_results": "saving",
+    "scenarios_of": "scenario",
+}
 
 __all__ = [
-    "OTHERS",
     "BenchError",
     "BenchOptions",
     "Demo",
     "Results",
+    "Round",
     "Scenario",
     "Timing",
     "describe_environment",
-    "draw_chart",
     "format_table",
     "run_bench",
     "run_demo",
     "save_results",
+    "scenarios_of",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,12 +1,18 @@
-"""The results as a picture: tokens per second of every runtime in every scenario."""
+"""The results as a picture: tokens per second of every runtime in every scenario that counts tokens."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..model.figures import png
 from ..runtime.files import write_atomically
 from .results import Results
+from .scenario import Scenario
+
+_COLUMNS = 4
 
 
 def draw_chart(results: Results, path: Path) -> None:
@@ -15,27 +21,47 @@ def draw_chart(results: Results, path: Path) -> None:
     Raises:
         StorageError: It cannot be written.
     """
-    scenarios = results.scenarios
-    figure = Figure(figsize=(3.2 * len(scenarios) + 1, 3.4), layout="constrained")
-    grid = figure.subplots(1, len(scenarios), squeeze=False)
-    for axes, scenario in zip(grid[0], scenarios, strict=True):
-        timings = [results.timing(runtime, scenario) for runtime in results.runtimes]
-        speeds = [timing.tokens_per_second for timing in timings]
-        bars = axes.bar(results.runtimes, speeds, color=[f"C{index}" for index in range(len(timings))])
-        labels = [
-            f"{speed:,.0f}\n{results.speedup(runtime, scenario):.1f}x"
-            for runtime, speed in zip(results.runtimes, speeds, strict=True)
-        ]
-        axes.bar_label(bars, labels, fontsize=8)
-        axes.margins(y=0.2)
-        axes.set_title(scenario.name.replace(": ", "\n"), fontsize=9)
-        axes.tick_params(axis="x", labelrotation=20, labelsize=8)
-        axes.tick_params(axis="y", labelsize=8)
-        axes.yaxis.set_major_formatter("{x:,.0f}")
-    grid[0][0].set_ylabel("tokens per second")
+    write_atomically(path, png(throughput_figure(results), 120))
+
+
+def throughput_figure(results: Results) -> Figure:
+    """A panel of bars for each scenario, a bar for each runtime; lines show the range over the rounds."""
+    scenarios = [scenario for scenario in results.scenarios if scenario.tokens] or results.scenarios
+    columns = min(len(scenarios), _COLUMNS)
+    rows = math.ceil(len(scenarios) / columns)
+    height = 1.1 + 0.26 * len(results.runtimes)
+    figure = Figure(figsize=(3.4 * columns + 1.2, height * rows + 0.5), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for axes in grid.flat[len(scenarios) :]:
+        axes.set_visible(False)
+    for axes, scenario in zip(grid.flat, scenarios, strict=False):
+        _panel(axes, results, scenario)
     figure.suptitle(
-        f"provider {results.identity.provider}, threads {results.identity.threads}, "
+        f"tokens per second; {', '.join(results.identity.providers)}, threads {results.identity.threads}, "
         f"{results.identity.environment['processor']}",
         fontsize=9,
     )
-    write_atomically(path, png(figure, 120))
+    return figure
+
+
+def _panel(axes: Any, results: Results, scenario: Scenario) -> None:
+    """Bars from the top in the runtimes' order; load and first step, which count no tokens, show their speed in 1/s."""
+    names = results.runtimes
+    for timing in results.of(scenario):
+        place = names.index(timing.runtime)
+        tokens = scenario.tokens or 1
+        speed = timing.tokens_per_second or tokens / timing.seconds
+        axes.barh(place, speed, color=f"C{place % 10}")
+        if scenario.kind != "server":
+            slowest, fastest = tokens / max(timing.medians), tokens / min(timing.medians)
+            axes.plot([slowest, fastest], [place, place], color="black", linewidth=1)
+        factor = results.speedup(timing.runtime, scenario)
+        label = f"{speed:,.0f}" + ("" if factor is None else f"  {factor:.1f}x")
+        axes.annotate(label, (speed, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.margins(x=0.35)
+    axes.set_title(scenario.name.replace(": ", "\n"), fontsize=8)
+    axes.tick_params(axis="x", labelsize=7)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_major_locator(MaxNLocator(3))

@@ -70,8 +70,9 @@ class Comparison:
         """A line for each change, then the failures."""
         lines = ["fastest round of each, before and now"]
         width = max((len(change.runtime) for change in self.changes), default=0)
+        scenarios = max((len(str(change.scenario)) for change in self.changes), default=0)
         lines += [
-            f"  {change.runtime:<{width}}  {change.scenario!s:>8}  {format_seconds(change.before):>8}  "
+            f"  {change.runtime:<{width}}  {change.scenario!s:<{scenarios}}  {format_seconds(change.before):>8}  "
             f"{format_seconds(change.after):>8}  {change.slower:+7.1%}"
             for change in self.changes
         ]
@@ -162,7 +163,8 @@ def parse_share(text: str) -> float:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    pairs = [(name, before[name], now[name]) for name in ("provider", "threads", "original")]
+    pairs: list[tuple[str, Any, Any]] = [("providers", list(before["providers"]), list(now["providers"]))]
+    pairs += [(name, before[name], now[name]) for name in ("threads", "original")]
     pairs += [(name, before["environment"].get(name), now["environment"].get(name)) for name in _SAME]
     pairs += [
         (f"the artifact of {name}", before["artifacts"][name], sha256)
@@ -181,6 +183,8 @@ def _short(value: Any) -> str:
 def _timings(results: Mapping[str, Any]) -> dict[tuple[str, Scenario], float]:
     """Runtime and scenario -> median seconds of a call in the fastest round."""
     return {
-        (timing["runtime"], Scenario(**timing["scenario"])): min(float(np.median(times)) for times in timing["rounds"])
+        (timing["runtime"], Scenario.parse(timing["scenario"])): min(
+            float(np.median(found["seconds"])) for found in timing["rounds"]
+        )
         for timing in results["timings"]
     }

@@ -13,11 +13,13 @@ from ..runtime.predictor import Predictor
 from .harness import BenchOptions, run_bench
 from .results import Results
 from .saving import save_results
+from .scenario import scenarios_of
 from .table import format_table
 
 _RUN = RUNS / "demo"
 _PROMPT = "return the"
 _SAMPLE_TOKENS = 40
+_SCENARIOS = scenarios_of(("single-stream", "multi-stream", "offline"), batches=(64,), times=(128,), rates=())
 
 
 @final
@@ -52,7 +54,9 @@ class Demo:
         """Size, perplexity and speed-ups of one artifact."""
         results, report = self.results, export.report
         speedups = [
-            f"{results.speedup(f'onnx {precision}', scenario):.1f}x {scenario.kind}" for scenario in results.scenarios
+            f"{speedup:.1f}x {scenario.kind}"
+            for scenario in results.scenarios
+            if (speedup := results.speedup(f"onnx {precision}", scenario)) is not None
         ]
         return (
             f"{precision:<12} {export.size_bytes / 1e6:.1f} MB, perplexity {report.artifact_perplexity:.2f} "
@@ -96,7 +100,7 @@ def run_demo(
     for precision in ("int8", "fp32"):  # fp32 last: the latest export is what other commands take
         say(f"exporting and verifying {precision}")
         exports[precision] = export_run(run, precision)
-    results = run_bench(replace(bench or BenchOptions(), model=run.artifact("fp32")), say)
+    results = run_bench(replace(bench or BenchOptions(scenarios=_SCENARIOS), model=run.artifact("fp32")), say)
     files = {"model": run.artifact("fp32"), "int8 model": run.artifact("int8"), "curves": run.curves}
     files |= save_results(results, run.path)
     predictor = Predictor.load(run.artifact("fp32"))

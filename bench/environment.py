@@ -3,42 +3,78 @@
 import importlib.metadata
 import os
 import platform
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 from ..model.environment import processor_name
 from ..model.threads import usable_cores
-from .errors import BenchError
 
-_PACKAGES = ("lmtool", "numpy", "onnxruntime", "onnxruntime-gpu", "torch", "onnx", "openvino", "pytest-benchmark")
+_PACKAGES = (
+    "lmtool",
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "torch",
+    "onnx",
+    "openvino",
+    "mlcommons-loadgen",
+    "pytest-benchmark",
+)
+_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+_PROCESSORS = Path("/proc/cpuinfo")
+_QUERY = ("--query-gpu=name,driver_version", "--format=csv,noheader")
 
 
 def describe_environment() -> dict[str, Any]:
-    """Processor, cores, load, system, Python and package versions."""
+    """Processor, its flags, cores, affinity, governor, load, GPUs, system, Python and package versions.
+
+    What the system does not tell is None, or an empty list. TF32 is off on both sides wherever the harness measures.
+    """
     return {
         "processor": processor_name(),
+        "flags": _flags(),
         "cores": os.cpu_count(),
         "usable_cores": usable_cores(),
-        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "governor": _text(_GOVERNOR),
+        "load_average": load_average(),
+        "gpus": _gpus(),
+        "tf32": False,
         "system": f"{platform.system()} {platform.machine()}",
+        "kernel": platform.release(),
         "python": platform.python_version(),
         "packages": {name: version for name in _PACKAGES if (version := _version(name)) is not None},
     }
 
 
-def resident_bytes() -> int:
-    """Resident set of this process.
+def load_average() -> list[float] | None:
+    """Processes that were ready to run, on average over 1, 5 and 15 minutes; None where the system does not tell."""
+    return list(os.getloadavg()) if hasattr(os, "getloadavg") else None
 
-    Raises:
-        BenchError: The system does not tell it as Linux does.
-    """
+
+def _flags() -> list[str]:
+    """What the first processor can do, in Linux's words, sorted."""
+    lines = (_text(_PROCESSORS) or "").splitlines()
+    found = next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "")
+    return sorted(found.split())
+
+
+def _gpus() -> list[str]:
+    """Name and driver of each NVIDIA GPU."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    found = subprocess.run([program, *_QUERY], capture_output=True, text=True, check=False)  # noqa: S603  # no input
+    return found.stdout.strip().splitlines() if found.returncode == 0 else []
+
+
+def _text(path: Path) -> str | None:
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError as error:
-        raise BenchError(
-            f"the resident memory cannot be read ({error}); expected Linux; leave the memory out"
-        ) from error
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+        return path.read_text().strip()
+    except OSError:
+        return None
 
 
 def _version(package: str) -> str | None:

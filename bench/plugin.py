@@ -1,16 +1,26 @@
-"""The pytest plugin behind `bench_*.py`: which runtime, artifact, provider, threads and shapes to measure.
+"""The pytest plugin behind `bench_*.py`: which runtime, artifact, provider, threads and scenarios to measure.
 
-By hand: pytest -p lmtool.bench.plugin bench/bench_reading.py --artifact runs/NAME/model.onnx --shape 1x1 --shape 64x1
-(and --runtime torch --original runs/NAME, or another of `lmtool.bench.runtimes.KINDS`).
+By hand: pytest -p lmtool.bench.plugin bench/bench_calls.py --artifact runs/NAME/model.onnx
+--scenario single-stream --scenario multi-stream:64 (and --runtime torch --original runs/NAME, or another of
+`lmtool.bench.runtimes.KINDS`).
 """
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .runtimes import KINDS, ONNXRUNTIME, TORCH, Source
+from .memory import forget_peak, peak_bytes
+from .pinning import pin
+from .runtimes import KINDS, ONNXRUNTIME, TORCH, Runtime, Source
 from .scenario import Scenario
+from .workload import workload
+
+PEAK = "peak_bytes"
+"""The largest resident set meanwhile, in the extra information of a benchmark's JSON."""
+
+_FIXTURES = {"load": "load_scenario", "first-step": "first_step_scenario"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,22 +31,51 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--original", type=Path, help="run folder of the PyTorch original (default: the artifact's)")
     group.addoption("--provider", default="cpu", help="execution provider (default: cpu)")
     group.addoption("--threads", type=int, default=1, help="threads of one call (default: 1)")
-    group.addoption("--shape", action="append", default=[], help="BATCHxTIME, may be repeated (default: 1x1)")
+    group.addoption(
+        "--scenario",
+        action="append",
+        default=[],
+        help="single-stream (default), multi-stream:BATCH, offline:BATCHxTIME, load, ...; may be repeated",
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One benchmark for each shape."""
-    if "scenario" in metafunc.fixturenames:
-        shapes = metafunc.config.getoption("--shape") or ["1x1"]
-        metafunc.parametrize("scenario", [Scenario.parse(shape) for shape in shapes], ids=str)
+    """One benchmark for each scenario, in the function that measures its kind."""
+    scenarios = [Scenario.parse(text) for text in metafunc.config.getoption("--scenario") or ["single-stream"]]
+    for fixture in ("call_scenario", *_FIXTURES.values()):
+        if fixture in metafunc.fixturenames:
+            mine = [found for found in scenarios if _FIXTURES.get(found.kind, "call_scenario") == fixture]
+            metafunc.parametrize(fixture, mine, ids=str)
 
 
 @pytest.fixture(scope="session")
-def runtime(pytestconfig: pytest.Config) -> Any:
-    """The runtime that the options name."""
+def load_runtime(pytestconfig: pytest.Config) -> Callable[[], Runtime]:
+    """Loads the runtime that the options name, on as many cores as it has threads if it runs on the processor."""
     name, artifact, original = (pytestconfig.getoption(f"--{option}") for option in ("runtime", "artifact", "original"))
     if artifact is None and (original is None or not name.startswith(TORCH)):
         raise pytest.UsageError("name what to measure: --artifact FILE, or --runtime torch --original RUN")
     folder = original or artifact.resolve().parent
     provider, threads = (pytestconfig.getoption(f"--{option}") for option in ("provider", "threads"))
-    return KINDS[name].make(Source(artifact or folder, folder, provider, threads))
+    if provider == "cpu":
+        pin(threads)
+    return lambda: KINDS[name].make(Source(artifact or folder, folder, provider, threads))
+
+
+@pytest.fixture(scope="session")
+def runtime(load_runtime: Callable[[], Runtime]) -> Runtime:
+    """The runtime, loaded."""
+    return load_runtime()
+
+
+@pytest.fixture
+def call(runtime: Runtime, call_scenario: Scenario) -> Callable[[], object]:
+    """One call of a scenario that is made of calls."""
+    return workload(runtime, call_scenario)
+
+
+@pytest.fixture
+def measured(benchmark: Any) -> Iterator[Any]:
+    """The benchmark, with the process's memory beside its times."""
+    forget_peak()
+    yield benchmark
+    benchmark.extra_info[PEAK] = peak_bytes()

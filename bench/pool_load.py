@@ -24,7 +24,8 @@ from ..runtime.errors import BusyError
 from ..runtime.pool import StreamPool
 from ..runtime.pool_options import PoolOptions
 from ..runtime.predictor import Predictor
-from .environment import describe_environment, resident_bytes
+from .environment import describe_environment
+from .memory import resident_bytes
 
 _WAITING_UNDER_LOAD = 4096
 _LINGER_SECONDS = 60.0

@@ -22,7 +22,8 @@ import numpy as np
 
 from ..runtime.artifact import LOGITS, NEXT, TOKEN_IDS
 from ..runtime.predictor import Predictor
-from .environment import describe_environment, resident_bytes
+from .environment import describe_environment
+from .memory import resident_bytes
 
 _WITHOUT = "import numpy, onnxruntime"
 

@@ -6,6 +6,7 @@ first verified against that: behind the predictor's interface, whatever runs the
 
 import importlib.util
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +19,8 @@ from ..runtime.artifact import Artifact
 from ..runtime.predictor import Predictor
 from ..runtime.providers import PROVIDERS, provider_named
 from ..runtime.session import SessionOptions
+from ..runtime.state import State
 from .openvino_session import OpenVinoSession
-from .torch_session import TorchSession
 
 Tokens = NDArray[np.int64]
 
@@ -46,21 +47,39 @@ class Source:
 
 
 class Runtime(Protocol):
-    """One way to run the model."""
+    """One way to run the model.
+
+    A state is the runtime's own. When a call returns, what it computed is in host memory: that is what an application
+    gets, and where a device is synchronised.
+    """
 
     vocabulary_size: int
+    clock: Callable[[], float]
+    """Seconds, from any start, by which its calls are timed."""
 
     @property
     def predictor(self) -> Predictor:
         """The same, behind the predictor's interface."""
         ...
 
-    def reader(self, batch_size: int) -> Callable[[Tokens], None]:
-        """A function that reads token_ids int64 [batch, time] from where its last call stopped.
+    def initial_state(self, batch_size: int) -> Any:
+        """The state of so many streams that have read nothing."""
+        ...
 
-        When it returns, the logits are computed and where the runtime leaves them: in host memory, or on the device
-        with the device synchronised.
-        """
+    def read(self, token_ids: Tokens, state: Any) -> Any:
+        """Compute the logits of every position of token_ids, int64 [batch, time]; returns the state after the last."""
+        ...
+
+    def prefill(self, token_ids: Tokens, state: Any) -> Any:
+        """Compute the logits of the last position of token_ids, int64 [batch, time], alone; returns the state."""
+        ...
+
+    def score(self, token_ids: Tokens, targets: Tokens, state: Any) -> Any:
+        """Compute the log-probability of a target at each position, both int64 [batch, time]; returns the state."""
+        ...
+
+    def generate(self, token_ids: Tokens, count: int, state: Any) -> Any:
+        """Write count tokens after token_ids, int64 [batch, 1], each the most probable one; returns the state."""
         ...
 
 
@@ -68,65 +87,35 @@ class Runtime(Protocol):
 class OnnxFile:
     """The artifact, by the predictor that applications embed, over a session of any runtime."""
 
+    clock = staticmethod(time.perf_counter)
+
     def __init__(self, predictor: Predictor) -> None:
         """Measure `predictor`."""
         self.predictor = predictor
         self.vocabulary_size = len(predictor.vocabulary)
 
-    def reader(self, batch_size: int) -> Callable[[Tokens], None]:
+    def initial_state(self, batch_size: int) -> State:
         """See `Runtime`."""
-        state = self.predictor.initial_state(batch_size)
+        return self.predictor.initial_state(batch_size)
 
-        def read(token_ids: Tokens) -> None:
-            nonlocal state
-            _, state = self.predictor.step(token_ids, state)
-
-        return read
-
-
-@final
-class TorchNetwork:
-    """The PyTorch original, eagerly or compiled."""
-
-    def __init__(self, source: Source, compiled: bool) -> None:
-        """Load the best checkpoint of the run; torch stays away from processes that measure something else."""
-        import torch
-
-        from ..model.run import Run
-
-        torch.set_num_threads(source.threads)
-        torch.set_num_interop_threads(1)
-        torch.set_flush_denormal(True)
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
-        self._torch = torch
-        self._source = source
-        self._device = torch_device(source.provider)
-        self._network = Run(source.original).trained()[0].to(self._device)
-        self._call: Callable[..., Any] = self._network
-        if compiled:
-            torch._dynamo.config.allow_rnn = True  # else the recurrent layers are left out of what is compiled
-            self._call = torch.compile(self._network)
-        self.vocabulary_size = self._network.vocabulary_size
-
-    @property
-    def predictor(self) -> Predictor:
+    def read(self, token_ids: Tokens, state: State) -> State:
         """See `Runtime`."""
-        return _over(TorchSession(self._call, self._device), self._source)
+        return self.predictor.step(token_ids, state)[1]
 
-    def reader(self, batch_size: int) -> Callable[[Tokens], None]:
+    def prefill(self, token_ids: Tokens, state: State) -> State:
         """See `Runtime`."""
-        torch, call = self._torch, self._call
-        state = self._network.initial_state(batch_size)
+        return self.predictor.step(token_ids, state, logits_to_keep=1)[1]
 
-        def read(token_ids: Tokens) -> None:
-            nonlocal state
-            with torch.inference_mode():
-                _, state = call(torch.from_numpy(token_ids).to(self._device), state)
-            if self._device == "cuda":
-                torch.cuda.synchronize()
+    def score(self, token_ids: Tokens, targets: Tokens, state: State) -> State:
+        """See `Runtime`."""
+        return self.predictor.log_probs(token_ids, state, targets)[1]
 
-        return read
+    def generate(self, token_ids: Tokens, count: int, state: State) -> State:
+        """See `Runtime`."""
+        for _ in range(count):
+            logits, state = self.predictor.step(token_ids, state)
+            token_ids = logits.argmax(axis=2)
+        return state
 
 
 @final
@@ -147,6 +136,15 @@ class Kind:
 
 def _onnxruntime(source: Source) -> Runtime:
     return OnnxFile(Predictor.load(source.artifact, provider=source.provider, threads=source.threads))
+
+
+def _torch(source: Source, compiled: bool) -> Runtime:
+    from .torch_network import TorchNetwork  # which loads torch, and that stays away from other runtimes' processes
+
+    def predictor(session: Any) -> Predictor:
+        return _over(session, source)
+
+    return TorchNetwork(source.original, torch_device(source.provider), source.threads, compiled, predictor)
 
 
 def _openvino(source: Source) -> Runtime:
@@ -192,8 +190,8 @@ _OPENVINO = _needs("openvino", "pip install 'lmtool[portability]'")
 
 KINDS: Mapping[str, Kind] = {
     ONNXRUNTIME: Kind(_onnxruntime, cpu_only=False),
-    TORCH: Kind(lambda source: TorchNetwork(source, compiled=False), cpu_only=False),
-    "torch-compile": Kind(lambda source: TorchNetwork(source, compiled=True), _compiler, cpu_only=False),
+    TORCH: Kind(lambda source: _torch(source, compiled=False), cpu_only=False),
+    "torch-compile": Kind(lambda source: _torch(source, compiled=True), _compiler, cpu_only=False),
     "openvino": Kind(_openvino, _OPENVINO),
     "openvino-default": Kind(_openvino_default, _OPENVINO),
     "reference": Kind(_reference, _needs("onnx", "pip install onnx")),

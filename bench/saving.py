@@ -6,6 +6,8 @@ from ..runtime.files import make_folder
 from .chart import draw_chart
 from .results import Results
 
+JSON_NAME = "bench.json"
+
 
 def save_results(results: Results, folder: Path) -> dict[str, Path]:
     """Write `bench.json` and `bench.png` into `folder`, which is made if it is missing; returns what is where.
@@ -16,7 +18,7 @@ def save_results(results: Results, folder: Path) -> dict[str, Path]:
         StorageError: They cannot be written.
     """
     make_folder(folder)
-    files = {"timings": folder / "bench.json"}
+    files = {"timings": folder / JSON_NAME}
     results.write(files["timings"])
     if results.timings:
         files["chart"] = folder / "bench.png"

@@ -1,61 +1,150 @@
-"""A scenario: how many streams read how many tokens in one call."""
+"""A scenario: what is timed, in the words of MLPerf (arXiv 1911.02549) where it has one."""
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
 from ..runtime.errors import OptionError
 
+KINDS = ("single-stream", "multi-stream", "offline", "prefill", "generation", "load", "first-step", "server")
+"""What can be timed, in the order in which results show it."""
+
+_SIZES = {
+    "single-stream": "",
+    "multi-stream": r":(?P<batch_size>\d{1,9})",
+    "offline": r":(?P<batch_size>\d{1,9})x(?P<time>\d{1,9})",
+    "prefill": r":(?P<batch_size>\d{1,9})x(?P<time>\d{1,9})",
+    "generation": r":(?P<batch_size>\d{1,9})x(?P<time>\d{1,9})",
+    "load": "",
+    "first-step": "",
+    "server": r":(?P<rate>\d{1,9})",
+}
+_FORMS = (
+    "single-stream, multi-stream:BATCH, offline:BATCHxTIME, prefill:BATCHxTIME, generation:BATCHxTIME, load, "
+    "first-step, server:RATE"
+)
+_BATCHES = (8, 64, 256)
+_TIMES = (128,)
+_PREFILLED = 512
+_GENERATED = 128
+
 
 @final
 @dataclass(frozen=True)
 class Scenario:
-    """One shape of the token ids, [batch, time]."""
+    """What one call does.
 
-    batch_size: int
-    time: int
+    Attributes:
+        kind: One of `KINDS`.
+        batch_size: Streams of a call.
+        time: Tokens that each of them reads, or writes in a generation.
+        rate: Requests a second that arrive at a server; 0 elsewhere.
+    """
+
+    kind: str
+    batch_size: int = 1
+    time: int = 1
+    rate: int = 0
 
     def __post_init__(self) -> None:
-        """Check the sizes.
+        """Check kind and sizes.
 
         Raises:
-            OptionError: One is below 1.
+            OptionError: The kind is not known, or a size is below 1.
         """
+        if self.kind not in KINDS:
+            raise OptionError(f"scenario {self.kind!r} is not known, expected one of {', '.join(KINDS)}")
         if min(self.batch_size, self.time) < 1:
-            raise OptionError(f"the shape {self} has a size below 1")
+            raise OptionError(f"the scenario {self} has a size below 1")
+        if (self.rate > 0) != (self.kind == "server"):
+            raise OptionError(f"the scenario {self} has {self.rate} requests a second, expected 1 or more for a server")
 
     @classmethod
     def parse(cls, text: str) -> "Scenario":
-        """Read `BATCHxTIME`.
+        """Read what `str` gives, `multi-stream:64` for example.
 
         Raises:
             OptionError: The text has another form.
         """
-        match = re.fullmatch(r"(\d+)x(\d+)", text)
+        kind = text.partition(":")[0]
+        match = re.fullmatch(_SIZES[kind], text.removeprefix(kind), re.ASCII) if kind in _SIZES else None
         if match is None:
-            raise OptionError(f"the shape {text!r} is not of the form BATCHxTIME, 64x1 for example")
-        return cls(int(match[1]), int(match[2]))
+            raise OptionError(f"the scenario {text!r} is not of a form that is known: {_FORMS}")
+        return cls(kind, **{name: int(size) for name, size in match.groupdict().items()})
 
     def __str__(self) -> str:
         """The form that `parse` reads."""
-        return f"{self.batch_size}x{self.time}"
+        shape = f"{self.batch_size}x{self.time}"
+        sizes = {"multi-stream": f":{self.batch_size}", "server": f":{self.rate}"}
+        return self.kind + sizes.get(self.kind, f":{shape}" if "x" in _SIZES[self.kind] else "")
 
     @property
     def tokens(self) -> int:
-        """Tokens read in one call."""
-        return self.batch_size * self.time
-
-    @property
-    def kind(self) -> str:
-        """What the scenario is for, in a word."""
-        if self.tokens == 1:
-            return "single-stream"
-        if self.time == 1:
-            return "multi-stream"
-        return "chunked" if self.batch_size == 1 else "offline"
+        """Tokens read or written in one call; 0 where that is not what is timed."""
+        return 0 if self.kind in ("load", "first-step") else self.batch_size * self.time
 
     @property
     def name(self) -> str:
         """What the scenario is for, with its sizes."""
-        tokens = "one token" if self.time == 1 else f"{self.time} tokens"
-        return f"{self.kind}: batch {self.batch_size}, {tokens} a call"
+        batch = f"batch {self.batch_size}, " if self.batch_size > 1 else ""
+        return {
+            "single-stream": "single-stream: batch 1, one token a call",
+            "multi-stream": f"multi-stream: batch {self.batch_size}, one token a call",
+            "offline": f"offline: {batch}text scored in chunks of {self.time} tokens",
+            "prefill": f"prefill: {batch}{self.time} tokens, logits of the last one",
+            "generation": f"generation: {batch}{self.time} tokens, greedily",
+            "load": "load: from the file to a session",
+            "first-step": "first step: one token, just after loading",
+            "server": f"server: {self.rate:,} requests of one token a second, at random times",
+        }[self.kind]
+
+
+def scenarios_of(
+    kinds: Iterable[str], batches: Sequence[int], times: Sequence[int], rates: Sequence[int]
+) -> list[Scenario]:
+    """The scenarios of these kinds, none twice.
+
+    Args:
+        kinds: Some of `KINDS`, in any order.
+        batches: Streams of a multi-stream call.
+        times: Tokens of a chunk of an offline text.
+        rates: Requests a second of a server.
+
+    Raises:
+        OptionError: A kind is not known or has no sizes, or a size is below 1.
+    """
+    wanted = list(kinds)
+    found = {
+        "single-stream": [Scenario("single-stream")],
+        "multi-stream": [streams(batch) for batch in batches],
+        "offline": [Scenario("offline", 1, time) for time in times],
+        "prefill": [Scenario("prefill", 1, _PREFILLED)],
+        "generation": [Scenario("generation", 1, _GENERATED)],
+        "load": [Scenario("load")],
+        "first-step": [Scenario("first-step")],
+        "server": [Scenario("server", rate=rate) for rate in rates],
+    }
+    for kind in wanted:
+        if kind not in found:
+            raise OptionError(f"scenario {kind!r} is not known, expected one of {', '.join(KINDS)}")
+        if not found[kind]:
+            raise OptionError(f"the scenario {kind} needs a size; for a server name its requests a second: --rate 500")
+    return list(dict.fromkeys(scenario for kind in KINDS if kind in wanted for scenario in found[kind]))
+
+
+def chosen_scenarios(
+    kinds: Sequence[str] | None, batches: Sequence[int] | None, times: Sequence[int] | None, rates: Sequence[int] | None
+) -> list[Scenario]:
+    """As `scenarios_of`, where None is the default: every kind, but a server only where rates are given.
+
+    Raises:
+        OptionError: As for `scenarios_of`.
+    """
+    usual = [kind for kind in KINDS if kind != "server" or rates]
+    return scenarios_of(kinds or usual, batches or _BATCHES, times or _TIMES, rates or ())
+
+
+def streams(batch_size: int) -> Scenario:
+    """One token a call of so many streams: single-stream or multi-stream."""
+    return Scenario("multi-stream", batch_size) if batch_size != 1 else Scenario("single-stream")

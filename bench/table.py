@@ -1,48 +1,36 @@
 """The results as a table of plain text."""
 
-from .results import UNSTABLE_SPREAD, Results, Timing
+from .results import Results, Timing
+from .scenario import Scenario
 
-_HEADER = ("runtime", "tokens/s", "p50", "p95", "p99", "spread", "floor", "speed-up")
+_HEADER = ("runtime", "tokens/s", "p50", "p95", "p99", "longest", "outliers", "spread", "memory", "floor", "speed-up")
+_FAILED = "FAILED the verification: not timed"
+_CRASHED = "CRASHED: not timed"
 
 
 def format_table(results: Results) -> str:
-    """One block for each scenario, one line for each runtime; an unstable timing or a failed verification is marked."""
+    """One block for each scenario, one line for each runtime; what is unstable, failed or crashed is marked."""
     lines = []
     for scenario in results.scenarios:
-        lines += [f"{scenario.name} ({results.identity.threads} thread{'s' * (results.identity.threads > 1)})"]
-        rows: list[tuple[str, ...]] = [_HEADER]
-        for runtime in results.runtimes:
-            rows.append(_row(results.timing(runtime, scenario), results))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
-        for row in rows:
-            cells = [
-                row[0].ljust(widths[0]),
-                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
-            ]
-            lines.append("  " + "  ".join(cells))
-        lines += [f"  {runtime}  FAILED the verification: not timed" for runtime in results.failed]
-        lines.append("")
+        lines += [*_block(results, scenario), ""]
     lines += [f"! {runtime}: {reason}" for runtime, reasons in results.failed.items() for reason in reasons]
-    if results.floors:
-        lines.append("floor: reading the weights once, or in fp32 batches multiplying by them, at numpy's best rates")
-    lines += [f"not measured: {runtime}: {reason}" for runtime, reason in results.left_out.items()]
-    if any(timing.spread > UNSTABLE_SPREAD for timing in results.timings):
-        lines.append("! medians of the rounds lie more than 10 % apart: the machine was busy, compare the ratios")
-    return "\n".join(lines).rstrip()
+    lines += [f"! {runtime}: {reason}" for runtime, reason in results.crashed.items()]
+    lines += [*_legend(results), *(f"not measured: {name}: {reason}" for name, reason in results.left_out.items())]
+    return "\n".join([*lines, *(f"! {warning}" for warning in warnings(results))]).rstrip()
 
 
-def _row(timing: Timing, results: Results) -> tuple[str, ...]:
-    ratios = sorted(timing.ratios(results.timing(results.baseline, timing.scenario)))
-    speedup = results.speedup(timing.runtime, timing.scenario)
-    floor = results.floor(timing.runtime, timing.scenario)
-    return (
-        timing.runtime,
-        f"{timing.tokens_per_second:,.0f}",
-        *(format_seconds(timing.percentile(percent)) for percent in (50, 95, 99)),
-        f"{timing.spread:.0%}" + ("!" if timing.spread > UNSTABLE_SPREAD else " "),
-        "" if floor is None else format_seconds(floor),
-        "1" if timing.runtime == results.baseline else f"{speedup:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
-    )
+def warnings(results: Results) -> list[str]:
+    """What a reader should mind, a sentence each."""
+    found = [
+        f"{timing.runtime}, {timing.scenario.name}: not valid: {problem}"
+        for timing in results.timings
+        for problem in timing.problems
+    ]
+    if any(timing.is_unstable for timing in results.timings):
+        found.append("medians of the rounds lie more than 10 % apart: the machine was busy, compare the ratios")
+    if any(timing.is_short for timing in results.timings):
+        found.append("~: a call takes less than a millisecond, where interrupts and the clock count: mind the median")
+    return found
 
 
 def format_seconds(seconds: float) -> str:
@@ -50,3 +38,54 @@ def format_seconds(seconds: float) -> str:
     if seconds < 1e-3:
         return f"{seconds * 1e6:.0f} us"
     return f"{seconds * 1e3:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def format_speedup(results: Results, timing: Timing) -> str:
+    """How many times faster than the baseline, with the range over the rounds."""
+    ratios = results.ratios(timing.runtime, timing.scenario)
+    if ratios is None:
+        return ""
+    speedup = results.speedup(timing.runtime, timing.scenario)
+    return "1" if timing.runtime == results.baseline else f"{speedup:.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def _block(results: Results, scenario: Scenario) -> list[str]:
+    threads = results.identity.threads
+    rows = [_HEADER, *(_row(timing, results) for timing in results.of(scenario))]
+    shown = [column for column in range(len(_HEADER)) if any(row[column].strip() for row in rows[1:])]
+    widths = {column: max(len(row[column]) for row in rows) for column in shown}
+    lines = [f"{scenario.name} ({threads} thread{'s' * (threads > 1)})"]
+    for row in rows:
+        cells = [row[column].rjust(widths[column]) for column in shown[1:]]
+        lines.append("  ".join(["", row[0].ljust(widths[0]), *cells]))
+    lines += [f"  {runtime}  {_FAILED}" for runtime in results.failed]
+    return lines + [f"  {runtime}  {_CRASHED}" for runtime in results.crashed]
+
+
+def _row(timing: Timing, results: Results) -> tuple[str, ...]:
+    floor = results.floor(timing.runtime, timing.scenario)
+    speed, memory = timing.tokens_per_second, timing.peak_bytes
+    return (
+        timing.runtime,
+        "" if speed is None else f"{speed:,.0f}",
+        format_seconds(timing.percentile(50)) + ("~" if timing.is_short else " "),
+        *(format_seconds(timing.percentile(percent)) for percent in (95, 99)),
+        format_seconds(timing.longest),
+        f"{timing.outliers:.1%}",
+        f"{timing.spread:.0%}" + ("!" if timing.is_unstable else " "),
+        "" if memory is None else f"{memory / 1e6:,.0f} MB",
+        "" if floor is None else format_seconds(floor),
+        format_speedup(results, timing),
+    )
+
+
+def _legend(results: Results) -> list[str]:
+    lines = []
+    if results.timings:
+        lines.append(
+            "spread: of the rounds' medians; outliers: calls beyond Tukey's fence, kept in all figures; memory: the "
+            "process's highest"
+        )
+    if results.floors:
+        lines.append("floor: reading the weights once, or in fp32 batches multiplying by them, at numpy's best rates")
+    return lines

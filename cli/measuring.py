@@ -5,18 +5,15 @@ from typing import Annotated
 
 import typer
 
-from .options import (
-    Json,
-    Model,
-    Provider,
-    Threads,
-)
+from .options import Json, Model, Threads
 from .output import give, require, say
 
 
 def bench(
     model: Model = None,
-    provider: Provider = "cpu",
+    provider: Annotated[
+        list[str] | None, typer.Option(help="Execution provider, may be repeated: cpu (default), cuda, tensorrt, ...")
+    ] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
@@ -24,10 +21,22 @@ def bench(
             "reference, or all."
         ),
     ] = None,
-    batch: Annotated[
-        list[int] | None, typer.Option(help="Streams side by side, may be repeated (default: 64).")
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to time, may be repeated: single-stream, multi-stream, offline, prefill, generation, load, "
+            "first-step (default: all of these), server."
+        ),
     ] = None,
-    time: Annotated[list[int] | None, typer.Option(help="Tokens a call, may be repeated (default: 128).")] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(help="Streams of a multi-stream call, may be repeated (default: 8, 64, 256).")
+    ] = None,
+    time: Annotated[
+        list[int] | None, typer.Option(help="Tokens of an offline chunk, may be repeated (default: 128).")
+    ] = None,
+    rate: Annotated[
+        list[int] | None, typer.Option(help="Requests a second for the server scenario, may be repeated.")
+    ] = None,
     threads: Threads = 1,
     rounds: Annotated[int, typer.Option(help="How often the runtimes take turns.")] = 5,
     save: Annotated[
@@ -44,37 +53,28 @@ def bench(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Verify and measure an artifact and other runtimes: single-stream, batched, chunked; exit 3 where one differs."""
+    """Verify and measure an artifact and other runtimes; exit 3 where one differs, crashes or became slower."""
     require("pytest_benchmark")
-    from ..bench import OTHERS, BenchOptions, format_table, run_bench, save_results
-    from ..bench.comparing import compare as compare_results
-    from ..bench.comparing import parse_share, read_results, require_same
-    from ..bench.harness import identify
-    from ..runtime.files import make_folder
+    from ..bench.comparing import parse_share
+    from ..bench.contenders import OTHERS
+    from ..bench.harness import BenchOptions
+    from ..bench.outcome import Gate, run_and_save
+    from ..bench.scenario import chosen_scenarios
 
     if compare is None and (fail_if_slower is not None or compare_anyway):
         raise typer.BadParameter("goes with --compare OLD.json", param_hint="--fail-if-slower or --compare-anyway")
     allowed = None if fail_if_slower is None else parse_share(fail_if_slower)
-    before = None if compare is None else read_results(compare)  # now: the results may be saved to the same file
-    if save is not None:
-        make_folder(save)
-    others = OTHERS if "all" in (against or []) else tuple(against or OTHERS[:1])
-    options = BenchOptions(model, provider, others, tuple(batch or [64]), tuple(time or [128]), threads, rounds)
-    if before is not None and not compare_anyway:
-        require_same(before, identify(options))
-    results = run_bench(options, say)
-    value, text, failures = results.to_json(), format_table(results), bool(results.failed)
-    if before is not None:
-        comparison = compare_results(before, results, allowed)
-        value["comparison"], text = comparison.to_json(), f"{text}\n\n{comparison.format()}"
-        failures |= bool(comparison.failures)
-    folder = save or results.model.parent
-    if failures and compare is not None and (folder / "bench.json").resolve() == compare.resolve():
-        text = f"{text}\n{compare} stays as it was: what is compared with is not replaced by what failed"
-    else:
-        text = "\n".join([text, *(f"{kind}: {path}" for kind, path in save_results(results, folder).items())])
-    give(as_json, text, value)
-    if failures:
+    options = BenchOptions(
+        model=model,
+        providers=provider or ["cpu"],
+        against=OTHERS if "all" in (against or []) else against or OTHERS[:1],
+        scenarios=chosen_scenarios(scenario, batch, time, rate),
+        threads=threads,
+        rounds=rounds,
+    )
+    outcome = run_and_save(options, save, None if compare is None else Gate(compare, allowed, compare_anyway), say)
+    give(as_json, outcome.format(), outcome.to_json())
+    if not outcome.passed:
         raise typer.Exit(3)
 
 
@@ -87,5 +87,5 @@ def demo(as_json: Json = False) -> None:
     with TrainingProgress() as progress:
         found = run_demo(progress, say)
     give(as_json, found.summary(), found.to_json())
-    if found.results.failed:
+    if not found.results.is_sound:
         raise typer.Exit(3)

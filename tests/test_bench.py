@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,14 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import lmtool
-from handmade import make_results
+from commands import lmtool, started
+from handmade import ONE, make_results
 from lmtool.bench import (
     BenchError,
     BenchOptions,
     Scenario,
+    contenders,
     format_table,
-    harness,
+    processes,
     run_bench,
     run_demo,
     save_results,
@@ -29,18 +31,20 @@ from lmtool.model import Checkpoint, Run, TrainOptions
 from lmtool.runtime import OptionError
 from tiny import SETTINGS, Silent
 
+CALLS = [Scenario.parse(text) for text in ("single-stream", "multi-stream:3", "offline:1x4", "load")]
+
 
 @pytest.fixture(scope="module")
 def measured(run: Run) -> Any:
     said: list[str] = []
-    options = BenchOptions(run.artifact("fp32"), batches=(3,), times=(4,), rounds=2, seconds=0.02)
-    return run_bench(options, said.append), said
+    return run_bench(BenchOptions(run.artifact("fp32"), scenarios=CALLS, rounds=2, seconds=0.02), said.append), said
 
 
 def test_every_runtime_is_verified_then_measured_in_every_scenario(measured: Any) -> None:
     results, said = measured
     assert results.runtimes == ["torch", "onnx fp32", "onnx int8"]
-    assert [str(scenario) for scenario in results.scenarios] == ["1x1", "3x1", "1x4"]
+    assert results.scenarios == CALLS
+    assert results.is_sound
     assert {name: report["passed"] for name, report in results.parity.items()} == {"onnx fp32": True, "onnx int8": True}
     assert said[:2] == [f"parity of onnx {precision} with the original" for precision in ("fp32", "int8")]
     turns = ["torch", "onnx fp32", "onnx int8", "onnx fp32", "onnx int8", "torch"]
@@ -48,21 +52,33 @@ def test_every_runtime_is_verified_then_measured_in_every_scenario(measured: Any
     assert results.placement["onnx fp32"]["cpu"]["LSTM"] == 2
     for timing in results.timings:
         assert len(timing.rounds) == 2
-        assert all(len(times) >= 5 and min(times) > 0 for times in timing.rounds)
+        assert all(len(found.seconds) >= 5 and min(found.seconds) > 0 for found in timing.rounds)
+        assert (timing.tokens_per_second is None) == (timing.scenario.kind == "load")
+
+
+def test_the_memory_of_each_process_is_its_own(measured: Any) -> None:
+    """torch takes a hundred megabytes and more; processes that measure something else must not load it."""
+    results = measured[0]
+    torch_bytes, onnx_bytes = (results.timing(name, ONE).peak_bytes for name in ("torch", "onnx fp32"))
+    if torch_bytes is None:
+        pytest.skip("this system does not tell a process's memory as Linux does")
+    assert onnx_bytes + 100e6 < torch_bytes
+    assert onnx_bytes > 30e6
 
 
 def test_results_are_written_as_json_and_a_picture(measured: Any, tmp_path: Path) -> None:
     files = save_results(measured[0], tmp_path / "new")
     found = json.loads(files["timings"].read_text())
-    assert found["format"] == 2
+    assert found["format"] == 3
     assert found["environment"]["packages"]["torch"]
-    assert len(found["timings"]) == 9
+    assert found["environment"]["tf32"] is False
+    assert len(found["timings"]) == 12
     assert files["chart"].read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_table_shows_every_figure(measured: Any) -> None:
     text = format_table(measured[0])
-    assert text.count("onnx int8") == 3
+    assert text.count("onnx int8") == 4
     for scenario in measured[0].scenarios:
         assert scenario.name in text
 
@@ -80,8 +96,31 @@ def test_figures_by_hand() -> None:
     assert "3.00 (2.00 to 4.00)" in text
     assert "120%!" in text
     assert "the machine was busy" in text
-    steady = make_results({"torch": [[1e-3], [1e-3]]})
-    assert "!" not in format_table(steady)
+    assert "less than a millisecond" not in text
+    steady = format_table(make_results({"torch": [[2e-3], [2e-3]]}))
+    assert "!" not in steady
+    short = format_table(make_results({"torch": [[9e-4], [9e-4]]}))
+    assert "900 us~" in short
+    assert "! ~: a call takes less than a millisecond" in short
+
+
+def test_outliers_are_kept_and_counted() -> None:
+    usual = [1e-3 + index * 1e-6 for index in range(19)]
+    timing = make_results({"torch": [[*usual, 9e-3], usual]}).timings[0]
+    assert [found.outliers for found in timing.rounds] == [1, 0]
+    assert timing.outliers == pytest.approx(1 / 39)
+    assert timing.longest == 9e-3
+    assert timing.percentile(100) == pytest.approx((9e-3 + usual[-1]) / 2)
+    text = format_table(make_results({"torch": [[*usual, 9e-3], usual]}))
+    assert "9.00 ms" in text
+    assert "2.6%" in text
+
+
+def test_where_no_tokens_are_counted_none_are_shown() -> None:
+    results = make_results({"torch": [[4e-3]], "onnx fp32": [[2e-3]]}, Scenario("load"))
+    assert results.timings[0].tokens_per_second is None
+    assert results.speedup("onnx fp32", Scenario("load")) == pytest.approx(2)
+    assert "tokens/s" not in format_table(results)
 
 
 def test_what_is_left_out_is_named() -> None:
@@ -102,19 +141,22 @@ def wrong(run: Run, tmp_path: Path) -> Run:
 
 
 def test_what_fails_its_verification_is_not_timed(wrong: Run, tmp_path: Path) -> None:
-    options = BenchOptions(wrong.artifact("fp32"), batches=(), times=(), rounds=1, seconds=0.02)
-    results = run_bench(options, lambda _: None)
-    assert list(results.failed) == ["onnx fp32", "onnx int8"]
-    assert any("differs by" in reason for reason in results.failed["onnx fp32"])
-    assert results.runtimes == ["torch"]
+    command = ["bench", "--model", wrong.artifact("fp32"), "--rounds", 1, "--scenario", "load", "--json"]
+    finished = lmtool(*command, "--save", tmp_path / "saved")
+    assert finished.returncode == 3
+    found = json.loads(finished.stdout)
+    assert list(found["failed"]) == ["onnx fp32", "onnx int8"]
+    assert any("differs by" in reason for reason in found["failed"]["onnx fp32"])
+    assert [timing["runtime"] for timing in found["timings"]] == ["torch"]
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["bench.json", "bench.png"]
+
+
+def test_what_failed_is_in_the_table() -> None:
+    results = make_results({"torch": [[1e-3]]}, failed={"onnx fp32": ["logits differs by 0.3"]})
+    assert not results.is_sound
     text = format_table(results)
     assert "onnx fp32  FAILED the verification: not timed" in text
-    assert "! onnx fp32: " in text
-    assert json.loads(json.dumps(results.to_json()))["failed"] == results.failed
-    finished = lmtool("bench", "--model", wrong.artifact("fp32"), "--rounds", 1, "--save", tmp_path / "saved")
-    assert finished.returncode == 3
-    assert "FAILED the verification" in finished.stdout
-    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["bench.json", "bench.png"]
+    assert "! onnx fp32: logits differs by 0.3" in text
 
 
 def test_results_without_a_timing_are_saved_without_a_picture(tmp_path: Path) -> None:
@@ -125,7 +167,8 @@ def test_results_without_a_timing_are_saved_without_a_picture(tmp_path: Path) ->
 
 def test_other_runtimes_are_verified_and_measured(run: Run) -> None:
     others = ("openvino-default", "reference")
-    options = BenchOptions(run.artifact("fp32"), "cpu", others, batches=(), times=(3,), rounds=1, seconds=0.02)
+    scenarios = [Scenario.parse(text) for text in ("offline:1x3", "prefill:2x3", "generation:2x3", "first-step")]
+    options = BenchOptions(run.artifact("fp32"), against=others, scenarios=scenarios, rounds=1, seconds=0.02)
     results = run_bench(options, lambda _: None)
     assert results.failed == {}
     assert set(results.runtimes) == {*others, "onnx fp32", "onnx int8"} - set(results.left_out)
@@ -157,27 +200,75 @@ def test_a_wrong_number_in_another_runtime_is_noticed(run: Run, monkeypatch: pyt
 def test_compiled_torch_is_verified_like_any_other(run: Run) -> None:
     if KINDS["torch-compile"].missing():
         pytest.skip("torch.compile needs a C++ compiler")
-    contender = harness.Contender("torch-compile", Source(run.artifact("fp32"), run.path))
-    assert harness._verified("torch-compile", contender)["passed"]
+    contender = contenders.Contender("torch-compile", Source(run.artifact("fp32"), run.path))
+    assert processes.verified(contender)["passed"]
 
 
 def test_a_runtime_that_is_missing_is_named_with_the_remedy(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else found(name))
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    options = BenchOptions(run.artifact("fp32"), against=("openvino", "torch-compile", "torch"))
-    contenders, left_out = harness._contenders(run.artifact("fp32"), options)
-    assert list(contenders) == ["torch", "onnx fp32", "onnx int8"]
+    against = ("openvino", "torch-compile", "torch")
+    found, left_out = contenders.find_contenders(run.artifact("fp32"), ["cpu"], against, 1)
+    assert list(found) == ["torch", "onnx fp32", "onnx int8"]
     assert left_out["openvino"] == "it is not installed; pip install 'lmtool[portability]'"
     assert "needs a C++ compiler" in left_out["torch-compile"]
-    assert harness._why_not("reference", "cpu", None) is not None
-    assert harness._why_not("openvino", "cuda", run.artifact("fp32")) is not None
+    assert contenders.why_not("reference", "cpu", None) is not None
+    assert contenders.why_not("openvino", "cuda", run.artifact("fp32")) is not None
 
 
-def test_a_process_that_dies_is_reported_with_its_last_words(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness, "_SUITE", Path(__file__).with_name("none.py"))
-    with pytest.raises(BenchError, match=r"the process of torch ended with \d+; its last words:(?s:.*)none.py"):
-        run_bench(BenchOptions(run.artifact("fp32"), rounds=1), lambda _: None)
+def test_providers_stand_side_by_side(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    found, left_out = contenders.find_contenders(
+        run.artifact("fp32"), ["cpu", "cuda", "cpu"], ("torch", "reference"), 1
+    )
+    assert list(found) == ["torch", "reference", "onnx fp32", "onnx int8", "torch on cuda", "onnx fp32 on cuda"]
+    assert {name: contender.source.provider for name, contender in found.items()} == {
+        **dict.fromkeys(["torch", "reference", "onnx fp32", "onnx int8"], "cpu"),
+        **dict.fromkeys(["torch on cuda", "onnx fp32 on cuda"], "cuda"),
+    }
+    assert set(left_out) == {"reference on cuda", "onnx int8 on cuda"}
+    assert [name for name, contender in found.items() if contender.is_original] == ["torch"]
+
+
+KILLED = """
+import os, signal, sys
+
+arguments = " ".join(sys.orig_argv)
+if "verifying --runtime=reference" in arguments or ("pytest" in arguments and "model.int8.onnx" in arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_runtime_that_crashes_is_reported_and_the_rest_goes_on(place: Path, tmp_path: Path) -> None:
+    """One process is killed while it verifies, one while it times."""
+    (tmp_path / "sitecustomize.py").write_text(KILLED)
+    command = ["bench", "--against", "torch", "--against", "reference", "--scenario", "load", "--rounds", 1, "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    finished = started(*command, "--save", tmp_path / "saved", cwd=place, env=environment)
+    assert finished.returncode == 3
+    found = json.loads(finished.stdout)
+    assert list(found["crashed"]) == ["reference", "onnx int8"]
+    for said in found["crashed"].values():
+        assert said.startswith("the process was killed by SIGKILL; its last words:")
+    assert [timing["runtime"] for timing in found["timings"]] == ["torch", "onnx fp32"]
+    assert (tmp_path / "saved" / "bench.json").exists()
+
+
+def test_what_crashed_is_in_the_table() -> None:
+    results = make_results({"torch": [[1e-3]]}, crashed={"reference": "the process was killed by SIGKILL"})
+    assert not results.is_sound
+    text = format_table(results)
+    assert "reference  CRASHED: not timed" in text
+    assert "! reference: the process was killed by SIGKILL" in text
+
+
+def test_a_process_that_fails_is_reported_with_its_last_words(run: Run, tmp_path: Path) -> None:
+    contender = contenders.Contender("reference", Source(tmp_path / "none.onnx", run.path))
+    with pytest.raises(processes.CrashError, match=r"the process ended with 1; its last words:(?s:.*)none\.onnx"):
+        processes.timed(contender, [ONE], 0.02)
+    with pytest.raises(processes.CrashError, match=r"the process ended with 1; its last words:(?s:.*)none\.onnx"):
+        processes.verified(contender)
 
 
 def test_an_artifact_without_its_original_says_so(run: Run, tmp_path: Path) -> None:
@@ -188,15 +279,15 @@ def test_an_artifact_without_its_original_says_so(run: Run, tmp_path: Path) -> N
 
 
 def test_an_artifact_of_another_training_is_no_sibling(run: Run, tmp_path: Path) -> None:
-    artifacts, left_out = harness._artifacts(run.artifact("fp32"), "cpu")
-    assert list(artifacts) == ["onnx fp32", "onnx int8"]
-    artifacts, left_out = harness._artifacts(run.artifact("fp32"), "cuda")
-    assert list(artifacts) == ["onnx fp32"]
-    assert list(left_out) == ["onnx int8"]
+    artifacts, left_out = contenders.find_artifacts(run.artifact("fp32"), "cpu")
+    assert list(artifacts) == ["fp32", "int8"]
+    artifacts, left_out = contenders.find_artifacts(run.artifact("fp32"), "cuda")
+    assert list(artifacts) == ["fp32"]
+    assert list(left_out) == ["onnx int8 on cuda"]
     with pytest.raises(BenchError, match="cannot run on cuda: dynamic int8"):
         lonely = tmp_path / "model.int8.onnx"
         lonely.write_bytes(run.artifact("int8").read_bytes())
-        harness._artifacts(lonely, "cuda")
+        contenders.find_artifacts(lonely, "cuda")
 
 
 def test_files_beside_the_model_are_measured_or_named(run: Run, tmp_path: Path) -> None:
@@ -205,8 +296,8 @@ def test_files_beside_the_model_are_measured_or_named(run: Run, tmp_path: Path) 
     (copy / "foreign.onnx").write_bytes(b"something else")
     (copy / ".model.onnx.tmp.onnx").write_bytes(b"half a file")
     (copy / "second.onnx").write_bytes((copy / "model.onnx").read_bytes())
-    artifacts, left_out = harness._artifacts(copy / "model.onnx", "cpu")
-    assert list(artifacts) == ["onnx fp32", "onnx int8"]
+    artifacts, left_out = contenders.find_artifacts(copy / "model.onnx", "cpu")
+    assert list(artifacts) == ["fp32", "int8"]
     assert left_out["foreign.onnx"].startswith("it is no artifact of this lmtool: ")
     assert left_out == {
         "foreign.onnx": left_out["foreign.onnx"],
@@ -217,12 +308,13 @@ def test_files_beside_the_model_are_measured_or_named(run: Run, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"provider": "none"}, "provider 'none' is not known"),
+        ({"providers": ("none",)}, "provider 'none' is not known"),
         ({"against": ("tf",)}, "runtime 'tf' is not known, expected one of torch, torch-compile, openvino"),
         ({"rounds": 0}, "rounds is 0"),
         ({"threads": 0}, "threads is 0"),
         ({"seconds": 0.0}, "seconds is 0"),
-        ({"batches": (0,)}, "size below 1"),
+        ({"scenarios": ()}, "there is no scenario"),
+        ({"providers": ()}, "there is no provider"),
     ],
 )
 def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
@@ -230,22 +322,21 @@ def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
         BenchOptions(**options)
 
 
-def test_scenarios_have_names_and_a_form() -> None:
-    assert Scenario.parse("64x1") == Scenario(64, 1)
-    names = [Scenario.parse(text).name.partition(":")[0] for text in ("1x1", "64x1", "1x128", "4x35")]
-    assert names == ["single-stream", "multi-stream", "chunked", "offline"]
-    for text in ("64", "x1", "0x1", "-1x1"):
-        with pytest.raises(OptionError):
-            Scenario.parse(text)
-
-
 def test_the_suite_runs_under_plain_pytest(run: Run) -> None:
-    suite = Path(harness.__file__).with_name("bench_reading.py")
-    command = [sys.executable, "-m", "pytest", *harness.PYTEST_OPTIONS, str(suite), f"--rootdir={suite.parent}"]
-    command += ["--benchmark-max-time=0.02", "--shape=2x3", "--artifact"]
+    suite = Path(processes.__file__).with_name("bench_calls.py")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *processes.PYTEST_OPTIONS,
+        "-vv",
+        str(suite),
+        f"--rootdir={suite.parent}",
+    ]
+    command += ["--benchmark-max-time=0.02", "--scenario=offline:2x3", "--artifact"]
     finished = subprocess.run([*command, str(run.artifact("fp32"))], capture_output=True, text=True, cwd=run.path)
     assert finished.returncode == 0, finished.stdout
-    assert "bench_reading[2x3]" in finished.stdout
+    assert "bench_call[offline:2x3]" in finished.stdout
 
 
 def test_the_demo_chains_everything_and_a_second_time_trains_nothing(
@@ -253,7 +344,8 @@ def test_the_demo_chains_everything_and_a_second_time_trains_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     options = TrainOptions(preset="ptb-200", data=str(corpus_folder), settings=SETTINGS)
-    bench = BenchOptions(rounds=1, seconds=0.02, batches=(2,), times=(3,))
+    scenarios = [Scenario.parse(text) for text in ("single-stream", "multi-stream:2", "offline:1x3")]
+    bench = BenchOptions(rounds=1, seconds=0.02, scenarios=scenarios)
     reporter = Silent()
     demo = run_demo(reporter, lambda _: None, options, bench)
     assert reporter.records[-1]["kind"] == "test"

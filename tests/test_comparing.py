@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from commands import lmtool
-from handmade import make_results
+from handmade import ONE, make_results
 from lmtool.bench import BenchError, BenchOptions
 from lmtool.bench.comparing import compare, parse_share, read_results, require_same
 from lmtool.bench.harness import identify
@@ -49,7 +49,7 @@ def test_what_is_not_measured_any_more_is_a_failure(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({}, ""),
-        ({"provider": "cuda"}, "provider was cpu, is cuda"),
+        ({"providers": ("cuda",)}, r"providers was \['cpu'\], is \['cuda'\]"),
         ({"threads": 2}, "threads was 1, is 2"),
         ({"original": "1"}, "original was 0, is 1"),
         ({"environment": {"processor": "another", "usable_cores": 2}}, "processor was a processor, is another"),
@@ -76,13 +76,13 @@ def test_a_gate_that_compares_nothing_is_not_passed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "format None, expected 2"),
-        ('{"format": 1}', "format 1, expected 2"),
+        ("[]", "format None, expected 3"),
+        ('{"format": 2}', "format 2, expected 3"),
         ("text", "it is not JSON"),
-        ('{"format": 2}', "no whole results .KeyError: 'timings'"),
-        ('{"format": 2, "timings": [{"runtime": 1, "scenario": {"batch_size": 0, "time": 1}}]}', "no whole results"),
-        ('{"format": 2, "timings": []}', "no whole results .KeyError: 'provider'"),
-        ('{"format": 2, "timings": 5}', "no whole results .TypeError"),
+        ('{"format": 3}', "no whole results .KeyError: 'timings'"),
+        ('{"format": 3, "timings": [{"runtime": 1, "scenario": "multi-stream:0"}]}', "no whole results"),
+        ('{"format": 3, "timings": []}', "no whole results .KeyError: 'providers'"),
+        ('{"format": 3, "timings": 5}', "no whole results .TypeError"),
     ],
 )
 def test_a_file_without_results_is_refused(tmp_path: Path, content: str, message: str) -> None:
@@ -102,11 +102,11 @@ def test_a_share_is_a_percentage() -> None:
 def test_the_command_is_a_gate_and_leaves_what_it_compares_with(place: Path) -> None:
     """An earlier run of a nanosecond a call is one that nothing keeps up with."""
     folder = place / "runs" / "tiny"
-    options = BenchOptions(folder / "model.onnx", batches=(1,), times=(1,))
+    options = BenchOptions(folder / "model.onnx", scenarios=[ONE])
     earlier = make_results({"torch": [[1e-9]], "onnx fp32": [[1e9]]})
     replace(earlier, identity=identify(options)).write(folder / "bench.json")
     content = (folder / "bench.json").read_bytes()
-    arguments = ["--rounds", 1, "--batch", 1, "--time", 1, "--compare", folder / "bench.json"]
+    arguments = ["--rounds", 1, "--scenario", "single-stream", "--compare", folder / "bench.json"]
     refused = lmtool("bench", *arguments, "--threads", 2, cwd=place)
     assert refused.returncode == 1
     assert "threads was 1, is 2" in refused.stderr

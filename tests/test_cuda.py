@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from corpora import write_corpus
-from lmtool.bench import BenchOptions, run_bench
+from lmtool.bench import BenchOptions, Scenario, run_bench
 from lmtool.export import export_run, verify_artifact
 from lmtool.model import Interrupted, Run, TrainOptions, run_training
 from lmtool.runtime import Predictor, ProviderError, available_providers
@@ -66,10 +66,14 @@ def test_dynamic_int8_is_refused_on_cuda(run: Run) -> None:
 
 
 def test_the_harness_measures_both_sides_on_the_gpu(run: Run) -> None:
-    options = BenchOptions(run.artifact("fp32"), provider="cuda", batches=(4,), times=(8,), rounds=1, seconds=0.05)
+    scenarios = [
+        Scenario.parse(text) for text in ("single-stream", "multi-stream:4", "offline:1x8", "prefill:1x9", "load")
+    ]
+    options = BenchOptions(run.artifact("fp32"), ["cpu", "cuda"], scenarios=scenarios, rounds=1, seconds=0.05)
     results: Any = run_bench(options, lambda _: None)
-    assert results.runtimes == ["torch", "onnx fp32"]
-    assert "onnx int8" in results.left_out
+    assert results.runtimes == ["torch", "onnx fp32", "onnx int8", "torch on cuda", "onnx fp32 on cuda"]
+    assert "onnx int8 on cuda" in results.left_out
+    assert results.is_sound
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])

@@ -20,7 +20,7 @@ Finished = subprocess.CompletedProcess[str]
 # Importing torch takes longer than most commands. Commands are forked from a process that has done it; those of
 # `started` begin from nothing, as a user's do.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["lmtool.cli.app", "lmtool.model", "lmtool.export", "lmtool.bench", "onnxruntime"])
+_CONTEXT.set_forkserver_preload(["lmtool.cli.app", "lmtool.model", "lmtool.export", "lmtool.bench.demo", "onnxruntime"])
 
 
 def lmtool(*arguments: object, cwd: Path | None = None, stdin: str | bytes = "") -> Finished:

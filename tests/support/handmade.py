@@ -1,31 +1,26 @@
 """Results made by hand."""
 
 from pathlib import Path
+from typing import Any
 
-from lmtool.bench import Results, Scenario, Timing
+from lmtool.bench import Results, Round, Scenario, Timing
 from lmtool.bench.results import Identity
 
+ONE = Scenario("single-stream")
 
-def make_results(
-    rounds: dict[str, list[list[float]]],
-    left_out: dict[str, str] | None = None,
-    failed: dict[str, list[str]] | None = None,
-) -> Results:
-    """One single-stream scenario with these times for each runtime; the first is the baseline."""
+
+def make_results(rounds: dict[str, list[list[float]]], scenario: Scenario = ONE, **parts: Any) -> Results:
+    """One scenario with these times for each runtime; the first is the baseline."""
     return Results(
         model=Path("model.onnx"),
         identity=Identity(
-            provider="cpu",
+            providers=("cpu",),
             threads=1,
             original="0",
             artifacts=dict.fromkeys((name for name in rounds if name.startswith("onnx")), "5eed" * 16),
             environment={"processor": "a processor", "usable_cores": 2},
         ),
         baseline=next(iter(rounds), ""),
-        timings=[Timing(name, Scenario(1, 1), times) for name, times in rounds.items()],
-        parity={},
-        placement={},
-        floors={},
-        failed=failed or {},
-        left_out=left_out or {},
+        timings=[Timing(name, scenario, [Round(times) for times in found]) for name, found in rounds.items()],
+        **parts,
     )

@@ -1,0 +1,128 @@
+"""Runtimes in processes of their own: one verifies, one times calls, one is a server; each writes what it found."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, final
+
+from ..runtime.errors import ProviderError
+from .contenders import Contender
+from .plugin import PEAK
+from .results import Round
+from .scenario import Scenario
+
+_SUITES = tuple(Path(__file__).with_name(name) for name in ("bench_calls.py", "bench_loading.py"))
+_LAST_WORDS = 12
+
+PYTEST_OPTIONS = [
+    "-qx",
+    "--tb=short",
+    "--benchmark-quiet",
+    "-c",
+    os.devnull,
+    "-p",
+    "lmtool.bench.plugin",
+    "-p",
+    "no:cacheprovider",
+    "-o",
+    "python_files=bench_*.py",
+    "-o",
+    "python_functions=bench_*",
+    "--import-mode=importlib",
+    "-o",
+    "consider_namespace_packages=true",
+    "--benchmark-only",
+    "--benchmark-save-data",
+    "--benchmark-disable-gc",
+    "--benchmark-warmup=on",
+    "--benchmark-warmup-iterations=5",
+    "--benchmark-min-rounds=5",
+]
+
+
+@final
+class CrashError(Exception):
+    """A process of a runtime that did not come to its end; what it says is for people."""
+
+
+def verified(contender: Contender) -> dict[str, Any]:
+    """What the verification of a runtime found.
+
+    Raises:
+        ProviderError: The provider does not run it.
+        CrashError: The process ended before its time.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        finished = _run(["lmtool.bench.verifying", *contender.arguments, f"--out={report}"], contender, folder)
+        if finished.returncode == ProviderError.exit_code:
+            raise ProviderError(finished.stderr.strip())
+        return _report(finished, report)
+
+
+def timed(contender: Contender, scenarios: Sequence[Scenario], seconds: float) -> dict[Scenario, Round]:
+    """One round of a runtime in these scenarios, which are made of calls, by one pytest-benchmark process.
+
+    Args:
+        contender: The runtime.
+        scenarios: What to time.
+        seconds: Longest time of one of them, beside its warm-up.
+
+    Raises:
+        CrashError: The process ended before its time.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        command = ["pytest", *PYTEST_OPTIONS, *map(str, _SUITES), f"--rootdir={_SUITES[0].parent}"]
+        command += [*contender.arguments, *(f"--scenario={scenario}" for scenario in scenarios)]
+        command += [f"--benchmark-max-time={seconds}", f"--benchmark-json={report}"]
+        found = _report(_run(command, contender, folder), report)["benchmarks"]
+    return {Scenario.parse(entry["param"]): Round(entry["stats"]["data"], entry["extra_info"][PEAK]) for entry in found}
+
+
+def _report(finished: subprocess.CompletedProcess[str], report: Path) -> dict[str, Any]:
+    """The report that a process wrote.
+
+    Raises:
+        CrashError: It ended before its time.
+    """
+    if finished.returncode != 0:
+        raise CrashError(f"the process {_ending(finished.returncode)}; its last words:\n{_last_words(finished)}")
+    found: dict[str, Any] = json.loads(report.read_text())
+    return found
+
+
+def _last_words(finished: subprocess.CompletedProcess[str]) -> str:
+    """What the error says, where pytest marks it; else the last lines of all that was said."""
+    said = (finished.stdout + finished.stderr).strip().splitlines()
+    marked = [line.removeprefix("E").strip() for line in said if line.startswith("E ")]
+    return "\n".join((marked or said)[-_LAST_WORDS:]) or "(none)"
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"ended with {code}"
+    known = {member.value for member in signal.Signals}
+    return f"was killed by {signal.Signals(-code).name if -code in known else f'signal {-code}'}"
+
+
+def _run(module: list[str], contender: Contender, folder: str) -> subprocess.CompletedProcess[str]:
+    """Run a module in a process of its own."""
+    return subprocess.run(  # noqa: S603  # our own interpreter, suites and modules
+        [sys.executable, "-m", *module],
+        cwd=folder,
+        env=_environment(contender.source.threads),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _environment(threads: int) -> dict[str, str]:
+    variables = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "PY_COLORS"))}
+    return variables | {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS")}
