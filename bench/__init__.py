@@ -11,19 +11,20 @@ if TYPE_CHECKING:
     from .environment import describe_environment
     from .errors import BenchError
     from .harness import BenchOptions, run_bench
-    from .results import Results, Round, Timing
+    from .results import Results
     from .saving import save_results
     from .scenario import Scenario, scenarios_of
     from .table import format_table
+    from .timing import Round, Timing
 
 _HOMES = {
     "BenchError": "errors",
     "BenchOptions": "harness",
     "Demo": "demo",
     "Results": "results",
-    "Round": "results",
+    "Round": "timing",
     "Scenario": "scenario",
-    "Timing": "results",
+    "Timing": "timing",
     "describe_environment": "environment",
     "format_table": "table",
     "run_bench": "harness",

@@ -17,9 +17,10 @@ from .contenders import OTHERS, Contender, Contenders, find_contenders
 from .environment import describe_environment, load_average
 from .floors import Floor
 from .processes import CrashError, timed, verified
-from .results import Identity, Results, Round, Timing
+from .results import Identity, Results
 from .runtimes import TORCH
 from .scenario import Scenario, chosen_scenarios
+from .timing import Round, Timing
 
 
 @final

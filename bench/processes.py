@@ -13,8 +13,8 @@ from typing import Any, final
 from ..runtime.errors import ProviderError
 from .contenders import Contender
 from .plugin import PEAK
-from .results import Round
 from .scenario import Scenario
+from .timing import Round
 
 _SUITES = tuple(Path(__file__).with_name(name) for name in ("bench_calls.py", "bench_loading.py"))
 _LAST_WORDS = 12

@@ -1,7 +1,8 @@
 """The results as a table of plain text."""
 
-from .results import Results, Timing
+from .results import Results
 from .scenario import Scenario
+from .timing import Timing
 
 _HEADER = ("runtime", "tokens/s", "p50", "p95", "p99", "longest", "outliers", "spread", "memory", "floor", "speed-up")
 _FAILED = "FAILED the verification: not timed"

@@ -1,0 +1,76 @@
+"""Cost along one axis: batch, chunk, threads, hidden size or vocabulary; and where one runtime overtakes another."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, final
+
+from .timing import Timing
+
+AXES = {
+    "batch": "streams of a call, one token each",
+    "chunk": "tokens of a chunk of scored text",
+    "threads": "threads of a call of 64 streams",
+    "hidden": "units of each layer, one stream",
+    "vocabulary": "tokens of the vocabulary, one stream",
+}
+"""Axis -> what is varied; hidden sizes and vocabularies are those of networks made for the sweep, with random weights."""
+
+
+@final
+@dataclass(frozen=True)
+class Crossover:
+    """Where one runtime overtakes another: `winner` is the faster one from `value` on, `loser` below it."""
+
+    loser: str
+    winner: str
+    value: int
+
+
+@final
+@dataclass(frozen=True)
+class Sweep:
+    """Timings along one axis.
+
+    Attributes:
+        axis: One of `AXES`.
+        timings: Runtime name -> value on the axis, rising -> timing.
+    """
+
+    axis: str
+    timings: Mapping[str, Mapping[int, Timing]]
+
+    @property
+    def values(self) -> list[int]:
+        """All values that were measured, rising."""
+        return sorted({value for found in self.timings.values() for value in found})
+
+    def seconds_per_token(self, runtime: str) -> dict[int, float]:
+        """Median seconds of a call over its tokens, by value."""
+        return {value: timing.seconds / timing.scenario.tokens for value, timing in self.timings[runtime].items()}
+
+    @property
+    def crossovers(self) -> list[Crossover]:
+        """For each two runtimes of which another one is faster at either end: from which value on that is so."""
+        found = (self._crossover(*pair) for pair in itertools.permutations(self.timings, 2))
+        return [crossover for crossover in found if crossover is not None]
+
+    def _crossover(self, loser: str, winner: str) -> Crossover | None:
+        before, after = self.seconds_per_token(loser), self.seconds_per_token(winner)
+        values = sorted(before.keys() & after.keys())
+        if not values or before[values[0]] > after[values[0]]:
+            return None  # the winner wins from the beginning
+        won = list(itertools.takewhile(lambda value: after[value] < before[value], reversed(values)))
+        return Crossover(loser, winner, won[-1]) if won else None
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        return {
+            "axis": self.axis,
+            "meaning": AXES[self.axis],
+            "crossovers": [asdict(crossover) for crossover in self.crossovers],
+            "timings": {
+                runtime: {str(value): timing.to_json() for value, timing in found.items()}
+                for runtime, found in self.timings.items()
+            },
+        }

@@ -1,0 +1,139 @@
+"""Times of one runtime in one scenario: every call of every round, and the figures made of them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, final
+
+import numpy as np
+
+from .scenario import Scenario
+
+UNSTABLE_SPREAD = 0.1
+SHORT_SECONDS = 1e-3
+_PERCENTILES = (50, 95, 99)
+
+
+@final
+@dataclass(frozen=True)
+class Round:
+    """What one process measured.
+
+    Attributes:
+        seconds: Of every call, in the order in which they were made; nothing is left out.
+        peak_bytes: Largest resident set of the process meanwhile; None where the system does not tell.
+        requests_per_second: What a server answered; None where calls follow each other.
+        problems: Why a server's run is not valid.
+    """
+
+    seconds: Sequence[float]
+    peak_bytes: int | None = None
+    requests_per_second: float | None = None
+    problems: Sequence[str] = ()
+
+    @property
+    def median(self) -> float:
+        """Median seconds of a call."""
+        return float(np.median(self.seconds))
+
+    @property
+    def outliers(self) -> int:
+        """Calls that took longer than the third quartile and one and a half times the quartiles' distance (Tukey)."""
+        first, third = np.percentile(self.seconds, (25, 75))
+        return int(np.sum(np.asarray(self.seconds) > third + 1.5 * (third - first)))
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, to the nanosecond."""
+        return {**asdict(self), "seconds": [round(seconds, 9) for seconds in self.seconds]}
+
+
+@final
+@dataclass(frozen=True)
+class Timing:
+    """Times of one runtime in one scenario.
+
+    Attributes:
+        runtime: Its name.
+        scenario: What it did.
+        rounds: The interleaved rounds, each a process of its own.
+    """
+
+    runtime: str
+    scenario: Scenario
+    rounds: Sequence[Round]
+
+    @property
+    def medians(self) -> list[float]:
+        """Median seconds of a call, round by round."""
+        return [found.median for found in self.rounds]
+
+    @property
+    def seconds(self) -> float:
+        """Median of the rounds' medians."""
+        return float(np.median(self.medians))
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Tokens of a call over its median time, or those that a server answered; None where no tokens are counted."""
+        answered = [found.requests_per_second for found in self.rounds if found.requests_per_second is not None]
+        if answered:
+            return float(np.median(answered)) * self.scenario.tokens
+        return self.scenario.tokens / self.seconds if self.scenario.tokens else None
+
+    @property
+    def spread(self) -> float:
+        """(slowest - fastest round) / median."""
+        return (max(self.medians) - min(self.medians)) / self.seconds
+
+    @property
+    def longest(self) -> float:
+        """Seconds of the slowest call of all rounds."""
+        return max(max(found.seconds) for found in self.rounds)
+
+    @property
+    def outliers(self) -> float:
+        """Share of the calls that are outliers of their round."""
+        return sum(found.outliers for found in self.rounds) / sum(len(found.seconds) for found in self.rounds)
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """Median over the rounds of the largest resident set; None where it is not known."""
+        known = [found.peak_bytes for found in self.rounds if found.peak_bytes is not None]
+        return int(np.median(known)) if known else None
+
+    @property
+    def problems(self) -> list[str]:
+        """Why a server's rounds are not valid, each reason once."""
+        return list(dict.fromkeys(problem for found in self.rounds for problem in found.problems))
+
+    @property
+    def is_unstable(self) -> bool:
+        """Whether the rounds lie further apart than a tenth of their median."""
+        return self.spread > UNSTABLE_SPREAD
+
+    @property
+    def is_short(self) -> bool:
+        """Whether a call takes less than a millisecond, where clock and interrupts count."""
+        return self.seconds < SHORT_SECONDS
+
+    def percentile(self, percent: float) -> float:
+        """Seconds that this share of a round's calls did not exceed: median over the rounds."""
+        return float(np.median([np.percentile(found.seconds, percent) for found in self.rounds]))
+
+    def ratios(self, other: "Timing") -> list[float]:
+        """How many times faster than `other`, round by round."""
+        return [theirs / ours for ours, theirs in zip(self.medians, other.medians, strict=True)]
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures and every measured time, ready for JSON."""
+        return {
+            "runtime": self.runtime,
+            "scenario": str(self.scenario),
+            "tokens_per_second": self.tokens_per_second,
+            "seconds": self.seconds,
+            "spread": self.spread,
+            **{f"p{percent}": self.percentile(percent) for percent in _PERCENTILES},
+            "longest": self.longest,
+            "outliers": self.outliers,
+            "peak_bytes": self.peak_bytes,
+            "rounds": [found.to_json() for found in self.rounds],
+        }
