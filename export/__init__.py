@@ -3,10 +3,11 @@
 from .building import DEFAULT_OPSET, OPSETS, BuildOptions, build_model
 from .errors import ExportError, ParityError
 from .exporting import Export, export_run, export_sherpa, original_of, verify_artifact, write_report
+from .original import Original, PredictorOriginal, Text, TorchOriginal
 from .parity import BOUNDS, Bounds, Case, Largest, ParityReport
 from .picture import draw_graph
 from .triton import triton_config, write_triton_repository
-from .verification import Original, measure_batch_invariance, verify
+from .verification import measure_batch_invariance, verify
 
 __all__ = [
     "BOUNDS",
@@ -21,6 +22,9 @@ __all__ = [
     "Original",
     "ParityError",
     "ParityReport",
+    "PredictorOriginal",
+    "Text",
+    "TorchOriginal",
     "build_model",
     "draw_graph",
     "export_run",

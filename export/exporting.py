@@ -16,11 +16,12 @@ from ..runtime.predictor import Predictor
 from ..runtime.vocabulary import Vocabulary
 from .building import DEFAULT_OPSET, BuildOptions, build_model
 from .errors import ParityError
+from .original import Text, TorchOriginal
 from .parity import ParityReport
 from .recognizer import ids_of, read_recognizer_tokens
 from .sealing import seal
 from .sherpa import SHERPA_BOUND, build_sherpa_model, sherpa_difference
-from .verification import Original, verify
+from .verification import verify
 
 
 @final
@@ -138,7 +139,7 @@ def verify_artifact(path: Path, run: Path | None = None, provider: str = "cpu") 
     return verify(original_of(original), predictor)
 
 
-def original_of(run: Run, most_tokens: int | None = None) -> Original:
+def original_of(run: Run, most_tokens: int | None = None) -> TorchOriginal:
     """The trained network of a run, with the test text of its corpus where that is still at hand.
 
     Args:
@@ -149,14 +150,13 @@ def original_of(run: Run, most_tokens: int | None = None) -> Original:
         RunError: The run is missing or unfinished.
         CheckpointError: The checkpoint is damaged or does not fit.
     """
-    network, vocabulary = run.trained()[0], run.vocabulary()
+    network, vocabulary, name = run.trained()[0], run.vocabulary(), f"PyTorch run {run.path.name}"
     try:
         corpus = run.corpus()
     except (DataError, StorageError):
-        return Original(network, vocabulary)  # its text says that it is drawn from the network
-    return Original(
-        network, vocabulary, corpus.ids["test"][:most_tokens], f"the test split of {Path(corpus.name).name}"
-    )
+        return TorchOriginal(network, vocabulary, None, name)
+    text = Text(corpus.ids["test"][:most_tokens], f"the test split of {Path(corpus.name).name}")
+    return TorchOriginal(network, vocabulary, text, name)
 
 
 def write_report(folder: Path, report: ParityReport, kind: str = "parity") -> None:

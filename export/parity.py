@@ -105,6 +105,7 @@ class ParityReport:
         variant: The precision with its purpose, as in the artifact's default name.
         provider: Where the artifact ran.
         exported_from: Hash of the weights that the artifact says it was exported from; None before it is known.
+        original: What it was compared with.
         original_sha256: Hash of the original's weights.
         cases: The comparisons of logits and states, each by the tensor that differs most.
         tensors: `logits` and the name of each state -> its largest differences.
@@ -123,6 +124,7 @@ class ParityReport:
     variant: str
     provider: str
     exported_from: str | None
+    original: str
     original_sha256: str
     cases: Sequence[Case]
     tensors: Mapping[str, Largest]
@@ -184,6 +186,7 @@ class ParityReport:
         )
         lines = [
             f"parity of {self.variant} on {self.provider}: {'passed' if self.passed else 'FAILED'}",
+            f"  original            {self.original}",
             f"  logits and states   {len(self.cases)} cases, largest difference {worst.absolute:.2e} at scale "
             f"{worst.scale:.1f} ({worst.tensor}, {worst.name}; allowed {bounds.difference:g} of the scale{rounding})",
             f"  each tensor         {', '.join(f'{name} {most.absolute:.1e}' for name, most in self.tensors.items())}",

@@ -17,9 +17,9 @@ from lmtool.export import (
     Case,
     ExportError,
     Largest,
-    Original,
     ParityError,
     ParityReport,
+    TorchOriginal,
     build_model,
     building,
     export_run,
@@ -136,6 +136,7 @@ def report(**changes: object) -> ParityReport:
         "variant": "fp32",
         "provider": "cpu",
         "exported_from": None,
+        "original": "a network",
         "original_sha256": "0",
         "cases": [Case("grid", "logits", 1e-6, 10.0)],
         "tensors": {},
@@ -201,7 +202,7 @@ def test_without_its_corpus_a_run_is_verified_on_its_own_text(
 
 def test_an_artifact_of_another_network_is_refused(run: Run, predictor: Predictor) -> None:
     with pytest.raises(ArtifactError, match="the artifact is .*layer_sizes=\\(7, 3\\).*, the original .*\\(4,\\)"):
-        verify(Original(network_of((4,)), predictor.vocabulary), predictor)
+        verify(TorchOriginal(network_of((4,)), predictor.vocabulary), predictor)
 
 
 def test_greedy_tokens_that_differ_beyond_rounding_are_counted(run: Run, predictor: Predictor) -> None:
@@ -256,7 +257,7 @@ def test_another_vocabulary_is_refused_by_export_and_verify(run: Run, tmp_path: 
             refused()
     swapped = Vocabulary.from_json(value["tokens"], value["tokenization"])
     with pytest.raises(ArtifactError, match="has another vocabulary"):
-        verify(Original(run.trained()[0], swapped), Predictor.load(run.artifact("fp32")))
+        verify(TorchOriginal(run.trained()[0], swapped), Predictor.load(run.artifact("fp32")))
 
 
 def test_a_rejected_export_keeps_the_report_of_the_good_one(run: Run, tmp_path: Path, monkeypatch: Any) -> None:
