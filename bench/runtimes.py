@@ -20,12 +20,14 @@ from ..runtime.predictor import Predictor
 from ..runtime.providers import PROVIDERS, provider_named
 from ..runtime.session import SessionOptions
 from ..runtime.state import State
+from .errors import BenchError
 from .openvino_session import OpenVinoSession
 
 Tokens = NDArray[np.int64]
 
 ONNXRUNTIME = "onnxruntime"
 TORCH = "torch"
+REFERENCE = "reference"
 
 
 @final
@@ -35,13 +37,14 @@ class Source:
 
     Attributes:
         artifact: The ONNX file.
-        original: The run folder that it was exported from.
+        original: The run folder that it was exported from, or another artifact of the same network to verify it
+            against; None where there is neither. PyTorch needs the run folder.
         provider: Execution provider; PyTorch runs on the same kind of device.
         threads: Threads of one call.
     """
 
     artifact: Path
-    original: Path
+    original: Path | None = None
     provider: str = "cpu"
     threads: int = 1
 
@@ -139,6 +142,11 @@ def _onnxruntime(source: Source) -> Runtime:
 
 
 def _torch(source: Source, compiled: bool) -> Runtime:
+    if source.original is None or source.original.is_file():
+        raise BenchError(
+            f"there is no PyTorch original of {source.artifact}: found {source.original or 'none'}, expected the run "
+            "folder that it was exported from; measure without torch, or the artifact inside its run folder"
+        )
     from .torch_network import TorchNetwork  # which loads torch, and that stays away from other runtimes' processes
 
     def predictor(session: Any) -> Predictor:
@@ -157,9 +165,14 @@ def _openvino_default(source: Source) -> Runtime:
 
 
 def _reference(source: Source) -> Runtime:
+    import onnx
     from onnx.reference import ReferenceEvaluator
 
-    return OnnxFile(_over(_Reference(ReferenceEvaluator(str(source.artifact))), source))
+    try:
+        evaluator = ReferenceEvaluator(str(source.artifact))
+    except (RuntimeError, NotImplementedError) as error:
+        raise BenchError(f"onnx.reference {onnx.__version__} cannot run {source.artifact}: {error}") from error
+    return OnnxFile(_over(_Reference(evaluator), source))
 
 
 @final
@@ -194,7 +207,7 @@ KINDS: Mapping[str, Kind] = {
     "torch-compile": Kind(lambda source: _torch(source, compiled=True), _compiler, cpu_only=False),
     "openvino": Kind(_openvino, _OPENVINO),
     "openvino-default": Kind(_openvino_default, _OPENVINO),
-    "reference": Kind(_reference, _needs("onnx", "pip install onnx")),
+    REFERENCE: Kind(_reference, _needs("onnx", "pip install onnx")),
 }
 """Name -> runtime. `openvino` computes in f32 as the others do, `openvino-default` in what OpenVINO prefers (bf16 where
 the processor has it); `reference` is onnx's own evaluator in Python."""

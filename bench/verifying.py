@@ -1,6 +1,7 @@
 """The verification of one runtime in a process of its own: the harness reads the report that it writes.
 
-python -m lmtool.bench.verifying --runtime NAME --artifact FILE --original RUN [--provider P] [--threads N] --out FILE
+python -m lmtool.bench.verifying --runtime NAME --artifact FILE --out FILE
+    [--original RUN|FILE] [--provider P] [--threads N]
 """
 
 import argparse
@@ -9,22 +10,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..export.exporting import original_of
 from ..export.verification import verify
-from ..model.run import Run
 from ..runtime.errors import LmtoolError
 from ..runtime.files import json_text, write_atomically
 from .floors import measure_floor
+from .originals import original_for
 from .runtimes import KINDS, ONNXRUNTIME, Source
 
 _TOKENS = 5000
+_DRAWN_TOKENS = 500
 _LOOP_STEPS = 200
 
 
 def verify_runtime(name: str, source: Source) -> dict[str, Any]:
-    """What the comparison with the original found; of onnxruntime also where the nodes run, and on a CPU its floor."""
+    """What the comparison with its original found; of onnxruntime also where the nodes run, and on a CPU its floor."""
     predictor = KINDS[name].make(source).predictor
-    report = verify(original_of(Run(source.original), _TOKENS), predictor, _LOOP_STEPS).to_json()
+    original = original_for(name, source, _TOKENS)
+    report = verify(original, predictor, _LOOP_STEPS, _DRAWN_TOKENS).to_json()
     if name == ONNXRUNTIME:
         report["placement"] = predictor.placement
         if source.provider == "cpu":
@@ -37,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lmtool.bench.verifying", description=__doc__)
     parser.add_argument("--runtime", choices=KINDS, required=True, help="what to verify")
     parser.add_argument("--artifact", type=Path, required=True, help="ONNX file")
-    parser.add_argument("--original", type=Path, required=True, help="run folder of the original")
+    parser.add_argument("--original", type=Path, help="run folder, or another artifact")
     parser.add_argument("--provider", default="cpu", help="execution provider")
     parser.add_argument("--threads", type=int, default=1, help="threads of one call")
     parser.add_argument("--out", type=Path, required=True, help="file for the report")
