@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..runtime.files import RETRY_AFTER_SECONDS, read_bytes, write_atomically
+from ..runtime.vocabulary import Vocabulary
 from .errors import CheckpointError
 
 VERSION = 1
@@ -35,6 +36,15 @@ class Checkpoint:
 
     tensors: Mapping[str, Tensor]
     facts: Mapping[str, Any]
+
+    @classmethod
+    def of_weights(
+        cls, weights: Mapping[str, Tensor], vocabulary: Vocabulary, facts: Mapping[str, Any]
+    ) -> "Checkpoint":
+        """What `Run.trained` reads: weights by name, the facts, and the hashes of weights and vocabulary."""
+        tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
+        hashes = {"weights_sha256": weights_hash(weights), "vocabulary_sha256": vocabulary.sha256}
+        return cls(tensors, {**facts, **hashes})
 
     def group(self, prefix: str) -> dict[str, Tensor]:
         """The tensors named `prefix.*`, without the prefix."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from ..runtime.artifact import CELLS, Architecture
+from .config import TrainConfig
 from .dropout import Dropouts, drop_numbers, drop_words
 
 NetworkState = tuple[tuple[Tensor, ...], ...]
@@ -126,6 +127,14 @@ class LanguageModel(nn.Module):
         ]
         run: Any = _FUNCTIONS[self.architecture.cell]
         return run(activations, state, weights, True, 1, 0.0, True, False, True)
+
+
+def initial_network(config: TrainConfig, vocabulary_size: int) -> LanguageModel:
+    """The network as its training begins: weights drawn by the configuration's seed, on the CPU."""
+    network = LanguageModel(config.architecture, vocabulary_size, config.dropouts)
+    generator = torch.Generator().manual_seed(config.seed)
+    network.initialize(config.init_range, generator, scaled_layers=config.layer_init == "scaled")
+    return network
 
 
 def state_tensors(state: NetworkState) -> dict[str, Tensor]:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from .averaging import WeightAverage
 from .batches import Batches
-from .checkpoint import Checkpoint, weights_hash
+from .checkpoint import Checkpoint
 from .config import TrainConfig
 from .corpus import Corpus
 from .curves import draw_curves
 from .errors import CheckpointError, Interrupted, RunError, TrainingError
 from .evaluation import evaluate_perplexity
-from .network import LanguageModel, NetworkState, state_from_tensors, state_tensors
+from .network import NetworkState, initial_network, state_from_tensors, state_tensors
 from .objective import Objective
 from .optimizing import clip_gradients, load_optimizer, make_optimizer, optimizer_tensors, updates_touched_rows
 from .position import Position
@@ -71,9 +71,7 @@ class Trainer:
         self._processes = processes
         self._batches = Batches(corpus.ids["train"], config, processes)
         self._device = torch.device(device)
-        self._network = LanguageModel(config.architecture, len(corpus.vocabulary), config.dropouts)
-        generator = torch.Generator().manual_seed(config.seed)
-        self._network.initialize(config.init_range, generator, scaled_layers=config.layer_init == "scaled")
+        self._network = initial_network(config, len(corpus.vocabulary))
         self._network.embedding.sparse = updates_touched_rows(config) and processes.count == 1
         self._network.to(self._device)
         self._parameters = [parameter for parameter in self._network.parameters() if parameter.requires_grad]
@@ -293,10 +291,8 @@ class Trainer:
     def _save_best(self, facts: dict[str, Any]) -> None:
         if not self._processes.first:
             return
-        weights = self._network.weights()
-        tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
-        hashes = {"weights_sha256": weights_hash(weights), "vocabulary_sha256": self.corpus.vocabulary.sha256}
-        Checkpoint(tensors, {**facts, **hashes}).write(self.run.best)
+        weights, vocabulary = self._network.weights(), self.corpus.vocabulary
+        Checkpoint.of_weights(weights, vocabulary, facts).write(self.run.best)
 
     def _save(self) -> None:
         self._require_finite_weights()
