@@ -3,31 +3,31 @@
     python -m lmtool.bench.pool_load --model FILE [--threads N] [--streams N] [--seconds S]
 
 Throughput is that of requests of one token, so many in each call, the next ones waiting already; the largest of them is
-the capacity. Then requests arrive at random (a Poisson process) at fractions of it, each for a stream that has none
-waiting, and a latency runs from when a request was due, not from when a late generator got round to it, to its result.
-Memory is the process's resident set before the streams are opened and after each has read one token, ids included.
+the capacity. Then requests arrive at random at fractions of it, as in `server_scenario`. Memory is the process's
+resident set before the streams are opened and after each has read one token, ids included.
 """
 
 import argparse
+import sys
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.errors import BusyError
+from ..runtime.errors import LmtoolError
 from ..runtime.pool import StreamPool
 from ..runtime.pool_options import PoolOptions
 from ..runtime.predictor import Predictor
 from .environment import describe_environment
+from .loadgen import missing, stop_at_sigint
 from .memory import resident_bytes
+from .server_scenario import ServerReport, measure_server
 
-_WAITING_UNDER_LOAD = 4096
 _LINGER_SECONDS = 60.0
 """Longer than any call, so that a call has exactly as many streams as it should."""
 
@@ -55,26 +55,6 @@ class Memory:
     resident_after: int
 
 
-@final
-@dataclass
-class Load:
-    """Random arrivals and what became of them.
-
-    Attributes:
-        fraction: Of the capacity.
-        rate: Arrivals a second.
-        latencies: Seconds from when a request was due to its result.
-        refused: Requests that found the queue full.
-        calls: Calls of the session.
-    """
-
-    fraction: float
-    rate: float
-    latencies: list[float] = field(default_factory=list)
-    refused: int = 0
-    calls: int = 0
-
-
 def measure_throughput(predictor: Predictor, together: int, seconds: float, allow_inexact: bool) -> Throughput:
     """Two sets of streams take turns, so that one waits while the other runs."""
     options = PoolOptions(
@@ -99,25 +79,6 @@ def measure_throughput(predictor: Predictor, together: int, seconds: float, allo
         for requests in running:
             _results(requests)
     return Throughput(together, speed)
-
-
-def measure_load(predictor: Predictor, load: Load, max_batch: int, seconds: float, allow_inexact: bool) -> Load:
-    """Fill in the latencies of requests that arrive for so many seconds at the load's rate."""
-    options = PoolOptions(
-        max_streams=_WAITING_UNDER_LOAD + 2 * max_batch,  # those that wait, those that run, those just answered
-        max_waiting=_WAITING_UNDER_LOAD,
-        max_batch=max_batch,
-        max_tokens=max_batch,
-        allow_inexact=allow_inexact,
-    )
-    random = np.random.default_rng(0)
-    with StreamPool(predictor, options) as pool:
-        streams = [pool.open_stream() for _ in range(options.max_streams)]
-        gaps = random.exponential(1 / load.rate, int(load.rate * seconds) + 1)
-        _arrive(pool, load, streams, time.perf_counter() + np.cumsum(gaps), _random_tokens(predictor))
-        pool.close()  # which answers what waits
-        load.calls = pool.stats.calls
-    return load
 
 
 def measure_memory(predictor: Predictor, streams: int, allow_inexact: bool) -> Memory:
@@ -149,38 +110,11 @@ def _results(requests: list[Future[Any]]) -> None:
         request.result()
 
 
-def _arrive(
-    pool: StreamPool,
-    load: Load,
-    streams: list[int],
-    due: NDArray[np.float64],
-    tokens: Iterator[NDArray[np.int64]],
-) -> None:
-    """Submit one request at each time, for the stream that has been idle longest: there are more than can wait."""
-    idle = deque(streams)
-    for moment in due.tolist():
-        delay = moment - time.perf_counter()
-        if delay > 0:
-            time.sleep(delay)
-        stream = idle.popleft()
-
-        def answered(_: object, moment: float = moment, stream: int = stream) -> None:
-            load.latencies.append(time.perf_counter() - moment)
-            idle.append(stream)
-
-        try:
-            pool.submit(stream, next(tokens)).add_done_callback(answered)
-        except BusyError:
-            load.refused += 1
-            idle.append(stream)
-
-
-def report(throughputs: list[Throughput], loads: list[Load], memory: Memory | None) -> str:
-    """The measurements as text."""
+def report(throughputs: list[Throughput], loads: dict[float, ServerReport], memory: Memory | None) -> str:
+    """The measurements as text; `loads` by the fraction of the capacity."""
     lines = [f"{'streams a call':>14}  {'tokens/s':>9}"]
     lines += [f"{found.together:>14}  {found.tokens_per_second:>9,.0f}" for found in throughputs]
-    lines += ["", f"{'of capacity':>14}  {'requests/s':>10}  {'p50':>9}  {'p99':>9}  {'a call':>6}  {'refused':>7}"]
-    lines += [_load_line(load) for load in loads]
+    lines += ["", *_load_table(loads)]
     if memory is not None:
         grown = memory.resident_after - memory.resident_before
         lines += [
@@ -192,34 +126,69 @@ def report(throughputs: list[Throughput], loads: list[Load], memory: Memory | No
     return "\n".join(lines)
 
 
-def _load_line(load: Load) -> str:
-    p50, p99 = (f"{value * 1000:,.2f} ms" for value in np.percentile(load.latencies, (50, 99)))
-    together = len(load.latencies) / load.calls
-    return f"{load.fraction:>13.0%}  {load.rate:>10,.0f}  {p50:>9}  {p99:>9}  {together:>6.1f}  {load.refused:>7,}"
+def _load_table(loads: dict[float, ServerReport]) -> list[str]:
+    """A line for each load, then what makes one invalid or doubtful."""
+    reason = missing()
+    if reason is not None:
+        return [f"latency under random arrivals was not measured: {reason}"]
+    head = f"{'of capacity':>14}  {'requests/s':>10}  {'p50':>9}  {'p99':>9}  {'a call':>6}  {'refused':>7}"
+    remarks = [
+        f"{fraction:.0%}: {remark}" for fraction, found in loads.items() for remark in (*found.reasons, *found.warnings)
+    ]
+    return [head, *(_load_line(fraction, found) for fraction, found in loads.items()), *remarks]
+
+
+def _load_line(fraction: float, found: ServerReport) -> str:
+    p50, p99 = (f"{found.percentile(percent) * 1000:,.2f} ms" for percent in (50, 99))
+    verdict = "VALID" if found.valid else "INVALID"
+    return (
+        f"{fraction:>14.0%}  {found.rate:>10,.0f}  {p50:>9}  {p99:>9}  {found.streams_per_call:>6.1f}  "
+        f"{found.refused:>7,}  {verdict}"
+    )
+
+
+def _measure(chosen: argparse.Namespace) -> str:
+    """All measurements that were asked for, as text."""
+    predictor, inexact = Predictor.load(chosen.model, threads=chosen.threads), chosen.allow_inexact
+    memory = measure_memory(predictor, chosen.streams, inexact) if chosen.streams else None
+    throughputs = [measure_throughput(predictor, count, chosen.seconds, inexact) for count in chosen.together]
+    best = max(throughputs, key=lambda found: found.tokens_per_second)
+    loads = {
+        fraction: measure_server(
+            predictor,
+            fraction * best.tokens_per_second,
+            chosen.seconds,
+            chosen.latency_bound_ms / 1000,
+            max_batch=best.together,
+        )
+        for fraction in chosen.fractions
+        if missing() is None
+    }
+    return report(throughputs, loads, memory)
 
 
 def main() -> None:
-    """Parse the arguments, measure, print."""
+    """Parse the arguments, measure, print; an error of ours becomes a message and its exit code."""
     parser = argparse.ArgumentParser(prog="python -m lmtool.bench.pool_load", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="artifact")
     parser.add_argument("--threads", type=int, default=1, help="threads of one call")
     parser.add_argument("--together", type=int, nargs="+", default=[1, 8, 64, 256], help="streams in one call")
     parser.add_argument("--fractions", type=float, nargs="+", default=[0.5, 0.8], help="arrivals, of the capacity")
+    parser.add_argument("--latency-bound-ms", type=float, default=100.0, help="what 99 %% of the latencies must keep")
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each measurement")
     parser.add_argument("--streams", type=int, default=1_000_000, help="open streams whose memory is measured; 0: none")
     parser.add_argument("--allow-inexact", action="store_true", help="take an artifact that is not batch-invariant")
     chosen = parser.parse_args()
-    predictor, inexact = Predictor.load(chosen.model, threads=chosen.threads), chosen.allow_inexact
-    memory = measure_memory(predictor, chosen.streams, inexact) if chosen.streams else None
-    throughputs = [measure_throughput(predictor, count, chosen.seconds, inexact) for count in chosen.together]
-    best = max(throughputs, key=lambda found: found.tokens_per_second)
-    loads = [Load(fraction, fraction * best.tokens_per_second) for fraction in chosen.fractions]
-    for load in loads:
-        measure_load(predictor, load, best.together, chosen.seconds, inexact)
+    try:
+        found = _measure(chosen)
+    except LmtoolError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
     environment = describe_environment()
     print(f"{environment['processor']}, {environment['usable_cores']} cores, {chosen.threads} threads a call")  # noqa: T201
-    print(report(throughputs, loads, memory))  # noqa: T201
+    print(found)  # noqa: T201
 
 
 if __name__ == "__main__":
+    stop_at_sigint()
     main()
