@@ -42,13 +42,13 @@ class Contender:
     def arguments(self) -> list[str]:
         """Its options on the command lines of its processes."""
         source = self.source
-        return [
+        found = [
             f"--runtime={self.kind}",
             f"--artifact={source.artifact.resolve()}",
-            f"--original={source.original.resolve()}",
             f"--provider={source.provider}",
             f"--threads={source.threads}",
         ]
+        return found if source.original is None else [*found, f"--original={source.original.resolve()}"]
 
 
 Contenders = dict[str, Contender]
@@ -56,30 +56,37 @@ LeftOut = dict[str, str]
 
 
 def find_contenders(
-    artifact: Path, providers: Sequence[str], against: Sequence[str], threads: int
+    artifact: Path, providers: Sequence[str], against: Sequence[str], threads: int, *, alone: bool = False
 ) -> tuple[Contenders, LeftOut]:
     """What is measured, by name: on each provider other runtimes first; and what is not, with the reason.
+
+    Args:
+        artifact: The artifact that was named.
+        providers: Where it runs.
+        against: Other runtimes, of `OTHERS`.
+        threads: Threads of one call.
+        alone: Whether the files beside it are none of its siblings.
 
     Raises:
         StorageError: The artifact cannot be read.
         ArtifactError: It is none.
-        BenchError: There is no original beside it, or nothing of it runs on a provider.
+        BenchError: Nothing of it runs on a provider.
     """
-    run = original_beside(artifact)
     found: Contenders = {}
     left_out: LeftOut = {}
     for provider in dict.fromkeys(providers):
-        artifacts, without = find_artifacts(artifact, provider)
+        artifacts, without = find_artifacts(artifact, provider, alone=alone)
         left_out |= without
         standard = artifacts.get(STANDARD)
+        original = run_beside(artifact) or standard
         for kind in dict.fromkeys(against):
-            reason = why_not(kind, provider, standard)
+            reason = why_not(kind, provider, standard, original)
             if reason is None:
-                found[on(kind, provider)] = Contender(kind, Source(standard or artifact, run.path, provider, threads))
+                found[on(kind, provider)] = Contender(kind, Source(standard or artifact, original, provider, threads))
             else:
                 left_out[on(kind, provider)] = reason
         for variant, path in artifacts.items():
-            source = Source(path, run.path, provider, threads)
+            source = Source(path, original, provider, threads)
             found[on(f"onnx {variant}", provider)] = Contender(ONNXRUNTIME, source)
     return found, left_out
 
@@ -89,8 +96,10 @@ def on(name: str, provider: str) -> str:
     return name if provider == "cpu" else f"{name} on {provider}"
 
 
-def why_not(kind: str, provider: str, standard: Path | None) -> str | None:
+def why_not(kind: str, provider: str, standard: Path | None, original: Path | None) -> str | None:
     """Why another runtime cannot be measured; None where it can."""
+    if kind.startswith(TORCH) and (original is None or original.is_file()):
+        return "there is no PyTorch original beside the model; name it inside the run folder it was exported from"
     if kind.startswith(TORCH) and not _torch_runs_on(provider):
         return "this torch has no CUDA; install a CUDA build of torch"
     if KINDS[kind].cpu_only and provider != "cpu":
@@ -100,7 +109,7 @@ def why_not(kind: str, provider: str, standard: Path | None) -> str | None:
     return KINDS[kind].missing()
 
 
-def find_artifacts(artifact: Path, provider: str) -> tuple[dict[str, Path], LeftOut]:
+def find_artifacts(artifact: Path, provider: str, *, alone: bool = False) -> tuple[dict[str, Path], LeftOut]:
     """The artifact and its siblings by variant, and those that the provider cannot run with the reason.
 
     Raises:
@@ -111,7 +120,7 @@ def find_artifacts(artifact: Path, provider: str) -> tuple[dict[str, Path], Left
     first = Artifact.read(artifact)
     chosen: dict[str, Path] = {}
     left_out: LeftOut = {}
-    siblings = sorted(path for path in artifact.parent.glob("[!.]*.onnx") if path != artifact)
+    siblings = [] if alone else sorted(path for path in artifact.parent.glob("[!.]*.onnx") if path != artifact)
     for path in [artifact, *siblings]:
         try:
             found = Artifact.read(path)
@@ -133,19 +142,10 @@ def find_artifacts(artifact: Path, provider: str) -> tuple[dict[str, Path], Left
     return dict(sorted(chosen.items())), left_out
 
 
-def original_beside(artifact: Path) -> Run:
-    """The run folder that an artifact was exported from.
-
-    Raises:
-        BenchError: The artifact does not lie in it.
-    """
+def run_beside(artifact: Path) -> Path | None:
+    """The run folder that an artifact lies in; None where it lies elsewhere."""
     run = Run(artifact.resolve().parent)
-    if not run.best.exists():
-        raise BenchError(
-            f"there is no PyTorch original beside {artifact}: expected the run folder it was exported from; "
-            "name the artifact inside its run folder: --model RUN/model.onnx"
-        )
-    return run
+    return run.path if run.best.exists() else None
 
 
 def _torch_runs_on(provider: str) -> bool:

@@ -5,22 +5,28 @@ shared machine's speed drifts; so each measurement is a fresh process that loads
 turns (A B C B C A ...), which keeps the ratios of one round comparable.
 """
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from ..runtime.artifact import Artifact, latest_artifact
-from ..runtime.errors import OptionError, ProviderError
+from ..runtime.errors import OptionError
 from ..runtime.providers import provider_named, require_provider
-from .contenders import OTHERS, Contender, Contenders, find_contenders
+from . import loadgen
+from .adopting import adopt
+from .contenders import OTHERS, Contenders, LeftOut, find_contenders
 from .environment import describe_environment, load_average
-from .floors import Floor
-from .processes import CrashError, timed, verified
+from .qualifying import Qualifying, Say, qualify
 from .results import Identity, Results
 from .runtimes import TORCH
 from .scenario import Scenario, chosen_scenarios
-from .timing import Round, Timing
+from .sweep import Sweep
+from .sweeping import run_sweeps
+from .turns import Job, Pace, take_turns
+
+_NO_SWEEPS: tuple[list[Sweep], Qualifying] = ([], Qualifying())
 
 
 @final
@@ -29,13 +35,14 @@ class BenchOptions:
     """What to measure.
 
     Attributes:
-        model: The artifact; None for the latest export. Its siblings in other precisions are measured too.
+        model: The artifact, or an ONNX file from elsewhere that keeps its contract; None for the latest export. The
+            siblings of an artifact in other precisions are measured too.
         providers: Execution providers of the artifact; torch runs on the same kinds of device.
         against: Other runtimes to measure, of `OTHERS`; the first that can run is what the rest is compared with.
         scenarios: What is timed.
         threads: Threads of one call, for every runtime.
-        rounds: How often the runtimes take turns.
-        seconds: Longest time of one scenario in one round.
+        pace: How long.
+        sweep: Whether to time them along every axis of `AXES` too, over networks of other sizes as well.
     """
 
     model: Path | None = None
@@ -43,8 +50,8 @@ class BenchOptions:
     against: Sequence[str] = (TORCH,)
     scenarios: Sequence[Scenario] = field(default_factory=lambda: chosen_scenarios(None, None, None, None))
     threads: int = 1
-    rounds: int = 5
-    seconds: float = 0.4
+    pace: Pace = field(default_factory=Pace)
+    sweep: bool = False
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -58,17 +65,11 @@ class BenchOptions:
         for name in self.against:
             if name not in OTHERS:
                 raise OptionError(f"runtime {name!r} is not known, expected one of {', '.join(OTHERS)}")
-        for name, value in (("threads", self.threads), ("rounds", self.rounds)):
-            if value < 1:
-                raise OptionError(f"{name} is {value}, expected 1 or more")
+        if self.threads < 1:
+            raise OptionError(f"threads is {self.threads}, expected 1 or more")
         for name, values in (("provider", self.providers), ("scenario", self.scenarios)):
             if not values:
                 raise OptionError(f"there is no {name}, expected one at least")
-        if not self.seconds > 0:
-            raise OptionError(f"seconds is {self.seconds}, expected a positive number")
-
-
-Say = Callable[[str], None]
 
 
 def run_bench(options: BenchOptions, say: Say) -> Results:
@@ -83,42 +84,65 @@ def run_bench(options: BenchOptions, say: Say) -> Results:
 
     Raises:
         ProviderError: A provider is not there, or does not run the artifact.
-        ArtifactError: There is no export, or it is no artifact.
-        BenchError: There is no original beside it.
+        ArtifactError: There is no export, or the file breaks the contract.
+        BenchError: Nothing of it runs on a provider.
     """
     for provider in options.providers:
         require_provider(provider_named(provider))
-    artifact = options.model or latest_artifact()
-    contenders, left_out = find_contenders(artifact, options.providers, options.against, options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        return _measure(options, Path(folder), say)
+
+
+def _measure(options: BenchOptions, folder: Path, say: Say) -> Results:
+    model, artifact, contenders, left_out = _entered(options, folder)
     identity = _identity(artifact, contenders, options)
-    contest = _Contest(contenders, left_out, artifact)
-    contest.verify(say)
-    timings = contest.time(options, say)
+    qualified = qualify(contenders, say, required=artifact)
+    scenarios, impossible = _possible(options.scenarios)
+    jobs = {name: Job(contender, scenarios) for name, contender in qualified.contenders.items()}
+    timings, crashed = take_turns(jobs, options.pace, say)
+    measured = {name: job.contender for name, job in jobs.items() if name not in crashed}
+    sweeps, swept = run_sweeps(measured, options.pace, folder, say) if options.sweep and measured else _NO_SWEEPS
     return Results(
-        model=artifact,
+        model=model,
         identity=identity,
-        baseline=next(iter(contest.contenders), ""),
+        baseline=next(iter(measured), ""),
         timings=timings,
-        parity=contest.reports,
-        placement=contest.placement,
-        floors=contest.floors,
-        failed=contest.failed,
-        crashed=contest.crashed,
-        left_out=contest.left_out,
+        parity=qualified.reports,
+        placement=qualified.placement,
+        floors=qualified.floors,
+        failed=qualified.failed | swept.failed,
+        crashed=qualified.crashed | crashed | swept.crashed,
+        left_out=left_out | impossible | qualified.left_out | swept.left_out,
+        sweeps=sweeps,
         load_after=load_average(),
     )
+
+
+def _possible(scenarios: Sequence[Scenario]) -> tuple[list[Scenario], LeftOut]:
+    """The scenarios that can be measured here; and those that cannot, with the reason."""
+    reason = loadgen.missing()
+    left_out = {str(found): reason for found in scenarios if found.kind == "server" and reason is not None}
+    return [found for found in scenarios if str(found) not in left_out], left_out
 
 
 def identify(options: BenchOptions) -> Identity:
     """What `run_bench` would measure, known before anything is measured.
 
     Raises:
-        ArtifactError: There is no export, or it is no artifact.
-        BenchError: There is no original beside it.
+        ArtifactError: There is no export, or the file breaks the contract.
+        BenchError: Nothing of it runs on a provider.
     """
-    artifact = options.model or latest_artifact()
-    contenders, _ = find_contenders(artifact, options.providers, options.against, options.threads)
-    return _identity(artifact, contenders, options)
+    with tempfile.TemporaryDirectory() as folder:
+        _, artifact, contenders, _ = _entered(options, Path(folder))
+        return _identity(artifact, contenders, options)
+
+
+def _entered(options: BenchOptions, folder: Path) -> tuple[Path, Path, Contenders, LeftOut]:
+    """The model that was named; it, or what was made of it in `folder` where it is no file of ours; and who enters."""
+    model = options.model or latest_artifact()
+    artifact = adopt(model, folder)
+    entered = find_contenders(artifact, options.providers, options.against, options.threads, alone=artifact != model)
+    return model, artifact, *entered
 
 
 def _identity(artifact: Path, contenders: Contenders, options: BenchOptions) -> Identity:
@@ -130,72 +154,3 @@ def _identity(artifact: Path, contenders: Contenders, options: BenchOptions) -> 
         artifacts={name: sha256 for name, sha256 in hashes.items() if sha256 is not None},
         environment=describe_environment(),
     )
-
-
-@final
-@dataclass
-class _Contest:
-    """The contenders, and what becomes of them."""
-
-    contenders: Contenders
-    left_out: dict[str, str]
-    artifact: Path
-    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
-    placement: dict[str, Any] = field(default_factory=dict)
-    floors: dict[str, Floor] = field(default_factory=dict)
-    failed: dict[str, list[str]] = field(default_factory=dict)
-    crashed: dict[str, str] = field(default_factory=dict)
-
-    def verify(self, say: Say) -> None:
-        """Compare each with the original; those that differ, crash or are refused are contenders no more."""
-        for name, contender in list(self.contenders.items()):
-            if contender.is_original:
-                continue
-            say(f"parity of {name} with the original")
-            try:
-                self._take(name, verified(contender))
-            except ProviderError as error:
-                if contender.source.artifact == self.artifact:
-                    raise
-                self.left_out[name] = str(error)
-                del self.contenders[name]
-            except CrashError as error:
-                self._drop(name, error)
-
-    def time(self, options: BenchOptions, say: Say) -> list[Timing]:
-        """Time those that passed, in turns; those that crash lose what they had."""
-        rounds: dict[tuple[str, Scenario], list[Round]] = {
-            (name, scenario): [] for name in self.contenders for scenario in options.scenarios
-        }
-        for number in range(options.rounds):
-            for name, contender in _rotated(self.contenders, number):
-                say(f"round {number + 1} of {options.rounds}: {name}")
-                try:
-                    found = timed(contender, options.scenarios, options.seconds)
-                except CrashError as error:
-                    self._drop(name, error)
-                    continue
-                for scenario, measured in found.items():
-                    rounds[name, scenario].append(measured)
-        return [Timing(name, scenario, found) for (name, scenario), found in rounds.items() if name in self.contenders]
-
-    def _take(self, name: str, report: dict[str, Any]) -> None:
-        if "placement" in report:
-            self.placement[name] = report.pop("placement")
-        if "floor" in report:
-            self.floors[name] = Floor(**report.pop("floor"))
-        self.reports[name] = report
-        if not report["passed"]:
-            self.failed[name] = report["failures"]
-            del self.contenders[name]
-
-    def _drop(self, name: str, error: CrashError) -> None:
-        self.crashed[name] = str(error)
-        del self.contenders[name]
-
-
-def _rotated(contenders: Contenders, number: int) -> list[tuple[str, Contender]]:
-    """The runtimes in another order in each round, so that none always follows the same one."""
-    turns = list(contenders.items())
-    start = number % max(len(turns), 1)
-    return turns[start:] + turns[:start]

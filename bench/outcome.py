@@ -7,7 +7,8 @@ from typing import Any, final
 
 from ..runtime.files import make_folder
 from .comparing import Comparison, compare, read_results, require_same
-from .harness import BenchOptions, Say, identify, run_bench
+from .harness import BenchOptions, identify, run_bench
+from .qualifying import Say
 from .results import Results
 from .saving import JSON_NAME, save_results
 from .table import format_table

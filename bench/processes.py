@@ -85,6 +85,22 @@ def timed(contender: Contender, scenarios: Sequence[Scenario], seconds: float) -
     return {Scenario.parse(entry["param"]): Round(entry["stats"]["data"], entry["extra_info"][PEAK]) for entry in found}
 
 
+def served(contender: Contender, scenario: Scenario, seconds: float, latency_bound: float) -> Round:
+    """One round of a server over a runtime: requests arrive for so many seconds at the scenario's rate.
+
+    Raises:
+        CrashError: The process ended before its time.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        command = ["lmtool.bench.server_scenario", *contender.arguments, f"--rate={scenario.rate}"]
+        command += [f"--seconds={seconds}", f"--latency-bound-ms={1000 * latency_bound}", f"--out={report}"]
+        content = _report(_run(command, contender, folder), report)
+    (found,) = content["reports"]
+    problems = [*found["reasons"], *found["warnings"]]
+    return Round(found["latencies"], content["peak_bytes"], found["achieved_rate"], problems)
+
+
 def _report(finished: subprocess.CompletedProcess[str], report: Path) -> dict[str, Any]:
     """The report that a process wrote.
 
@@ -116,13 +132,18 @@ def _run(module: list[str], contender: Contender, folder: str) -> subprocess.Com
     return subprocess.run(  # noqa: S603  # our own interpreter, suites and modules
         [sys.executable, "-m", *module],
         cwd=folder,
-        env=_environment(contender.source.threads),
+        env=_environment(contender.source.threads, folder),
         capture_output=True,
         text=True,
         check=False,
     )
 
 
-def _environment(threads: int) -> dict[str, str]:
+def _environment(threads: int, folder: str) -> dict[str, str]:
+    """So many threads in every library, and temporary files where they are removed even if the process dies."""
     variables = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "PY_COLORS"))}
-    return variables | {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS")}
+    return (
+        variables
+        | {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS")}
+        | {"TMPDIR": folder}
+    )

@@ -4,7 +4,8 @@
         --rate R [--rate ...] --seconds S --latency-bound-ms L --out FILE
 
 A request is one token for a stream that has none waiting. The pool runs whatever waits together, by whichever runtime
-stands behind the predictor. The file holds one report for each rate, with the latency of every request.
+stands behind the predictor. The file holds one report for each rate, with the latency of every
+request, and the process's highest memory.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from ..runtime.pool_options import PoolOptions
 from ..runtime.predictor import Predictor
 from .loadgen import Arrivals, serve, stop_at_sigint
 from .loadgen_logs import PERCENTILE, Served, percentile
+from .memory import peak_bytes
 from .runtimes import KINDS, Source
 
 MAX_BATCH = 64
@@ -252,7 +254,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lmtool.bench.server_scenario", description=__doc__)
     parser.add_argument("--runtime", choices=KINDS, required=True, help="what to measure")
     parser.add_argument("--artifact", type=Path, required=True, help="ONNX file")
-    parser.add_argument("--original", type=Path, required=True, help="run folder of the original")
+    parser.add_argument("--original", type=Path, help="run folder of the original")
     parser.add_argument("--provider", default="cpu", help="execution provider")
     parser.add_argument("--threads", type=int, default=1, help="threads of one call")
     parser.add_argument("--rate", type=float, action="append", required=True, help="requests a second; repeatable")
@@ -273,7 +275,8 @@ def main() -> None:
     except LmtoolError as error:
         print(error, file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
-    write_atomically(chosen.out, json_text({"reports": [report.to_json() for report in reports]}).encode())
+    found = {"reports": [report.to_json() for report in reports], "peak_bytes": peak_bytes()}
+    write_atomically(chosen.out, json_text(found).encode())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ AXES = {
     "hidden": "units of each layer, one stream",
     "vocabulary": "tokens of the vocabulary, one stream",
 }
-"""Axis -> what is varied; hidden sizes and vocabularies are those of networks made for the sweep, with random weights."""
+"""Axis -> what is varied; networks of other hidden sizes and vocabularies are made for it, with random weights."""
 
 
 @final

@@ -2,6 +2,7 @@
 
 from .results import Results
 from .scenario import Scenario
+from .sweep import AXES, Crossover, Sweep
 from .timing import Timing
 
 _HEADER = ("runtime", "tokens/s", "p50", "p95", "p99", "longest", "outliers", "spread", "memory", "floor", "speed-up")
@@ -14,6 +15,8 @@ def format_table(results: Results) -> str:
     lines = []
     for scenario in results.scenarios:
         lines += [*_block(results, scenario), ""]
+    for sweep in results.sweeps:
+        lines += [*_sweep_block(sweep), ""]
     lines += [f"! {runtime}: {reason}" for runtime, reasons in results.failed.items() for reason in reasons]
     lines += [f"! {runtime}: {reason}" for runtime, reason in results.crashed.items()]
     lines += [*_legend(results), *(f"not measured: {name}: {reason}" for name, reason in results.left_out.items())]
@@ -37,7 +40,7 @@ def warnings(results: Results) -> list[str]:
 def format_seconds(seconds: float) -> str:
     """Seconds in the unit that suits them: `412 us`, `3.21 ms`, `1.20 s`."""
     if seconds < 1e-3:
-        return f"{seconds * 1e6:.0f} us"
+        return f"{seconds * 1e6:.{0 if seconds >= 1e-5 else 1}f} us"
     return f"{seconds * 1e3:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
@@ -48,6 +51,23 @@ def format_speedup(results: Results, timing: Timing) -> str:
         return ""
     speedup = results.speedup(timing.runtime, timing.scenario)
     return "1" if timing.runtime == results.baseline else f"{speedup:.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def format_crossover(crossover: Crossover, axis: str) -> str:
+    """A crossover in words."""
+    return f"{crossover.winner} overtakes {crossover.loser} at {axis} {crossover.value:,}"
+
+
+def _sweep_block(sweep: Sweep) -> list[str]:
+    """A line for each value, a column for each runtime: time of a token."""
+    rows = [[sweep.axis, *sweep.timings]]
+    for value in sweep.values:
+        costs = [sweep.seconds_per_token(runtime).get(value) for runtime in sweep.timings]
+        rows.append([f"{value:,}", *("" if cost is None else format_seconds(cost) for cost in costs)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [f"sweep over {sweep.axis} ({AXES[sweep.axis]}): time of a token"]
+    lines += ["  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return lines + [f"  {format_crossover(crossover, sweep.axis)}" for crossover in sweep.crossovers]
 
 
 def _block(results: Results, scenario: Scenario) -> list[str]:

@@ -39,6 +39,12 @@ def bench(
     ] = None,
     threads: Threads = 1,
     rounds: Annotated[int, typer.Option(help="How often the runtimes take turns.")] = 5,
+    latency_bound: Annotated[
+        float, typer.Option(metavar="MS", help="What a server must keep for 99 of 100 requests, or it is not valid.")
+    ] = 10.0,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Cost over batch, chunk, threads, hidden size and vocabulary too.")
+    ] = False,
     save: Annotated[
         Path | None, typer.Option(help="Folder for bench.json and bench.png (default: beside the model).")
     ] = None,
@@ -60,6 +66,7 @@ def bench(
     from ..bench.harness import BenchOptions
     from ..bench.outcome import Gate, run_and_save
     from ..bench.scenario import chosen_scenarios
+    from ..bench.turns import Pace
 
     if compare is None and (fail_if_slower is not None or compare_anyway):
         raise typer.BadParameter("goes with --compare OLD.json", param_hint="--fail-if-slower or --compare-anyway")
@@ -70,7 +77,8 @@ def bench(
         against=OTHERS if "all" in (against or []) else against or OTHERS[:1],
         scenarios=chosen_scenarios(scenario, batch, time, rate),
         threads=threads,
-        rounds=rounds,
+        pace=Pace(rounds, latency_bound=latency_bound / 1000),
+        sweep=sweep,
     )
     outcome = run_and_save(options, save, None if compare is None else Gate(compare, allowed, compare_anyway), say)
     give(as_json, outcome.format(), outcome.to_json())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from commands import lmtool, started
@@ -20,24 +21,29 @@ from lmtool.bench import (
     Scenario,
     contenders,
     format_table,
+    harness,
+    loadgen,
     processes,
     run_bench,
     run_demo,
     save_results,
 )
+from lmtool.bench.harness import identify
 from lmtool.bench.runtimes import KINDS, Source
+from lmtool.bench.turns import Pace
 from lmtool.bench.verifying import verify_runtime
 from lmtool.model import Checkpoint, Run, TrainOptions
-from lmtool.runtime import OptionError
+from lmtool.runtime import ArtifactError, OptionError
 from tiny import SETTINGS, Silent
 
+QUICK = Pace(rounds=1, seconds=0.02)
 CALLS = [Scenario.parse(text) for text in ("single-stream", "multi-stream:3", "offline:1x4", "load")]
 
 
 @pytest.fixture(scope="module")
 def measured(run: Run) -> Any:
     said: list[str] = []
-    return run_bench(BenchOptions(run.artifact("fp32"), scenarios=CALLS, rounds=2, seconds=0.02), said.append), said
+    return run_bench(BenchOptions(run.artifact("fp32"), scenarios=CALLS, pace=Pace(2, 0.02)), said.append), said
 
 
 def test_every_runtime_is_verified_then_measured_in_every_scenario(measured: Any) -> None:
@@ -123,6 +129,13 @@ def test_where_no_tokens_are_counted_none_are_shown() -> None:
     assert "tokens/s" not in format_table(results)
 
 
+def test_a_server_that_cannot_be_measured_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [ONE, Scenario("server", rate=5)]
+    assert harness._possible(asked) == (asked, {})
+    monkeypatch.setattr(loadgen, "missing", lambda: "it is not installed")
+    assert harness._possible(asked) == ([ONE], {"server:5": "it is not installed"})
+
+
 def test_what_is_left_out_is_named() -> None:
     results = make_results({"torch": [[1e-3]]}, left_out={"onnx int8": "dynamic int8 has kernels for the CPU only"})
     assert "not measured: onnx int8: dynamic int8 has kernels for the CPU only" in format_table(results)
@@ -168,7 +181,7 @@ def test_results_without_a_timing_are_saved_without_a_picture(tmp_path: Path) ->
 def test_other_runtimes_are_verified_and_measured(run: Run) -> None:
     others = ("openvino-default", "reference")
     scenarios = [Scenario.parse(text) for text in ("offline:1x3", "prefill:2x3", "generation:2x3", "first-step")]
-    options = BenchOptions(run.artifact("fp32"), against=others, scenarios=scenarios, rounds=1, seconds=0.02)
+    options = BenchOptions(run.artifact("fp32"), against=others, scenarios=scenarios, pace=QUICK)
     results = run_bench(options, lambda _: None)
     assert results.failed == {}
     assert set(results.runtimes) == {*others, "onnx fp32", "onnx int8"} - set(results.left_out)
@@ -213,8 +226,9 @@ def test_a_runtime_that_is_missing_is_named_with_the_remedy(run: Run, monkeypatc
     assert list(found) == ["torch", "onnx fp32", "onnx int8"]
     assert left_out["openvino"] == "it is not installed; pip install 'lmtool[portability]'"
     assert "needs a C++ compiler" in left_out["torch-compile"]
-    assert contenders.why_not("reference", "cpu", None) is not None
-    assert contenders.why_not("openvino", "cuda", run.artifact("fp32")) is not None
+    assert "it runs fp32 artifacts" in str(contenders.why_not("reference", "cpu", None, run.path))
+    assert "on the processor only" in str(contenders.why_not("openvino", "cuda", run.artifact("fp32"), run.path))
+    assert "no PyTorch original" in str(contenders.why_not("torch", "cpu", None, run.artifact("fp32")))
 
 
 def test_providers_stand_side_by_side(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,11 +285,42 @@ def test_a_process_that_fails_is_reported_with_its_last_words(run: Run, tmp_path
         processes.verified(contender)
 
 
-def test_an_artifact_without_its_original_says_so(run: Run, tmp_path: Path) -> None:
+def test_an_artifact_without_its_original_is_verified_against_the_reference(run: Run, tmp_path: Path) -> None:
     lonely = tmp_path / "model.onnx"
     lonely.write_bytes(run.artifact("fp32").read_bytes())
-    with pytest.raises(BenchError, match="no PyTorch original beside .*: --model RUN/model.onnx"):
-        run_bench(BenchOptions(lonely), lambda _: None)
+    server = Scenario.parse("server:100")
+    pace = Pace(1, 0.02, server_seconds=0.5)
+    results = run_bench(BenchOptions(lonely, scenarios=[Scenario("load"), server], pace=pace), lambda _: None)
+    assert results.runtimes == ["onnx fp32"]
+    assert results.scenarios == [Scenario("load"), server]
+    (served,) = results.timing("onnx fp32", server).rounds
+    assert 20 < len(served.seconds) < 100
+    assert served.requests_per_second == pytest.approx(100, rel=0.5)
+    assert served.problems  # so few requests prove nothing
+    assert "not valid: " in format_table(results)
+    assert "onnx.reference" in results.parity["onnx fp32"]["original"]
+    assert results.left_out["torch"].startswith("there is no PyTorch original beside the model")
+
+
+def test_a_file_from_elsewhere_that_keeps_the_contract_is_measured(run: Run, tmp_path: Path) -> None:
+    foreign = tmp_path / "theirs.onnx"
+    model = onnx.load(run.artifact("fp32"))
+    del model.metadata_props[:]
+    onnx.save(model, foreign)
+    (tmp_path / "other.onnx").write_bytes(run.artifact("int8").read_bytes())
+    against = ("torch", "reference")
+    options = BenchOptions(foreign, against=against, scenarios=[ONE], pace=QUICK)
+    results = run_bench(options, lambda _: None)
+    assert results.model == foreign
+    assert results.runtimes == ["reference", "onnx fp32"]
+    assert results.is_sound
+    assert results.placement["onnx fp32"]["cpu"]["LSTM"] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.onnx", "theirs.onnx"]
+    last = next(node for node in model.graph.node if "logits" in node.output)
+    last.output[list(last.output).index("logits")] = model.graph.output[0].name = "scores"
+    onnx.save(model, foreign)
+    with pytest.raises(ArtifactError, match="output 'logits'.*found none"):
+        identify(options)
 
 
 def test_an_artifact_of_another_training_is_no_sibling(run: Run, tmp_path: Path) -> None:
@@ -310,9 +355,7 @@ def test_files_beside_the_model_are_measured_or_named(run: Run, tmp_path: Path) 
     [
         ({"providers": ("none",)}, "provider 'none' is not known"),
         ({"against": ("tf",)}, "runtime 'tf' is not known, expected one of torch, torch-compile, openvino"),
-        ({"rounds": 0}, "rounds is 0"),
         ({"threads": 0}, "threads is 0"),
-        ({"seconds": 0.0}, "seconds is 0"),
         ({"scenarios": ()}, "there is no scenario"),
         ({"providers": ()}, "there is no provider"),
     ],
@@ -320,6 +363,20 @@ def test_files_beside_the_model_are_measured_or_named(run: Run, tmp_path: Path) 
 def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         BenchOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("pace", "message"),
+    [
+        ({"rounds": 0}, "rounds is 0"),
+        ({"seconds": 0.0}, "seconds is 0"),
+        ({"server_seconds": float("nan")}, "server_seconds is nan"),
+        ({"latency_bound": -1.0}, "latency_bound is -1"),
+    ],
+)
+def test_a_pace_out_of_range(pace: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        Pace(**pace)
 
 
 def test_the_suite_runs_under_plain_pytest(run: Run) -> None:
@@ -345,7 +402,7 @@ def test_the_demo_chains_everything_and_a_second_time_trains_nothing(
     monkeypatch.chdir(tmp_path)
     options = TrainOptions(preset="ptb-200", data=str(corpus_folder), settings=SETTINGS)
     scenarios = [Scenario.parse(text) for text in ("single-stream", "multi-stream:2", "offline:1x3")]
-    bench = BenchOptions(rounds=1, seconds=0.02, scenarios=scenarios)
+    bench = BenchOptions(pace=QUICK, scenarios=scenarios)
     reporter = Silent()
     demo = run_demo(reporter, lambda _: None, options, bench)
     assert reporter.records[-1]["kind"] == "test"

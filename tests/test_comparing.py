@@ -1,16 +1,16 @@
 """Results beside earlier ones: figures by hand, and the gate with its positive control."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import lmtool
-from handmade import ONE, make_results
-from lmtool.bench import BenchError, BenchOptions
+from commands import done, lmtool, started
+from handmade import make_results
+from lmtool.bench import BenchError
 from lmtool.bench.comparing import compare, parse_share, read_results, require_same
-from lmtool.bench.harness import identify
 from lmtool.runtime import OptionError
 
 STEADY = {"torch": [[4e-3, 4e-3, 5e-3], [8e-3]], "onnx fp32": [[2e-3, 2e-3], [1e-3, 1e-3, 9e-3]]}
@@ -99,21 +99,39 @@ def test_a_share_is_a_percentage() -> None:
             parse_share(text)
 
 
-def test_the_command_is_a_gate_and_leaves_what_it_compares_with(place: Path) -> None:
-    """An earlier run of a nanosecond a call is one that nothing keeps up with."""
-    folder = place / "runs" / "tiny"
-    options = BenchOptions(folder / "model.onnx", scenarios=[ONE])
-    earlier = make_results({"torch": [[1e-9]], "onnx fp32": [[1e9]]})
-    replace(earlier, identity=identify(options)).write(folder / "bench.json")
-    content = (folder / "bench.json").read_bytes()
-    arguments = ["--rounds", 1, "--scenario", "single-stream", "--compare", folder / "bench.json"]
-    refused = lmtool("bench", *arguments, "--threads", 2, cwd=place)
+SLOW = """
+import sys, time
+
+if "pytest" in sys.orig_argv and any(argument.endswith("model.onnx") for argument in sys.argv):
+    from lmtool.runtime.host import HostCalls
+
+    quick = HostCalls.run
+
+    def slow(*arguments):
+        time.sleep(0.005)
+        return quick(*arguments)
+
+    HostCalls.run = slow
+"""
+
+
+def test_a_planted_slow_down_is_caught_and_does_not_replace_what_it_is_compared_with(
+    place: Path, tmp_path: Path
+) -> None:
+    """Five milliseconds in every call of the fp32 artifact, which the other runtimes do not have."""
+    measure = ["bench", "--rounds", 1, "--scenario", "single-stream"]
+    done(*measure, cwd=place)
+    earlier = place / "runs" / "tiny" / "bench.json"
+    content = earlier.read_bytes()
+    gate = [*measure, "--compare", earlier, "--fail-if-slower", "900%"]
+    refused = lmtool(*gate, "--threads", 2, cwd=place)
     assert refused.returncode == 1
     assert "threads was 1, is 2" in refused.stderr
     assert "parity" not in refused.stderr  # nothing was measured in vain
-    finished = lmtool("bench", *arguments, "--fail-if-slower", "900%", "--json", cwd=place)
-    assert finished.returncode == 3
+    (tmp_path / "sitecustomize.py").write_text(SLOW)
+    finished = started(*gate, "--json", cwd=place, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert finished.returncode == 3, finished.stderr
     found = json.loads(finished.stdout)["comparison"]
-    assert [change["runtime"] for change in found["changes"]] == ["torch", "onnx fp32"]
-    assert [failure.partition(",")[0] for failure in found["failures"]] == ["torch"]
-    assert (folder / "bench.json").read_bytes() == content
+    assert [change["runtime"] for change in found["changes"]] == ["torch", "onnx fp32", "onnx int8"]
+    assert [failure.partition(",")[0] for failure in found["failures"]] == ["onnx fp32"]
+    assert earlier.read_bytes() == content

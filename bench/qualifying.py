@@ -1,0 +1,79 @@
+"""Verification before any timing: which contenders compute what the original computes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+from ..runtime.errors import ProviderError
+from .contenders import Contenders, LeftOut
+from .floors import Floor
+from .processes import CrashError, verified
+
+Say = Callable[[str], None]
+"""Is told each step, one line a call."""
+
+
+@final
+@dataclass
+class Qualifying:
+    """What became of the contenders; by runtime name.
+
+    Attributes:
+        contenders: Those that passed.
+        reports: What each verification measured.
+        placement: Provider -> operator -> number of nodes.
+        floors: What bounds a step on this machine, where that was measured.
+        failed: By what it differs from the original.
+        crashed: How its process ended.
+        left_out: Why it cannot run here.
+    """
+
+    contenders: Contenders = field(default_factory=dict)
+    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    placement: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    floors: dict[str, Floor] = field(default_factory=dict)
+    failed: dict[str, list[str]] = field(default_factory=dict)
+    crashed: dict[str, str] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=dict)
+
+
+def qualify(contenders: Contenders, say: Say, required: Path | None = None) -> Qualifying:
+    """Compare each with the original, in a process of its own.
+
+    Args:
+        contenders: What is to be measured.
+        say: Is told each step.
+        required: An artifact whose provider must take it.
+
+    Raises:
+        ProviderError: The required artifact's provider refuses it.
+    """
+    found = Qualifying()
+    for name, contender in contenders.items():
+        if contender.is_original:
+            found.contenders[name] = contender
+            continue
+        say(f"parity of {name} with the original")
+        try:
+            _take(found, name, verified(contender))
+        except CrashError as error:
+            found.crashed[name] = str(error)
+        except ProviderError as error:
+            if contender.source.artifact == required:
+                raise
+            found.left_out[name] = str(error)
+        else:
+            if name not in found.failed:
+                found.contenders[name] = contender
+    return found
+
+
+def _take(found: Qualifying, name: str, report: dict[str, Any]) -> None:
+    if "placement" in report:
+        found.placement[name] = report.pop("placement")
+    if "floor" in report:
+        found.floors[name] = Floor(**report.pop("floor"))
+    found.reports[name] = report
+    if not report["passed"]:
+        found.failed[name] = report["failures"]
