@@ -1,0 +1,68 @@
+"""An ONNX file in onnxruntime-node or onnxruntime-web (WebAssembly), called as an onnxruntime session is called."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+from numpy.typing import NDArray
+
+from .errors import BenchError
+from .node_packages import start
+
+
+@final
+class NodeSession:
+    """A session in a node process of its own, with the package's defaults but for the threads.
+
+    Attributes:
+        pid: The id of that process.
+    """
+
+    def __init__(self, artifact: Path, package: str, threads: int) -> None:
+        """Start node and load the file there.
+
+        Args:
+            artifact: The ONNX file.
+            package: `onnxruntime-node` or `onnxruntime-web`.
+            threads: Threads of one call.
+
+        Raises:
+            BenchError: There is no node, or it cannot load the package or the file.
+        """
+        self._process = start(package)
+        self.pid = self._process.pid
+        self._one_at_a_time = threading.Lock()
+        self._seconds_outside = 0.0
+        try:
+            self._process.ask({"artifact": str(artifact.resolve()), "threads": threads})
+        except BenchError as error:
+            raise BenchError(f"{package} cannot load {artifact}: {error}") from error
+
+    def run(self, outputs: Sequence[str], feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The outputs for these inputs, copies.
+
+        Raises:
+            BenchError: The call failed, which ends the session, or it has ended before.
+        """
+        with self._one_at_a_time:
+            begun = time.perf_counter()
+            header, found = self._process.ask({"outputs": list(outputs)}, feed)
+            self._seconds_outside += time.perf_counter() - begun - header["nanoseconds"] / 1e9
+        return found
+
+    def clock(self) -> float:
+        """Seconds that have passed, but of each call only those that an application in node would have waited.
+
+        These begin with its typed arrays and end with those of the results. Left out is what the pipe takes.
+        """
+        return time.perf_counter() - self._seconds_outside
+
+    def get_overridable_initializers(self) -> list[Any]:
+        """None: one package overlooks an input that has a default, the other refuses it."""
+        return []
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.close()
