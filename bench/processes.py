@@ -12,6 +12,7 @@ from typing import Any, final
 
 from ..runtime.errors import ProviderError
 from .contenders import Contender
+from .node_packages import NODE_FOLDER, node_folder
 from .plugin import PEAK
 from .scenario import Scenario
 from .timing import Round

@@ -5,10 +5,12 @@ first verified against that: behind the predictor's interface, whatever runs the
 """
 
 import importlib.util
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, final
 
@@ -21,6 +23,8 @@ from ..runtime.providers import PROVIDERS, provider_named
 from ..runtime.session import SessionOptions
 from ..runtime.state import State
 from .errors import BenchError
+from .node_packages import NODE_PACKAGE, WEB_PACKAGE, why_missing
+from .node_session import NodeSession
 from .openvino_session import OpenVinoSession
 
 Tokens = NDArray[np.int64]
@@ -54,11 +58,16 @@ class Runtime(Protocol):
 
     A state is the runtime's own. When a call returns, what it computed is in host memory: that is what an application
     gets, and where a device is synchronised.
+
+    Attributes:
+        vocabulary_size: Token ids are below it.
+        clock: Seconds that advance while the runtime computes, and not while a call is on its way to another process.
+        pid: The process that computes.
     """
 
     vocabulary_size: int
     clock: Callable[[], float]
-    """Seconds, from any start, by which its calls are timed."""
+    pid: int
 
     @property
     def predictor(self) -> Predictor:
@@ -90,12 +99,14 @@ class Runtime(Protocol):
 class OnnxFile:
     """The artifact, by the predictor that applications embed, over a session of any runtime."""
 
-    clock = staticmethod(time.perf_counter)
-
-    def __init__(self, predictor: Predictor) -> None:
-        """Measure `predictor`."""
+    def __init__(
+        self, predictor: Predictor, clock: Callable[[], float] = time.perf_counter, pid: int | None = None
+    ) -> None:
+        """Measure `predictor` by `clock`; `pid` is the process that computes, None for this one."""
         self.predictor = predictor
         self.vocabulary_size = len(predictor.vocabulary)
+        self.clock = clock
+        self.pid = os.getpid() if pid is None else pid
 
     def initial_state(self, batch_size: int) -> State:
         """See `Runtime`."""
@@ -164,6 +175,11 @@ def _openvino_default(source: Source) -> Runtime:
     return OnnxFile(_over(session, source, {"bf16": "bf16", "f16": "fp16"}.get(session.precision)))
 
 
+def _node(package: str, source: Source) -> Runtime:
+    session = NodeSession(source.artifact, package, source.threads)
+    return OnnxFile(_over(session, source), session.clock, session.pid)
+
+
 def _reference(source: Source) -> Runtime:
     import onnx
     from onnx.reference import ReferenceEvaluator
@@ -208,9 +224,11 @@ KINDS: Mapping[str, Kind] = {
     "openvino": Kind(_openvino, _OPENVINO),
     "openvino-default": Kind(_openvino_default, _OPENVINO),
     REFERENCE: Kind(_reference, _needs("onnx", "pip install onnx")),
+    **{name: Kind(partial(_node, name), partial(why_missing, name)) for name in (NODE_PACKAGE, WEB_PACKAGE)},
 }
 """Name -> runtime. `openvino` computes in f32 as the others do, `openvino-default` in what OpenVINO prefers (bf16 where
-the processor has it); `reference` is onnx's own evaluator in Python."""
+the processor has it); `reference` is onnx's own evaluator in Python; `onnxruntime-node` and
+`onnxruntime-web` are npm packages, the second one in WebAssembly as in a browser."""
 
 
 def torch_device(provider: str) -> str:

@@ -1,5 +1,6 @@
 """The PyTorch original as a runtime that is measured, eagerly or compiled."""
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +26,6 @@ class TorchNetwork:
 
     TF32 is off, as it is in onnxruntime's CUDA provider here, and denormal numbers are flushed to zero.
     """
-
-    clock = staticmethod(time.perf_counter)
 
     def __init__(
         self, run: Path, device: str, threads: int, compiled: bool, predictor: Callable[[Any], Predictor]
@@ -54,6 +53,8 @@ class TorchNetwork:
             torch._dynamo.config.allow_rnn = True  # else the recurrent layers are left out of what is compiled
             self._all, self._last = torch.compile(self._network), torch.compile(self._last_logits)
         self.vocabulary_size = self._network.vocabulary_size
+        self.clock = time.perf_counter
+        self.pid = os.getpid()
 
     @property
     def predictor(self) -> Predictor:
