@@ -130,7 +130,7 @@ class NodeProcess:
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _end(process: subprocess.Popen[bytes], words: IO[bytes]) -> None:

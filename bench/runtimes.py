@@ -61,7 +61,8 @@ class Runtime(Protocol):
 
     Attributes:
         vocabulary_size: Token ids are below it.
-        clock: Seconds that advance while the runtime computes, and not while a call is on its way to another process.
+        clock: Seconds from any start. It advances by what a call costs an application of the runtime, and is the clock
+            to time calls by: on its way to a process of another language a call takes longer.
         pid: The process that computes.
     """
 
@@ -227,8 +228,8 @@ KINDS: Mapping[str, Kind] = {
     **{name: Kind(partial(_node, name), partial(why_missing, name)) for name in (NODE_PACKAGE, WEB_PACKAGE)},
 }
 """Name -> runtime. `openvino` computes in f32 as the others do, `openvino-default` in what OpenVINO prefers (bf16 where
-the processor has it); `reference` is onnx's own evaluator in Python; `onnxruntime-node` and
-`onnxruntime-web` are npm packages, the second one in WebAssembly as in a browser."""
+the processor has it); `reference` is onnx's own evaluator in Python; `onnxruntime-node` and `onnxruntime-web` are npm
+packages under node, the second one in WebAssembly."""
 
 
 def torch_device(provider: str) -> str:
