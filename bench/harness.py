@@ -18,6 +18,7 @@ from . import loadgen
 from .adopting import adopt
 from .contenders import OTHERS, Contenders, LeftOut, find_contenders
 from .environment import describe_environment, load_average
+from .node_packages import NODE_PACKAGE, WEB_PACKAGE, versions
 from .qualifying import Qualifying, Say, qualify
 from .results import Identity, Results
 from .runtimes import TORCH
@@ -152,5 +153,11 @@ def _identity(artifact: Path, contenders: Contenders, options: BenchOptions) -> 
         threads=options.threads,
         original=Artifact.read(artifact).parity.get("original_sha256"),
         artifacts={name: sha256 for name, sha256 in hashes.items() if sha256 is not None},
-        environment=describe_environment(),
+        environment={**describe_environment(), "node": _node_versions(contenders)},
     )
+
+
+def _node_versions(contenders: Contenders) -> dict[str, str]:
+    """Of node and its packages, where something runs there."""
+    kinds = {contender.kind for contender in contenders.values()}
+    return versions() if kinds & {NODE_PACKAGE, WEB_PACKAGE} else {}

@@ -23,8 +23,9 @@ async function main(name, folder) {
   send({ versions: { [name]: ort.env.versions[name.split("-")[1]], node: process.versions.node } });
   let message = receive();
   if (message === null) return;
+  const start = process.hrtime.bigint();
   const session = await load(name, ort, message);
-  send({});
+  send({ nanoseconds: since(start) });
   while ((message = receive()) !== null) {
     const { nanoseconds, tensors } = await call(ort, session, message);
     send({ nanoseconds }, tensors);
@@ -41,15 +42,53 @@ function load(name, ort, { artifact, threads }) {
   return ort.InferenceSession.create(artifact, { ...options, ...threading, executionProviders: ["cpu"] });
 }
 
-// What an application does: typed arrays become tensors, the session runs, typed arrays come out.
-async function call(ort, session, { outputs, tensors }) {
+// What an application does: typed arrays become tensors, the session runs, typed arrays come out. Several steps each go
+// on with the most probable tokens; where there are targets, their log-probabilities take the place of the logits.
+async function call(ort, session, { outputs, steps, tensors }) {
   const start = process.hrtime.bigint();
   const feed = {};
   for (const { name, type, shape, data } of tensors) feed[name] = new ort.Tensor(type, data, shape);
-  const results = await session.run(feed, outputs);
-  const found = outputs.map((name) => ({ tensor: results[name], data: results[name].data }));
-  const nanoseconds = Number(process.hrtime.bigint() - start);
-  return { nanoseconds, tensors: found.map(({ tensor, data }) => ({ type: tensor.type, shape: tensor.dims, data })) };
+  const { targets } = feed;
+  delete feed.targets;
+  let results = await session.run(feed, outputs);
+  for (let step = 1; step < steps; step++) {
+    for (const name of outputs.slice(1)) feed[name.slice("next_".length)] = results[name];
+    feed.token_ids = mostProbable(ort, results.logits);
+    results = await session.run(feed, outputs);
+  }
+  const data = outputs.map((name) => results[name].data); // which is here now, wherever it was computed
+  const scored = targets && logProbs(results.logits, targets);
+  const nanoseconds = since(start);
+  const found = outputs.map((name, index) => ({ type: results[name].type, shape: results[name].dims, data: data[index] }));
+  return { nanoseconds, tensors: scored ? [scored, ...found.slice(1)] : found };
+}
+
+const since = (start) => Number(process.hrtime.bigint() - start);
+
+// Token ids int64 [batch, 1] after the last position of logits float32 [batch, time, vocabulary].
+function mostProbable(ort, { dims: [batch, time, vocabulary], data }) {
+  const tokens = new BigInt64Array(batch);
+  for (let row = 0; row < batch; row++) {
+    const begin = (row * time + time - 1) * vocabulary;
+    let best = 0;
+    for (let token = 1; token < vocabulary; token++) if (data[begin + token] > data[begin + best]) best = token;
+    tokens[row] = BigInt(best);
+  }
+  return new ort.Tensor("int64", tokens, [batch, 1]);
+}
+
+// Log-probability float64 [batch, time] of each target in logits float32 [batch, time, vocabulary].
+function logProbs({ dims: [batch, time, vocabulary], data }, targets) {
+  const found = new Float64Array(batch * time);
+  for (let position = 0; position < found.length; position++) {
+    const begin = position * vocabulary;
+    let largest = -Infinity;
+    for (let token = begin; token < begin + vocabulary; token++) if (data[token] > largest) largest = data[token];
+    let sum = 0;
+    for (let token = begin; token < begin + vocabulary; token++) sum += Math.exp(data[token] - largest);
+    found[position] = data[begin + Number(targets.data[position])] - largest - Math.log(sum);
+  }
+  return { type: "float64", shape: [batch, time], data: found };
 }
 
 // The next message, or null where there is none any more.
@@ -77,8 +116,8 @@ function read(size) {
 }
 
 function send(header, tensors = []) {
-  const described = tensors.map(({ type, shape }) => ({ type, shape }));
-  const text = Buffer.from(JSON.stringify({ ...header, tensors: described }));
+  const shapes = tensors.map(({ type, shape }) => ({ type, shape }));
+  const text = Buffer.from(JSON.stringify({ ...header, tensors: shapes }));
   const size = Buffer.alloc(4);
   size.writeUInt32LE(text.length);
   for (const part of [ANSWER, size, text, ...tensors.map(({ data }) => data)]) write(part);

@@ -1,14 +1,21 @@
-"""An ONNX file in onnxruntime-node or onnxruntime-web (WebAssembly), called as an onnxruntime session is called."""
+"""An ONNX file in onnxruntime-node or onnxruntime-web (WebAssembly), called as an onnxruntime session is called.
+
+What loading and calls take is added to `NODE_CLOCK`.
+"""
 
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
 from numpy.typing import NDArray
 
 from .errors import BenchError
+from .node_clock import NODE_CLOCK
 from .node_packages import start
+
+TARGETS = "targets"
 
 
 @final
@@ -33,32 +40,36 @@ class NodeSession:
         self._process = start(package)
         self.pid = self._process.pid
         self._one_at_a_time = threading.Lock()
-        self._nanoseconds = 0
         try:
-            self._process.ask({"artifact": str(artifact.resolve()), "threads": threads})
+            header, _ = self._process.ask({"artifact": str(artifact.resolve()), "threads": threads})
         except BenchError as error:
             raise BenchError(f"{package} cannot load {artifact}: {error}") from error
+        NODE_CLOCK.add(header["nanoseconds"])
 
-    def run(self, outputs: Sequence[str], feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    def run(
+        self,
+        outputs: Sequence[str],
+        feed: Mapping[str, NDArray[Any]],
+        *,
+        steps: int = 1,
+        targets: NDArray[np.int64] | None = None,
+    ) -> list[NDArray[Any]]:
         """The outputs for these inputs, copies.
+
+        Args:
+            outputs: Names; the logits come first.
+            feed: Inputs by name.
+            steps: Calls, each of which reads the most probable tokens after the one before and goes on from its states.
+            targets: int64 [batch, time]: in place of the logits their log-probabilities, float64 [batch, time].
 
         Raises:
             BenchError: The call failed, which ends the session, or it has ended before.
         """
+        tensors = feed if targets is None else {**feed, TARGETS: targets}
         with self._one_at_a_time:
-            header, found = self._process.ask({"outputs": list(outputs)}, feed)
-            self._nanoseconds += header["nanoseconds"]
+            header, found = self._process.ask({"outputs": list(outputs), "steps": steps}, tensors)
+        NODE_CLOCK.add(header["nanoseconds"])
         return found
-
-    def clock(self) -> float:
-        """Seconds that calls have taken so far, by node's own clock.
-
-        It is what an application in node would have waited, from its typed arrays to those of the results: without the
-        pipe, and without what Python does before and after. It also advances by a nanosecond at each look, because
-        pytest-benchmark measures a clock's resolution and would find none.
-        """
-        self._nanoseconds += 1
-        return self._nanoseconds / 1e9
 
     def get_overridable_initializers(self) -> list[Any]:
         """None: one package overlooks an input that has a default, the other refuses it."""

@@ -73,9 +73,16 @@ def call(runtime: Runtime, call_scenario: Scenario) -> Callable[[], object]:
     return workload(runtime, call_scenario)
 
 
+@pytest.fixture(autouse=True)
+def _timer(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> None:
+    """Let the benchmark be timed by the runtime's clock."""
+    clock = KINDS[pytestconfig.getoption("--runtime")].clock
+    request.node.add_marker(pytest.mark.benchmark(timer=clock))
+
+
 @pytest.fixture
-def measured(benchmark: Any) -> Iterator[Any]:
-    """The benchmark, with the process's memory beside its times."""
-    forget_peak()
+def measured(_timer: None, runtime: Runtime, benchmark: Any) -> Iterator[Any]:
+    """The benchmark, with the memory of the process that computes beside its times."""
+    forget_peak(runtime.pid)
     yield benchmark
-    benchmark.extra_info[PEAK] = peak_bytes()
+    benchmark.extra_info[PEAK] = peak_bytes(runtime.pid)

@@ -41,7 +41,7 @@ PYTEST_OPTIONS = [
     "--benchmark-save-data",
     "--benchmark-disable-gc",
     "--benchmark-warmup=on",
-    "--benchmark-warmup-iterations=5",
+    "--benchmark-warmup-iterations=200",
     "--benchmark-min-rounds=5",
 ]
 
@@ -143,8 +143,5 @@ def _run(module: list[str], contender: Contender, folder: str) -> subprocess.Com
 def _environment(threads: int, folder: str) -> dict[str, str]:
     """So many threads in every library, and temporary files where they are removed even if the process dies."""
     variables = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "PY_COLORS"))}
-    return (
-        variables
-        | {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS")}
-        | {"TMPDIR": folder}
-    )
+    counts = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS")}
+    return {**variables, **counts, "TMPDIR": folder, NODE_FOLDER: str(node_folder())}

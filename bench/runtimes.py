@@ -23,6 +23,8 @@ from ..runtime.providers import PROVIDERS, provider_named
 from ..runtime.session import SessionOptions
 from ..runtime.state import State
 from .errors import BenchError
+from .node_clock import NODE_CLOCK
+from .node_file import NodeFile
 from .node_packages import NODE_PACKAGE, WEB_PACKAGE, why_missing
 from .node_session import NodeSession
 from .openvino_session import OpenVinoSession
@@ -67,7 +69,6 @@ class Runtime(Protocol):
     """
 
     vocabulary_size: int
-    clock: Callable[[], float]
     pid: int
 
     @property
@@ -100,14 +101,11 @@ class Runtime(Protocol):
 class OnnxFile:
     """The artifact, by the predictor that applications embed, over a session of any runtime."""
 
-    def __init__(
-        self, predictor: Predictor, clock: Callable[[], float] = time.perf_counter, pid: int | None = None
-    ) -> None:
-        """Measure `predictor` by `clock`; `pid` is the process that computes, None for this one."""
+    def __init__(self, predictor: Predictor) -> None:
+        """Measure `predictor`."""
         self.predictor = predictor
         self.vocabulary_size = len(predictor.vocabulary)
-        self.clock = clock
-        self.pid = os.getpid() if pid is None else pid
+        self.pid = os.getpid()
 
     def initial_state(self, batch_size: int) -> State:
         """See `Runtime`."""
@@ -142,11 +140,13 @@ class Kind:
         make: Loads it.
         missing: Why it cannot run here, with the remedy; None where it can.
         cpu_only: Whether it is measured on the CPU only.
+        clock: Seconds by which it is timed.
     """
 
     make: Callable[[Source], Runtime]
     missing: Callable[[], str | None] = lambda: None
     cpu_only: bool = True
+    clock: Callable[[], float] = time.perf_counter
 
 
 def _onnxruntime(source: Source) -> Runtime:
@@ -178,7 +178,7 @@ def _openvino_default(source: Source) -> Runtime:
 
 def _node(package: str, source: Source) -> Runtime:
     session = NodeSession(source.artifact, package, source.threads)
-    return OnnxFile(_over(session, source), session.clock, session.pid)
+    return NodeFile(_over(session, source), session)
 
 
 def _reference(source: Source) -> Runtime:
@@ -225,7 +225,10 @@ KINDS: Mapping[str, Kind] = {
     "openvino": Kind(_openvino, _OPENVINO),
     "openvino-default": Kind(_openvino_default, _OPENVINO),
     REFERENCE: Kind(_reference, _needs("onnx", "pip install onnx")),
-    **{name: Kind(partial(_node, name), partial(why_missing, name)) for name in (NODE_PACKAGE, WEB_PACKAGE)},
+    **{
+        name: Kind(partial(_node, name), partial(why_missing, name), clock=NODE_CLOCK)
+        for name in (NODE_PACKAGE, WEB_PACKAGE)
+    },
 }
 """Name -> runtime. `openvino` computes in f32 as the others do, `openvino-default` in what OpenVINO prefers (bf16 where
 the processor has it); `reference` is onnx's own evaluator in Python; `onnxruntime-node` and `onnxruntime-web` are npm

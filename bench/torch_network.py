@@ -1,7 +1,6 @@
 """The PyTorch original as a runtime that is measured, eagerly or compiled."""
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, final
@@ -53,7 +52,6 @@ class TorchNetwork:
             torch._dynamo.config.allow_rnn = True  # else the recurrent layers are left out of what is compiled
             self._all, self._last = torch.compile(self._network), torch.compile(self._last_logits)
         self.vocabulary_size = self._network.vocabulary_size
-        self.clock = time.perf_counter
         self.pid = os.getpid()
 
     @property

@@ -18,7 +18,7 @@ def bench(
         list[str] | None,
         typer.Option(
             help="Another runtime, may be repeated: torch (default), torch-compile, openvino, openvino-default, "
-            "reference, or all."
+            "reference, onnxruntime-node, onnxruntime-web, or all."
         ),
     ] = None,
     scenario: Annotated[

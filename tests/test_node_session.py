@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lmtool.bench import BenchError, BenchOptions, harness, node_process
+from lmtool.bench import BenchError, Scenario, node_process, processes
+from lmtool.bench.contenders import Contender, find_contenders
+from lmtool.bench.node_clock import NODE_CLOCK
 from lmtool.bench.node_packages import NODE_FOLDER, NODE_PACKAGE, WEB_PACKAGE, node_folder, versions, why_missing
 from lmtool.bench.node_session import NodeSession
-from lmtool.bench.runtimes import KINDS, Runtime, Source
+from lmtool.bench.runtimes import KINDS, Source
 from lmtool.bench.verifying import verify_runtime
 from lmtool.model import Run
 from lmtool.runtime import Predictor
@@ -117,9 +119,9 @@ def test_what_else_stands_on_stdout_is_an_error(stand_in: Callable[..., NodeSess
 
 def test_the_clock_advances_by_what_node_computes(stand_in: Callable[..., NodeSession]) -> None:
     session = stand_in(f"{BUSY % 60} {ECHO}")
-    begun = session.clock()
+    begun = NODE_CLOCK()
     call(session)
-    assert 0.059 < session.clock() - begun < 0.2
+    assert 0.059 < NODE_CLOCK() - begun < 0.2
 
 
 def test_the_clock_leaves_the_pipe_out(stand_in: Callable[..., NodeSession]) -> None:
@@ -128,19 +130,19 @@ def test_the_clock_leaves_the_pipe_out(stand_in: Callable[..., NodeSession]) -> 
         f"Object.defineProperty(slow, 'dims', {{ get: () => {{ {BUSY % 200} return [1]; }} }}); return {{ x: slow }};"
     )
     session = stand_in(slow)  # it is the shape that is slow, which nobody asks for but the message
-    begun, begun_here = session.clock(), time.perf_counter()
+    begun, begun_here = NODE_CLOCK(), time.perf_counter()
     call(session)
     assert time.perf_counter() - begun_here > 0.199
-    assert 0 < session.clock() - begun < 0.1
+    assert 0 < NODE_CLOCK() - begun < 0.1
 
 
 def test_the_clock_has_a_resolution_and_stands_still_between_calls(stand_in: Callable[..., NodeSession]) -> None:
     session = stand_in()
     call(session)
-    first = session.clock()
+    first = NODE_CLOCK()
     time.sleep(0.02)
-    assert 0 < session.clock() - first < 1e-6
-    assert 0 < compute_timer_precision(session.clock) < 1e-6
+    assert 0 < NODE_CLOCK() - first < 1e-6
+    assert 0 < compute_timer_precision(NODE_CLOCK) < 1e-6
 
 
 def test_an_error_in_node_is_ours(stand_in: Callable[..., NodeSession]) -> None:
@@ -223,8 +225,7 @@ def test_a_missing_package_is_named_with_the_remedy(run: Run, tmp_path: Path, mo
     if shutil.which("node") is None:
         pytest.skip("node is not installed")
     monkeypatch.setenv(NODE_FOLDER, str(tmp_path))
-    options = BenchOptions(run.artifact("fp32"), against=PACKAGES)
-    contenders, left_out = harness._contenders(run.artifact("fp32"), options)
+    contenders, left_out = find_contenders(run.artifact("fp32"), ["cpu"], PACKAGES, 1)
     assert list(contenders) == ["onnx fp32", "onnx int8"]
     for name in PACKAGES:
         assert f"Cannot find module '{name}'; npm install --ignore-scripts {name}@" in left_out[name]
@@ -251,9 +252,9 @@ def test_processes_of_the_harness_look_where_it_looks(tmp_path: Path, monkeypatc
     monkeypatch.delenv(NODE_FOLDER, raising=False)
     monkeypatch.chdir(tmp_path)
     assert node_folder() == tmp_path
-    assert harness._environment(1)[NODE_FOLDER] == str(tmp_path)
+    assert processes._environment(1, "")[NODE_FOLDER] == str(tmp_path)
     monkeypatch.setenv(NODE_FOLDER, "below")
-    assert harness._environment(1)[NODE_FOLDER] == str(tmp_path / "below")
+    assert processes._environment(1, "")[NODE_FOLDER] == str(tmp_path / "below")
 
 
 def test_the_packages_compute_what_the_original_computes(
@@ -265,8 +266,8 @@ def test_the_packages_compute_what_the_original_computes(
     assert report["loop_steps"] == 200
     correct = NodeSession.run
 
-    def wrong(self: NodeSession, *arguments: Any) -> list[Any]:
-        logits, *states = correct(self, *arguments)
+    def wrong(self: NodeSession, *arguments: Any, **options: Any) -> list[Any]:
+        logits, *states = correct(self, *arguments, **options)
         return [logits + np.float32(1e-3), *states]
 
     monkeypatch.setattr(NodeSession, "run", wrong)
@@ -288,24 +289,38 @@ def test_the_packages_step_as_the_predictor_does(run: Run, predictor: Predictor,
         np.testing.assert_allclose(there, here, atol=1e-5)
 
 
-def advances(runtime: Runtime) -> bool:
-    """Whether the runtime's clock goes on while it reads."""
-    read, begun = runtime.reader(1), runtime.clock()
-    read(np.ones((1, 1), np.int64))
-    return runtime.clock() > begun
+def test_what_is_made_of_logits_in_node_is_what_the_predictor_makes(
+    run: Run, predictor: Predictor, package: str
+) -> None:
+    session = NodeSession(run.artifact("fp32"), package, 1)
+    names = list(predictor.artifact.architecture.states)
+    outputs = ["logits", *(f"next_{name}" for name in names)]
+    random = np.random.default_rng(0)
+    token_ids, targets = random.integers(0, len(predictor.vocabulary), (2, 3, 5))
+    start = predictor.initial_state(3)
+    feed = {"token_ids": token_ids, **dict(zip(names, start.tensors, strict=True))}
+    log_probs, *_ = session.run(outputs, feed, targets=targets)
+    np.testing.assert_allclose(log_probs, predictor.log_probs(token_ids, start, targets)[0], atol=1e-5)
+    found, *states = session.run(outputs, feed, steps=4)
+    tokens, state = token_ids, start
+    for _ in range(4):
+        logits, state = predictor.step(tokens, state)
+        tokens = logits[:, -1:].argmax(axis=2)
+    np.testing.assert_allclose(found, logits, atol=1e-5)
+    for theirs, ours in zip(states, state.tensors, strict=True):
+        np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 
-def test_a_runtime_here_tells_its_clock_and_its_process(run: Run) -> None:
-    runtime = KINDS["onnxruntime"].make(Source(run.artifact("fp32"), run.path))
-    assert runtime.pid == os.getpid()
-    assert advances(runtime)
-
-
-def test_a_runtime_in_node_tells_its_clock_and_its_process(run: Run, package: str) -> None:
+def test_a_runtime_in_node_is_timed_by_its_clock_and_tells_its_process(run: Run, package: str) -> None:
+    clock = KINDS[package].clock
+    begun = clock()
     runtime = KINDS[package].make(Source(run.artifact("fp32"), run.path))
+    loaded = clock()
+    assert loaded - begun > 1e-4
+    runtime.read(np.ones((1, 1), np.int64), runtime.initial_state(1))
+    assert clock() - loaded > 1e-6
     assert runtime.pid != os.getpid()
     assert is_running(runtime.pid)
-    assert advances(runtime)
     assert versions()[package]
 
 
@@ -318,8 +333,10 @@ def test_a_file_that_is_no_model_is_refused(package: str, tmp_path: Path) -> Non
 def test_the_harness_measures_the_packages(run: Run, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(node_folder())
     monkeypatch.delenv(NODE_FOLDER, raising=False)
-    contender = harness.Contender(package, Source(run.artifact("fp32"), run.path))
-    options = BenchOptions(batches=(3,), times=(), seconds=0.02)
-    for times in harness._measure(package, contender, options).values():
-        assert len(times) >= 5
-        assert min(times) > 0
+    forms = ("single-stream", "multi-stream:3", "offline:1x4", "prefill:1x5", "generation:1x3", "load", "first-step")
+    scenarios = [Scenario.parse(form) for form in forms]
+    found = processes.timed(Contender(package, Source(run.artifact("fp32"), run.path)), scenarios, 0.02)
+    assert list(found) == scenarios
+    for measured in found.values():
+        assert len(measured.seconds) >= 5
+        assert min(measured.seconds) > 1e-6
