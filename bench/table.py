@@ -5,9 +5,9 @@ from .scenario import Scenario
 from .sweep import AXES, Crossover, Sweep
 from .timing import Timing
 
-_HEADER = ("runtime", "tokens/s", "p50", "p95", "p99", "longest", "outliers", "spread", "memory", "floor", "speed-up")
-_FAILED = "FAILED the verification: not timed"
-_CRASHED = "CRASHED: not timed"
+HEADER = ("runtime", "tokens/s", "p50", "p95", "p99", "longest", "outliers", "spread", "memory", "floor", "speed-up")
+FAILED = "FAILED the verification: not timed"
+CRASHED = "CRASHED: not timed"
 
 
 def format_table(results: Results) -> str:
@@ -19,7 +19,7 @@ def format_table(results: Results) -> str:
         lines += [*_sweep_block(sweep), ""]
     lines += [f"! {runtime}: {reason}" for runtime, reasons in results.failed.items() for reason in reasons]
     lines += [f"! {runtime}: {reason}" for runtime, reason in results.crashed.items()]
-    lines += [*_legend(results), *(f"not measured: {name}: {reason}" for name, reason in results.left_out.items())]
+    lines += [*legend(results), *(f"not measured: {name}: {reason}" for name, reason in results.left_out.items())]
     return "\n".join([*lines, *(f"! {warning}" for warning in warnings(results))]).rstrip()
 
 
@@ -72,18 +72,19 @@ def _sweep_block(sweep: Sweep) -> list[str]:
 
 def _block(results: Results, scenario: Scenario) -> list[str]:
     threads = results.identity.threads
-    rows = [_HEADER, *(_row(timing, results) for timing in results.of(scenario))]
-    shown = [column for column in range(len(_HEADER)) if any(row[column].strip() for row in rows[1:])]
+    rows = [HEADER, *(cells_of(timing, results) for timing in results.of(scenario))]
+    shown = [column for column in range(len(HEADER)) if any(row[column].strip() for row in rows[1:])]
     widths = {column: max(len(row[column]) for row in rows) for column in shown}
     lines = [f"{scenario.name} ({threads} thread{'s' * (threads > 1)})"]
     for row in rows:
         cells = [row[column].rjust(widths[column]) for column in shown[1:]]
         lines.append("  ".join(["", row[0].ljust(widths[0]), *cells]))
-    lines += [f"  {runtime}  {_FAILED}" for runtime in results.failed]
-    return lines + [f"  {runtime}  {_CRASHED}" for runtime in results.crashed]
+    lines += [f"  {runtime}  {FAILED}" for runtime in results.failed]
+    return lines + [f"  {runtime}  {CRASHED}" for runtime in results.crashed]
 
 
-def _row(timing: Timing, results: Results) -> tuple[str, ...]:
+def cells_of(timing: Timing, results: Results) -> tuple[str, ...]:
+    """What the columns of `HEADER` say of a timing; empty where it is not known."""
     floor = results.floor(timing.runtime, timing.scenario)
     speed, memory = timing.tokens_per_second, timing.peak_bytes
     return (
@@ -100,7 +101,8 @@ def _row(timing: Timing, results: Results) -> tuple[str, ...]:
     )
 
 
-def _legend(results: Results) -> list[str]:
+def legend(results: Results) -> list[str]:
+    """What the columns mean, a line each."""
     lines = []
     if results.timings:
         lines.append(

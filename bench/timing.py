@@ -36,10 +36,15 @@ class Round:
         return float(np.median(self.seconds))
 
     @property
-    def outliers(self) -> int:
-        """Calls that took longer than the third quartile and one and a half times the quartiles' distance (Tukey)."""
+    def fence(self) -> float:
+        """The third quartile and one and a half times the quartiles' distance, in seconds (Tukey)."""
         first, third = np.percentile(self.seconds, (25, 75))
-        return int(np.sum(np.asarray(self.seconds) > third + 1.5 * (third - first)))
+        return float(third + 1.5 * (third - first))
+
+    @property
+    def outliers(self) -> int:
+        """Calls that took longer than the fence."""
+        return int(np.sum(np.asarray(self.seconds) > self.fence))
 
     def to_json(self) -> dict[str, Any]:
         """All of it, to the nanosecond."""
