@@ -92,4 +92,4 @@ def run_and_save(options: BenchOptions, folder: Path | None, gate: Gate | None, 
     target = folder or results.model.parent
     if gate is not None and not outcome.passed and (target / JSON_NAME).resolve() == gate.old.resolve():
         return outcome
-    return Outcome(results, comparison, save_results(results, target))
+    return Outcome(results, comparison, save_results(results, target, comparison))

@@ -1,25 +1,33 @@
-"""Where results go: timings as JSON, and their picture."""
+"""Where results go: timings as JSON, a report to read, and a picture."""
 
 from pathlib import Path
 
 from ..runtime.files import make_folder
 from .chart import draw_chart
+from .comparing import Comparison
+from .report import write_report
 from .results import Results
 
 JSON_NAME = "bench.json"
 
 
-def save_results(results: Results, folder: Path) -> dict[str, Path]:
-    """Write `bench.json` and `bench.png` into `folder`, which is made if it is missing; returns what is where.
+def save_results(results: Results, folder: Path, comparison: Comparison | None = None) -> dict[str, Path]:
+    """Write `bench.json`, `bench.html` and `bench.png` into `folder`; returns what is where.
 
-    Where nothing passed its verification there is nothing to draw.
+    Where nothing passed its verification there is nothing to draw, and no picture.
+
+    Args:
+        results: What was measured.
+        folder: Where to; it is made if it is missing.
+        comparison: The same beside earlier results, for the report.
 
     Raises:
         StorageError: They cannot be written.
     """
     make_folder(folder)
-    files = {"timings": folder / JSON_NAME}
+    files = {"timings": folder / JSON_NAME, "report": folder / "bench.html"}
     results.write(files["timings"])
+    write_report(results, files["report"], comparison)
     if results.timings:
         files["chart"] = folder / "bench.png"
         draw_chart(results, files["chart"])

@@ -17,6 +17,7 @@ _PACKAGES_OF_EXTRAS = {
     "filelock": "train",
     "matplotlib": "report",
     "sklearn": "report",
+    "jinja2": "report",
     "tensorboard": "tensorboard",
     "onnxruntime": "cpu",
     "prompt_toolkit": "cli",

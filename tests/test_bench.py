@@ -34,6 +34,7 @@ from lmtool.bench.turns import Pace
 from lmtool.bench.verifying import verify_runtime
 from lmtool.model import Checkpoint, Run, TrainOptions
 from lmtool.runtime import ArtifactError, OptionError
+from pages import Page
 from tiny import SETTINGS, Silent
 
 QUICK = Pace(rounds=1, seconds=0.02)
@@ -72,7 +73,7 @@ def test_the_memory_of_each_process_is_its_own(measured: Any) -> None:
     assert onnx_bytes > 30e6
 
 
-def test_results_are_written_as_json_and_a_picture(measured: Any, tmp_path: Path) -> None:
+def test_results_are_written_as_json_a_report_and_a_picture(measured: Any, tmp_path: Path) -> None:
     files = save_results(measured[0], tmp_path / "new")
     found = json.loads(files["timings"].read_text())
     assert found["format"] == 3
@@ -80,6 +81,9 @@ def test_results_are_written_as_json_and_a_picture(measured: Any, tmp_path: Path
     assert found["environment"]["tf32"] is False
     assert len(found["timings"]) == 12
     assert files["chart"].read_bytes().startswith(b"\x89PNG")
+    page = Page(files["report"].read_text())
+    assert page.outside == []
+    assert page.text.count("onnx int8") > len(CALLS)
 
 
 def test_the_table_shows_every_figure(measured: Any) -> None:
@@ -161,7 +165,7 @@ def test_what_fails_its_verification_is_not_timed(wrong: Run, tmp_path: Path) ->
     assert list(found["failed"]) == ["onnx fp32", "onnx int8"]
     assert any("differs by" in reason for reason in found["failed"]["onnx fp32"])
     assert [timing["runtime"] for timing in found["timings"]] == ["torch"]
-    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["bench.json", "bench.png"]
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["bench.html", "bench.json", "bench.png"]
 
 
 def test_what_failed_is_in_the_table() -> None:
@@ -175,7 +179,7 @@ def test_what_failed_is_in_the_table() -> None:
 def test_results_without_a_timing_are_saved_without_a_picture(tmp_path: Path) -> None:
     results = make_results({}, failed={"onnx fp32": ["logits differ by 0.3"]})
     assert "! onnx fp32: logits differ by 0.3" in format_table(results)
-    assert list(save_results(results, tmp_path)) == ["timings"]
+    assert list(save_results(results, tmp_path)) == ["timings", "report"]
 
 
 def test_other_runtimes_are_verified_and_measured(run: Run) -> None:

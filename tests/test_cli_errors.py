@@ -123,6 +123,10 @@ def test_a_missing_package_is_named_with_its_extra(place: Path) -> None:
     assert finished.returncode == 1
     assert "this command needs tensorboard; pip install 'lmtool[tensorboard]'" in finished.stderr
     assert not (place / "new").exists()
+    finished = started("bench", without="jinja2", cwd=place)
+    assert finished.returncode == 1
+    assert "this command needs jinja2; pip install 'lmtool[report]'" in finished.stderr
+    assert "parity" not in finished.stderr  # nothing was measured in vain
 
 
 def test_options_and_input_that_fit_no_text(place: Path, tmp_path: Path) -> None:
