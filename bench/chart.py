@@ -1,4 +1,4 @@
-"""The results as a picture: tokens per second of every runtime in every scenario that counts tokens."""
+"""The results as a picture: tokens per second of every runtime; a server's are left out, they are what arrives."""
 
 import math
 from pathlib import Path
@@ -11,6 +11,7 @@ from ..model.figures import png
 from ..runtime.files import write_atomically
 from .results import Results
 from .scenario import Scenario
+from .timing import Timing
 
 _COLUMNS = 4
 
@@ -26,7 +27,8 @@ def draw_chart(results: Results, path: Path) -> None:
 
 def throughput_figure(results: Results) -> Figure:
     """A panel of bars for each scenario, a bar for each runtime; lines show the range over the rounds."""
-    scenarios = [scenario for scenario in results.scenarios if scenario.tokens] or results.scenarios
+    telling = [scenario for scenario in results.scenarios if scenario.tokens and scenario.kind != "server"]
+    scenarios = telling or results.scenarios
     columns = min(len(scenarios), _COLUMNS)
     rows = math.ceil(len(scenarios) / columns)
     height = 1.1 + 0.26 * len(results.runtimes)
@@ -44,20 +46,26 @@ def throughput_figure(results: Results) -> Figure:
     return figure
 
 
+def _range(timing: Timing) -> tuple[float, float]:
+    """Tokens (or calls) a second of the slowest and of the fastest round."""
+    tokens = timing.scenario.tokens or 1
+    return tokens / max(timing.medians), tokens / min(timing.medians)
+
+
 def _panel(axes: Any, results: Results, scenario: Scenario) -> None:
     """Bars from the top in the runtimes' order; load and first step, which count no tokens, show their speed in 1/s."""
     names = results.runtimes
     for timing in results.of(scenario):
         place = names.index(timing.runtime)
-        tokens = scenario.tokens or 1
-        speed = timing.tokens_per_second or tokens / timing.seconds
+        speed = timing.tokens_per_second or 1 / timing.seconds
         axes.barh(place, speed, color=f"C{place % 10}")
-        if scenario.kind != "server":
-            slowest, fastest = tokens / max(timing.medians), tokens / min(timing.medians)
-            axes.plot([slowest, fastest], [place, place], color="black", linewidth=1)
+        slowest, fastest = (speed, speed) if scenario.kind == "server" else _range(timing)
+        axes.plot([slowest, fastest], [place, place], color="black", linewidth=1)
         factor = results.speedup(timing.runtime, scenario)
         label = f"{speed:,.0f}" + ("" if factor is None else f"  {factor:.1f}x")
-        axes.annotate(label, (speed, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7)
+        axes.annotate(
+            label, (max(speed, fastest), place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7
+        )
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.margins(x=0.35)

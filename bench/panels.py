@@ -62,8 +62,13 @@ class Panel:
 
     @property
     def problems(self) -> list[str]:
-        """Why servers are not valid here."""
-        return [f"{row.timing.runtime}: {problem}" for row in self.rows for problem in row.timing.problems]
+        """Why a server's rounds are not valid, runtime by runtime."""
+        return [f"{row.timing.runtime}: {' '.join(row.timing.problems)}" for row in self.rows if row.timing.problems]
+
+    @property
+    def doubts(self) -> list[str]:
+        """What makes a server's rounds doubtful, runtime by runtime."""
+        return [f"{row.timing.runtime}: {doubt}" for row in self.rows for doubt in row.timing.doubts[:1]]
 
     @property
     def summary(self) -> str:

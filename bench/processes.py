@@ -98,8 +98,7 @@ def served(contender: Contender, scenario: Scenario, seconds: float, latency_bou
         command += [f"--seconds={seconds}", f"--latency-bound-ms={1000 * latency_bound}", f"--out={report}"]
         content = _report(_run(command, contender, folder), report)
     (found,) = content["reports"]
-    problems = [*found["reasons"], *found["warnings"]]
-    return Round(found["latencies"], content["peak_bytes"], found["achieved_rate"], problems)
+    return Round(found["latencies"], content["peak_bytes"], found["achieved_rate"], found["reasons"], found["warnings"])
 
 
 def _report(finished: subprocess.CompletedProcess[str], report: Path) -> dict[str, Any]:

@@ -5,7 +5,8 @@
 
 A request is one token for a stream that has none waiting. The pool runs whatever waits together, by whichever runtime
 stands behind the predictor. The file holds one report for each rate, with the latency of every
-request, and the process's highest memory.
+request, and the highest
+memory of the process that computes.
 """
 
 import argparse
@@ -267,15 +268,15 @@ def main() -> None:
     source = Source(chosen.artifact, chosen.original, chosen.provider, chosen.threads)
     bound = chosen.latency_bound_ms / 1000
     try:
-        predictor = KINDS[chosen.runtime].make(source).predictor
+        runtime = KINDS[chosen.runtime].make(source)
         reports = [
-            measure_server(predictor, rate, chosen.seconds, bound, max_batch=chosen.max_batch, seed=chosen.seed)
+            measure_server(runtime.predictor, rate, chosen.seconds, bound, max_batch=chosen.max_batch, seed=chosen.seed)
             for rate in chosen.rate
         ]
     except LmtoolError as error:
         print(error, file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
-    found = {"reports": [report.to_json() for report in reports], "peak_bytes": peak_bytes()}
+    found = {"reports": [report.to_json() for report in reports], "peak_bytes": peak_bytes(runtime.pid)}
     write_atomically(chosen.out, json_text(found).encode())
 
 

@@ -25,11 +25,11 @@ def format_table(results: Results) -> str:
 
 def warnings(results: Results) -> list[str]:
     """What a reader should mind, a sentence each."""
-    found = [
-        f"{timing.runtime}, {timing.scenario.name}: not valid: {problem}"
-        for timing in results.timings
-        for problem in timing.problems
-    ]
+    found = []
+    for timing in results.timings:
+        where = f"{timing.runtime}, {timing.scenario}"
+        found += [f"{where}: not valid: {' '.join(timing.problems)}"] if timing.problems else []
+        found += [f"{where}: {doubt}" for doubt in timing.doubts[:1]]
     if any(timing.is_unstable for timing in results.timings):
         found.append("medians of the rounds lie more than 10 % apart: the machine was busy, compare the ratios")
     if any(timing.is_short for timing in results.timings):

@@ -23,12 +23,14 @@ class Round:
         peak_bytes: Largest resident set of the process meanwhile; None where the system does not tell.
         requests_per_second: What a server answered; None where calls follow each other.
         problems: Why a server's run is not valid.
+        doubts: What makes it doubtful all the same.
     """
 
     seconds: Sequence[float]
     peak_bytes: int | None = None
     requests_per_second: float | None = None
     problems: Sequence[str] = ()
+    doubts: Sequence[str] = ()
 
     @property
     def median(self) -> float:
@@ -109,6 +111,11 @@ class Timing:
     def problems(self) -> list[str]:
         """Why a server's rounds are not valid, each reason once."""
         return list(dict.fromkeys(problem for found in self.rounds for problem in found.problems))
+
+    @property
+    def doubts(self) -> list[str]:
+        """What makes a server's rounds doubtful, each once."""
+        return list(dict.fromkeys(doubt for found in self.rounds for doubt in found.doubts))
 
     @property
     def is_unstable(self) -> bool:

@@ -46,7 +46,7 @@ def bench(
         bool, typer.Option("--sweep", help="Cost over batch, chunk, threads, hidden size and vocabulary too.")
     ] = False,
     save: Annotated[
-        Path | None, typer.Option(help="Folder for bench.json and bench.png (default: beside the model).")
+        Path | None, typer.Option(help="Folder for bench.json, bench.html and bench.png (default: beside the model).")
     ] = None,
     compare: Annotated[
         Path | None, typer.Option(metavar="OLD.json", help="Put the results beside these earlier ones.")
