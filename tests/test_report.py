@@ -34,6 +34,7 @@ def parity(perplexity: float = 20.0, difference: float = 1e-6, batch_invariant: 
         variant="fp32",
         provider="cpu",
         exported_from="0" * 64,
+        original="PyTorch run tiny",
         original_sha256="0" * 64,
         cases=[Case("random tokens", "logits", difference, 1.0)],
         tensors={"logits": Largest(difference, difference), "cell_0": Largest(3.25e-7, 3.25e-7)},
