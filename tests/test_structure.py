@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -102,3 +103,13 @@ Tokenization Vocabulary VocabularyError available_providers latest_artifact laye
 
 def test_the_public_surface_of_the_runtime_is_this() -> None:
     assert sorted(importlib.import_module("lmtool.runtime").__all__) == sorted(PUBLIC.split())
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_the_readme_lists_every_file_of_a_room(room: str) -> None:
+    layout = (ROOT / "README.md").read_text().partition("\n## Layout\n")[2]
+    lines = layout.partition(f"\n    {room}/")[2].splitlines()[1:]
+    listed = [line.split()[0] for line in itertools.takewhile(lambda line: line.startswith("      "), lines)]
+    there = [path.name for path in (ROOT / room).iterdir() if path.suffix in (".py", ".mjs", ".html", ".css")]
+    assert sorted({*listed, "__init__.py"}) == sorted(there)
+    assert len(set(listed)) == len(listed)
