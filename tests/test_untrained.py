@@ -38,7 +38,7 @@ def test_it_has_the_cell_and_the_tying_that_were_asked_for(tmp_path: Path, archi
     assert network.architecture == run.config().architecture == architecture
     assert checkpoint.facts["epoch"] == 0
     assert checkpoint.facts["valid_perplexity"] is None
-    assert original_of(run).token_ids is None
+    assert original_of(run).text is None
     weights = network.weights()
     drawn = [tensor for name, tensor in weights.items() if "bias" not in name]
     assert all(0 < tensor.abs().max() <= 0.05 for tensor in drawn)
