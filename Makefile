@@ -22,7 +22,7 @@ clean:
 
 # The editable install links file by file, so it is renewed when a file comes or goes as well as when a dependency changes.
 .venv/sources: FORCE
-	@mkdir -p .venv && find $(ROOMS) -name '*.py' -o -name '*.html' -o -name '*.css' | sort > $@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }
+	@mkdir -p .venv && find $(ROOMS) -name '*.py' -o -name '*.html' -o -name '*.mjs' -o -name '*.css' | sort > $@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }
 
 .venv/installed: pyproject.toml constraints.txt .venv/sources
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv

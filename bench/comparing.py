@@ -7,30 +7,37 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
-import numpy as np
-
 from ..runtime.errors import OptionError
 from ..runtime.files import read_bytes
 from .errors import BenchError
 from .results import FORMAT, Identity, Results
 from .scenario import Scenario
 from .table import format_seconds
+from .timing import Timing
 
-_SAME = ("processor", "usable_cores")
+_SAME = ("processor", "flags", "usable_cores", "gpus")
 
 
 @final
 @dataclass(frozen=True)
 class Change:
-    """A runtime in a scenario, then and now, in seconds per call: of each the fastest round.
+    """A runtime in a scenario, then and now, in seconds: a call's median, of a server the 99th percentile.
 
-    Other work on a machine makes rounds slower and never faster.
+    Of each it is the fastest round: other work on a machine makes rounds slower and never faster.
+
+    Attributes:
+        runtime: Its name.
+        scenario: What it did.
+        before: Seconds then.
+        after: Seconds now.
+        problems: Why a server's run is not valid any more.
     """
 
     runtime: str
     scenario: Scenario
     before: float
     after: float
+    problems: Sequence[str] = ()
 
     @property
     def slower(self) -> float:
@@ -63,6 +70,11 @@ class Comparison:
             f"{change.runtime}, {change.scenario.name}: {change.slower:+.1%}, allowed {self.allowed:+.1%}"
             for change in slower
         ]
+        found += [
+            f"{change.runtime}, {change.scenario.name}: not valid any more: {' '.join(change.problems)}"
+            for change in self.changes
+            if change.problems
+        ]
         found += [f"{name}: measured before, not now" for name in self.missing]
         return found or ([] if self.changes else ["nothing was measured both times"])
 
@@ -88,6 +100,7 @@ class Comparison:
                     "before": change.before,
                     "after": change.after,
                     "slower": change.slower,
+                    "problems": list(change.problems),
                 }
                 for change in self.changes
             ],
@@ -123,7 +136,7 @@ def require_same(before: Mapping[str, Any], now: Identity) -> None:
     """Check, before anything is measured, that results would be comparable.
 
     Raises:
-        BenchError: They would be of another machine, provider, number of threads, network or artifact.
+        BenchError: They would be of another machine, provider, number of threads, pace, network or artifact.
     """
     differences = _differences(before, asdict(now))
     if differences:
@@ -141,7 +154,11 @@ def compare(before: Mapping[str, Any], now: Results, allowed: float | None) -> C
         allowed: Share by which a call may be slower; None where nothing is a failure.
     """
     old, new = _timings(before), _timings(now.to_json())
-    changes = [Change(*key, old[key], new[key]) for key in old if key in new]
+    changes = [
+        Change(*key, min(old[key].costs), min(new[key].costs), [] if old[key].problems else new[key].problems)
+        for key in old
+        if key in new
+    ]
     missing = [f"{name}, {scenario.name}" for name, scenario in old if (name, scenario) not in new]
     return Comparison(changes, missing, allowed)
 
@@ -164,7 +181,7 @@ def parse_share(text: str) -> float:
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     pairs: list[tuple[str, Any, Any]] = [("providers", list(before["providers"]), list(now["providers"]))]
-    pairs += [(name, before[name], now[name]) for name in ("threads", "original")]
+    pairs += [(name, before[name], now[name]) for name in ("threads", "pace", "original")]
     pairs += [(name, before["environment"].get(name), now["environment"].get(name)) for name in _SAME]
     pairs += [
         (f"the artifact of {name}", before["artifacts"][name], sha256)
@@ -175,16 +192,13 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 
 def _short(value: Any) -> str:
-    """A hash by its beginning."""
+    """A hash by its beginning, a long list by its length."""
     text = str(value)
-    return text[:12] if len(text) == 64 else text
+    if len(text) == 64:
+        return text[:12]
+    return f"a list of {len(value)}" if isinstance(value, list) and len(text) > 64 else text
 
 
-def _timings(results: Mapping[str, Any]) -> dict[tuple[str, Scenario], float]:
-    """Runtime and scenario -> median seconds of a call in the fastest round."""
-    return {
-        (timing["runtime"], Scenario.parse(timing["scenario"])): min(
-            float(np.median(found["seconds"])) for found in timing["rounds"]
-        )
-        for timing in results["timings"]
-    }
+def _timings(results: Mapping[str, Any]) -> dict[tuple[str, Scenario], Timing]:
+    timings = [Timing.from_json(timing) for timing in results["timings"]]
+    return {(timing.runtime, timing.scenario): timing for timing in timings}

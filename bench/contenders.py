@@ -7,8 +7,7 @@ from typing import final
 
 from ..model.run import Run
 from ..runtime.artifact import Artifact
-from ..runtime.errors import ArtifactError, StorageError
-from .errors import BenchError
+from ..runtime.errors import ArtifactError, ProviderError, StorageError
 from .runtimes import KINDS, ONNXRUNTIME, TORCH, Source, torch_device
 
 STANDARD = "fp32"
@@ -17,6 +16,7 @@ STANDARD = "fp32"
 OTHERS = tuple(name for name in KINDS if name != ONNXRUNTIME)
 """What an artifact in onnxruntime can be measured against."""
 
+_DEVICES = ("cpu", "cuda", "tensorrt")
 _CPU_ONLY = {"int8": "dynamic int8 has kernels for the CPU only"}
 
 
@@ -31,7 +31,7 @@ class Contender:
     @property
     def is_original(self) -> bool:
         """Whether it is what all others are verified against: the network in eager PyTorch, on the processor."""
-        return self.kind == TORCH and torch_device(self.source.provider) == "cpu"
+        return self.kind == TORCH and self.source.provider == "cpu"
 
     @property
     def artifact_sha256(self) -> str | None:
@@ -70,7 +70,7 @@ def find_contenders(
     Raises:
         StorageError: The artifact cannot be read.
         ArtifactError: It is none.
-        BenchError: Nothing of it runs on a provider.
+        ProviderError: Nothing of it runs on a provider.
     """
     found: Contenders = {}
     left_out: LeftOut = {}
@@ -100,6 +100,8 @@ def why_not(kind: str, provider: str, standard: Path | None, original: Path | No
     """Why another runtime cannot be measured; None where it can."""
     if kind.startswith(TORCH) and (original is None or original.is_file()):
         return "there is no PyTorch original beside the model; name it inside the run folder it was exported from"
+    if kind.startswith(TORCH) and provider not in _DEVICES:
+        return f"there is no torch beside {provider}: it is measured beside {' and '.join(_DEVICES)}"
     if kind.startswith(TORCH) and not _torch_runs_on(provider):
         return "this torch has no CUDA; install a CUDA build of torch"
     if KINDS[kind].cpu_only and provider != "cpu":
@@ -115,7 +117,7 @@ def find_artifacts(artifact: Path, provider: str, *, alone: bool = False) -> tup
     Raises:
         StorageError: The artifact cannot be read.
         ArtifactError: It is none.
-        BenchError: None of them runs on the provider.
+        ProviderError: None of them runs on the provider.
     """
     first = Artifact.read(artifact)
     chosen: dict[str, Path] = {}
@@ -136,7 +138,7 @@ def find_artifacts(artifact: Path, provider: str, *, alone: bool = False) -> tup
         else:
             chosen[found.variant] = path
     if not chosen:
-        raise BenchError(
+        raise ProviderError(
             f"{artifact} cannot run on {provider}: {'; '.join(left_out.values())}; export --precision {STANDARD}"
         )
     return dict(sorted(chosen.items())), left_out

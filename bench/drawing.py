@@ -125,20 +125,20 @@ class Strip:
         outliers: The path of a dot for each call beyond it.
         quartiles: From the first to the third quartile.
         median: Between them.
-        tail: The 99th percentile.
+        tail: The 99th percentile; None where there are too few calls for one.
     """
 
     ordinary: str
     outliers: str
     quartiles: tuple[float, float]
     median: float
-    tail: float
+    tail: float | None
 
 
 def strip(timing: Timing, scale: Scale, most: int) -> Strip:
     """Draw every outlier, and of the ordinary calls about `most` that are spread evenly over their order of size.
 
-    The percentiles are those of the tables: medians over the rounds.
+    The quartiles are those of all rounds together.
     """
     lane = LANES_HEIGHT / len(timing.rounds)
     ordinary, outliers = [], []
@@ -148,8 +148,10 @@ def strip(timing: Timing, scale: Scale, most: int) -> Strip:
         thinned = _thinned(seconds[~far], max(most // len(timing.rounds), 2))
         ordinary += _scattered(thinned, scale, index * lane, lane)
         outliers += _scattered(seconds[far], scale, index * lane, lane)
-    first, median, third, tail = (_x(scale, timing.percentile(percent)) for percent in (25, 50, 75, 99))
-    return Strip(dots(ordinary), dots(outliers), (first, third), median, tail)
+    calls = np.concatenate([found.seconds for found in timing.rounds])
+    first, median, third = (_x(scale, float(quartile)) for quartile in np.percentile(calls, (25, 50, 75)))
+    tail = timing.percentile(99)
+    return Strip(dots(ordinary), dots(outliers), (first, third), median, None if tail is None else _x(scale, tail))
 
 
 def dots(points: Iterable[tuple[float, float]]) -> str:

@@ -26,11 +26,15 @@ _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 _PROCESSORS = Path("/proc/cpuinfo")
 _QUERY = ("--query-gpu=name,driver_version", "--format=csv,noheader")
 
+NO_TF32 = {"NVIDIA_TF32_OVERRIDE": "0"}
+"""Keeps every NVIDIA library from TF32, whatever a runtime asks for: providers and torch have switches of their own for
+matrix products, but not all of them for recurrent layers."""
+
 
 def describe_environment() -> dict[str, Any]:
     """Processor, its flags, cores, affinity, governor, load, GPUs, system, Python and package versions.
 
-    What the system does not tell is None, or an empty list. TF32 is off on both sides wherever the harness measures.
+    What the system does not tell is None, or an empty list. The harness starts its processes with `NO_TF32`.
     """
     return {
         "processor": processor_name(),
@@ -41,7 +45,7 @@ def describe_environment() -> dict[str, Any]:
         "governor": _text(_GOVERNOR),
         "load_average": load_average(),
         "gpus": _gpus(),
-        "tf32": False,
+        "tf32": NO_TF32,
         "system": f"{platform.system()} {platform.machine()}",
         "kernel": platform.release(),
         "python": platform.python_version(),

@@ -7,7 +7,7 @@ turns (A B C B C A ...), which keeps the ratios of one round comparable.
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import final
 
@@ -16,16 +16,21 @@ from ..runtime.errors import OptionError
 from ..runtime.providers import provider_named, require_provider
 from . import loadgen
 from .adopting import adopt
-from .contenders import OTHERS, Contenders, LeftOut, find_contenders
+from .contenders import OTHERS, STANDARD, Contenders, LeftOut, find_contenders
 from .environment import describe_environment, load_average
+from .errors import BenchError
+from .floors import Floor
 from .node_packages import NODE_PACKAGE, WEB_PACKAGE, versions
 from .qualifying import Qualifying, Say, qualify
 from .results import Identity, Results
-from .runtimes import TORCH
+from .runtimes import ONNXRUNTIME, TORCH
 from .scenario import Scenario, chosen_scenarios
 from .sweep import Sweep
 from .sweeping import run_sweeps
 from .turns import Job, Pace, take_turns
+
+_OF_ITS_OWN = (ONNXRUNTIME, "openvino-default")
+"""Runtimes that need not read weights of four bytes."""
 
 _NO_SWEEPS: tuple[list[Sweep], Qualifying] = ([], Qualifying())
 
@@ -58,7 +63,7 @@ class BenchOptions:
         """Check the ranges.
 
         Raises:
-            OptionError: A number is below its minimum, there is nothing to measure, or a provider or a runtime is not
+            OptionError: A number is outside its range, there is nothing to measure, or a provider or a runtime is not
                 known.
         """
         for provider in self.providers:
@@ -66,6 +71,9 @@ class BenchOptions:
         for name in self.against:
             if name not in OTHERS:
                 raise OptionError(f"runtime {name!r} is not known, expected one of {', '.join(OTHERS)}")
+        for found in self.scenarios:
+            if found.kind == "server":
+                loadgen.Arrivals(found.rate, self.pace.server_seconds, self.pace.latency_bound)
         if self.threads < 1:
             raise OptionError(f"threads is {self.threads}, expected 1 or more")
         for name, values in (("provider", self.providers), ("scenario", self.scenarios)):
@@ -97,8 +105,10 @@ def run_bench(options: BenchOptions, say: Say) -> Results:
 def _measure(options: BenchOptions, folder: Path, say: Say) -> Results:
     model, artifact, contenders, left_out = _entered(options, folder)
     identity = _identity(artifact, contenders, options)
-    qualified = qualify(contenders, say, required=artifact)
     scenarios, impossible = _possible(options.scenarios)
+    if not scenarios and not options.sweep:
+        raise BenchError(f"there is nothing to measure: {'; '.join(impossible.values())}")
+    qualified = qualify(contenders, say, scenarios, artifact)
     jobs = {name: Job(contender, scenarios) for name, contender in qualified.contenders.items()}
     timings, crashed = take_turns(jobs, options.pace, say)
     measured = {name: job.contender for name, job in jobs.items() if name not in crashed}
@@ -110,11 +120,12 @@ def _measure(options: BenchOptions, folder: Path, say: Say) -> Results:
         timings=timings,
         parity=qualified.reports,
         placement=qualified.placement,
-        floors=qualified.floors,
-        failed=qualified.failed | swept.failed,
-        crashed=qualified.crashed | crashed | swept.crashed,
+        floors=_floors(qualified),
+        failed=qualified.failed,
+        crashed=qualified.crashed | crashed,
         left_out=left_out | impossible | qualified.left_out | swept.left_out,
         sweeps=sweeps,
+        sweep_failures=swept.crashed | {name: "; ".join(reasons) for name, reasons in swept.failed.items()},
         load_after=load_average(),
     )
 
@@ -151,6 +162,7 @@ def _identity(artifact: Path, contenders: Contenders, options: BenchOptions) -> 
     return Identity(
         providers=tuple(options.providers),
         threads=options.threads,
+        pace=asdict(options.pace),
         original=Artifact.read(artifact).parity.get("original_sha256"),
         artifacts={name: sha256 for name, sha256 in hashes.items() if sha256 is not None},
         environment={**describe_environment(), "node": _node_versions(contenders)},
@@ -161,3 +173,13 @@ def _node_versions(contenders: Contenders) -> dict[str, str]:
     """Of node and its packages, where something runs there."""
     kinds = {contender.kind for contender in contenders.values()}
     return versions() if kinds & {NODE_PACKAGE, WEB_PACKAGE} else {}
+
+
+def _floors(qualified: Qualifying) -> dict[str, Floor]:
+    """Those that were measured; other runtimes that read the same fp32 weights have the same one."""
+    found = dict(qualified.floors)
+    shared = found.get(f"onnx {STANDARD}")
+    for name, contender in qualified.contenders.items():
+        if shared is not None and contender.source.provider == "cpu" and contender.kind not in _OF_ITS_OWN:
+            found.setdefault(name, shared)
+    return found

@@ -10,7 +10,7 @@ from .comparing import Comparison, compare, read_results, require_same
 from .harness import BenchOptions, identify, run_bench
 from .qualifying import Say
 from .results import Results
-from .saving import JSON_NAME, save_results
+from .saving import FAILED_NAME, NAME, save_results
 from .table import format_table
 
 
@@ -56,8 +56,7 @@ class Outcome:
         if self.comparison is not None:
             parts.append(self.comparison.format())
         files = [f"{kind}: {path}" for kind, path in self.files.items()]
-        parts.append("\n".join(files or ["nothing was saved: what is compared with is not replaced by what failed"]))
-        return "\n\n".join(parts)
+        return "\n\n".join([*parts, "\n".join(files)])
 
     def to_json(self) -> dict[str, Any]:
         """All of it, ready for JSON."""
@@ -69,7 +68,7 @@ def run_and_save(options: BenchOptions, folder: Path | None, gate: Gate | None, 
     """Measure, compare, save.
 
     What can be refused is refused before anything is measured. Results that fail a gate do not replace those that they
-    were compared with.
+    were compared with: they are saved as `bench.failed.json` and so on.
 
     Args:
         options: What to measure.
@@ -88,8 +87,8 @@ def run_and_save(options: BenchOptions, folder: Path | None, gate: Gate | None, 
         require_same(before, identify(options))
     results = run_bench(options, say)
     comparison = None if gate is None or before is None else compare(before, results, gate.allowed)
-    outcome = Outcome(results, comparison, {})
     target = folder or results.model.parent
-    if gate is not None and not outcome.passed and (target / JSON_NAME).resolve() == gate.old.resolve():
-        return outcome
-    return Outcome(results, comparison, save_results(results, target, comparison))
+    outcome = Outcome(results, comparison, {})
+    replaces = gate is not None and (target / f"{NAME}.json").resolve() == gate.old.resolve()
+    name = FAILED_NAME if replaces and not outcome.passed else NAME
+    return Outcome(results, comparison, save_results(results, target, comparison, name))

@@ -12,7 +12,7 @@ from .scenario import Scenario
 from .sweep import AXES, Sweep
 from .table import format_seconds, format_speedup
 from .timing import Timing
-from .verdict import costs, frontier, is_invariant, ranking, step_timings
+from .verdict import frontier, is_invariant, ranking, step_timings
 
 DOTS = 180
 """Ordinary calls that a strip draws of each runtime; outliers come on top, all of them."""
@@ -79,7 +79,7 @@ class Panel:
 def panel(results: Results, scenario: Scenario) -> Panel:
     """Draw a scenario."""
     timings = ranking(results, scenario)
-    values = {timing.runtime: [_value(timing, cost) for cost in costs(timing)] for timing in timings}
+    values = {timing.runtime: [_value(timing, cost) for cost in timing.costs] for timing in timings}
     bars = Scale.from_zero(value for timing in timings for value in [_middle(timing), *values[timing.runtime]])
     calls = Scale.over(seconds for timing in timings for found in timing.rounds for seconds in found.seconds)
     rows = [
@@ -159,13 +159,14 @@ class Tradeoff:
 
 
 def tradeoff(results: Results) -> Tradeoff | None:
-    """Put the batches beside each other; None where there is only one."""
-    steps = step_timings(results)
+    """Put the batches beside each other; None where there is only one of enough calls for a 99th percentile."""
+    steps = [timing for timing in step_timings(results) if timing.percentile(99) is not None]
     if len({timing.scenario.batch_size for timing in steps}) < 2:
         return None
     points: dict[str, list[tuple[float, float]]] = {}
     for timing in steps:
-        points.setdefault(timing.runtime, []).append((timing.percentile(99), timing.tokens_per_second or 0.0))
+        point = (timing.percentile(99) or 0.0, timing.tokens_per_second or 0.0)
+        points.setdefault(timing.runtime, []).append(point)
     drawn = plot(points)
     best = frontier(steps)
     invariant = frontier(timing for timing in steps if is_invariant(results, timing.runtime))
@@ -214,7 +215,7 @@ def _value(timing: Timing, cost: float) -> float:
 
 def _middle(timing: Timing) -> float:
     """What a bar shows of all rounds, as the table has it."""
-    return _value(timing, float(np.median(costs(timing))))
+    return _value(timing, float(np.median(timing.costs)))
 
 
 def _counts_tokens(scenario: Scenario) -> bool:

@@ -1,8 +1,11 @@
 """The pytest plugin behind `bench_*.py`: which runtime, artifact, provider, threads and scenarios to measure.
 
-By hand: pytest -p lmtool.bench.plugin bench/bench_calls.py --artifact runs/NAME/model.onnx
---scenario single-stream --scenario multi-stream:64 (and --runtime torch --original runs/NAME, or another of
-`lmtool.bench.runtimes.KINDS`).
+By hand, with all of pytest-benchmark's options (--benchmark-save, --benchmark-compare, ...):
+
+    pytest -p lmtool.bench.plugin --benchmark-enable bench/bench_calls.py --artifact runs/NAME/model.onnx
+        --scenario single-stream --scenario multi-stream:64
+
+(and --runtime torch --original runs/NAME, or another of `lmtool.bench.runtimes.KINDS`).
 """
 
 from collections.abc import Callable, Iterator
@@ -20,6 +23,7 @@ from .workload import workload
 PEAK = "peak_bytes"
 """The largest resident set meanwhile, in the extra information of a benchmark's JSON."""
 
+_ON_THE_PROCESSOR = ("cpu", "openvino")
 _FIXTURES = {"load": "load_scenario", "first-step": "first_step_scenario"}
 
 
@@ -39,6 +43,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Collect the functions of `bench_*.py`."""
+    config.addinivalue_line("python_functions", "bench_*")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One benchmark for each scenario, in the function that measures its kind."""
     scenarios = [Scenario.parse(text) for text in metafunc.config.getoption("--scenario") or ["single-stream"]]
@@ -56,7 +65,7 @@ def load_runtime(pytestconfig: pytest.Config) -> Callable[[], Runtime]:
         raise pytest.UsageError("name what to measure: --artifact FILE, or --runtime torch --original RUN")
     folder = original or artifact.resolve().parent
     provider, threads = (pytestconfig.getoption(f"--{option}") for option in ("provider", "threads"))
-    if provider == "cpu":
+    if provider in _ON_THE_PROCESSOR:
         pin(threads)
     return lambda: KINDS[name].make(Source(artifact or folder, folder, provider, threads))
 

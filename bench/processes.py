@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
-from ..runtime.errors import ProviderError
+from .child import BY_PROVIDER, REFUSED
 from .contenders import Contender
+from .environment import NO_TF32
 from .node_packages import NODE_FOLDER, node_folder
 from .plugin import PEAK
 from .scenario import Scenario
@@ -19,6 +20,7 @@ from .timing import Round
 
 _SUITES = tuple(Path(__file__).with_name(name) for name in ("bench_calls.py", "bench_loading.py"))
 _LAST_WORDS = 12
+_PATIENCE_SECONDS = 3600
 
 PYTEST_OPTIONS = [
     "-qx",
@@ -32,8 +34,6 @@ PYTEST_OPTIONS = [
     "no:cacheprovider",
     "-o",
     "python_files=bench_*.py",
-    "-o",
-    "python_functions=bench_*",
     "--import-mode=importlib",
     "-o",
     "consider_namespace_packages=true",
@@ -51,19 +51,35 @@ class CrashError(Exception):
     """A process of a runtime that did not come to its end; what it says is for people."""
 
 
-def verified(contender: Contender) -> dict[str, Any]:
+@final
+class RefusedError(Exception):
+    """A runtime that cannot do what was asked, and said so.
+
+    Attributes:
+        by_provider: Whether the execution provider is the reason.
+    """
+
+    def __init__(self, message: str, by_provider: bool) -> None:
+        """Pass on what it said."""
+        super().__init__(message)
+        self.by_provider = by_provider
+
+
+def verified(contender: Contender, shapes: Sequence[str] = ()) -> dict[str, Any]:
     """What the verification of a runtime found.
 
+    Args:
+        contender: The runtime.
+        shapes: BATCHxTIME of calls that are compared beside the usual ones.
+
     Raises:
-        ProviderError: The provider does not run it.
+        RefusedError: It cannot run here: its provider, or another thing that it says.
         CrashError: The process ended before its time.
     """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        finished = _run(["lmtool.bench.verifying", *contender.arguments, f"--out={report}"], contender, folder)
-        if finished.returncode == ProviderError.exit_code:
-            raise ProviderError(finished.stderr.strip())
-        return _report(finished, report)
+        command = ["lmtool.bench.verifying", *contender.arguments, *(f"--shape={shape}" for shape in shapes)]
+        return _report(_run([*command, f"--out={report}"], contender, folder), report)
 
 
 def timed(contender: Contender, scenarios: Sequence[Scenario], seconds: float) -> dict[Scenario, Round]:
@@ -90,6 +106,7 @@ def served(contender: Contender, scenario: Scenario, seconds: float, latency_bou
     """One round of a server over a runtime: requests arrive for so many seconds at the scenario's rate.
 
     Raises:
+        RefusedError: It cannot do that, as it says.
         CrashError: The process ended before its time.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -110,6 +127,8 @@ def _report(finished: subprocess.CompletedProcess[str], report: Path) -> dict[st
     if finished.returncode != 0:
         raise CrashError(f"the process {_ending(finished.returncode)}; its last words:\n{_last_words(finished)}")
     found: dict[str, Any] = json.loads(report.read_text())
+    if REFUSED in found:
+        raise RefusedError(found[REFUSED], found[BY_PROVIDER])
     return found
 
 
@@ -128,19 +147,27 @@ def _ending(code: int) -> str:
 
 
 def _run(module: list[str], contender: Contender, folder: str) -> subprocess.CompletedProcess[str]:
-    """Run a module in a process of its own."""
-    return subprocess.run(  # noqa: S603  # our own interpreter, suites and modules
-        [sys.executable, "-m", *module],
-        cwd=folder,
-        env=_environment(contender.source.threads, folder),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Run a module in a process of its own.
+
+    Raises:
+        CrashError: It does not end.
+    """
+    try:
+        return subprocess.run(  # noqa: S603  # our own interpreter, suites and modules
+            [sys.executable, "-m", *module],
+            cwd=folder,
+            env=_environment(contender.source.threads, folder),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_PATIENCE_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CrashError(f"the process did not end within {_PATIENCE_SECONDS:,} seconds and was stopped") from error
 
 
 def _environment(threads: int, folder: str) -> dict[str, str]:
-    """So many threads in every library, and temporary files where they are removed even if the process dies."""
+    """So many threads in every library, no TF32, and temporary files where they go even if the process dies."""
     variables = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "PY_COLORS"))}
     counts = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS")}
-    return {**variables, **counts, "TMPDIR": folder, NODE_FOLDER: str(node_folder())}
+    return {**variables, **counts, "TMPDIR": folder, NODE_FOLDER: str(node_folder()), **NO_TF32}

@@ -1,14 +1,17 @@
 """Verification before any timing: which contenders compute what the original computes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
 from ..runtime.errors import ProviderError
 from .contenders import Contenders, LeftOut
+from .errors import BenchError
 from .floors import Floor
-from .processes import CrashError, verified
+from .processes import CrashError, RefusedError, verified
+from .runtimes import ONNXRUNTIME
+from .scenario import Scenario
 
 Say = Callable[[str], None]
 """Is told each step, one line a call."""
@@ -38,30 +41,35 @@ class Qualifying:
     left_out: LeftOut = field(default_factory=dict)
 
 
-def qualify(contenders: Contenders, say: Say, required: Path | None = None) -> Qualifying:
+def qualify(
+    contenders: Contenders, say: Say, scenarios: Sequence[Scenario] = (), required: Path | None = None
+) -> Qualifying:
     """Compare each with the original, in a process of its own.
 
     Args:
         contenders: What is to be measured.
         say: Is told each step.
+        scenarios: What will be timed; calls of those sizes are compared too.
         required: An artifact whose provider must take it.
 
     Raises:
-        ProviderError: The required artifact's provider refuses it.
+        ProviderError: The required artifact is refused by its provider.
+        BenchError: It is refused for another reason.
     """
     found = Qualifying()
+    shapes = list(dict.fromkeys(shape for scenario in scenarios if (shape := scenario.shape) is not None))
     for name, contender in contenders.items():
         if contender.is_original:
             found.contenders[name] = contender
             continue
         say(f"parity of {name} with the original")
         try:
-            _take(found, name, verified(contender))
+            _take(found, name, verified(contender, shapes))
         except CrashError as error:
             found.crashed[name] = str(error)
-        except ProviderError as error:
-            if contender.source.artifact == required:
-                raise
+        except RefusedError as error:
+            if contender.kind == ONNXRUNTIME and contender.source.artifact == required:
+                raise (ProviderError if error.by_provider else BenchError)(str(error)) from error
             found.left_out[name] = str(error)
         else:
             if name not in found.failed:

@@ -101,18 +101,10 @@ def render_report(results: Results, comparison: Comparison | None = None) -> str
 
 
 def _table(results: Results, timings: Sequence[Timing]) -> tuple[list[str], list[tuple[Timing, list[str]]]]:
-    """Header and rows of a scenario's table, with a column for the ratio to the floor; empty columns are left out."""
-    header = list(HEADER)
-    place = header.index("floor") + 1
-    header.insert(place, "to floor")
-    rows = []
-    for timing in timings:
-        cells = [typeset(cell) for cell in cells_of(timing, results)]
-        floor = results.floor(timing.runtime, timing.scenario)
-        cells.insert(place, f"{timing.percentile(50) / floor:.1f}x" if floor else "")
-        rows.append((timing, cells))
-    shown = [column for column in range(1, len(header)) if any(cells[column] for _, cells in rows)]
-    return [header[column] for column in shown], [
+    """Header and rows of a scenario's table; empty columns are left out."""
+    rows = [(timing, [typeset(cell) for cell in cells_of(timing, results)]) for timing in timings]
+    shown = [column for column in range(1, len(HEADER)) if any(cells[column] for _, cells in rows)]
+    return [HEADER[column] for column in shown], [
         (timing, [cells[column] for column in shown]) for timing, cells in rows
     ]
 

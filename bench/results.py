@@ -24,6 +24,7 @@ class Identity:
     Attributes:
         providers: Execution providers of the artifacts.
         threads: Threads of one call.
+        pace: How long was measured: rounds, seconds, and what a server has to keep.
         original: Hash of the original's weights.
         artifacts: Runtime name -> hash of the artifact that it runs.
         environment: Machine and versions.
@@ -31,6 +32,7 @@ class Identity:
 
     providers: Sequence[str]
     threads: int
+    pace: Mapping[str, float]
     original: str | None
     artifacts: Mapping[str, str]
     environment: Mapping[str, Any]
@@ -53,6 +55,7 @@ class Results:
         crashed: Runtime name -> how its process ended, so that none of its timings count.
         left_out: Runtime name -> why it was neither verified nor timed.
         sweeps: Cost along axes, where that was asked for.
+        sweep_failures: What failed its verification or crashed on an axis -> how.
         load_after: The machine's load average when all was measured; that before it is in the environment.
     """
 
@@ -67,6 +70,7 @@ class Results:
     crashed: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     sweeps: Sequence[Sweep] = ()
+    sweep_failures: Mapping[str, str] = field(default_factory=dict)
     load_after: Sequence[float] | None = None
 
     @property
@@ -82,7 +86,7 @@ class Results:
     @property
     def is_sound(self) -> bool:
         """Whether everything that was tried passed its verification and lived to its end."""
-        return not self.failed and not self.crashed
+        return not self.failed and not self.crashed and not self.sweep_failures
 
     def of(self, scenario: Scenario) -> list[Timing]:
         """The timings in a scenario, in the runtimes' order."""
@@ -133,6 +137,7 @@ class Results:
             "crashed": dict(self.crashed),
             "left_out": dict(self.left_out),
             "sweeps": [sweep.to_json() for sweep in self.sweeps],
+            "sweep_failures": dict(self.sweep_failures),
             "load_after": self.load_after,
         }
 

@@ -63,8 +63,6 @@ class Runtime(Protocol):
 
     Attributes:
         vocabulary_size: Token ids are below it.
-        clock: Seconds from any start. It advances by what a call costs an application of the runtime, and is the clock
-            to time calls by: on its way to a process of another language a call takes longer.
         pid: The process that computes.
     """
 
@@ -85,7 +83,10 @@ class Runtime(Protocol):
         ...
 
     def prefill(self, token_ids: Tokens, state: Any) -> Any:
-        """Compute the logits of the last position of token_ids, int64 [batch, time], alone; returns the state."""
+        """Compute the logits of the last position of token_ids, int64 [batch, time]; returns the state.
+
+        Those of the others too, where the runtime knows no inputs with defaults such as logits_to_keep.
+        """
         ...
 
     def score(self, token_ids: Tokens, targets: Tokens, state: Any) -> Any:
@@ -162,7 +163,7 @@ def _torch(source: Source, compiled: bool) -> Runtime:
     from .torch_network import TorchNetwork  # which loads torch, and that stays away from other runtimes' processes
 
     def predictor(session: Any) -> Predictor:
-        return _over(session, source)
+        return _over(session, source, "fp32")
 
     return TorchNetwork(source.original, torch_device(source.provider), source.threads, compiled, predictor)
 

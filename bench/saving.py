@@ -8,11 +8,15 @@ from .comparing import Comparison
 from .report import write_report
 from .results import Results
 
-JSON_NAME = "bench.json"
+NAME = "bench"
+FAILED_NAME = "bench.failed"
+"""What results are called that failed a gate and must not replace those that they were compared with."""
 
 
-def save_results(results: Results, folder: Path, comparison: Comparison | None = None) -> dict[str, Path]:
-    """Write `bench.json`, `bench.html` and `bench.png` into `folder`; returns what is where.
+def save_results(
+    results: Results, folder: Path, comparison: Comparison | None = None, name: str = NAME
+) -> dict[str, Path]:
+    """Write `NAME.json`, `NAME.html` and `NAME.png` into `folder`; returns what is where.
 
     Where nothing passed its verification there is nothing to draw, and no picture.
 
@@ -20,15 +24,16 @@ def save_results(results: Results, folder: Path, comparison: Comparison | None =
         results: What was measured.
         folder: Where to; it is made if it is missing.
         comparison: The same beside earlier results, for the report.
+        name: What the files are called.
 
     Raises:
         StorageError: They cannot be written.
     """
     make_folder(folder)
-    files = {"timings": folder / JSON_NAME, "report": folder / "bench.html"}
+    files = {"timings": folder / f"{name}.json", "report": folder / f"{name}.html"}
     results.write(files["timings"])
     write_report(results, files["report"], comparison)
     if results.timings:
-        files["chart"] = folder / "bench.png"
+        files["chart"] = folder / f"{name}.png"
         draw_chart(results, files["chart"])
     return files

@@ -80,6 +80,13 @@ class Scenario:
         return self.kind + sizes.get(self.kind, f":{shape}" if "x" in _SIZES[self.kind] else "")
 
     @property
+    def shape(self) -> str | None:
+        """BATCHxTIME of its calls; None where they are those of one token."""
+        if self.kind in ("multi-stream", "offline", "prefill"):
+            return f"{self.batch_size}x{self.time}"
+        return f"{self.batch_size}x1" if self.kind == "generation" else None
+
+    @property
     def tokens(self) -> int:
         """Tokens read or written in one call; 0 where that is not what is timed."""
         return 0 if self.kind in ("load", "first-step") else self.batch_size * self.time

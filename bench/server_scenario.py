@@ -4,35 +4,32 @@
         --rate R [--rate ...] --seconds S --latency-bound-ms L --out FILE
 
 A request is one token for a stream that has none waiting. The pool runs whatever waits together, by whichever runtime
-stands behind the predictor. The file holds one report for each rate, with the latency of every
-request, and the highest
-memory of the process that computes.
+stands behind the predictor. The file holds one report for each rate, with the latency of every request, and the
+highest memory of the process that computes.
 """
 
 import argparse
 import functools
 import gc
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 
-from ..runtime.errors import BusyError, LmtoolError
-from ..runtime.files import json_text, write_atomically
+from ..runtime.errors import BusyError
 from ..runtime.invariance import first_difference
 from ..runtime.pool import StreamPool
 from ..runtime.pool_options import PoolOptions
 from ..runtime.predictor import Predictor
+from .child import answer, source_of, source_parser
 from .loadgen import Arrivals, serve, stop_at_sigint
 from .loadgen_logs import PERCENTILE, Served, percentile
 from .memory import peak_bytes
-from .runtimes import KINDS, Source
+from .runtimes import KINDS
 
 MAX_BATCH = 64
 MAX_WAITING = 4096
@@ -251,33 +248,25 @@ def _report(
 
 
 def main() -> None:
-    """Parse the arguments, measure, write one JSON object; an error of ours becomes a message and its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m lmtool.bench.server_scenario", description=__doc__)
-    parser.add_argument("--runtime", choices=KINDS, required=True, help="what to measure")
-    parser.add_argument("--artifact", type=Path, required=True, help="ONNX file")
-    parser.add_argument("--original", type=Path, help="run folder of the original")
-    parser.add_argument("--provider", default="cpu", help="execution provider")
-    parser.add_argument("--threads", type=int, default=1, help="threads of one call")
+    """Parse the arguments, measure, write one JSON object."""
+    parser = source_parser("server_scenario", __doc__)
     parser.add_argument("--rate", type=float, action="append", required=True, help="requests a second; repeatable")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long requests arrive at each rate")
     parser.add_argument("--latency-bound-ms", type=float, default=100.0, help="what 99 %% of the latencies must keep")
     parser.add_argument("--max-batch", type=int, default=MAX_BATCH, help="streams of one call")
     parser.add_argument("--seed", type=int, default=0, help="of the arrivals")
-    parser.add_argument("--out", type=Path, required=True, help="file for the reports")
     chosen = parser.parse_args()
-    source = Source(chosen.artifact, chosen.original, chosen.provider, chosen.threads)
+    answer(chosen.out, lambda: _measure(chosen))
+
+
+def _measure(chosen: argparse.Namespace) -> dict[str, Any]:
+    runtime = KINDS[chosen.runtime].make(source_of(chosen))
     bound = chosen.latency_bound_ms / 1000
-    try:
-        runtime = KINDS[chosen.runtime].make(source)
-        reports = [
-            measure_server(runtime.predictor, rate, chosen.seconds, bound, max_batch=chosen.max_batch, seed=chosen.seed)
-            for rate in chosen.rate
-        ]
-    except LmtoolError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        sys.exit(error.exit_code)
-    found = {"reports": [report.to_json() for report in reports], "peak_bytes": peak_bytes(runtime.pid)}
-    write_atomically(chosen.out, json_text(found).encode())
+    reports = [
+        measure_server(runtime.predictor, rate, chosen.seconds, bound, max_batch=chosen.max_batch, seed=chosen.seed)
+        for rate in chosen.rate
+    ]
+    return {"reports": [report.to_json() for report in reports], "peak_bytes": peak_bytes(runtime.pid)}
 
 
 if __name__ == "__main__":

@@ -106,11 +106,15 @@ def _of_other_sizes(contenders: Contenders, folder: Path, say: Say) -> tuple[lis
     architecture, size = first.architecture, len(first.vocabulary)
     sizes = [("hidden", _scaled(architecture, factor), size) for factor in _HIDDEN_FACTORS]
     sizes += [("vocabulary", architecture, max(int(factor * size), _LEAST_WORDS)) for factor in _VOCABULARY_FACTORS]
-    points, left_out = [], {}
-    for axis, wanted, vocabulary in sizes:
+    points, left_out = [], dict[str, str]()
+    for axis, wanted, vocabulary in dict.fromkeys(sizes):
         value = wanted.layer_sizes[0] if axis == "hidden" else vocabulary
         say(f"making a network of {axis} {value}")
-        run = make_untrained_run(folder / f"{axis}-{value}", wanted, vocabulary, _SEED)
+        try:
+            run = make_untrained_run(folder / f"{axis}-{value}", wanted, vocabulary, _SEED)
+        except LmtoolError as error:
+            left_out[f"{axis} {value}"] = str(error)
+            continue
         exported = {model.variant: _exported(run, model) for model in models.values()}
         for name, contender in contenders.items():
             found = exported[models[name].variant]

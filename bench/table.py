@@ -1,13 +1,17 @@
 """The results as a table of plain text."""
 
+import textwrap
+
 from .results import Results
 from .scenario import Scenario
 from .sweep import AXES, Crossover, Sweep
 from .timing import Timing
 
-HEADER = ("runtime", "tokens/s", "p50", "p95", "p99", "longest", "outliers", "spread", "memory", "floor", "speed-up")
+_FIGURES = ("tokens/s", "p50", "p95", "p99", "longest", "outliers", "spread")
+HEADER = ("runtime", *_FIGURES, "memory", "floor", "to floor", "speed-up")
 FAILED = "FAILED the verification: not timed"
 CRASHED = "CRASHED: not timed"
+_WIDTH = 120
 
 
 def format_table(results: Results) -> str:
@@ -17,9 +21,11 @@ def format_table(results: Results) -> str:
         lines += [*_block(results, scenario), ""]
     for sweep in results.sweeps:
         lines += [*_sweep_block(sweep), ""]
+    lines += [f"! sweep: {name}: {reason}" for name, reason in results.sweep_failures.items()]
     lines += [f"! {runtime}: {reason}" for runtime, reasons in results.failed.items() for reason in reasons]
     lines += [f"! {runtime}: {reason}" for runtime, reason in results.crashed.items()]
-    lines += [*legend(results), *(f"not measured: {name}: {reason}" for name, reason in results.left_out.items())]
+    lines += textwrap.wrap("; ".join(legend(results)), _WIDTH)
+    lines += [f"not measured: {name}: {reason}" for name, reason in results.left_out.items()]
     return "\n".join([*lines, *(f"! {warning}" for warning in warnings(results))]).rstrip()
 
 
@@ -37,8 +43,10 @@ def warnings(results: Results) -> list[str]:
     return found
 
 
-def format_seconds(seconds: float) -> str:
-    """Seconds in the unit that suits them: `412 us`, `3.21 ms`, `1.20 s`."""
+def format_seconds(seconds: float | None) -> str:
+    """Seconds in the unit that suits them: `412 us`, `3.21 ms`, `1.20 s`; nothing where they are not known."""
+    if seconds is None:
+        return ""
     if seconds < 1e-3:
         return f"{seconds * 1e6:.{0 if seconds >= 1e-5 else 1}f} us"
     return f"{seconds * 1e3:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"
@@ -62,12 +70,18 @@ def _sweep_block(sweep: Sweep) -> list[str]:
     """A line for each value, a column for each runtime: time of a token."""
     rows = [[sweep.axis, *sweep.timings]]
     for value in sweep.values:
-        costs = [sweep.seconds_per_token(runtime).get(value) for runtime in sweep.timings]
-        rows.append([f"{value:,}", *("" if cost is None else format_seconds(cost) for cost in costs)])
+        rows.append([f"{value:,}", *(_cost(sweep, runtime, value) for runtime in sweep.timings)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [f"sweep over {sweep.axis} ({AXES[sweep.axis]}): time of a token"]
     lines += ["  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return lines + [f"  {format_crossover(crossover, sweep.axis)}" for crossover in sweep.crossovers]
+
+
+def _cost(sweep: Sweep, runtime: str, value: int) -> str:
+    timing = sweep.timings[runtime].get(value)
+    if timing is None:
+        return ""
+    return format_seconds(sweep.seconds_per_token(runtime)[value]) + ("!" if timing.is_unstable else " ")
 
 
 def _block(results: Results, scenario: Scenario) -> list[str]:
@@ -90,25 +104,35 @@ def cells_of(timing: Timing, results: Results) -> tuple[str, ...]:
     return (
         timing.runtime,
         "" if speed is None else f"{speed:,.0f}",
-        format_seconds(timing.percentile(50)) + ("~" if timing.is_short else " "),
+        format_seconds(timing.seconds) + ("~" if timing.is_short else " "),
         *(format_seconds(timing.percentile(percent)) for percent in (95, 99)),
         format_seconds(timing.longest),
         f"{timing.outliers:.1%}",
         f"{timing.spread:.0%}" + ("!" if timing.is_unstable else " "),
         "" if memory is None else f"{memory / 1e6:,.0f} MB",
-        "" if floor is None else format_seconds(floor),
+        format_seconds(floor),
+        "" if floor is None else f"{timing.seconds / floor:.1f}x",
         format_speedup(results, timing),
     )
 
 
 def legend(results: Results) -> list[str]:
-    """What the columns mean, a line each."""
-    lines = []
-    if results.timings:
-        lines.append(
-            "spread: of the rounds' medians; outliers: calls beyond Tukey's fence, kept in all figures; memory: the "
-            "process's highest"
-        )
-    if results.floors:
-        lines.append("floor: reading the weights once, or in fp32 batches multiplying by them, at numpy's best rates")
-    return lines
+    """What the columns mean, a sentence each."""
+    sentences = {
+        "tokens/s: at the median call": True,
+        "p95, p99: of the calls of all rounds, where there are enough": True,
+        "outliers: calls beyond Tukey's fence; none is left out": True,
+        "spread: of the rounds' medians": True,
+        "memory: of the host, the highest of the process that computes": True,
+        "prefill: what takes no input with a default (openvino, reference, onnxruntime-node, onnxruntime-web) computes "
+        "the logits of every position, onnxruntime and torch those of the last one": _has(results, "prefill"),
+        "server: speed-ups are those of the 99th percentile; its process is not pinned": _has(results, "server"),
+        "floor: reading the weights once, or in fp32 batches multiplying by them, at numpy's best rates": bool(
+            results.floors
+        ),
+    }
+    return [sentence for sentence, applies in sentences.items() if applies and results.timings]
+
+
+def _has(results: Results, kind: str) -> bool:
+    return any(scenario.kind == kind for scenario in results.scenarios)

@@ -1,6 +1,7 @@
 """Times of one runtime in one scenario: every call of every round, and the figures made of them."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
@@ -79,6 +80,13 @@ class Timing:
         return float(np.median(self.medians))
 
     @property
+    def costs(self) -> list[float]:
+        """What counts, in seconds, round by round: the median of the calls; of a server their 99th percentile."""
+        if self.scenario.kind == "server":
+            return [float(np.percentile(found.seconds, 99)) for found in self.rounds]
+        return self.medians
+
+    @property
     def tokens_per_second(self) -> float | None:
         """Tokens of a call over its median time, or those that a server answered; None where no tokens are counted."""
         answered = [found.requests_per_second for found in self.rounds if found.requests_per_second is not None]
@@ -127,13 +135,34 @@ class Timing:
         """Whether a call takes less than a millisecond, where clock and interrupts count."""
         return self.seconds < SHORT_SECONDS
 
-    def percentile(self, percent: float) -> float:
-        """Seconds that this share of a round's calls did not exceed: median over the rounds."""
-        return float(np.median([np.percentile(found.seconds, percent) for found in self.rounds]))
+    def percentile(self, percent: float) -> float | None:
+        """Seconds that this share of the calls of all rounds did not exceed; None where so few calls cannot tell.
+
+        One call at least must lie beyond it: the 99th percentile takes 100 calls.
+        """
+        calls = np.concatenate([found.seconds for found in self.rounds])
+        if percent > 50 and len(calls) * (100 - percent) < 100:
+            return None
+        return float(np.percentile(calls, percent))
 
     def ratios(self, other: "Timing") -> list[float]:
-        """How many times faster than `other`, round by round."""
-        return [theirs / ours for ours, theirs in zip(self.medians, other.medians, strict=True)]
+        """How many times faster than `other` in what counts, round by round."""
+        return [theirs / ours for ours, theirs in zip(self.costs, other.costs, strict=True)]
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Timing":
+        """Read what `to_json` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: A part is missing, of another type, or no time.
+            OptionError: The scenario is none.
+        """
+        rounds = [Round(**found) for found in value["rounds"]]
+        if not rounds or not all(
+            found.seconds and all(0 < time < math.inf for time in found.seconds) for found in rounds
+        ):
+            raise ValueError(f"{value['runtime']}, {value['scenario']}: there are no times, or some that are none")
+        return cls(value["runtime"], Scenario.parse(value["scenario"]), rounds)
 
     def to_json(self) -> dict[str, Any]:
         """The figures and every measured time, ready for JSON."""

@@ -92,7 +92,7 @@ class TorchNetwork:
             for _ in range(count):
                 logits, state = self._all(tokens, state)
                 tokens = logits.argmax(2)
-            tokens.cpu()
+                tokens.cpu()  # who streams a text needs each token at once
         return state
 
     def _last_logits(self, token_ids: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:

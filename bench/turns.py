@@ -6,7 +6,7 @@ from typing import final
 
 from ..runtime.errors import OptionError
 from .contenders import Contender
-from .processes import CrashError, served, timed
+from .processes import CrashError, RefusedError, served, timed
 from .qualifying import Say
 from .scenario import Scenario
 from .timing import Round, Timing
@@ -52,7 +52,7 @@ class Job:
 
 
 def take_turns(jobs: Mapping[str, Job], pace: Pace, say: Say) -> tuple[list[Timing], dict[str, str]]:
-    """Time all jobs, each round in another order, so that none always follows the same one.
+    """Time all jobs, round by round; each round begins with another one.
 
     Args:
         jobs: By runtime name.
@@ -74,7 +74,7 @@ def take_turns(jobs: Mapping[str, Job], pace: Pace, say: Say) -> tuple[list[Timi
             try:
                 for scenario, measured in _one_round(jobs[name], pace).items():
                     rounds[name, scenario].append(measured)
-            except CrashError as error:
+            except (CrashError, RefusedError) as error:
                 crashed[name] = str(error)
     return [Timing(name, scenario, found) for (name, scenario), found in rounds.items() if name not in crashed], crashed
 

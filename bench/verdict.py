@@ -51,14 +51,7 @@ def verdicts(results: Results) -> list[Verdict]:
 
 def ranking(results: Results, scenario: Scenario) -> list[Timing]:
     """The timings in a scenario, the fastest first; a server whose rounds are not valid comes after all that are."""
-    return sorted(results.of(scenario), key=lambda timing: (bool(timing.problems), float(np.median(costs(timing)))))
-
-
-def costs(timing: Timing) -> list[float]:
-    """What counts, round by round, in seconds: the median of the calls; of a server their 99th percentile."""
-    if timing.scenario.kind == "server":
-        return [float(np.percentile(found.seconds, 99)) for found in timing.rounds]
-    return timing.medians
+    return sorted(results.of(scenario), key=lambda timing: (bool(timing.problems), float(np.median(timing.costs))))
 
 
 def is_invariant(results: Results, runtime: str) -> bool | None:
@@ -80,9 +73,13 @@ def step_timings(results: Results) -> list[Timing]:
 
 
 def frontier(timings: Iterable[Timing]) -> list[Timing]:
-    """The timings that none beats in both the 99th percentile of a call and tokens per second; both rise."""
+    """The timings that none beats in both the 99th percentile of a call and tokens per second; both rise.
+
+    Those of too few calls for that percentile are left out.
+    """
     best: list[Timing] = []
-    for timing in sorted(timings, key=lambda timing: (timing.percentile(99), -_speed(timing))):
+    known = [(tail, timing) for timing in timings if (tail := timing.percentile(99)) is not None]
+    for _, timing in sorted(known, key=lambda item: (item[0], -_speed(item[1]))):
         if not best or _speed(timing) > _speed(best[-1]):
             best.append(timing)
     return best
@@ -102,7 +99,7 @@ def _verdict(results: Results, ranked: Sequence[Timing]) -> Verdict:
     second = ranked[1] if len(ranked) > 1 else None
     lead = None
     if second is not None:
-        lead = [theirs / ours for ours, theirs in zip(costs(ranked[0]), costs(second), strict=True)]
+        lead = [theirs / ours for ours, theirs in zip(ranked[0].costs, second.costs, strict=True)]
     invariant = next((timing for timing in ranked if is_invariant(results, timing.runtime)), None)
     return Verdict(ranked[0], second, lead, invariant)
 

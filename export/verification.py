@@ -25,7 +25,11 @@ Tensors = dict[str, Array]
 
 
 def verify(
-    original: Original, predictor: Predictor, loop_steps: int = _LOOP_STEPS, drawn_tokens: int = _DRAWN_TOKENS
+    original: Original,
+    predictor: Predictor,
+    loop_steps: int = _LOOP_STEPS,
+    drawn_tokens: int = _DRAWN_TOKENS,
+    shapes: Sequence[tuple[int, int]] = (),
 ) -> ParityReport:
     """Compare `predictor`, on any provider, with its original.
 
@@ -34,6 +38,7 @@ def verify(
         predictor: The artifact.
         loop_steps: Steps of the closed loop.
         drawn_tokens: Length of the text that is drawn from an original without one.
+        shapes: Batch and time of calls that are compared beside the usual ones.
 
     Raises:
         ArtifactError: The artifact has other sizes or another vocabulary than the original, or the original's own
@@ -50,7 +55,7 @@ def verify(
         provider=predictor.provider,
         original=original.name,
         original_sha256=original.weights_sha256,
-        cases=[*pair.grid(text.token_ids), loop.case],
+        cases=[*pair.grid(text.token_ids, shapes), loop.case],
         tensors=pair.largest,
         loop_steps=loop_steps,
         loop_differences=loop.differences,
@@ -102,10 +107,10 @@ class _Pair:
         self._bounds = BOUNDS[predictor.artifact.precision]
         self.largest: dict[str, Largest] = {}
 
-    def grid(self, text: NDArray[np.int32]) -> list[Case]:
+    def grid(self, text: NDArray[np.int32], shapes: Sequence[tuple[int, int]]) -> list[Case]:
         """For every batch and time size: random tokens from a random state, text from the zero state, kept logits."""
         cases = []
-        for batch, time in itertools.product(_BATCHES, _TIMES):
+        for batch, time in dict.fromkeys([*itertools.product(_BATCHES, _TIMES), *shapes]):
             starts = self._random.integers(0, max(len(text) - time, 1), batch)
             from_text = np.stack([np.resize(text[start : start + time], time) for start in starts]).astype(np.int64)
             random = self._random.integers(0, len(self._predictor.vocabulary), (batch, time))

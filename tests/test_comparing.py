@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from commands import done, lmtool, started
 from handmade import make_results
-from lmtool.bench import BenchError
+from lmtool.bench import BenchError, Scenario
 from lmtool.bench.comparing import compare, parse_share, read_results, require_same
 from lmtool.model import Run
 from lmtool.runtime import OptionError
@@ -53,9 +53,17 @@ def test_what_is_not_measured_any_more_is_a_failure(tmp_path: Path) -> None:
         ({}, ""),
         ({"providers": ("cuda",)}, r"providers was \['cpu'\], is \['cuda'\]"),
         ({"threads": 2}, "threads was 1, is 2"),
+        ({"pace": {"rounds": 9}}, "pace was {'rounds': 1}, is {'rounds': 9}"),
         ({"original": "1"}, "original was 0, is 1"),
-        ({"environment": {"processor": "another", "usable_cores": 2}}, "processor was a processor, is another"),
-        ({"environment": {"processor": "a processor", "usable_cores": 8}}, "usable_cores was 2, is 8"),
+        (
+            {"environment": {"processor": "another", "usable_cores": 2, "gpus": []}},
+            "processor was a processor, is another",
+        ),
+        ({"environment": {"processor": "a processor", "usable_cores": 8, "gpus": []}}, "usable_cores was 2, is 8"),
+        (
+            {"environment": {"processor": "a processor", "usable_cores": 2, "gpus": ["T4"]}},
+            r"gpus was \[\], is \['T4'\]",
+        ),
         ({"artifacts": {"onnx fp32": "0" * 64}}, "the artifact of onnx fp32 was 5eed5eed5eed, is 000000000000"),
     ],
 )
@@ -91,6 +99,32 @@ def test_a_file_without_results_is_refused(tmp_path: Path, content: str, message
     (tmp_path / "bench.json").write_text(content)
     with pytest.raises(BenchError, match=message):
         read_results(tmp_path / "bench.json")
+
+
+def test_times_that_are_none_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    saved(STEADY, tmp_path)
+    good = json.loads(path.read_text())
+    for times in ([], [0.0], [1.0, -1.0], [float("nan")]):
+        good["timings"][0]["rounds"][0]["seconds"] = times
+        path.write_text(json.dumps(good))
+        with pytest.raises(BenchError, match="no whole results .ValueError: torch, single-stream: there are no times"):
+            read_results(path)
+
+
+def test_a_server_is_compared_by_its_tail_and_its_validity(tmp_path: Path) -> None:
+    server = Scenario("server", rate=9)
+    make_results({"torch": [[1e-3] * 199 + [2e-3]]}, server).write(tmp_path / "bench.json")
+    before = read_results(tmp_path / "bench.json")
+    slow = compare(before, make_results({"torch": [[1e-3] * 150 + [9e-3] * 50]}, server), 0.1)
+    assert [change.after for change in slow.changes] == [9e-3]
+    assert len(slow.failures) == 1
+    same = make_results({"torch": [[1e-3] * 199 + [2e-3]]}, server)
+    assert compare(before, same, 0.1).failures == []
+    (timing,) = same.timings
+    invalid = replace(timing, rounds=[replace(timing.rounds[0], problems=["too late"])])
+    failures = compare(before, replace(same, timings=[invalid]), 0.1).failures
+    assert failures == [f"torch, {server.name}: not valid any more: too late"]
 
 
 def test_a_share_is_a_percentage() -> None:
@@ -138,3 +172,5 @@ def test_a_planted_slow_down_is_caught_and_does_not_replace_what_it_is_compared_
     assert [change["runtime"] for change in found["changes"]] == ["onnx fp32", "onnx int8"]
     assert [failure.partition(",")[0] for failure in found["failures"]] == ["onnx fp32"]
     assert earlier.read_bytes() == content
+    assert json.loads((tmp_path / "bench.failed.json").read_text())["timings"]
+    assert (tmp_path / "bench.failed.html").exists()

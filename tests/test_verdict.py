@@ -9,7 +9,7 @@ from lmtool.bench.overview import cards, shade
 from lmtool.bench.panels import tradeoff
 from lmtool.bench.scenario import streams
 from lmtool.bench.sweep import Sweep
-from lmtool.bench.verdict import costs, frontier, ranking, step_timings, verdicts
+from lmtool.bench.verdict import frontier, ranking, step_timings, verdicts
 
 INVARIANT = {"onnx fp32": {"batch_invariant": True}, "onnx int8": {"batch_invariant": False}}
 
@@ -44,7 +44,7 @@ def test_a_server_is_judged_by_its_tail_and_its_validity() -> None:
     steady, jumpy = served("steady", [3e-3] * 100), served("jumpy", [1e-3] * 90 + [9e-3] * 10)
     late = served("late", [1e-3] * 100, ("answered too little",))
     results = replace(make_results({"steady": [[1.0]]}), timings=[late, jumpy, steady])
-    assert costs(jumpy) == pytest.approx([9e-3])
+    assert jumpy.costs == pytest.approx([9e-3])
     assert [timing.runtime for timing in ranking(results, steady.scenario)] == ["steady", "jumpy", "late"]
     (found,) = verdicts(results)
     assert (found.fastest, found.second) == (steady, jumpy)
@@ -52,7 +52,7 @@ def test_a_server_is_judged_by_its_tail_and_its_validity() -> None:
 
 
 def step(runtime: str, batch: int, seconds: float) -> Timing:
-    return Timing(runtime, streams(batch), [Round([seconds])])
+    return Timing(runtime, streams(batch), [Round([seconds] * 100)])
 
 
 def with_steps(*timings: Timing) -> Results:
@@ -91,9 +91,9 @@ def test_a_sweep_over_batches_stands_for_a_runtimes_scenarios() -> None:
 def test_cards_name_the_winners_the_tail_and_the_memory() -> None:
     parity = {name: {**known, "perplexity_change": 0.01} for name, known in INVARIANT.items()}
     timings = [
-        Timing("torch", ONE, [Round([4e-3] * 9, 300_000_000)]),
-        Timing("onnx fp32", ONE, [Round([2e-3] * 9, 90_000_000)]),
-        Timing("onnx int8", ONE, [Round([1e-3] * 8 + [9e-3], 95_000_000)]),
+        Timing("torch", ONE, [Round([4e-3] * 100, 300_000_000)]),
+        Timing("onnx fp32", ONE, [Round([2e-3] * 100, 90_000_000)]),
+        Timing("onnx int8", ONE, [Round([1e-3] * 80 + [9e-3] * 20, 95_000_000)]),
     ]
     results = replace(make_results({"torch": [[1.0]]}), timings=timings, parity=parity)
     assert [(card.title, card.name) for card in cards(results)] == [
