@@ -1,4 +1,7 @@
-"""Results beside earlier ones of the same machine and artifacts: what became slower, as a gate for changes."""
+"""Results beside earlier ones of the same machine and artifacts: what became slower, as a gate for changes.
+
+pytest-benchmark compares runs of one process; here a result is several rounds of many processes, so this is our own.
+"""
 
 import json
 import math

@@ -141,15 +141,31 @@ def scenarios_of(
 
 
 def chosen_scenarios(
-    kinds: Sequence[str] | None, batches: Sequence[int] | None, times: Sequence[int] | None, rates: Sequence[int] | None
+    names: Sequence[str] | None, batches: Sequence[int] | None, times: Sequence[int] | None, rates: Sequence[int] | None
 ) -> list[Scenario]:
-    """As `scenarios_of`, where None is the default: every kind, but a server only where rates are given.
+    """The scenarios that somebody asks for.
+
+    Args:
+        names: Kinds, or scenarios with their sizes (`multi-stream:64`); None for every kind, but a server only where
+            rates are given.
+        batches: As for `scenarios_of`; None for the usual ones.
+        times: The same.
+        rates: The same; there are no usual ones.
 
     Raises:
-        OptionError: As for `scenarios_of`.
+        OptionError: As for `scenarios_of`, or sizes are given that no scenario takes.
     """
-    usual = [kind for kind in KINDS if kind != "server" or rates]
-    return scenarios_of(kinds or usual, batches or _BATCHES, times or _TIMES, rates or ())
+    names = names or [kind for kind in KINDS if kind != "server" or rates]
+    kinds = [name for name in names if ":" not in name]
+    for kind, option, given in (
+        ("multi-stream", "batch", batches),
+        ("offline", "time", times),
+        ("server", "rate", rates),
+    ):
+        if given and kind not in kinds:
+            raise OptionError(f"--{option} is a size of {kind}, which is not among the scenarios: --scenario {kind}")
+    found = scenarios_of(kinds, batches or _BATCHES, times or _TIMES, rates or ())
+    return list(dict.fromkeys([*found, *(Scenario.parse(name) for name in names if ":" in name)]))
 
 
 def streams(batch_size: int) -> Scenario:

@@ -108,7 +108,7 @@ def cells_of(timing: Timing, results: Results) -> tuple[str, ...]:
         *(format_seconds(timing.percentile(percent)) for percent in (95, 99)),
         format_seconds(timing.longest),
         f"{timing.outliers:.1%}",
-        f"{timing.spread:.0%}" + ("!" if timing.is_unstable else " "),
+        "" if len(timing.rounds) == 1 else f"{timing.spread:.0%}" + ("!" if timing.is_unstable else " "),
         "" if memory is None else f"{memory / 1e6:,.0f} MB",
         format_seconds(floor),
         "" if floor is None else f"{timing.seconds / floor:.1f}x",

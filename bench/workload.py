@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,17 +51,15 @@ def _scoring(runtime: Runtime, scenario: Scenario) -> Callable[[], object]:
 
 
 def _prefilling(runtime: Runtime, scenario: Scenario) -> Callable[[], object]:
-    tokens, start = _random_tokens(runtime, scenario.batch_size, scenario.time), _start(runtime, scenario)
+    tokens = _random_tokens(runtime, scenario.batch_size, scenario.time)
+    start = runtime.initial_state(scenario.batch_size)
     return lambda: runtime.prefill(next(tokens), start)
 
 
 def _generating(runtime: Runtime, scenario: Scenario) -> Callable[[], object]:
-    tokens, start = _random_tokens(runtime, scenario.batch_size, 1), _start(runtime, scenario)
+    tokens = _random_tokens(runtime, scenario.batch_size, 1)
+    start = runtime.initial_state(scenario.batch_size)
     return lambda: runtime.generate(next(tokens), scenario.time, start)
-
-
-def _start(runtime: Runtime, scenario: Scenario) -> Any:
-    return runtime.initial_state(scenario.batch_size)
 
 
 def _random_tokens(runtime: Runtime, batch_size: int, time: int) -> Iterator[NDArray[np.int64]]:

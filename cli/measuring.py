@@ -25,7 +25,7 @@ def bench(
         list[str] | None,
         typer.Option(
             help="What to time, may be repeated: single-stream, multi-stream, offline, prefill, generation, load, "
-            "first-step (default: all of these), server."
+            "first-step (default: all of these), server; or with sizes, as multi-stream:64 or prefill:1x2048."
         ),
     ] = None,
     batch: Annotated[
