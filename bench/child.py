@@ -1,6 +1,7 @@
 """What the programs have in common that the harness runs: which runtime, from where, and how they answer."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,11 @@ def source_of(chosen: argparse.Namespace) -> Source:
 
 
 def answer(out: Path, work: Callable[[], dict[str, Any]]) -> None:
-    """Write what `work` finds; an error of ours is an answer too, so that it is told from a crash."""
+    """Write what `work` finds; an error of ours is written too, which tells it from a crash, and ends the program."""
     try:
-        found = work()
+        found, code = work(), 0
     except LmtoolError as error:
-        found = {REFUSED: str(error), BY_PROVIDER: isinstance(error, ProviderError)}
+        print(error, file=sys.stderr)  # noqa: T201
+        found, code = {REFUSED: str(error), BY_PROVIDER: isinstance(error, ProviderError)}, error.exit_code
     write_atomically(out, json_text(found).encode())
+    sys.exit(code)

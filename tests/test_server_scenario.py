@@ -146,4 +146,4 @@ def test_an_error_of_the_program_is_a_message(
         server_scenario.main()
     assert ended.value.code == 1
     assert "no.onnx" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert "no.onnx" in json.loads((tmp_path / "out").read_text())["refused"]
