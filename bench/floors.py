@@ -2,14 +2,14 @@
 
 At batch 1 a step reads every weight but the embedding's rows of other tokens. A batch reads them once for all its rows,
 but multiplies for each: by fp32 weights; by integers that is faster than anything measured here, so theirs stays the
-reading. The rates are the best of several products of numpy over as many bytes, measured in the same run: estimates,
+reading. The rates are the best of several products of numpy over as many bytes, measured in every round: estimates,
 which better kernels could beat.
 """
 
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -39,6 +39,16 @@ class Floor:
     bytes_per_second: float
     operations: int
     operations_per_second: float
+
+    def best(self, other: "Floor | None") -> "Floor":
+        """The same weights at the better rates of two measurements: other work on a machine only ever lowers them."""
+        if other is None:
+            return self
+        return replace(
+            self,
+            bytes_per_second=max(self.bytes_per_second, other.bytes_per_second),
+            operations_per_second=max(self.operations_per_second, other.operations_per_second),
+        )
 
     def seconds(self, batch_size: int) -> float:
         """The shortest time of a call that reads one token of each of so many streams."""

@@ -27,7 +27,7 @@ from .runtimes import ONNXRUNTIME, TORCH
 from .scenario import Scenario, chosen_scenarios
 from .sweep import Sweep
 from .sweeping import run_sweeps
-from .turns import Job, Pace, take_turns
+from .turns import Job, Pace, Taken, take_turns
 
 _OF_ITS_OWN = (ONNXRUNTIME, "openvino-default")
 """Runtimes that need not read weights of four bytes."""
@@ -110,19 +110,19 @@ def _measure(options: BenchOptions, folder: Path, say: Say) -> Results:
         raise BenchError(f"there is nothing to measure: {'; '.join(impossible.values())}")
     qualified = qualify(contenders, say, scenarios, artifact)
     jobs = {name: Job(contender, scenarios) for name, contender in qualified.contenders.items()}
-    timings, crashed = take_turns(jobs, options.pace, say)
-    measured = {name: job.contender for name, job in jobs.items() if name not in crashed}
+    taken = take_turns(jobs, options.pace, say)
+    measured = {name: job.contender for name, job in jobs.items() if name not in taken.crashed}
     sweeps, swept = run_sweeps(measured, options.pace, folder, say) if options.sweep and measured else _NO_SWEEPS
     return Results(
         model=model,
         identity=identity,
         baseline=next(iter(measured), ""),
-        timings=timings,
+        timings=taken.timings,
         parity=qualified.reports,
         placement=qualified.placement,
-        floors=_floors(qualified),
+        floors=_floors(qualified, taken),
         failed=qualified.failed,
-        crashed=qualified.crashed | crashed,
+        crashed=qualified.crashed | taken.crashed,
         left_out=left_out | impossible | qualified.left_out | swept.left_out,
         sweeps=sweeps,
         sweep_failures=swept.crashed | {name: "; ".join(reasons) for name, reasons in swept.failed.items()},
@@ -175,9 +175,9 @@ def _node_versions(contenders: Contenders) -> dict[str, str]:
     return versions() if kinds & {NODE_PACKAGE, WEB_PACKAGE} else {}
 
 
-def _floors(qualified: Qualifying) -> dict[str, Floor]:
-    """Those that were measured; other runtimes that read the same fp32 weights have the same one."""
-    found = dict(qualified.floors)
+def _floors(qualified: Qualifying, taken: Taken) -> dict[str, Floor]:
+    """At the best rates that were measured; other runtimes that read the same fp32 weights have the same one."""
+    found = {name: floor.best(taken.floors.get(name)) for name, floor in qualified.floors.items()}
     shared = found.get(f"onnx {STANDARD}")
     for name, contender in qualified.contenders.items():
         if shared is not None and contender.source.provider == "cpu" and contender.kind not in _OF_ITS_OWN:

@@ -9,6 +9,7 @@ By hand, with all of pytest-benchmark's options (--benchmark-save, --benchmark-c
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from .workload import workload
 
 PEAK = "peak_bytes"
 """The largest resident set meanwhile, in the extra information of a benchmark's JSON."""
+
+FLOOR = "floor"
+"""A `Floor` beside the benchmarks in their JSON."""
 
 _ON_THE_PROCESSOR = ("cpu", "openvino")
 _FIXTURES = {"load": "load_scenario", "first-step": "first_step_scenario"}
@@ -55,6 +59,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if fixture in metafunc.fixturenames:
             mine = [found for found in scenarios if _FIXTURES.get(found.kind, "call_scenario") == fixture]
             metafunc.parametrize(fixture, mine, ids=str)
+
+
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    """Add what bounds a step of an artifact on this machine, measured in the process that timed it, after all times."""
+    artifact = config.getoption("--artifact")
+    if (
+        config.getoption("--runtime") == ONNXRUNTIME
+        and config.getoption("--provider") == "cpu"
+        and artifact is not None
+    ):
+        from .floors import measure_floor  # which loads onnx, and that is none of the runtime's memory
+
+        output_json[FLOOR] = asdict(measure_floor(artifact))
 
 
 @pytest.fixture(scope="session")

@@ -6,15 +6,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from .child import BY_PROVIDER, REFUSED
 from .contenders import Contender
 from .environment import NO_TF32
+from .floors import Floor
 from .node_packages import NODE_FOLDER, node_folder
-from .plugin import PEAK
+from .plugin import FLOOR, PEAK
 from .scenario import Scenario
 from .timing import Round
 
@@ -82,7 +84,16 @@ def verified(contender: Contender, shapes: Sequence[str] = ()) -> dict[str, Any]
         return _report(_run([*command, f"--out={report}"], contender, folder), report)
 
 
-def timed(contender: Contender, scenarios: Sequence[Scenario], seconds: float) -> dict[Scenario, Round]:
+@final
+@dataclass(frozen=True)
+class Timed:
+    """What a process timed: a round of each scenario, and what bounds a step on this machine, where that is known."""
+
+    rounds: Mapping[Scenario, Round]
+    floor: Floor | None = None
+
+
+def timed(contender: Contender, scenarios: Sequence[Scenario], seconds: float) -> Timed:
     """One round of a runtime in these scenarios, which are made of calls, by one pytest-benchmark process.
 
     Args:
@@ -98,8 +109,12 @@ def timed(contender: Contender, scenarios: Sequence[Scenario], seconds: float) -
         command = ["pytest", *PYTEST_OPTIONS, *map(str, _SUITES), f"--rootdir={_SUITES[0].parent}"]
         command += [*contender.arguments, *(f"--scenario={scenario}" for scenario in scenarios)]
         command += [f"--benchmark-max-time={seconds}", f"--benchmark-json={report}"]
-        found = _report(_run(command, contender, folder), report)["benchmarks"]
-    return {Scenario.parse(entry["param"]): Round(entry["stats"]["data"], entry["extra_info"][PEAK]) for entry in found}
+        found = _report(_run(command, contender, folder), report)
+    rounds = {
+        Scenario.parse(entry["param"]): Round(entry["stats"]["data"], entry["extra_info"][PEAK])
+        for entry in found["benchmarks"]
+    }
+    return Timed(rounds, Floor(**found[FLOOR]) if FLOOR in found else None)
 
 
 def served(contender: Contender, scenario: Scenario, seconds: float, latency_bound: float) -> Round:

@@ -65,9 +65,9 @@ def run_sweeps(contenders: Contenders, pace: Pace, folder: Path, say: Say) -> tu
         for name in dict.fromkeys(point.job for point in points)
         if (mine := [point for point in points if point.job == name])
     }
-    timings, crashed = take_turns(jobs, pace, say)
-    qualified.crashed |= crashed
-    measured = {(timing.runtime, timing.scenario): timing for timing in timings}
+    taken = take_turns(jobs, pace, say)
+    qualified.crashed |= taken.crashed
+    measured = {(timing.runtime, timing.scenario): timing for timing in taken.timings}
     return [_sweep(axis, points, measured) for axis in AXES if any(point.axis == axis for point in points)], qualified
 
 

@@ -1,12 +1,13 @@
 """Runtimes that take turns: a round of each, then the next round, so that their ratios survive a machine's moods."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 from ..runtime.errors import OptionError
 from .contenders import Contender
-from .processes import CrashError, RefusedError, served, timed
+from .floors import Floor
+from .processes import CrashError, RefusedError, Timed, served, timed
 from .qualifying import Say
 from .scenario import Scenario
 from .timing import Round, Timing
@@ -51,41 +52,60 @@ class Job:
     scenarios: Sequence[Scenario]
 
 
-def take_turns(jobs: Mapping[str, Job], pace: Pace, say: Say) -> tuple[list[Timing], dict[str, str]]:
+@final
+@dataclass
+class Taken:
+    """What became of jobs that took turns; by runtime name.
+
+    Attributes:
+        rounds: What was timed, by runtime and scenario.
+        floors: What bounds a step on this machine, at the best rates of all rounds.
+        crashed: How those ended whose process did not come to its end.
+    """
+
+    rounds: dict[tuple[str, Scenario], list[Round]]
+    floors: dict[str, Floor] = field(default_factory=dict)
+    crashed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def timings(self) -> list[Timing]:
+        """Job by job; of those that crashed there are none."""
+        found = ((name, scenario, rounds) for (name, scenario), rounds in self.rounds.items())
+        return [Timing(*parts) for parts in found if parts[0] not in self.crashed]
+
+
+def take_turns(jobs: Mapping[str, Job], pace: Pace, say: Say) -> Taken:
     """Time all jobs, round by round; each round begins with another one.
 
     Args:
         jobs: By runtime name.
         pace: How long.
         say: Is told each step.
-
-    Returns:
-        The timings, job by job, and of the runtimes that crashed, which have none, how they ended.
     """
-    rounds: dict[tuple[str, Scenario], list[Round]] = {
-        (name, scenario): [] for name, job in jobs.items() for scenario in job.scenarios
-    }
-    crashed: dict[str, str] = {}
+    taken = Taken({(name, scenario): [] for name, job in jobs.items() for scenario in job.scenarios})
     for number in range(pace.rounds):
         for name in _rotated(list(jobs), number):
-            if name in crashed:
+            if name in taken.crashed:
                 continue
             say(f"round {number + 1} of {pace.rounds}: {name}")
             try:
-                for scenario, measured in _one_round(jobs[name], pace).items():
-                    rounds[name, scenario].append(measured)
+                _one_round(name, jobs[name], pace, taken)
             except (CrashError, RefusedError) as error:
-                crashed[name] = str(error)
-    return [Timing(name, scenario, found) for (name, scenario), found in rounds.items() if name not in crashed], crashed
+                taken.crashed[name] = str(error)
+    return taken
 
 
-def _one_round(job: Job, pace: Pace) -> dict[Scenario, Round]:
+def _one_round(name: str, job: Job, pace: Pace, taken: Taken) -> None:
     calls = [scenario for scenario in job.scenarios if scenario.kind != "server"]
-    found = timed(job.contender, calls, pace.seconds) if calls else {}
+    found = timed(job.contender, calls, pace.seconds) if calls else Timed({})
+    for scenario, measured in found.rounds.items():
+        taken.rounds[name, scenario].append(measured)
+    if found.floor is not None:
+        taken.floors[name] = found.floor.best(taken.floors.get(name))
     for scenario in job.scenarios:
         if scenario.kind == "server":
-            found[scenario] = served(job.contender, scenario, pace.server_seconds, pace.latency_bound)
-    return found
+            served_round = served(job.contender, scenario, pace.server_seconds, pace.latency_bound)
+            taken.rounds[name, scenario].append(served_round)
 
 
 def _rotated(names: list[str], number: int) -> list[str]:

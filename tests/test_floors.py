@@ -60,6 +60,13 @@ def test_the_best_rate_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert floors._bytes_per_second(40_000) == 80_000
 
 
+def test_the_better_rates_of_two_measurements_count() -> None:
+    first = Floor(weight_bytes=1000, bytes_per_second=1e6, operations=500, operations_per_second=3e6)
+    second = replace(first, bytes_per_second=2e6, operations_per_second=1e6)
+    assert first.best(second) == second.best(first) == replace(first, bytes_per_second=2e6)
+    assert first.best(None) == first
+
+
 def test_a_rate_of_this_machine_is_one_that_it_can_have() -> None:
     """Between that of an old telephone and that of a data centre's GPU."""
     assert 1e8 < floors._bytes_per_second(8_000_000) < 5e12

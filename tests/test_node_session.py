@@ -336,7 +336,7 @@ def test_the_harness_measures_the_packages(run: Run, package: str, monkeypatch: 
     forms = ("single-stream", "multi-stream:3", "offline:1x4", "prefill:1x5", "generation:1x3", "load", "first-step")
     scenarios = [Scenario.parse(form) for form in forms]
     found = processes.timed(Contender(package, Source(run.artifact("fp32"), run.path)), scenarios, 0.02)
-    assert list(found) == scenarios
-    for measured in found.values():
+    assert list(found.rounds) == scenarios
+    for measured in found.rounds.values():
         assert len(measured.seconds) >= 5
         assert min(measured.seconds) > 1e-6
