@@ -127,8 +127,8 @@ def legend(results: Results) -> list[str]:
         "prefill: what takes no input with a default (openvino, reference, onnxruntime-node, onnxruntime-web) computes "
         "the logits of every position, onnxruntime and torch those of the last one": _has(results, "prefill"),
         "server: speed-ups are those of the 99th percentile; its process is not pinned": _has(results, "server"),
-        "floor: reading the weights once, or in fp32 batches multiplying by them, at numpy's best rates of all rounds; to "
-        "floor: the fastest round over it": bool(results.floors),
+        "floor: reading the weights once, or in fp32 batches multiplying by them, at numpy's best rates of all rounds; "
+        "to floor: the fastest round over it": bool(results.floors),
     }
     return [sentence for sentence, applies in sentences.items() if applies and results.timings]
 
