@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.artifact import Artifact
+from ..runtime.files import read_bytes
 from ..runtime.predictor import Predictor
 from ..runtime.providers import PROVIDERS, provider_named
 from ..runtime.session import SessionOptions
@@ -186,8 +187,9 @@ def _reference(source: Source) -> Runtime:
     import onnx
     from onnx.reference import ReferenceEvaluator
 
+    model = onnx.load_model_from_string(read_bytes(source.artifact))
     try:
-        evaluator = ReferenceEvaluator(str(source.artifact))
+        evaluator = ReferenceEvaluator(model)
     except (RuntimeError, NotImplementedError) as error:
         raise BenchError(f"onnx.reference {onnx.__version__} cannot run {source.artifact}: {error}") from error
     return OnnxFile(_over(_Reference(evaluator), source))

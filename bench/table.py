@@ -119,7 +119,7 @@ def cells_of(timing: Timing, results: Results) -> tuple[str, ...]:
 def legend(results: Results) -> list[str]:
     """What the columns mean, a sentence each."""
     sentences = {
-        "tokens/s: at the median call": True,
+        "tokens/s: at the median call": any(scenario.tokens for scenario in results.scenarios),
         "p95, p99: of the calls of all rounds, where there are enough": True,
         "outliers: calls beyond Tukey's fence; none is left out": True,
         "spread: of the rounds' medians": True,
