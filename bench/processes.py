@@ -84,6 +84,20 @@ def verified(contender: Contender, shapes: Sequence[str] = ()) -> dict[str, Any]
         return _report(_run([*command, f"--out={report}"], contender, folder), report)
 
 
+def conformed(contender: Contender) -> dict[str, Any]:
+    """What a runtime gave for the test vectors beside its artifact.
+
+    Raises:
+        RefusedError: It cannot run the file, as it says.
+        CrashError: The process ended before its time.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        return _report(
+            _run(["lmtool.bench.conforming", *contender.arguments, f"--out={report}"], contender, folder), report
+        )
+
+
 @final
 @dataclass(frozen=True)
 class Timed:

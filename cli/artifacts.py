@@ -1,7 +1,7 @@
 """Commands on ONNX files: export, verify and info."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from .options import (
 )
 from .output import give, require, say
 
+if TYPE_CHECKING:
+    from ..bench.conformance import ConformanceReport
+
 
 def export(
     onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX artifact.")] = False,
@@ -22,6 +25,10 @@ def export(
     precision: Annotated[str, typer.Option(help="fp32, fp16 (for GPUs), int8, w8 or w4.")] = "fp32",
     optimize_for: Annotated[str | None, typer.Option(help="For int8: latency or throughput (default).")] = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set, 17 to 21.")] = 17,
+    test_vectors: Annotated[
+        bool,
+        typer.Option("--test-vectors", help="Write inputs and expected outputs beside it, in ONNX's test folders."),
+    ] = False,
     triton: Annotated[Path | None, typer.Option(help="Write a Triton model repository into this folder too.")] = None,
     sherpa: Annotated[bool, typer.Option("--sherpa", help="Write the names of sherpa-onnx's RNN model.")] = False,
     tokens: Annotated[Path | None, typer.Option(help="With --sherpa: the recognizer's tokens.txt.")] = None,
@@ -30,8 +37,9 @@ def export(
     """Export a trained run to one ONNX file, verified against the original before it appears."""
     if onnx == sherpa:
         raise typer.BadParameter("say what to export to: --onnx or --sherpa", param_hint="--onnx")
-    if sherpa and (precision != "fp32" or optimize_for is not None or triton is not None):
-        raise typer.BadParameter("goes with --onnx only", param_hint="--precision, --optimize-for or --triton")
+    if sherpa and (precision != "fp32" or optimize_for is not None or triton is not None or test_vectors):
+        hint = "--precision, --optimize-for, --test-vectors or --triton"
+        raise typer.BadParameter("goes with --onnx only", param_hint=hint)
     if onnx and tokens is not None:
         raise typer.BadParameter("goes with --sherpa only", param_hint="--tokens")
     require("onnx")
@@ -46,9 +54,12 @@ def export(
         path = export_sherpa(chosen, out, opset, tokens)
         return give(as_json, str(path), {"path": str(path)})
     say(f"exporting {chosen.path} to {precision} and verifying it")
-    done = export_run(chosen, precision, out, opset, optimize_for)
+    done = export_run(chosen, precision, out, opset, optimize_for, test_vectors)
     text = f"{done.path}: {done.size_bytes:,} bytes\n{done.report.format()}"
     value = {"path": str(done.path), "size_bytes": done.size_bytes, "parity": done.report.to_json()}
+    if done.vectors is not None:
+        text += f"\n{done.vectors}: test vectors for any ONNX runtime"
+        value["test_vectors"] = str(done.vectors)
     if triton is not None:
         repository = write_triton_repository(done.path, triton)
         text += f"\n{repository}: a model for Triton Inference Server"
@@ -62,16 +73,38 @@ def verify(
         Path | None, typer.Option(help="Run folder of the original (default: the artifact's folder).")
     ] = None,
     provider: Provider = "cpu",
+    test_vectors: Annotated[
+        bool, typer.Option("--test-vectors", help="Feed the test vectors beside it to every runtime that is here.")
+    ] = False,
+    against: Annotated[
+        list[str] | None, typer.Option(help="With --test-vectors: a runtime, may be repeated (default: all).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare an artifact with its PyTorch original; exit 3 when a bound is passed."""
+    """Compare an artifact with its original, or runtimes with its test vectors; exit 3 where a bound is broken."""
+    if test_vectors and run is not None:
+        raise typer.BadParameter("test vectors bring their expected outputs with them", param_hint="--run")
+    if against is not None and not test_vectors:
+        raise typer.BadParameter("goes with --test-vectors", param_hint="--against")
     require("onnx")
     from ..export.exporting import verify_artifact
 
-    report = verify_artifact(model or latest_model(), run, provider)
+    chosen = model or latest_model()
+    report = _conformance(chosen, against, provider) if test_vectors else verify_artifact(chosen, run, provider)
     give(as_json, report.format(), report.to_json())
     if not report.passed:
         raise typer.Exit(3)
+
+
+def _conformance(model: Path, against: list[str] | None, provider: str) -> "ConformanceReport":
+    require("pytest_benchmark")
+    from ..bench.conformance import RUNTIMES, check_conformance
+
+    if unknown := sorted(set(against or []) - set(RUNTIMES)):
+        raise typer.BadParameter(
+            f"{unknown[0]!r} is no runtime, expected one of {', '.join(RUNTIMES)}", param_hint="--against"
+        )
+    return check_conformance(model, against or RUNTIMES, provider, say)
 
 
 def info(

@@ -17,7 +17,8 @@ from .weights import Weights
 OPSETS = range(17, 22)
 DEFAULT_OPSET = 17
 _SIZE_LIMIT_BYTES = 2**31 - 2**24
-_STANDARD = ("fp32", "fp16")
+STANDARD = ("fp32", "fp16")
+"""The precisions whose files hold standard operators only."""
 
 
 @final
@@ -72,15 +73,15 @@ def build_model(network: LanguageModel, options: BuildOptions) -> onnx.ModelProt
     model = _build(network, options)
     onnx.checker.check_model(model, full_check=True)
     domains = {node.domain for node in model.graph.node}
-    assert options.precision not in _STANDARD or domains == {""}
+    assert options.precision not in STANDARD or domains == {""}
     return model
 
 
 def _build(network: LanguageModel, options: BuildOptions) -> onnx.ModelProto:
     # A quantized projection has numbers of its own, so tied weights are stored twice there.
-    weights = Weights.of(network, untie=options.precision not in _STANDARD)
+    weights = Weights.of(network, untie=options.precision not in STANDARD)
     model = build_graph(network.architecture, weights, options.opset, half=options.precision == "fp16")
-    if options.precision in _STANDARD:
+    if options.precision in STANDARD:
         return model
     if options.precision in ("w8", "w4"):
         return quantize_weights(model, bits=int(options.precision[1:]))

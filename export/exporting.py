@@ -21,6 +21,8 @@ from .parity import ParityReport
 from .recognizer import ids_of, read_recognizer_tokens
 from .sealing import seal
 from .sherpa import SHERPA_BOUND, build_sherpa_model, sherpa_difference
+from .vector_files import require_room, write_vectors
+from .vectors import compute_vectors
 from .verification import verify
 
 
@@ -33,11 +35,13 @@ class Export:
         path: Where it is.
         size_bytes: Its size.
         report: What its verification measured.
+        vectors: The index of its test vectors; None where none were asked for.
     """
 
     path: Path
     size_bytes: int
     report: ParityReport
+    vectors: Path | None = None
 
 
 def export_run(
@@ -46,6 +50,7 @@ def export_run(
     out: Path | None = None,
     opset: int = DEFAULT_OPSET,
     optimize_for: str | None = None,
+    test_vectors: bool = False,
 ) -> Export:
     """Write the artifact of a run, and beside it the report of its verification.
 
@@ -55,10 +60,12 @@ def export_run(
         out: Where to write; None for `RUN/model.onnx`, `RUN/model.w8.onnx`, `RUN/model.int8-latency.onnx`, ...
         opset: ONNX operator set, 17 to 21.
         optimize_for: For int8, `latency` or `throughput`; None for `throughput`.
+        test_vectors: Write inputs and expected outputs beside it, for any runtime to check itself by.
 
     Raises:
         OptionError: Precision, opset or purpose is not one of ours.
-        ExportError: The network is too large for one file, or has layers that the precision cannot take.
+        ExportError: The network is too large for one file, or has layers that the precision cannot take; or test
+            vectors of another artifact lie where those of this one would.
         RunError: The run is missing or unfinished.
         CheckpointError: The checkpoint is damaged or does not fit.
         ParityError: The artifact differs from the original by more than its precision allows; nothing is written.
@@ -71,7 +78,10 @@ def export_run(
     candidate = Predictor.load(seal(model, metadata))
     path = run.artifact(candidate.artifact.variant) if out is None else out
     _check_writable(path)
-    report = verify(original_of(run), candidate)
+    if test_vectors:
+        require_room(path)
+    original = original_of(run)
+    report = verify(original, candidate)
     if not report.passed:
         write_report(path.parent, report, "rejected")
         raise ParityError(
@@ -81,10 +91,13 @@ def export_run(
     metadata["lmtool.batch_invariant"] = json.dumps(report.batch_invariant)
     metadata["lmtool.parity"] = _compact(report.summary())
     data = seal(model, metadata)
-    Predictor.load(data)
+    sealed = Predictor.load(data)
     write_atomically(path, data)
     write_report(path.parent, report)
-    return Export(path, len(data), report)
+    if not test_vectors:
+        return Export(path, len(data), report)
+    index = write_vectors(compute_vectors(sealed, path.name, original), path.parent)
+    return Export(path, len(data), report, index)
 
 
 def export_sherpa(run: Run, out: Path | None = None, opset: int = DEFAULT_OPSET, tokens: Path | None = None) -> Path:

@@ -1,0 +1,150 @@
+"""Test vectors as files: the folders that ONNX's own test runners read, and an index beside them.
+
+`test_data_set_N/input_K.pb` and `output_K.pb` hold tensors (ONNX's TensorProto) in the order of the graph's inputs and
+outputs, under their names. `test_vectors.json` says which file they belong to, what each folder is, where the expected
+outputs are from, and how far a runtime may be from them; `data.json` says the last to ONNX's runner in its own words.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from ..runtime.errors import StorageError
+from ..runtime.files import json_text, make_folder, read_bytes, read_text, write_atomically
+from .errors import ExportError
+from .original import Array
+from .vectors import FOLDER, Vectors, VectorSet
+
+FORMAT = 1
+INDEX = "test_vectors.json"
+_TOLERANCES = "data.json"
+
+
+def require_room(artifact: Path) -> None:
+    """Say before the work that the vectors cannot lie beside the artifact.
+
+    Raises:
+        ExportError: There are vectors of another artifact, or folders of their names without an index.
+        StorageError: The index cannot be read.
+    """
+    index = artifact.parent / INDEX
+    remedy = "remove them, or export into another folder: --out DIR/model.onnx"
+    if not index.exists():
+        if others := sorted(artifact.parent.glob(f"{FOLDER}*")):
+            raise ExportError(f"{others[0]} is there without {INDEX}, so it is not known whose it is; {remedy}")
+        return
+    owner = _index(index)["artifact"]
+    if owner != artifact.name:
+        raise ExportError(
+            f"the test vectors in {artifact.parent} are those of {owner}, expected {artifact.name}; {remedy}"
+        )
+
+
+def write_vectors(vectors: Vectors, folder: Path) -> Path:
+    """Write the folders and, last, the index; earlier ones of the same artifact are replaced.
+
+    Returns:
+        The index.
+
+    Raises:
+        StorageError: A file or folder cannot be written or removed.
+    """
+    index, content = folder / INDEX, {"format": FORMAT, **vectors.to_json()}
+    write_atomically(index, f"{json_text(content | {'sets': []}, indent=1)}\n".encode())  # whose the folders are
+    for old in folder.glob(f"{FOLDER}*"):
+        _remove(old)
+    for found in vectors.sets:
+        make_folder(folder / found.folder)
+        for kind, tensors in (("input", found.inputs), ("output", found.outputs)):
+            for position, (name, array) in enumerate(tensors.items()):
+                data = numpy_helper.from_array(np.ascontiguousarray(array), name).SerializeToString(deterministic=True)
+                write_atomically(folder / found.folder / f"{kind}_{position}.pb", data)
+    write_atomically(folder / _TOLERANCES, f"{json_text({'rtol': 0.0, 'atol': vectors.tolerance})}\n".encode())
+    write_atomically(index, f"{json_text(content, indent=1)}\n".encode())
+    return index
+
+
+def read_vectors(artifact: Path, sha256: str) -> Vectors:
+    """The test vectors that lie beside an artifact.
+
+    Args:
+        artifact: Its file.
+        sha256: The hash in its metadata.
+
+    Raises:
+        StorageError: A file cannot be read.
+        ExportError: There are none, they are another file's, or they are damaged.
+    """
+    path = artifact.parent / INDEX
+    if not path.exists():
+        raise ExportError(
+            f"there are no test vectors beside {artifact}: no {INDEX}; lmtool export --onnx --test-vectors"
+        )
+    index = _index(path)
+    if (index["artifact"], index["sha256"]) != (artifact.name, sha256):
+        raise ExportError(
+            f"the test vectors in {artifact.parent} are those of {index['artifact']} with the hash "
+            f"{str(index['sha256'])[:12]}..., expected {artifact.name} with {sha256[:12]}...; "
+            "export again: --test-vectors"
+        )
+    if not index["sets"]:
+        raise ExportError(f"{path} lists no sets: their writing was stopped; export again: --test-vectors")
+    sets = [_read_set(artifact.parent, entry) for entry in index["sets"]]
+    return Vectors(artifact.name, sha256, index["expected_from"], index["bound"], sets)
+
+
+def _index(path: Path) -> dict[str, Any]:
+    expected = {"artifact": str, "sha256": str, "expected_from": str, "bound": float, "sets": list}
+    try:
+        index = json.loads(read_text(path))
+    except ValueError as error:
+        raise ExportError(f"{path} is no JSON: {error}") from error
+    if not isinstance(index, dict) or index.get("format") != FORMAT:
+        raise ExportError(f"{path} is not of format {FORMAT}, which this version writes; export again: --test-vectors")
+    for name, kind in expected.items():
+        if not isinstance(index.get(name), kind):
+            raise ExportError(f"{path} has {name} {index.get(name)!r}, expected a {kind.__name__}")
+    return index
+
+
+def _read_set(folder: Path, entry: Any) -> VectorSet:
+    try:
+        name, what, in_loop = str(entry["folder"]), str(entry["what"]), bool(entry["in_loop"])
+    except (TypeError, KeyError) as error:
+        raise ExportError(f"{folder / INDEX} has the set {entry!r}, expected folder, what and in_loop") from error
+    if Path(name).name != name:
+        raise ExportError(f"{folder / INDEX} names the folder {name!r}, expected a name without folders")
+    return VectorSet(name, what, _tensors(folder / name, "input"), _tensors(folder / name, "output"), in_loop)
+
+
+def _tensors(folder: Path, kind: str) -> dict[str, Array]:
+    paths = [folder / f"{kind}_{position}.pb" for position in range(len(list(folder.glob(f"{kind}_*.pb"))))]
+    if not paths:
+        raise ExportError(f"{folder} holds no {kind}_0.pb; export again: --test-vectors")
+    return dict(_tensor(path) for path in paths)
+
+
+def _tensor(path: Path) -> tuple[str, Array]:
+    tensor = onnx.TensorProto()
+    data = read_bytes(path)
+    try:
+        tensor.ParseFromString(data)
+        if tensor.data_location != onnx.TensorProto.DEFAULT:
+            raise ExportError(f"{path} keeps its data in another file, expected it inside")
+        return tensor.name, numpy_helper.to_array(tensor).copy()  # its own is read-only, of which torch warns
+    except ExportError:
+        raise
+    except Exception as error:  # protobuf and onnx have no common class
+        raise ExportError(f"{path} holds no tensor: {error}") from error
+
+
+def _remove(path: Path) -> None:
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        raise StorageError(f"cannot remove {path}: {error.strerror or error}") from error

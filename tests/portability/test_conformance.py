@@ -1,0 +1,102 @@
+"""Conformance: an artifact's test vectors in every runtime that is here, and in ONNX's own test runner."""
+
+import re
+import shutil
+import unittest
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx.backend.test.runner
+import onnx.reference
+import pytest
+from lmtool.bench.conformance import RUNTIMES, check_conformance
+from lmtool.bench.runtimes import KINDS, ONNXRUNTIME, TORCH
+from lmtool.export import export_run
+from lmtool.model import Run, TrainOptions, run_training
+from lmtool.runtime import CELLS
+from onnx.backend.base import Backend, BackendRep
+from onnx.backend.test.case.test_case import TestCase
+from onnx.backend.test.runner import Runner
+from tiny import SETTINGS, Silent
+
+
+@pytest.fixture(scope="module", params=CELLS)
+def exported(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, corpus_folder: Path, run: Run
+) -> Path:
+    """An artifact of each cell with its vectors, in the folder of its run."""
+    path = tmp_path_factory.mktemp("conformance") / "run"
+    if request.param == "lstm":
+        shutil.copytree(run.path, path)
+    else:
+        options = TrainOptions(
+            "ptb-200", str(corpus_folder), path, settings={**SETTINGS, "cell": request.param}, threads=1
+        )
+        run_training(options, Silent())
+    return export_run(Run(path), test_vectors=True).path
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_every_runtime_that_is_here_gives_what_is_expected(exported: Path, runtime: str) -> None:
+    if reason := KINDS[runtime].missing():
+        pytest.skip(reason)
+    report = check_conformance(exported, (runtime,), "cpu", lambda line: None)
+    assert report.passed, report.format()
+    assert not report.left_out
+    assert report.found[0].calls == 30
+    assert report.found[0].version[0].isdigit()
+
+
+@pytest.mark.parametrize("precision", ["int8", "w8", "w4"])
+def test_runtimes_with_onnxruntimes_operators_run_quantized_files(run: Run, tmp_path: Path, precision: str) -> None:
+    path = export_run(run, precision, tmp_path / "model.onnx", test_vectors=True).path
+    report = check_conformance(path, [name for name in RUNTIMES if name != TORCH], "cpu", lambda line: None)
+    assert report.passed, report.format()
+    assert ONNXRUNTIME in {found.runtime for found in report.found}
+
+
+class Reference(Backend):
+    """onnx's evaluator as the backend that ONNX's runner asks for; `offset` makes it wrong."""
+
+    offset = 0.0
+
+    @classmethod
+    def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **_: Any) -> BackendRep:
+        return Prepared(model, cls.offset)
+
+    @classmethod
+    def supports_device(cls, device: str) -> bool:
+        return device == "CPU"
+
+
+class Prepared(BackendRep):
+    def __init__(self, model: onnx.ModelProto, offset: float) -> None:
+        self._evaluator, self._offset = onnx.reference.ReferenceEvaluator(model), offset
+
+    def run(self, inputs: list[Any], **_: Any) -> tuple[Any, ...]:
+        logits, *states = self._evaluator.run(None, dict(zip(self._evaluator.input_names, inputs, strict=False)))
+        return (logits + self._offset, *states)
+
+
+@pytest.mark.parametrize(("offset", "failures"), [(0.0, 0), (1e-3, 1)])
+def test_onnxs_own_runner_reads_the_folders(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: float, failures: int
+) -> None:
+    shutil.copytree(
+        exported.parent, tmp_path / "simple" / "test_lmtool", ignore=shutil.ignore_patterns("*.safetensors")
+    )
+    load = onnx.backend.test.runner.load_model_tests
+
+    def only_ours(kind: str) -> list[TestCase]:
+        return load(str(tmp_path), kind) if kind == "simple" else []
+
+    monkeypatch.setattr(onnx.backend.test.runner, "load_model_tests", only_ours)
+    monkeypatch.setattr(Reference, "offset", offset)
+    result = unittest.TestResult()
+    Runner(Reference).test_suite.run(result)
+    ran = result.testsRun - len(result.skipped)  # those for other devices are skipped
+    assert ran == 1
+    assert len(result.failures) == failures, result.errors
+    assert not result.errors
+    assert failures == 0 or re.search(r"Not equal to tolerance rtol=0, atol=", result.failures[0][1])
