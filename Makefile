@@ -3,13 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 ROOMS := cli model export runtime bench
 
-.PHONY: demo test check bench clean FORCE
+.PHONY: demo test test-portability check bench clean FORCE
 
 demo: .venv/installed
 	mkdir -p build/demo && cd build/demo && $(CURDIR)/$(BIN)/lmtool demo
 
 test: .venv/installed
 	$(BIN)/pytest
+
+# Other runtimes, node, a browser, a cluster, other people's clients; what this machine cannot get is skipped with a reason.
+test-portability: .venv/portability
+	LMTOOL_NODE_FOLDER=$(CURDIR)/examples/node $(BIN)/pytest -m portability -rs
 
 check: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -27,4 +31,9 @@ clean:
 .venv/installed: pyproject.toml constraints.txt .venv/sources
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --config-settings editable_mode=strict --editable '.[dev]'
+	@touch $@
+
+.venv/portability: .venv/installed tests/portability/install $(wildcard examples/*/package-lock.json)
+	$(BIN)/pip install --quiet --constraint constraints.txt --config-settings editable_mode=strict --editable '.[interop]'
+	tests/portability/install
 	@touch $@

@@ -186,6 +186,7 @@ def test_results_without_a_timing_are_saved_without_a_picture(tmp_path: Path) ->
     assert list(save_results(results, tmp_path)) == ["timings", "report"]
 
 
+@pytest.mark.portability
 def test_other_runtimes_are_verified_and_measured(run: Run) -> None:
     others = ("openvino-default", "reference")
     scenarios = [Scenario.parse(text) for text in ("offline:1x3", "prefill:2x3", "generation:2x3", "first-step")]

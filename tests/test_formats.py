@@ -1,6 +1,7 @@
 """What goes beside the artifact: Triton repository, sherpa-onnx names, graph picture."""
 
 import json
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,11 @@ SHERPA_STATES = {"h0": "hidden", "c0": "cell"}
 
 RECOGNIZED = ["<blk>", "a", "<eos>", *"bcdefgh", "<unk>"]
 SAME = Vocabulary(RECOGNIZED, Tokenization())
-recognizing = pytest.mark.skipif(find_spec("sherpa_onnx") is None, reason="sherpa-onnx is not installed")
+missing = pytest.mark.skipif(find_spec("sherpa_onnx") is None, reason="sherpa-onnx is not installed")
+
+
+def recognizing(test: Callable[..., None]) -> Callable[..., None]:
+    return pytest.mark.portability(missing(test))
 
 
 def write_language_model(model: onnx.ModelProto, folder: Path, without: str = "") -> Path:

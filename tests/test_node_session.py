@@ -257,6 +257,7 @@ def test_processes_of_the_harness_look_where_it_looks(tmp_path: Path, monkeypatc
     assert processes._environment(1, "")[NODE_FOLDER] == str(tmp_path / "below")
 
 
+@pytest.mark.portability
 def test_the_packages_compute_what_the_original_computes(
     run: Run, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +277,7 @@ def test_the_packages_compute_what_the_original_computes(
     assert "logits differs by 1.00e-03" in found["failures"][0]
 
 
+@pytest.mark.portability
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_packages_step_as_the_predictor_does(run: Run, predictor: Predictor, package: str, threads: int) -> None:
     runtime = KINDS[package].make(Source(run.artifact("fp32"), run.path, threads=threads))
@@ -289,6 +291,7 @@ def test_the_packages_step_as_the_predictor_does(run: Run, predictor: Predictor,
         np.testing.assert_allclose(there, here, atol=1e-5)
 
 
+@pytest.mark.portability
 def test_what_is_made_of_logits_in_node_is_what_the_predictor_makes(
     run: Run, predictor: Predictor, package: str
 ) -> None:
@@ -311,6 +314,7 @@ def test_what_is_made_of_logits_in_node_is_what_the_predictor_makes(
         np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 
+@pytest.mark.portability
 def test_a_runtime_in_node_is_timed_by_its_clock_and_tells_its_process(run: Run, package: str) -> None:
     clock = KINDS[package].clock
     begun = clock()
@@ -324,12 +328,14 @@ def test_a_runtime_in_node_is_timed_by_its_clock_and_tells_its_process(run: Run,
     assert versions()[package]
 
 
+@pytest.mark.portability
 def test_a_file_that_is_no_model_is_refused(package: str, tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"something else")
     with pytest.raises(BenchError, match=f"{package} cannot load .*bad.onnx: node ended with 1; .*[Pp]rotobuf"):
         NodeSession(tmp_path / "bad.onnx", package, 1)
 
 
+@pytest.mark.portability
 def test_the_harness_measures_the_packages(run: Run, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(node_folder())
     monkeypatch.delenv(NODE_FOLDER, raising=False)
