@@ -1,0 +1,69 @@
+// The vocabulary: token <-> id, and text -> ids by the tokenization it carries.
+import { ArtifactError } from "./errors.mjs";
+
+export class Vocabulary {
+  #ids;
+  #alphabetical = null;
+
+  // `tokens`: a list of distinct strings; a token's index is its id.
+  constructor(tokens, tokenization) {
+    if (!Array.isArray(tokens) || !tokens.every((token) => typeof token === "string")) {
+      throw new ArtifactError("its lmtool.vocabulary is no list of strings");
+    }
+    this.tokens = tokens;
+    this.tokenization = tokenization;
+    this.#ids = new Map(tokens.map((token, id) => [token, id]));
+    if (this.#ids.size !== tokens.length) throw new ArtifactError("its vocabulary holds a token twice");
+    for (const token of [tokenization.unknown, tokenization.endOfSentence]) {
+      if (!this.#ids.has(token)) throw new ArtifactError(`its vocabulary lacks the special token "${token}"`);
+    }
+    this.unknownId = this.#ids.get(tokenization.unknown);
+    this.endOfSentenceId = this.#ids.get(tokenization.endOfSentence);
+  }
+
+  get size() {
+    return this.tokens.length;
+  }
+
+  has(token) {
+    return this.#ids.has(token);
+  }
+
+  // The token's id, or the unknown token's.
+  id(token) {
+    return this.#ids.get(token) ?? this.unknownId;
+  }
+
+  // Ids of the tokens of `text`.
+  encode(text) {
+    return this.tokenization.split(text).map((token) => this.id(token));
+  }
+
+  // Ids, in order, of the tokens that begin with `prefix`. The unknown and the end-of-sentence token are none of them.
+  completions(prefix) {
+    this.#alphabetical ??= this.#sortedWords();
+    const folded = this.tokenization.folded(prefix);
+    const found = [];
+    for (let index = firstFrom(this.#alphabetical, folded); index < this.#alphabetical.length; index++) {
+      if (!this.#alphabetical[index].startsWith(folded)) break;
+      found.push(this.#ids.get(this.#alphabetical[index]));
+    }
+    return found.sort((one, other) => one - other);
+  }
+
+  #sortedWords() {
+    const { unknown, endOfSentence } = this.tokenization;
+    return this.tokens.filter((token) => token !== unknown && token !== endOfSentence).sort();
+  }
+}
+
+// Where the first of the sorted words stands that is not before `text`.
+function firstFrom(words, text) {
+  let [low, high] = [0, words.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (words[middle] < text) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
