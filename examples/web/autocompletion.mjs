@@ -1,0 +1,99 @@
+// What may come next in a text that is being typed, with as little of the network run at each keystroke as can be.
+import { endsWithSpace } from "./tokenization.mjs";
+import { likeliest } from "./sampling.mjs";
+
+const KEPT = 64;
+
+// Suggests how a text may go on: the next word, the rest of a word that was begun, or the next character.
+//
+// The positions of what was typed lately are kept, by its tokens: another letter of a word runs nothing, a finished word
+// runs that word, and what is deleted goes back to a position that is there. One call at a time.
+export class Autocompletion {
+  #predictor;
+  #vocabulary;
+  #tokenization;
+  #positions = new Map(); // token ids, joined -> { logits, state }; the oldest used first
+
+  constructor(predictor) {
+    this.#predictor = predictor;
+    this.#vocabulary = predictor.vocabulary;
+    this.#tokenization = predictor.vocabulary.tokenization;
+    this.tokensRun = 0; // since it was made
+  }
+
+  // The `count` most probable ways to go on from the end of `text`: { token, text: what to put there, start: 0, or minus
+  // how much of the end that replaces, probability }. The text is empty for the end of a sentence.
+  async suggestions(text, count, temperature = 1) {
+    const { tokens, letters } = this.#tokenization.splitUnfinished(text);
+    if (letters === "") return this.#nextTokens(text, tokens, count, temperature);
+    const found = await this.#rests(tokens, letters, count, temperature);
+    const whole = this.#tokenization.split(text);
+    const endsWithMark = whole.length > tokens.length + 1;
+    return endsWithMark && found.length === 0 ? this.#nextTokens(text, whole, count, temperature) : found;
+  }
+
+  // The position after these tokens, made from the nearest one before it: { logits, state }.
+  async position(tokens) {
+    if (this.#positions.size === 0) await this.#start();
+    const ids = tokens.map((token) => this.#vocabulary.id(token));
+    const key = ids.map((id) => `${id},`).join("");
+    const nearest = this.#nearest(key);
+    let found = this.#positions.get(nearest);
+    if (nearest !== key) {
+      const known = nearest.split(",").length - 1;
+      found = await this.#run(ids.slice(known), found.state);
+    }
+    this.#remember(key, found);
+    return found;
+  }
+
+  // A text begins after the end of a sentence.
+  async #start() {
+    this.#remember("", await this.#run([this.#vocabulary.endOfSentenceId], this.#predictor.initialState()));
+  }
+
+  #nearest(key) {
+    let nearest = "";
+    for (const known of this.#positions.keys()) {
+      if (known.length > nearest.length && key.startsWith(known)) nearest = known;
+    }
+    return nearest;
+  }
+
+  async #run(ids, state) {
+    this.tokensRun += ids.length;
+    return this.#predictor.step(ids, state);
+  }
+
+  // Keeps a position, and drops the one that was not used for longest, but never the text's beginning.
+  #remember(key, position) {
+    this.#positions.delete(key);
+    this.#positions.set(key, position);
+    if (this.#positions.size > KEPT) {
+      this.#positions.delete([...this.#positions.keys()].find((known) => known !== ""));
+    }
+  }
+
+  async #nextTokens(text, tokens, count, temperature) {
+    const { logits } = await this.position(tokens);
+    const previous = tokens.length > 0 && !endsWithSpace(text) ? tokens.at(-1) : null;
+    const found = likeliest(logits, { count, excluded: this.#vocabulary.unknownId, temperature });
+    return found.map(({ id, probability }) => {
+      const token = this.#vocabulary.tokens[id];
+      const ends = token === this.#tokenization.endOfSentence;
+      return { token, text: ends ? "" : this.#tokenization.piece(token, previous), start: 0, probability };
+    });
+  }
+
+  // Words that begin with these letters, which stay as they were typed.
+  async #rests(tokens, letters, count, temperature) {
+    const { logits } = await this.position(tokens);
+    const found = likeliest(logits, { count, ids: this.#vocabulary.completions(letters), temperature });
+    const typed = Array.from(letters).length;
+    return found.map(({ id, probability }) => {
+      const token = this.#vocabulary.tokens[id];
+      const rest = Array.from(token).slice(typed).join("");
+      return { token, text: letters + rest, start: -letters.length, probability };
+    });
+  }
+}

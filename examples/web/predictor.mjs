@@ -1,0 +1,63 @@
+// The predictor: one artifact in one onnxruntime session. State goes in and comes out as a value.
+//
+// `ort` is onnxruntime-web or onnxruntime-node: both have the same interface.
+
+const ERRORS_ONLY = 3;
+const CHUNK = 512; // tokens of one call at most
+
+export class Predictor {
+  #ort;
+  #session;
+
+  static async create(ort, artifact, options = {}) {
+    // Without the warning of the input that has a default.
+    const settings = { logSeverityLevel: ERRORS_ONLY, ...options };
+    const session = await ort.InferenceSession.create(artifact.bytesKeeping(1), settings);
+    return new Predictor(ort, artifact, session);
+  }
+
+  constructor(ort, artifact, session) {
+    this.#ort = ort;
+    this.#session = session;
+    this.artifact = artifact;
+    this.vocabulary = artifact.vocabulary;
+  }
+
+  // The state of a text of which nothing was read: name -> float32 [1, width], all zero.
+  initialState() {
+    const zeros = ([name, width]) => [name, new this.#ort.Tensor("float32", new Float32Array(width), [1, width])];
+    return Object.freeze(Object.fromEntries(Object.entries(this.artifact.states).map(zeros)));
+  }
+
+  // Reads tokens. Gives logits, float32 [vocabulary], of the token after the last one, and the state after it.
+  async step(tokenIds, state) {
+    let result = { logits: null, state };
+    this.#check(tokenIds);
+    for (let start = 0; start < tokenIds.length; start += CHUNK) {
+      result = await this.#run(tokenIds.slice(start, start + CHUNK), result.state);
+    }
+    return result;
+  }
+
+  // onnxruntime would take -1 for the last token of the vocabulary.
+  #check(tokenIds) {
+    const wrong = tokenIds.find((id) => !Number.isInteger(id) || id < 0 || id >= this.vocabulary.size);
+    if (wrong !== undefined || tokenIds.length === 0) {
+      throw new RangeError(`token ids hold ${wrong ?? "nothing"}, expected some from 0 to ${this.vocabulary.size - 1}`);
+    }
+  }
+
+  async #run(tokenIds, state) {
+    const tensor = new this.#ort.Tensor("int64", BigInt64Array.from(tokenIds, BigInt), [1, tokenIds.length]);
+    const results = await this.#session.run({ token_ids: tensor, ...state });
+    const next = Object.keys(state).map((name) => [name, results[`next_${name}`]]);
+    // A file without the optional input has computed all positions.
+    const logits = results.logits.data.slice(-this.vocabulary.size);
+    return { logits, state: Object.freeze(Object.fromEntries(next)) };
+  }
+
+  // Frees the session's memory.
+  async release() {
+    await this.#session.release();
+  }
+}

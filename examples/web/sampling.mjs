@@ -1,0 +1,46 @@
+// Probabilities of logits, the likeliest tokens, and drawing one: by temperature, as lmtool does it in Python.
+//
+// Temperature divides the logits before the softmax. At 0 the likeliest token has it all.
+
+// The `count` likeliest of the tokens `ids` (null: all but `excluded`), most probable first, ties by id: { id,
+// probability }. Probabilities are shares among `ids`, or among all tokens, `excluded` too.
+export function likeliest(logits, { count, ids = null, excluded = null, temperature = 1 }) {
+  const best = largest(logits, ids ?? logits.keys(), count, excluded);
+  if (temperature === 0) return best.map((id, place) => ({ id, probability: place === 0 ? 1 : 0 }));
+  const highest = maximum(logits, ids);
+  const weight = (id) => Math.exp((logits[id] - highest) / temperature);
+  let total = 0;
+  for (const id of ids ?? logits.keys()) total += weight(id);
+  return best.map((id) => ({ id, probability: weight(id) / total }));
+}
+
+// Draws a token of `ids` (null: all) but `excluded`; one number is taken from `random` unless the temperature is 0.
+export function draw(logits, { temperature, random, ids = null, excluded = null }) {
+  if (temperature === 0) return largest(logits, ids ?? logits.keys(), 1, excluded)[0];
+  const order = Array.from(ids ?? logits.keys()).filter((id) => id !== excluded);
+  order.sort((one, other) => logits[other] - logits[one] || one - other);
+  let total = 0;
+  const sums = order.map((id) => (total += Math.exp((logits[id] - logits[order[0]]) / temperature)));
+  const drawn = random.next() * total;
+  const place = sums.findIndex((sum) => sum > drawn);
+  return order[place === -1 ? order.length - 1 : place];
+}
+
+function maximum(logits, ids) {
+  let highest = -Infinity;
+  for (const id of ids ?? logits.keys()) if (logits[id] > highest) highest = logits[id];
+  return highest;
+}
+
+// The `count` ids with the largest logits, largest first; of equal ones the one that comes first in `ids`.
+function largest(logits, ids, count, excluded) {
+  const best = [];
+  for (const id of ids) {
+    if (id === excluded || (best.length === count && logits[id] <= logits[best[count - 1]])) continue;
+    let place = best.length;
+    while (place > 0 && logits[id] > logits[best[place - 1]]) place--;
+    best.splice(place, 0, id);
+    if (best.length > count) best.pop();
+  }
+  return best;
+}

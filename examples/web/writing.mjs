@@ -1,0 +1,55 @@
+// Writing on: one token at a time is drawn, read and given back as text.
+import { SeededRandom, UnseededRandom } from "./random.mjs";
+import { draw } from "./sampling.mjs";
+
+export class Writing {
+  #predictor;
+  #position;
+  #previous;
+  #letters;
+  #random;
+
+  // Goes on from the end of `text`. A word that was only begun there, and that the vocabulary lacks, is finished first.
+  // `seed`: an integer makes the text repeatable, null draws anew each time.
+  static async begin(predictor, autocompletion, text, seed) {
+    const { vocabulary } = predictor;
+    const { tokenization } = vocabulary;
+    const { tokens, letters } = tokenization.splitUnfinished(text);
+    const known = letters === "" || vocabulary.has(tokenization.folded(letters));
+    const begun = !known && vocabulary.completions(letters).length > 0;
+    const read = begun ? tokens : tokenization.split(text);
+    const random = seed === null ? new UnseededRandom() : new SeededRandom(seed);
+    const position = await autocompletion.position(read);
+    return new Writing(predictor, position, read.at(-1) ?? null, begun ? letters : "", random);
+  }
+
+  constructor(predictor, position, previous, letters, random) {
+    this.#predictor = predictor;
+    this.#position = position; // { logits, state }
+    this.#previous = previous; // the last token, null at the beginning
+    this.#letters = letters; // of the word that the next token must finish
+    this.#random = random;
+  }
+
+  // Logits of the token that comes next.
+  get logits() {
+    return this.#position.logits;
+  }
+
+  // Draws the next token, never the unknown one, and gives what it adds to the text.
+  async next(temperature) {
+    const { vocabulary } = this.#predictor;
+    const letters = this.#letters;
+    const ids = letters ? vocabulary.completions(letters) : null;
+    const among = { ids, excluded: vocabulary.unknownId };
+    const id = draw(this.#position.logits, { temperature, random: this.#random, ...among });
+    this.#position = await this.#predictor.step([id], this.#position.state);
+    const token = vocabulary.tokens[id];
+    const piece = letters ? withoutFirst(token, letters) : vocabulary.tokenization.piece(token, this.#previous);
+    this.#previous = token;
+    this.#letters = "";
+    return piece;
+  }
+}
+
+const withoutFirst = (token, letters) => Array.from(token).slice(Array.from(letters).length).join("");
