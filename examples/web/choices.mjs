@@ -1,0 +1,105 @@
+// The list of suggestions: words with bars, one of them chosen. It is a listbox whose focus stays in the text.
+
+const SCALES = [0.1, 0.25, 0.5, 1]; // what a full bar stands for: the first that is enough
+const NAMES = { "\n": "new line", " ": "space", "\t": "tab" };
+
+export const COUNT = 5;
+
+export class Choices {
+  #list;
+  #scale;
+  #take;
+  #shown = [];
+  #chosen = 0;
+
+  // `list` and `scale` are elements; `take` is called with what was tapped or clicked.
+  constructor(list, scale, take) {
+    this.#list = list;
+    this.#scale = scale;
+    this.#take = take;
+    list.addEventListener("pointerdown", (event) => event.preventDefault()); // the text keeps the focus and its keyboard
+    list.addEventListener("click", ({ target }) => {
+      const row = target.closest("li");
+      if (row) this.#take(this.#shown[[...list.children].indexOf(row)]);
+    });
+  }
+
+  get size() {
+    return this.#shown.length;
+  }
+
+  // The id of the chosen row; null where there is none.
+  get chosenId() {
+    return this.size ? `suggestion-${this.#chosen + 1}` : null;
+  }
+
+  at(place) {
+    return this.#shown[place];
+  }
+
+  get chosen() {
+    return this.#shown[this.#chosen];
+  }
+
+  // Whether the choice moved by so many places: it stays within the list.
+  move(by) {
+    const place = this.#chosen + by;
+    if (place < 0 || place >= this.size) return false;
+    this.#chosen = place;
+    this.#mark();
+    return true;
+  }
+
+  // `suggestions`: { name, special, probability, ... } each; what else they hold comes back where one is taken.
+  show(suggestions) {
+    this.#shown = suggestions;
+    this.#chosen = 0;
+    const top = Math.max(0, ...suggestions.map(({ probability }) => probability));
+    const full = SCALES.find((scale) => top <= scale) ?? 1;
+    this.#scale.textContent = suggestions.length ? `full bar: ${full * 100} %` : "";
+    while (this.#list.children.length > suggestions.length) this.#list.lastChild.remove();
+    while (this.#list.children.length < suggestions.length) this.#list.append(newRow(this.#list.children.length + 1));
+    suggestions.forEach((suggestion, index) => fill(this.#list.children[index], suggestion, full));
+    this.#mark();
+  }
+
+  #mark() {
+    [...this.#list.children].forEach((row, index) => row.setAttribute("aria-selected", String(index === this.#chosen)));
+  }
+}
+
+// How people see a token, and whether that is a description of it: { name, special }.
+export function shownToken(token, tokenization) {
+  if (token === tokenization.endOfSentence) return { name: "end of sentence ↵", special: true };
+  if (tokenization.unit === "char" && token.trim() === "") return { name: NAMES[token] ?? JSON.stringify(token), special: true };
+  return { name: token, special: false };
+}
+
+export const percent = (share) => `${(100 * share).toFixed(2)} %`;
+
+function newRow(number) {
+  const row = document.createElement("li");
+  row.id = `suggestion-${number}`;
+  row.setAttribute("role", "option");
+  const [place, word, share, track] = ["number", "word", "share", "track"].map(newPart);
+  place.textContent = number;
+  track.append(newPart("bar"));
+  row.append(place, word, share, track);
+  return row;
+}
+
+function newPart(name) {
+  const part = document.createElement("span");
+  part.className = name;
+  return part;
+}
+
+function fill(row, { name, special, probability }, full) {
+  const word = row.querySelector(".word");
+  word.textContent = name;
+  word.classList.toggle("special", special);
+  row.querySelector(".share").textContent = percent(probability);
+  row.querySelector(".bar").style.width = `${(100 * probability) / full}%`;
+  row.dataset.probability = probability;
+  row.setAttribute("aria-label", `${name}, ${percent(probability)}`);
+}

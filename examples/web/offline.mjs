@@ -1,0 +1,29 @@
+// Keeps the page and its model for times without a network, where the browser can: over https, or on this machine.
+
+// `path`: the model's, or null for one that was opened from a file; `state` is the element that shows how it stands.
+export async function keepOffline(path, state) {
+  if (!navigator.serviceWorker) {
+    state.textContent = "Needs the network at each visit: this address is neither https nor this machine.";
+    return;
+  }
+  try {
+    await navigator.serviceWorker.register("service_worker.js");
+    const { active } = await navigator.serviceWorker.ready;
+    const kept = await asked(active, path === null ? null : new URL(path, location.href).href);
+    state.dataset.state = kept ? "ready" : "none";
+    state.textContent = kept ? said(path) : "The model could not be kept for offline use.";
+  } catch (error) {
+    state.textContent = `Needs the network at each visit: ${error.message}`;
+  }
+}
+
+const said = (path) =>
+  path === null ? "The page works offline; open the file again after a reload." : "Works offline: page and model are kept here.";
+
+function asked(worker, keep) {
+  const { port1, port2 } = new MessageChannel();
+  return new Promise((resolve) => {
+    port1.onmessage = ({ data }) => resolve(data.kept);
+    worker.postMessage({ keep }, [port2]);
+  });
+}

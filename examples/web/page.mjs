@@ -1,0 +1,278 @@
+// The page: what is typed leads to suggestions, what is taken goes into the text, and the model writes on.
+import { Choices, COUNT, percent, shownToken } from "./choices.mjs";
+import { Editor } from "./editor.mjs";
+import { Engine } from "./engine.mjs";
+import { showFacts } from "./facts.mjs";
+import { Latency } from "./latency.mjs";
+import { keepOffline } from "./offline.mjs";
+import { Tokenization } from "./tokenization.mjs";
+
+const DEFAULT_MODEL = "model.onnx";
+const MOST_WRITTEN = 60; // tokens
+const WRITING_PAUSE_MS = 60; // which a reader can follow
+const SPEAKING_PAUSE_MS = 700; // screen readers are told once typing rests
+
+const element = (id) => document.getElementById(id);
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+class Page {
+  #area = element("text");
+  #button = element("write");
+  #editor = new Editor(this.#area);
+  #engine = new Engine();
+  #choices = new Choices(element("suggestions"), element("scale"), (taken) => this.#take(taken));
+  #latency = new Latency({
+    last: element("last"),
+    median: element("median"),
+    tokensRun: element("tokens-run"),
+    history: element("history"),
+  });
+  #tokenization = null; // of the model; null while there is none
+  #asking = false;
+  #askAgain = null; // the time of the keystroke that came while an answer was awaited
+  #dismissed = false;
+  #writing = 0; // the number of the text that is being written; 0: none
+  #written = 0;
+  #speaking = 0;
+
+  constructor() {
+    this.#area.addEventListener("input", (event) => this.#typed(event));
+    this.#area.addEventListener("keydown", (event) => this.#key(event));
+    this.#area.addEventListener("pointerdown", () => this.#stop());
+    document.addEventListener("selectionchange", () => this.#caretMoved());
+    element("temperature").addEventListener("input", () => this.#heated());
+    this.#button.addEventListener("click", () => (this.#writing ? this.#stop() : this.#write()));
+    element("file").addEventListener("change", ({ target }) => this.#openFile(target.files[0]));
+    this.#acceptDrops();
+    this.#heated();
+  }
+
+  get #temperature() {
+    return Number(element("temperature").value);
+  }
+
+  // An integer, or null for none.
+  get #seed() {
+    const { value, validity } = element("seed");
+    return value !== "" && validity.valid ? Number(value) : null;
+  }
+
+  // Opens the model that the address names (?model=PATH), or the one beside the page.
+  async openFirst() {
+    const named = new URLSearchParams(location.search).get("model");
+    const path = named ?? DEFAULT_MODEL;
+    if (new URL(path, location.href).origin !== location.origin) {
+      this.#say(`The model ${path} lies on another site; expected a path on this one, such as ?model=${DEFAULT_MODEL}.`);
+      return;
+    }
+    await this.#open({ path, name: path.split("/").at(-1), optional: named === null }, path);
+  }
+
+  async #openFile(file) {
+    if (file) await this.#open({ bytes: await file.arrayBuffer(), name: file.name }, null);
+  }
+
+  async #open(source, path) {
+    this.#stop();
+    document.body.dataset.state = "loading";
+    try {
+      const facts = await this.#engine.open(source);
+      if (facts === null) this.#hint();
+      else this.#opened(facts, path);
+    } catch (error) {
+      this.#say(error.message);
+    }
+    document.body.dataset.state = this.#tokenization ? "ready" : "empty";
+  }
+
+  #opened(facts, path) {
+    this.#say("");
+    showFacts(element("facts"), element("hash"), facts);
+    this.#tokenization = new Tokenization(facts.tokenization);
+    element("next-title").textContent = this.#tokenization.unit === "char" ? "Next character" : "Next word";
+    this.#area.placeholder = "Begin to type";
+    this.#area.disabled = this.#button.disabled = false;
+    this.#area.focus();
+    this.#ask();
+    keepOffline(path, element("offline"));
+  }
+
+  #hint() {
+    element("offline").textContent = `There is no ${DEFAULT_MODEL} beside this page: open a model, or drop one here.`;
+  }
+
+  // What went wrong; nothing for an empty message.
+  #say(message) {
+    element("message").hidden = message === "";
+    element("message").textContent = message;
+  }
+
+  #typed(event) {
+    this.#stop();
+    this.#dismissed = false;
+    this.#ask(event.timeStamp);
+  }
+
+  // Suggestions follow the caret, but what typing moves has been asked for already.
+  #caretMoved() {
+    const moved = document.activeElement === this.#area && this.#editor.before !== this.#asked;
+    if (moved && this.#tokenization && !this.#writing) this.#ask();
+  }
+
+  #asked = "";
+
+  // Asks for suggestions. While an answer is awaited only the latest question waits.
+  async #ask(since = null) {
+    if (!this.#tokenization) return;
+    this.#asked = this.#editor.before;
+    if (this.#asking) {
+      this.#askAgain = since ?? this.#askAgain ?? 0;
+      return;
+    }
+    this.#asking = true;
+    do {
+      this.#askAgain = null;
+      await this.#answer(since || null);
+      since = this.#askAgain;
+    } while (since !== null);
+    this.#asking = false;
+  }
+
+  async #answer(since) {
+    try {
+      const { suggestions, tokensRun } = await this.#engine.suggest(this.#editor.before, COUNT, this.#temperature);
+      if (!this.#writing) this.#show(suggestions);
+      if (since !== null) this.#latency.add(performance.now() - since, tokensRun);
+    } catch (error) {
+      this.#say(error.message);
+    }
+  }
+
+  #show(suggestions) {
+    this.#choices.show(suggestions.map((found) => ({ ...found, ...shownToken(found.token, this.#tokenization) })));
+    this.#area.removeAttribute("aria-activedescendant");
+    element("nothing").hidden = suggestions.length > 0;
+    element("nothing").textContent = "No word of the vocabulary begins so.";
+    clearTimeout(this.#speaking);
+    this.#speaking = setTimeout(() => this.#speak(), SPEAKING_PAUSE_MS);
+  }
+
+  #speak() {
+    const all = Array.from({ length: this.#choices.size }, (_, place) => this.#choices.at(place));
+    element("live").textContent = all.map(({ name, probability }) => `${name}, ${percent(probability)}`).join("; ");
+  }
+
+  #key(event) {
+    if (event.isComposing || !this.#tokenization) return;
+    if (this.#handles(event)) event.preventDefault();
+  }
+
+  // Whether a key was for the suggestions and not for the text.
+  #handles({ key, code, altKey, ctrlKey, metaKey, shiftKey }) {
+    if (key === "Escape") return this.#escape();
+    if (ctrlKey || metaKey || this.#dismissed || this.#choices.size === 0) return false;
+    if (altKey) return this.#takeNumber(/^Digit([1-9])$/.exec(code)?.[1]);
+    if (key === "Tab" && !shiftKey) return this.#take(this.#choices.chosen);
+    if (key === "ArrowDown" && this.#editor.atEnd) return this.#move(1);
+    if (key === "ArrowUp" && this.#editor.atEnd) return this.#move(-1);
+    return false;
+  }
+
+  #escape() {
+    this.#dismissed = true;
+    this.#area.removeAttribute("aria-activedescendant");
+    return this.#stop();
+  }
+
+  #move(by) {
+    const moved = this.#choices.move(by);
+    if (moved) this.#area.setAttribute("aria-activedescendant", this.#choices.chosenId);
+    return moved || by > 0;
+  }
+
+  #takeNumber(digit) {
+    const suggestion = this.#choices.at(digit - 1);
+    return suggestion !== undefined && this.#take(suggestion);
+  }
+
+  #take({ token, text = "", start = 0 }) {
+    this.#stop();
+    const tokenization = this.#tokenization;
+    if (tokenization.unit === "char") this.#editor.put(token);
+    else {
+      const ends = token === tokenization.endOfSentence;
+      const previous = tokenization.split(this.#editor.before).at(-1) ?? null;
+      const begun = start < 0;
+      const touches = begun || !tokenization.piece(token, previous).startsWith(" ");
+      const spaceAfter = tokenization.piece("a", token).startsWith(" ");
+      this.#editor.putToken(ends ? "\n" : begun ? text : this.#spaced(token, touches), { start, touches: !begun && touches, spaceAfter });
+    }
+    this.#area.focus();
+    this.#ask(performance.now());
+    return true;
+  }
+
+  // A space goes before a word that follows another one directly.
+  #spaced(token, touches) {
+    const { before } = this.#editor;
+    return touches || before === "" || /\s$/u.test(before) ? token : ` ${token}`;
+  }
+
+  #heated() {
+    const { value } = element("temperature");
+    element("temperature-shown").textContent = Number(value).toFixed(2);
+    element("temperature").setAttribute("aria-valuetext", Number(value) === 0 ? "0: always the likeliest" : value);
+    if (!this.#writing) this.#ask();
+  }
+
+  async #write() {
+    const text = ++this.#written;
+    this.#writing = text;
+    this.#button.textContent = "Stop";
+    try {
+      await this.#writeTokens(text);
+    } catch (error) {
+      this.#say(error.message);
+    }
+    if (this.#writing === text) this.#stop();
+  }
+
+  async #writeTokens(text) {
+    const { before } = this.#editor;
+    await this.#engine.begin(before, this.#seed);
+    for (let count = 0; count < MOST_WRITTEN; count++) {
+      const { piece, next } = await this.#engine.write(this.#temperature, COUNT);
+      if (this.#writing !== text) return;
+      const spaced = count === 0 && /(^|\s)$/u.test(before) && this.#tokenization.unit === "word";
+      this.#editor.put(spaced ? piece.replace(/^ /u, "") : piece);
+      this.#show(next);
+      await pause(WRITING_PAUSE_MS);
+      if (this.#writing !== text) return;
+    }
+  }
+
+  // Whether something was being written.
+  #stop() {
+    const stopped = this.#writing !== 0;
+    this.#writing = 0;
+    this.#button.textContent = "Write on";
+    if (stopped) this.#ask();
+    return stopped;
+  }
+
+  #acceptDrops() {
+    const dropping = (on) => document.body.classList.toggle("dropping", on);
+    document.addEventListener("dragover", (event) => {
+      event.preventDefault();
+      dropping(true);
+    });
+    document.addEventListener("dragleave", () => dropping(false));
+    document.addEventListener("drop", (event) => {
+      event.preventDefault();
+      dropping(false);
+      this.#openFile(event.dataTransfer.files[0]);
+    });
+  }
+}
+
+new Page().openFirst();

@@ -1,0 +1,86 @@
+// Keeps the page, its modules, onnxruntime and the model that was opened last, so that all of it works offline.
+//
+// What the network answers is taken first and kept; what is kept is taken where it does not. Another VERSION drops what
+// an older one kept.
+const VERSION = "1";
+const CACHE = `lmtool-web-${VERSION}`;
+const ORT = "node_modules/onnxruntime-web/dist";
+const FILES = [
+  "./",
+  "index.html",
+  "style.css",
+  "icon.svg",
+  "page.mjs",
+  "choices.mjs",
+  "latency.mjs",
+  "facts.mjs",
+  "editor.mjs",
+  "offline.mjs",
+  "engine.mjs",
+  "worker.mjs",
+  "artifact.mjs",
+  "autocompletion.mjs",
+  "errors.mjs",
+  "graph.mjs",
+  "predictor.mjs",
+  "random.mjs",
+  "sampling.mjs",
+  "tokenization.mjs",
+  "vocabulary.mjs",
+  "wire.mjs",
+  "writing.mjs",
+  `${ORT}/ort.wasm.min.mjs`,
+  `${ORT}/ort-wasm-simd-threaded.mjs`,
+  `${ORT}/ort-wasm-simd-threaded.wasm`,
+];
+
+self.addEventListener("install", (event) => {
+  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(FILES)).then(() => self.skipWaiting()));
+});
+
+self.addEventListener("activate", (event) => {
+  event.waitUntil(dropOlder().then(() => self.clients.claim()));
+});
+
+self.addEventListener("fetch", (event) => {
+  const { request } = event;
+  const own = new URL(request.url).origin === self.location.origin;
+  if (own && request.method === "GET") event.respondWith(networkFirst(request));
+});
+
+// A page that has opened a model asks for it to be kept, and is told when everything is.
+self.addEventListener("message", (event) => {
+  event.waitUntil(keepModel(event.data.keep).then((kept) => event.ports[0].postMessage({ kept })));
+});
+
+async function dropOlder() {
+  const names = await caches.keys();
+  await Promise.all(names.filter((name) => name.startsWith("lmtool-web-") && name !== CACHE).map((name) => caches.delete(name)));
+}
+
+async function networkFirst(request) {
+  const cache = await caches.open(CACHE);
+  const address = new URL(request.url);
+  if (request.mode === "navigate") address.search = ""; // one page for every ?model=
+  try {
+    const response = await fetch(request);
+    if (response.status === 200 && (await cache.match(address))) await cache.put(address, response.clone());
+    return response;
+  } catch (error) {
+    const kept = await cache.match(address);
+    if (kept) return kept;
+    throw error;
+  }
+}
+
+// Whether the model at this address is kept (null: it came from a file, which nobody can keep); models that were kept before are dropped.
+async function keepModel(address) {
+  const cache = await caches.open(CACHE);
+  const files = new Set(FILES.map((file) => new URL(file, self.location).href));
+  const kept = await cache.keys();
+  await Promise.all(kept.filter(({ url }) => !files.has(url) && url !== address).map((request) => cache.delete(request)));
+  if (address === null) return true;
+  const response = await fetch(address).catch(() => null);
+  if (response?.status === 200) await cache.put(address, response);
+  return (await cache.match(address)) !== undefined;
+}

@@ -1,0 +1,91 @@
+// The model, in a thread of its own: typing stays smooth while it loads or reads a long text.
+//
+// A message is { id, call, ...arguments }, its answer { id, result } or { id, error }. Calls run one after another.
+import * as ort from "./node_modules/onnxruntime-web/dist/ort.wasm.min.mjs";
+
+import { Artifact } from "./artifact.mjs";
+import { Autocompletion } from "./autocompletion.mjs";
+import { ArtifactError } from "./errors.mjs";
+import { Predictor } from "./predictor.mjs";
+import { likeliest } from "./sampling.mjs";
+import { Writing } from "./writing.mjs";
+
+ort.env.wasm.numThreads = 1; // several would need headers that a plain file server does not send
+
+let predictor = null;
+let autocompletion = null;
+let writing = null;
+
+const calls = {
+  // Opens a model: its bytes, or a path of this site. Gives its facts; null where an optional one is not there.
+  async open({ bytes, path, name, optional = false }) {
+    const data = bytes ?? (await fetched(path, optional));
+    if (data === null) return null;
+    const artifact = await Artifact.read(new Uint8Array(data), name);
+    const opened = await created(artifact, name);
+    await predictor?.release();
+    predictor = opened;
+    autocompletion = new Autocompletion(predictor);
+    await autocompletion.position([]); // the first call takes longest
+    return facts(artifact, name);
+  },
+
+  // Ways to go on from the end of a text, and how many tokens ran for them.
+  async suggest({ text, count, temperature }) {
+    const before = autocompletion.tokensRun;
+    const suggestions = await autocompletion.suggestions(text, count, temperature);
+    return { suggestions, tokensRun: autocompletion.tokensRun - before };
+  },
+
+  // Begins to write on from the end of a text.
+  async begin({ text, seed }) {
+    writing = await Writing.begin(predictor, autocompletion, text, seed);
+  },
+
+  // Writes one token: what it adds to the text, and what may follow.
+  async write({ temperature, count }) {
+    const { vocabulary } = predictor;
+    const piece = await writing.next(temperature);
+    const next = likeliest(writing.logits, { count, excluded: vocabulary.unknownId, temperature });
+    return { piece, next: next.map(({ id, probability }) => ({ token: vocabulary.tokens[id], probability })) };
+  },
+};
+
+async function fetched(path, optional) {
+  const response = await fetch(path).catch((error) => error);
+  if (optional && response.status === 404) return null;
+  if (response instanceof Error) throw new ArtifactError(`${path} could not be loaded: ${response.message}`);
+  if (!response.ok) {
+    throw new ArtifactError(`${path} could not be loaded: the server answered ${response.status}; expected a model there`);
+  }
+  return response.arrayBuffer();
+}
+
+async function created(artifact, name) {
+  try {
+    return await Predictor.create(ort, artifact, { executionProviders: ["wasm"] });
+  } catch (error) {
+    const version = ort.env.versions.web;
+    throw new ArtifactError(`onnxruntime-web ${version} cannot run ${name} (${artifact.precision}): ${error.message}`);
+  }
+}
+
+function facts({ bytes, model, precision, training, vocabulary, sha256, hashChecked }, name) {
+  const { rule, unit, unknown, endOfSentence } = vocabulary.tokenization;
+  const tokenization = { rule, unit, unknown, end_of_sentence: endOfSentence };
+  return { name, size: bytes.length, model, precision, training, words: vocabulary.size, tokenization, sha256, hashChecked };
+}
+
+async function answer({ data: { id, call, ...rest } }) {
+  try {
+    postMessage({ id, result: await calls[call](rest) });
+  } catch (error) {
+    postMessage({ id, error: error.message });
+    if (!(error instanceof ArtifactError)) console.error(error); // a mistake of ours
+  }
+}
+
+let last = Promise.resolve();
+onmessage = (message) => {
+  last = last.catch(() => {}).then(() => answer(message));
+};
