@@ -1,0 +1,30 @@
+// The five likeliest next words after a text: node suggest.mjs model.onnx "return the number of"
+import { readFile } from "node:fs/promises";
+import * as ort from "onnxruntime-node";
+
+import { Artifact } from "../web/artifact.mjs";
+import { Predictor } from "../web/predictor.mjs";
+import { likeliest } from "../web/sampling.mjs";
+
+async function main(file, ...words) {
+  if (file === undefined) throw new Error('found no model, expected: node suggest.mjs model.onnx "the text so far"');
+  const artifact = await Artifact.read(await readFile(file), file);
+  const predictor = await Predictor.create(ort, artifact, { intraOpNumThreads: 1 });
+  const { vocabulary } = artifact;
+  // A text begins after the end of a sentence.
+  const tokenIds = [vocabulary.endOfSentenceId, ...vocabulary.encode(words.join(" "))];
+  const { logits } = await predictor.step(tokenIds, predictor.initialState());
+  for (const { id, probability } of likeliest(logits, { count: 5, excluded: vocabulary.unknownId })) {
+    console.log(`${(100 * probability).toFixed(2).padStart(6)}%  ${quoted(vocabulary.tokens[id])}`);
+  }
+}
+
+function quoted(token) {
+  const escaped = JSON.stringify(token);
+  return token.includes("'") ? escaped : `'${escaped.slice(1, -1).replaceAll('\\"', '"')}'`;
+}
+
+await main(...process.argv.slice(2)).catch((error) => {
+  console.error(error.message);
+  process.exitCode = 1;
+});
