@@ -58,8 +58,13 @@ def run_model(model: onnx.ModelProto, tokens: np.ndarray, feeds: dict[str, np.nd
 
 def predictor_of(network: LanguageModel, tokens: list[str], rule: str) -> Predictor:
     """A network with a vocabulary as an artifact that was never trained nor verified."""
+    return Predictor.load(artifact_of(network, tokens, rule))
+
+
+def artifact_of(network: LanguageModel, tokens: list[str], rule: str, **metadata: str) -> bytes:
+    """The artifact's bytes; `metadata` replaces entries of it, named without what stands before the dot."""
     vocabulary = Vocabulary(tokens, Tokenization.of_rule(rule))
-    metadata = {
+    entries = {
         "lmtool.format": "1",
         "lmtool.model": json.dumps(network.architecture.to_json()),
         "lmtool.vocabulary": vocabulary.tokens_json(),
@@ -70,7 +75,8 @@ def predictor_of(network: LanguageModel, tokens: list[str], rule: str) -> Predic
         "lmtool.training": "{}",
         "lmtool.parity": "{}",
     }
-    return Predictor.load(seal(build_model(network, BuildOptions()), metadata))
+    entries |= {f"lmtool.{key}": value for key, value in metadata.items()}
+    return seal(build_model(network, BuildOptions()), entries)
 
 
 def count_tokens(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -1,0 +1,276 @@
+"""The node example: onnxruntime's packages beside Python, on ONNX's standard test data and as one types."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from javascript import NODE, evaluate, require_packages, run_node
+from lmtool.export import export_run
+from lmtool.export.sealing import seal
+from lmtool.model import Run
+from lmtool.runtime import Artifact, Autocompletion, Predictor
+from lmtool.runtime.artifact import HASH_KEY
+from networks import artifact_of, network_of
+
+WORDS = ["<eos>", "<unk>", "the", "(", ")", ".", "foo", "for", "os.path", "don't", "don"]
+CHARACTERS = ["\n", "\ufffd", "a", "b", " ", "'", "\t"]
+PACKAGES = ["onnxruntime-node", "onnxruntime-web"]
+WITHIN = 1e-4
+
+TYPED = """
+import { Artifact } from "../web/artifact.mjs";
+import { Autocompletion } from "../web/autocompletion.mjs";
+import { Predictor } from "../web/predictor.mjs";
+const ort = await import(given.package);
+if (ort.env.wasm) ort.env.wasm.numThreads = 1;
+const artifact = await Artifact.read(readFileSync(given.path), given.path);
+const autocompletion = new Autocompletion(await Predictor.create(ort, artifact));
+const found = [];
+for (const text of given.texts) {
+  const before = autocompletion.tokensRun;
+  const suggestions = await autocompletion.suggestions(text, given.count);
+  found.push({ suggestions, tokensRun: autocompletion.tokensRun - before });
+}
+give(found);
+"""
+WRITTEN = """
+import { Artifact } from "../web/artifact.mjs";
+import { Autocompletion } from "../web/autocompletion.mjs";
+import { Predictor } from "../web/predictor.mjs";
+import { Writing } from "../web/writing.mjs";
+const ort = await import("onnxruntime-node");
+const artifact = await Artifact.read(readFileSync(given.path), given.path);
+const predictor = await Predictor.create(ort, artifact);
+const autocompletion = new Autocompletion(predictor);
+const written = [];
+for (const text of given.texts) {
+  const writing = await Writing.begin(predictor, autocompletion, text, given.seed);
+  let more = "";
+  for (let count = 0; count < given.count; count++) more += await writing.next(given.temperature);
+  written.push(more);
+}
+give(written);
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _packages() -> None:
+    for name in PACKAGES:
+        require_packages(NODE, name)
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory, run: Run) -> dict[str, Path]:
+    """Artifacts of the trained run in several precisions, and untrained ones of every rule."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    copied = Run(Path(shutil.copytree(run.path, folder / "run")))
+    for precision in ("w8", "w4"):
+        export_run(copied, precision)
+    made = {precision: copied.artifact(precision) for precision in ("fp32", "int8", "w8", "w4")}
+    for rule, tokens in {"words": WORDS, "characters": CHARACTERS}.items():
+        made[rule] = folder / f"{rule}.onnx"
+        made[rule].write_bytes(artifact_of(network_of((7, 3), vocabulary=len(tokens)), tokens, rule))
+    return made
+
+
+TEXTS = {
+    "words": ["", "THE Fo", "(fo", "os.", "don'", "foo.", "foo(", "zz", "the foo for .", "the caf\u00e9 (don\u2019t"],
+    "characters": ["", "a", "ab a", "ab' ", "ab\n", "\u6f22a"],
+}
+SENTENCE = "the old market saw a dog\nthe cat "
+
+
+def without_rounded_activations(path: Path) -> bytes:
+    """The artifact with products in float32, as WebAssembly computes those with 8- and 4-bit weights."""
+    model = onnx.load(path)
+    levels = [found for node in model.graph.node for found in node.attribute if found.name == "accuracy_level"]
+    assert levels
+    for level in levels:
+        level.i = 1
+    return seal(model, {entry.key: entry.value for entry in model.metadata_props if entry.key != HASH_KEY})
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("name", ["fp32", "int8", "w8", "w4", "words", "characters"])
+def test_suggestions_as_one_types_are_those_of_python(artifacts: dict[str, Path], package: str, name: str) -> None:
+    texts = TEXTS.get(name, [SENTENCE[:end] for end in range(len(SENTENCE) + 1)])
+    in_float32 = package == "onnxruntime-web" and name in ("w8", "w4")
+    source = without_rounded_activations(artifacts[name]) if in_float32 else artifacts[name]
+    autocompletion = Autocompletion(Predictor.load(source), 5)
+    given = {"package": package, "path": str(artifacts[name]), "texts": texts, "count": 5}
+    for text, found in zip(texts, evaluate(TYPED, given, NODE), strict=True):
+        expected = autocompletion.suggestions(text)
+        shares = [entry["probability"] for entry in found["suggestions"]]
+        assert shares == pytest.approx([entry.probability for entry in expected], abs=WITHIN), text
+        assert [(entry["text"], entry["start"]) for entry in found["suggestions"]] == [
+            (entry.text, entry.start) for entry in expected
+        ], text
+
+
+def test_a_keystroke_runs_a_finished_word_only(artifacts: dict[str, Path]) -> None:
+    line = "the old market saw"
+    texts = [line[:end] for end in [*range(len(line) + 1), *range(len(line), -1, -1)]]
+    texts += ["the  old ma", "the old trader "]
+    given = {"package": PACKAGES[0], "path": str(artifacts["fp32"]), "texts": texts, "count": 5}
+    ran = [found["tokensRun"] for found in evaluate(TYPED, given, NODE)]
+    assert [(text, count) for text, count in zip(texts, ran, strict=True) if count] == [
+        *(("", 1), ("the ", 1), ("the old ", 1), ("the old market ", 1), ("the old trader ", 1))
+    ]
+
+
+def test_a_long_text_is_read_in_parts_and_only_the_latest_positions_are_kept(artifacts: dict[str, Path]) -> None:
+    page = "the old market saw " * 300
+    texts = [page, *(page[:end] for end in range(0, 19 * 30, 19)), page, "the "]
+    given = {"package": PACKAGES[0], "path": str(artifacts["fp32"]), "texts": texts, "count": 5}
+    found = evaluate(TYPED, given, NODE)
+    autocompletion = Autocompletion(Predictor.load(artifacts["fp32"]), 5)
+    for text, answer in zip(texts, found, strict=True):
+        expected = [entry.probability for entry in autocompletion.suggestions(text)]
+        assert [entry["probability"] for entry in answer["suggestions"]] == pytest.approx(expected, abs=WITHIN)
+    assert [answer["tokensRun"] for answer in found[:4]] == [1201, 0, 4, 4]
+    assert found[-2]["tokensRun"] == 0
+
+
+@pytest.mark.parametrize(("temperature", "seed"), [(0, None), (0.8, 3), (1.3, 0)])
+@pytest.mark.parametrize("name", ["fp32", "words", "characters"])
+def test_a_seed_writes_the_same_text(
+    artifacts: dict[str, Path], name: str, temperature: float, seed: int | None
+) -> None:
+    predictor = Predictor.load(artifacts[name])
+    texts = ["", "the foo", "the don't (", "a\n", "ab 'b"] if name != "fp32" else ["", "the cat", "a dog saw\n"]
+    given = {"path": str(artifacts[name]), "texts": texts, "count": 12, "temperature": temperature, "seed": seed}
+    expected = []
+    for text in texts:
+        stream = predictor.stream()
+        stream.feed(text)
+        expected.append("".join(stream.generate(12, temperature=temperature, seed=seed)))
+    assert evaluate(WRITTEN, given, NODE) == expected
+
+
+def test_writing_on_finishes_a_word_that_the_vocabulary_lacks(artifacts: dict[str, Path]) -> None:
+    given = {
+        "path": str(artifacts["words"]),
+        "texts": ["the fo", "THE Os.p"],
+        "count": 1,
+        "temperature": 0,
+        "seed": None,
+    }
+    first, second = evaluate(WRITTEN, given, NODE)
+    assert first in ("o", "r")
+    assert second == "ath"
+
+
+@pytest.mark.parametrize("name", ["fp32", "int8"])
+def test_the_command_prints_what_lmtool_suggest_does(artifacts: dict[str, Path], name: str) -> None:
+    stream = Predictor.load(artifacts[name]).stream()
+    stream.feed("the old market")
+    expected = [f"{share:7.2%}  {word!r}" for word, share in stream.suggest(5)]
+    finished = run_node(NODE / "suggest.mjs", artifacts[name], "the old", "market")
+    assert (finished.stdout.splitlines(), finished.stderr) == (expected, "")
+
+
+def test_the_command_quotes_as_python_does(artifacts: dict[str, Path]) -> None:
+    finished = run_node(NODE / "suggest.mjs", artifacts["characters"], "ab")
+    stream = Predictor.load(artifacts["characters"]).stream()
+    stream.feed("ab")
+    assert [line.split("  ")[-1] for line in finished.stdout.splitlines()] == [
+        repr(word) for word, _ in stream.suggest(5)
+    ]
+
+
+def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "notes.onnx").write_text("not a model")
+    for arguments, reason in [
+        ([], "found no model, expected: node suggest.mjs model.onnx"),
+        ([tmp_path / "none.onnx"], "no such file"),
+        ([tmp_path / "notes.onnx"], "it is no ONNX file, or is damaged"),
+    ]:
+        finished = run_node(NODE / "suggest.mjs", *arguments)
+        assert (finished.returncode, finished.stdout) == (1, "")
+        assert reason in finished.stderr
+        assert "    at " not in finished.stderr
+
+
+def test_the_example_is_thirty_lines() -> None:
+    assert len((NODE / "suggest.mjs").read_text().splitlines()) <= 30
+
+
+def write_tensor(path: Path, name: str, values: np.ndarray) -> None:
+    path.write_bytes(onnx.numpy_helper.from_array(np.ascontiguousarray(values), name).SerializeToString())
+
+
+def write_set(folder: Path, predictor: Predictor, batch: int, time: int, keep: int | None = None) -> None:
+    """A set of test data as ONNX's backend tests have it; states are random."""
+    folder.mkdir()
+    draw = np.random.default_rng(batch * 100 + time)
+    widths = predictor.artifact.architecture.states
+    feeds: dict[str, Any] = {"token_ids": draw.integers(0, len(predictor.vocabulary), (batch, time))}
+    feeds |= {name: draw.uniform(-0.5, 0.5, (batch, width)).astype(np.float32) for name, width in widths.items()}
+    if keep is not None:
+        feeds["logits_to_keep"] = np.array([keep], np.int64)
+    names = [output.name for output in predictor.session.get_outputs()]
+    for number, (name, values) in enumerate(feeds.items()):
+        write_tensor(folder / f"input_{number}.pb", name, values)
+    for number, (name, values) in enumerate(zip(names, predictor.session.run(names, feeds), strict=True)):
+        write_tensor(folder / f"output_{number}.pb", name, values)
+
+
+@pytest.fixture
+def vectors(tmp_path: Path, artifact_path: Path, predictor: Predictor) -> Path:
+    """A folder of test vectors: one token, a batch, a chunk, and kept logits."""
+    shapes = [(1, 1, None), (3, 1, None), (2, 7, None), (1, 9, 2)]
+    sets = []
+    for number, (batch, time, keep) in enumerate(shapes):
+        name = f"test_data_set_{number}"
+        write_set(tmp_path / name, predictor, batch, time, keep)
+        sets.append({"folder": name, "batch": batch, "time": time, "what": "random tokens and states"})
+    shutil.copy(artifact_path, tmp_path / "model.onnx")
+    listed = {"format": 1, "artifact": "model.onnx", "sha256": Artifact.read(artifact_path).sha256, "bound": 1e-5}
+    (tmp_path / "test_vectors.json").write_text(json.dumps({**listed, "sets": sets}))
+    return tmp_path
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_both_packages_compute_the_test_vectors(vectors: Path, package: str) -> None:
+    finished = run_node(NODE / "check.mjs", vectors, package)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    title, *lines = finished.stdout.splitlines()
+    assert title == f"{package} 1.30.0, model.onnx, 4 sets of test vectors, bound 0.00001"
+    errors = {name: float(error) for name, error in map(str.split, lines)}
+    assert sorted(errors) == ["logits", "next_cell_0", "next_cell_1", "next_hidden_0", "next_hidden_1"]
+    assert max(errors.values()) < 1e-5
+
+
+@pytest.mark.parametrize(("name", "change"), [("logits", 1e-3), ("next_cell_1", np.nan), ("next_hidden_0", None)])
+def test_a_difference_ends_with_1(vectors: Path, name: str, change: float | None) -> None:
+    for path in (vectors / "test_data_set_2").glob("output_*.pb"):
+        tensor = onnx.load_tensor(path)
+        if tensor.name == name:
+            values = onnx.numpy_helper.to_array(tensor)
+            write_tensor(path, name, values[:1] if change is None else (values + change).astype(np.float32))
+    finished = run_node(NODE / "check.mjs", vectors)
+    assert (finished.returncode, finished.stderr) == (1, "")
+    assert [line.split()[0] for line in finished.stdout.splitlines() if "above the bound" in line] == [name]
+
+
+def test_what_cannot_be_checked_is_said(vectors: Path) -> None:
+    def failed(*arguments: object) -> str:
+        finished = run_node(NODE / "check.mjs", *arguments)
+        assert (finished.returncode, finished.stdout) == (1, "")
+        return finished.stderr
+
+    assert "expected: node check.mjs FOLDER [onnxruntime-node | onnxruntime-web]" in failed()
+    assert "expected: node check.mjs FOLDER" in failed(vectors, "tensorflow")
+    assert "no such file" in failed(vectors / "none")
+    for path in (vectors / "test_data_set_3").glob("output_*.pb"):
+        path.unlink()
+    assert "has no output_K.pb" in failed(vectors)
+    listed = json.loads((vectors / "test_vectors.json").read_text())
+    (vectors / "test_vectors.json").write_text(json.dumps({**listed, "sha256": "0" * 64}))
+    assert "the test vectors were made with 0000" in failed(vectors)
+    (vectors / "test_vectors.json").write_text(json.dumps({**listed, "format": 2}))
+    assert "has the format 2 and 4 sets, expected 1" in failed(vectors)
