@@ -99,7 +99,7 @@ function fill(row, { name, special, probability }, full) {
   word.textContent = name;
   word.classList.toggle("special", special);
   row.querySelector(".share").textContent = percent(probability);
-  row.querySelector(".bar").style.width = `${(100 * probability) / full}%`;
+  row.querySelector(".bar").style.transform = `translateX(calc(max(2px, ${(100 * probability) / full}%) - 100%))`;
   row.dataset.probability = probability;
   row.setAttribute("aria-label", `${name}, ${percent(probability)}`);
 }

@@ -21,7 +21,7 @@ export class Engine {
     return this.#send({ call: "open", bytes, path, name, optional }, bytes ? [bytes] : []);
   }
 
-  // { suggestions, tokensRun } at the end of a text.
+  // { suggestions, milliseconds, tokensRun } at the end of a text.
   suggest(text, count, temperature) {
     return this.#send({ call: "suggest", text, count, temperature });
   }

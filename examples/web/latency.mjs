@@ -7,18 +7,19 @@ export class Latency {
   #elements;
   #times = [];
 
-  // `elements`: { last, median, tokensRun, history }.
+  // `elements`: { last, median, model, ran, history }.
   constructor(elements) {
     this.#elements = elements;
   }
 
-  // One more keystroke: milliseconds, and how many tokens ran for it.
-  add(milliseconds, tokensRun) {
+  // One more keystroke: milliseconds in all, and what of them the model took for how many tokens.
+  add(milliseconds, { milliseconds: computing, tokensRun }) {
     this.#times = [...this.#times, milliseconds].slice(-KEPT);
-    const { last, median, tokensRun: ran, history } = this.#elements;
+    const { last, median, model, ran, history } = this.#elements;
     last.textContent = shown(milliseconds);
     median.textContent = shown(middle(this.#times));
-    ran.textContent = String(tokensRun);
+    model.textContent = shown(computing);
+    ran.textContent = `model, ${tokensRun} ${tokensRun === 1 ? "token" : "tokens"}`;
     history.setAttribute("aria-label", `The latest keystrokes, ${this.#times.length} so far: median ${median.textContent}`);
     this.#draw(history);
   }

@@ -24,7 +24,8 @@ class Page {
   #latency = new Latency({
     last: element("last"),
     median: element("median"),
-    tokensRun: element("tokens-run"),
+    model: element("model-time"),
+    ran: element("model-ran"),
     history: element("history"),
   });
   #tokenization = null; // of the model; null while there is none
@@ -140,9 +141,9 @@ class Page {
 
   async #answer(since) {
     try {
-      const { suggestions, tokensRun } = await this.#engine.suggest(this.#editor.before, COUNT, this.#temperature);
-      if (!this.#writing) this.#show(suggestions);
-      if (since !== null) this.#latency.add(performance.now() - since, tokensRun);
+      const answer = await this.#engine.suggest(this.#editor.before, COUNT, this.#temperature);
+      if (!this.#writing) this.#show(answer.suggestions);
+      if (since !== null) this.#latency.add(performance.now() - since, answer);
     } catch (error) {
       this.#say(error.message);
     }

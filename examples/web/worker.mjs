@@ -30,11 +30,11 @@ const calls = {
     return facts(artifact, name);
   },
 
-  // Ways to go on from the end of a text, and how many tokens ran for them.
+  // Ways to go on from the end of a text, how long that took here, and how many tokens ran for it.
   async suggest({ text, count, temperature }) {
-    const before = autocompletion.tokensRun;
+    const [start, before] = [performance.now(), autocompletion.tokensRun];
     const suggestions = await autocompletion.suggestions(text, count, temperature);
-    return { suggestions, tokensRun: autocompletion.tokensRun - before };
+    return { suggestions, milliseconds: performance.now() - start, tokensRun: autocompletion.tokensRun - before };
   },
 
   // Begins to write on from the end of a text.
