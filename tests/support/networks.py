@@ -1,6 +1,7 @@
 """Small networks with unequal sizes, and their graphs run beside them."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,13 +57,18 @@ def run_model(model: onnx.ModelProto, tokens: np.ndarray, feeds: dict[str, np.nd
     return session.run(None, {name: value for name, value in {"token_ids": tokens, **feeds}.items() if name in known})
 
 
-def predictor_of(network: LanguageModel, tokens: list[str], rule: str) -> Predictor:
-    """A network with a vocabulary as an artifact that was never trained nor verified."""
-    return Predictor.load(artifact_of(network, tokens, rule))
+def artifact_of(
+    network: LanguageModel,
+    tokens: list[str],
+    rule: str,
+    precision: str = "fp32",
+    change: Callable[[onnx.ModelProto, dict[str, str]], None] | None = None,
+    **metadata: str,
+) -> bytes:
+    """A network with a vocabulary as an artifact that nobody trained or verified.
 
-
-def artifact_of(network: LanguageModel, tokens: list[str], rule: str, **metadata: str) -> bytes:
-    """The artifact's bytes; `metadata` replaces entries of it, named without what stands before the dot."""
+    `metadata` replaces entries, named without what stands before the dot; `change` comes after that, before the hash.
+    """
     vocabulary = Vocabulary(tokens, Tokenization.of_rule(rule))
     entries = {
         "lmtool.format": "1",
@@ -70,13 +76,21 @@ def artifact_of(network: LanguageModel, tokens: list[str], rule: str, **metadata
         "lmtool.vocabulary": vocabulary.tokens_json(),
         "lmtool.vocabulary_sha256": vocabulary.sha256,
         "lmtool.tokenization": json.dumps(vocabulary.tokenization.to_json()),
-        "lmtool.precision": "fp32",
-        "lmtool.batch_invariant": "true",
+        "lmtool.precision": precision,
+        "lmtool.batch_invariant": str(precision != "int8").lower(),
         "lmtool.training": "{}",
         "lmtool.parity": "{}",
     }
     entries |= {f"lmtool.{key}": value for key, value in metadata.items()}
-    return seal(build_model(network, BuildOptions()), entries)
+    model = build_model(network, BuildOptions(precision))
+    if change is not None:
+        change(model, entries)
+    return seal(model, entries)
+
+
+def predictor_of(network: LanguageModel, tokens: list[str], rule: str) -> Predictor:
+    """What `artifact_of` makes, loaded."""
+    return Predictor.load(artifact_of(network, tokens, rule))
 
 
 def count_tokens(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -1,0 +1,1058 @@
+// Streams text through an lmtool artifact by onnxruntime's C API: how probable each line was, and what may come next.
+//
+//   suggest [--count N] [--threads N] [--separate] MODEL < text
+//
+// It writes, for each line of standard input, one line of five fields with tabs between them: natural log-probability,
+// perplexity, number of tokens, how many of them the vocabulary lacks, the line itself; and below it the likeliest next
+// tokens, each as an empty field, its probability, the token. All lines are one text, whose state goes from call to
+// call; with --separate each line begins a text of its own, as for rescoring.
+//
+// Only the C API is used, whose binary interface is stable: any onnxruntime that is not older than the header will do.
+
+#include <onnxruntime_c_api.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cctype>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <fstream>
+#include <functional>
+#include <iostream>
+#include <ios>
+#include <limits>
+#include <map>
+#include <memory>
+#include <new>
+#include <numeric>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace {
+
+constexpr const char* kUsage = "usage: suggest [--count N] [--threads N] [--separate] MODEL < text";
+constexpr std::size_t kFlushAt = 512;       // tokens that may wait to be read
+constexpr std::size_t kScoringChunk = 128;  // tokens whose logits are in memory at once
+
+// What a user can cause: the message, and the exit code (1 failed, 2 wrong usage).
+class Failure final : public std::runtime_error {
+ public:
+  explicit Failure(const std::string& message, int code = 1) : runtime_error(message), exit_code(code) {}
+  const int exit_code;
+};
+
+// ---------------------------------------------------------------------------------------------------------------- text
+
+using CodePoints = std::vector<char32_t>;
+
+template <typename... Values>
+std::string formatted(const char* format, Values... values) {
+  std::array<char, 96> text{};
+  std::snprintf(text.data(), text.size(), format, values...);
+  return text.data();
+}
+
+std::string shown(char32_t code_point) { return formatted("U+%04X", static_cast<unsigned>(code_point)); }
+
+unsigned number_of(char byte) { return static_cast<unsigned char>(byte); }
+
+void append_utf8(std::string& text, char32_t code_point) {
+  const auto put = [&text](char32_t byte) { text.push_back(static_cast<char>(byte)); };
+  if (code_point < 0x80) return put(code_point);
+  if (code_point < 0x800) {
+    put(0xC0 | code_point >> 6);
+  } else if (code_point < 0x10000) {
+    put(0xE0 | code_point >> 12);
+    put(0x80 | (code_point >> 6 & 0x3F));
+  } else {
+    put(0xF0 | code_point >> 18);
+    put(0x80 | (code_point >> 12 & 0x3F));
+    put(0x80 | (code_point >> 6 & 0x3F));
+  }
+  put(0x80 | (code_point & 0x3F));
+}
+
+std::string utf8(CodePoints::const_iterator begin, CodePoints::const_iterator end) {
+  std::string text;
+  std::for_each(begin, end, [&text](char32_t code_point) { append_utf8(text, code_point); });
+  return text;
+}
+
+// Length and lowest code point of the sequence that begins with this byte; length 0 where none does.
+std::pair<std::size_t, char32_t> utf8_sequence(unsigned char first) {
+  if (first < 0x80) return {1, 0};
+  if (first < 0xC0) return {0, 0};
+  if (first < 0xE0) return {2, 0x80};
+  if (first < 0xF0) return {3, 0x800};
+  return {first < 0xF8 ? 4 : 0, 0x10000};
+}
+
+// The code point at `start`, and the length of its sequence; length 0 where there is none.
+std::pair<char32_t, std::size_t> decode_one(std::string_view bytes, std::size_t start) {
+  const auto first = static_cast<unsigned char>(bytes[start]);
+  const auto [length, lowest] = utf8_sequence(first);
+  if (length == 0 || start + length > bytes.size()) return {0, 0};
+  char32_t code_point = length == 1 ? first : first & (0x7Fu >> length);
+  for (std::size_t index = 1; index < length; ++index) {
+    const auto byte = static_cast<unsigned char>(bytes[start + index]);
+    if ((byte & 0xC0) != 0x80) return {0, 0};
+    code_point = code_point << 6 | (byte & 0x3F);
+  }
+  const bool surrogate = code_point >= 0xD800 && code_point < 0xE000;
+  if (code_point < lowest || surrogate || code_point > 0x10FFFF) return {0, 0};
+  return {code_point, length};
+}
+
+// Strict UTF-8; `name` stands for the bytes in the message.
+CodePoints decode(std::string_view bytes, const std::string& name) {
+  CodePoints found;
+  found.reserve(bytes.size());
+  for (std::size_t start = 0; start < bytes.size();) {
+    const auto [code_point, length] = decode_one(bytes, start);
+    if (length == 0) {
+      throw Failure(name + " is not UTF-8 text: byte " + formatted("0x%02x", number_of(bytes[start])) + " at offset " +
+                    std::to_string(start) + "; convert it, for example with: iconv -f latin1 -t utf-8");
+    }
+    found.push_back(code_point);
+    start += length;
+  }
+  return found;
+}
+
+// One field of a line: what would end the field or the line, or is not to be seen, is written as in C.
+std::string escaped(std::string_view text) {
+  std::string field;
+  for (const char letter : text) {
+    const auto byte = static_cast<unsigned char>(letter);
+    if (letter == '\n') {
+      field += "\\n";
+    } else if (letter == '\t') {
+      field += "\\t";
+    } else if (letter == '\\') {
+      field += "\\\\";
+    } else if (byte < 0x20 || byte == 0x7F) {
+      field += formatted("\\x%02x", number_of(letter));
+    } else {
+      field += letter;
+    }
+  }
+  return field;
+}
+
+// ---------------------------------------------------------------------------------------------------------------- JSON
+
+// Reads the JSON of an artifact's metadata: lists of strings or numbers, and objects of these. The caller says what
+// stands next; anything else is a Failure.
+class JsonReader final {
+ public:
+  JsonReader(std::string_view text, std::string name) : text_(text), name_(std::move(name)) {}
+
+  // Calls `read(key)` for each field; it must read the field's value.
+  template <typename Read>
+  void object(Read read) {
+    sequence('{', '}', [&] {
+      const std::string key = string();
+      expect(':');
+      read(key);
+    });
+  }
+
+  // Calls `read()` for each item of a list; it must read the item.
+  template <typename Read>
+  void list(Read read) {
+    sequence('[', ']', read);
+  }
+
+  std::string string() {
+    expect('"');
+    std::string found;
+    while (true) {
+      const char letter = next();
+      if (letter == '"') return found;
+      if (static_cast<unsigned char>(letter) < 0x20) fail("a control character in a string");
+      if (letter == '\\') {
+        escape(found);
+      } else {
+        found.push_back(letter);
+      }
+    }
+  }
+
+  // A whole number from 1.
+  std::int64_t size() {
+    const std::string_view digits = scalar();
+    std::int64_t found = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), found);
+    if (error != std::errc() || end != digits.data() + digits.size() || found < 1) fail("no whole number from 1");
+    return found;
+  }
+
+  // Reads a value that is not needed.
+  void skip() {
+    skip_space();
+    if (peek() == '"') {
+      string();
+    } else if (peek() == '[') {
+      list([this] { skip_scalar(); });
+    } else {
+      scalar();
+    }
+  }
+
+  void end() {
+    skip_space();
+    if (place_ != text_.size()) fail("something after the value");
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& found) const {
+    throw Failure(name_ + " is not the JSON that was expected: " + found + " at offset " + std::to_string(place_) +
+                  " of " + std::to_string(text_.size()));
+  }
+
+  char peek() const { return place_ < text_.size() ? text_[place_] : '\0'; }
+
+  char next() {
+    if (place_ == text_.size()) fail("its end");
+    return text_[place_++];
+  }
+
+  void skip_space() {
+    while (place_ < text_.size() && std::string_view(" \t\r\n").find(text_[place_]) != std::string_view::npos) ++place_;
+  }
+
+  bool take(char wanted) {
+    skip_space();
+    if (peek() != wanted) return false;
+    ++place_;
+    return true;
+  }
+
+  void expect(char wanted) {
+    if (!take(wanted)) fail(std::string("no '") + wanted + "'");
+  }
+
+  template <typename Read>
+  void sequence(char open, char close, Read read) {
+    expect(open);
+    if (take(close)) return;
+    do {
+      read();
+    } while (take(','));
+    expect(close);
+  }
+
+  void skip_scalar() {
+    skip_space();
+    if (peek() == '"') {
+      string();
+    } else {
+      scalar();
+    }
+  }
+
+  // A number, true, false or null.
+  std::string_view scalar() {
+    skip_space();
+    const std::size_t start = place_;
+    while (place_ < text_.size() && (std::isalnum(static_cast<unsigned char>(text_[place_])) != 0 ||
+                                     std::string_view("+-.").find(text_[place_]) != std::string_view::npos)) {
+      ++place_;
+    }
+    if (place_ == start) fail("no value");
+    return text_.substr(start, place_ - start);
+  }
+
+  void escape(std::string& found) {
+    const char letter = next();
+    constexpr std::string_view kNames = "\"\\/bfnrt";
+    constexpr std::string_view kLetters = "\"\\/\b\f\n\r\t";
+    if (letter == 'u') return append_utf8(found, escaped_code_point());
+    const std::size_t place = kNames.find(letter);
+    if (place == std::string_view::npos) fail(std::string("the unknown escape \\") + letter);
+    found.push_back(kLetters[place]);
+  }
+
+  // What follows \u: a code point of four digits, or a pair of surrogates.
+  char32_t escaped_code_point() {
+    const char32_t high = hexadecimal();
+    if (high < 0xD800 || high >= 0xE000) return high;
+    if (high >= 0xDC00 || next() != '\\' || next() != 'u') fail("half of a surrogate pair");
+    const char32_t low = hexadecimal();
+    if (low < 0xDC00 || low >= 0xE000) fail("half of a surrogate pair");
+    return 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
+  }
+
+  char32_t hexadecimal() {
+    unsigned found = 0;
+    const std::string_view digits = text_.substr(place_, 4);
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), found, 16);
+    if (error != std::errc() || digits.size() != 4 || end != digits.data() + 4) fail("no four hexadecimal digits");
+    place_ += 4;
+    return found;
+  }
+
+  std::string_view text_;
+  std::string name_;
+  std::size_t place_ = 0;
+};
+
+// -------------------------------------------------------------------------------------------------------- tokenization
+
+// White space as Python's str.split and its pattern \s see it.
+bool is_space(char32_t code_point) {
+  return (code_point >= 0x09 && code_point <= 0x0D) || (code_point >= 0x1C && code_point <= 0x20) ||
+         code_point == 0x85 || code_point == 0xA0 || code_point == 0x1680 ||
+         (code_point >= 0x2000 && code_point <= 0x200A) || code_point == 0x2028 || code_point == 0x2029 ||
+         code_point == 0x202F || code_point == 0x205F || code_point == 0x3000;
+}
+
+// Whether `is_word` and `lower` are right for it: Latin-1, General Punctuation (in which is no letter), white space.
+bool is_classified(char32_t code_point) {
+  return code_point <= 0xFF || (code_point >= 0x2000 && code_point <= 0x206F) || is_space(code_point);
+}
+
+// Python's \w, for classified code points.
+bool is_word(char32_t code_point) {
+  if (code_point < 0x80) return std::isalnum(static_cast<int>(code_point)) != 0 || code_point == '_';
+  if (code_point >= 0xC0 && code_point <= 0xFF) return code_point != 0xD7 && code_point != 0xF7;
+  constexpr std::u32string_view kOthers = U"\u00AA\u00B2\u00B3\u00B5\u00B9\u00BA\u00BC\u00BD\u00BE";
+  return kOthers.find(code_point) != std::u32string_view::npos;
+}
+
+// Python's str.lower, for classified code points.
+char32_t lower(char32_t code_point) {
+  const bool latin1 = code_point >= 0xC0 && code_point <= 0xDE && code_point != 0xD7;
+  return latin1 || (code_point >= 'A' && code_point <= 'Z') ? code_point + 0x20 : code_point;
+}
+
+bool joins_words(char32_t code_point) {
+  return code_point == '\'' || code_point == 0x2019 || code_point == '.' || code_point == '-';
+}
+
+// How a line becomes tokens; the rules are those of lmtool's runtime/tokenization.py.
+struct Tokenization final {
+  std::string rule;
+  std::string unknown;
+  std::string end_of_sentence;
+
+  // The tokens of a line without its newline; `name` stands for the line in messages.
+  std::vector<std::string> split(std::string_view line, const std::string& name) const {
+    const CodePoints text = decode(line, name);
+    if (rule == "characters") return split_characters(text);
+    return rule == "words" ? split_words(text, name) : split_at_white_space(text);
+  }
+
+  // The token that a newline becomes.
+  std::string newline() const { return rule == "characters" ? "\n" : end_of_sentence; }
+
+ private:
+  static std::vector<std::string> split_characters(const CodePoints& text) {
+    std::vector<std::string> tokens;
+    for (auto place = text.begin(); place != text.end(); ++place) tokens.push_back(utf8(place, place + 1));
+    return tokens;
+  }
+
+  static std::vector<std::string> split_at_white_space(const CodePoints& text) {
+    std::vector<std::string> tokens;
+    for (auto begin = std::find_if_not(text.begin(), text.end(), is_space); begin != text.end();) {
+      const auto end = std::find_if(begin, text.end(), is_space);
+      tokens.push_back(utf8(begin, end));
+      begin = std::find_if_not(end, text.end(), is_space);
+    }
+    return tokens;
+  }
+
+  std::vector<std::string> split_words(CodePoints text, const std::string& name) const {
+    const auto strange = std::find_if_not(text.begin(), text.end(), is_classified);
+    if (strange != text.end()) {
+      throw Failure(name + " holds " + shown(*strange) + " as its code point " +
+                    std::to_string(strange - text.begin() + 1) +
+                    "; for an artifact whose rule is `words` this program reads Latin-1 and General Punctuation "
+                    "(U+0000 to U+00FF, U+2000 to U+206F); use lmtool's Python predictor for other text");
+    }
+    std::transform(text.begin(), text.end(), text.begin(), lower);
+    std::vector<std::string> tokens;
+    for (auto place = text.cbegin(); place != text.cend();) {
+      const auto end = token_end(place, text.cend());
+      if (!is_space(*place)) tokens.push_back(utf8(place, end));
+      place = end;
+    }
+    return tokens;
+  }
+
+  // Where the token that begins at `place` ends: a special token as it is written, a word, one mark or one space.
+  CodePoints::const_iterator token_end(CodePoints::const_iterator place, CodePoints::const_iterator end) const {
+    for (const std::string& special : {unknown, end_of_sentence}) {
+      const CodePoints wanted = decode(special, "the special token");
+      const auto size = static_cast<std::ptrdiff_t>(wanted.size());
+      if (end - place >= size && std::equal(wanted.begin(), wanted.end(), place)) return place + size;
+    }
+    auto after = std::find_if_not(place, end, is_word);
+    if (after == place) return place + 1;
+    while (end - after >= 2 && joins_words(*after) && is_word(*(after + 1))) {
+      after = std::find_if_not(after + 1, end, is_word);
+    }
+    return after;
+  }
+};
+
+Tokenization tokenization_of(const std::string& json) {
+  Tokenization found;
+  const std::map<std::string, std::string*> fields = {
+      {"rule", &found.rule}, {"unknown", &found.unknown}, {"end_of_sentence", &found.end_of_sentence}};
+  JsonReader reader(json, "its metadata lmtool.tokenization");
+  reader.object([&](const std::string& key) {
+    if (const auto field = fields.find(key); field != fields.end()) {
+      *field->second = reader.string();
+    } else {
+      reader.skip();
+    }
+  });
+  reader.end();
+  if (found.rule != "whitespace" && found.rule != "words" && found.rule != "characters") {
+    throw Failure("its tokenization rule is '" + found.rule + "', expected whitespace, words or characters");
+  }
+  return found;
+}
+
+// The tokens, whose index is their id, and text as ids.
+class Vocabulary final {
+ public:
+  Vocabulary(std::vector<std::string> tokens, Tokenization tokenization)
+      : tokens_(std::move(tokens)), tokenization_(std::move(tokenization)) {
+    for (std::size_t index = 0; index < tokens_.size(); ++index) {
+      if (!ids_.emplace(tokens_[index], static_cast<std::int64_t>(index)).second) {
+        throw Failure("its vocabulary holds '" + tokens_[index] + "' twice");
+      }
+    }
+    unknown_id_ = special(tokenization_.unknown);
+    end_of_sentence_id_ = special(tokenization_.end_of_sentence);
+  }
+
+  std::size_t size() const { return tokens_.size(); }
+  const std::string& token(std::size_t id) const { return tokens_[id]; }
+  std::int64_t unknown_id() const { return unknown_id_; }
+  std::int64_t end_of_sentence_id() const { return end_of_sentence_id_; }
+  std::int64_t newline_id() const { return id(tokenization_.newline()); }
+
+  // Ids, int64 [tokens], of a line without its newline.
+  std::vector<std::int64_t> encode(std::string_view line, const std::string& name) const {
+    std::vector<std::int64_t> ids;
+    for (const std::string& token : tokenization_.split(line, name)) ids.push_back(id(token));
+    return ids;
+  }
+
+ private:
+  std::int64_t id(const std::string& token) const {
+    const auto found = ids_.find(token);
+    return found == ids_.end() ? unknown_id_ : found->second;
+  }
+
+  std::int64_t special(const std::string& token) const {
+    const auto found = ids_.find(token);
+    if (found == ids_.end()) {
+      throw Failure("its vocabulary of " + std::to_string(size()) + " tokens lacks its special token '" + token + "'");
+    }
+    return found->second;
+  }
+
+  std::vector<std::string> tokens_;
+  Tokenization tokenization_;
+  std::unordered_map<std::string, std::int64_t> ids_;
+  std::int64_t unknown_id_ = 0;
+  std::int64_t end_of_sentence_id_ = 0;
+};
+
+Vocabulary vocabulary_of(const std::string& tokens_json, const std::string& tokenization_json) {
+  std::vector<std::string> tokens;
+  JsonReader reader(tokens_json, "its metadata lmtool.vocabulary");
+  reader.list([&] { tokens.push_back(reader.string()); });
+  reader.end();
+  return Vocabulary(std::move(tokens), tokenization_of(tokenization_json));
+}
+
+// ---------------------------------------------------------------------------------------------------- the file's bytes
+
+constexpr std::array<std::uint32_t, 64> kSha256 = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+    0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+    0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+    0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+
+using Digest = std::array<std::uint32_t, 8>;
+
+std::uint32_t rotated(std::uint32_t word, int bits) { return word >> bits | word << (32 - bits); }
+
+// Takes 64 bytes into a SHA-256 (FIPS 180-4).
+void hash_block(Digest& digest, const unsigned char* block) {
+  std::array<std::uint32_t, 64> words{};
+  for (std::size_t i = 0; i < 16; ++i) {
+    for (std::size_t byte = 0; byte < 4; ++byte) words[i] = words[i] << 8 | block[4 * i + byte];
+  }
+  for (std::size_t i = 16; i < 64; ++i) {
+    const std::uint32_t a = words[i - 15];
+    const std::uint32_t b = words[i - 2];
+    words[i] = words[i - 16] + (rotated(a, 7) ^ rotated(a, 18) ^ a >> 3) + words[i - 7] +
+               (rotated(b, 17) ^ rotated(b, 19) ^ b >> 10);
+  }
+  auto [a, b, c, d, e, f, g, h] = digest;
+  for (std::size_t i = 0; i < 64; ++i) {
+    const std::uint32_t first =
+        h + (rotated(e, 6) ^ rotated(e, 11) ^ rotated(e, 25)) + ((e & f) ^ (~e & g)) + kSha256[i] + words[i];
+    const std::uint32_t second = (rotated(a, 2) ^ rotated(a, 13) ^ rotated(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+    h = g, g = f, f = e, e = d + first, d = c, c = b, b = a, a = first + second;
+  }
+  const Digest added = {a, b, c, d, e, f, g, h};
+  std::transform(digest.begin(), digest.end(), added.begin(), digest.begin(), std::plus<>());
+}
+
+// SHA-256 as 64 hexadecimal digits.
+std::string sha256(std::string_view data) {
+  Digest digest = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+  const auto* bytes = reinterpret_cast<const unsigned char*>(data.data());
+  const std::size_t whole = data.size() / 64 * 64;
+  for (std::size_t start = 0; start < whole; start += 64) hash_block(digest, bytes + start);
+  std::vector<unsigned char> rest(bytes + whole, bytes + data.size());
+  rest.push_back(0x80);
+  while (rest.size() % 64 != 56) rest.push_back(0);
+  const std::uint64_t bits = std::uint64_t{data.size()} * 8;
+  for (int shift = 56; shift >= 0; shift -= 8) rest.push_back(static_cast<unsigned char>(bits >> shift));
+  for (std::size_t start = 0; start < rest.size(); start += 64) hash_block(digest, rest.data() + start);
+  std::string digits;
+  for (const std::uint32_t word : digest) digits += formatted("%08x", static_cast<unsigned>(word));
+  return digits;
+}
+
+std::string read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string data;
+  std::vector<char> block(1 << 20);
+  while (file.read(block.data(), static_cast<std::streamsize>(block.size())) || file.gcount() > 0) {
+    data.append(block.data(), static_cast<std::size_t>(file.gcount()));
+  }
+  if (!file.eof()) throw Failure("it cannot be read; expected an lmtool artifact, as lmtool export --onnx writes it");
+  return data;
+}
+
+// Checks the hash that the file has of itself: its own 64 digits count as zeros there.
+void check_hash(std::string& data) {
+  constexpr std::string_view kEntry = "\x0a\x0dlmtool.sha256\x12\x40";  // as protobuf writes key and value
+  const std::size_t entry = data.find(kEntry);
+  const std::size_t start = entry + kEntry.size();
+  if (entry == std::string::npos || start + 64 > data.size()) {
+    throw Failure("it has no lmtool.sha256, so it was not exported by lmtool (use: lmtool export --onnx)");
+  }
+  const std::string declared = data.substr(start, 64);
+  data.replace(start, 64, 64, '0');
+  const std::string found = sha256(data);
+  data.replace(start, 64, declared);
+  if (found != declared) {
+    throw Failure("it is damaged: its bytes hash to " + found.substr(0, 12) + "..., it declares " +
+                  declared.substr(0, 12) + "...; copy or export it again");
+  }
+}
+
+// --------------------------------------------------------------------------------------------------------- onnxruntime
+
+const OrtApi& ort() {
+  static const OrtApi* const api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
+  if (api == nullptr) {
+    throw Failure(std::string("onnxruntime ") + OrtGetApiBase()->GetVersionString() +
+                  " is older than the header, which is of API version " + std::to_string(ORT_API_VERSION) +
+                  "; compile with the library's own header");
+  }
+  return *api;
+}
+
+void check(OrtStatus* status, const std::string& doing) {
+  if (status == nullptr) return;
+  const std::unique_ptr<OrtStatus, void (*)(OrtStatus*)> owned(status, ort().ReleaseStatus);
+  throw Failure(std::string("onnxruntime ") + OrtGetApiBase()->GetVersionString() + " cannot " + doing + ": " +
+                ort().GetErrorMessage(status));
+}
+
+// An object of onnxruntime that is released with its owner.
+template <typename T>
+using Handle = std::unique_ptr<T, void (*)(T*)>;
+
+template <typename T, typename Create>
+Handle<T> made(void (*release)(T*), const std::string& doing, Create create) {
+  T* object = nullptr;
+  check(create(&object), doing);
+  return Handle<T>(object, release);
+}
+
+// A string that onnxruntime allocates; none where it gives none.
+template <typename Get>
+std::optional<std::string> allocated(Get get) {
+  OrtAllocator* allocator = nullptr;
+  char* text = nullptr;
+  check(ort().GetAllocatorWithDefaultOptions(&allocator), "give its allocator");
+  check(get(allocator, &text), "give a string");
+  const auto release = [allocator](char* owned) { allocator->Free(allocator, owned); };
+  const std::unique_ptr<char, decltype(release)> owned(text, release);
+  return text == nullptr ? std::nullopt : std::optional<std::string>(text);
+}
+
+// Type and sizes of an input or output; a free size is -1.
+struct Node final {
+  ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+  std::vector<std::int64_t> shape;
+
+  bool operator==(const Node& other) const { return type == other.type && shape == other.shape; }
+};
+
+using Nodes = std::map<std::string, Node>;
+
+constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+constexpr auto kInt64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+
+std::string shown(const Nodes& nodes, const std::string& name) {
+  const auto found = nodes.find(name);
+  if (found == nodes.end()) return "none";
+  const Node& node = found->second;
+  std::string text = node.type == kFloat ? "float32 [" : node.type == kInt64 ? "int64 [" : "another type [";
+  for (std::size_t axis = 0; axis < node.shape.size(); ++axis) {
+    text += (axis == 0 ? "" : ", ") + (node.shape[axis] < 0 ? "any" : std::to_string(node.shape[axis]));
+  }
+  return text + "]";
+}
+
+void require_nodes(const std::string& kind, const Nodes& expected, const Nodes& found) {
+  Nodes all = expected;
+  all.insert(found.begin(), found.end());
+  for (const auto& [name, _] : all) {
+    const auto ours = expected.find(name);
+    const auto theirs = found.find(name);
+    if (ours == expected.end() || theirs == found.end() || !(ours->second == theirs->second)) {
+      throw Failure("the " + kind + " '" + name + "' breaks the contract: found " + shown(found, name) + ", expected " +
+                    shown(expected, name));
+    }
+  }
+}
+
+// Name of each state tensor -> its width, by the artifact's description of its network.
+std::map<std::string, std::int64_t> state_widths(const std::string& model_json) {
+  std::string cell;
+  std::vector<std::int64_t> sizes;
+  JsonReader reader(model_json, "its metadata lmtool.model");
+  reader.object([&](const std::string& key) {
+    if (key == "cell") {
+      cell = reader.string();
+    } else if (key == "layer_sizes") {
+      reader.list([&] { sizes.push_back(reader.size()); });
+    } else {
+      reader.skip();
+    }
+  });
+  reader.end();
+  if (sizes.empty() || (cell != "lstm" && cell != "gru" && cell != "rnn")) {
+    throw Failure("its network has the cell '" + cell + "' and " + std::to_string(sizes.size()) +
+                  " layers, expected lstm, gru or rnn and one layer or more");
+  }
+  std::map<std::string, std::int64_t> widths;
+  for (std::size_t layer = 0; layer < sizes.size(); ++layer) {
+    widths["hidden_" + std::to_string(layer)] = sizes[layer];
+    if (cell == "lstm") widths["cell_" + std::to_string(layer)] = sizes[layer];
+  }
+  return widths;
+}
+
+// What the network remembers of one text, a value: one float32 [1, width] for each state tensor.
+using State = std::vector<std::vector<float>>;
+
+// A loaded artifact. Nothing in it changes, and a session may be called from any number of threads: one Model serves
+// all Streams of a program.
+class Model final {
+ public:
+  Model(const std::string& path, int threads)
+      : environment_(made<OrtEnv>(
+            ort().ReleaseEnv, "start",
+            [](OrtEnv** out) { return ort().CreateEnv(ORT_LOGGING_LEVEL_ERROR, "suggest", out); })),
+        session_(start(path, threads)),
+        memory_(made<OrtMemoryInfo>(
+            ort().ReleaseMemoryInfo, "name the processor's memory",
+            [](OrtMemoryInfo** out) { return ort().CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, out); })),
+        vocabulary_(described()),
+        widths_(state_widths(metadata("lmtool.model"))) {
+    require_contract();
+  }
+
+  const Vocabulary& vocabulary() const { return vocabulary_; }
+
+  // The state of a text of which nothing was read.
+  State initial_state() const {
+    State state;
+    for (const auto& [_, width] : widths_) state.emplace_back(static_cast<std::size_t>(width), 0.0F);
+    return state;
+  }
+
+  // Reads token ids, int64 [time], time from 1. `logits` becomes float32 [kept, vocabulary], of the token after each of
+  // the last `kept` positions; `next` the state after the last. The session reads and writes the vectors themselves.
+  void run(std::vector<std::int64_t>& ids, std::size_t kept, State& state, State& next,
+           std::vector<float>& logits) const {
+    const std::size_t given = can_keep_ ? kept : ids.size();
+    std::vector<std::int64_t> to_keep = {static_cast<std::int64_t>(given)};
+    logits.resize(given * vocabulary_.size());
+    Call inputs;
+    Call outputs;
+    add(inputs, "token_ids", ids, {1, static_cast<std::int64_t>(ids.size())}, kInt64);
+    add(outputs, "logits", logits, {1, to_keep[0], static_cast<std::int64_t>(vocabulary_.size())}, kFloat);
+    std::size_t index = 0;
+    for (const auto& [name, width] : widths_) {
+      add(inputs, name, state[index], {1, width}, kFloat);
+      add(outputs, "next_" + name, next[index++], {1, width}, kFloat);
+    }
+    if (can_keep_) add(inputs, "logits_to_keep", to_keep, {1}, kInt64);
+    const auto [input_names, input_values] = inputs.pointers();
+    auto [output_names, output_values] = outputs.pointers();
+    check(ort().Run(session_.get(), nullptr, input_names.data(), input_values.data(), input_values.size(),
+                    output_names.data(), output_names.size(), output_values.data()),
+          "run the artifact");
+    logits.erase(logits.begin(), logits.end() - static_cast<std::ptrdiff_t>(kept * vocabulary_.size()));
+  }
+
+ private:
+  // Tensors by name, over memory that is not theirs.
+  struct Call final {
+    std::vector<std::string> names;
+    std::vector<Handle<OrtValue>> values;
+
+    std::pair<std::vector<const char*>, std::vector<OrtValue*>> pointers() const {
+      std::pair<std::vector<const char*>, std::vector<OrtValue*>> found;
+      for (const auto& name : names) found.first.push_back(name.c_str());
+      for (const auto& value : values) found.second.push_back(value.get());
+      return found;
+    }
+  };
+
+  template <typename T>
+  void add(Call& call, std::string name, std::vector<T>& data, const std::vector<std::int64_t>& shape,
+           ONNXTensorElementDataType type) const {
+    call.names.push_back(std::move(name));
+    call.values.push_back(made<OrtValue>(ort().ReleaseValue, "make a tensor", [&](OrtValue** out) {
+      return ort().CreateTensorWithDataAsOrtValue(memory_.get(), data.data(), data.size() * sizeof(T), shape.data(),
+                                                  shape.size(), type, out);
+    }));
+  }
+
+  Handle<OrtSession> start(const std::string& path, int threads) const {
+    std::string data = read_file(path);
+    check_hash(data);
+    const auto options =
+        made<OrtSessionOptions>(ort().ReleaseSessionOptions, "make options",
+                                [](OrtSessionOptions** out) { return ort().CreateSessionOptions(out); });
+    const auto set = [&options](const char* key, const char* value) {
+      check(ort().AddSessionConfigEntry(options.get(), key, value), std::string("set ") + key);
+    };
+    check(ort().SetIntraOpNumThreads(options.get(), threads), "set its threads");
+    check(ort().SetInterOpNumThreads(options.get(), 1), "set its threads");
+    check(ort().SetSessionLogSeverityLevel(options.get(), ORT_LOGGING_LEVEL_ERROR), "set its log level");
+    // With every optimization onnxruntime 1.31 crashes on half-precision recurrent layers on the CPU.
+    check(ort().SetSessionGraphOptimizationLevel(options.get(), ORT_ENABLE_EXTENDED), "set its optimizations");
+    check(ort().DisableCpuMemArena(options.get()), "give memory back after a call");
+    set("session.intra_op.allow_spinning", "0");
+    // An artifact holds all of its weights; below a file there is none to be found.
+    set("session.model_external_initializers_file_folder_path", path.c_str());
+    return made<OrtSession>(ort().ReleaseSession, "load the artifact", [&](OrtSession** out) {
+      return ort().CreateSessionFromArray(environment_.get(), data.data(), data.size(), options.get(), out);
+    });
+  }
+
+  std::string metadata(const std::string& key) const {
+    const auto all = made<OrtModelMetadata>(
+        ort().ReleaseModelMetadata, "read the metadata",
+        [this](OrtModelMetadata** out) { return ort().SessionGetModelMetadata(session_.get(), out); });
+    const auto found = allocated([&](OrtAllocator* allocator, char** out) {
+      return ort().ModelMetadataLookupCustomMetadataMap(all.get(), allocator, key.c_str(), out);
+    });
+    if (!found) throw Failure("its metadata lacks " + key);
+    return *found;
+  }
+
+  Vocabulary described() const {
+    if (const std::string format = metadata("lmtool.format"); format != "1") {
+      throw Failure("its format is '" + format + "', this program reads '1'; export the model again");
+    }
+    return vocabulary_of(metadata("lmtool.vocabulary"), metadata("lmtool.tokenization"));
+  }
+
+  void require_contract() {
+    Nodes inputs = {{"token_ids", {kInt64, {-1, -1}}}};
+    Nodes outputs = {{"logits", {kFloat, {-1, -1, static_cast<std::int64_t>(vocabulary_.size())}}}};
+    for (const auto& [name, width] : widths_) {
+      inputs[name] = {kFloat, {-1, width}};
+      outputs["next_" + name] = {kFloat, {-1, width}};
+    }
+    const OrtSession* session = session_.get();
+    require_nodes("input", inputs,
+                  nodes(ort().SessionGetInputCount, ort().SessionGetInputName, ort().SessionGetInputTypeInfo));
+    require_nodes("output", outputs,
+                  nodes(ort().SessionGetOutputCount, ort().SessionGetOutputName, ort().SessionGetOutputTypeInfo));
+    std::size_t count = 0;
+    check(ort().SessionGetOverridableInitializerCount(session, &count), "count the optional inputs");
+    for (std::size_t index = 0; index < count; ++index) {
+      can_keep_ = can_keep_ || name_of(ort().SessionGetOverridableInitializerName, index) == "logits_to_keep";
+    }
+  }
+
+  template <typename Name>
+  std::string name_of(Name name, std::size_t index) const {
+    return allocated([&](OrtAllocator* allocator, char** out) { return name(session_.get(), index, allocator, out); })
+        .value_or("");
+  }
+
+  template <typename Count, typename Name, typename Info>
+  Nodes nodes(Count count, Name name, Info info) const {
+    Nodes found;
+    std::size_t size = 0;
+    check(count(session_.get(), &size), "count inputs and outputs");
+    for (std::size_t index = 0; index < size; ++index) {
+      const auto type = made<OrtTypeInfo>(ort().ReleaseTypeInfo, "describe an input or output",
+                                          [&](OrtTypeInfo** out) { return info(session_.get(), index, out); });
+      found[name_of(name, index)] = node_of(type.get());
+    }
+    return found;
+  }
+
+  static Node node_of(const OrtTypeInfo* info) {
+    const OrtTensorTypeAndShapeInfo* tensor = nullptr;  // belongs to `info`
+    check(ort().CastTypeInfoToTensorInfo(info, &tensor), "describe a tensor");
+    Node node;
+    if (tensor == nullptr) return node;
+    std::size_t axes = 0;
+    check(ort().GetTensorElementType(tensor, &node.type), "tell a tensor's type");
+    check(ort().GetDimensionsCount(tensor, &axes), "count a tensor's axes");
+    node.shape.resize(axes);
+    check(ort().GetDimensions(tensor, node.shape.data(), axes), "tell a tensor's shape");
+    return node;
+  }
+
+  Handle<OrtEnv> environment_;
+  Handle<OrtSession> session_;
+  Handle<OrtMemoryInfo> memory_;
+  Vocabulary vocabulary_;
+  std::map<std::string, std::int64_t> widths_;  // in the artifact's sorted order
+  bool can_keep_ = false;
+};
+
+// -------------------------------------------------------------------------------------------------------------- stream
+
+// Natural logarithm of the sum of exp(logits[0 .. size)).
+double log_sum_exp(const float* logits, std::size_t size) {
+  const double largest = *std::max_element(logits, logits + size);
+  double sum = 0;
+  for (std::size_t index = 0; index < size; ++index) sum += std::exp(logits[index] - largest);
+  const double found = largest + std::log(sum);
+  if (!std::isfinite(found)) {
+    throw Failure("the artifact's logits are not finite numbers; export a model whose training did not diverge");
+  }
+  return found;
+}
+
+struct Suggestion final {
+  std::string token;
+  double probability;
+};
+
+// One text, which belongs to one thread at a time. It begins at the start of a sentence.
+class Stream final {
+ public:
+  explicit Stream(const Model& model) : model_(model) { restart(); }
+
+  // Begin a new text.
+  void restart() {
+    state_ = next_ = model_.initial_state();
+    pending_ = {model_.vocabulary().end_of_sentence_id()};
+  }
+
+  // Append a token. It is read when a prediction needs it, or when many wait.
+  void feed(std::int64_t id) {
+    pending_.push_back(id);
+    if (pending_.size() <= kFlushAt) return;
+    std::vector<std::int64_t> rest(pending_.begin() + kFlushAt, pending_.end());
+    pending_.resize(kFlushAt);
+    run(1);
+    pending_ = std::move(rest);
+  }
+
+  // Append tokens; the natural log-probability of all of them after all before. A token must have been fed since the
+  // last call of `suggest`: there is nothing to predict the first one from else.
+  double score(const std::vector<std::int64_t>& ids) {
+    double total = 0;
+    const std::size_t vocabulary = model_.vocabulary().size();
+    for (std::size_t start = 0; start < ids.size(); start += kScoringChunk) {
+      const std::size_t size = std::min(kScoringChunk, ids.size() - start);
+      const auto chunk = ids.begin() + static_cast<std::ptrdiff_t>(start);
+      pending_.insert(pending_.end(), chunk, chunk + static_cast<std::ptrdiff_t>(size) - 1);
+      run(size);
+      for (std::size_t position = 0; position < size; ++position) {
+        const float* logits = logits_.data() + position * vocabulary;
+        total += logits[ids[start + position]] - log_sum_exp(logits, vocabulary);
+      }
+      pending_ = {ids[start + size - 1]};
+    }
+    return total;
+  }
+
+  // The `count` likeliest next tokens, the likeliest first; the unknown token is none of them.
+  std::vector<Suggestion> suggest(std::size_t count) {
+    run(1);
+    pending_.clear();
+    const Vocabulary& vocabulary = model_.vocabulary();
+    const double total = log_sum_exp(logits_.data(), vocabulary.size());
+    std::vector<std::size_t> order(vocabulary.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    order.erase(order.begin() + static_cast<std::ptrdiff_t>(vocabulary.unknown_id()));
+    const auto end = order.begin() + static_cast<std::ptrdiff_t>(std::min(count, order.size()));
+    std::partial_sort(order.begin(), end, order.end(), [this](std::size_t left, std::size_t right) {
+      return logits_[left] != logits_[right] ? logits_[left] > logits_[right] : left < right;
+    });
+    std::vector<Suggestion> found;
+    std::for_each(order.begin(), end, [&](std::size_t id) {
+      found.push_back({vocabulary.token(id), std::exp(logits_[id] - total)});
+    });
+    return found;
+  }
+
+ private:
+  // Read what is pending; the new state takes the old one's place, and the old one's memory is written to next time.
+  void run(std::size_t kept) {
+    model_.run(pending_, kept, state_, next_, logits_);
+    std::swap(state_, next_);
+  }
+
+  const Model& model_;
+  State state_;
+  State next_;
+  std::vector<std::int64_t> pending_;
+  std::vector<float> logits_;
+};
+
+// ------------------------------------------------------------------------------------------------------------- program
+
+struct Options final {
+  std::string model;
+  int count = 5;
+  int threads = 1;
+  bool separate = false;
+  bool help = false;
+};
+
+int value_of(const std::string& option, const char* text, int lowest, int highest) {
+  const std::string_view digits = text == nullptr ? std::string_view() : std::string_view(text);
+  int found = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), found);
+  if (error == std::errc() && end == digits.data() + digits.size() && found >= lowest && found <= highest) return found;
+  throw Failure(option + " is '" + std::string(digits) + "', expected a whole number from " + std::to_string(lowest) +
+                    " to " + std::to_string(highest) + "; " + kUsage,
+                2);
+}
+
+Options options_of(char** argument) {
+  Options options;
+  bool only_names = false;
+  for (; *argument != nullptr; ++argument) {
+    const std::string text = *argument;
+    if (only_names || text.empty() || text[0] != '-') {
+      if (!options.model.empty()) throw Failure("'" + text + "' is one model too many; " + kUsage, 2);
+      options.model = text;
+    } else if (text == "--") {
+      only_names = true;
+    } else if (text == "--help") {
+      options.help = true;
+    } else if (text == "--separate") {
+      options.separate = true;
+    } else if (text == "--count") {
+      options.count = value_of(text, *(argument + 1), 0, std::numeric_limits<int>::max());
+      ++argument;
+    } else if (text == "--threads") {
+      options.threads = value_of(text, *(argument + 1), 1, 1024);
+      ++argument;
+    } else {
+      throw Failure("the option '" + text + "' is not known; " + kUsage, 2);
+    }
+  }
+  if (options.model.empty() && !options.help) throw Failure(std::string("no model is named; ") + kUsage, 2);
+  return options;
+}
+
+// exp(-log_prob / tokens); 1 for no tokens.
+double perplexity(double log_prob, std::size_t tokens) {
+  return tokens == 0 ? 1 : std::exp(-log_prob / static_cast<double>(tokens));
+}
+
+void answer(Stream& stream, const Vocabulary& vocabulary, std::string_view line, const std::string& name, int count) {
+  const std::vector<std::int64_t> ids = vocabulary.encode(line, name);
+  const double log_prob = stream.score(ids);
+  const auto unknown = std::count(ids.begin(), ids.end(), vocabulary.unknown_id());
+  std::cout << formatted("%.6f\t%.6g\t", log_prob, perplexity(log_prob, ids.size())) << ids.size() << '\t' << unknown
+            << '\t' << escaped(line) << '\n';
+  if (count > 0) {
+    for (const auto& [token, probability] : stream.suggest(static_cast<std::size_t>(count))) {
+      std::cout << formatted("\t%.6f\t", probability) << escaped(token) << '\n';
+    }
+  }
+  if (!std::cout.flush()) throw Failure("cannot write to standard output");
+}
+
+Model loaded(const Options& options) {
+  try {
+    return Model(options.model, options.threads);
+  } catch (const Failure& failure) {
+    throw Failure(options.model + " cannot be used: " + failure.what(), failure.exit_code);
+  }
+}
+
+void run(const Options& options) {
+  const Model model = loaded(options);
+  Stream stream(model);
+  std::string line;
+  for (std::size_t number = 1; std::getline(std::cin, line); ++number) {
+    constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+    if (number == 1) {
+      if (line.compare(0, kByteOrderMark.size(), kByteOrderMark) == 0) line.erase(0, kByteOrderMark.size());
+    } else if (options.separate) {
+      stream.restart();
+    } else {
+      stream.feed(model.vocabulary().newline_id());
+    }
+    answer(stream, model.vocabulary(), line, "line " + std::to_string(number), options.count);
+  }
+  if (std::cin.bad()) throw Failure("cannot read standard input");
+}
+
+int failed(const std::string& message, int exit_code) {
+  std::cerr << "error: " << message << '\n';
+  return exit_code;
+}
+
+}  // namespace
+
+int main(int, char** arguments) try {
+  const Options options = options_of(*arguments == nullptr ? arguments : arguments + 1);
+  if (options.help) {
+    std::cout << kUsage << '\n';
+    return 0;
+  }
+  run(options);
+  return 0;
+} catch (const Failure& failure) {
+  return failed(failure.what(), failure.exit_code);
+} catch (const std::bad_alloc&) {
+  return failed("there is not enough memory", 1);
+}
