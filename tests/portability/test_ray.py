@@ -1,0 +1,264 @@
+"""The Ray example on a real cluster of two nodes: both work, equality, going on where it was, lost workers."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpora import sentences
+from lmtool.model import Run
+from lmtool.runtime import Predictor
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "ray" / "score.py"
+CLUSTER = ROOT / "tests" / "support" / "ray_cluster.py"
+ENVIRONMENT = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+PATIENCE_SECONDS = 120
+PART_BYTES = 20_000
+LOADED = re.compile(r"worker (\d+) on \S+ \(\w+\) has loaded the model")
+
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of a cluster of two nodes with one core each."""
+    # Sockets lie below the folder, and the path of one holds 107 bytes: fewer than pytest's own folders may need.
+    with (
+        tempfile.TemporaryDirectory(prefix="ray") as folder,
+        subprocess.Popen(
+            [sys.executable, CLUSTER, folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=ENVIRONMENT,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert address
+        yield address
+        process.stdin.close()
+        assert process.wait(PATIENCE_SECONDS) == 0
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """One file of many parts, small ones, and one in a folder of its own."""
+    folder = tmp_path / "texts"
+    (folder / "below").mkdir(parents=True)
+    (folder / "large.txt").write_text(sentences(12_000, seed=1))
+    (folder / "small.log").write_text("the zebra saw\r\n\n\nthe fish")
+    (folder / "below" / "large.txt").write_text(sentences(3_000, seed=2))
+    return folder
+
+
+def command(texts: Path, model: Path, *options: object) -> list[str]:
+    out = texts.parent / "scores"
+    parts = [sys.executable, EXAMPLE, texts, "--model", model, "--out", out, "--part-bytes", PART_BYTES, "--json"]
+    return [str(part) for part in (*parts, *options)]
+
+
+def score(texts: Path, model: Path, *options: object, code: int = 0) -> tuple[dict[str, Any], str]:
+    """The summary and what was said of a run that ends with `code`."""
+    run = subprocess.run(
+        command(texts, model, *options),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert run.returncode == code, run.stderr
+    assert "Traceback" not in run.stderr
+    return json.loads(run.stdout or "{}"), run.stderr
+
+
+def interfere(texts: Path, model: Path, *options: object, act: Callable[[int, str], bool]) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a run; `act` gets its process and each line that it says, until it returns True."""
+    with subprocess.Popen(
+        command(texts, model, *options), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if act(process.pid, line):
+                break
+        stdout, stderr = process.communicate(timeout=PATIENCE_SECONDS)
+        return process.returncode, stdout, "".join(said) + stderr
+
+
+def results(texts: Path) -> dict[str, Path]:
+    """Result files by their path below the scores."""
+    out = texts.parent / "scores"
+    return {path.relative_to(out).as_posix(): path for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+def assert_scores(texts: Path, predictor: Predictor, names: list[str]) -> None:
+    """Every line of these files has the predictor's score, in order, once."""
+    for name in names:
+        data = (texts / name).read_bytes()
+        records = [
+            json.loads(row)
+            for path, file in results(texts).items()
+            if Path(path).parent.as_posix() == name
+            for row in file.read_text().splitlines()[1:]
+        ]
+        lines = data.decode().removesuffix("\n").split("\n")
+        assert len(records) == len(lines)
+        known: dict[str, Any] = {}
+        for record, line in zip(records, lines, strict=True):
+            found = known.setdefault(line, predictor.score(line)) if line not in known else known[line]
+            assert data[record["offset"] :].split(b"\n", 1)[0].decode() == line
+            expected = (found.log_prob, found.perplexity, len(found.tokens), found.unknown)
+            assert tuple(record[key] for key in ("log_prob", "perplexity", "tokens", "unknown")) == expected
+
+
+def write_times(texts: Path) -> dict[str, int]:
+    return {name: path.stat().st_mtime_ns for name, path in results(texts).items()}
+
+
+ALL = ["below/large.txt", "large.txt", "small.log"]
+
+
+def test_both_nodes_score_and_every_line_is_the_predictors(
+    cluster: str, texts: Path, artifact_path: Path, predictor: Predictor
+) -> None:
+    summary, _ = score(texts, artifact_path, "--address", cluster)
+    workers = summary["workers"]
+    assert len({worker["node"] for worker in workers}) == 2
+    assert len({worker["pid"] for worker in workers}) == 2
+    assert all(worker["parts"] > 1 and worker["batched"] for worker in workers)
+    assert sum(worker["tokens"] for worker in workers) == summary["tokens"]
+    assert_scores(texts, predictor, ALL)
+    assert (summary["lines"], summary["unknown"], summary["failed"]) == (15_004, 1, [])
+    assert summary["model"] == predictor.artifact.sha256
+    assert summary["tokens_per_second"] > 0
+    whole = [predictor.score(line) for line in (texts / "below" / "large.txt").read_text().splitlines()[:50]]
+    assert 0.5 < summary["perplexity"] / (sum(found.perplexity for found in whole) / 50) < 2
+
+
+def test_only_what_changed_is_scored_again(
+    cluster: str, texts: Path, artifact_path: Path, predictor: Predictor, run: Run
+) -> None:
+    first, _ = score(texts, artifact_path, "--address", cluster)
+    before = write_times(texts)
+    count = len(before)
+    again, said = score(texts, artifact_path, "--address", "127.0.0.1:1")  # nothing to do: no cluster is asked
+    assert again["parts"] == {"scored": 0, "kept": count, "retried": 0}
+    assert again["log_prob"] == pytest.approx(first["log_prob"])
+    assert write_times(texts) == before
+    assert f"{count} parts, {count} of them scored before" in said
+
+    missing, cut, *_ = (path for name, path in results(texts).items() if name.startswith("large.txt/"))
+    missing.unlink()
+    cut.write_bytes(cut.read_bytes()[:50])
+    (texts / "small.log").write_text("the zebra saw\na fish and more\n")
+    changed, _ = score(texts, artifact_path, "--address", cluster, "--workers", 1)
+    assert changed["parts"] == {"scored": 3, "kept": count - 3, "retried": 0}
+    assert len(changed["workers"]) == 1
+    assert_scores(texts, predictor, ALL)
+
+    other = run.artifact("int8")
+    everything, _ = score(texts, other, "--address", cluster, "--part-bytes", 60_000)
+    assert everything["parts"]["kept"] == 0
+    assert everything["parts"]["scored"] == len(results(texts)) < count
+    assert not any(worker["batched"] for worker in everything["workers"])
+    assert_scores(texts, Predictor.load(other), ALL)
+
+
+def kill_first_worker(_: int, line: str) -> bool:
+    if found := LOADED.search(line):
+        os.kill(int(found[1]), signal.SIGKILL)
+    return found is not None
+
+
+def test_the_part_of_a_killed_worker_is_scored_by_another(
+    cluster: str, texts: Path, artifact_path: Path, predictor: Predictor
+) -> None:
+    code, stdout, said = interfere(texts, artifact_path, "--address", cluster, act=kill_first_worker)
+    assert code == 0, said
+    summary = json.loads(stdout)
+    assert summary["parts"]["retried"] == 1
+    assert len(summary["workers"]) >= 2
+    assert re.search(r"worker \d+ was lost with \S+ from [\d,]+: ", said)
+    assert_scores(texts, predictor, ALL)
+
+
+def test_a_part_that_may_not_be_tried_again_is_an_error_until_the_next_run(
+    cluster: str, texts: Path, artifact_path: Path, predictor: Predictor
+) -> None:
+    options = ("--address", cluster, "--attempts", 1)
+    code, stdout, said = interfere(texts, artifact_path, *options, act=kill_first_worker)
+    assert code == 1
+    summary = json.loads(stdout)
+    (failed,) = summary["failed"]
+    assert summary["parts"]["retried"] == 0
+    assert f"error: {failed['error']}\n" in said
+    assert re.search(r" from [\d,]+ was not scored: workers died with it, 1 in a row$", failed["error"])
+    repaired, _ = score(texts, artifact_path, "--address", cluster)
+    assert repaired["parts"] == {"scored": 1, "kept": summary["parts"]["scored"], "retried": 0}
+    assert_scores(texts, predictor, ALL)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_run_that_was_stopped_goes_on(
+    cluster: str, texts: Path, artifact_path: Path, predictor: Predictor, number: signal.Signals, code: int
+) -> None:
+    def stop(pid: int, line: str) -> bool:
+        if found := line.startswith("4/"):
+            os.kill(pid, number)
+        return found
+
+    ended, stdout, said = interfere(texts, artifact_path, "--address", cluster, act=stop)
+    assert (ended, stdout) == (code, "")
+    assert "Traceback" not in said
+    summary, _ = score(texts, artifact_path, "--address", cluster)
+    assert summary["parts"]["kept"] >= 4
+    assert summary["parts"]["scored"] >= 1
+    assert_scores(texts, predictor, ALL)
+
+
+def test_a_file_that_is_not_text_does_not_stop_the_others(
+    cluster: str, texts: Path, artifact_path: Path, predictor: Predictor
+) -> None:
+    (texts / "bad.bin").write_bytes(b"the cat\n" * 5_000 + b"\xff\n" + b"the cat\n" * 5_000)
+    summary, said = score(texts, artifact_path, "--address", cluster, code=1)
+    (failed,) = summary["failed"]
+    assert failed["file"] == "bad.bin"
+    assert f"{texts / 'bad.bin'} is not UTF-8 text: byte 0xff at offset 40,000; convert it" in failed["error"]
+    assert said.count("error: ") == 1
+    assert_scores(texts, predictor, ALL)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--address", "127.0.0.1:1"], 1, "no Ray cluster answers at 127.0.0.1:1: "),
+        (["--address", "auto:x"], 1, "no Ray cluster answers at auto:x: "),
+        (["--pattern", "*.md"], 1, "holds no file like '*.md'; choose another --pattern"),
+        (["--model", EXAMPLE], 1, "score.py (12"),
+        (["--model", "missing.onnx"], 1, "cannot read missing.onnx: No such file"),
+        (["--out", "{texts}/scores"], 2, "lies in the folder that is scored; choose one beside it"),
+        (["--out", "{texts}/small.log/x"], 2, "lies in the folder that is scored"),
+        (["--workers", "0"], 2, "argument --workers: '0' is no whole number from 1"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    texts: Path, artifact_path: Path, options: list[object], code: int, message: str
+) -> None:
+    given = [str(option).format(texts=texts) for option in options]
+    _, said = score(texts, artifact_path, *given, code=code)
+    assert message in said
+    assert said.count("error: ") == 1

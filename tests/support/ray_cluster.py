@@ -1,0 +1,26 @@
+"""A Ray cluster of two nodes with one core each on this machine: `python ray_cluster.py FOLDER`.
+
+It writes its address, and ends with its standard input. FOLDER, for its sockets and logs, needs a short name: the path
+of a Unix socket holds 107 bytes.
+"""
+
+import sys
+
+from ray.cluster_utils import Cluster
+
+NODE = {
+    "num_cpus": 1,
+    "object_store_memory": 100 * 2**20,
+    "include_dashboard": False,
+    "node_ip_address": "127.0.0.1",
+    "temp_dir": sys.argv[1],
+}
+
+if __name__ == "__main__":
+    cluster = Cluster(initialize_head=True, head_node_args=NODE)
+    cluster.add_node(**NODE)
+    cluster.wait_for_nodes()
+    sys.stdout.write(f"{cluster.address}\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+    cluster.shutdown()
