@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from .arrays import frozen
 from .cache import CacheMemory
 from .errors import OptionError, StateError
-from .sampling import Sampling, log_softmax
+from .sampling import Sampling
 from .score import Score, target_log_probs
 from .state import State
+from .suggesting import suggested
 
 if TYPE_CHECKING:
     from .predictor import Predictor
@@ -182,31 +183,7 @@ class Stream:
         Raises:
             OptionError: `k` is below 1; `prefix` holds white space, or the model reads characters.
         """
-        if k < 1:
-            raise OptionError(f"the number of suggestions is {k}, expected 1 or more")
-        if prefix:
-            return self._complete(k, prefix)
-        vocabulary = self._predictor.vocabulary
-        log_probs = log_softmax(self.logits())
-        order = np.argsort(-log_probs, kind="stable")[: k + 1].tolist()
-        chosen = [index for index in order if allow_unknown or index != vocabulary.unknown_id][:k]
-        return [(vocabulary.token(index), float(np.exp(log_probs[index]))) for index in chosen]
-
-    def _complete(self, k: int, prefix: str) -> list[tuple[str, float]]:
-        vocabulary = self._predictor.vocabulary
-        if vocabulary.tokenization.unit != "word":
-            raise OptionError(
-                f"prefix is {prefix!r}, but this model reads characters and completes whatever it was fed; "
-                f"feed the letters instead"
-            )
-        if prefix.split() != [prefix]:
-            raise OptionError(f"prefix is {prefix!r}, expected the letters of one word; feed the words before it")
-        ids = vocabulary.completions(prefix)
-        if not ids:
-            return []
-        log_probs = log_softmax(self.logits()[ids])
-        order = np.argsort(-log_probs, kind="stable")[:k].tolist()
-        return [(vocabulary.token(ids[place]), float(np.exp(log_probs[place]))) for place in order]
+        return suggested(self.logits, self._predictor.vocabulary, k, prefix=prefix, allow_unknown=allow_unknown)
 
     def generate(
         self,
