@@ -1,7 +1,7 @@
 # One command per chore. PYTHON chooses the interpreter (3.11 to 3.13); everything is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-ROOMS := cli model export runtime bench
+ROOMS := cli model export runtime serve bench
 
 .PHONY: demo test test-portability check bench clean FORCE
 

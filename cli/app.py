@@ -7,6 +7,7 @@ import typer
 from .artifacts import export, info, verify
 from .measuring import bench, demo
 from .output import command, write
+from .serving import serve
 from .text import generate, score, suggest
 from .trainings import embeddings, evaluate, list_data, prepare_data, train
 
@@ -17,7 +18,7 @@ app = typer.Typer(
     help="Train a small language model, export it to one ONNX file, stream it anywhere, and prove it.",
 )
 data_app = typer.Typer(no_args_is_help=True, help="Corpora.")
-for function in (train, evaluate, export, verify, info, embeddings, generate, suggest, score, bench, demo):
+for function in (train, evaluate, export, verify, info, embeddings, generate, suggest, score, serve, bench, demo):
     app.command()(command(function))
 app.add_typer(data_app, name="data")
 data_app.command("list")(command(list_data))

@@ -23,6 +23,10 @@ _PACKAGES_OF_EXTRAS = {
     "prompt_toolkit": "cli",
     "pytest": "bench",
     "pytest_benchmark": "bench",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "pydantic": "serve",
+    "prometheus_client": "serve",
 }
 
 

@@ -14,11 +14,13 @@ MAY_IMPORT = {
     "runtime": set(),
     "model": {"runtime"},
     "export": {"model", "runtime"},
+    "serve": {"runtime"},
     "bench": {"export", "model", "runtime"},
-    "cli": {"bench", "export", "model", "runtime"},
+    "cli": {"bench", "export", "model", "runtime", "serve"},
 }
 HEAVY = {"torch", "onnx", "typer", "rich", "matplotlib", "safetensors", "onnxruntime", "numpy", "sklearn"}
 HEAVY |= {"prompt_toolkit"}
+SERVER = {"starlette", "uvicorn", "pydantic", "prometheus_client", "anyio", "h11"}
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> list[tuple[str, int]]:
@@ -67,7 +69,7 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_importing_the_runtime_loads_nothing_heavy() -> None:
-    assert loaded_by("import lmtool.runtime") & HEAVY == {"numpy"}
+    assert loaded_by("import lmtool.runtime") & (HEAVY | SERVER) == {"numpy"}
 
 
 def test_listing_near_words_loads_no_scikit_learn() -> None:
@@ -84,10 +86,14 @@ def test_predicting_loads_onnxruntime_but_neither_torch_nor_onnx(artifact_path: 
 
 
 def test_the_command_line_loads_no_room_before_a_command_runs() -> None:
-    assert loaded_by("import lmtool.cli.app") & HEAVY == {"typer"}
+    assert loaded_by("import lmtool.cli.app") & (HEAVY | SERVER) == {"typer"}
 
 
-@pytest.mark.parametrize("room", ["runtime", "model", "export", "bench", "cli"])
+def test_serving_loads_neither_torch_nor_onnx_nor_the_command_line() -> None:
+    assert loaded_by("import lmtool.serve") & (HEAVY | SERVER) == {"numpy", *SERVER}
+
+
+@pytest.mark.parametrize("room", ["runtime", "model", "export", "serve", "bench", "cli"])
 def test_public_names_exist(room: str) -> None:
     module = importlib.import_module(f"lmtool.{room}")
     assert [name for name in module.__all__ if not hasattr(module, name)] == []

@@ -1,0 +1,175 @@
+"""A completion from its request to its last token: prompts are read, choices are written side by side."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import final
+
+from ..runtime.sampling import Sampling
+from .choices import Choice, ChoiceOptions, Delta, random_of
+from .engine import Engine
+from .prompts import Place, PromptTokens, split_prompt, start_of_text
+from .requests import CompletionRequest, Prompt
+from .scoring import Scored
+from .sessions import Session, Sessions, Snapshot
+from .tokens import Token
+from .trail import Trail
+from .waiting import together
+
+_LONG_TEXT = 4096
+"""Characters from which on a prompt is split in another thread."""
+
+
+@final
+class Completion:
+    """The answer to one request, delta by delta."""
+
+    def __init__(self, engine: Engine, sessions: Sessions, request: CompletionRequest, largest_prompt: int) -> None:
+        """Nothing runs yet.
+
+        Args:
+            engine: Runs the model.
+            sessions: Where the request's session is.
+            request: What is asked for, checked.
+            largest_prompt: The most tokens that a prompt may have.
+        """
+        self._engine = engine
+        self._sessions = sessions
+        self._request = request
+        self._largest_prompt = largest_prompt
+        self._given = request.prompts
+        sampling = Sampling(temperature=_or_one(request.temperature), top_p=request.top_p)
+        self._options = ChoiceOptions(sampling, request.tokens, request.stops, request.logprobs)
+        self._prompts: list[PromptTokens] = []
+        self._choices: list[Choice] = []
+        self._session: Session | None = None
+        self._trail: Trail | None = None
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of all prompts."""
+        return sum(len(prompt.ids) for prompt in self._prompts)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens that were drawn so far, those of a stop included."""
+        return sum(choice.generated for choice in self._choices)
+
+    async def deltas(self, deadline: float) -> AsyncGenerator[Delta, None]:
+        """Write the answer. Slots, streams and the session are given back before the last deltas come.
+
+        Args:
+            deadline: When it must be done, in the event loop's seconds.
+
+        Raises:
+            ApiError: There is no such session, or another request has it; not enough slots are free; or a prompt is
+                too long.
+            TimeoutError: It is not done in time.
+            PoolError: A call of the model failed.
+        """
+        with contextlib.ExitStack() as taken:
+            if self._request.session is not None:
+                self._session = taken.enter_context(self._sessions.take(self._request.session))
+            taken.enter_context(self._engine.take_slots(len(self._given) * self._request.choices))
+            async with asyncio.timeout_at(deadline):
+                deltas = await self._begin(taken)
+            for delta in deltas:
+                yield delta
+            live = self._choices
+            while live:
+                async with asyncio.timeout_at(deadline):
+                    deltas = [await self._draw(choice) for choice in live]
+                    live = [choice for choice in live if choice.finish_reason is None]
+                    if live:
+                        await together(choice.read() for choice in live)
+                if live:
+                    for delta in deltas:
+                        yield delta
+            if self._session is not None and self._trail is not None:
+                self._session.snapshot = self._trail.last
+        for delta in deltas:
+            yield delta
+
+    async def _begin(self, taken: contextlib.ExitStack) -> list[Delta]:
+        """Read all prompts; what is echoed of them."""
+        start = start_of_text(self._engine.vocabulary) if self._session is None else self._session.snapshot.place
+        if sum(map(len, self._given)) > _LONG_TEXT:
+            self._prompts = await asyncio.to_thread(self._split, start)
+        else:
+            self._prompts = self._split(start)
+        found = await together(
+            self._begin_prompt(number, prompt, start, taken) for number, prompt in enumerate(self._prompts)
+        )
+        self._choices = [choice for choices, _ in found for choice in choices]
+        return [Delta(choice.index, echo) for choices, echo in found for choice in choices if echo]
+
+    def _split(self, start: Place) -> list[PromptTokens]:
+        vocabulary = self._engine.vocabulary
+
+        def split(prompt: Prompt) -> PromptTokens:
+            return split_prompt(prompt, vocabulary, start.previous, self._largest_prompt)
+
+        return [split(prompt) for prompt in self._given]
+
+    async def _begin_prompt(
+        self, number: int, prompt: PromptTokens, start: Place, taken: contextlib.ExitStack
+    ) -> tuple[list[Choice], list[Token]]:
+        """Read a prompt once; its choices, each with a stream of its own, and what is echoed."""
+        if self._session is None and prompt.begins_text(start):
+            start = Place((), None)
+        engine, count = self._engine, self._request.choices
+        stream = taken.enter_context(
+            engine.open_stream(None if self._session is None else self._session.snapshot.state)
+        )
+        *before, last = [*start.pending, *prompt.ids]
+        before, scores = await self._read_before(stream, before, last)
+        offset = len(prompt.text) if self._request.echo else 0
+        if self._session is not None:
+            tokens = self._session.snapshot.tokens + len(prompt.ids)
+            self._trail = Trail(Snapshot(engine.pool.state(stream), Place((last,), last), tokens), offset)
+        logits = await engine.read(stream, [*before, last])
+        states = [engine.pool.state(stream)] * (count - 1) if count > 1 else []
+        streams = [stream, *(taken.enter_context(engine.open_stream(state)) for state in states)]
+        choices = []
+        for place, own in enumerate(streams):
+            random = random_of(self._request.seed, place)
+            index = number * count + place
+            choices.append(Choice(engine, index, own, self._options, random, logits, last, offset))
+        return choices, _echo(prompt, start, scores) if self._request.echo else []
+
+    async def _read_before(self, stream: int, before: list[int], last: int) -> tuple[list[int], list[Scored]]:
+        """Read what must be read apart from the prompt's last token: what is left of it, and scores.
+
+        That is all of it where it is scored, and where a session may have to go on from before the last token.
+        """
+        request = self._request
+        if request.echo and request.logprobs is not None:
+            targets = [*before, last][1:]
+            return [], [scored async for scored in self._engine.score(stream, before, targets, request.logprobs)]
+        if self._session is not None and before:
+            await self._engine.read(stream, before)
+            return [], []
+        return before, []
+
+    async def _draw(self, choice: Choice) -> Delta:
+        """Draw a token, and let others have a turn: over a large vocabulary a draw takes a while."""
+        delta = choice.draw()
+        if self._trail is not None and choice.generated:
+            self._trail.add(choice.last_snapshot, choice.end, choice.kept_end)
+        await asyncio.sleep(0)
+        return delta
+
+
+def _or_one(value: float | None) -> float:
+    return 1.0 if value is None else value
+
+
+def _echo(prompt: PromptTokens, start: Place, scores: list[Scored]) -> list[Token]:
+    """The tokens of an echoed prompt; the first has no score where it begins the text by itself."""
+    previous = [start.previous, *prompt.ids[:-1]]
+    known: list[Scored | None] = [*([None] * (len(prompt.ids) - len(scores))), *scores]
+    tokens, offset = [], 0
+    for text, token_id, before, scored in zip(prompt.pieces, prompt.ids, previous, known, strict=True):
+        tokens.append(Token(text, offset, token_id, before, scored))
+        offset += len(text)
+    return tokens

@@ -1,0 +1,77 @@
+"""Server-sent events: an answer that is sent while it is written, as OpenAI's clients read it."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator
+from typing import Any, final
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from .errors import ApiError, api_error
+from .waiting import while_connected
+
+_DONE = b"data: [DONE]\n\n"
+_GRACE_SECONDS = 5.0
+"""How long after its deadline an answer may still be on its way to a client that reads slowly."""
+
+
+def event(value: Any) -> bytes:
+    """One event whose data are a JSON value."""
+    return f"data: {json.dumps(value, allow_nan=False, separators=(',', ':'))}\n\n".encode()
+
+
+@final
+class EventResponse(Response):
+    """Sends events as they come, then `[DONE]`; an error on the way is the last event.
+
+    Whatever happens, its source is closed when the response ends: when the client goes away, when an answer is not
+    taken in time, and when the server stops.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, values: AsyncGenerator[Any, None], deadline: float) -> None:
+        """Send these JSON values until `deadline`, in the event loop's seconds."""
+        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._values = values
+        self._deadline = deadline
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        async with contextlib.aclosing(self._values):
+            try:
+                await while_connected(receive, self._send_all(send))
+            except (ApiError, TimeoutError):
+                return  # the client is gone or does not read, and there is nobody to tell
+            except asyncio.CancelledError:
+                await self._send_last(send, event(ApiError(503, "stopping", "the server is stopping").to_json()))
+                raise
+
+    async def _send_all(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        last = _DONE
+        while True:
+            try:
+                value = await anext(self._values)
+            except StopAsyncIteration:
+                break
+            except Exception as error:
+                told = api_error(error)
+                if told.status == 500:
+                    raise
+                last = event(told.to_json())
+                break
+            await self._send(send, event(value))
+        await self._send_last(send, last)
+
+    async def _send_last(self, send: Send, data: bytes) -> None:
+        await self._send(send, data)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send(self, send: Send, data: bytes) -> None:
+        """Send some data to a client that takes them in time."""
+        async with asyncio.timeout_at(self._deadline + _GRACE_SECONDS):
+            await send({"type": "http.response.body", "body": data, "more_body": True})

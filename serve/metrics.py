@@ -1,0 +1,73 @@
+"""What the server counts, in Prometheus' text format."""
+
+from collections.abc import Iterable
+from typing import final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from .engine import Engine
+from .sessions import Sessions
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+@final
+class Metrics:
+    """Counters of one server, in a registry of its own.
+
+    Attributes:
+        requests: Answered requests by `route` and `status`.
+        seconds: From a request's headers to its answer's last byte, by `route`.
+        generated: Tokens that were drawn.
+    """
+
+    def __init__(self, engine: Engine, sessions: Sessions) -> None:
+        """Count from zero; what the engine, its pool and the sessions know is asked for when it is told."""
+        self._registry = CollectorRegistry()
+        self.requests = Counter("lmtool_requests", "Answered requests.", ("route", "status"), registry=self._registry)
+        self.seconds = Histogram(
+            "lmtool_request_seconds",
+            "From a request's headers to its answer's last byte.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self.generated = Counter("lmtool_tokens_generated", "Tokens that were drawn.", registry=self._registry)
+        self._registry.register(_Collector(engine, sessions))
+
+    def text(self) -> bytes:
+        """All of it, in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+@final
+class _Collector:
+    """What others count."""
+
+    def __init__(self, engine: Engine, sessions: Sessions) -> None:
+        self._engine = engine
+        self._sessions = sessions
+
+    def collect(self) -> Iterable[Metric]:
+        """The numbers of this moment."""
+        engine, stats = self._engine, self._engine.pool.stats
+        gauges = {
+            "slots": ("Choices that may be written at once.", engine.slots),
+            "slots_in_use": ("Choices that are being written.", engine.slots_taken),
+            "sessions": ("Sessions that are kept.", len(self._sessions)),
+            "pool_streams": ("Open streams of the pool.", stats.open_streams),
+            "pool_waiting": ("Requests of the pool that wait for a call.", stats.waiting),
+            "pool_state_bytes": ("Size of the open streams' states.", stats.state_bytes),
+        }
+        counters = {
+            "refused": ("Requests that found too few slots free.", engine.refused),
+            "tokens_read": ("Tokens that the model read.", engine.tokens_read),
+            "pool_calls": ("Calls of the model.", stats.calls),
+            "pool_requests": ("Requests of the pool that ran in these calls.", stats.requests),
+            "pool_padding": ("Rows of these calls that belonged to no request.", stats.padding),
+        }
+        for name, (what, value) in gauges.items():
+            yield GaugeMetricFamily(f"lmtool_{name}", what, value)
+        for name, (what, value) in counters.items():
+            yield CounterMetricFamily(f"lmtool_{name}", what, value)
