@@ -3,7 +3,10 @@ import { readFile } from "node:fs/promises";
 
 import { fields, text } from "../web/wire.mjs";
 
-const DIMS = 1, DATA_TYPE = 2, NAME = 8, RAW_DATA = 9; // field numbers of the message
+const DIMS = 1,
+  DATA_TYPE = 2,
+  NAME = 8,
+  RAW_DATA = 9; // field numbers of the message
 const TYPES = {
   1: { type: "float32", array: Float32Array },
   7: { type: "int64", array: BigInt64Array },
@@ -22,7 +25,8 @@ export async function readTensor(path) {
   }
   const size = found.dims.reduce((product, length) => product * length, 1);
   if (kind === undefined || found.data.length !== size * kind.array.BYTES_PER_ELEMENT) {
-    throw new Error(`${path} holds ${found.data.length} raw bytes for [${found.dims}], expected a float32 or int64 tensor in raw_data`);
+    const held = `${found.data.length} raw bytes for [${found.dims}]`;
+    throw new Error(`${path} holds ${held}, expected a float32 or int64 tensor in raw_data`);
   }
   return { ...found, type: kind.type, data: new kind.array(found.data.buffer) };
 }

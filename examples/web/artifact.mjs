@@ -10,7 +10,8 @@ import { fields, text } from "./wire.mjs";
 
 const FORMAT = "1";
 const HASH = "lmtool.sha256";
-const METADATA = 14, GRAPH = 7; // field numbers of an ONNX model
+const METADATA = 14,
+  GRAPH = 7; // field numbers of an ONNX model
 const PRECISIONS = ["fp32", "fp16", "int8", "w8", "w4"];
 const CELLS = { lstm: ["cell", "hidden"], gru: ["hidden"], rnn: ["hidden"] };
 const LOGITS_TO_KEEP = "logits_to_keep";
@@ -22,7 +23,8 @@ export class Artifact {
 
   // Reads a file's bytes (Uint8Array); `name` stands for it in messages. Throws an ArtifactError.
   static async read(data, name = "the file") {
-    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength); // slices of node's Buffer are no copies
+    // Not as node's Buffer, whose slices are no copies.
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     try {
       const { metadata, graph } = outline(bytes);
       checkFormat(metadata);
@@ -87,7 +89,9 @@ function metadataEntry(bytes, { start, end }) {
 function checkFormat(metadata) {
   const found = metadata.get("lmtool.format")?.text;
   if (found === undefined) {
-    throw new ArtifactError("it has no lmtool.format, so it was not exported by lmtool; expected a file of lmtool export --onnx");
+    throw new ArtifactError(
+      "it has no lmtool.format, so it was not exported by lmtool; expected a file of lmtool export",
+    );
   }
   if (found !== FORMAT) {
     throw new ArtifactError(`its format is "${found}", this page reads "${FORMAT}"; take a newer page or export again`);
@@ -102,9 +106,8 @@ async function checkHash(bytes, metadata) {
   const digest = await crypto.subtle.digest("SHA-256", bytes.slice().fill("0".charCodeAt(), start, end));
   const found = Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
   if (found !== declared) {
-    throw new ArtifactError(
-      `it is damaged: its bytes hash to ${found.slice(0, 12)}..., it declares ${declared.slice(0, 12)}...; copy or export it again`,
-    );
+    const hashes = `its bytes hash to ${found.slice(0, 12)}..., it declares ${declared.slice(0, 12)}...`;
+    throw new ArtifactError(`it is damaged: ${hashes}; copy or export it again`);
   }
   return true;
 }
@@ -143,7 +146,8 @@ const fits = (found, expected) =>
   found?.shape.length === expected?.shape.length &&
   (found?.shape ?? []).every((size, axis) => size === expected.shape[axis]);
 
-const shown = (tensor) => (tensor ? `${tensor.type} [${tensor.shape.map((size) => size ?? "any").join(", ")}]` : "none");
+const shown = (tensor) =>
+  tensor ? `${tensor.type} [${tensor.shape.map((size) => size ?? "any").join(", ")}]` : "none";
 
 function value(metadata, key) {
   if (!metadata.has(key)) throw new ArtifactError(`its metadata lacks ${key}`);
@@ -152,7 +156,8 @@ function value(metadata, key) {
 
 function choice(metadata, key, choices) {
   const found = value(metadata, key);
-  if (!choices.includes(found)) throw new ArtifactError(`its ${key} is "${found}", expected one of ${choices.join(", ")}`);
+  if (!choices.includes(found))
+    throw new ArtifactError(`its ${key} is "${found}", expected one of ${choices.join(", ")}`);
   return found;
 }
 

@@ -6,8 +6,8 @@ const KEPT = 64;
 
 // Suggests how a text may go on: the next word, the rest of a word that was begun, or the next character.
 //
-// The positions of what was typed lately are kept, by its tokens: another letter of a word runs nothing, a finished word
-// runs that word, and what is deleted goes back to a position that is there. One call at a time.
+// The positions of what was typed lately are kept, by its tokens: another letter of a word runs nothing, a finished
+// word runs that word, and what is deleted goes back to a position that is there. One call at a time.
 export class Autocompletion {
   #predictor;
   #vocabulary;
@@ -21,8 +21,8 @@ export class Autocompletion {
     this.tokensRun = 0; // since it was made
   }
 
-  // The `count` most probable ways to go on from the end of `text`: { token, text: what to put there, start: 0, or minus
-  // how much of the end that replaces, probability }. The text is empty for the end of a sentence.
+  // The `count` most probable ways to go on from the end of `text`: { token, text: what to put there, start: 0, or
+  // minus how much of the end that replaces, probability }. The text is empty for the end of a sentence.
   async suggestions(text, count, temperature = 1) {
     const { tokens, letters } = this.#tokenization.splitUnfinished(text);
     if (letters === "") return this.#nextTokens(text, tokens, count, temperature);

@@ -17,7 +17,8 @@ export class Choices {
     this.#list = list;
     this.#scale = scale;
     this.#take = take;
-    list.addEventListener("pointerdown", (event) => event.preventDefault()); // the text keeps the focus and its keyboard
+    // The text keeps the focus, and a phone its keyboard.
+    list.addEventListener("pointerdown", (event) => event.preventDefault());
     list.addEventListener("click", ({ target }) => {
       const row = target.closest("li");
       if (row) this.#take(this.#shown[[...list.children].indexOf(row)]);
@@ -71,7 +72,8 @@ export class Choices {
 // How people see a token, and whether that is a description of it: { name, special }.
 export function shownToken(token, tokenization) {
   if (token === tokenization.endOfSentence) return { name: "end of sentence ↵", special: true };
-  if (tokenization.unit === "char" && token.trim() === "") return { name: NAMES[token] ?? JSON.stringify(token), special: true };
+  if (tokenization.unit === "char" && token.trim() === "")
+    return { name: NAMES[token] ?? JSON.stringify(token), special: true };
   return { name: token, special: false };
 }
 

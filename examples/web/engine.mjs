@@ -46,7 +46,9 @@ export class Engine {
 
   // The worker's files are missing, or it broke: nothing more comes from it.
   #fail() {
-    const error = new Error("the model's thread could not start; expected onnxruntime-web in node_modules: npm ci --ignore-scripts");
+    const error = new Error(
+      "the model's thread could not start; expected onnxruntime-web in node_modules: npm ci --ignore-scripts",
+    );
     for (const { reject } of this.#waiting.values()) reject(error);
     this.#waiting.clear();
   }

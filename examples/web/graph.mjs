@@ -8,7 +8,8 @@ const GRAPH = { initializer: 5, input: 11, output: 12 };
 const TENSOR = { name: 8, rawData: 9, externalData: 13, dataLocation: 14 };
 const VALUE = { name: 1, type: 2 };
 
-const nested = (bytes, { start, end }, number) => [...fields(bytes, start, end)].filter((field) => field.number === number);
+const nested = (bytes, { start, end }, number) =>
+  [...fields(bytes, start, end)].filter((field) => field.number === number);
 
 // { inputs, outputs: name -> { type, shape } (a free axis is null), defaults: name of an initializer -> span of its raw
 // bytes, or null } of the graph in that field.
@@ -23,7 +24,8 @@ export function readGraph(bytes, graph) {
 }
 
 function readInitializer(bytes, tensor) {
-  let name = "", raw = null;
+  let name = "",
+    raw = null;
   for (const field of fields(bytes, tensor.start, tensor.end)) {
     if (field.number === TENSOR.externalData || (field.number === TENSOR.dataLocation && field.value !== 0)) {
       throw new ArtifactError("a weight lies outside the file; an artifact holds all of its weights");

@@ -20,7 +20,10 @@ export class Latency {
     median.textContent = shown(middle(this.#times));
     model.textContent = shown(computing);
     ran.textContent = `model, ${tokensRun} ${tokensRun === 1 ? "token" : "tokens"}`;
-    history.setAttribute("aria-label", `The latest keystrokes, ${this.#times.length} so far: median ${median.textContent}`);
+    history.setAttribute(
+      "aria-label",
+      `The latest keystrokes, ${this.#times.length} so far: median ${median.textContent}`,
+    );
     this.#draw(history);
   }
 

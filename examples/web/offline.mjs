@@ -18,7 +18,9 @@ export async function keepOffline(path, state) {
 }
 
 const said = (path) =>
-  path === null ? "The page works offline; open the file again after a reload." : "Works offline: page and model are kept here.";
+  path === null
+    ? "The page works offline; open the file again after a reload."
+    : "Works offline: page and model are kept here.";
 
 function asked(worker, keep) {
   const { port1, port2 } = new MessageChannel();

@@ -30,6 +30,7 @@ class Page {
   });
   #tokenization = null; // of the model; null while there is none
   #asking = false;
+  #asked = ""; // the text that was asked for last
   #askAgain = null; // the time of the keystroke that came while an answer was awaited
   #dismissed = false;
   #writing = 0; // the number of the text that is being written; 0: none
@@ -43,7 +44,10 @@ class Page {
     document.addEventListener("selectionchange", () => this.#caretMoved());
     element("temperature").addEventListener("input", () => this.#heated());
     this.#button.addEventListener("click", () => (this.#writing ? this.#stop() : this.#write()));
-    element("file").addEventListener("change", ({ target }) => this.#openFile(target.files[0]));
+    element("file").addEventListener("change", ({ target }) => {
+      this.#openFile(target.files[0]);
+      target.value = ""; // so that the same file may be chosen again
+    });
     this.#acceptDrops();
     this.#heated();
   }
@@ -63,7 +67,9 @@ class Page {
     const named = new URLSearchParams(location.search).get("model");
     const path = named ?? DEFAULT_MODEL;
     if (new URL(path, location.href).origin !== location.origin) {
-      this.#say(`The model ${path} lies on another site; expected a path on this one, such as ?model=${DEFAULT_MODEL}.`);
+      this.#say(
+        `The model ${path} lies on another site; expected a path on this one, such as ?model=${DEFAULT_MODEL}.`,
+      );
       return;
     }
     await this.#open({ path, name: path.split("/").at(-1), optional: named === null }, path);
@@ -119,8 +125,6 @@ class Page {
     const moved = document.activeElement === this.#area && this.#editor.before !== this.#asked;
     if (moved && this.#tokenization && !this.#writing) this.#ask();
   }
-
-  #asked = "";
 
   // Asks for suggestions. While an answer is awaited only the latest question waits.
   async #ask(since = null) {
@@ -206,7 +210,11 @@ class Page {
       const begun = start < 0;
       const touches = begun || !tokenization.piece(token, previous).startsWith(" ");
       const spaceAfter = tokenization.piece("a", token).startsWith(" ");
-      this.#editor.putToken(ends ? "\n" : begun ? text : this.#spaced(token, touches), { start, touches: !begun && touches, spaceAfter });
+      this.#editor.putToken(ends ? "\n" : begun ? text : this.#spaced(token, touches), {
+        start,
+        touches: !begun && touches,
+        spaceAfter,
+      });
     }
     this.#area.focus();
     this.#ask(performance.now());

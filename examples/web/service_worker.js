@@ -35,7 +35,12 @@ const FILES = [
 ];
 
 self.addEventListener("install", (event) => {
-  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(FILES)).then(() => self.skipWaiting()));
+  event.waitUntil(
+    caches
+      .open(CACHE)
+      .then((cache) => cache.addAll(FILES))
+      .then(() => self.skipWaiting()),
+  );
 });
 
 self.addEventListener("activate", (event) => {
@@ -55,7 +60,9 @@ self.addEventListener("message", (event) => {
 
 async function dropOlder() {
   const names = await caches.keys();
-  await Promise.all(names.filter((name) => name.startsWith("lmtool-web-") && name !== CACHE).map((name) => caches.delete(name)));
+  await Promise.all(
+    names.filter((name) => name.startsWith("lmtool-web-") && name !== CACHE).map((name) => caches.delete(name)),
+  );
 }
 
 async function networkFirst(request) {
@@ -73,12 +80,15 @@ async function networkFirst(request) {
   }
 }
 
-// Whether the model at this address is kept (null: it came from a file, which nobody can keep); models that were kept before are dropped.
+// Whether the model at this address is kept (null: it came from a file, which nobody can keep). Models that were kept
+// before are dropped.
 async function keepModel(address) {
   const cache = await caches.open(CACHE);
   const files = new Set(FILES.map((file) => new URL(file, self.location).href));
   const kept = await cache.keys();
-  await Promise.all(kept.filter(({ url }) => !files.has(url) && url !== address).map((request) => cache.delete(request)));
+  await Promise.all(
+    kept.filter(({ url }) => !files.has(url) && url !== address).map((request) => cache.delete(request)),
+  );
   if (address === null) return true;
   const response = await fetch(address).catch(() => null);
   if (response?.status === 200) await cache.put(address, response);

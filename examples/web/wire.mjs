@@ -4,7 +4,10 @@
 // that many bytes. See https://protobuf.dev/programming-guides/encoding/.
 import { ArtifactError } from "./errors.mjs";
 
-const VARINT = 0, FIXED64 = 1, BYTES = 2, FIXED32 = 5;
+const VARINT = 0,
+  FIXED64 = 1,
+  BYTES = 2,
+  FIXED32 = 5;
 const FIXED_SIZES = { [FIXED64]: 8, [FIXED32]: 4 };
 const LONGEST_VARINT = 10;
 
@@ -13,7 +16,7 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 // Each field of the message in bytes[start, end): its number, and a varint's value or the span of its bytes.
 // Nothing is copied, so that weights cost nothing.
 export function* fields(bytes, start = 0, end = bytes.length) {
-  for (let position = start; position < end; ) {
+  for (let position = start; position < end;) {
     const [key, after] = varint(bytes, position, end);
     const field = readValue(bytes, Math.floor(key / 8), key % 8, after, end);
     yield field;
@@ -55,7 +58,7 @@ export function text(bytes, { start, end }) {
   }
 }
 
-const damaged = (position) =>
-  new ArtifactError(
-    `it is no ONNX file, or is damaged at byte ${position.toLocaleString("en")}; expected a model written by lmtool export --onnx: copy or export it again`,
-  );
+function damaged(position) {
+  const found = `it is no ONNX file, or is damaged at byte ${position.toLocaleString("en")}`;
+  return new ArtifactError(`${found}; expected a file of lmtool export: copy or export it again`);
+}

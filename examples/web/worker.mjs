@@ -56,7 +56,9 @@ async function fetched(path, optional) {
   if (optional && response.status === 404) return null;
   if (response instanceof Error) throw new ArtifactError(`${path} could not be loaded: ${response.message}`);
   if (!response.ok) {
-    throw new ArtifactError(`${path} could not be loaded: the server answered ${response.status}; expected a model there`);
+    throw new ArtifactError(
+      `${path} could not be loaded: the server answered ${response.status}; expected a model there`,
+    );
   }
   return response.arrayBuffer();
 }
@@ -73,7 +75,17 @@ async function created(artifact, name) {
 function facts({ bytes, model, precision, training, vocabulary, sha256, hashChecked }, name) {
   const { rule, unit, unknown, endOfSentence } = vocabulary.tokenization;
   const tokenization = { rule, unit, unknown, end_of_sentence: endOfSentence };
-  return { name, size: bytes.length, model, precision, training, words: vocabulary.size, tokenization, sha256, hashChecked };
+  return {
+    name,
+    size: bytes.length,
+    model,
+    precision,
+    training,
+    words: vocabulary.size,
+    tokenization,
+    sha256,
+    hashChecked,
+  };
 }
 
 async function answer({ data: { id, call, ...rest } }) {

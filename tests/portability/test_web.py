@@ -195,6 +195,8 @@ def test_escape_gives_the_keys_back(visit: Visit) -> None:
 def test_a_tap_takes_a_word_and_the_keyboard_stays(visits: Callable[..., Visit], predictor: Predictor) -> None:
     visit = visits(has_touch=True, is_mobile=True, viewport={"width": 360, "height": 740}).open()
     visit.fill("the ").assert_shows(suggested(predictor, "the "))
+    text, rows = (visit.page.locator(name).bounding_box() for name in ("#text", "#suggestions"))
+    assert rows["y"] + rows["height"] - text["y"] < 400, "the phone's keyboard would hide them"
     word = visit.shown[3][0]
     visit.page.tap("#suggestion-4")
     assert visit.text == f"the {word} "
@@ -287,6 +289,17 @@ def test_it_works_offline_once_it_was_loaded(chromium: Any, folder: Path, addres
     visit.close()
 
 
+def test_of_models_the_one_that_was_opened_last_is_kept(visits: Callable[..., Visit]) -> None:
+    kept = """async () => {
+      const cache = await caches.open((await caches.keys()).find((name) => name.startsWith("lmtool-web-")));
+      return (await cache.keys()).map(({ url }) => url.split("/").at(-1)).filter((name) => name.endsWith(".onnx"));
+    }"""
+    visit = visits().open().kept()
+    assert visit.page.evaluate(kept) == ["model.onnx"]
+    visit.open("?model=words.onnx").kept()
+    assert visit.page.evaluate(kept) == ["words.onnx"]
+
+
 def test_without_a_visit_before_there_is_nothing_offline(chromium: Any, folder: Path) -> None:
     site = screenshot.serve(folder)
     site.stop()
@@ -331,6 +344,27 @@ def test_a_model_of_another_site_is_not_asked_for(visits: Callable[..., Visit]) 
     visit = visits()
     visit.page.goto(f"{visit.url}?model=https://example.org/model.onnx")
     assert "lies on another site; expected a path on this one" in visit.message()
+
+
+def test_the_page_may_not_ask_another_host(chromium: Any, site: Any) -> None:
+    visit = Visit(chromium, site.url).open()
+    elsewhere = site.url.replace("127.0.0.1", FOREIGN_HOST)
+    for address, expected in ((site.url, "answered"), (elsewhere, "refused")):
+        script = "(address) => fetch(address).then(() => 'answered', () => 'refused')"
+        assert visit.page.evaluate(script, address) == expected
+    assert ["Content Security Policy" in complaint for complaint in visit.complaints][:1] == [True]
+    visit.close()
+
+
+def test_where_npm_did_not_run_the_page_says_what_to_do(chromium: Any, tmp_path: Path, artifact_path: Path) -> None:
+    folder = screenshot.copy_page(tmp_path / "bare", artifact_path)
+    (folder / "node_modules").unlink()
+    site = screenshot.serve(folder)
+    visit = Visit(chromium, site.url)
+    visit.page.goto(site.url)
+    assert "npm ci --ignore-scripts" in visit.message()
+    visit.close()
+    site.stop()
 
 
 def test_a_model_that_is_not_there_is_named(chromium: Any, site: Any) -> None:
@@ -426,6 +460,8 @@ def test_text_stands_out(visits: Callable[..., Visit], tmp_path: Path, scheme: s
     contrasts = visit.page.evaluate(CONTRASTS)
     assert len(contrasts) > 40
     assert [(name, contrast) for name, contrast in contrasts if contrast < 4.5] == []
+    visit.page.eval_on_selector("h1", "(title) => { title.style.color = '#727272'; }")
+    assert [name for name, contrast in visit.page.evaluate(CONTRASTS) if contrast < 4.5] == ["H1"]
 
 
 def test_bars_stand_still_for_who_wants_that(visits: Callable[..., Visit]) -> None:
