@@ -84,11 +84,6 @@ export class Tokenization {
     return BEGINS_WITH_LETTER.test(previous) && text.endsWith(previous + last) ? 2 : 0;
   }
 
-  // Text that `split` takes apart into `tokens` again.
-  join(tokens) {
-    return tokens.map((token, index) => this.piece(token, index ? tokens[index - 1] : null)).join("");
-  }
-
   // What `token` adds to a text whose last token is `previous`; null where the text begins.
   piece(token, previous) {
     if (this.unit === "char") return token;

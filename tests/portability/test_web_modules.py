@@ -35,7 +35,8 @@ const tokenization = new Tokenization(given.tokenization);
 give(given.texts.map((text) => {
   const { tokens, letters } = tokenization.splitUnfinished(text);
   const whole = tokenization.split(text);
-  return [whole, tokens, letters, tokenization.join(whole)];
+  const pieces = whole.map((token, place) => tokenization.piece(token, place ? whole[place - 1] : null));
+  return [whole, tokens, letters, pieces.join("")];
 }));
 """
 CLASSES = """
