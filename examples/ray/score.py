@@ -60,7 +60,7 @@ class Worker:
 def main() -> int:
     """Run the command in `sys.argv`; its exit code."""
     options = _options()
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    _end_in_order()
     try:
         summary = run(options)
     except KeyboardInterrupt:
@@ -71,6 +71,11 @@ def main() -> int:
         _failed(failure["error"], 1)
     sys.stdout.write(f"{json_text(summary, indent=1)}\n" if options.json else _shown(summary))
     return 1 if summary["failed"] else 0
+
+
+def _end_in_order() -> None:
+    """End after SIGTERM as a shell expects it, with the workers ended."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def _options() -> argparse.Namespace:
@@ -127,12 +132,15 @@ def _cluster(address: str | None) -> Iterator[None]:
     try:
         _require_listener(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        _end_in_order()  # Ray's own handler took its place
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(
             f"no Ray cluster answers at {address or 'this machine'}: {error}; start one: ray start --head"
         ) from error
     try:
-        yield
+        # Ray's threads print what they have to say; stdout is for the summary.
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
     finally:
         ray.shutdown()
 

@@ -1,5 +1,6 @@
 """The Ray example on a real cluster of two nodes: both work, equality, going on where it was, lost workers."""
 
+import contextlib
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +30,17 @@ LOADED = re.compile(r"worker (\d+) on \S+ \(\w+\) has loaded the model")
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed")
 
 
+@contextlib.contextmanager
+def ended_in_time(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Kill the process when it runs too long, so that what is read from it ends."""
+    timer = threading.Timer(PATIENCE_SECONDS, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """The address of a cluster of two nodes with one core each."""
@@ -45,7 +58,8 @@ def cluster() -> Iterator[str]:
     ):
         assert process.stdin is not None
         assert process.stdout is not None
-        address = process.stdout.readline().strip()
+        with ended_in_time(process):
+            address = process.stdout.readline().strip()
         assert address
         yield address
         process.stdin.close()
@@ -85,10 +99,13 @@ def score(texts: Path, model: Path, *options: object, code: int = 0) -> tuple[di
 
 
 def interfere(texts: Path, model: Path, *options: object, act: Callable[[int, str], bool]) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a run; `act` gets its process and each line that it says, until it returns True."""
-    with subprocess.Popen(
-        command(texts, model, *options), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    """Exit code, stdout and stderr of a run; `act` gets its process and each line of stderr until it returns True."""
+    with (
+        subprocess.Popen(
+            command(texts, model, *options), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process,
+        ended_in_time(process),
+    ):
         assert process.stderr is not None
         said = []
         for line in process.stderr:
@@ -248,7 +265,7 @@ def test_a_file_that_is_not_text_does_not_stop_the_others(
         (["--address", "127.0.0.1:1"], 1, "no Ray cluster answers at 127.0.0.1:1: "),
         (["--address", "auto:x"], 1, "no Ray cluster answers at auto:x: "),
         (["--pattern", "*.md"], 1, "holds no file like '*.md'; choose another --pattern"),
-        (["--model", EXAMPLE], 1, "score.py (12"),
+        (["--model", EXAMPLE], 1, "cannot be used: it is no ONNX file"),
         (["--model", "missing.onnx"], 1, "cannot read missing.onnx: No such file"),
         (["--out", "{texts}/scores"], 2, "lies in the folder that is scored; choose one beside it"),
         (["--out", "{texts}/small.log/x"], 2, "lies in the folder that is scored"),

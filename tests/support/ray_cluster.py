@@ -12,7 +12,6 @@ NODE = {
     "num_cpus": 1,
     "object_store_memory": 100 * 2**20,
     "include_dashboard": False,
-    "node_ip_address": "127.0.0.1",
     "temp_dir": sys.argv[1],
 }
 
