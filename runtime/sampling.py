@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from .errors import OptionError
 
 METHODS = ("greedy", "weighted", "weighted-at-boundaries")
+_BEST, _BEST_OF_NUCLEUS = 1024, 4096
+"""How many of the most probable tokens are sorted before all are: nine of ten draws, or most nuclei, are among them."""
 
 
 @final
@@ -80,10 +82,11 @@ class Sampling:
             logits = self._penalised(logits, recent)
         if self.temperature == 0 or self.method == "greedy" or (self.method != "weighted" and not at_boundary):
             return int(np.argmax(logits))
-        order, probabilities = self._candidates(logits)
-        cumulative = np.cumsum(probabilities)
-        drawn = np.searchsorted(cumulative, random.random() * cumulative[-1], side="right")
-        return int(order[min(drawn, len(order) - 1)])
+        draw = random.random()
+        count = _BEST if self.top_p is None else _BEST_OF_NUCLEUS
+        is_worth_it = self.top_k is None and len(logits) > 2 * count
+        chosen = self._choose_among_best(logits, draw, count) if is_worth_it else None
+        return self._choose_among_all(logits, draw) if chosen is None else chosen
 
     def _penalised(self, logits: NDArray[np.float32], recent: Collection[int]) -> NDArray[np.float32]:
         ids = np.unique(np.fromiter(recent, np.int64))
@@ -91,6 +94,32 @@ class Sampling:
         chosen = logits[ids]
         penalised[ids] = np.where(chosen > 0, chosen / self.repetition_penalty, chosen * self.repetition_penalty)
         return penalised
+
+    def _choose_among_best(self, logits: NDArray[np.float32], draw: float, count: int) -> int | None:
+        """What `_choose_among_all` chooses, where it is one of the `count` most probable tokens; else None.
+
+        Only these are sorted, which over a large vocabulary is most of the work.
+        """
+        least = np.partition(logits, -count)[-count]
+        best = np.flatnonzero(logits > least)
+        if not len(best):
+            return None
+        weights = np.exp((logits.astype(np.float64) - float(logits.max())) / self.temperature)
+        order = best[np.argsort(-logits[best], kind="stable")]
+        cumulative, total = np.cumsum(weights[order]), weights.sum()
+        if self.top_p is not None:
+            if cumulative[-1] < self.top_p * total:
+                return None
+            cumulative = cumulative[: np.searchsorted(cumulative, self.top_p * total) + 1]
+            total = cumulative[-1]
+        drawn = int(np.searchsorted(cumulative, draw * total, side="right"))
+        return int(order[drawn]) if drawn < len(cumulative) else None
+
+    def _choose_among_all(self, logits: NDArray[np.float32], draw: float) -> int:
+        order, weights = self._candidates(logits)
+        cumulative = np.cumsum(weights)
+        drawn = np.searchsorted(cumulative, draw * cumulative[-1], side="right")
+        return int(order[min(drawn, len(order) - 1)])
 
     def _candidates(self, logits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Token ids by falling probability (ties by id) that may be drawn, and their weights."""

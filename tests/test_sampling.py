@@ -73,3 +73,37 @@ def test_the_penalty_turns_a_greedy_choice() -> None:
 def test_a_penalty_out_of_range_is_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         Sampling(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("top_p", [None, 0.5, 0.97])
+@pytest.mark.parametrize("spread", [0.01, 1.0, 6.0])
+def test_over_a_large_vocabulary_the_same_tokens_are_drawn(
+    temperature: float, top_p: float | None, spread: float
+) -> None:
+    """Only the most probable tokens are sorted, unless the draw falls among the others."""
+    random = np.random.default_rng(1)
+    logits = (random.standard_normal(9000) * spread).astype(np.float32)
+    logits[random.integers(0, 9000, 2500)] = np.float32(spread)  # many that are equal
+    logits[7] = -np.inf
+    sampling = Sampling(temperature=temperature, top_p=top_p)
+    chosen = [sampling.choose(logits, np.random.default_rng(seed), at_boundary=True) for seed in range(100)]
+    assert chosen == [drawn_from_all(sampling, logits, np.random.default_rng(seed).random()) for seed in range(100)]
+
+
+def drawn_from_all(sampling: Sampling, logits: np.ndarray, draw: float) -> int:
+    """By the definition: all tokens sorted by probability, the nucleus, its cumulative weights."""
+    order = sorted(range(len(logits)), key=lambda index: (-logits[index], index))
+    weights = np.exp((logits[order].astype(np.float64) - float(logits.max())) / sampling.temperature)
+    if sampling.top_p is not None:
+        weights = weights[: int(np.argmax(np.cumsum(weights) >= sampling.top_p * weights.sum())) + 1]
+    return order[int(np.argmax(np.cumsum(weights) > draw * weights.sum()))]
+
+
+def test_what_is_sorted_first_may_hold_no_more_than_equals() -> None:
+    logits = np.zeros(5000, np.float32)
+    chosen = {Sampling().choose(logits, np.random.default_rng(seed), at_boundary=True) for seed in range(50)}
+    assert len(chosen) > 40
+    peak = logits.copy()
+    peak[4321] = 50
+    assert Sampling().choose(peak, np.random.default_rng(0), at_boundary=True) == 4321
