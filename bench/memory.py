@@ -5,13 +5,13 @@ from pathlib import Path
 from .errors import BenchError
 
 
-def resident_bytes() -> int:
-    """Resident set of this process.
+def resident_bytes(process: int | str = "self") -> int:
+    """Resident set of a process.
 
     Raises:
-        BenchError: The system does not tell it as Linux does.
+        BenchError: The system does not tell it as Linux does, or the process is gone.
     """
-    found = _status("self", "VmRSS")
+    found = _status(process, "VmRSS")
     if found is None:
         raise BenchError("the resident memory cannot be read; expected Linux's /proc/self/status; leave the memory out")
     return found

@@ -38,7 +38,8 @@ class Completion:
         self._request = request
         self._largest_prompt = largest_prompt
         self._given = request.prompts
-        sampling = Sampling(temperature=_or_one(request.temperature), top_p=request.top_p)
+        top_p = None if request.top_p == 1 else request.top_p
+        sampling = Sampling(temperature=1.0 if request.temperature is None else request.temperature, top_p=top_p)
         self._options = ChoiceOptions(sampling, request.tokens, request.stops, request.logprobs)
         self._prompts: list[PromptTokens] = []
         self._choices: list[Choice] = []
@@ -104,10 +105,10 @@ class Completion:
         return [Delta(choice.index, echo) for choices, echo in found for choice in choices if echo]
 
     def _split(self, start: Place) -> list[PromptTokens]:
-        vocabulary = self._engine.vocabulary
+        vocabulary, echo = self._engine.vocabulary, bool(self._request.echo)
 
         def split(prompt: Prompt) -> PromptTokens:
-            return split_prompt(prompt, vocabulary, start.previous, self._largest_prompt)
+            return split_prompt(prompt, vocabulary, start.previous, self._largest_prompt, with_pieces=echo)
 
         return [split(prompt) for prompt in self._given]
 
@@ -123,7 +124,7 @@ class Completion:
         )
         *before, last = [*start.pending, *prompt.ids]
         before, scores = await self._read_before(stream, before, last)
-        offset = len(prompt.text) if self._request.echo else 0
+        offset = len(prompt.text)  # 0 where it is not echoed
         if self._session is not None:
             tokens = self._session.snapshot.tokens + len(prompt.ids)
             self._trail = Trail(Snapshot(engine.pool.state(stream), Place((last,), last), tokens), offset)
@@ -158,10 +159,6 @@ class Completion:
             self._trail.add(choice.last_snapshot, choice.end, choice.kept_end)
         await asyncio.sleep(0)
         return delta
-
-
-def _or_one(value: float | None) -> float:
-    return 1.0 if value is None else value
 
 
 def _echo(prompt: PromptTokens, start: Place, scores: list[Scored]) -> list[Token]:

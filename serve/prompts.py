@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
-from ..runtime.errors import TokenError
 from ..runtime.vocabulary import Vocabulary
 from .errors import ApiError, invalid
 from .requests import Prompt
@@ -31,7 +30,7 @@ class PromptTokens:
 
     Attributes:
         ids: Token ids.
-        pieces: The text of each; together they are the prompt's text.
+        pieces: The text of each; together they are the prompt's text. None where they were not asked for.
         given_as_ids: Whether it came as ids.
     """
 
@@ -55,10 +54,13 @@ def start_of_text(vocabulary: Vocabulary) -> Place:
     return Place((end,), end)
 
 
-def split_prompt(prompt: Prompt, vocabulary: Vocabulary, previous: int | None, largest: int) -> PromptTokens:
+def split_prompt(
+    prompt: Prompt, vocabulary: Vocabulary, previous: int | None, largest: int, with_pieces: bool = True
+) -> PromptTokens:
     """The tokens and pieces of a prompt after a text that ends with `previous`.
 
     The pieces of a text are cut from it, white space and unknown words as they are; those of ids are the tokens'.
+    Without `with_pieces` there are none.
 
     Raises:
         ApiError: It has more than `largest` tokens, or an id lies outside the vocabulary.
@@ -66,14 +68,15 @@ def split_prompt(prompt: Prompt, vocabulary: Vocabulary, previous: int | None, l
     if isinstance(prompt, str):
         tokens = vocabulary.tokenization.split(prompt)
         _check_length(len(tokens), largest)
-        return PromptTokens(tuple(map(vocabulary.id, tokens)), tuple(_pieces(prompt, tokens, vocabulary)), False)
+        pieces = tuple(_pieces(prompt, tokens, vocabulary)) if with_pieces else ()
+        return PromptTokens(tuple(map(vocabulary.id, tokens)), pieces, False)
     _check_length(len(prompt), largest)
+    wrong = next((index for index in prompt if not 0 <= index < len(vocabulary)), None)
+    if wrong is not None:
+        raise invalid(f"token id {wrong} is outside the vocabulary, expected 0 to {len(vocabulary) - 1}", "prompt")
     before = [previous, *prompt[:-1]]
-    try:
-        pieces = tuple(vocabulary.piece(index, last) for index, last in zip(prompt, before, strict=True))
-    except TokenError as error:
-        raise invalid(f"prompt: {error}", "prompt") from error
-    return PromptTokens(tuple(prompt), pieces, True)
+    pairs = zip(prompt, before, strict=True) if with_pieces else ()
+    return PromptTokens(tuple(prompt), tuple(vocabulary.piece(index, last) for index, last in pairs), True)
 
 
 def _check_length(found: int, largest: int) -> None:

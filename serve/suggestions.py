@@ -37,7 +37,8 @@ async def _suggest(service: Service, asked: SuggestRequest) -> list[tuple[str, f
         session = None if asked.session is None else taken.enter_context(service.sessions.take(asked.session))
         taken.enter_context(engine.take_slots(1))
         start = Snapshot(None, start_of_text(engine.vocabulary)) if session is None else session.snapshot
-        prompt = split_prompt(asked.text, engine.vocabulary, start.place.previous, service.options.max_prompt_tokens)
+        largest = service.options.max_prompt_tokens
+        prompt = split_prompt(asked.text, engine.vocabulary, start.place.previous, largest, with_pieces=False)
         stream = taken.enter_context(engine.open_stream(start.state))
         *before, last = [*start.place.pending, *prompt.ids]
         if before:

@@ -146,7 +146,7 @@ def test_text_that_is_no_unicode_is_answered(served: Local) -> None:
     answer = served.ask("POST", "/v1/completions", content=body, headers=JSON)
     assert answer.json()["choices"][0]["text"] == "the \ud800 cat"
     answer = served.ask("POST", "/v1/suggest", content=b'{"text": "\\ud800"}', headers=JSON)
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "text")
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize(
