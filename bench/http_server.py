@@ -39,7 +39,7 @@ class ServerProcess:
             BenchError: It ended instead; what it said.
         """
         assert self._process.stdout is not None
-        lines = []
+        lines: list[str] = []
         while not lines or lines[-1] != "}\n":
             lines.append(self._process.stdout.readline())
             if not lines[-1]:

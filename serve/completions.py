@@ -1,7 +1,9 @@
 """`POST /v1/completions`."""
 
-from collections.abc import AsyncGenerator
-from typing import Any
+import asyncio
+import functools
+from collections.abc import AsyncGenerator, Callable
+from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,10 +11,13 @@ from starlette.responses import Response
 from .answers import Answer
 from .choices import Delta
 from .completing import Completion
-from .events import EventResponse
+from .events import EventResponse, event
 from .requests import CompletionRequest, check_completion, check_model
 from .service import Service, json_response
 from .waiting import while_connected
+
+Result = TypeVar("Result")
+_MANY_TOKENS = 256
 
 
 async def complete(service: Service, request: Request) -> Response:
@@ -29,7 +34,8 @@ async def complete(service: Service, request: Request) -> Response:
     deadline = service.deadline()
     deltas = _counted(service, completion, completion.deltas(deadline))
     if not asked.stream:
-        return json_response(answer.whole(await while_connected(request.receive, _all(deltas))))
+        found = await while_connected(request.receive, _all(deltas))
+        return await _made(lambda: json_response(answer.whole(found)), sum(len(delta.tokens) for delta in found))
     try:
         first = await while_connected(request.receive, anext(deltas))
     except BaseException:
@@ -60,13 +66,21 @@ async def _all(deltas: AsyncGenerator[Delta, None]) -> list[Delta]:
 
 async def _chunks(
     answer: Answer, first: Delta, deltas: AsyncGenerator[Delta, None], with_usage: bool
-) -> AsyncGenerator[dict[str, Any], None]:
+) -> AsyncGenerator[bytes, None]:
+    def chunk_of(delta: Delta) -> bytes:
+        return event(answer.chunk(delta, with_usage))
+
     try:
-        yield answer.chunk(first, with_usage)
+        yield await _made(lambda: chunk_of(first), len(first.tokens))
         async for delta in deltas:
             if delta.tokens or delta.finish_reason is not None:
-                yield answer.chunk(delta, with_usage)
+                yield await _made(functools.partial(chunk_of, delta), len(delta.tokens))
         if with_usage:
-            yield answer.usage_chunk()
+            yield event(answer.usage_chunk())
     finally:
         await deltas.aclose()
+
+
+async def _made(make: Callable[[], Result], tokens: int) -> Result:
+    """JSON of so many tokens, made in another thread where they are many."""
+    return make() if tokens < _MANY_TOKENS else await asyncio.to_thread(make)

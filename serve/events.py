@@ -32,30 +32,33 @@ class EventResponse(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, values: AsyncGenerator[Any, None], deadline: float) -> None:
-        """Send these JSON values until `deadline`, in the event loop's seconds."""
+    def __init__(self, events: AsyncGenerator[bytes, None], deadline: float) -> None:
+        """Send these events until `deadline`, in the event loop's seconds."""
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._values = values
+        self._events = events
         self._deadline = deadline
+        self._is_open = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        async with contextlib.aclosing(self._values):
+        async with contextlib.aclosing(self._events):
             try:
                 await while_connected(receive, self._send_all(send))
             except (ApiError, TimeoutError):
                 return  # the client is gone or does not read, and there is nobody to tell
             except asyncio.CancelledError:
-                await self._send_last(send, event(ApiError(503, "stopping", "the server is stopping").to_json()))
+                if self._is_open:
+                    await self._send_last(send, event(ApiError(503, "stopping", "the server is stopping").to_json()))
                 raise
 
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        self._is_open = True
         last = _DONE
         while True:
             try:
-                value = await anext(self._values)
+                data = await anext(self._events)
             except StopAsyncIteration:
                 break
             except Exception as error:
@@ -64,10 +67,11 @@ class EventResponse(Response):
                     raise
                 last = event(told.to_json())
                 break
-            await self._send(send, event(value))
+            await self._send(send, data)
         await self._send_last(send, last)
 
     async def _send_last(self, send: Send, data: bytes) -> None:
+        self._is_open = False
         await self._send(send, data)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -48,6 +48,8 @@ class Counting:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
         began, status = time.perf_counter(), 0
 
         async def note(message: Message) -> None:
@@ -69,6 +71,7 @@ class Counting:
             route = self._route(scope)
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - began)
+        return None
 
     def _route(self, scope: Scope) -> str:
         path: str = scope["path"]

@@ -69,9 +69,10 @@ def _listening(options: ServeOptions) -> socket.socket:
     try:
         return socket.create_server((options.host, options.port), family=family, backlog=_BACKLOG)
     except OSError as error:
+        reason = str(error.strerror or error).partition(" (while")[0]  # it names the address too
         raise ServeError(
-            f"cannot listen on {options.host}, port {options.port}: {error.strerror or error}; choose another --port "
-            "(0: one that is free) or --host"
+            f"cannot listen on {options.host}, port {options.port}: {reason}; choose another --port (0: one that is "
+            "free) or --host"
         ) from error
 
 

@@ -55,6 +55,8 @@ async def _disconnected(receive: Receive) -> None:
 
 
 async def _ended(task: "asyncio.Future[Any]") -> None:
-    """Cancel a task and wait until it has given back what it held."""
+    """Cancel a task and wait until it has given back what it held; how it ends does not matter any more."""
     task.cancel()
     await asyncio.wait((task,))
+    if not task.cancelled():
+        task.exception()

@@ -24,6 +24,7 @@ def test_help_is_instant_and_names_every_command() -> None:
         "generate",
         "suggest",
         "score",
+        "serve",
         "bench",
         "data",
         "demo",

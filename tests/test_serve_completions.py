@@ -195,6 +195,17 @@ def test_a_stream_is_the_whole_answer_in_parts(served: Local) -> None:
     assert len(chunks) >= 9 * 4
 
 
+def test_a_long_prompt_is_echoed_and_scored(served: Local, predictor: Predictor) -> None:
+    text = "the old market sold a house\n" * 100
+    options = {"prompt": text, "echo": True, "logprobs": 1, "max_tokens": 1, "seed": 1}
+    whole = only(served.complete(**options))
+    *chunks, _ = served.chunks(**options)
+    expected = predictor.score(text).token_log_probs.tolist()
+    assert whole["logprobs"]["token_logprobs"][:-1] == pytest.approx(expected, abs=CLOSE)
+    assert "".join(only(chunk)["text"] for chunk in chunks) == whole["text"]
+    assert [value for chunk in chunks for value in only(chunk)["logprobs"]["tokens"]] == whole["logprobs"]["tokens"]
+
+
 def test_requests_share_calls_of_the_model(served: Local) -> None:
     before = served.service.engine.pool.stats
     served.complete(prompt="the", n=8, max_tokens=20)

@@ -25,7 +25,7 @@ LIMITS = ["--max-tokens", 1_000_000, "--max-choices", 3, "--keep-alive-seconds",
 
 @pytest.fixture(scope="module")
 def server(artifact_path: Path) -> Iterator[Running]:
-    with Running(artifact_path, *LIMITS, "--max-header-bytes", 2000) as running:
+    with Running(artifact_path, *LIMITS, "--max-header-bytes", 2000, "--max-connections", 20) as running:
         yield running
 
 
@@ -141,6 +141,14 @@ def test_connections_that_send_nothing_useful_are_closed(server: Running) -> Non
             assert bool(expected) == bool(found), data
     assert time.monotonic() - began < 10
     assert httpx.get(f"{server.url}/health").status_code == 200
+
+
+def test_more_connections_than_may_be_are_turned_away(server: Running) -> None:
+    idle = [server.connect() for _ in range(19)]
+    assert httpx.get(f"{server.url}/v1/models").status_code == 503
+    for connection in idle:
+        connection.close()
+    until(lambda: httpx.get(f"{server.url}/v1/models").status_code == 200)
 
 
 def test_a_connection_is_used_again_until_it_is_idle(server: Running) -> None:
