@@ -8,6 +8,7 @@ A run that was stopped goes on where it was when it is started again. See README
 
 import argparse
 import contextlib
+import logging
 import math
 import os
 import signal
@@ -24,6 +25,7 @@ import ray
 from lines import LineScorer, score_part
 from lmtool.runtime import Artifact, LmtoolError, OptionError, Predictor
 from lmtool.runtime.files import json_text, make_folder, read_bytes
+from lmtool.runtime.score import perplexity
 from parts import Part, PartScore, find_parts, kept_score, remove_others
 from pool import ClusterError, Outcome, WorkerPool
 
@@ -131,7 +133,7 @@ def _cluster(address: str | None) -> Iterator[None]:
     """A connection to a cluster, or a cluster of this machine."""
     try:
         _require_listener(address)
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         _end_in_order()  # Ray's own handler took its place
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(
@@ -178,7 +180,7 @@ def _summary(model: str, kept: list[PartScore], outcomes: list[Outcome], pool: W
         "tokens": tokens,
         "unknown": sum(score.unknown for score in everything),
         "log_prob": log_prob,
-        "perplexity": lines.perplexity(log_prob, tokens),
+        "perplexity": perplexity(log_prob, tokens),
         "parts": {"scored": len(scored), "kept": len(kept), "retried": pool.retried if pool else 0},
         "seconds": seconds,
         "tokens_per_second": sum(score.tokens for score in scored) / seconds if seconds else None,

@@ -77,6 +77,13 @@ def texts(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def long_texts(texts: Path) -> Path:
+    """The same with a file that takes seconds, so that what is done to a run is done in its midst."""
+    (texts / "long.txt").write_text(sentences(30_000, seed=3))
+    return texts
+
+
 def command(texts: Path, model: Path, *options: object) -> list[str]:
     out = texts.parent / "scores"
     parts = [sys.executable, EXAMPLE, texts, "--model", model, "--out", out, "--part-bytes", PART_BYTES, "--json"]
@@ -147,6 +154,7 @@ def write_times(texts: Path) -> dict[str, int]:
 
 
 ALL = ["below/large.txt", "large.txt", "small.log"]
+LONG = [*ALL, "long.txt"]
 
 
 def test_both_nodes_score_and_every_line_is_the_predictors(
@@ -202,49 +210,49 @@ def kill_first_worker(_: int, line: str) -> bool:
 
 
 def test_the_part_of_a_killed_worker_is_scored_by_another(
-    cluster: str, texts: Path, artifact_path: Path, predictor: Predictor
+    cluster: str, long_texts: Path, artifact_path: Path, predictor: Predictor
 ) -> None:
-    code, stdout, said = interfere(texts, artifact_path, "--address", cluster, act=kill_first_worker)
+    code, stdout, said = interfere(long_texts, artifact_path, "--address", cluster, act=kill_first_worker)
     assert code == 0, said
     summary = json.loads(stdout)
     assert summary["parts"]["retried"] == 1
     assert len(summary["workers"]) >= 2
     assert re.search(r"worker \d+ was lost with \S+ from [\d,]+: ", said)
-    assert_scores(texts, predictor, ALL)
+    assert_scores(long_texts, predictor, LONG)
 
 
 def test_a_part_that_may_not_be_tried_again_is_an_error_until_the_next_run(
-    cluster: str, texts: Path, artifact_path: Path, predictor: Predictor
+    cluster: str, long_texts: Path, artifact_path: Path, predictor: Predictor
 ) -> None:
     options = ("--address", cluster, "--attempts", 1)
-    code, stdout, said = interfere(texts, artifact_path, *options, act=kill_first_worker)
+    code, stdout, said = interfere(long_texts, artifact_path, *options, act=kill_first_worker)
     assert code == 1
     summary = json.loads(stdout)
     (failed,) = summary["failed"]
     assert summary["parts"]["retried"] == 0
     assert f"error: {failed['error']}\n" in said
     assert re.search(r" from [\d,]+ was not scored: workers died with it, 1 in a row$", failed["error"])
-    repaired, _ = score(texts, artifact_path, "--address", cluster)
+    repaired, _ = score(long_texts, artifact_path, "--address", cluster)
     assert repaired["parts"] == {"scored": 1, "kept": summary["parts"]["scored"], "retried": 0}
-    assert_scores(texts, predictor, ALL)
+    assert_scores(long_texts, predictor, LONG)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_run_that_was_stopped_goes_on(
-    cluster: str, texts: Path, artifact_path: Path, predictor: Predictor, number: signal.Signals, code: int
+    cluster: str, long_texts: Path, artifact_path: Path, predictor: Predictor, number: signal.Signals, code: int
 ) -> None:
     def stop(pid: int, line: str) -> bool:
         if found := line.startswith("4/"):
             os.kill(pid, number)
         return found
 
-    ended, stdout, said = interfere(texts, artifact_path, "--address", cluster, act=stop)
+    ended, stdout, said = interfere(long_texts, artifact_path, "--address", cluster, act=stop)
     assert (ended, stdout) == (code, "")
     assert "Traceback" not in said
-    summary, _ = score(texts, artifact_path, "--address", cluster)
+    summary, _ = score(long_texts, artifact_path, "--address", cluster)
     assert summary["parts"]["kept"] >= 4
     assert summary["parts"]["scored"] >= 1
-    assert_scores(texts, predictor, ALL)
+    assert_scores(long_texts, predictor, LONG)
 
 
 def test_a_file_that_is_not_text_does_not_stop_the_others(
