@@ -163,6 +163,7 @@ def test_scores_of_ranges_that_are_gone_are_removed(parts: ModuleType, tmp_path:
     out = tmp_path / "out"
     for part in parts.find_parts(tmp_path / "in", "*", 2):
         write(part.result(out), b"")
+    write(out / "text" / ".000000000000004.jsonl.0123abcd.tmp", b"{")  # of a worker that was killed while it wrote
     other = write(out / "other" / "000000000000001.jsonl", b"")
     parts.remove_others(parts.find_parts(tmp_path / "in", "*", 4), out)
     kept = sorted(path.name for path in (out / "text").iterdir())

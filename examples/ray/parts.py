@@ -168,7 +168,7 @@ def kept_score(part: Part, out: Path, model: str) -> PartScore | None:
 
 
 def remove_others(parts: list[Part], out: Path) -> None:
-    """Remove the scores of ranges that these files no longer have, as after another size of parts.
+    """Remove the scores of ranges that these files no longer have, and what killed workers had begun to write.
 
     Raises:
         StorageError: A file cannot be removed.
@@ -176,9 +176,9 @@ def remove_others(parts: list[Part], out: Path) -> None:
     wanted = {part.result(out) for part in parts}
     try:
         for folder in {path.parent for path in wanted}:
-            for path in folder.glob("*.jsonl"):
+            for path in [*folder.glob("*.jsonl"), *folder.glob(".*.jsonl.*.tmp")]:
                 if path not in wanted:
-                    path.unlink()
+                    path.unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(f"cannot remove an old result: {error}") from error
 

@@ -125,6 +125,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             arguments = (ray.put(artifact), model, str(folder), str(out))
             pool = WorkerPool(Worker, arguments, options.workers, options.attempts, _say)
             outcomes = list(_reported(pool.run(waiting), len(waiting)))
+        remove_others(found, out)
     return _summary(model, list(kept.values()), outcomes, pool)
 
 
