@@ -80,12 +80,12 @@ class Completion:
             while live:
                 async with asyncio.timeout_at(deadline):
                     deltas = [await self._draw(choice) for choice in live]
-                    live = [choice for choice in live if choice.finish_reason is None]
-                    if live:
-                        await together(choice.read() for choice in live)
+                live = [choice for choice in live if choice.finish_reason is None]
                 if live:
                     for delta in deltas:
                         yield delta
+                    async with asyncio.timeout_at(deadline):
+                        await together(choice.read() for choice in live)
             if self._session is not None and self._trail is not None:
                 self._session.snapshot = self._trail.last
         for delta in deltas:

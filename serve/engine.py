@@ -14,6 +14,7 @@ from ..runtime.pool_options import PoolOptions
 from ..runtime.predictor import Predictor
 from ..runtime.state import State
 from .errors import ServeError, busy
+from .handing import Handing
 from .options import ServeOptions
 from .scoring import Scored, score_rows
 
@@ -53,6 +54,7 @@ class Engine:
         self.pool = StreamPool(
             predictor, PoolOptions(max_streams=places, max_waiting=places, allow_inexact=options.allow_inexact)
         )
+        self._handing = Handing(self.pool)
         self._probing = asyncio.Lock()
 
     @contextlib.contextmanager
@@ -91,7 +93,7 @@ class Engine:
             PoolError: The call failed, or the pool is closed.
         """
         for chunk in _chunks(tokens, _READING_CHUNK):
-            logits = await self.pool.step_async(stream, chunk)
+            logits = await self._handing.step(stream, chunk)
             self.tokens_read += len(chunk)
         return np.asarray(logits[-1])
 
@@ -107,7 +109,7 @@ class Engine:
         """
         parts = zip(_chunks(tokens, _SCORING_CHUNK), _chunks(targets, _SCORING_CHUNK), strict=True)
         for chunk, wanted in parts:
-            logits = await self.pool.step_async(stream, chunk, logits_to_keep=None)
+            logits = await self._handing.step(stream, chunk, logits_to_keep=None)
             self.tokens_read += len(chunk)
             for scored in await asyncio.to_thread(score_rows, logits, np.array(wanted, np.int64), count):
                 yield scored
@@ -120,7 +122,7 @@ class Engine:
         """
         async with self._probing:
             with self.open_stream() as stream:
-                await self.pool.step_async(stream, [self.vocabulary.end_of_sentence_id])
+                await self._handing.step(stream, [self.vocabulary.end_of_sentence_id])
 
     async def close(self) -> None:
         """End what waits, and the pool."""

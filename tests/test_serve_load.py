@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
-from lmtool.runtime import Predictor
-from pools import Gate
+from lmtool.runtime import PoolError, Predictor, StreamPool
+from lmtool.serve.handing import Handing
+from pools import PATIENCE_SECONDS, Gate
 from servers import Local, local
 
 JSON = {"content-type": "application/json"}
@@ -70,9 +72,9 @@ def test_a_request_that_takes_too_long_ends(gated: tuple[Local, Gate]) -> None:
 
 def test_a_stream_that_takes_too_long_ends_with_an_error(gated: tuple[Local, Gate]) -> None:
     served, gate = gated
-    gate.let_pass(4)  # the prompt, and three tokens
+    gate.let_pass(4)  # the prompt, and three of the tokens; the fourth is sent too
     *chunks, last = served.chunks(prompt="the", max_tokens=30)
-    assert len(chunks) == 3
+    assert len(chunks) == 4
     assert (last["error"]["code"], last["error"]["type"]) == ("timeout", "server_error")
     assert served.service.engine.slots_taken == 0
 
@@ -87,6 +89,52 @@ def test_a_body_that_comes_too_slowly_is_given_up(gated: tuple[Local, Gate]) -> 
 
     answer = served.run(lambda client: client.post("/v1/completions", content=slow(), headers=JSON))
     assert (answer.status_code, answer.json()["error"]["code"]) == (408, "body_timeout")
+
+
+def test_results_of_one_call_wake_the_loop_once(pool: StreamPool, predictor: Predictor) -> None:
+    async def main() -> None:
+        handing, loop, woken = Handing(pool), asyncio.get_running_loop(), []
+        real = loop.call_soon_threadsafe
+        loop.call_soon_threadsafe = lambda *work: woken.append(work)  # type: ignore[assignment,return-value,func-returns-value]
+        tasks = [asyncio.ensure_future(handing.step(pool.open_stream(), [word])) for word in (1, 2, 3)]
+        await asyncio.sleep(0)
+        while pool.stats.requests < 3:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+        assert len(woken) == 1
+        real(woken[0][0])
+        for word, task in zip((1, 2, 3), tasks, strict=True):
+            expected, _ = predictor.step([[word]], predictor.initial_state())
+            assert np.array_equal(await task, expected[0])
+        tasks = [asyncio.ensure_future(handing.step(pool.open_stream(), [1]))]
+        while len(woken) < 2:
+            await asyncio.sleep(0.001)
+        loop.call_soon_threadsafe = real  # type: ignore[method-assign]
+        real(woken[1][0])
+        assert (await tasks[0]).shape == (1, len(predictor.vocabulary))
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_SECONDS))
+
+
+def test_a_task_that_is_cancelled_takes_its_request_back(gated: tuple[Local, Gate]) -> None:
+    served, gate = gated
+    pool = served.service.engine.pool
+
+    async def work(_: httpx.AsyncClient) -> None:
+        handing = Handing(pool)
+        running = asyncio.ensure_future(handing.step(pool.open_stream(), [1]))
+        await asyncio.sleep(0)
+        gate.wait_for_a_call()
+        waiting = asyncio.ensure_future(handing.step(pool.open_stream(), [1]))
+        await until(lambda: pool.stats.waiting == 1)
+        waiting.cancel()
+        await until(lambda: pool.stats.waiting == 0)
+        gate.open()
+        assert (await running).shape[0] == 1
+        with pytest.raises(PoolError, match="no open stream"):
+            await handing.step(-1, [1])
+
+    served.run(work)
 
 
 def test_a_failure_of_the_model_is_told_and_is_the_end_of_nothing_else(
