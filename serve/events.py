@@ -13,7 +13,7 @@ from .errors import ApiError, api_error
 from .waiting import while_connected
 
 _DONE = b"data: [DONE]\n\n"
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 1.0
 """How long after its deadline an answer may still be on its way to a client that reads slowly."""
 
 

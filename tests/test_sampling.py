@@ -87,17 +87,20 @@ def test_over_a_large_vocabulary_the_same_tokens_are_drawn(
     logits[random.integers(0, 9000, 2500)] = np.float32(spread)  # many that are equal
     logits[7] = -np.inf
     sampling = Sampling(temperature=temperature, top_p=top_p)
-    chosen = [sampling.choose(logits, np.random.default_rng(seed), at_boundary=True) for seed in range(100)]
-    assert chosen == [drawn_from_all(sampling, logits, np.random.default_rng(seed).random()) for seed in range(100)]
+    order, cumulative = by_definition(sampling, logits)
+    for seed in range(100):
+        draw = np.random.default_rng(seed).random() * cumulative[-1]
+        expected = order[int(np.argmax(cumulative > draw))]
+        assert sampling.choose(logits, np.random.default_rng(seed), at_boundary=True) == expected
 
 
-def drawn_from_all(sampling: Sampling, logits: np.ndarray, draw: float) -> int:
-    """By the definition: all tokens sorted by probability, the nucleus, its cumulative weights."""
+def by_definition(sampling: Sampling, logits: np.ndarray) -> tuple[list[int], np.ndarray]:
+    """All tokens sorted by probability and then by id, and the cumulative weights of those that may be drawn."""
     order = sorted(range(len(logits)), key=lambda index: (-logits[index], index))
     weights = np.exp((logits[order].astype(np.float64) - float(logits.max())) / sampling.temperature)
     if sampling.top_p is not None:
         weights = weights[: int(np.argmax(np.cumsum(weights) >= sampling.top_p * weights.sum())) + 1]
-    return order[int(np.argmax(np.cumsum(weights) > draw * weights.sum()))]
+    return order, np.cumsum(weights)
 
 
 def test_what_is_sorted_first_may_hold_no_more_than_equals() -> None:

@@ -8,6 +8,7 @@ import httpx
 import numpy as np
 import pytest
 from lmtool.runtime import PoolError, Predictor, StreamPool
+from lmtool.serve.events import EventResponse
 from lmtool.serve.handing import Handing
 from pools import PATIENCE_SECONDS, Gate
 from servers import Local, local
@@ -89,6 +90,34 @@ def test_a_body_that_comes_too_slowly_is_given_up(gated: tuple[Local, Gate]) -> 
 
     answer = served.run(lambda client: client.post("/v1/completions", content=slow(), headers=JSON))
     assert (answer.status_code, answer.json()["error"]["code"]) == (408, "body_timeout")
+
+
+def test_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmtool.serve.events._GRACE_SECONDS", 0.05)
+    closed, sent = [], []
+
+    async def events() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"data: 1\n\n"
+        finally:
+            closed.append(True)
+
+    async def receive() -> Any:
+        await asyncio.sleep(PATIENCE_SECONDS)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if len(sent) > 3:
+            await asyncio.sleep(PATIENCE_SECONDS)
+
+    async def main() -> None:
+        response = EventResponse(events(), asyncio.get_running_loop().time() + 0.05)
+        await response({"type": "http"}, receive, send)
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_SECONDS))
+    assert closed == [True]
+    assert len(sent) == 4
 
 
 def test_results_of_one_call_wake_the_loop_once(pool: StreamPool, predictor: Predictor) -> None:
