@@ -1,11 +1,14 @@
 """What is refused, with which status, and what is said; limits, each of them."""
 
+import dataclasses
+import inspect
 import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from lmtool.cli.serving import serve
 from lmtool.runtime import OptionError, Predictor
 from lmtool.serve import ServeOptions, checked_key
 from servers import Local, local
@@ -262,6 +265,13 @@ def test_metrics_count_what_was_done(predictor: Predictor) -> None:
 def test_options_outside_their_range(field: str, value: Any) -> None:
     with pytest.raises(OptionError, match=f"^{field} is "):
         ServeOptions(**{field: value})
+
+
+def test_the_commands_defaults_are_those_of_the_options() -> None:
+    parameters = inspect.signature(serve).parameters
+    for option in dataclasses.fields(ServeOptions):
+        if option.name not in ("name", "api_key"):  # the file's name; a file or the environment
+            assert parameters[option.name].default == option.default, option.name
 
 
 @pytest.mark.parametrize("key", ["", "a b", "ä", "a\tb", "two\nlines"])
