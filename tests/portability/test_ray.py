@@ -22,7 +22,8 @@ from lmtool.runtime import Predictor
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "ray" / "score.py"
 CLUSTER = ROOT / "tests" / "support" / "ray_cluster.py"
-ENVIRONMENT = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+# The second one keeps all of Ray on 127.0.0.1, as it is by default on Windows and macOS.
+ENVIRONMENT = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 PATIENCE_SECONDS = 120
 PART_BYTES = 20_000
 LOADED = re.compile(r"worker (\d+) on \S+ \(\w+\) has loaded the model")

@@ -9,6 +9,7 @@ import sys
 from ray.cluster_utils import Cluster
 
 NODE = {
+    "node_ip_address": "127.0.0.1",
     "num_cpus": 1,
     "object_store_memory": 100 * 2**20,
     "include_dashboard": False,
