@@ -35,5 +35,4 @@ clean:
 
 .venv/portability: .venv/installed tests/portability/install $(wildcard examples/*/package-lock.json)
 	$(BIN)/pip install --quiet --constraint constraints.txt --config-settings editable_mode=strict --editable '.[interop]'
-	tests/portability/install
-	@touch $@
+	tests/portability/install && touch $@ || echo 'Not everything is here: its tests are skipped, and the next run tries again.'

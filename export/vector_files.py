@@ -29,13 +29,13 @@ def require_room(artifact: Path) -> None:
     """Say before the work that the vectors cannot lie beside the artifact.
 
     Raises:
-        ExportError: There are vectors of another artifact, or folders of their names without an index.
+        ExportError: There are vectors of another artifact, or files or folders of their names without an index.
         StorageError: The index cannot be read.
     """
     index = artifact.parent / INDEX
     remedy = "remove them, or export into another folder: --out DIR/model.onnx"
     if not index.exists():
-        if others := sorted(artifact.parent.glob(f"{FOLDER}*")):
+        if others := [path for path in (*_folders(artifact.parent), artifact.parent / _TOLERANCES) if path.exists()]:
             raise ExportError(f"{others[0]} is there without {INDEX}, so it is not known whose it is; {remedy}")
         return
     owner = _index(index)["artifact"]
@@ -56,7 +56,7 @@ def write_vectors(vectors: Vectors, folder: Path) -> Path:
     """
     index, content = folder / INDEX, {"format": FORMAT, **vectors.to_json()}
     write_atomically(index, f"{json_text(content | {'sets': []}, indent=1)}\n".encode())  # whose the folders are
-    for old in folder.glob(f"{FOLDER}*"):
+    for old in _folders(folder):
         _remove(old)
     for found in vectors.sets:
         make_folder(folder / found.folder)
@@ -96,6 +96,11 @@ def read_vectors(artifact: Path, sha256: str) -> Vectors:
         raise ExportError(f"{path} lists no sets: their writing was stopped; export again: --test-vectors")
     sets = [_read_set(artifact.parent, entry) for entry in index["sets"]]
     return Vectors(artifact.name, sha256, index["expected_from"], index["bound"], sets)
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Those with the names that vectors have, and no others."""
+    return sorted(path for path in folder.glob(f"{FOLDER}*") if path.name.removeprefix(FOLDER).isdecimal())
 
 
 def _index(path: Path) -> dict[str, Any]:

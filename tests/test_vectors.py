@@ -125,9 +125,11 @@ def test_a_network_that_rounding_moves_far_gets_a_bound_that_its_own_export_keep
 def test_vectors_of_one_artifact_are_replaced_and_those_of_another_kept(run: Run, own_copy: Path) -> None:
     folder = own_copy.parent
     (folder / "test_data_set_99").mkdir()
+    (folder / "test_data_set_mine").mkdir()
     before = (folder / "test_data_set_7" / "output_0.pb").read_bytes()
     assert export_run(run, out=own_copy, test_vectors=True).vectors is not None
     assert not (folder / "test_data_set_99").exists()
+    assert (folder / "test_data_set_mine").exists()
     assert (folder / "test_data_set_7" / "output_0.pb").read_bytes() == before
     with pytest.raises(ExportError, match=r"those of model.onnx, expected other.onnx; remove them, or .*--out"):
         export_run(run, out=folder / "other.onnx", test_vectors=True)
@@ -135,6 +137,13 @@ def test_vectors_of_one_artifact_are_replaced_and_those_of_another_kept(run: Run
     (folder / INDEX).unlink()
     with pytest.raises(ExportError, match=r"test_data_set_0 is there without test_vectors.json"):
         require_room(own_copy)
+
+
+def test_a_file_of_the_users_is_not_written_over(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text("mine")
+    with pytest.raises(ExportError, match=r"data.json is there without test_vectors.json"):
+        export_run(run, out=tmp_path / "model.onnx", test_vectors=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["data.json"]
 
 
 @pytest.mark.parametrize(

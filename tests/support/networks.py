@@ -61,11 +61,11 @@ def artifact_of(
     network: LanguageModel,
     tokens: list[str],
     rule: str,
-    precision: str = "fp32",
+    built: str = "fp32",
     change: Callable[[onnx.ModelProto, dict[str, str]], None] | None = None,
     **metadata: str,
 ) -> bytes:
-    """A network with a vocabulary as an artifact that nobody trained or verified.
+    """A network with a vocabulary as an artifact of the precision `built` that nobody trained or verified.
 
     `metadata` replaces entries, named without what stands before the dot; `change` comes after that, before the hash.
     """
@@ -76,13 +76,13 @@ def artifact_of(
         "lmtool.vocabulary": vocabulary.tokens_json(),
         "lmtool.vocabulary_sha256": vocabulary.sha256,
         "lmtool.tokenization": json.dumps(vocabulary.tokenization.to_json()),
-        "lmtool.precision": precision,
-        "lmtool.batch_invariant": str(precision != "int8").lower(),
+        "lmtool.precision": built,
+        "lmtool.batch_invariant": str(built != "int8").lower(),
         "lmtool.training": "{}",
         "lmtool.parity": "{}",
     }
     entries |= {f"lmtool.{key}": value for key, value in metadata.items()}
-    model = build_model(network, BuildOptions(precision))
+    model = build_model(network, BuildOptions(built))
     if change is not None:
         change(model, entries)
     return seal(model, entries)
