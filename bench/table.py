@@ -124,6 +124,7 @@ def legend(results: Results) -> list[str]:
         "outliers: calls beyond Tukey's fence; none is left out": True,
         "spread: of the rounds' medians": True,
         "memory: of the host, the highest of the process that computes": True,
+        "speed-up: within each round, over the first runtime: the median of the rounds and their range": True,
         "prefill: what takes no input with a default (openvino, reference, onnxruntime-node, onnxruntime-web) computes "
         "the logits of every position, onnxruntime and torch those of the last one": _has(results, "prefill"),
         "server: speed-ups are those of the 99th percentile; its process is not pinned": _has(results, "server"),

@@ -138,7 +138,8 @@ def _cluster(address: str | None) -> Iterator[None]:
         _end_in_order()  # Ray's own handler took its place
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(
-            f"no Ray cluster answers at {address or 'this machine'}: {error}; start one: ray start --head"
+            f"no Ray cluster answers at {address or 'this machine'}: {error}; start one: ray start --head; "
+            "where one asks for a token: RAY_AUTH_MODE=token"
         ) from error
     try:
         # Ray's threads print what they have to say; stdout is for the summary.
