@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <exception>
 #include <fstream>
 #include <functional>
 #include <iostream>
@@ -42,6 +43,7 @@ namespace {
 constexpr const char* kUsage = "usage: suggest [--count N] [--threads N] [--separate] MODEL < text";
 constexpr std::size_t kFlushAt = 512;       // tokens that may wait to be read
 constexpr std::size_t kScoringChunk = 128;  // tokens whose logits are in memory at once
+constexpr std::int64_t kMostState = std::int64_t{1} << 24;  // float32 numbers of a text's state, 64 MiB
 
 // What a user can cause: the message, and the exit code (1 failed, 2 wrong usage).
 class Failure final : public std::runtime_error {
@@ -665,7 +667,15 @@ std::map<std::string, std::int64_t> state_widths(const std::string& model_json) 
                   " layers, expected lstm, gru or rnn and one layer or more");
   }
   std::map<std::string, std::int64_t> widths;
+  const std::int64_t tensors = cell == "lstm" ? 2 : 1;  // of each layer
+  std::int64_t left = kMostState;
   for (std::size_t layer = 0; layer < sizes.size(); ++layer) {
+    if (sizes[layer] > left / tensors) {
+      throw Failure("its network has a layer " + std::to_string(layer) + " of " + std::to_string(sizes[layer]) +
+                    " units, with which its state is too large; expected " + std::to_string(kMostState) +
+                    " numbers at most in all of its state");
+    }
+    left -= tensors * sizes[layer];
     widths["hidden_" + std::to_string(layer)] = sizes[layer];
     if (cell == "lstm") widths["cell_" + std::to_string(layer)] = sizes[layer];
   }
@@ -1055,4 +1065,6 @@ int main(int, char** arguments) try {
   return failed(failure.what(), failure.exit_code);
 } catch (const std::bad_alloc&) {
   return failed("there is not enough memory", 1);
+} catch (const std::exception& error) {
+  return failed(std::string("cannot go on: ") + error.what(), 1);
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from cpp import HEADER, Answer, assert_same, build, execute, expected, header_folder, read_answers
+from cpp import HEADER, Answer, answers, assert_same, build, execute, expected, header_folder, read_answers
 from lmtool.runtime import Predictor
 from networks import artifact_of, network_of
 
@@ -137,6 +137,38 @@ def test_an_artifact_that_breaks_the_contract_is_refused(
     assert (code, before) == (1, [])
     assert f"{path} cannot be used: " in found
     assert message in found
+
+
+def with_wide_state(width: int) -> Change:
+    """A second layer that is nothing but a state of this width, which is handed on as it is."""
+
+    def change(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
+        for values, name in ((model.graph.input, "hidden_1"), (model.graph.output, "next_hidden_1")):
+            values.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", width]))
+        model.graph.node.append(onnx.helper.make_node("Identity", ["hidden_1"], ["next_hidden_1"]))
+        metadata["lmtool.model"] = MODEL % ('"rnn"', f"[7,{width}]")
+
+    return change
+
+
+@pytest.mark.parametrize("width", [9, 2**24 - 7, 2**24 - 6, 2**31, 2**61, 2**63 - 1])
+def test_a_state_that_no_memory_holds_is_refused(program: Path, tmp_path: Path, width: int) -> None:
+    path = tmp_path / "model.onnx"
+    network = network_of((7,), cell="rnn", vocabulary=len(WORDS))
+    path.write_bytes(artifact_of(network, WORDS, "words", change=with_wide_state(width)))
+    if width + 7 <= 2**24:
+        assert len(answers(program, path, stdin="the cat\n")) == 1
+        return
+    code, found, _ = refusal(program, path, stdin="the cat\n")
+    assert code == 1
+    assert f"a layer 1 of {width} units, with which its state is too large; expected 16777216 numbers at most" in found
+
+
+def test_the_memory_of_all_layers_counts(program: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    change = changed("lmtool.model", MODEL % ('"lstm"', "[4194304,4194304,1]"))
+    path.write_bytes(artifact_of(network_of((7, 3), vocabulary=len(WORDS)), WORDS, "words", change=change))
+    assert "a layer 2 of 1 units, with which its state is too large" in refusal(program, path)[1]
 
 
 def test_what_is_no_artifact_is_refused(program: Path, artifact_path: Path, tmp_path: Path) -> None:
