@@ -130,22 +130,27 @@ CodePoints decode(std::string_view bytes, const std::string& name) {
   return found;
 }
 
-// One field of a line: what would end the field or the line, or is not to be seen, is written as in C.
+// One field of a line: what would end the field or the line, or is not to be seen, is written as in C: a control
+// character as \x and its code point, and so a byte that belongs to none.
 std::string escaped(std::string_view text) {
   std::string field;
-  for (const char letter : text) {
-    const auto byte = static_cast<unsigned char>(letter);
-    if (letter == '\n') {
+  for (std::size_t start = 0; start < text.size();) {
+    const auto [code_point, length] = decode_one(text, start);
+    const std::size_t size = std::max<std::size_t>(length, 1);
+    if (length == 0) {
+      field += formatted("\\x%02x", number_of(text[start]));
+    } else if (code_point == '\n') {
       field += "\\n";
-    } else if (letter == '\t') {
+    } else if (code_point == '\t') {
       field += "\\t";
-    } else if (letter == '\\') {
+    } else if (code_point == '\\') {
       field += "\\\\";
-    } else if (byte < 0x20 || byte == 0x7F) {
-      field += formatted("\\x%02x", number_of(letter));
+    } else if (code_point < 0x20 || (code_point >= 0x7F && code_point < 0xA0)) {
+      field += formatted("\\x%02x", static_cast<unsigned>(code_point));
     } else {
-      field += letter;
+      field += text.substr(start, size);
     }
+    start += size;
   }
   return field;
 }
@@ -623,6 +628,9 @@ using Nodes = std::map<std::string, Node>;
 constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
 constexpr auto kInt64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
 
+// An error comes back as a status. onnxruntime would log it too, with names out of the file as they stand there.
+constexpr auto kLogLevel = ORT_LOGGING_LEVEL_FATAL;
+
 std::string shown(const Nodes& nodes, const std::string& name) {
   const auto found = nodes.find(name);
   if (found == nodes.end()) return "none";
@@ -692,7 +700,7 @@ class Model final {
   Model(const std::string& path, int threads)
       : environment_(made<OrtEnv>(
             ort().ReleaseEnv, "start",
-            [](OrtEnv** out) { return ort().CreateEnv(ORT_LOGGING_LEVEL_ERROR, "suggest", out); })),
+            [](OrtEnv** out) { return ort().CreateEnv(kLogLevel, "suggest", out); })),
         session_(start(path, threads)),
         memory_(made<OrtMemoryInfo>(
             ort().ReleaseMemoryInfo, "name the processor's memory",
@@ -771,7 +779,7 @@ class Model final {
     };
     check(ort().SetIntraOpNumThreads(options.get(), threads), "set its threads");
     check(ort().SetInterOpNumThreads(options.get(), 1), "set its threads");
-    check(ort().SetSessionLogSeverityLevel(options.get(), ORT_LOGGING_LEVEL_ERROR), "set its log level");
+    check(ort().SetSessionLogSeverityLevel(options.get(), kLogLevel), "set its log level");
     // With every optimization onnxruntime 1.31 crashes on half-precision recurrent layers on the CPU.
     check(ort().SetSessionGraphOptimizationLevel(options.get(), ORT_ENABLE_EXTENDED), "set its optimizations");
     check(ort().DisableCpuMemArena(options.get()), "give memory back after a call");
@@ -1046,8 +1054,9 @@ void run(const Options& options) {
   if (std::cin.bad()) throw Failure("cannot read standard input");
 }
 
+// One line that no file can make a terminal obey: names and tokens come from there.
 int failed(const std::string& message, int exit_code) {
-  std::cerr << "error: " << message << '\n';
+  std::cerr << "error: " << escaped(message) << '\n';
   return exit_code;
 }
 

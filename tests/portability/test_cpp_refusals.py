@@ -1,5 +1,7 @@
 """What the C++ example refuses: usage, text, artifacts and libraries; each with one line that says why."""
 
+import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -169,6 +171,61 @@ def test_the_memory_of_all_layers_counts(program: Path, tmp_path: Path) -> None:
     change = changed("lmtool.model", MODEL % ('"lstm"', "[4194304,4194304,1]"))
     path.write_bytes(artifact_of(network_of((7, 3), vocabulary=len(WORDS)), WORDS, "words", change=change))
     assert "a layer 2 of 1 units, with which its state is too large" in refusal(program, path)[1]
+
+
+HOSTILE = "\x1b]0;owned\x07\x9b2J\r\n\t\\"
+ESCAPED = r"\x1b]0;owned\x07\x9b2J\x0d\n\t\\"
+
+
+def name_an_output(model: onnx.ModelProto, _: dict[str, str]) -> None:
+    model.graph.node.append(onnx.helper.make_node("Identity", ["logits"], [HOSTILE]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info(HOSTILE, onnx.TensorProto.FLOAT, None))
+
+
+def name_a_node_of_no_known_kind(model: onnx.ModelProto, _: dict[str, str]) -> None:
+    model.graph.node.append(onnx.helper.make_node("Unheard", ["logits"], ["more"], name=HOSTILE))
+
+
+def name_a_node_that_cannot_run(model: onnx.ModelProto, _: dict[str, str]) -> None:
+    """The state that it hands on has 3 numbers, and is told to have 4."""
+    (last,) = [node for node in model.graph.node if "next_hidden_1" in node.output]
+    last.output[:] = ["remembered" if name == "next_hidden_1" else name for name in last.output]
+    model.graph.node.append(onnx.helper.make_node("Shape", ["token_ids"], ["sizes"]))
+    model.graph.node.append(onnx.helper.make_node("Add", ["sizes", "sizes"], ["twice"]))
+    model.graph.node.append(onnx.helper.make_node("Reshape", ["remembered", "twice"], ["next_hidden_1"], name=HOSTILE))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (changed("lmtool.format", HOSTILE), f"its format is '{ESCAPED}'"),
+        (changed("lmtool.vocabulary", json.dumps([HOSTILE, HOSTILE])), f"its vocabulary holds '{ESCAPED}' twice"),
+        (changed("lmtool.tokenization", json.dumps({"rule": HOSTILE})), f"its tokenization rule is '{ESCAPED}'"),
+        (changed("lmtool.tokenization", json.dumps({"rule": "words", "unknown": HOSTILE})), f"token '{ESCAPED}'"),
+        (changed("lmtool.model", MODEL % (json.dumps(HOSTILE), "[7,3]")), f"its network has the cell '{ESCAPED}'"),
+        (changed("lmtool.model", '{"cell":"\\\x1b"}'), r"the unknown escape \\\x1b at"),
+        (name_an_output, f"the output '{ESCAPED}' breaks the contract"),
+        (name_a_node_of_no_known_kind, r"cannot load the artifact: "),
+        (name_a_node_that_cannot_run, r"cannot run the artifact: "),
+    ],
+)
+def test_what_a_file_holds_gives_the_terminal_no_order(
+    program: Path, tmp_path: Path, change: Change, message: str
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(artifact_of(network_of((7, 3), vocabulary=len(WORDS)), WORDS, "words", change=change))
+    code, found, _ = refusal(program, path, stdin="the cat\n")
+    assert code == 1
+    assert message in found
+    assert r"\x1b" in found
+    assert [letter for letter in found[:-1] if not letter.isprintable()] == []
+
+
+def test_arguments_give_the_terminal_no_order(program: Path) -> None:
+    code, found, _ = refusal(program, f"--{HOSTILE}")
+    assert (code, f"the option '--{ESCAPED}' is not known" in found) == (2, True)
+    code, found, _ = refusal(program, os.fsdecode(b"bad-\xff-\xc2\x9b"))
+    assert (code, r"bad-\xff-\x9b cannot be used" in found) == (1, True)
 
 
 def test_what_is_no_artifact_is_refused(program: Path, artifact_path: Path, tmp_path: Path) -> None:
