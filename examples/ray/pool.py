@@ -79,7 +79,7 @@ class WorkerPool:
         self._tasks: dict[Any, _Task] = {}
         self._idle: list[Any] = []
         self._places: dict[Any, dict[str, Any]] = {}
-        self._failed_starts = 0
+        self._failed_starts = 0  # in a row
         self._begun: float | None = None
         self.retried = 0
         self.seconds = 0.0
@@ -129,14 +129,22 @@ class WorkerPool:
         try:
             place = ray.get(reference)
         except RayError as error:
-            self._failed_starts += 1
-            if self._failed_starts >= self._attempts:
-                raise ClusterError(f"workers cannot start: {_reason(error)}") from error
-            return self._start()
+            return self._start_again(error)
+        self._failed_starts = 0
         self._places[worker] = {**place, "parts": 0, "tokens": 0}
         self._idle.append(worker)
         self._begun = self._begun or time.monotonic()
         return self._say(f"worker {place['pid']} on {place['host']} ({place['node'][:8]}) has loaded the model")
+
+    def _start_again(self, error: RayError) -> None:
+        """Start another worker in place of one that could not; after too many of them, go on with those there are."""
+        self._failed_starts += 1
+        self._say(f"a worker could not start: {_reason(error)}")
+        if self._failed_starts < self._attempts:
+            return self._start()
+        if not (self._starting or self._tasks or self._idle):
+            raise ClusterError(f"workers cannot start: {_reason(error)}") from error
+        return None
 
     def _take_done(self, reference: Any) -> Iterator[Outcome]:
         task = self._tasks.pop(reference)
