@@ -7,12 +7,12 @@ export async function keepOffline(path, state) {
     return;
   }
   try {
-    await navigator.serviceWorker.register("service_worker.js");
-    const { active } = await navigator.serviceWorker.ready;
-    const kept = await asked(active, path === null ? null : new URL(path, location.href).href);
+    const worker = await active(await navigator.serviceWorker.register("service_worker.js"));
+    const kept = await asked(worker, path === null ? null : new URL(path, location.href).href);
     state.dataset.state = kept ? "ready" : "none";
     state.textContent = kept ? said(path) : "The model could not be kept for offline use.";
   } catch (error) {
+    state.dataset.state = "none";
     state.textContent = `Needs the network at each visit: ${error.message}`;
   }
 }
@@ -21,6 +21,20 @@ const said = (path) =>
   path === null
     ? "The page works offline; open the file again after a reload."
     : "Works offline: page and model are kept here.";
+
+// The service worker at work, which a first visit waits for. Fails where it cannot be installed: `ready` waits for ever.
+function active(registration) {
+  return new Promise((resolve, reject) => {
+    navigator.serviceWorker.ready.then((ready) => resolve(ready.active));
+    if (registration.active) return;
+    const coming = registration.installing ?? registration.waiting;
+    const ended = () => {
+      if (!coming || coming.state === "redundant") reject(new Error("the browser could not keep the page."));
+    };
+    coming?.addEventListener("statechange", ended);
+    ended();
+  });
+}
 
 function asked(worker, keep) {
   const { port1, port2 } = new MessageChannel();

@@ -53,9 +53,12 @@ self.addEventListener("fetch", (event) => {
   if (own && request.method === "GET") event.respondWith(networkFirst(request));
 });
 
-// A page that has opened a model asks for it to be kept, and is told when everything is.
+// A page that has opened a model asks for it to be kept, and is told whether it is.
 self.addEventListener("message", (event) => {
-  event.waitUntil(keepModel(event.data.keep).then((kept) => event.ports[0].postMessage({ kept })));
+  const answered = keepModel(event.data.keep)
+    .catch(() => false) // the browser's storage is full or cannot be used
+    .then((kept) => event.ports[0].postMessage({ kept }));
+  event.waitUntil(answered);
 });
 
 async function dropOlder() {
@@ -66,22 +69,42 @@ async function dropOlder() {
 }
 
 async function networkFirst(request) {
-  const cache = await caches.open(CACHE);
   const address = new URL(request.url);
   if (request.mode === "navigate") address.search = ""; // one page for every ?model=
   try {
     const response = await fetch(request);
-    if (response.status === 200 && (await cache.match(address))) await cache.put(address, response.clone());
+    const whole = response.status !== 200 || (await refresh(address, response));
+    if (!whole) await response.clone().arrayBuffer(); // fails where the network did, and not the storage
     return response;
   } catch (error) {
-    const kept = await cache.match(address);
+    const kept = await keptAt(address);
     if (kept) return kept;
     throw error;
   }
 }
 
+// Puts an answer in the place of the one that is kept, if one is; false where that failed.
+async function refresh(address, response) {
+  try {
+    const cache = await caches.open(CACHE);
+    if (await cache.match(address)) await cache.put(address, response.clone());
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+// The answer that is kept; undefined where there is none or the storage cannot be used.
+async function keptAt(address) {
+  try {
+    return await (await caches.open(CACHE)).match(address);
+  } catch {
+    return undefined;
+  }
+}
+
 // Whether the model at this address is kept (null: it came from a file, which nobody can keep). Models that were kept
-// before are dropped.
+// before are dropped. Fails where the storage is full or cannot be used.
 async function keepModel(address) {
   const cache = await caches.open(CACHE);
   const files = new Set(FILES.map((file) => new URL(file, self.location).href));
