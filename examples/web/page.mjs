@@ -13,6 +13,13 @@ const WRITING_PAUSE_MS = 60; // which a reader can follow
 const SPEAKING_PAUSE_MS = 700; // screen readers are told once typing rests
 
 const element = (id) => document.getElementById(id);
+const originOf = (path) => {
+  try {
+    return new URL(path, location.href).origin;
+  } catch {
+    return null; // no address
+  }
+};
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 class Page {
@@ -66,10 +73,10 @@ class Page {
   async openFirst() {
     const named = new URLSearchParams(location.search).get("model");
     const path = named ?? DEFAULT_MODEL;
-    if (new URL(path, location.href).origin !== location.origin) {
-      this.#say(
-        `The model ${path} lies on another site; expected a path on this one, such as ?model=${DEFAULT_MODEL}.`,
-      );
+    const origin = originOf(path);
+    if (origin !== location.origin) {
+      const found = origin === null ? "is no address" : "lies on another site";
+      this.#say(`The model ${path} ${found}; expected a path on this site, such as ?model=${DEFAULT_MODEL}.`);
       return;
     }
     await this.#open({ path, name: path.split("/").at(-1), optional: named === null }, path);
