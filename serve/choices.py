@@ -13,7 +13,6 @@ from .prompts import Place
 from .scoring import score_rows
 from .sessions import Snapshot
 from .tokens import HeldTokens, Token
-from .waiting import together
 
 
 @final
@@ -145,8 +144,3 @@ class Choice:
         self._previous, self._offset = chosen, token.end
         self.generated += 1
         return token
-
-
-async def read_all(choices: list[Choice]) -> None:
-    """Let choices read side by side, so that their tokens run in one call."""
-    await together(choice.read() for choice in choices)
