@@ -227,6 +227,9 @@ def _explained(kind: type[BaseModel], error: ValidationError) -> ApiError:
             400, "unknown_field", f"the body has the unknown fields {names}, expected of {known}", unknown[0]
         )
     problem = found[0]
+    if not problem["loc"]:
+        known = ", ".join(kind.model_fields) or "none"
+        return ApiError(400, "unknown_field", f"the name of a field is no Unicode text, expected of {known}")
     name = str(problem["loc"][0])
     if problem["type"] == "missing":
         return invalid(f"{name} is missing; send it", name)

@@ -104,6 +104,7 @@ BODIES = [
     (b'{"prompt": "the', "is not JSON"),
     (b'{"prompt": "\xff"}', "is not JSON"),
     ('{"prompt": "the"}'.encode("utf-16"), "is not JSON"),
+    (b'{"\\ud800": 1}', "the name of a field is no Unicode text, expected of model, prompt"),
     (b'{"temperature": NaN}', "NaN is no JSON number"),
     (b'{"temperature": -Infinity}', "-Infinity is no JSON number"),
     (b'{"temperature": 1e999}', "temperature is inf"),
