@@ -15,7 +15,8 @@ from .tokens import Token
 class Answer:
     """The JSON of one completion.
 
-    A choice's tokens together are its text, and `text_offset` counts in that text. The prompt's first token has a
+    A choice's tokens together are its text, and `text_offset` counts in that text; only an echoed prompt of white space
+    is text before the first token. The prompt's first token has a
     log-probability of its own, because a text begins where a sentence has ended; it has none (null) only where the
     prompt came as ids and began with the end of a sentence.
     """
@@ -42,16 +43,18 @@ class Answer:
     def whole(self, deltas: Iterable[Delta]) -> dict[str, Any]:
         """The answer to a request that was not streamed."""
         tokens: dict[int, list[Token]] = {}
+        blanks: dict[int, str] = {}
         reasons: dict[int, str | None] = {}
         for delta in deltas:
             tokens.setdefault(delta.index, []).extend(delta.tokens)
+            blanks.setdefault(delta.index, delta.blank)
             reasons[delta.index] = delta.finish_reason
-        choices = [self._choice(index, tokens[index], reasons[index]) for index in sorted(tokens)]
+        choices = [self._choice(index, blanks[index], tokens[index], reasons[index]) for index in sorted(tokens)]
         return {**self._head, "choices": choices, "usage": self._usage()}
 
     def chunk(self, delta: Delta, with_usage: bool) -> dict[str, Any]:
         """One chunk of a stream; `usage` is null in all but the last, and there only where it was asked for."""
-        choices = [self._choice(delta.index, delta.tokens, delta.finish_reason)]
+        choices = [self._choice(delta.index, delta.blank, delta.tokens, delta.finish_reason)]
         return {**self._head, "choices": choices, **({"usage": None} if with_usage else {})}
 
     def usage_chunk(self) -> dict[str, Any]:
@@ -62,10 +65,10 @@ class Answer:
         read, written = self._completion.prompt_tokens, self._completion.completion_tokens
         return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
-    def _choice(self, index: int, tokens: Sequence[Token], finish_reason: str | None) -> dict[str, Any]:
+    def _choice(self, index: int, blank: str, tokens: Sequence[Token], finish_reason: str | None) -> dict[str, Any]:
         return {
             "index": index,
-            "text": "".join(token.text for token in tokens),
+            "text": blank + "".join(token.text for token in tokens),
             "logprobs": self._log_probs(tokens) if self._with_log_probs else None,
             "finish_reason": finish_reason,
         }

@@ -36,11 +36,15 @@ class ChoiceOptions:
 @final
 @dataclass(frozen=True)
 class Delta:
-    """What a choice has got since its last delta: tokens that are sure, and why it ended where it has."""
+    """What a choice has got since its last delta: tokens that are sure, and why it ended where it has.
+
+    `blank` is text before these tokens that belongs to none: an echoed prompt of white space only.
+    """
 
     index: int
     tokens: Sequence[Token]
     finish_reason: str | None = None
+    blank: str = ""
 
 
 def random_of(seed: int | None, number: int) -> np.random.Generator:

@@ -102,7 +102,12 @@ class Completion:
             self._begin_prompt(number, prompt, start, taken) for number, prompt in enumerate(self._prompts)
         )
         self._choices = [choice for choices, _ in found for choice in choices]
-        return [Delta(choice.index, echo) for choices, echo in found for choice in choices if echo]
+        return [
+            Delta(choice.index, echo, blank=prompt.blank)
+            for prompt, (choices, echo) in zip(self._prompts, found, strict=True)
+            for choice in choices
+            if echo or prompt.blank
+        ]
 
     def _split(self, start: Place) -> list[PromptTokens]:
         vocabulary, echo = self._engine.vocabulary, bool(self._request.echo)
@@ -163,7 +168,7 @@ class Completion:
 
 def _echo(prompt: PromptTokens, start: Place, scores: list[Scored]) -> list[Token]:
     """The tokens of an echoed prompt; the first has no score where it begins the text by itself."""
-    previous = [start.previous, *prompt.ids[:-1]]
+    previous = [start.previous, *prompt.ids[:-1]][: len(prompt.ids)]
     known: list[Scored | None] = [*([None] * (len(prompt.ids) - len(scores))), *scores]
     tokens, offset = [], 0
     for text, token_id, before, scored in zip(prompt.pieces, prompt.ids, previous, known, strict=True):

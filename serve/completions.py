@@ -73,7 +73,7 @@ async def _chunks(
     try:
         yield await _made(lambda: chunk_of(first), len(first.tokens))
         async for delta in deltas:
-            if delta.tokens or delta.finish_reason is not None:
+            if delta.tokens or delta.blank or delta.finish_reason is not None:
                 yield await _made(functools.partial(chunk_of, delta), len(delta.tokens))
         if with_usage:
             yield event(answer.usage_chunk())

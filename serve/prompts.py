@@ -32,16 +32,19 @@ class PromptTokens:
         ids: Token ids.
         pieces: The text of each; together they are the prompt's text. None where they were not asked for.
         given_as_ids: Whether it came as ids.
+        blank: The text of a prompt without tokens, white space only; empty for others, and where pieces were not asked
+            for.
     """
 
     ids: tuple[int, ...]
     pieces: tuple[str, ...]
     given_as_ids: bool
+    blank: str = ""
 
     @property
     def text(self) -> str:
         """The prompt's text."""
-        return "".join(self.pieces)
+        return self.blank + "".join(self.pieces)
 
     def begins_text(self, start: Place) -> bool:
         """Whether it brings the end of sentence along after which a text begins, as only ids can."""
@@ -69,7 +72,8 @@ def split_prompt(
         tokens = vocabulary.tokenization.split(prompt)
         _check_length(len(tokens), largest)
         pieces = tuple(_pieces(prompt, tokens, vocabulary)) if with_pieces else ()
-        return PromptTokens(tuple(map(vocabulary.id, tokens)), pieces, False)
+        blank = prompt if with_pieces and not tokens else ""
+        return PromptTokens(tuple(map(vocabulary.id, tokens)), pieces, False, blank)
     _check_length(len(prompt), largest)
     wrong = next((index for index in prompt if not 0 <= index < len(vocabulary)), None)
     if wrong is not None:

@@ -206,6 +206,36 @@ def test_a_long_prompt_is_echoed_and_scored(served: Local, predictor: Predictor)
     assert [value for chunk in chunks for value in only(chunk)["logprobs"]["tokens"]] == whole["logprobs"]["tokens"]
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\t", " \u2003  "])
+def test_a_prompt_without_tokens_is_echoed_as_it_was_sent(served: Local, predictor: Predictor, blank: str) -> None:
+    expected = written(predictor, "", max_tokens=4, seed=1)
+    options = {"prompt": blank, "echo": True, "max_tokens": 4, "seed": 1}
+    choice = only(served.complete(**options, logprobs=1))
+    assert choice["text"] == blank + "".join(expected)
+    found = choice["logprobs"]
+    assert found["tokens"] == expected
+    assert found["text_offset"] == [len(blank), *itertools.accumulate(map(len, expected), initial=len(blank))][1:-1]
+    assert found["token_logprobs"] == pytest.approx(predictor.score("".join(expected)).token_log_probs, abs=CLOSE)
+    *chunks, done = served.chunks(**options)
+    assert done == "[DONE]"
+    assert "".join(only(chunk)["text"] for chunk in chunks) == choice["text"]
+    nothing = only(served.complete(prompt=blank, echo=True, max_tokens=0, logprobs=1))
+    assert (nothing["text"], nothing["logprobs"]["tokens"]) == (blank, [])
+
+
+def test_a_blank_prompt_among_others_and_in_a_session_is_echoed(served: Local) -> None:
+    options = {"echo": True, "max_tokens": 3, "seed": 1}
+    alone = [only(served.complete(prompt=prompt, **options))["text"] for prompt in ("the", " ")]
+    choices = served.complete(prompt=["the", " "], n=2, **options)["choices"]
+    assert [choices[0]["text"], choices[2]["text"]] == alone
+    assert choices[3]["text"].startswith(" ")
+    session = served.post("/v1/sessions")["id"]
+    texts = [only(served.complete(prompt=prompt, session=session, **options))["text"] for prompt in ("the", " ")]
+    assert texts[0] == alone[0]
+    assert texts[1].startswith(" ")
+    assert served.ask("GET", f"/v1/sessions/{session}").json()["tokens"] == 1 + 3 + 3
+
+
 def test_requests_share_calls_of_the_model(served: Local) -> None:
     before = served.service.engine.pool.stats
     served.complete(prompt="the", n=8, max_tokens=20)
