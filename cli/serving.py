@@ -34,6 +34,9 @@ def serve(
     max_connections: Annotated[int, typer.Option(help="Connections at once; one more gets 503.")] = 1024,
     max_prompt_tokens: Annotated[int, typer.Option(help="Tokens of one prompt.")] = 8192,
     max_tokens: Annotated[int, typer.Option(help="Tokens that one choice may write.")] = 1024,
+    max_answer_tokens: Annotated[
+        int, typer.Option(help="Tokens of one answer: those of all its choices, and of the prompts that it echoes.")
+    ] = 16_384,
     max_prompts: Annotated[int, typer.Option(help="Prompts of one request.")] = 32,
     max_n: Annotated[int, typer.Option(help="Choices for each prompt.")] = 16,
     max_stop_chars: Annotated[int, typer.Option(help="Characters of one stop string.")] = 64,
@@ -64,6 +67,7 @@ def serve(
         max_connections=max_connections,
         max_prompt_tokens=max_prompt_tokens,
         max_tokens=max_tokens,
+        max_answer_tokens=max_answer_tokens,
         max_prompts=max_prompts,
         max_n=max_n,
         max_stop_chars=max_stop_chars,

@@ -1,8 +1,9 @@
 """`POST /v1/completions`."""
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -11,9 +12,10 @@ from starlette.responses import Response
 from .answers import Answer
 from .choices import Delta
 from .completing import Completion
+from .encoding import json_text
 from .events import EventResponse, event
 from .requests import CompletionRequest, check_completion, check_model
-from .service import Service, json_response
+from .service import Service
 from .waiting import while_connected
 
 Result = TypeVar("Result")
@@ -29,58 +31,70 @@ async def complete(service: Service, request: Request) -> Response:
     asked = await service.body(request, CompletionRequest)
     check_model(asked.model, service.options)
     check_completion(asked, service.options)
-    completion = Completion(service.engine, service.sessions, asked, service.options.max_prompt_tokens)
+    completion = Completion(service.engine, service.sessions, asked, service.options)
     answer = Answer(service.options.name, service.engine.vocabulary, completion, asked.logprobs is not None)
     deadline = service.deadline()
-    deltas = _counted(service, completion, completion.deltas(deadline))
     if not asked.stream:
-        found = await while_connected(request.receive, _all(deltas))
-        return await _made(lambda: json_response(answer.whole(found)), sum(len(delta.tokens) for delta in found))
-    try:
-        first = await while_connected(request.receive, anext(deltas))
-    except BaseException:
-        await deltas.aclose()
-        raise
+        body = await while_connected(request.receive, _whole(service, completion, answer, deadline))
+        return Response(body, media_type="application/json")
     with_usage = asked.stream_options is not None and asked.stream_options.include_usage
-    return EventResponse(_chunks(answer, first, deltas, with_usage), deadline)
-
-
-async def _counted(
-    service: Service, completion: Completion, deltas: AsyncGenerator[Delta, None]
-) -> AsyncGenerator[Delta, None]:
-    """The same deltas; in the end the tokens are counted, and what was taken is given back."""
+    events = _events(service, completion, answer, deadline, with_usage)
     try:
-        async for delta in deltas:
-            yield delta
+        first = await while_connected(request.receive, anext(events))
+    except BaseException:
+        await events.aclose()
+        raise
+    return EventResponse(first, events, deadline)
+
+
+async def _whole(service: Service, completion: Completion, answer: Answer, deadline: float) -> bytes:
+    """The body of an answer that is not streamed; what it took is given back when it is made."""
+    with _counted(service, completion):
+        async with contextlib.aclosing(completion.steps(deadline)) as steps:
+            deltas = [delta async for step in steps for delta in step]
+        body = await _made(lambda: json_text(answer.whole(deltas)).encode(), deltas, deadline)
+        completion.finish()
+        return body
+
+
+async def _events(
+    service: Service, completion: Completion, answer: Answer, deadline: float, with_usage: bool
+) -> AsyncGenerator[bytes, None]:
+    """The events of each step together; what they took is given back before the last ones come."""
+
+    def events_of(deltas: Sequence[Delta]) -> bytes:
+        return b"".join(event(answer.chunk(delta, with_usage)) for delta in deltas)
+
+    with _counted(service, completion):
+        async with contextlib.aclosing(completion.steps(deadline)) as steps:
+            async for step in steps:
+                told = [delta for delta in step if delta.tokens or delta.blank or delta.finish_reason is not None]
+                data = await _made(functools.partial(events_of, told), told, deadline)
+                if completion.is_written:
+                    completion.finish()
+                if data:
+                    yield data
+        if with_usage:
+            yield event(answer.usage_chunk())
+
+
+@contextlib.contextmanager
+def _counted(service: Service, completion: Completion) -> Iterator[None]:
+    """In the end what was taken is given back, and the tokens are counted."""
+    try:
+        yield
     finally:
-        await deltas.aclose()
+        completion.give_back()
         service.metrics.generated.inc(completion.completion_tokens)
 
 
-async def _all(deltas: AsyncGenerator[Delta, None]) -> list[Delta]:
-    try:
-        return [delta async for delta in deltas]
-    finally:
-        await deltas.aclose()
+async def _made(make: Callable[[], Result], deltas: Sequence[Delta], deadline: float) -> Result:
+    """What is made of these deltas, in another thread where they have many tokens.
 
-
-async def _chunks(
-    answer: Answer, first: Delta, deltas: AsyncGenerator[Delta, None], with_usage: bool
-) -> AsyncGenerator[bytes, None]:
-    def chunk_of(delta: Delta) -> bytes:
-        return event(answer.chunk(delta, with_usage))
-
-    try:
-        yield await _made(lambda: chunk_of(first), len(first.tokens))
-        async for delta in deltas:
-            if delta.tokens or delta.blank or delta.finish_reason is not None:
-                yield await _made(functools.partial(chunk_of, delta), len(delta.tokens))
-        if with_usage:
-            yield event(answer.usage_chunk())
-    finally:
-        await deltas.aclose()
-
-
-async def _made(make: Callable[[], Result], tokens: int) -> Result:
-    """JSON of so many tokens, made in another thread where they are many."""
-    return make() if tokens < _MANY_TOKENS else await asyncio.to_thread(make)
+    Raises:
+        TimeoutError: It is not made in time.
+    """
+    if sum(len(delta.tokens) for delta in deltas) < _MANY_TOKENS:
+        return make()
+    async with asyncio.timeout_at(deadline):
+        return await asyncio.to_thread(make)

@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncGenerator
 from typing import Any, final
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from .encoding import json_text
 from .errors import ApiError, api_error
 from .waiting import while_connected
 
@@ -19,7 +19,7 @@ _GRACE_SECONDS = 1.0
 
 def event(value: Any) -> bytes:
     """One event whose data are a JSON value."""
-    return f"data: {json.dumps(value, allow_nan=False, separators=(',', ':'))}\n\n".encode()
+    return f"data: {json_text(value)}\n\n".encode()
 
 
 @final
@@ -32,10 +32,11 @@ class EventResponse(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes, None], deadline: float) -> None:
-        """Send these events until `deadline`, in the event loop's seconds."""
+    def __init__(self, first: bytes, events: AsyncGenerator[bytes, None], deadline: float) -> None:
+        """Send these events, of which `first` has come, until `deadline`, in the event loop's seconds."""
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
+        self._first = first
         self._events = events
         self._deadline = deadline
         self._is_open = False
@@ -55,6 +56,7 @@ class EventResponse(Response):
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         self._is_open = True
+        await self._send(send, self._first)
         last = _DONE
         while True:
             try:

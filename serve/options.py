@@ -12,6 +12,7 @@ _COUNTS = (
     "max_connections",
     "max_prompt_tokens",
     "max_tokens",
+    "max_answer_tokens",
     "max_prompts",
     "max_n",
     "max_stop_chars",
@@ -41,6 +42,9 @@ class ServeOptions:
         max_connections: Connections at once, idle ones included; one more is answered with 503.
         max_prompt_tokens: Tokens of one prompt.
         max_tokens: Tokens that one choice may write.
+        max_answer_tokens: Tokens of one answer, those of all its choices together: for each choice `max_tokens` as they
+            are asked for, and the prompt's where it is echoed (as many as it has 16 characters, where those are more).
+            It bounds an answer's memory, and the time that making it takes: 16,384 with log-probabilities are 4 MB.
         max_prompts: Prompts of one request.
         max_n: Choices for each prompt.
         max_stop_chars: Characters of one stop string.
@@ -65,6 +69,7 @@ class ServeOptions:
     max_connections: int = 1024
     max_prompt_tokens: int = 8192
     max_tokens: int = 1024
+    max_answer_tokens: int = 16_384
     max_prompts: int = 32
     max_n: int = 16
     max_stop_chars: int = 64

@@ -1,7 +1,6 @@
 """What the endpoints share, and what they do alike: read a body, answer with JSON."""
 
 import asyncio
-import json
 import time
 from collections.abc import Mapping
 from typing import Any, final
@@ -11,6 +10,7 @@ from starlette.responses import Response
 
 from ..runtime.predictor import Predictor
 from .bodies import parsed_json, read_body
+from .encoding import json_text
 from .engine import Engine
 from .metrics import Metrics
 from .options import ServeOptions
@@ -62,6 +62,5 @@ class Service:
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """An answer whose body is a JSON value; text outside ASCII is escaped, lonely surrogates too."""
-    body = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return Response(body, status, headers, media_type="application/json")
+    """An answer whose body is a JSON value."""
+    return Response(json_text(value), status, headers, media_type="application/json")

@@ -112,7 +112,7 @@ def test_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch
             await asyncio.sleep(PATIENCE_SECONDS)
 
     async def main() -> None:
-        response = EventResponse(events(), asyncio.get_running_loop().time() + 0.05)
+        response = EventResponse(b"data: 0\n\n", events(), asyncio.get_running_loop().time() + 0.05)
         await response({"type": "http"}, receive, send)
 
     asyncio.run(asyncio.wait_for(main(), PATIENCE_SECONDS))

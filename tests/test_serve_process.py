@@ -20,7 +20,8 @@ from lmtool.serve import read_key
 from servers import Running, request_bytes
 
 ENDLESS = {"prompt": "the", "max_tokens": 1_000_000}
-LIMITS = ["--max-tokens", 1_000_000, "--max-choices", 3, "--keep-alive-seconds", 1, "--body-seconds", 0.5]
+ENDLESS_LIMITS = ["--max-tokens", 1_000_000, "--max-answer-tokens", 3_000_000]
+LIMITS = [*ENDLESS_LIMITS, "--max-choices", 3, "--keep-alive-seconds", 1, "--body-seconds", 0.5]
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +188,7 @@ def test_a_signal_lets_what_runs_end_first(artifact_path: Path, number: int, cod
 
 def test_what_does_not_end_is_cut_off(artifact_path: Path) -> None:
     with (
-        Running(artifact_path, "--max-tokens", 1_000_000, "--shutdown-seconds", 1) as running,
+        Running(artifact_path, *ENDLESS_LIMITS, "--shutdown-seconds", 1) as running,
         running.connect() as streamed,
         running.connect() as whole,
     ):
