@@ -16,11 +16,11 @@ const OPTIONS = {
   "onnxruntime-web": { executionProviders: ["wasm"] },
 };
 
-async function main(folder, name = "onnxruntime-node") {
+async function main(...given) {
+  const [folder, name = "onnxruntime-node"] = given;
   if (folder === undefined || !(name in OPTIONS)) {
-    throw new Error(
-      `found ${[folder, name].join(" ")}, expected: node check.mjs FOLDER [${Object.keys(OPTIONS).join(" | ")}]`,
-    );
+    const found = given.join(" ") || "nothing";
+    throw new Error(`found ${found}, expected: node check.mjs FOLDER [${Object.keys(OPTIONS).join(" | ")}]`);
   }
   const ort = await import(name);
   if (ort.env.wasm) ort.env.wasm.numThreads = 1;

@@ -89,6 +89,8 @@ class Page {
   async #open(source, path) {
     this.#stop();
     document.body.dataset.state = "loading";
+    const { placeholder } = this.#area;
+    this.#area.placeholder = `Loading ${source.name} …`;
     try {
       const facts = await this.#engine.open(source);
       if (facts === null) this.#hint();
@@ -96,6 +98,7 @@ class Page {
     } catch (error) {
       this.#say(error.message);
     }
+    this.#area.placeholder = this.#tokenization ? "Begin to type" : placeholder;
     document.body.dataset.state = this.#tokenization ? "ready" : "empty";
   }
 
@@ -104,7 +107,6 @@ class Page {
     showFacts(element("facts"), element("hash"), facts);
     this.#tokenization = new Tokenization(facts.tokenization);
     element("next-title").textContent = this.#tokenization.unit === "char" ? "Next character" : "Next word";
-    this.#area.placeholder = "Begin to type";
     this.#area.disabled = this.#button.disabled = false;
     this.#area.focus();
     this.#ask();
