@@ -89,7 +89,10 @@ def serve(
     def on_ready(url: str) -> None:
         give(as_json, f"serving {options.name} at {url}", {"url": url, "model": options.name, "path": str(path)})
 
-    run_server(predictor, options, on_ready)
+    try:
+        run_server(predictor, options, on_ready)
+    except KeyboardInterrupt:  # which is how a server at a terminal is ended
+        raise typer.Exit(130) from None
 
 
 def _api_key(file: Path | None) -> str | None:

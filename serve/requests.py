@@ -165,8 +165,10 @@ def check_completion(request: CompletionRequest, options: ServeOptions) -> None:
         raise invalid(f"best_of is {request.best_of}, expected n, {request.choices}; leave it out", "best_of")
     if request.stream_options is not None and not request.stream:
         raise invalid("stream_options is there without stream; leave it out, or set stream to true", "stream_options")
-    if request.tokens == 0 and not request.echo:
-        raise invalid("max_tokens is 0, expected 1 or more; 0 goes with echo only", "max_tokens")
+    if request.tokens == 0 and not request.echo and request.session is None:
+        raise invalid(
+            "max_tokens is 0, expected 1 or more; 0 goes with echo, or with a session that reads", "max_tokens"
+        )
     if request.session is not None and (request.choices != 1 or len(request.prompts) != 1):
         raise invalid(
             f"n is {request.choices} and there are {len(request.prompts)} prompts, expected one of each: a session has "
@@ -219,17 +221,14 @@ def _are_ids(value: Any) -> bool:
 
 def _explained(kind: type[BaseModel], error: ValidationError) -> ApiError:
     found = error.errors(include_url=False, include_context=False)
+    known = f"some of {', '.join(kind.model_fields)}" if kind.model_fields else "none"
     unknown = [str(problem["loc"][-1]) for problem in found if problem["type"] == "extra_forbidden"]
     if unknown:
         names = ", ".join(_SHORT.repr(name) for name in unknown[:10])
-        known = ", ".join(kind.model_fields) or "none"
-        return ApiError(
-            400, "unknown_field", f"the body has the unknown fields {names}, expected of {known}", unknown[0]
-        )
+        return ApiError(400, "unknown_field", f"the body has the unknown fields {names}, expected {known}", unknown[0])
     problem = found[0]
     if not problem["loc"]:
-        known = ", ".join(kind.model_fields) or "none"
-        return ApiError(400, "unknown_field", f"the name of a field is no Unicode text, expected of {known}")
+        return ApiError(400, "unknown_field", f"the name of a field is no Unicode text, expected {known}")
     name = str(problem["loc"][0])
     if problem["type"] == "missing":
         return invalid(f"{name} is missing; send it", name)

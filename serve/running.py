@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
+from prometheus_client import disable_created_metrics
 
 from ..runtime.files import read_text
 from ..runtime.predictor import Predictor
@@ -32,6 +33,7 @@ def run_server(predictor: Predictor, options: ServeOptions, on_ready: Callable[[
         ServeError: The address cannot be listened on, or the artifact is not batch-invariant.
         PoolError: The pool cannot be made.
     """
+    disable_created_metrics()  # a time for every figure, which nobody asks for
     service = Service(predictor, options)
     try:
         with _listening(options) as listener:

@@ -71,6 +71,22 @@ def test_a_session_goes_on_after_the_text_that_was_sent(served: Local, session: 
     assert served.ask("GET", f"/v1/sessions/{session}").json()["tokens"] == 1 + len(kept) + 6
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_session_reads_a_text_without_writing(
+    served: Local, session: str, predictor: Predictor, stream: bool
+) -> None:
+    fields = {"prompt": "the old", "max_tokens": 0, "session": session}
+    if stream:
+        found = "".join(chunk["choices"][0]["text"] for chunk in served.chunks(**fields)[:-1])
+    else:
+        found = text_of(served, **fields)
+    assert found == ""
+    reader = predictor.stream()
+    reader.feed("the old")
+    expected = "".join(reader.generate(max_tokens=4, seed=3))
+    assert text_of(served, max_tokens=4, seed=3, session=session) == expected
+
+
 def test_a_stop_at_once_leaves_the_prompt(served: Local, session: str, predictor: Predictor) -> None:
     first = text_of(served, prompt="the cat", max_tokens=1, temperature=0)
     assert text_of(served, prompt="the cat", max_tokens=5, temperature=0, session=session, stop=first) == ""
