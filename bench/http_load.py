@@ -6,7 +6,8 @@
 that it keeps: of 20, 11 completions (prompts of 32 random tokens, 16 tokens to write), 6 streamed ones, 3 suggestions.
 First as many clients as were asked for; then, for a third of that time, three times as many as there are slots, which
 wait 0.1 s after a refusal (429) although they are told to wait longer; then the first ones again. Exit code 3 where
-there was any other error, or none was refused in the overload.
+there was any other error, where the overload had no refusal, where the load or the recovery had one or had no answer,
+and where the server's resident set grew by more than a fifth and 20 MB from the load's end to the recovery's.
 """
 
 import argparse
@@ -37,6 +38,8 @@ _PAUSE_SECONDS = 0.1
 _WARM_UP_SECONDS = 1.0
 _REFUSED = 429
 _GATE_NOT_MET = 3
+_GROWTH, _GROWTH_BYTES = 1.2, 20_000_000
+"""How much larger a server may be that has recovered; buffers of an overload may stay with the allocator."""
 
 
 @final
@@ -204,8 +207,18 @@ def _milliseconds(seconds: float | None) -> str:
 
 
 def passed(phases: list[Phase]) -> bool:
-    """Whether nothing failed, and what was too much was refused."""
-    return all(not phase.failures for phase in phases) and any(phase.refused for phase in phases)
+    """Whether nothing failed, only what was too much was refused, and the server has recovered.
+
+    Args:
+        phases: Load, overload and recovery, as `measure` gives them.
+    """
+    load, overload, recovery = phases
+    return (
+        all(not phase.failures for phase in phases)
+        and all(phase.statuses[200] and not phase.statuses[_REFUSED] for phase in (load, recovery))
+        and overload.statuses[_REFUSED] > 0
+        and recovery.resident[-1] <= _GROWTH * load.resident[-1] + _GROWTH_BYTES
+    )
 
 
 def _measure(chosen: argparse.Namespace) -> bool:

@@ -60,23 +60,44 @@ def test_what_cannot_be_measured_is_said(
         ServerProcess(tmp_path / "none.onnx", 1, 1).__enter__()
 
 
-def phase_of(*statuses: int) -> Phase:
-    phase = Phase("load", 1, 1.0)
+def phase_of(*statuses: int, megabytes: int = 100) -> Phase:
+    phase = Phase("load", 1, 1.0, resident=[MEGABYTE, MEGABYTE, megabytes * MEGABYTE])
     for status in statuses:
         phase.take("completion", Reply(status, b"", 0.1, None))
     return phase
 
 
-def test_only_refusals_are_forgiven_and_there_must_be_some() -> None:
+def test_a_server_passes_that_refuses_only_what_is_too_much() -> None:
     assert passed([phase_of(200), phase_of(200, 429), phase_of(200)])
-    assert not passed([phase_of(200), phase_of(200)])
-    assert not passed([phase_of(200, 429), phase_of(200, 500)])
+    assert passed([phase_of(200), phase_of(429), phase_of(200, 200)])
+    assert passed([phase_of(200), phase_of(429, megabytes=900), phase_of(200, megabytes=140)])
+
+
+@pytest.mark.parametrize(
+    "phases",
+    [
+        [phase_of(200), phase_of(200), phase_of(200)],
+        [phase_of(200), phase_of(200, 429), phase_of(200, 500)],
+        [phase_of(200), phase_of(200, 429), phase_of(200, 429)],
+        [phase_of(200), phase_of(200, 429), phase_of(429)],
+        [phase_of(200), phase_of(200, 429), phase_of()],
+        [phase_of(200, 429), phase_of(200, 429), phase_of(200)],
+        [phase_of(), phase_of(200, 429), phase_of(200)],
+        [phase_of(200), phase_of(200, 429), phase_of(200, megabytes=141)],
+    ],
+    ids=["none refused", "failure", "refused after", "only refused", "none after", "refused before", "none", "growth"],
+)
+def test_a_server_that_fails_does_not_recover_or_grows_does_not_pass(phases: list[Phase]) -> None:
+    assert not passed(phases)
+
+
+def test_broken_connections_and_streams_do_not_pass() -> None:
     broken = phase_of(200, 429)
     broken.errors["ConnectionResetError"] += 1
-    assert not passed([broken])
+    assert not passed([phase_of(200), broken, phase_of(200)])
     cut = phase_of(429)
     cut.take("stream", Reply(200, b"data: {}\n\n", 0.1, 0.1))
-    assert not passed([cut])
+    assert not passed([phase_of(200), cut, phase_of(200)])
 
 
 ANSWERS = [
