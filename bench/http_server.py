@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import final
@@ -28,7 +29,8 @@ class ServerProcess:
         """
         command = [sys.executable, "-m", "lmtool.cli", "serve", "--model", str(model), "--port", "0", "--json"]
         command += ["--max-choices", str(slots), "--max-connections", str(10 * slots + 100), "--threads", str(threads)]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed in __exit__); a pipe that is full would stop it
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._said, text=True)  # noqa: S603
         self.port = 0
         """Where it listens."""
 
@@ -43,7 +45,7 @@ class ServerProcess:
         while not lines or lines[-1] != "}\n":
             lines.append(self._process.stdout.readline())
             if not lines[-1]:
-                raise BenchError(f"the server did not start: {self._process.communicate()[1].strip()}")
+                raise BenchError(f"the server did not start: {self._end()}")
         self.port = int(json.loads("".join(lines))["url"].rpartition(":")[2])
         return self
 
@@ -52,11 +54,18 @@ class ServerProcess:
     ) -> None:
         """End it, by force where it does not end by itself."""
         self._process.send_signal(signal.SIGTERM)
+        self._end()
+
+    def _end(self) -> str:
+        """Wait for its end, which is made where it does not come by itself; what it said on stderr."""
         try:
             self._process.communicate(timeout=_PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
+        with self._said as said:
+            said.seek(0)
+            return said.read().decode(errors="replace").strip()
 
     @property
     def resident_bytes(self) -> int:

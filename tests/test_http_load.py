@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from lmtool.bench import http_load
+from lmtool.bench import http_load, http_server
 from lmtool.bench.errors import BenchError
 from lmtool.bench.http_client import HttpClient, Reply
 from lmtool.bench.http_load import Phase, passed
@@ -58,6 +59,16 @@ def test_what_cannot_be_measured_is_said(
     assert program(monkeypatch, "--model", tmp_path / "none.onnx") == 1
     with pytest.raises(BenchError, match="the server did not start: error: cannot read .*none.onnx"):
         ServerProcess(tmp_path / "none.onnx", 1, 1).__enter__()
+
+
+def test_a_server_that_says_much_is_not_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = 'import sys; sys.stderr.write("x" * 1_000_000); print(\'{"url": "http://127.0.0.1:80"\\n}\', flush=True)'
+    real = subprocess.Popen
+    monkeypatch.setattr(
+        http_server.subprocess, "Popen", lambda command, **options: real([command[0], "-c", program], **options)
+    )
+    with ServerProcess(Path("none"), 1, 1) as server:
+        assert server.port == 80
 
 
 def phase_of(*statuses: int, megabytes: int = 100) -> Phase:
