@@ -62,7 +62,8 @@ def split_prompt(
 ) -> PromptTokens:
     """The tokens and pieces of a prompt after a text that ends with `previous`.
 
-    The pieces of a text are cut from it, white space and unknown words as they are; those of ids are the tokens'.
+    The pieces of a text are cut from it, white space and unknown words as they are; those of ids are the tokens'. A
+    text with a letter whose lower case is two characters (`İ`) is cut in lower case where the rule is `words`.
     Without `with_pieces` there are none.
 
     Raises:

@@ -38,7 +38,14 @@ class StreamOptions(_Body):
 
 @final
 class CompletionRequest(_Body):
-    """The body of `POST /v1/completions`. `session` is ours; everything else is OpenAI's."""
+    """The body of `POST /v1/completions`. `session` is ours; everything else is OpenAI's.
+
+    With `echo` the prompt's text comes back as it was sent; only a model that reads lower case (the rule `words`) gives
+    it back in lower case where it holds a letter whose lower case is two characters, as `İ`.
+
+    A session goes on after the last token whose whole text was sent. A token that `stop` cuts is not part of it, though
+    the part before the stop was sent; nor are those of the stop.
+    """
 
     model: str | None = None
     prompt: Any = ""
@@ -111,7 +118,10 @@ class SuggestRequest(_Body):
 
 @final
 class SessionRequest(_Body):
-    """The body of `POST /v1/sessions`: an empty object."""
+    """The body of `POST /v1/sessions`: an empty object.
+
+    The session's text is that of the prompts and of whole tokens that were sent; see `CompletionRequest` for stops.
+    """
 
 
 @final

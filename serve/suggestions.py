@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,6 +14,11 @@ from .requests import SuggestRequest, check_count, check_model
 from .service import Service, json_response
 from .sessions import Snapshot
 from .waiting import while_connected
+
+_LONG_TEXT = 4096
+"""Characters from which on a text is split in another thread."""
+_LARGE_VOCABULARY = 4096
+"""Tokens from which on they are sorted in another thread."""
 
 
 async def suggest(service: Service, request: Request) -> Response:
@@ -38,14 +44,18 @@ async def _suggest(service: Service, asked: SuggestRequest) -> list[tuple[str, f
         taken.enter_context(engine.take_slots(1))
         start = Snapshot(None, start_of_text(engine.vocabulary)) if session is None else session.snapshot
         largest = service.options.max_prompt_tokens
-        prompt = split_prompt(asked.text, engine.vocabulary, start.place.previous, largest, with_pieces=False)
+        split = functools.partial(
+            split_prompt, asked.text, engine.vocabulary, start.place.previous, largest, with_pieces=False
+        )
+        prompt = split() if len(asked.text) < _LONG_TEXT else await asyncio.to_thread(split)
         stream = taken.enter_context(engine.open_stream(start.state))
         *before, last = [*start.place.pending, *prompt.ids]
         if before:
             await engine.read(stream, before)
         state: State = engine.pool.state(stream)
         logits = await engine.read(stream, [last])
-        words = suggested(lambda: logits, engine.vocabulary, asked.count, prefix=asked.prefix)
+        find = functools.partial(suggested, lambda: logits, engine.vocabulary, asked.count, prefix=asked.prefix)
+        words = find() if len(engine.vocabulary) < _LARGE_VOCABULARY else await asyncio.to_thread(find)
         if session is not None and prompt.ids:
             session.snapshot = Snapshot(state, Place((last,), last), start.tokens + len(prompt.ids))
         return words

@@ -1,6 +1,7 @@
 """Too many, too slow, gone away: what is refused or given up, and that all of it is given back."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 from lmtool.runtime import PoolError, Predictor, StreamPool
+from lmtool.serve import suggestions
 from lmtool.serve.events import EventResponse
 from lmtool.serve.handing import Handing
 from pools import PATIENCE_SECONDS, Gate
@@ -93,7 +95,7 @@ def test_a_body_that_comes_too_slowly_is_given_up(gated: tuple[Local, Gate]) -> 
 
 
 def test_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmtool.serve.events._GRACE_SECONDS", 0.05)
+    monkeypatch.setattr("lmtool.serve.sending._GRACE_SECONDS", 0.05)
     closed, sent = [], []
 
     async def events() -> AsyncIterator[bytes]:
@@ -164,6 +166,31 @@ def test_a_task_that_is_cancelled_takes_its_request_back(gated: tuple[Local, Gat
             await handing.step(-1, [1])
 
     served.run(work)
+
+
+def test_suggestions_are_made_beside_the_loop_where_they_take_long(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: dict[str, threading.Thread] = {}
+
+    def noted(name: str) -> None:
+        real = getattr(suggestions, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            threads[name] = threading.current_thread()
+            return real(*args, **options)
+
+        monkeypatch.setattr(suggestions, name, call)
+
+    noted("split_prompt")
+    noted("suggested")
+    with local(predictor) as served:
+        short = served.post("/v1/suggest", text="the")
+        assert set(threads.values()) == {threading.main_thread()}
+        monkeypatch.setattr(suggestions, "_LARGE_VOCABULARY", 1)
+        assert served.post("/v1/suggest", text="the" + " " * 5000) == short
+        assert threading.main_thread() not in threads.values()
+        assert served.refused("/v1/suggest", text="the " * 9000)[0] == 400
 
 
 def test_a_failure_of_the_model_is_told_and_is_the_end_of_nothing_else(
