@@ -15,6 +15,7 @@ from .completing import Completion
 from .encoding import json_text
 from .events import EventResponse, event
 from .requests import CompletionRequest, check_completion, check_model
+from .sending import PiecewiseResponse
 from .service import Service
 from .waiting import while_connected
 
@@ -36,7 +37,7 @@ async def complete(service: Service, request: Request) -> Response:
     deadline = service.deadline()
     if not asked.stream:
         body = await while_connected(request.receive, _whole(service, completion, answer, deadline))
-        return Response(body, media_type="application/json")
+        return PiecewiseResponse(body, deadline)
     with_usage = asked.stream_options is not None and asked.stream_options.include_usage
     events = _events(service, completion, answer, deadline, with_usage)
     try:

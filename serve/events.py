@@ -10,11 +10,10 @@ from starlette.types import Receive, Scope, Send
 
 from .encoding import json_text
 from .errors import ApiError, api_error
+from .sending import drop, send_body
 from .waiting import while_connected
 
 _DONE = b"data: [DONE]\n\n"
-_GRACE_SECONDS = 1.0
-"""How long after its deadline an answer may still be on its way to a client that reads slowly."""
 
 
 def event(value: Any) -> bytes:
@@ -46,17 +45,22 @@ class EventResponse(Response):
         async with contextlib.aclosing(self._events):
             try:
                 await while_connected(receive, self._send_all(send))
-            except (ApiError, TimeoutError):
-                return  # the client is gone or does not read, and there is nobody to tell
+            except ApiError:
+                return  # the client is gone, and there is nobody to tell
+            except TimeoutError:
+                await drop(scope)
             except asyncio.CancelledError:
                 if self._is_open:
-                    await self._send_last(send, event(ApiError(503, "stopping", "the server is stopping").to_json()))
+                    with contextlib.suppress(TimeoutError):
+                        await self._send_last(
+                            send, event(ApiError(503, "stopping", "the server is stopping").to_json())
+                        )
                 raise
 
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         self._is_open = True
-        await self._send(send, self._first)
+        await send_body(send, self._first, self._deadline)
         last = _DONE
         while True:
             try:
@@ -69,15 +73,10 @@ class EventResponse(Response):
                     raise
                 last = event(told.to_json())
                 break
-            await self._send(send, data)
+            await send_body(send, data, self._deadline)
         await self._send_last(send, last)
 
     async def _send_last(self, send: Send, data: bytes) -> None:
         self._is_open = False
-        await self._send(send, data)
+        await send_body(send, data, self._deadline)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _send(self, send: Send, data: bytes) -> None:
-        """Send some data to a client that takes them in time."""
-        async with asyncio.timeout_at(self._deadline + _GRACE_SECONDS):
-            await send({"type": "http.response.body", "body": data, "more_body": True})

@@ -55,7 +55,8 @@ class ServeOptions:
         session_idle_seconds: How long a session is kept after its last use.
         request_seconds: How long a request may take from its last byte to its answer's last.
         body_seconds: How long a request's body may take to come.
-        keep_alive_seconds: How long an idle connection is kept, and how long a request's headers may take to come.
+        keep_alive_seconds: How long an idle connection is kept, how long a request's headers may take to come, and how
+            long a client may take to read what was sent, 64 KiB or less, before its connection is broken off.
         shutdown_seconds: How long running requests are waited for after SIGINT or SIGTERM.
     """
 
