@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,7 +13,7 @@ from starlette.routing import Route
 from .about import detokenize, health, list_models, metrics, show_model, tokenize, tokenizer_info
 from .completions import complete
 from .errors import ApiError, api_error
-from .guarding import Counting, KeyGuard
+from .guarding import Counting, HostGuard, KeyGuard
 from .keeping import create_session, delete_session, show_session
 from .options import ServeOptions
 from .service import Service, json_response
@@ -46,7 +45,7 @@ def create_app(service: Service) -> Starlette:
     routes = frozenset(path for _, path in _ENDPOINTS)
     guards = [Middleware(Counting, metrics=service.metrics, routes=routes)]
     if service.options.on_loopback:
-        guards.append(Middleware(TrustedHostMiddleware, allowed_hosts=_own_names(service.options), www_redirect=False))
+        guards.append(Middleware(HostGuard, names=_own_names(service.options)))
     if service.options.api_key is not None:
         guards.append(Middleware(KeyGuard, key=service.options.api_key))
     return Starlette(
@@ -87,5 +86,5 @@ async def _explain_http(request: Request, error: Exception) -> Response:
     return json_response(told.to_json(), told.status, error.headers)
 
 
-def _own_names(options: ServeOptions) -> list[str]:
-    return sorted({"localhost", "127.0.0.1", "[::1]", options.host})
+def _own_names(options: ServeOptions) -> frozenset[str]:
+    return frozenset({"localhost", "127.0.0.1", "[::1]", options.host.lower()})

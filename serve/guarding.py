@@ -1,7 +1,8 @@
-"""What stands before every endpoint: counting, the key, and an end in order when the server stops."""
+"""What stands before every endpoint: counting, the host's name, the key, and an end in order when the server stops."""
 
 import asyncio
 import hmac
+import re
 import time
 from typing import final
 
@@ -14,6 +15,7 @@ from .service import json_response
 
 _OPEN_PATHS = ("/health",)
 _OTHER = "other"
+_PORT = re.compile(r":\d*\Z", re.ASCII)
 
 
 @final
@@ -32,6 +34,26 @@ class KeyGuard:
             return await self._app(scope, receive, send)
         error = ApiError(
             401, "invalid_api_key", "the key is missing or wrong, expected the header: Authorization: Bearer KEY"
+        )
+        return await json_response(error.to_json(), error.status, error.headers)(scope, receive, send)
+
+
+@final
+class HostGuard:
+    """Lets requests through that ask for one of the server's own names, with any port."""
+
+    def __init__(self, app: ASGIApp, names: frozenset[str]) -> None:
+        """Guard `app`; the names are in lower case."""
+        self._app = app
+        self._names = names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        host = Headers(scope=scope).get("host", "")
+        if _PORT.sub("", host.lower()) in self._names:
+            return await self._app(scope, receive, send)
+        error = ApiError(
+            400, "invalid_host", f"the host is {host[:100]!r}, expected one of {', '.join(sorted(self._names))}"
         )
         return await json_response(error.to_json(), error.status, error.headers)(scope, receive, send)
 

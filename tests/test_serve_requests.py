@@ -196,7 +196,9 @@ def test_the_tokenizer_is_the_models(served: Local, predictor: Predictor) -> Non
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "localhost.evil.example:80"])
 def test_other_names_are_refused_on_loopback(served: Local, host: str) -> None:
-    assert served.ask("GET", "/v1/models", headers={"host": host}).status_code == 400
+    answer = served.ask("GET", "/v1/models", headers={"host": host})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_host")
+    assert "expected one of 127.0.0.1, [::1], localhost" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:80", "LOCALHOST"])
