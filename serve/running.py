@@ -33,7 +33,7 @@ def run_server(predictor: Predictor, options: ServeOptions, on_ready: Callable[[
         ServeError: The address cannot be listened on, or the artifact is not batch-invariant.
         PoolError: The pool cannot be made.
     """
-    disable_created_metrics()  # a time for every figure, which nobody asks for
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a time for every figure, which nobody asks for
     service = Service(predictor, options)
     try:
         with _listening(options) as listener:

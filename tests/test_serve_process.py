@@ -5,6 +5,8 @@ import re
 import select
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -65,6 +67,18 @@ def test_openais_client_reads_completions(client: openai.OpenAI, predictor: Pred
     several = client.completions.create(model="model", prompt=["the", "a"], n=1, stop=["\n"], max_tokens=30, seed=1)
     assert [choice.index for choice in several.choices] == [0, 1]
     assert "\n" not in "".join(choice.text for choice in several.choices)
+
+
+def test_the_readmes_client_runs(server: Running, predictor: Predictor) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    (block,) = [found for found in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "openai" in found]
+    assert "http://127.0.0.1:8000" in block
+    command = [sys.executable, "-W", "error", "-c", block.replace("http://127.0.0.1:8000", server.url)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
+    assert done.returncode == 0, done.stderr
+    stream = predictor.stream()
+    stream.feed("if the file is")
+    assert done.stdout == "".join(stream.generate(max_tokens=12, temperature=0.6, seed=2))
 
 
 def test_openais_client_lists_models_and_reads_errors(client: openai.OpenAI) -> None:
