@@ -38,7 +38,7 @@ _ENDPOINTS: dict[tuple[str, str], _Endpoint] = {
 
 
 def create_app(service: Service) -> Starlette:
-    """The ASGI application of a service; who makes the service closes its engine.
+    """The ASGI application of a service; who makes the service closes its pool.
 
     Bound to loopback it answers only to the names of loopback: a web page cannot reach it under a name of its own.
     """

@@ -124,10 +124,6 @@ class Engine:
             with self.open_stream() as stream:
                 await self._handing.step(stream, [self.vocabulary.end_of_sentence_id])
 
-    async def close(self) -> None:
-        """End what waits, and the pool."""
-        await asyncio.to_thread(self.pool.close, cancel_waiting=True)
-
 
 def _chunks(tokens: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     return (tokens[start : start + size] for start in range(0, len(tokens), size))
