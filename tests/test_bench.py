@@ -1,45 +1,34 @@
-"""The harness on a tiny artifact: real processes, parity as a gate, honest gaps, and the figures themselves."""
+"""The harness on a tiny artifact: real processes, every scenario, and the figures themselves."""
 
-import importlib.util
 import json
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-import torch
-from commands import lmtool, started
 from handmade import ONE, make_results
 from lmtool.bench import (
-    BenchError,
     BenchOptions,
     Scenario,
-    contenders,
     format_table,
-    harness,
-    loadgen,
     processes,
-    qualifying,
     run_bench,
     run_demo,
     save_results,
 )
-from lmtool.bench.harness import identify
 from lmtool.bench.runtimes import KINDS, Source
 from lmtool.bench.turns import Pace
-from lmtool.bench.verifying import verify_runtime
-from lmtool.model import Checkpoint, Run, TrainOptions
+from lmtool.model import Run, TrainOptions
 from lmtool.model.network import state_tensors
-from lmtool.runtime import ArtifactError, OptionError, Predictor, ProviderError
+from lmtool.runtime import OptionError, Predictor
 from pages import Page
 from tiny import SETTINGS, Silent
 
 QUICK = Pace(rounds=1, seconds=0.02)
+
+
 CALLS = [Scenario.parse(text) for text in ("single-stream", "multi-stream:3", "offline:1x4", "load")]
 
 
@@ -137,230 +126,6 @@ def test_where_no_tokens_are_counted_none_are_shown() -> None:
     assert "tokens/s" not in format_table(results)
 
 
-def test_a_server_that_cannot_be_measured_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = [ONE, Scenario("server", rate=5)]
-    assert harness._possible(asked) == (asked, {})
-    monkeypatch.setattr(loadgen, "missing", lambda: "it is not installed")
-    assert harness._possible(asked) == ([ONE], {"server:5": "it is not installed"})
-
-
-def test_what_is_left_out_is_named() -> None:
-    results = make_results({"torch": [[1e-3]]}, left_out={"onnx int8": "dynamic int8 has kernels for the CPU only"})
-    assert "not measured: onnx int8: dynamic int8 has kernels for the CPU only" in format_table(results)
-
-
-@pytest.fixture
-def wrong(run: Run, tmp_path: Path) -> Run:
-    """A copy of a run whose artifacts compute something else than its network does."""
-    copy = Run(tmp_path / "wrong")
-    shutil.copytree(run.path, copy.path)
-    best = Checkpoint.read(copy.best)
-    bias = best.tensors["model.projection.bias"]
-    moved = {"model.projection.bias": bias + 0.01 * torch.arange(len(bias))}
-    Checkpoint({**best.tensors, **moved}, best.facts).write(copy.best)
-    return copy
-
-
-def test_what_fails_its_verification_is_not_timed(wrong: Run, tmp_path: Path) -> None:
-    command = ["bench", "--model", wrong.artifact("fp32"), "--rounds", 1, "--scenario", "load", "--json"]
-    finished = lmtool(*command, "--save", tmp_path / "saved")
-    assert finished.returncode == 3
-    found = json.loads(finished.stdout)
-    assert list(found["failed"]) == ["onnx fp32", "onnx int8"]
-    assert any("differs by" in reason for reason in found["failed"]["onnx fp32"])
-    assert [timing["runtime"] for timing in found["timings"]] == ["torch"]
-    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["bench.html", "bench.json", "bench.png"]
-
-
-def test_what_failed_is_in_the_table() -> None:
-    results = make_results({"torch": [[1e-3]]}, failed={"onnx fp32": ["logits differs by 0.3"]})
-    assert not results.is_sound
-    text = format_table(results)
-    assert "onnx fp32  FAILED the verification: not timed" in text
-    assert "! onnx fp32: logits differs by 0.3" in text
-
-
-def test_results_without_a_timing_are_saved_without_a_picture(tmp_path: Path) -> None:
-    results = make_results({}, failed={"onnx fp32": ["logits differ by 0.3"]})
-    assert "! onnx fp32: logits differ by 0.3" in format_table(results)
-    assert list(save_results(results, tmp_path)) == ["timings", "report"]
-
-
-@pytest.mark.portability
-def test_other_runtimes_are_verified_and_measured(run: Run) -> None:
-    others = ("openvino-default", "reference")
-    scenarios = [Scenario.parse(text) for text in ("offline:1x3", "prefill:2x3", "generation:2x3", "first-step")]
-    options = BenchOptions(run.artifact("fp32"), against=others, scenarios=scenarios, pace=QUICK)
-    results = run_bench(options, lambda _: None)
-    assert results.failed == {}
-    assert set(results.runtimes) == {*others, "onnx fp32", "onnx int8"} - set(results.left_out)
-    assert "reference" in results.runtimes
-    for name in set(others) & set(results.left_out):
-        assert "pip install" in results.left_out[name]
-    for name, report in results.parity.items():
-        assert report["loop_steps"] == 200, name
-        assert report["passed"], name
-
-
-def test_a_wrong_number_in_another_runtime_is_noticed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from onnx.reference import ReferenceEvaluator
-
-    original = ReferenceEvaluator.run
-
-    def wrong(self: Any, *args: Any, **options: Any) -> Any:
-        logits, *states = original(self, *args, **options)
-        return [logits + np.float32(1e-3), *states]
-
-    source = Source(run.artifact("fp32"), run.path)
-    assert verify_runtime("reference", source)["passed"]
-    monkeypatch.setattr(ReferenceEvaluator, "run", wrong)
-    found = verify_runtime("reference", source)
-    assert not found["passed"]
-    assert "logits differs by 1.00e-03" in found["failures"][0]
-
-
-def test_compiled_torch_is_verified_like_any_other(run: Run) -> None:
-    if KINDS["torch-compile"].missing():
-        pytest.skip("torch.compile needs a C++ compiler")
-    contender = contenders.Contender("torch-compile", Source(run.artifact("fp32"), run.path))
-    assert processes.verified(contender)["passed"]
-
-
-def test_a_runtime_that_is_missing_is_named_with_the_remedy(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else found(name))
-    monkeypatch.setattr(shutil, "which", lambda _: None)
-    against = ("openvino", "torch-compile", "torch")
-    found, left_out = contenders.find_contenders(run.artifact("fp32"), ["cpu"], against, 1)
-    assert list(found) == ["torch", "onnx fp32", "onnx int8"]
-    assert left_out["openvino"] == "it is not installed; pip install 'lmtool[portability]'"
-    assert "needs a C++ compiler" in left_out["torch-compile"]
-    assert "it runs fp32 artifacts" in str(contenders.why_not("reference", "cpu", None, run.path))
-    assert "on the processor only" in str(contenders.why_not("openvino", "cuda", run.artifact("fp32"), run.path))
-    assert "no PyTorch original" in str(contenders.why_not("torch", "cpu", None, run.artifact("fp32")))
-    assert "no torch beside openvino" in str(contenders.why_not("torch", "openvino", None, run.path))
-
-
-def test_providers_stand_side_by_side(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    found, left_out = contenders.find_contenders(
-        run.artifact("fp32"), ["cpu", "cuda", "cpu"], ("torch", "reference"), 1
-    )
-    assert list(found) == ["torch", "reference", "onnx fp32", "onnx int8", "torch on cuda", "onnx fp32 on cuda"]
-    assert {name: contender.source.provider for name, contender in found.items()} == {
-        **dict.fromkeys(["torch", "reference", "onnx fp32", "onnx int8"], "cpu"),
-        **dict.fromkeys(["torch on cuda", "onnx fp32 on cuda"], "cuda"),
-    }
-    assert set(left_out) == {"reference on cuda", "onnx int8 on cuda"}
-    assert [name for name, contender in found.items() if contender.is_original] == ["torch"]
-
-
-KILLED = """
-import os, signal, sys
-
-arguments = " ".join(sys.orig_argv)
-if "verifying --runtime=reference" in arguments or ("pytest" in arguments and "model.int8.onnx" in arguments):
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_a_runtime_that_crashes_is_reported_and_the_rest_goes_on(place: Path, tmp_path: Path) -> None:
-    """One process is killed while it verifies, one while it times."""
-    (tmp_path / "sitecustomize.py").write_text(KILLED)
-    command = ["bench", "--against", "torch", "--against", "reference", "--scenario", "load", "--rounds", 1, "--json"]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    finished = started(*command, "--save", tmp_path / "saved", cwd=place, env=environment)
-    assert finished.returncode == 3
-    found = json.loads(finished.stdout)
-    assert list(found["crashed"]) == ["reference", "onnx int8"]
-    for said in found["crashed"].values():
-        assert said.startswith("the process was killed by SIGKILL; its last words:")
-    assert [timing["runtime"] for timing in found["timings"]] == ["torch", "onnx fp32"]
-    assert (tmp_path / "saved" / "bench.json").exists()
-
-
-def test_what_crashed_is_in_the_table() -> None:
-    results = make_results({"torch": [[1e-3]]}, crashed={"reference": "the process was killed by SIGKILL"})
-    assert not results.is_sound
-    text = format_table(results)
-    assert "reference  CRASHED: not timed" in text
-    assert "! reference: the process was killed by SIGKILL" in text
-
-
-def test_a_process_that_fails_is_reported_with_its_last_words(run: Run, tmp_path: Path) -> None:
-    contender = contenders.Contender("reference", Source(tmp_path / "none.onnx", run.path))
-    with pytest.raises(processes.CrashError, match=r"the process ended with 1; its last words:(?s:.*)none\.onnx"):
-        processes.timed(contender, [ONE], 0.02)
-    with pytest.raises(processes.RefusedError, match=r"none\.onnx") as refused:
-        processes.verified(contender)
-    assert not refused.value.by_provider
-
-
-def test_an_artifact_without_its_original_is_verified_against_the_reference(run: Run, tmp_path: Path) -> None:
-    lonely = tmp_path / "model.onnx"
-    lonely.write_bytes(run.artifact("fp32").read_bytes())
-    server = Scenario.parse("server:100")
-    pace = Pace(1, 0.02, server_seconds=0.5)
-    results = run_bench(BenchOptions(lonely, scenarios=[Scenario("load"), server], pace=pace), lambda _: None)
-    assert results.runtimes == ["onnx fp32"]
-    assert results.scenarios == [Scenario("load"), server]
-    (served,) = results.timing("onnx fp32", server).rounds
-    assert 20 < len(served.seconds) < 100
-    assert served.requests_per_second == pytest.approx(100, rel=0.5)
-    assert served.problems  # so few requests prove nothing
-    assert "not valid: " in format_table(results)
-    assert "onnx.reference" in results.parity["onnx fp32"]["original"]
-    assert results.left_out["torch"].startswith("there is no PyTorch original beside the model")
-
-
-def test_a_file_from_elsewhere_that_keeps_the_contract_is_measured(run: Run, tmp_path: Path) -> None:
-    foreign = tmp_path / "theirs.onnx"
-    model = onnx.load(run.artifact("fp32"))
-    del model.metadata_props[:]
-    onnx.save(model, foreign)
-    (tmp_path / "other.onnx").write_bytes(run.artifact("int8").read_bytes())
-    against = ("torch", "reference")
-    options = BenchOptions(foreign, against=against, scenarios=[ONE], pace=QUICK)
-    results = run_bench(options, lambda _: None)
-    assert results.model == foreign
-    assert results.runtimes == ["reference", "onnx fp32"]
-    assert results.is_sound
-    assert results.placement["onnx fp32"]["cpu"]["LSTM"] == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.onnx", "theirs.onnx"]
-    last = next(node for node in model.graph.node if "logits" in node.output)
-    last.output[list(last.output).index("logits")] = model.graph.output[0].name = "scores"
-    onnx.save(model, foreign)
-    with pytest.raises(ArtifactError, match="output 'logits'.*found none"):
-        identify(options)
-
-
-def test_an_artifact_of_another_training_is_no_sibling(run: Run, tmp_path: Path) -> None:
-    artifacts, left_out = contenders.find_artifacts(run.artifact("fp32"), "cpu")
-    assert list(artifacts) == ["fp32", "int8"]
-    artifacts, left_out = contenders.find_artifacts(run.artifact("fp32"), "cuda")
-    assert list(artifacts) == ["fp32"]
-    assert list(left_out) == ["onnx int8 on cuda"]
-    with pytest.raises(ProviderError, match="cannot run on cuda: dynamic int8"):
-        lonely = tmp_path / "model.int8.onnx"
-        lonely.write_bytes(run.artifact("int8").read_bytes())
-        contenders.find_artifacts(lonely, "cuda")
-
-
-def test_files_beside_the_model_are_measured_or_named(run: Run, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(run.path, copy)
-    (copy / "foreign.onnx").write_bytes(b"something else")
-    (copy / ".model.onnx.tmp.onnx").write_bytes(b"half a file")
-    (copy / "second.onnx").write_bytes((copy / "model.onnx").read_bytes())
-    artifacts, left_out = contenders.find_artifacts(copy / "model.onnx", "cpu")
-    assert list(artifacts) == ["fp32", "int8"]
-    assert left_out["foreign.onnx"].startswith("it is no artifact of this lmtool: ")
-    assert left_out == {
-        "foreign.onnx": left_out["foreign.onnx"],
-        "second.onnx": "onnx fp32 is measured from model.onnx",
-    }
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -388,39 +153,6 @@ def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
 def test_a_pace_out_of_range(pace: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         Pace(**pace)
-
-
-def test_a_process_that_does_not_end_is_stopped(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_PATIENCE_SECONDS", 0.5)
-    with pytest.raises(processes.CrashError, match="did not end within 0.5 seconds and was stopped"):
-        processes.verified(contenders.Contender("reference", Source(run.artifact("fp32"), run.path)))
-
-
-def test_what_a_runtime_refuses_is_left_out_and_not_a_crash(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> dict[str, Any]:
-        raise processes.RefusedError("it cannot compile that", by_provider=False)
-
-    monkeypatch.setattr(qualifying, "verified", refuse)
-    found, _ = contenders.find_contenders(run.artifact("fp32"), ["cpu"], ("reference",), 1)
-    qualified = qualifying.qualify(found, lambda _: None)
-    assert qualified.left_out["reference"] == "it cannot compile that"
-    assert qualified.crashed == {}
-    with pytest.raises(BenchError, match="it cannot compile that"):
-        qualifying.qualify(found, lambda _: None, required=run.artifact("fp32"))
-
-
-def test_a_wrong_number_in_a_size_that_is_timed_is_noticed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The usual sizes end at 16 streams."""
-    source, step = Source(run.artifact("fp32"), run.path), Predictor.step
-
-    def wrong(self: Predictor, token_ids: Any, *args: Any, **options: Any) -> Any:
-        logits, state = step(self, token_ids, *args, **options)
-        return (logits + np.float32(1e-3) if len(token_ids) == 40 else logits), state
-
-    monkeypatch.setattr(Predictor, "step", wrong)
-    assert verify_runtime("onnxruntime", source)["passed"]
-    found = verify_runtime("onnxruntime", source, [(40, 1)])
-    assert "batch 40, time 1" in found["failures"][0]
 
 
 def test_what_torch_does_in_each_scenario_ends_in_the_state_of_the_predictor(run: Run, predictor: Predictor) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from javascript import WEB
-from lmtool.runtime import Suggestion
+from lmtool.runtime import Autocompletion, Predictor, Suggestion
 
 PATIENCE_SECONDS = 60.0
 WITHIN = 1e-4
+NAMED = {"\n": "end of sentence \u21b5", " ": "space", "\t": "tab"}
+"""How the page shows tokens that one would not see."""
 
 _spec = importlib.util.spec_from_file_location("web_screenshot", WEB / "screenshot.py")
 assert _spec is not None
@@ -114,3 +116,12 @@ def served(folder: Path) -> Iterator[Any]:
     site = screenshot.serve(folder)
     yield site
     site.stop()
+
+
+def suggested(predictor: Predictor, text: str, count: int = 5) -> list[Suggestion]:
+    """What Python suggests, shown as the page does it."""
+    ends = predictor.vocabulary.tokenization.end_of_sentence
+    found = Autocompletion(predictor, count).suggestions(text)
+    if predictor.vocabulary.tokenization.unit == "char":
+        return [entry._replace(shown=NAMED.get(entry.text or "\n", entry.text)) for entry in found]
+    return [entry._replace(shown=NAMED["\n"]) if entry.shown == ends else entry for entry in found]

@@ -1,0 +1,140 @@
+"""The page and what it loads: offline, by dropping, from elsewhere, damaged, or not at all."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from browser import FOREIGN_HOST, Visit, screenshot, suggested
+from lmtool.runtime import Predictor
+
+
+@pytest.mark.parametrize("address", ["", "?model=words.onnx"])
+def test_it_works_offline_once_it_was_loaded(chromium: Any, folder: Path, address: str) -> None:
+    predictor = Predictor.load(folder / (address.partition("=")[2] or "model.onnx"))
+    site = screenshot.serve(folder)
+    visit = Visit(chromium, site.url).open(address).kept()
+    site.stop()
+    visit.page.reload()
+    visit.loaded().fill("the old ").assert_shows(suggested(predictor, "the old "))
+    assert visit.complaints == []
+    visit.close()
+
+
+def test_of_models_the_one_that_was_opened_last_is_kept(visits: Callable[..., Visit]) -> None:
+    kept = """async () => {
+      const cache = await caches.open((await caches.keys()).find((name) => name.startsWith("lmtool-web-")));
+      return (await cache.keys()).map(({ url }) => url.split("/").at(-1)).filter((name) => name.endsWith(".onnx"));
+    }"""
+    visit = visits().open().kept()
+    assert visit.page.evaluate(kept) == ["model.onnx"]
+    visit.open("?model=words.onnx").kept()
+    assert visit.page.evaluate(kept) == ["words.onnx"]
+
+
+def test_without_a_visit_before_there_is_nothing_offline(chromium: Any, folder: Path) -> None:
+    site = screenshot.serve(folder)
+    site.stop()
+    visit = Visit(chromium, site.url)
+    with pytest.raises(Exception, match="ERR_CONNECTION_REFUSED"):
+        visit.open()
+    visit.close()
+
+
+def test_a_damaged_file_is_refused_and_the_model_before_stays(
+    visit: Visit, tmp_path: Path, artifact_path: Path, predictor: Predictor
+) -> None:
+    damaged = bytearray(artifact_path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (tmp_path / "damaged.onnx").write_bytes(damaged)
+    visit.page.set_input_files("#file", tmp_path / "damaged.onnx")
+    assert "damaged.onnx" in visit.message()
+    assert "it is damaged: its bytes hash to" in visit.message()
+    visit.fill("the ").assert_shows(suggested(predictor, "the "))
+    (tmp_path / "notes.onnx").write_text("no model")
+    visit.page.set_input_files("#file", tmp_path / "notes.onnx")
+    visit.wait_until(lambda: "it is no ONNX file" in visit.message(), visit.message)
+
+
+def test_a_file_is_opened_by_dropping_it(visit: Visit, folder: Path) -> None:
+    visit.page.evaluate(
+        """async () => {
+          const data = await (await fetch("words.onnx")).arrayBuffer();
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File([data], "dropped.onnx"));
+          for (const kind of ["dragover", "drop"]) {
+            document.body.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer }));
+          }
+        }"""
+    )
+    visit.page.wait_for_selector("#facts dd:text-is('dropped.onnx')")
+    visit.fill("the fo").assert_shows(suggested(Predictor.load(folder / "words.onnx"), "the fo"))
+    visit.page.wait_for_selector("#offline:text('open the file again after a reload')")
+
+
+def test_a_model_of_another_site_is_not_asked_for(visits: Callable[..., Visit]) -> None:
+    visit = visits()
+    visit.page.goto(f"{visit.url}?model=https://example.org/model.onnx")
+    assert "lies on another site; expected a path on this site" in visit.message()
+
+
+@pytest.mark.parametrize("path", ["http://[", "//here:99999/model.onnx"])
+def test_a_model_whose_address_is_none_is_named(visits: Callable[..., Visit], path: str) -> None:
+    visit = visits()
+    visit.page.goto(f"{visit.url}?model={quote(path)}")
+    assert f"The model {path} is no address; expected a path on this site, such as ?model=" in visit.message()
+
+
+def test_the_page_may_not_ask_another_host(chromium: Any, site: Any) -> None:
+    visit = Visit(chromium, site.url).open()
+    elsewhere = site.url.replace("127.0.0.1", FOREIGN_HOST)
+    for address, expected in ((site.url, "answered"), (elsewhere, "refused")):
+        script = "(address) => fetch(address).then(() => 'answered', () => 'refused')"
+        assert visit.page.evaluate(script, address) == expected
+    assert ["Content Security Policy" in complaint for complaint in visit.complaints][:1] == [True]
+    visit.close()
+
+
+def test_where_npm_did_not_run_the_page_says_what_to_do(chromium: Any, tmp_path: Path, artifact_path: Path) -> None:
+    folder = screenshot.copy_page(tmp_path / "bare", artifact_path)
+    (folder / "node_modules").unlink()
+    site = screenshot.serve(folder)
+    visit = Visit(chromium, site.url)
+    visit.page.goto(site.url)
+    assert "npm ci --ignore-scripts" in visit.message()
+    visit.close()
+    site.stop()
+
+
+def test_a_model_that_is_not_there_is_named(chromium: Any, site: Any) -> None:
+    visit = Visit(chromium, site.url)
+    visit.page.goto(f"{site.url}?model=none.onnx")
+    assert visit.message() == "none.onnx could not be loaded: the server answered 404; expected a model there"
+    visit.close()
+
+
+def test_without_a_model_the_page_asks_for_one(chromium: Any, tmp_path: Path, artifact_path: Path) -> None:
+    site = screenshot.serve(screenshot.copy_page(tmp_path / "empty"))
+    visit = Visit(chromium, site.url)
+    visit.page.goto(site.url)
+    visit.loaded("empty")
+    assert "open a model, or drop one here" in visit.page.inner_text("#offline")
+    assert visit.page.is_disabled("#text")
+    visit.page.set_input_files("#file", artifact_path)
+    visit.loaded().type("the ")
+    assert visit.text == "the "
+    visit.close()
+    site.stop()
+
+
+def test_where_the_browser_cannot_hash_the_page_says_so_and_goes_on(
+    chromium: Any, site: Any, predictor: Predictor
+) -> None:
+    visit = Visit(chromium, site.url.replace("127.0.0.1", FOREIGN_HOST)).open()
+    assert not visit.page.evaluate("isSecureContext")
+    visit.fill("the ").assert_shows(suggested(predictor, "the "))
+    assert "not checked" in visit.page.inner_text("#hash")
+    assert "Needs the network at each visit" in visit.page.inner_text("#offline")
+    assert visit.complaints == []
+    visit.close()
