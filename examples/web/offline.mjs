@@ -1,7 +1,15 @@
 // Keeps the page and its model for times without a network, where the browser can: over https, or on this machine.
 
+let keeping = Promise.resolve();
+
 // `path`: the model's, or null for one that was opened from a file; `state` is the element that shows how it stands.
-export async function keepOffline(path, state) {
+// One after another, so that the model that was opened last is what is kept and spoken of at the end.
+export function keepOffline(path, state) {
+  keeping = keeping.then(() => keep(path, state));
+  return keeping;
+}
+
+async function keep(path, state) {
   if (!navigator.serviceWorker) {
     state.textContent = "Needs the network at each visit: this address is neither https nor this machine.";
     return;

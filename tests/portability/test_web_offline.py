@@ -89,6 +89,24 @@ await keepOffline("model.onnx", state);
 give([state.dataset.state, state.textContent]);
 process.exit();
 """
+# Two models opened at once; the worker answers the first late, as it does while the first is on its way.
+IN_HASTE = """
+import { keepOffline } from "./offline.mjs";
+const asked = [];
+const active = {
+  postMessage: ({ keep }, [port]) => {
+    asked.push(keep);
+    setTimeout(() => port.postMessage({ kept: true }), keep === null ? 0 : 50);
+  },
+};
+const serviceWorker = { register: async () => ({ active }), ready: Promise.resolve({ active }) };
+Object.defineProperty(globalThis, "navigator", { value: { serviceWorker }, configurable: true });
+globalThis.location = new URL("https://site.test/");
+const state = { dataset: {}, textContent: "" };
+await Promise.all([keepOffline("slow.onnx", state), keepOffline(null, state)]);
+give([asked, state.textContent]);
+process.exit();
+"""
 
 
 def scene(script: str, path: str | None, *, storage: str = "works", network: str = "up", **given: Any) -> Any:
@@ -158,3 +176,9 @@ def test_the_page_is_kept_with_a_model_from_a_file_and_a_model_without_a_network
 )
 def test_the_page_says_whether_it_works_offline(registration: str, kept: bool, expected: list[str]) -> None:
     assert evaluate(OFFLINE, {"registration": registration, "kept": kept}) == expected
+
+
+def test_of_two_models_the_page_speaks_of_the_one_that_was_opened_last() -> None:
+    asked, shown = evaluate(IN_HASTE, None)
+    assert asked == ["https://site.test/slow.onnx", None]
+    assert shown == "The page works offline; open the file again after a reload."
