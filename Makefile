@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ROOMS := cli model export runtime serve bench
 
-.PHONY: demo test test-portability check bench clean FORCE
+.PHONY: demo test test-portability torture check bench clean FORCE
 
 demo: .venv/installed
 	mkdir -p build/demo && cd build/demo && $(CURDIR)/$(BIN)/lmtool demo
@@ -14,6 +14,11 @@ test: .venv/installed
 # Other runtimes, node, a browser, a cluster, other people's clients; what this machine cannot get is skipped with a reason.
 test-portability: .venv/portability
 	LMTOOL_NODE_FOLDER=$(CURDIR)/examples/node $(BIN)/pytest -m portability -rs
+
+# Every promise of RELIABILITY.md with its full count, in less than 40 minutes; the table is printed at the end.
+torture: .venv/installed
+	rm -f build/torture.jsonl; mkdir -p build
+	LMTOOL_TORTURE=1 LMTOOL_TORTURE_OUT=$(CURDIR)/build/torture.jsonl $(BIN)/pytest tests/torture
 
 check: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -1,0 +1,43 @@
+"""Promises of reliability and security, each proven with figures.
+
+A few tries of each run with the other tests; `make torture` sets LMTOOL_TORTURE=1 for all of them, and LMTOOL_TORTURE_OUT
+to the file that their figures go to, one JSON object a line.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+Many = Callable[[int, int], int]
+Tally = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def many() -> Many:
+    """`many(few, all)`: how often a test tries; the second number under `make torture`."""
+    full = os.environ.get("LMTOOL_TORTURE") == "1"
+    return lambda few, all_of_them: all_of_them if full else few
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
+    """`tally(promise, tried=200, kills="...", **figures)`: what a test found, for the table.
+
+    `promise` is the row's first cell, `tried` how often it was tried; every other word and its value is a figure. Several
+    tests may add to one promise. Called once at the end of a test, after its assertions.
+    """
+    started = time.monotonic()
+    out = os.environ.get("LMTOOL_TORTURE_OUT")
+
+    def write(promise: str, *, tried: int, **figures: float | str) -> None:
+        entry = {"promise": promise, "test": request.node.name, "tried": tried, "figures": figures}
+        entry["seconds"] = round(time.monotonic() - started, 1)
+        if out is not None:
+            with Path(out).open("a") as file:
+                file.write(f"{json.dumps(entry)}\n")
+
+    yield write
