@@ -1,6 +1,7 @@
 """The command line: `lmtool COMMAND`, or `python -m lmtool.cli COMMAND`."""
 
 import importlib.util
+import io
 import os
 import signal
 import sys
@@ -26,6 +27,8 @@ def _run() -> None:
     # machine needs that for a few microseconds only.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text, as on stderr
     from .app import app
 
     signal.signal(signal.SIGTERM, _end)

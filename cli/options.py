@@ -8,6 +8,21 @@ import typer
 if TYPE_CHECKING:
     from ..runtime.cache import CacheOptions
 
+
+def as_text(value: str | list[str] | None) -> str | list[str] | None:
+    """What was given, if it is text: an argument may hold any bytes.
+
+    Raises:
+        typer.BadParameter: It is not UTF-8.
+    """
+    for text in value if isinstance(value, list) else [value or ""]:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise typer.BadParameter(f"{text!r} is not UTF-8 text") from error
+    return value
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 RunFolder = Annotated[Path | None, typer.Option("--run", help="Run folder (default: the latest in runs/).")]
 Model = Annotated[Path | None, typer.Option("--model", help="Artifact (default: the latest export in runs/).")]
@@ -17,7 +32,9 @@ Data = Annotated[str | None, typer.Option("--data", help="Corpus: pydocs, or a f
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a field of the preset; may be repeated.")
 ]
-Texts = Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Text (default: standard input).")]
+Texts = Annotated[
+    list[str] | None, typer.Argument(metavar="[TEXT]...", help="Text (default: standard input).", callback=as_text)
+]
 Unknown = Annotated[bool, typer.Option("--allow-unknown", help="Let the unknown token be chosen.")]
 
 

@@ -13,6 +13,7 @@ from .options import (
     Texts,
     Threads,
     Unknown,
+    as_text,
 )
 from .output import give, say, write
 
@@ -29,7 +30,8 @@ def generate(
         float, typer.Option(help="Above 1: words of this text come again less often (1: off; 1.2 is usual).")
     ] = 1.0,
     stop: Annotated[
-        list[str] | None, typer.Option(metavar="WORD", help="End before this word, may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="WORD", help="End before this word, may be repeated.", callback=as_text),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Makes the text repeatable.")] = None,
     allow_unknown: Unknown = False,
@@ -63,7 +65,9 @@ def suggest(
     text: Texts = None,
     model: Model = None,
     k: Annotated[int, typer.Option("-k", "--count", help="Number of suggestions.")] = 5,
-    prefix: Annotated[str | None, typer.Option(help="Complete the word that begins with these letters.")] = None,
+    prefix: Annotated[
+        str | None, typer.Option(help="Complete the word that begins with these letters.", callback=as_text)
+    ] = None,
     allow_unknown: Unknown = False,
     as_json: Json = False,
 ) -> None:

@@ -12,6 +12,7 @@ from .options import (
     RunFolder,
     Settings,
     Threads,
+    as_text,
     cache_options,
     parse_settings,
 )
@@ -86,7 +87,8 @@ def evaluate(
 def embeddings(
     run: RunFolder = None,
     near: Annotated[
-        list[str] | None, typer.Option(metavar="WORD", help="List the words nearest to this one, may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="WORD", help="List the words nearest to this one, may be repeated.", callback=as_text),
     ] = None,
     count: Annotated[int, typer.Option(help="How many words to list.")] = 10,
     words: Annotated[int, typer.Option(help="How many of the most frequent words to draw.")] = 200,

@@ -36,8 +36,8 @@ def lmtool(*arguments: object, cwd: Path | None = None, stdin: str | bytes = "")
             process.kill()
             raise TimeoutError(f"{command} ran longer than {PATIENCE_SECONDS} s")
         assert process.exitcode is not None
-        stdout, stderr = (file.read_bytes().decode() for file in files[1:])
-        return Finished(command, process.exitcode, stdout, stderr)
+        stderr = files[2].read_bytes().decode(errors="backslashreplace")  # which may name a file that is not UTF-8
+        return Finished(command, process.exitcode, files[1].read_bytes().decode(), stderr)
 
 
 def _run(command: list[str], cwd: Path | None, files: list[Path]) -> None:

@@ -1,13 +1,13 @@
 """Promises of reliability and security, each proven with figures.
 
-A few tries of each run with the other tests; `make torture` sets LMTOOL_TORTURE=1 for all of them, and LMTOOL_TORTURE_OUT
-to the file that their figures go to, one JSON object a line.
+A few tries of each run with the other tests; `make torture` sets LMTOOL_TORTURE=1 for all of them, and
+LMTOOL_TORTURE_OUT to the file that their figures go to, one JSON object a line.
 """
 
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,11 +24,11 @@ def many() -> Many:
 
 
 @pytest.fixture
-def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
+def tally(request: pytest.FixtureRequest) -> Tally:
     """`tally(promise, tried=200, kills="...", **figures)`: what a test found, for the table.
 
-    `promise` is the row's first cell, `tried` how often it was tried; every other word and its value is a figure. Several
-    tests may add to one promise. Called once at the end of a test, after its assertions.
+    `promise` is the row's first cell, `tried` how often it was tried; every other word and its value is a figure.
+    Several tests may add to one promise. Called once at the end of a test, after its assertions.
     """
     started = time.monotonic()
     out = os.environ.get("LMTOOL_TORTURE_OUT")
@@ -40,4 +40,4 @@ def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
             with Path(out).open("a") as file:
                 file.write(f"{json.dumps(entry)}\n")
 
-    yield write
+    return write

@@ -1,0 +1,64 @@
+"""Long life: memory does not grow, and numbers do not drift."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soak
+
+PROMISE = "Long life"
+GROWTH = 0.05
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/statm").exists(), reason="the resident set is read as Linux tells it"
+)
+
+
+def live(what: str, model: Path, amount: float, *flags: str) -> dict[str, Any]:
+    command = [sys.executable, soak.__file__, what, str(model), str(amount), *flags]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(finished.stdout)
+    return found
+
+
+def test_a_stream_reads_millions_of_tokens_in_the_same_memory_and_does_not_drift(
+    artifact_path: Path, many: Callable[[int, int], int], tally: Callable[..., None]
+) -> None:
+    tokens = many(60_000, 10_000_000)
+    found = live("stream", artifact_path, tokens)
+    assert found["growth"] < GROWTH, found
+    assert found["replay_is_the_same"]
+    leaking = live("stream", artifact_path, 30_000, "leak")
+    assert leaking["growth"] > GROWTH, leaking
+    tally(
+        PROMISE,
+        tried=tokens,
+        what="tokens in one stream",
+        memory_growth=f"{found['growth']:+.2%}",
+        drift_of_the_last_1000_tokens=0,
+        control=f"states that are kept: {leaking['growth']:+.0%}",
+    )
+
+
+def test_a_pool_whose_users_come_and_go_keeps_its_memory(
+    artifact_path: Path, many: Callable[[int, int], int], tally: Callable[..., None]
+) -> None:
+    seconds = many(2, 1200)
+    found = live("pool", artifact_path, seconds)
+    assert found["growth"] < GROWTH, found
+    assert found["streams"] > 100 * seconds / 4
+    assert found["compared"] > 0
+    assert (found["wrong"], found["still_open"]) == (0, 0)
+    leaking = live("pool", artifact_path, 2, "leak")
+    assert leaking["growth"] > GROWTH, leaking
+    tally(
+        PROMISE,
+        tried=found["streams"],
+        what=f"streams of a pool in {seconds} s",
+        memory_growth=f"{found['growth']:+.2%}",
+        wrong_of_compared=f"{found['wrong']} of {found['compared']}",
+        control=f"results that are kept: {leaking['growth']:+.0%}",
+    )
