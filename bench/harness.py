@@ -14,6 +14,7 @@ from typing import final
 from ..runtime.artifact import Artifact, latest_artifact
 from ..runtime.errors import OptionError
 from ..runtime.providers import provider_named, require_provider
+from ..runtime.threads import check_threads
 from . import loadgen
 from .adopting import adopt
 from .contenders import OTHERS, STANDARD, Contenders, LeftOut, find_contenders
@@ -74,8 +75,7 @@ class BenchOptions:
         for found in self.scenarios:
             if found.kind == "server":
                 loadgen.Arrivals(found.rate, self.pace.server_seconds, self.pace.latency_bound)
-        if self.threads < 1:
-            raise OptionError(f"threads is {self.threads}, expected 1 or more")
+        check_threads(self.threads)
         for name, values in (("provider", self.providers), ("scenario", self.scenarios)):
             if not values:
                 raise OptionError(f"there is no {name}, expected one at least")

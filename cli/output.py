@@ -48,9 +48,11 @@ def command(function: Callable[_Parameters, None]) -> Callable[_Parameters, None
         except Exception as error:
             from ..runtime.errors import LmtoolError
 
-            if not isinstance(error, LmtoolError):
-                raise
-            raise _failed(str(error), error.exit_code) from None
+            if isinstance(error, LmtoolError):
+                raise _failed(str(error), error.exit_code) from None
+            if isinstance(error, OSError) and error.filename is not None:  # a name too long to be looked up, for one
+                raise _failed(f"cannot use {error.filename}: {error.strerror}", 1) from None
+            raise
 
     return run
 

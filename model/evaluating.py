@@ -7,8 +7,8 @@ from typing import Any, final
 import torch
 
 from ..runtime.cache import CacheOptions
-from ..runtime.errors import OptionError
 from ..runtime.predictor import Predictor
+from ..runtime.threads import check_threads
 from .corpus import Corpus, load_corpus_with
 from .errors import DataError
 from .evaluation import evaluate_perplexity
@@ -64,11 +64,10 @@ def evaluate_run(path: Path | None, data: str | None, split: str, threads: int) 
 
     Raises:
         RunError: There is no such run.
-        OptionError: `threads` is below 1.
+        OptionError: `threads` is outside its range.
         DataError: There is no such corpus or split, or the split has fewer than two tokens.
     """
-    if threads < 1:
-        raise OptionError(f"threads is {threads}, expected 1 or more")
+    check_threads(threads)
     run = latest_run() if path is None else Run(path)
     network, _ = run.trained()
     corpus = run.corpus() if data is None else load_corpus_with(data, run.vocabulary())

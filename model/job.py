@@ -12,6 +12,7 @@ import torch
 
 from ..runtime.errors import LmtoolError, OptionError, ProviderError
 from ..runtime.files import make_folder
+from ..runtime.threads import check_threads
 from .config import TrainConfig
 from .corpus import load_corpus
 from .environment import environment
@@ -65,8 +66,8 @@ class TrainOptions:
         """
         if self.tensorboard:
             importlib.import_module("tensorboard")
-        if self.threads is not None and self.threads < 1:
-            raise OptionError(f"threads is {self.threads}, expected 1 or more")
+        if self.threads is not None:
+            check_threads(self.threads)
         if not self.checkpoint_seconds > 0:
             raise OptionError(
                 f"the time between checkpoints is {self.checkpoint_seconds / 60:g} minutes, expected more than 0"

@@ -10,6 +10,7 @@ from .device import DeviceCalls
 from .errors import ArtifactError, OptionError, ProviderError
 from .host import HostCalls
 from .providers import PROVIDERS, Provider, import_onnxruntime, require_placement, require_provider
+from .threads import check_threads
 
 _ERRORS_ONLY = 3
 
@@ -35,10 +36,9 @@ class SessionOptions:
         """Check what onnxruntime would take in silence.
 
         Raises:
-            OptionError: `threads` is below 1, or `device_id` is no number.
+            OptionError: `threads` is outside its range, or `device_id` is no number.
         """
-        if self.threads < 1:
-            raise OptionError(f"threads is {self.threads}, expected 1 or more")
+        check_threads(self.threads)
         device = self.provider_options.get("device_id", "0")
         if not str(device).isdecimal():
             raise OptionError(f"device_id is {device!r}, expected a number from 0")

@@ -50,7 +50,7 @@ def live_as_stream(model: str, tokens: int, kept: list[Any] | None) -> dict[str,
         if draw.random() < 0.2:
             stream.suggest(3)
         if kept is not None:
-            kept += [stream.state, np.zeros(200)]
+            kept += [stream.state, np.zeros(2000)]
         read += count
         memory.sample(read / tokens)
     saved, last = stream.state.to_bytes(), draw.integers(0, len(predictor.vocabulary), REPLAYED)
