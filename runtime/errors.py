@@ -47,6 +47,10 @@ class ForkError(LmtoolError, RuntimeError):
     """A predictor or pool that was made before this process was forked: neither thread nor session lives on."""
 
 
+class OwnerError(LmtoolError, RuntimeError):
+    """Two threads use one stream at the same time; the second one's call changed nothing."""
+
+
 class PoolError(LmtoolError, RuntimeError):
     """A stream pool that is closed or cannot be, a stream that is not open in it, or a call of it that failed."""
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from .arrays import frozen
 from .cache import CacheMemory
 from .errors import OptionError, StateError
+from .ownership import new_lock, owned
 from .sampling import Sampling
 from .score import Score, target_log_probs
 from .state import State
@@ -24,7 +25,8 @@ _SCORING_CHUNK = 128
 
 @final
 class Stream:
-    """A reader and writer of one text. It belongs to one thread at a time.
+    """A reader and writer of one text. It belongs to one thread at a time: what another one asks of it meanwhile is
+    refused with an OwnerError.
 
     Text that is fed runs when a prediction is asked for, or when a few hundred tokens have gathered, in one call that
     computes one position's logits; so feeding word by word costs no more than feeding a page. With a cache each token
@@ -52,16 +54,19 @@ class Stream:
         self._previous: int | None = self._pending[-1] if self._pending else None
         self._ahead: tuple[NDArray[np.float32], State] | None = None
         self._memory = memory
+        self._lock = new_lock()
         if state.cache is None:
             self._remember_next()
 
     @property
+    @owned
     def state(self) -> State:
         """A snapshot; `predictor.stream(state=...)` goes on from it, here or, by way of bytes, in another process."""
         pending = np.array([self._pending], np.int64).reshape(1, -1)
         cache = None if self._memory is None else self._memory.cache
         return State(self._tensors.model_sha256, self._tensors.tensors, pending, cache)
 
+    @owned
     def fork(self) -> "Stream":
         """A stream of its own that goes on from here. Unlike one made from `state` it runs nothing a second time."""
         state = self.state
@@ -73,6 +78,7 @@ class Stream:
         """Append text; a newline ends the sentence."""
         self.feed_ids(self._predictor.vocabulary.encode(text))
 
+    @owned
     def feed_ids(self, token_ids: ArrayLike) -> None:
         """Append tokens.
 
@@ -107,6 +113,7 @@ class Stream:
             if hidden.any():
                 self._memory.remember(hidden, self._pending[0])
 
+    @owned
     def logits(self) -> NDArray[np.float32]:
         """Logits of the next token, float32 [vocabulary], read-only; with a cache, those whose softmax is the mixture.
 
@@ -159,6 +166,7 @@ class Stream:
         self.feed_ids(ids)
         return log_probs
 
+    @owned
     def _score_chunk(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """Append tokens, int64 [tokens], in one call; their log-probabilities, float64 [tokens]."""
         self._require_pending()

@@ -101,7 +101,8 @@ def test_public_names_exist(room: str) -> None:
 
 PUBLIC = """
 Architecture Artifact ArtifactError Autocompletion BusyError CELLS Cache CacheOptions ForkError LayerRow LmtoolError
-METHODS OptionError PRECISIONS PROVIDERS PURPOSES PoolError PoolOptions PoolStats Predictor ProviderError RULES
+METHODS OptionError OwnerError PRECISIONS PROVIDERS PURPOSES PoolError PoolOptions PoolStats Predictor ProviderError
+RULES
 RequestTimeoutError Sampling Score State StateError StorageError Stream StreamPool Suggestion Summary TokenError
 Tokenization Vocabulary VocabularyError available_providers latest_artifact layer_table summarize
 """
