@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx.external_data_helper import uses_external_data
 
 from ..export.sealing import seal
 from ..runtime.artifact import FORMAT, LOGITS, NEXT, TOKEN_IDS, Architecture, Artifact
+from ..runtime.containment import require_contained
 from ..runtime.errors import ArtifactError
 from ..runtime.files import read_bytes, write_atomically
 from ..runtime.tokenization import Tokenization
 from ..runtime.vocabulary import Vocabulary
 from .contract import Fit, Tensor
-from .deduction import Deduction, all_tensors
+from .deduction import Deduction
 from .plain_session import plain_session
 
 _OURS = "lmtool."
@@ -35,8 +35,9 @@ def adopt(path: Path, folder: Path) -> Path:
 
     Raises:
         StorageError: The file cannot be read, or the copy not be written.
-        ArtifactError: It is a damaged artifact, is no ONNX file, has weights outside, breaks the contract (the message
-            names the first input or output that differs), or does not run in every size of batch and time.
+        ArtifactError: It is a damaged artifact, is no ONNX file, has weights outside, sparse ones or local functions,
+            breaks the contract (the message names the first input or output that differs), or does not run in every
+            size of batch and time.
         ProviderError: onnxruntime is missing.
     """
     data = read_bytes(path)
@@ -45,6 +46,7 @@ def adopt(path: Path, folder: Path) -> Path:
         if any(entry.key.startswith(_OURS) for entry in model.metadata_props):
             Artifact.parse(data)
             return path
+        require_contained(memoryview(data))
         sealed = _sealed(model)
     except ArtifactError as error:
         raise ArtifactError(f"{path} ({len(data):,} bytes) cannot be used: {error}") from error
@@ -61,8 +63,6 @@ def _parsed(data: bytes) -> onnx.ModelProto:
 
 
 def _sealed(model: onnx.ModelProto) -> bytes:
-    if any(map(uses_external_data, all_tensors(model))):
-        raise ArtifactError("a weight lies outside the file; save it with all weights inside")
     inferred = _checked(model)
     deduction = Deduction(inferred)
     fit = Fit.of(inferred.graph)

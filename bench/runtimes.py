@@ -152,7 +152,9 @@ class Kind:
 
 
 def _onnxruntime(source: Source) -> Runtime:
-    return OnnxFile(Predictor.load(source.artifact, provider=source.provider, threads=source.threads))
+    # What is measured may be an adopted graph, which onnxruntime would fold.
+    predictor = Predictor.load(source.artifact, provider=source.provider, threads=source.threads, fold_constants=True)
+    return OnnxFile(predictor)
 
 
 def _torch(source: Source, compiled: bool) -> Runtime:

@@ -8,12 +8,14 @@ made, so that a damaged or foreign file is refused before any of it runs.
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from . import wire
+from .containment import require_contained
 from .errors import ArtifactError, VocabularyError
 from .files import read_bytes
 from .vocabulary import Vocabulary
@@ -39,9 +41,8 @@ HASH_PLACEHOLDER = "0" * 64
 
 CELLS = {"lstm": ("cell", "hidden"), "gru": ("hidden",), "rnn": ("hidden",)}
 """Recurrent cell -> its states. `rnn` is Elman's with tanh."""
-_METADATA, _GRAPH = 14, 7
-_INITIALIZER = 5
-_EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+_METADATA = 14
+_MOST_LAYERS, _WIDEST = 1000, 2**24
 
 
 def state_names(cell: str, layer_count: int) -> list[str]:
@@ -71,15 +72,16 @@ class Architecture:
         """Read what `to_json` gave.
 
         Raises:
-            ArtifactError: A field is missing or of another type, or the cell is not known.
+            ArtifactError: A field is missing, of another type or out of all proportion, or the cell is not known.
         """
         try:
             found = cls(value["cell"], value["embedding_size"], tuple(value["layer_sizes"]), value["tied"])
         except (KeyError, TypeError) as error:
-            raise ArtifactError(f"the model description lacks {error}; found {value!r}") from error
+            raise ArtifactError(f"the model description lacks {error}; found {reprlib.repr(value)}") from error
         sizes = (found.embedding_size, *found.layer_sizes)
-        if found.cell not in CELLS or not all(type(size) is int and size > 0 for size in sizes):
-            raise ArtifactError(f"the model description is not one that this version reads: {value!r}")
+        is_sized = all(type(size) is int and 0 < size <= _WIDEST for size in sizes) and 1 < len(sizes) <= _MOST_LAYERS
+        if not (is_sized and type(found.cell) is str and found.cell in CELLS and type(found.tied) is bool):
+            raise ArtifactError(f"the model description is not one that this version reads: {reprlib.repr(value)}")
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -148,6 +150,7 @@ class Artifact:
         try:
             metadata = _metadata(memoryview(data))
             _check_format(metadata)
+            require_contained(memoryview(data))
             return cls(
                 sha256=_checked_hash(data, metadata),
                 architecture=Architecture.from_json(_json(metadata, "lmtool.model")),
@@ -156,7 +159,7 @@ class Artifact:
                 optimize_for=_optional(metadata, "lmtool.optimize_for", PURPOSES),
                 batch_invariant=_choice(metadata, "lmtool.batch_invariant", ("true", "false")) == "true",
                 training=_object(metadata, "lmtool.training"),
-                parity=_object(metadata, "lmtool.parity"),
+                parity=_parity(metadata),
             )
         except (ArtifactError, VocabularyError) as error:
             raise ArtifactError(f"{name} ({len(data):,} bytes) cannot be used: {error}") from error
@@ -210,19 +213,9 @@ def _metadata(data: memoryview) -> _Metadata:
                 raise ArtifactError("a metadata entry is not a key and a value")
             key = wire.text(data, parts[1])
             if key in found:
-                raise ArtifactError(f"the metadata key {key!r} appears twice")
+                raise ArtifactError(f"the metadata key {reprlib.repr(key)} appears twice")
             found[key] = (wire.text(data, parts[2]), (parts[2].start, parts[2].end))
-        elif field.number == _GRAPH:
-            _refuse_external_data(data, field)
     return found
-
-
-def _refuse_external_data(data: memoryview, graph: wire.Field) -> None:
-    for field in wire.fields(data, graph.start, graph.end):
-        if field.number == _INITIALIZER:
-            for part in wire.fields(data, field.start, field.end):
-                if part.number == _EXTERNAL_DATA or (part.number == _DATA_LOCATION and part.value != 0):
-                    raise ArtifactError("a weight lies outside the file; an artifact holds all of its weights")
 
 
 def _check_format(metadata: _Metadata) -> None:
@@ -231,7 +224,8 @@ def _check_format(metadata: _Metadata) -> None:
     found = metadata["lmtool.format"][0]
     if found != FORMAT:
         raise ArtifactError(
-            f"its format is {found!r}, this version of lmtool reads {FORMAT!r}; upgrade lmtool or export again"
+            f"its format is {reprlib.repr(found)}, this version of lmtool reads {FORMAT!r}; "
+            f"upgrade lmtool or export again"
         )
 
 
@@ -254,7 +248,7 @@ def _string(metadata: _Metadata, key: str) -> str:
 def _choice(metadata: _Metadata, key: str, choices: tuple[str, ...]) -> str:
     found = _string(metadata, key)
     if found not in choices:
-        raise ArtifactError(f"its {key} is {found!r}, expected one of {', '.join(choices)}")
+        raise ArtifactError(f"its {key} is {reprlib.repr(found)}, expected one of {', '.join(choices)}")
     return found
 
 
@@ -274,6 +268,13 @@ def _object(metadata: _Metadata, key: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ArtifactError(f"its metadata {key} is {type(value).__name__}, expected an object")
     return value
+
+
+def _parity(metadata: _Metadata) -> dict[str, Any]:
+    parity = _object(metadata, "lmtool.parity")
+    if not isinstance(parity.get("original_sha256", ""), str):
+        raise ArtifactError("its metadata lmtool.parity has an original_sha256 that is no text")
+    return parity
 
 
 def _vocabulary(metadata: _Metadata) -> Vocabulary:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS
+from .providers import raise_if_refused
 from .scoring_graph import LOG_PROBS, TARGETS, scoring_graph
 from .tensors import DeviceTensors, Tensors
 
@@ -86,7 +87,11 @@ class DeviceCalls:
         binding.bind_output(LOGITS, *logits_on)
         for name in self._states:
             binding.bind_output(f"{NEXT}{name}", *self._device)
-        self._session.run_with_iobinding(binding)
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            raise_if_refused(error)
+            raise
         logits, *after = binding.get_outputs()
         return logits, DeviceTensors(after)
 

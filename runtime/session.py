@@ -25,12 +25,15 @@ class SessionOptions:
         spinning: Whether these wait for work awake: quicker calls of several threads, at the cost of everybody else.
         memory_arena: Whether the CPU keeps the memory of the largest call for later ones instead of giving it back.
         provider_options: Options of the execution provider, by onnxruntime's names: `{"device_id": "1"}`.
+        fold_constants: Whether what depends on constants alone is computed once, at loading. lmtool's own graphs have
+            no such part; with that of another, loading takes whatever memory and time it takes.
     """
 
     threads: int = 1
     spinning: bool = False
     memory_arena: bool = False
     provider_options: Mapping[str, str] = field(default_factory=dict)
+    fold_constants: bool = False
 
     def __post_init__(self) -> None:
         """Check what onnxruntime would take in silence.
@@ -63,13 +66,13 @@ def create_calls(
     session: Any, artifact: Artifact, provider: Provider, options: SessionOptions
 ) -> HostCalls | DeviceCalls:
     """What calls the session: on numpy arrays, or on its device."""
-    states = list(artifact.architecture.states)
+    states = artifact.architecture.states
     can_keep = any(node.name == LOGITS_TO_KEEP for node in session.get_overridable_initializers())
     if provider.device is None:
-        return HostCalls(session, states, can_keep)
+        return HostCalls(session, states, can_keep, len(artifact.vocabulary))
     device = (provider.device, int(options.provider_options.get("device_id", 0)))
     start = functools.partial(_start, provider=provider, options=options)
-    return DeviceCalls(session, states, can_keep, device, start)
+    return DeviceCalls(session, list(states), can_keep, device, start)
 
 
 def _start(data: bytes, provider: Provider, options: SessionOptions, extended_only: bool = False) -> Any:
@@ -87,7 +90,13 @@ def _start(data: bytes, provider: Provider, options: SessionOptions, extended_on
             if extended_only:
                 settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
             # Where a provider fails, in this or in a call, onnxruntime would go on with another one.
-            session = onnxruntime.InferenceSession(data, settings, providers=chosen, enable_fallback=0)
+            session = onnxruntime.InferenceSession(
+                data,
+                settings,
+                providers=chosen,
+                enable_fallback=0,
+                disabled_optimizers=[] if options.fold_constants else ["ConstantFolding"],
+            )
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             version = onnxruntime.__version__
             if provider.name != "cpu":

@@ -10,6 +10,8 @@ from typing import NamedTuple
 from .errors import ArtifactError
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_NUMBERS = 2**29
+"""Field numbers are below it; other readers drop the bits above, and would see another field."""
 _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
 
 
@@ -42,7 +44,7 @@ def fields(data: memoryview, start: int = 0, end: int | None = None) -> Iterator
             stop = position + size
         elif wire_type in _FIXED_SIZES:
             stop = position + _FIXED_SIZES[wire_type]
-        if number == 0 or stop > end or (stop == position and wire_type != _BYTES):
+        if not 0 < number < _NUMBERS or stop > end or (stop == position and wire_type != _BYTES):
             raise _damaged(position)
         yield Field(number, value, position, stop)
         position = stop

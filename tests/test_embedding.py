@@ -82,16 +82,17 @@ def test_options_change_no_number(artifact_path: Path, predictor: Predictor, opt
 def test_options_reach_onnxruntime(artifact_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 
-    def session(data: bytes, settings: Any, providers: Any, enable_fallback: int) -> Any:
-        seen.append((settings, providers))
-        return original(data, settings, providers=providers, enable_fallback=enable_fallback)
+    def session(data: bytes, settings: Any, **others: Any) -> Any:
+        seen.append((settings, others["disabled_optimizers"]))
+        return original(data, settings, **others)
 
     original = onnxruntime.InferenceSession
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     data = artifact_path.read_bytes()
-    for options in (SessionOptions(), SessionOptions(3, True, True)):
+    for options in (SessionOptions(), SessionOptions(3, True, True, fold_constants=True)):
         made = _start(data, PROVIDERS["cpu"], options)
-        settings = seen[-1][0]
+        settings, disabled = seen[-1]
+        assert disabled == ([] if options.fold_constants else ["ConstantFolding"])
         assert settings.intra_op_num_threads == options.threads
         assert settings.enable_cpu_mem_arena is options.memory_arena
         assert settings.get_session_config_entry("session.intra_op.allow_spinning") == str(int(options.spinning))
