@@ -4,6 +4,7 @@ Rules are names and not patterns, so that a file from elsewhere cannot bring a r
 """
 
 import re
+import reprlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -47,9 +48,13 @@ class Tokenization:
             VocabularyError: The rule is not known, or a special token is empty or holds white space.
         """
         if self.rule not in RULES:
-            raise VocabularyError(f"tokenization rule {self.rule!r} is not known, expected one of {', '.join(RULES)}")
+            raise VocabularyError(
+                f"tokenization rule {reprlib.repr(self.rule)} is not known, expected one of {', '.join(RULES)}"
+            )
         if self.unit == "word" and not all(token.split() == [token] for token in self.specials):
-            raise VocabularyError(f"special tokens {self.specials} must be non-empty and without white space")
+            raise VocabularyError(
+                f"special tokens {reprlib.repr(self.specials)} must be non-empty and without white space"
+            )
 
     @classmethod
     def of_rule(cls, rule: str) -> "Tokenization":
@@ -68,7 +73,7 @@ class Tokenization:
         names = ("rule", "unknown", "end_of_sentence")
         if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in names):
             raise VocabularyError(
-                f"tokenization must be an object with the strings {', '.join(names)}; found {value!r}"
+                f"tokenization must be an object with the strings {', '.join(names)}; found {reprlib.repr(value)}"
             )
         return cls(*(value[name] for name in names))
 

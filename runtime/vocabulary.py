@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import reprlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -28,19 +29,23 @@ class Vocabulary:
         """Check the tokens and index them.
 
         Raises:
-            VocabularyError: A token appears twice, or the unknown or end-of-sentence token is missing.
+            VocabularyError: A token appears twice or is no Unicode text, or the unknown or end-of-sentence token is
+                missing.
         """
         self.tokens = tuple(tokens)
         self.tokenization = tokenization
         self._ids = {token: index for index, token in enumerate(self.tokens)}
         if len(self._ids) != len(self.tokens):
             raise VocabularyError(
-                f"the vocabulary of {len(self.tokens):,} tokens holds {self._first_duplicate()!r} twice"
+                f"the vocabulary of {len(self.tokens):,} tokens holds {reprlib.repr(self._first_duplicate())} twice"
             )
+        if not _is_unicode("".join(self.tokens)):
+            wrong = next(token for token in self.tokens if not _is_unicode(token))
+            raise VocabularyError(f"the token {reprlib.repr(wrong)} is no Unicode text: it holds half a surrogate pair")
         for token in tokenization.specials:
             if token not in self._ids:
                 raise VocabularyError(
-                    f"the vocabulary of {len(self.tokens):,} tokens lacks its special token {token!r}"
+                    f"the vocabulary of {len(self.tokens):,} tokens lacks its special token {reprlib.repr(token)}"
                 )
         self.unknown_id = self._ids[tokenization.unknown]
         self.end_of_sentence_id = self._ids[tokenization.end_of_sentence]
@@ -121,3 +126,11 @@ class Vocabulary:
     def piece(self, token_id: int, previous_id: int | None) -> str:
         """What the token adds to a text that ends with `previous_id` (None at the text's beginning)."""
         return self.tokenization.piece(self.token(token_id), None if previous_id is None else self.token(previous_id))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
