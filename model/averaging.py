@@ -7,7 +7,9 @@ from typing import final
 import torch
 from torch import Tensor
 
+from .checkpoint import checked_tensors
 from .config import TrainConfig
+from .errors import CheckpointError
 from .network import LanguageModel
 
 
@@ -62,11 +64,19 @@ class WeightAverage:
         return {**self._average, "steps": torch.tensor(self._steps)} if self.active else {}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from what `tensors` gave."""
+        """Go on from what `tensors` gave.
+
+        Raises:
+            CheckpointError: It is the average of another network, or of no number of steps.
+        """
         held = dict(tensors)
-        self._steps = int(held.pop("steps", torch.tensor(0)))
+        steps = held.pop("steps", torch.tensor(0))
+        if steps.dtype != torch.int64 or steps.dim() or int(steps) < 0:
+            raise CheckpointError("the checkpoint's average is of no number of steps")
+        weights = self._network.weights() if held else {}
+        checked_tensors("average", held, {name: weight.shape for name, weight in weights.items()})
         device = self._network.projection.weight.device
-        self._average = {name: tensor.to(device) for name, tensor in held.items()}
+        self._steps, self._average = int(steps), {name: tensor.to(device) for name, tensor in held.items()}
 
     @torch.no_grad()
     def _set(self, tensors: dict[str, Tensor]) -> None:

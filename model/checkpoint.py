@@ -7,7 +7,8 @@ changed bit is noticed. One file replaced in one step can neither be half-writte
 
 import hashlib
 import json
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -51,6 +52,14 @@ class Checkpoint:
         start = f"{prefix}."
         return {name[len(start) :]: tensor for name, tensor in self.tensors.items() if name.startswith(start)}
 
+    def checked(self, prefix: str, expected: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+        """The tensors of a group, as `checked_tensors` takes them.
+
+        Raises:
+            CheckpointError: As for that.
+        """
+        return checked_tensors(prefix, self.group(prefix), expected)
+
     def write(self, path: Path) -> None:
         """Write the file in one step; what fails is tried again a few times.
 
@@ -80,11 +89,35 @@ class Checkpoint:
             parsed = json.loads(facts)
         except CheckpointError as error:
             raise CheckpointError(f"the checkpoint {path} is damaged: {error}") from error
-        except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise CheckpointError(f"{path} is no checkpoint of lmtool, or is damaged: {error}") from error
+        if not isinstance(parsed, dict):
+            raise CheckpointError(f"{path} is no checkpoint of lmtool: its facts are {type(parsed).__name__}")
         if parsed.get("version") != VERSION:
-            raise CheckpointError(f"{path} has the version {parsed.get('version')!r}, this lmtool reads {VERSION}")
+            raise CheckpointError(
+                f"{path} has the version {reprlib.repr(parsed.get('version'))}, this lmtool reads {VERSION}"
+            )
         return cls(tensors, parsed)
+
+
+def checked_tensors(prefix: str, found: dict[str, Tensor], expected: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+    """`found` itself, if it holds the expected names and shapes, in finite float32; `prefix` is its group's name.
+
+    Raises:
+        CheckpointError: A tensor is missing, extra, of another shape or type, or holds a number that is not finite.
+    """
+    for name in sorted(expected.keys() | found.keys()):
+        shown = f"the checkpoint's tensor {f'{prefix}.{name}'!r}"
+        if name not in found or name not in expected:
+            raise CheckpointError(f"{shown} is {'missing' if name in expected else 'not expected'}")
+        tensor, shape = found[name], list(expected[name])
+        if list(tensor.shape) != shape:
+            raise CheckpointError(f"{shown} is {list(tensor.shape)}, expected {shape}")
+        if tensor.dtype != torch.float32:
+            raise CheckpointError(f"{shown} is {tensor.dtype}, expected torch.float32")
+        if not bool(tensor.isfinite().all()):
+            raise CheckpointError(f"{shown} holds numbers that are not finite")
+    return found
 
 
 def weights_hash(tensors: Mapping[str, Tensor]) -> str:
@@ -93,7 +126,7 @@ def weights_hash(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

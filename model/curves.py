@@ -21,7 +21,8 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes = figure.add_subplot()
     for kind, style in (("train", "-"), ("valid", "o-")):
         points = [(record["epoch"], record["perplexity"]) for record in history if record["kind"] == kind]
-        axes.plot(*zip(*points, strict=True), style, label=f"{kind}, last {points[-1][1]:.1f}")
+        if points:
+            axes.plot(*zip(*points, strict=True), style, label=f"{kind}, last {points[-1][1]:.1f}")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))

@@ -13,10 +13,13 @@ import torch
 from ..runtime.errors import LmtoolError, OptionError, ProviderError
 from ..runtime.files import make_folder
 from ..runtime.threads import check_threads
+from .checkpoint import Checkpoint
 from .config import TrainConfig
 from .corpus import load_corpus
 from .environment import environment
+from .errors import CheckpointError
 from .memory import enough_memory
+from .network import weight_shapes
 from .presets import preset_named
 from .processes import Processes
 from .reporters import Reporters
@@ -134,6 +137,9 @@ def _begin(options: TrainOptions, processes: Processes, stack: contextlib.ExitSt
     torch.set_num_threads(options.threads or max(usable_cores() // processes.on_this_machine, 1))
     run, config, data = processes.from_first(_resolve(options))
     corpus = load_corpus(data, config.tokenization, config.min_count)
+    if options.resume and run.latest.exists():
+        # Before the network is made: what a damaged configuration says could be of any size.
+        Checkpoint.read(run.latest).checked("model", weight_shapes(config.architecture, len(corpus.vocabulary)))
     trainer = Trainer(config, corpus, run, options.device, processes)
     failure = None
     if processes.first:
@@ -152,6 +158,8 @@ def _begin(options: TrainOptions, processes: Processes, stack: contextlib.ExitSt
 
 def _result(trainer: Trainer) -> TrainResult:
     network, best = trainer.run.trained()
+    if None in (best.facts["valid_perplexity"], best.facts["test_perplexity"]):
+        raise CheckpointError(f"{trainer.run.best} lacks its perplexities, although the training is finished")
     return TrainResult(
         run=trainer.run.path,
         epoch=best.facts["epoch"],

@@ -16,6 +16,7 @@ NetworkState = tuple[tuple[Tensor, ...], ...]
 
 _LAYERS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 _FUNCTIONS = {"lstm": torch.lstm, "gru": torch.gru, "rnn": torch.rnn_tanh}
+_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 _STATES = {cell: tuple(sorted(names, reverse=True)) for cell, names in CELLS.items()}
 
 
@@ -135,6 +136,24 @@ def initial_network(config: TrainConfig, vocabulary_size: int) -> LanguageModel:
     generator = torch.Generator().manual_seed(config.seed)
     network.initialize(config.init_range, generator, scaled_layers=config.layer_init == "scaled")
     return network
+
+
+def weight_shapes(architecture: Architecture, vocabulary_size: int) -> dict[str, tuple[int, ...]]:
+    """The name of each of the network's `weights` -> its shape, without a network."""
+    gates, widths = _GATES[architecture.cell], (architecture.embedding_size, *architecture.layer_sizes)
+    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (vocabulary_size, widths[0])}
+    for index, (width, size) in enumerate(itertools.pairwise(widths)):
+        rows, layer = gates * size, f"layers.{index}"
+        shapes |= {f"{layer}.weight_ih_l0": (rows, width), f"{layer}.weight_hh_l0": (rows, size)}
+        shapes |= {f"{layer}.bias_ih_l0": (rows,), f"{layer}.bias_hh_l0": (rows,)}
+    if not architecture.tied:
+        shapes["projection.weight"] = (vocabulary_size, widths[-1])
+    return {**shapes, "projection.bias": (vocabulary_size,)}
+
+
+def state_shapes(architecture: Architecture, batch_size: int) -> dict[str, tuple[int, int]]:
+    """The name of each of the state's tensors, as in `state_tensors` -> its shape."""
+    return {name: (batch_size, width) for name, width in architecture.states.items()}
 
 
 def state_tensors(state: NetworkState) -> dict[str, Tensor]:

@@ -3,8 +3,11 @@
 import torch
 from torch import Tensor, nn
 
+from .checkpoint import checked_tensors
 from .config import TrainConfig
-from .errors import CheckpointError
+
+_STEP = "step"
+_ADAM_STATE = (_STEP, "exp_avg", "exp_avg_sq")
 
 
 def make_optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -54,12 +57,16 @@ def load_optimizer(
     """Set the state that `optimizer_tensors` gave.
 
     Raises:
-        CheckpointError: It is of another number of parameters.
+        CheckpointError: It is of other parameters or of another optimiser.
     """
+    kinds = () if isinstance(optimizer, torch.optim.SGD) or not tensors else _ADAM_STATE
+    expected = {
+        f"{index}.{kind}": () if kind == _STEP else parameter.shape
+        for index, parameter in enumerate(parameters)
+        for kind in kinds
+    }
     state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
+    for name, tensor in checked_tensors("optimizer", tensors, expected).items():
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = tensor
-    if state and set(state) != set(range(len(parameters))):
-        raise CheckpointError(f"the checkpoint's optimiser has {len(state)} parameters, expected {len(parameters)}")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,7 +1,14 @@
 """Where a training stands, as its checkpoints keep it."""
 
+import dataclasses
+import math
+import reprlib
 from dataclasses import dataclass, field
 from typing import Any, final
+
+from .errors import CheckpointError
+
+_KINDS = ("train", "valid", "test")
 
 
 @final
@@ -32,3 +39,43 @@ class Position:
     loss_sum: float = 0.0
     loss_tokens: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Position":
+        """Read what `dataclasses.asdict` gave.
+
+        Raises:
+            CheckpointError: A field is missing, unknown, of another type, or outside its range.
+        """
+        names = {entry.name for entry in dataclasses.fields(cls)}
+        if not isinstance(value, dict) or value.keys() != names:
+            raise CheckpointError(f"the checkpoint has no position to go on from: {reprlib.repr(value)}")
+        for name, found in value.items():
+            if not _fits(name, found):
+                raise CheckpointError(f"the checkpoint's position has the {name} {reprlib.repr(found)}")
+        return cls(**value)
+
+
+def _fits(name: str, value: Any) -> bool:
+    if name == "finished":
+        return type(value) is bool
+    if name == "history":
+        return isinstance(value, list) and all(map(_is_record, value))
+    if name in ("epoch", "step", "stale", "drops", "loss_tokens"):
+        return type(value) is int and 0 <= value < 2**63
+    return (value is None and name == "best_valid") or _is_number(value)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < math.inf
+
+
+def _is_record(value: Any) -> bool:
+    """Whether it is a record of metrics.jsonl; its perplexity may be too large for a number."""
+    return (
+        isinstance(value, dict)
+        and value.get("kind") in _KINDS
+        and _is_number(value.get("epoch"))
+        and type(value.get("perplexity")) in (int, float)
+        and all(type(item) in (int, float, str) for item in value.values())
+    )

@@ -18,12 +18,15 @@ def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
     """Go on from what `random_state` gave.
 
     Raises:
-        CheckpointError: There is none for this process.
+        CheckpointError: There is none for this process, or it is none of torch's.
     """
     if "cpu" not in state:
         raise CheckpointError(
             "the checkpoint lacks the random state of this process; resume with as many processes as began the run"
         )
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
+    try:
+        torch.set_rng_state(state["cpu"])
+        if device.type == "cuda" and "cuda" in state:
+            torch.cuda.set_rng_state(state["cuda"], device)
+    except (RuntimeError, TypeError) as error:
+        raise CheckpointError(f"the checkpoint's random state is none of this torch: {error}") from error

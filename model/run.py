@@ -12,6 +12,7 @@ RUN/*.onnx                  exports
 """
 
 import json
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from .checkpoint import Checkpoint
 from .config import TrainConfig
 from .corpus import Corpus, load_corpus_with
 from .errors import CheckpointError, ConfigError, DataError, RunError
-from .network import LanguageModel
+from .network import LanguageModel, weight_shapes
 from .texts import PYDOCS
 
 RUNS = Path("runs")
@@ -191,6 +192,9 @@ class Run:
         checkpoint = Checkpoint.read(self.best)
         if checkpoint.facts.get("vocabulary_sha256") != vocabulary.sha256:
             raise RunError(f"{self.path / 'vocabulary.json'} is not the vocabulary that {self.best} was trained with")
+        _require_facts(checkpoint)
+        # Before the network is made: what the configuration says could be of any size.
+        checkpoint.checked("model", weight_shapes(config.architecture, len(vocabulary)))
         network = LanguageModel(config.architecture, len(vocabulary))
         load_weights(network, checkpoint)
         return network.eval(), checkpoint
@@ -267,23 +271,21 @@ def load_weights(network: LanguageModel, checkpoint: Checkpoint) -> None:
     """Set the network's parameters from the checkpoint's `model.*`.
 
     Raises:
-        CheckpointError: A tensor is missing, extra, of another shape, or not finite.
+        CheckpointError: A tensor is missing, extra, of another shape or type, or not finite.
     """
-    tensors, weights = checkpoint.group("model"), network.weights()
-    expected = {name: tensor.shape for name, tensor in weights.items()}
-    for name in sorted(expected.keys() | tensors.keys()):
-        if name not in tensors or name not in expected:
-            raise CheckpointError(
-                f"the checkpoint's tensor {name!r} is {'missing' if name in expected else 'not expected'}"
-            )
-        if tensors[name].shape != expected[name]:
-            raise CheckpointError(
-                f"the checkpoint's tensor {name!r} is {list(tensors[name].shape)}, expected {list(expected[name])}"
-            )
-        if not bool(tensors[name].isfinite().all()):
-            raise CheckpointError(f"the checkpoint's tensor {name!r} holds numbers that are not finite")
+    weights = network.weights()
+    tensors = checkpoint.checked("model", {name: weight.shape for name, weight in weights.items()})
     for name, weight in weights.items():
         weight.copy_(tensors[name])
+
+
+def _require_facts(checkpoint: Checkpoint) -> None:
+    facts = checkpoint.facts
+    if type(facts.get("epoch")) is not int:
+        raise CheckpointError(f"the checkpoint has the epoch {reprlib.repr(facts.get('epoch'))}, expected a number")
+    for key in ("valid_perplexity", "test_perplexity"):
+        if key not in facts or not isinstance(facts[key], float | None):
+            raise CheckpointError(f"the checkpoint has the {key} {reprlib.repr(facts.get(key))}, expected a number")
 
 
 def _recorded_name(name: str) -> str:

@@ -15,9 +15,9 @@ from .checkpoint import Checkpoint
 from .config import TrainConfig
 from .corpus import Corpus
 from .curves import draw_curves
-from .errors import CheckpointError, Interrupted, RunError, TrainingError
+from .errors import Interrupted, RunError, TrainingError
 from .evaluation import evaluate_perplexity
-from .network import NetworkState, initial_network, state_from_tensors, state_tensors
+from .network import NetworkState, initial_network, state_from_tensors, state_shapes, state_tensors
 from .objective import Objective
 from .optimizing import clip_gradients, load_optimizer, make_optimizer, optimizer_tensors, updates_touched_rows
 from .position import Position
@@ -106,12 +106,10 @@ class Trainer:
         load_weights(self._network, checkpoint)
         load_optimizer(self._optimizer, self._parameters, checkpoint.group("optimizer"))
         self._average.load(checkpoint.group("average"))
-        self._state = self._own_rows(checkpoint.group("carried"))
+        shapes = state_shapes(self.config.architecture, self.config.batch_size)
+        self._state = self._own_rows(checkpoint.checked("carried", shapes))
         set_random_state(checkpoint.group(f"random.{self._processes.rank}"), self._device)
-        try:
-            self.position = Position(**checkpoint.facts["position"])
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{self.run.latest} lacks a position to go on from: {error}") from error
+        self.position = Position.from_json(checkpoint.facts.get("position"))
         self._write_metrics()
 
     def train(self, reporter: Reporter, checkpoint_seconds: float = 180.0) -> None:

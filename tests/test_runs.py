@@ -89,10 +89,10 @@ def test_every_flipped_byte_of_a_checkpoint_is_noticed(run: Run, tmp_path: Path)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model.projection.bias": None}, "'projection.bias' is missing"),
-        ({"model.extra": torch.zeros(1)}, "'extra' is not expected"),
-        ({"model.projection.bias": torch.zeros(2)}, r"'projection.bias' is \[2\], expected \["),
-        ({"model.embedding.weight": "nan"}, "'embedding.weight' holds numbers that are not finite"),
+        ({"model.projection.bias": None}, "'model.projection.bias' is missing"),
+        ({"model.extra": torch.zeros(1)}, "'model.extra' is not expected"),
+        ({"model.projection.bias": torch.zeros(2)}, r"'model.projection.bias' is \[2\], expected \["),
+        ({"model.embedding.weight": "nan"}, "'model.embedding.weight' holds numbers that are not finite"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused(
