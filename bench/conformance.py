@@ -130,7 +130,7 @@ def check_conformance(artifact: Path, runtimes: Sequence[str], provider: str, sa
         ExportError: There are no vectors beside it, they are another file's, or they are damaged.
     """
     known = Artifact.read(artifact)
-    vectors = read_vectors(artifact, known.sha256)
+    vectors = read_vectors(artifact, known)
     found: list[Conformance] = []
     failed: dict[str, str] = {}
     left_out: LeftOut = {}

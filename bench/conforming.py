@@ -26,7 +26,7 @@ _DISTRIBUTIONS = {REFERENCE: "onnx"}
 def run_vectors(name: str, source: Source) -> dict[str, Any]:
     """What a runtime gives for the vectors: the worst case of each tensor, the closed loop on its own, its version."""
     predictor = KINDS[name].make(source).predictor
-    vectors = read_vectors(source.artifact, Artifact.read(source.artifact).sha256)
+    vectors = read_vectors(source.artifact, Artifact.read(source.artifact))
     cases = [case for found in vectors.sets for case in found.compare(run_set(predictor, found.inputs))]
     loop = [found for found in vectors.sets if found.in_loop]
     looped, differences = _closed_loop(predictor, loop, vectors)
@@ -49,6 +49,8 @@ def _closed_loop(predictor: Predictor, loop: Sequence[VectorSet], vectors: Vecto
     """
     cases: list[Case] = []
     differences = 0
+    if not loop:
+        return cases, differences
     states = {name: array for name, array in loop[0].inputs.items() if name != TOKEN_IDS}
     for step in loop:
         found = run_set(predictor, {TOKEN_IDS: step.inputs[TOKEN_IDS], **states})

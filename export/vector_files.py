@@ -6,6 +6,9 @@ outputs are from, and how far a runtime may be from them; `data.json` says the l
 """
 
 import json
+import math
+import re
+import reprlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from ..runtime.artifact import LOGITS, NEXT, TOKEN_IDS, Artifact
 from ..runtime.errors import StorageError
 from ..runtime.files import json_text, make_folder, read_bytes, read_text, write_atomically
 from .errors import ExportError
@@ -69,12 +73,12 @@ def write_vectors(vectors: Vectors, folder: Path) -> Path:
     return index
 
 
-def read_vectors(artifact: Path, sha256: str) -> Vectors:
+def read_vectors(artifact: Path, known: Artifact) -> Vectors:
     """The test vectors that lie beside an artifact.
 
     Args:
         artifact: Its file.
-        sha256: The hash in its metadata.
+        known: What that holds.
 
     Raises:
         StorageError: A file cannot be read.
@@ -86,16 +90,18 @@ def read_vectors(artifact: Path, sha256: str) -> Vectors:
             f"there are no test vectors beside {artifact}: no {INDEX}; lmtool export --onnx --test-vectors"
         )
     index = _index(path)
-    if (index["artifact"], index["sha256"]) != (artifact.name, sha256):
+    if (index["artifact"], index["sha256"]) != (artifact.name, known.sha256):
         raise ExportError(
             f"the test vectors in {artifact.parent} are those of {index['artifact']} with the hash "
-            f"{str(index['sha256'])[:12]}..., expected {artifact.name} with {sha256[:12]}...; "
+            f"{str(index['sha256'])[:12]}..., expected {artifact.name} with {known.sha256[:12]}...; "
             "export again: --test-vectors"
         )
     if not index["sets"]:
         raise ExportError(f"{path} lists no sets: their writing was stopped; export again: --test-vectors")
     sets = [_read_set(artifact.parent, entry) for entry in index["sets"]]
-    return Vectors(artifact.name, sha256, index["expected_from"], index["bound"], sets)
+    for found in sets:
+        _require_fit(artifact.parent / found.folder, found, known)
+    return Vectors(artifact.name, known.sha256, index["expected_from"], index["bound"], sets)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -107,13 +113,15 @@ def _index(path: Path) -> dict[str, Any]:
     expected = {"artifact": str, "sha256": str, "expected_from": str, "bound": float, "sets": list}
     try:
         index = json.loads(read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ExportError(f"{path} is no JSON: {error}") from error
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise ExportError(f"{path} is not of format {FORMAT}, which this version writes; export again: --test-vectors")
     for name, kind in expected.items():
         if not isinstance(index.get(name), kind):
-            raise ExportError(f"{path} has {name} {index.get(name)!r}, expected a {kind.__name__}")
+            raise ExportError(f"{path} has {name} {reprlib.repr(index.get(name))}, expected a {kind.__name__}")
+    if not 0 < index["bound"] < math.inf:
+        raise ExportError(f"{path} has the bound {index['bound']}, expected a positive number")
     return index
 
 
@@ -121,10 +129,29 @@ def _read_set(folder: Path, entry: Any) -> VectorSet:
     try:
         name, what, in_loop = str(entry["folder"]), str(entry["what"]), bool(entry["in_loop"])
     except (TypeError, KeyError) as error:
-        raise ExportError(f"{folder / INDEX} has the set {entry!r}, expected folder, what and in_loop") from error
-    if Path(name).name != name:
-        raise ExportError(f"{folder / INDEX} names the folder {name!r}, expected a name without folders")
+        raise ExportError(
+            f"{folder / INDEX} has the set {reprlib.repr(entry)}, expected folder, what and in_loop"
+        ) from error
+    if not re.fullmatch(rf"{FOLDER}\d{{1,9}}", name):
+        raise ExportError(f"{folder / INDEX} names the folder {reprlib.repr(name)}, expected {FOLDER} and a number")
     return VectorSet(name, what, _tensors(folder / name, "input"), _tensors(folder / name, "output"), in_loop)
+
+
+def _require_fit(folder: Path, found: VectorSet, known: Artifact) -> None:
+    """Check names, types and shapes of a set against the artifact: sizes of its own it has in batch and time only."""
+    tokens = found.inputs.get(TOKEN_IDS)
+    if tokens is None or tokens.ndim != 2 or tokens.dtype != np.int64 or tokens.size == 0:
+        raise ExportError(f"{folder} has no input {TOKEN_IDS}, int64 [batch, time]; export again: --test-vectors")
+    batch, time = tokens.shape
+    states = {name: (batch, width) for name, width in known.architecture.states.items()}
+    outputs = {LOGITS: (batch, time, len(known.vocabulary)), **{f"{NEXT}{name}": states[name] for name in states}}
+    for kind, expected, tensors in (("input", states, found.inputs), ("output", outputs, found.outputs)):
+        shapes = {name: array.shape for name, array in tensors.items() if name != TOKEN_IDS}
+        if shapes != expected or any(tensors[name].dtype != np.float32 for name in expected):
+            raise ExportError(
+                f"{folder} holds the {kind}s {reprlib.repr(shapes)}, expected float32 {expected}; "
+                "export again: --test-vectors"
+            )
 
 
 def _tensors(folder: Path, kind: str) -> dict[str, Array]:
@@ -139,7 +166,7 @@ def _tensor(path: Path) -> tuple[str, Array]:
     data = read_bytes(path)
     try:
         tensor.ParseFromString(data)
-        if tensor.data_location != onnx.TensorProto.DEFAULT:
+        if tensor.data_location != onnx.TensorProto.DEFAULT or tensor.external_data:
             raise ExportError(f"{path} keeps its data in another file, expected it inside")
         return tensor.name, numpy_helper.to_array(tensor).copy()  # its own is read-only, of which torch warns
     except ExportError:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +42,7 @@ def own_copy(exported: Path, tmp_path: Path) -> Path:
 
 
 def vectors_of(path: Path) -> Vectors:
-    return read_vectors(path, Predictor.load(path).artifact.sha256)
+    return read_vectors(path, Predictor.load(path).artifact)
 
 
 def change(path: Path, **entries: Any) -> None:
@@ -154,8 +155,10 @@ def test_a_file_of_the_users_is_not_written_over(run: Run, tmp_path: Path) -> No
         ({"bound": "x"}, "has bound 'x', expected a float"),
         ({"sets": []}, "lists no sets: their writing was stopped"),
         ({"sets": [{"folder": "test_data_set_0"}]}, "expected folder, what and in_loop"),
-        ({"sets": [{"folder": "../x", "what": "", "in_loop": False}]}, "expected a name without folders"),
-        ({"sets": [{"folder": "absent", "what": "", "in_loop": False}]}, "absent holds no input_0.pb"),
+        ({"sets": [{"folder": "../x", "what": "", "in_loop": False}]}, "expected test_data_set_ and a number"),
+        ({"sets": [{"folder": "..", "what": "", "in_loop": False}]}, "names the folder '..', expected"),
+        ({"sets": [{"folder": "test_data_set_99", "what": "", "in_loop": False}]}, "_99 holds no input_0.pb"),
+        ({"bound": math.inf}, "has the bound inf, expected a positive number"),
     ],
 )
 def test_an_index_that_does_not_fit_is_refused(own_copy: Path, entries: dict[str, Any], message: str) -> None:
@@ -177,6 +180,21 @@ def test_damaged_files_and_missing_ones_are_refused(own_copy: Path) -> None:
         tensor.write_bytes(data)
         with pytest.raises(ExportError, match=message):
             vectors_of(own_copy)
+    tensor.write_bytes(good)
+    for name, wrong, message in (
+        ("input_1", np.zeros((1, 2), np.float32), r"holds the inputs .* expected float32"),
+        ("output_0", np.zeros((1, 1, 2), np.float32), r"holds the outputs .* expected float32"),
+        ("input_0", np.zeros((1, 1)), r"has no input token_ids, int64"),
+    ):
+        path = tensor.with_name(f"{name}.pb")
+        before = path.read_bytes()
+        rewrite(path, wrong)
+        with pytest.raises(ExportError, match=message):
+            vectors_of(own_copy)
+        path.write_bytes(before)
+    (folder / INDEX).write_text("[" * 100_000)
+    with pytest.raises(ExportError, match="is no JSON"):
+        vectors_of(own_copy)
     (folder / INDEX).write_text("{")
     with pytest.raises(ExportError, match="is no JSON"):
         vectors_of(own_copy)
