@@ -1,0 +1,105 @@
+"""Corruption is noticed: single bits flipped, and ends cut off, in artifacts and checkpoints."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lmtool.model import CheckpointError, Run, checkpoint
+from lmtool.model.checkpoint import Checkpoint
+from lmtool.runtime import Artifact, ArtifactError, LmtoolError, artifact
+
+Many = Callable[[int, int], int]
+Tally = Callable[..., None]
+
+PROMISE = "Corruption is noticed"
+FLIPS_FOR_EACH_END = 4
+
+
+def damaged(data: bytes, seed: int) -> tuple[str, bytes]:
+    """What was done to the file, and the file: mostly one bit, now and then an end."""
+    draw = random.Random(seed)
+    place = draw.randrange(len(data))
+    if seed % (FLIPS_FOR_EACH_END + 1) == 0:
+        return f"seed {seed}: cut to {place} of {len(data)} bytes", data[:place]
+    changed = bytearray(data)
+    changed[place] ^= 1 << draw.randrange(8)
+    return f"seed {seed}: a bit of byte {place} of {len(data)}", bytes(changed)
+
+
+def unnoticed(data: bytes, count: int, read: Callable[[bytes], Any]) -> list[str]:
+    """The damages that `read` takes for a good file; errors that are none of ours are raised."""
+    read(data)  # untouched, it is read
+    missed = []
+    for seed in range(count):
+        what, changed = damaged(data, seed)
+        try:
+            read(changed)
+        except LmtoolError:
+            continue
+        missed.append(what)
+    return missed
+
+
+def checkpoint_reader(tmp_path: Path) -> Callable[[bytes], Checkpoint]:
+    def read(data: bytes) -> Checkpoint:
+        (tmp_path / "damaged").write_bytes(data)
+        return Checkpoint.read(tmp_path / "damaged")
+
+    return read
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_every_damage_to_an_artifact_is_noticed(run: Run, precision: str, many: Many, tally: Tally) -> None:
+    count = many(200, 1000)
+    missed = unnoticed(run.artifact(precision).read_bytes(), count, Artifact.parse)
+    assert missed == []
+    tally(PROMISE, tried=count, file=f"{precision} artifact", unnoticed=0)
+
+
+@pytest.mark.parametrize("name", ["best", "latest"])
+def test_every_damage_to_a_checkpoint_is_noticed(run: Run, tmp_path: Path, name: str, many: Many, tally: Tally) -> None:
+    count = many(100, 1000)
+    data = (run.best if name == "best" else run.latest).read_bytes()
+    missed = unnoticed(data, count, checkpoint_reader(tmp_path))
+    assert missed == []
+    tally(PROMISE, tried=count, file=f"{name} checkpoint", unnoticed=0)
+
+
+def test_without_the_hashes_most_flips_go_unnoticed(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: Many, tally: Tally
+) -> None:
+    """The positive control: the same damage, the same readers, and hashes that are taken on trust."""
+    count = many(100, 200)
+
+    def hash_as_declared(_: bytes, metadata: Any) -> str:
+        return str(metadata["lmtool.sha256"][0])
+
+    monkeypatch.setattr(artifact, "_checked_hash", hash_as_declared)
+    of_artifacts = unnoticed(run.artifact("fp32").read_bytes(), count, Artifact.parse)
+    declared: list[str] = []
+    read_metadata = checkpoint._metadata
+
+    def remembered(data: bytes) -> dict[str, str]:
+        declared.append(read_metadata(data)["sha256"])
+        return read_metadata(data)
+
+    monkeypatch.setattr(checkpoint, "_metadata", remembered)
+    monkeypatch.setattr(checkpoint, "_hash", lambda *_: declared[-1])
+    of_checkpoints = unnoticed(run.best.read_bytes(), count, checkpoint_reader(tmp_path))
+    assert len(of_artifacts) > count // 4
+    assert len(of_checkpoints) > count // 4
+    assert not any("cut" in what for what in of_checkpoints)  # an end is missed by the file's own lengths
+    control = f"without the hashes {len(of_artifacts)} of {count} in artifacts and {len(of_checkpoints)} in checkpoints"
+    tally(PROMISE, tried=2 * count, control=f"{control} are not noticed")
+
+
+def test_a_damaged_file_is_named(run: Run, tmp_path: Path) -> None:
+    for seed, (path, read, error) in enumerate(
+        ((run.artifact("fp32"), Artifact.read, ArtifactError), (run.best, Checkpoint.read, CheckpointError)), start=1
+    ):
+        copy = tmp_path / path.name
+        copy.write_bytes(damaged(path.read_bytes(), seed)[1])
+        with pytest.raises(error, match=path.name):
+            read(copy)
