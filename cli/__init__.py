@@ -28,7 +28,7 @@ def _run() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text, as on stderr
+        sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks, as on stderr
     from .app import app
 
     signal.signal(signal.SIGTERM, _end)

@@ -79,7 +79,7 @@ def give(as_json: bool, text: str, value: Any) -> None:
 
 
 def write(text: str) -> None:
-    """Write to stdout at once.
+    """Write to stdout at once; what its encoding lacks is written as an escape, as on stderr (see `main`).
 
     Raises:
         typer.Exit: Nobody reads it any more, or it cannot be written.
