@@ -19,8 +19,8 @@ Finished = subprocess.CompletedProcess[str]
 
 # Importing torch takes longer than most commands. Commands are forked from a process that has done it; those of
 # `started` begin from nothing, as a user's do.
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["lmtool.cli.app", "lmtool.model", "lmtool.export", "lmtool.bench.demo", "onnxruntime"])
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["lmtool.cli.app", "lmtool.model", "lmtool.export", "lmtool.bench.demo", "onnxruntime"])
 
 
 def lmtool(*arguments: object, cwd: Path | None = None, stdin: str | bytes = "") -> Finished:
@@ -29,7 +29,7 @@ def lmtool(*arguments: object, cwd: Path | None = None, stdin: str | bytes = "")
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / name for name in ("stdin", "stdout", "stderr")]
         files[0].write_bytes(stdin.encode() if isinstance(stdin, str) else stdin)
-        process = _CONTEXT.Process(target=_run, args=(command, cwd, files))
+        process = CONTEXT.Process(target=_run, args=(command, cwd, files))
         process.start()
         process.join(PATIENCE_SECONDS)
         if process.is_alive():

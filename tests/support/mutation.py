@@ -1,0 +1,96 @@
+"""Fuzzing by mutation: inputs are changed at random, and those that reach new lines of code are changed further."""
+
+import random
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+_ROOMS = tuple(str(path) for path in (Path("lmtool", room) for room in ("runtime", "model", "export", "bench")))
+_NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF_FFFF, 0xFFFF_FFFF, 2**63 - 1, 2**64 - 1)
+_PIECES = (b"[", b"{", b'"', b"-1", b"1e999", b"null", b"NaN", b"\\ud800", b"\0", b"\xff\xfe", b"\r\n", b"\xef\xbb\xbf")
+_LONGEST = 1 << 18
+
+
+class Lines:
+    """Which lines of the rooms were run, by `sys.settrace`."""
+
+    def __init__(self) -> None:
+        self.seen: set[tuple[CodeType, int]] = set()
+        self._ours: dict[CodeType, bool] = {}
+
+    def run(self, work: Callable[[bytes], Any], data: bytes) -> int:
+        """Run `work(data)`, and say how many lines were new; what it raises is raised."""
+        before = len(self.seen)
+        sys.settrace(self._enter)
+        try:
+            work(data)
+        finally:
+            sys.settrace(None)
+            self.new = len(self.seen) - before
+        return self.new
+
+    def _enter(self, frame: FrameType, event: str, argument: Any) -> Any:
+        code = frame.f_code
+        if code not in self._ours:
+            self._ours[code] = any(room in code.co_filename for room in _ROOMS) or "planted" in code.co_name
+        return self._line if self._ours[code] else None
+
+    def _line(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if event == "line":
+            self.seen.add((frame.f_code, frame.f_lineno))
+        return self._line
+
+
+class Mutator:
+    """Makes inputs of inputs, the same ones for the same seed."""
+
+    def __init__(self, seed: int, seeds: Sequence[bytes], mend: Callable[[bytes], bytes]) -> None:
+        """Begin with `seeds`; `mend` puts checksums right, which is done to every second input."""
+        self._draw = random.Random(seed)
+        self._pool = list(seeds)
+        self._mend = mend
+
+    def next(self) -> bytes:
+        """An input that was changed in one to eight places."""
+        data = bytearray(self._draw.choice(self._pool))
+        for _ in range(self._draw.choice((1, 1, 2, 4, 8))):
+            self._change(data)
+        made = bytes(data[:_LONGEST])
+        return self._mend(made) if self._draw.random() < 0.5 else made
+
+    def keep(self, data: bytes) -> None:
+        """Change this one further: it reached something new."""
+        self._pool.append(data)
+
+    def _change(self, data: bytearray) -> None:
+        draw = self._draw
+        at = draw.randrange(len(data) + 1)
+        kind = draw.randrange(8)
+        if kind == 0 and at < len(data):
+            data[at] ^= 1 << draw.randrange(8)
+        elif kind == 1:
+            data[at : at + draw.choice((1, 4, 64))] = b""
+        elif kind == 2:
+            data[at:at] = draw.randbytes(draw.choice((1, 4, 64)))
+        elif kind == 3:
+            data[at:at] = draw.choice(_PIECES) * draw.choice((1, 1, 2, 3000))
+        elif kind == 4:
+            size = draw.choice((1, 4, 8))
+            data[at : at + size] = (draw.choice(_NUMBERS) & (1 << 8 * size) - 1).to_bytes(size, "little")
+        elif kind == 5:
+            other = draw.choice(self._pool)
+            start = draw.randrange(len(other) + 1)
+            data[at : at + draw.choice((0, 16, 256))] = other[start : start + draw.choice((8, 64, 1024))]
+        elif kind == 6:
+            data[:] = data[:at]
+        else:
+            self._change_number(data)
+
+    def _change_number(self, data: bytearray) -> None:
+        """Another number in place of one in decimal digits."""
+        places = [at for at, byte in enumerate(data[:4096]) if 0x30 <= byte <= 0x39]
+        if places:
+            at = self._draw.choice(places)
+            data[at : at + 1] = self._draw.choice((b"-1", b"0", b"1.5", b"99999999999999999999", b'"1"', b"null"))

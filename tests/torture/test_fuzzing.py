@@ -1,0 +1,47 @@
+"""The parsers survive: mutated inputs, guided by the lines they reach, in child processes.
+
+What is fuzzed is in tests/support/fuzzing.py, how in mutation.py.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fuzzing import TARGETS, fuzz
+from good_run import write_good_run
+from lmtool.model import Run
+
+Many = Callable[[int, int], int]
+Tally = Callable[..., None]
+
+PROMISE = "The parser survives"
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
+    return write_good_run(tmp_path_factory.mktemp("fuzzing") / "good", run)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_mutated_inputs_meet_our_errors_and_nothing_else(
+    good: Path, tmp_path: Path, name: str, many: Many, tally: Tally
+) -> None:
+    count = many(120, 10_000)
+    found = fuzz(name, good, tmp_path / "fuzz", count, seed=len(name))
+    assert not found.ended, "\n".join(found.ended)
+    assert not found.untyped, "\n\n".join(found.untyped)
+    assert found.tried == count
+    assert found.refused > 0
+    figures = {"refused": found.refused, "lines_reached": found.lines}
+    tally(PROMISE, tried=count, parser=name, signals=0, hangs=0, other_errors=0, **figures)
+
+
+@pytest.mark.parametrize(
+    ("name", "signs"),
+    [("an index without a check", "IndexError"), ("a loop without an end", "hang"), ("a crash", "signal 11")],
+)
+def test_the_harness_finds_planted_faults(good: Path, tmp_path: Path, name: str, signs: str, tally: Tally) -> None:
+    """The positive control: a fault behind three bytes."""
+    found = fuzz(name, good, tmp_path / "fuzz", 2000, seed=1, most_endings=1)
+    assert any(signs in text for text in (*found.ended, *found.untyped)), found
+    tally(PROMISE, tried=found.tried, control=f"planted: {name}: found")
