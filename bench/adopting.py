@@ -13,7 +13,7 @@ import onnx
 from ..export.sealing import seal
 from ..runtime.artifact import FORMAT, LOGITS, NEXT, TOKEN_IDS, Architecture, Artifact
 from ..runtime.containment import require_contained
-from ..runtime.errors import ArtifactError
+from ..runtime.errors import ArtifactError, first_words
 from ..runtime.files import read_bytes, write_atomically
 from ..runtime.tokenization import Tokenization
 from ..runtime.vocabulary import Vocabulary
@@ -59,7 +59,7 @@ def _parsed(data: bytes) -> onnx.ModelProto:
     try:
         return onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's own error
-        raise ArtifactError(f"it is no ONNX file, or is truncated or damaged: {error}") from error
+        raise ArtifactError(f"it is no ONNX file, or is truncated or damaged: {first_words(error)}") from error
 
 
 def _sealed(model: onnx.ModelProto) -> bytes:

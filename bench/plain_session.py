@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..runtime.errors import ArtifactError
+from ..runtime.errors import ArtifactError, first_words
 from ..runtime.providers import import_onnxruntime
 
 _ERRORS_ONLY = 3
@@ -24,4 +24,4 @@ def plain_session(data: bytes, threads: int = 1) -> Any:
     try:
         return onnxruntime.InferenceSession(data, settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
-        raise ArtifactError(f"onnxruntime {onnxruntime.__version__} cannot load it: {error}") from error
+        raise ArtifactError(f"onnxruntime {onnxruntime.__version__} cannot load it: {first_words(error)}") from error

@@ -18,7 +18,7 @@ import onnx
 from onnx import numpy_helper
 
 from ..runtime.artifact import LOGITS, NEXT, TOKEN_IDS, Artifact
-from ..runtime.errors import StorageError
+from ..runtime.errors import StorageError, first_words
 from ..runtime.files import json_text, make_folder, read_bytes, read_text, write_atomically
 from .errors import ExportError
 from .original import Array
@@ -172,7 +172,7 @@ def _tensor(path: Path) -> tuple[str, Array]:
     except ExportError:
         raise
     except Exception as error:  # protobuf and onnx have no common class
-        raise ExportError(f"{path} holds no tensor: {error}") from error
+        raise ExportError(f"{path} holds no tensor: {first_words(error)}") from error
 
 
 def _remove(path: Path) -> None:

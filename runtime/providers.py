@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, final
 
-from .errors import ArtifactError, OptionError, ProviderError
+from .errors import ArtifactError, OptionError, ProviderError, first_words
 
 
 @final
@@ -152,7 +152,7 @@ def raise_if_refused(error: Exception) -> None:
         ArtifactError: `error` is onnxruntime's.
     """
     if type(error).__module__.startswith("onnxruntime"):
-        raise ArtifactError(f"onnxruntime cannot run the artifact: {error}") from error
+        raise ArtifactError(f"onnxruntime cannot run the artifact: {first_words(error)}") from error
 
 
 def _installed(distribution: str) -> bool:

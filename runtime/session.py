@@ -7,7 +7,7 @@ from typing import Any, final
 
 from .artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS, Artifact
 from .device import DeviceCalls
-from .errors import ArtifactError, OptionError, ProviderError
+from .errors import ArtifactError, OptionError, ProviderError, first_words
 from .host import HostCalls
 from .providers import PROVIDERS, Provider, import_onnxruntime, require_placement, require_provider
 from .threads import check_threads
@@ -101,9 +101,9 @@ def _start(data: bytes, provider: Provider, options: SessionOptions, extended_on
             version = onnxruntime.__version__
             if provider.name != "cpu":
                 raise ProviderError(
-                    f"onnxruntime {version} cannot run the artifact on {provider.name}: {error}"
+                    f"onnxruntime {version} cannot run the artifact on {provider.name}: {first_words(error)}"
                 ) from error
-            raise ArtifactError(f"onnxruntime {version} cannot load the artifact: {error}") from error
+            raise ArtifactError(f"onnxruntime {version} cannot load the artifact: {first_words(error)}") from error
     require_placement(session, provider)
     return session
 

@@ -1,7 +1,9 @@
 """What is refused before anything runs: other files, other formats, damage, weights elsewhere."""
 
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -149,3 +151,86 @@ def test_a_plain_onnx_file_and_a_missing_one_are_named(tmp_path: Path) -> None:
         Artifact.read(tmp_path / "none.onnx")
     with pytest.raises(StorageError, match="Is a directory"):
         Artifact.read(tmp_path)
+
+
+def in_a_constant(model: onnx.ModelProto, _: dict[str, str]) -> None:
+    outside = onnx.TensorProto(name="c", data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
+    node = model.graph.node.add(op_type="Constant", output=["c"])
+    node.attribute.add(name="value", type=onnx.AttributeProto.TENSOR).t.CopyFrom(outside)
+
+
+def sparse(model: onnx.ModelProto, _: dict[str, str]) -> None:
+    values, indices = (onnx.helper.make_tensor(name, kind, [1], [1]) for name, kind in (("s", 1), ("i", 7)))
+    model.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, indices, [2**40]))
+
+
+def function(model: onnx.ModelProto, _: dict[str, str]) -> None:
+    model.functions.add(name="F", domain="f")
+
+
+def training_graph(model: onnx.ModelProto, _: dict[str, str]) -> None:
+    model.training_info.add()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (in_a_constant, "a weight lies outside the file"),
+        (sparse, "it holds a sparse tensor, which takes more memory than the file"),
+        (function, "it holds local functions"),
+        (training_graph, "it holds a training graph"),
+    ],
+)
+def test_what_takes_more_than_the_file_is_refused_wherever_it_is(
+    artifact_path: Path, change: Callable[[onnx.ModelProto, dict[str, str]], None], message: str
+) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        Artifact.parse(resealed(artifact_path, change))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("cell", []), ("embedding_size", 10**4000), ("layer_sizes", []), ("layer_sizes", [1] * 1001), ("tied", "no")],
+)
+def test_sizes_out_of_all_proportion_are_refused_in_a_short_message(artifact_path: Path, key: str, value: Any) -> None:
+    description = json.dumps({**Artifact.read(artifact_path).architecture.to_json(), key: value})
+    with pytest.raises(ArtifactError, match="the model description is not one that this version reads") as refused:
+        Artifact.parse(resealed(artifact_path, set_metadata("lmtool.model", description)))
+    assert len(str(refused.value)) < 500
+
+
+def test_a_field_number_that_other_readers_would_shorten_is_refused(artifact_path: Path) -> None:
+    hidden = bytes([7 << 3 | 2 | 0x80, 0x80, 0x80, 0x80, 0x10, 0])  # the graph's number, and a bit above the 32nd
+    with pytest.raises(ArtifactError, match="is damaged at byte"):
+        Artifact.parse(hidden + artifact_path.read_bytes())
+
+
+def test_loading_computes_nothing_and_a_graph_that_cannot_run_says_so(artifact_path: Path) -> None:
+    """A constant of a negative size: it loads as any other, and is refused where it would be computed."""
+
+    def impossible(model: onnx.ModelProto, _: dict[str, str]) -> None:
+        sizes = {"size": np.array([-5]), "one": np.ones(1, np.float32)}
+        model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in sizes.items())
+        for node in model.graph.node:
+            node.input[:] = ["bias" if name == "projection.bias" else name for name in node.input]
+        for operator, inputs, output in (
+            ("Add", ["projection.bias", "sum"], "bias"),
+            ("ReduceSum", ["big"], "sum"),
+            ("Expand", ["one", "size"], "big"),
+        ):
+            model.graph.node.insert(0, onnx.helper.make_node(operator, inputs, [output]))
+
+    predictor = Predictor.load(resealed(artifact_path, impossible))
+    with pytest.raises(ArtifactError, match="onnxruntime cannot run the artifact"):
+        predictor.step([[1]], predictor.initial_state())
+
+
+def test_outputs_of_other_shapes_than_declared_are_refused(own: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Odd:
+        def run(self, names: Any, feed: Any) -> Any:
+            logits, *states = own.session.run(names, feed)
+            return [logits[..., :-1], *states]
+
+    monkeypatch.setattr(own._calls, "_session", Odd())
+    with pytest.raises(ArtifactError, match="the artifact's graph breaks the contract: for a batch of 1 and 1 posit"):
+        own.step([[1]], own.initial_state())

@@ -1,6 +1,7 @@
 """Run folders and their checkpoints: whose they are, what is missing, what is damaged."""
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from lmtool.model import (
     preset_named,
     run_training,
 )
-from lmtool.runtime import StorageError
+from lmtool.model.network import LanguageModel, state_shapes, state_tensors, weight_shapes
+from lmtool.model.position import Position
+from lmtool.runtime import Architecture, StorageError
 from tiny import SETTINGS, Silent
 from trainings import DROPOUT, new_trainer
 
@@ -112,3 +115,64 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
     Checkpoint(tensors, best.facts).write(copy.best)
     with pytest.raises(CheckpointError, match=message):
         copy.trained()
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_shapes_are_known_without_a_network(cell: str, tied: bool) -> None:
+    architecture = Architecture(cell, 3, (7, 3), tied)
+    network = LanguageModel(architecture, 11)
+    assert weight_shapes(architecture, 11) == {name: tuple(found.shape) for name, found in network.weights().items()}
+    states = state_tensors(network.initial_state(2))
+    assert state_shapes(architecture, 2) == {name: tuple(found.shape) for name, found in states.items()}
+
+
+def copy_of(run: Run, path: Path) -> Run:
+    (path / "checkpoints").mkdir(parents=True)
+    for name in ("config.json", "vocabulary.json"):
+        (path / name).write_bytes((run.path / name).read_bytes())
+    return Run(path)
+
+
+def test_a_configuration_of_any_size_is_refused_before_a_network_is_made(run: Run, tmp_path: Path) -> None:
+    copy = copy_of(run, tmp_path / "copy")
+    for name in ("best", "latest"):
+        (getattr(copy, name)).write_bytes(getattr(run, name).read_bytes())
+    settings = json.loads((copy.path / "config.json").read_text())
+    settings["training"] |= {"embedding_size": 65536, "layer_sizes": [65536] * 20}
+    (copy.path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match=r"'model.embedding.weight' is \[.*, 5\], expected \[.*, 65536\]"):
+        copy.trained()
+    with pytest.raises(CheckpointError, match=r"'model.embedding.weight' is \[.*, 5\], expected \[.*, 65536\]"):
+        run_training(TrainOptions(run=copy.path, resume=True, threads=1), Silent())
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"epoch": "1"}, "has the epoch '1', expected a number"),
+        ({"test_perplexity": []}, "has the test_perplexity"),
+        ({"vocabulary_sha256": None}, "is not the vocabulary that"),
+    ],
+)
+def test_facts_of_another_kind_are_refused(run: Run, tmp_path: Path, facts: dict[str, Any], message: str) -> None:
+    best, copy = Checkpoint.read(run.best), copy_of(run, tmp_path / "copy")
+    Checkpoint(best.tensors, {**best.facts, **facts}).write(copy.best)
+    with pytest.raises((CheckpointError, RunError), match=message):
+        copy.trained()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step": -1}, "position has the step -1"),
+        ({"finished": 1}, "position has the finished 1"),
+        ({"history": [{"kind": "train"}]}, "position has the history"),
+        ({"more": 1}, "has no position to go on from"),
+    ],
+)
+def test_positions_that_no_training_has_are_refused(run: Run, change: dict[str, Any], message: str) -> None:
+    position = Checkpoint.read(run.latest).facts["position"]
+    assert Position.from_json(position).finished
+    with pytest.raises(CheckpointError, match=message):
+        Position.from_json({**position, **change})

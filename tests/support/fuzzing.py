@@ -21,7 +21,7 @@ from lmtool.model.checkpoint import Checkpoint, _hash
 from lmtool.runtime import Artifact, LmtoolError, Predictor, State
 from lmtool.runtime.artifact import HASH_KEY, HASH_PLACEHOLDER, hash_span, hash_with_placeholder
 from mutation import Lines, Mutator
-from watching import Notes, entries, limit_memory, watched
+from watching import HANG_SECONDS, Notes, entries, limit_memory, watched
 
 _OPENS_A_SESSION = 0.2
 
@@ -217,9 +217,9 @@ class Fuzzed:
     Attributes:
         tried: How many inputs were tried.
         refused: How many met an error of ours.
-        lines: How many lines of code were reached, by the child that reached most.
+        lines: How many lines of code were reached.
         untyped: Other errors, with the seed, the input and the traceback.
-        ended: Crashes and hangs, with the seed and the input.
+        ended: The crash or hang that ended it, with the seed and the input.
     """
 
     tried: int
@@ -229,21 +229,19 @@ class Fuzzed:
     ended: list[str]
 
 
-def fuzz(name: str, run: Path, folder: Path, count: int, seed: int, most_endings: int = 5) -> Fuzzed:
-    """Feed `count` inputs; a child that crashes or hangs is followed by one with the next seed."""
+def fuzz(
+    name: str, run: Path, folder: Path, count: int, seed: int, *, patience_seconds: float = HANG_SECONDS
+) -> Fuzzed:
+    """Feed `count` inputs to a child process, or fewer where it crashes or hangs."""
     folder.mkdir()
-    notes, ended, tried = folder / "notes.jsonl", [], 0
-    while tried < count and len(ended) < most_endings:
-        ending = watched(_fuzz, notes, name, run, folder / f"seed{seed}", count - tried, seed)
-        found = list(entries(notes))
-        if ending.how != "ok":
-            last = folder / f"seed{seed}" / "input"
-            shown = last.read_bytes()[:300] if last.exists() else notes.with_suffix(".stderr").read_text()
-            ended.append(f"{name}, seed {seed}, {ending.how}: {shown!r}")
-        tried = int(ending.last.partition(" ")[0]) + tried if ending.last[:1].isdigit() else tried
-        seed += 1000
+    notes, last, ended = folder / "notes.jsonl", folder / "input", []
+    ending = watched(_fuzz, notes, name, run, folder, count, seed, patience_seconds=patience_seconds)
+    if ending.how != "ok":
+        shown = last.read_bytes()[:300] if last.exists() else notes.with_suffix(".stderr").read_text()
+        ended.append(f"{name}, seed {seed}, {ending.how} after {ending.last}: {shown!r}")
+    found = list(entries(notes))
     return Fuzzed(
-        tried,
+        int(ending.last.partition(" ")[0]) if ending.last[:1].isdigit() else 0,
         sum(entry.get("refused", 0) for entry in found),
         max((entry.get("lines", 0) for entry in found), default=0),
         [entry["untyped"] for entry in found if "untyped" in entry],
@@ -252,7 +250,6 @@ def fuzz(name: str, run: Path, folder: Path, count: int, seed: int, most_endings
 
 
 def _fuzz(notes: Notes, name: str, run: Path, folder: Path, count: int, seed: int) -> None:
-    folder.mkdir()
     (folder / "work").mkdir()
     target, lines, refused = {**TARGETS, **PLANTED}[name], Lines(), 0
     mutator = Mutator(seed, target.seeds(run), target.mend)

@@ -74,7 +74,8 @@ def best_facts(source: Source, draw: random.Random) -> Hostile:
     tensors, facts = dict(best.tensors), {"version": 1, **best.facts}
     kind = draw.choice(("facts", "fact", "tensor"))
     if kind == "facts":
-        wrong = draw.choice((*ODD_VALUES, deep_json(draw).decode(), {"version": 2}, {"version": []}))
+        odd = [json.dumps(value) for value in (*ODD_VALUES, {"version": 2}, {"version": []})]
+        wrong = draw.choice([*odd, deep_json(draw).decode()])
         return _best("facts", sealed(tensors, wrong), ("Checkpoint.read", *TRAINED))
     if kind == "fact":
         key = draw.choice(("epoch", "valid_perplexity", "test_perplexity", "vocabulary_sha256", "version"))

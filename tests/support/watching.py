@@ -48,8 +48,8 @@ class Notes:
         self._file.flush()
 
 
-def watched(work: Callable[..., None], notes: Path, *arguments: Any) -> Ending:
-    """Run `work(Notes, *arguments)` in a child; one that computes for `HANG_SECONDS` over a try is killed.
+def watched(work: Callable[..., None], notes: Path, *arguments: Any, patience_seconds: float = HANG_SECONDS) -> Ending:
+    """Run `work(Notes, *arguments)` in a child; one that computes for `patience_seconds` over a try is killed.
 
     Seconds are those of the processor, as other work may keep it from a child; one that sleeps is killed later.
     """
@@ -63,7 +63,7 @@ def watched(work: Callable[..., None], notes: Path, *arguments: Any) -> Ending:
         now = _Clocks.of(process.pid)
         if notes.stat().st_size != said:
             said, since, tries = notes.stat().st_size, now, True
-        elif now.since(since) > (HANG_SECONDS if tries else _STARTING_SECONDS):
+        elif now.since(since) > (patience_seconds if tries else _STARTING_SECONDS):
             process.kill()
             process.join()
             return Ending("hang", _last_try(notes))
