@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from commands import CONTEXT
 
 HANG_SECONDS = 5.0
@@ -111,6 +112,7 @@ def _last_try(notes: Path) -> str:
 def _child(work: Callable[..., None], notes: Path, arguments: tuple[Any, ...]) -> None:
     said = notes.with_suffix(".stderr").open("a")
     sys.stdout = sys.stderr = said
+    torch.set_num_threads(1)  # two that spin for each other are many times slower where the machine is busy
     work(Notes(notes), *arguments)
 
 

@@ -22,6 +22,7 @@ BOM = "\ufeff"
 WORDS = ["<eos>", "<unk>", "the", "cat", ".", "don't", "\u05e9\u05dc\u05d5\u05dd", "caf\xe9", "os.path", "i", "\u03c3"]
 CHARACTERS = ["\n", "\ufffd", " ", "t", "h", "e", "\r", BOM, "\u05e9", "\U0001f600", "\0"]
 PLANES = range(17)
+LONG = 10_000
 LONE = "the \ud800 cat \udfff\ud83d"
 
 ODD = {
@@ -93,13 +94,11 @@ def by_every_path(predictor: Predictor, text: str, seed: int, folder: Path) -> I
     parts = cut(text, seed)
     chunks = tokenization.split_chunks(parts)
     yield "split in chunks", [vocabulary.id(token) for tokens in chunks for token in tokens]
-    for name, pieces in (
-        ("a stream", [text]),
-        ("a stream, line by line", lines_of(text)),
-        ("by characters", list(text)),
-    ):
-        if name != "by characters" or tokenization.unit == "char":
-            yield name, fed(predictor, pieces)
+    yield "a stream", fed(predictor, [text])
+    if len(text) < LONG:
+        yield "a stream, line by line", fed(predictor, lines_of(text))
+    if len(text) < LONG and tokenization.unit == "char":
+        yield "a stream, by characters", fed(predictor, list(text))
     tokens, letters = tokenization.split_unfinished(text)
     yield "a line that is typed", [vocabulary.id(token) for token in [*tokens, *tokenization.split(letters)]]
     if not any("\ud800" <= character <= "\udfff" for character in text):
