@@ -147,6 +147,7 @@ def _read_checkpoint(run: Path, folder: Path) -> Callable[[bytes], Any]:
 
     def work(data: bytes) -> None:
         Run(folder).best.write_bytes(data)
+        Checkpoint.read(Run(folder).best)  # most go no further, and what comes before this in `trained` takes long
         Run(folder).trained()
 
     return work
