@@ -194,11 +194,11 @@ def expected(vocabulary: Vocabulary, text: str) -> list[str]:
     return [vocabulary.token(index) for index in vocabulary.encode(text)]
 
 
-def test_bytes_that_are_no_text_are_an_argument_too(model: Path) -> None:
+def test_bytes_that_are_no_text_are_an_argument_too(artifact_path: Path) -> None:
     """What a shell hands on as it is: Python makes lone surrogates of it, which no terminal takes back."""
     for encoding in ("utf-8:strict", "ascii:strict", ""):
         environment = {**os.environ, "PYTHONIOENCODING": encoding}
-        command = ("score", "--model", model, "--", "the \udcff\udc80 caf\xe9")
+        command = ("score", "--model", artifact_path, "--", "the \udcff\udc80 caf\xe9")
         finished = started(*command, env=environment, errors="surrogateescape")
         assert finished.returncode == 0, finished.stderr
         assert finished.stdout.count("perplexity") == 1
