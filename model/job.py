@@ -146,6 +146,7 @@ def _begin(options: TrainOptions, processes: Processes, stack: contextlib.ExitSt
         try:
             make_folder(run.path)
             stack.enter_context(run.lock())
+            run.remove_leftovers()
             if not options.resume:
                 run.create(trainer.config, corpus, environment(options.device, processes))
         except LmtoolError as error:

@@ -22,7 +22,14 @@ import filelock
 import torch
 
 from ..runtime.errors import VocabularyError
-from ..runtime.files import RETRY_AFTER_SECONDS, json_text, make_folder, read_text, write_atomically
+from ..runtime.files import (
+    RETRY_AFTER_SECONDS,
+    json_text,
+    make_folder,
+    read_text,
+    remove_leftovers,
+    write_atomically,
+)
 from ..runtime.summary import Summary
 from ..runtime.vocabulary import Vocabulary
 from .checkpoint import Checkpoint
@@ -68,6 +75,14 @@ class Run:
         return self.path / "curves.png"
 
     @property
+    def _config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def _vocabulary(self) -> Path:
+        return self.path / "vocabulary.json"
+
+    @property
     def embedding_map(self) -> Path:
         """The map of the word vectors."""
         return self.path / "embeddings.png"
@@ -83,17 +98,17 @@ class Run:
             RunError: It holds a run already.
             StorageError: It cannot be written.
         """
-        if (self.path / "config.json").exists():
+        if self._config.exists():
             raise RunError(
                 f"{self.path} holds a run already; go on with it: --resume, or choose another folder: --run DIR"
             )
         make_folder(self.path / "checkpoints")
         vocabulary = {"tokens": corpus.vocabulary.tokens, "tokenization": corpus.vocabulary.tokenization.to_json()}
-        _write_json(self.path / "vocabulary.json", vocabulary)
+        _write_json(self._vocabulary, vocabulary)
         corpus_facts = {"name": _recorded_name(corpus.name), "sha256": corpus.sha256}
         self.write_metrics([])
         facts = {"training": config.to_json(), "corpus": corpus_facts, "environment": dict(environment or {})}
-        _write_json(self.path / "config.json", facts)
+        _write_json(self._config, facts)
 
     def lock(self) -> filelock.BaseFileLock:
         """A held lock on the folder, for a `with` block.
@@ -111,6 +126,12 @@ class Run:
         except OSError as error:
             raise RunError(f"cannot write in the run folder {self.path}: {error.strerror or error}") from error
         return lock
+
+    def remove_leftovers(self) -> None:
+        """Remove what a training that was killed in the middle of a save left behind; hold the lock meanwhile."""
+        written = (self._config, self._vocabulary, self.metrics, self.latest, self.best, self.curves)
+        for path in written:
+            remove_leftovers(path)
 
     def config(self) -> TrainConfig:
         """The configuration.

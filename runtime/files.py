@@ -5,6 +5,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -143,6 +144,16 @@ def staged(path: Path) -> Iterator[Path]:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         _discard(temporary)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of writers of `path` that were killed. Nobody may be writing `path` meanwhile."""
+    target = path.resolve()
+    temporary = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.tmp")
+    with contextlib.suppress(OSError):
+        for found in target.parent.iterdir():
+            if temporary.fullmatch(found.name):
+                _discard(found)
 
 
 def json_text(value: Any, indent: int | None = None) -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from lmtool.runtime import StorageError
-from lmtool.runtime.files import decode_text, read_chunks, read_text, staged, write_atomically
+from lmtool.runtime.files import decode_text, read_chunks, read_text, remove_leftovers, staged, write_atomically
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -45,6 +45,25 @@ def test_an_error_inside_the_block_leaves_the_old_file(tmp_path: Path) -> None:
         raise ZeroDivisionError
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_leftovers_of_one_file_go_and_nothing_else(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "file", b"whole")
+    others = {
+        ".file.tmp",
+        ".file.0123abcd.tmp.txt",
+        ".other.0123abcd.tmp",
+        "file.0123abcd.tmp",
+        "0123abcd.tmp",
+        ".file.x.0123abcd.tmp",
+    }
+    for name in others:
+        (tmp_path / name).touch()
+    for name in (".file.0123abcd.tmp", ".file.00000000.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+    remove_leftovers(tmp_path / "file")
+    assert set(os.listdir(tmp_path)) == {"file", *others}
+    remove_leftovers(tmp_path / "none" / "file")
 
 
 def test_a_folder_and_a_missing_folder_are_named(tmp_path: Path) -> None:
