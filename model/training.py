@@ -111,6 +111,7 @@ class Trainer:
         set_random_state(checkpoint.group(f"random.{self._processes.rank}"), self._device)
         self.position = Position.from_json(checkpoint.facts.get("position"))
         self._write_metrics()
+        self._draw_curves()
 
     def train(self, reporter: Reporter, checkpoint_seconds: float = 180.0) -> None:
         """Train to the last epoch, then measure the best weights on the test text.
@@ -224,8 +225,7 @@ class Trainer:
         record = {"kind": "valid", "epoch": position.epoch, "perplexity": perplexity, "seconds": position.seconds}
         self._record(reporter, record)
         self._save()
-        if self._processes.first:
-            draw_curves(position.history, self.run.curves)
+        self._draw_curves()
 
     def _adapt(self, perplexity: float) -> None:
         """Let the learning rate fall at a plateau, and begin the average of NT-ASGD."""
@@ -261,6 +261,10 @@ class Trainer:
     def _write_metrics(self) -> None:
         if self._processes.first:
             self.run.write_metrics(self.position.history)
+
+    def _draw_curves(self) -> None:
+        if self._processes.first and self.position.epoch > 0:
+            draw_curves(self.position.history, self.run.curves)
 
     def _stop_if_asked(self, stop: StopRequest) -> None:
         """Stop if this process or another one was asked to; all of them stop at the same step."""

@@ -96,6 +96,16 @@ def test_a_run_killed_before_its_first_checkpoint_starts_its_log_again(tmp_path:
     assert without_times(logged) == without_times(begun.position.history)
 
 
+def test_a_run_killed_before_its_last_picture_gets_it(tmp_path: Path, corpus_folder: Path) -> None:
+    killed = new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
+    with pytest.raises(Interrupted):
+        killed.train(StopAfter(204))
+    killed.run.curves.unlink()
+    resumed = new_trainer(corpus_folder, tmp_path / "run", DROPOUT, create=False)
+    resumed.restore()
+    assert killed.run.curves.is_file()
+
+
 def test_a_signal_during_the_last_measurement_is_not_lost(tmp_path: Path, corpus_folder: Path) -> None:
     class AtTheEnd(Silent):
         def record(self, record: dict[str, Any]) -> None:
