@@ -1,13 +1,17 @@
 """The command line as a user runs it: each command a process of its own, with its exit code, stdout and stderr."""
 
+import contextlib
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from tiny import SETTINGS
 
@@ -20,35 +24,94 @@ Finished = subprocess.CompletedProcess[str]
 # Importing torch takes longer than most commands. Commands are forked from a process that has done it; those of
 # `started` begin from nothing, as a user's do.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["lmtool.cli.app", "lmtool.model", "lmtool.export", "lmtool.bench.demo", "onnxruntime"])
+CONTEXT.set_forkserver_preload(
+    ["torch._dynamo", "lmtool.cli.app", "lmtool.model", "lmtool.export", "lmtool.bench.demo", "onnxruntime"]
+)
 
 
-def lmtool(*arguments: object, cwd: Path | None = None, stdin: str | bytes = "") -> Finished:
-    """The command in a process that is forked, which saves its imports."""
-    command = list(map(str, arguments))
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / name for name in ("stdin", "stdout", "stderr")]
-        files[0].write_bytes(stdin.encode() if isinstance(stdin, str) else stdin)
-        process = CONTEXT.Process(target=_run, args=(command, cwd, files))
-        process.start()
-        process.join(PATIENCE_SECONDS)
-        if process.is_alive():
-            process.kill()
-            raise TimeoutError(f"{command} ran longer than {PATIENCE_SECONDS} s")
-        assert process.exitcode is not None
-        stderr = files[2].read_bytes().decode(errors="backslashreplace")  # which may name a file that is not UTF-8
-        return Finished(command, process.exitcode, files[1].read_bytes().decode(), stderr)
+@final
+class Command:
+    """The command in a process that is forked, which saves its imports; it waits at its start until `go` is called.
+
+    `prepare` runs in that process before the command does: a module's own function without arguments, which may change
+    what the command will find there.
+    """
+
+    def __init__(
+        self,
+        *arguments: object,
+        cwd: Path | None = None,
+        stdin: str | bytes = "",
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
+        self._arguments = list(map(str, arguments))
+        self._folder = tempfile.TemporaryDirectory()
+        self._files = [Path(self._folder.name) / name for name in ("stdin", "stdout", "stderr")]
+        self._files[0].write_bytes(stdin.encode() if isinstance(stdin, str) else stdin)
+        self._gate, theirs = CONTEXT.Pipe()
+        self._process = CONTEXT.Process(target=_run, args=(self._arguments, cwd, self._files, theirs, prepare))
+        self._process.start()
+        theirs.close()
+        self._gate.recv()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def go(self) -> "Command":
+        self._gate.send(None)
+        return self
+
+    def signal(self, number: int) -> None:
+        """Send a signal, unless the process has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def runs_for(self, seconds: float) -> bool:
+        """Wait so long at most; whether it still runs."""
+        self._process.join(seconds)
+        return self._process.is_alive()
+
+    def finished(self, patience_seconds: float = PATIENCE_SECONDS) -> Finished:
+        """Wait for the end: exit code (minus the number of the signal that killed it), stdout, stderr."""
+        if self.runs_for(patience_seconds):
+            self._process.kill()
+            raise TimeoutError(f"{self._arguments} ran longer than {patience_seconds} s")
+        code = self._process.exitcode
+        assert code is not None
+        # Messages may name a file whose name is not UTF-8.
+        stdout, stderr = (
+            file.read_bytes().decode(errors=errors) if file.exists() else ""
+            for file, errors in zip(self._files[1:], ("strict", "backslashreplace"), strict=True)
+        )
+        self._process.close()
+        self._gate.close()
+        self._folder.cleanup()
+        return Finished(self._arguments, code, stdout, stderr)
 
 
-def _run(command: list[str], cwd: Path | None, files: list[Path]) -> None:
+def lmtool(*arguments: object, patience_seconds: float = PATIENCE_SECONDS, **options: Any) -> Finished:
+    """The command from its start to its end; `options` as of `Command`."""
+    return Command(*arguments, **options).go().finished(patience_seconds)
+
+
+def _run(
+    command: list[str], cwd: Path | None, files: list[Path], gate: Connection, prepare: Callable[[], None] | None
+) -> None:
     if cwd is not None:
         os.chdir(cwd)
     for number, (file, flags) in enumerate(zip(files, (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY), strict=True)):
         os.dup2(os.open(file, flags | os.O_CREAT), number)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (multiprocessing had put another there)
     sys.argv = ["lmtool", *command]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     from lmtool.cli import main
 
+    if prepare is not None:
+        prepare()
+    gate.send(None)
+    gate.recv()
     main()
 
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import commands as commands_of
 import pytest
 import typer
 from commands import TRAIN, Finished, lmtool
@@ -124,7 +123,7 @@ def taken_port() -> Iterator[int]:
 
 def run_in(place: Path, port: int, command: str, *arguments: str) -> Finished:
     base = [argument.replace(f"--port={TAKEN}", f"--port={port}") for argument in BASE[command]]
-    return lmtool(*base, *arguments, cwd=place)
+    return lmtool(*base, *arguments, cwd=place, patience_seconds=600)
 
 
 def complaint(finished: Finished) -> str | None:
@@ -141,13 +140,8 @@ def complaint(finished: Finished) -> str | None:
 
 
 def test_every_command_meets_every_bad_value_with_a_message(
-    rough_place: Path,
-    taken_port: int,
-    many: Callable[[int, int], int],
-    tally: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
+    rough_place: Path, taken_port: int, many: Callable[[int, int], int], tally: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(commands_of, "PATIENCE_SECONDS", 600)
     everything = cases()
     chosen = random.Random(1).sample(everything, min(many(40, len(everything)), len(everything)))
     codes: dict[int, int] = {}
