@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from . import wire
+from . import initializers, wire
 from .containment import require_contained
 from .errors import ArtifactError, VocabularyError
 from .files import read_bytes
@@ -145,14 +145,17 @@ class Artifact:
         """Check a file's bytes; `name` stands for them in messages.
 
         Raises:
-            ArtifactError: They are no lmtool artifact, are damaged, or have another format version.
+            ArtifactError: They are no lmtool artifact, are damaged, have another format version, or a weight that is no
+                finite number.
         """
         try:
             metadata = _metadata(memoryview(data))
             _check_format(metadata)
             require_contained(memoryview(data))
+            sha256 = _checked_hash(data, metadata)
+            initializers.require_finite(memoryview(data))
             return cls(
-                sha256=_checked_hash(data, metadata),
+                sha256=sha256,
                 architecture=Architecture.from_json(_json(metadata, "lmtool.model")),
                 vocabulary=_vocabulary(metadata),
                 precision=_choice(metadata, "lmtool.precision", PRECISIONS),

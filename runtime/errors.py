@@ -23,6 +23,10 @@ class StateError(LmtoolError, ValueError):
     """A state of another model, type, shape or batch size."""
 
 
+class NumberError(LmtoolError, ArithmeticError):
+    """A network whose results are no finite numbers."""
+
+
 class TokenError(LmtoolError, ValueError):
     """Token ids of a wrong type or shape, or outside the vocabulary."""
 

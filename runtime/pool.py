@@ -76,8 +76,8 @@ class StreamPool:
 
         Raises:
             BusyError: As many streams are open as may be.
-            StateError: The state is another model's, holds more than one stream, a cache, or tokens that no step has
-                run yet.
+            StateError: The state is another model's, holds more than one stream, a cache, numbers that are not finite,
+                or tokens that no step has run yet.
             PoolError: The pool is closed.
         """
         if state is not None:
@@ -207,6 +207,7 @@ class StreamPool:
 
     def _check_state(self, state: State) -> None:
         self.predictor.check_state(state, 1)
+        state.require_finite()
         if state.pending.size:
             raise StateError(
                 f"the state has {state.pending.size} tokens that no step has run yet, expected none; "

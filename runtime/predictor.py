@@ -18,7 +18,7 @@ from .cache import Cache, CacheMemory, CacheOptions
 from .errors import ArtifactError, ForkError, OptionError, StateError, TokenError
 from .files import read_bytes
 from .providers import Provider, placement, provider_named
-from .score import Score, perplexity
+from .score import Score, perplexity, require_finite
 from .session import SessionOptions, create_calls, create_session
 from .state import State
 from .stream import Stream
@@ -93,7 +93,8 @@ class Predictor:
 
         Raises:
             StorageError: The file cannot be read.
-            ArtifactError: It is no artifact, is damaged, is another one than `sha256` says, or breaks the contract.
+            ArtifactError: It is no artifact, is damaged, is another one than `sha256` says, breaks the contract, or has
+                a weight that is no finite number.
             ProviderError: The provider is not there, or would not run the recurrent layers.
             OptionError: An argument is outside its range.
         """
@@ -130,6 +131,9 @@ class Predictor:
         self, token_ids: ArrayLike, state: State, *, logits_to_keep: int | None = None
     ) -> tuple[NDArray[np.float32], State]:
         """Read tokens.
+
+        What the network computes is returned as it is. That logits are numbers is checked by all that makes something
+        of them: `log_probs`, `score`, `perplexity` and streams.
 
         Args:
             token_ids: int64 [batch, time], any time including 0, each id in [0, vocabulary).
@@ -177,6 +181,7 @@ class Predictor:
         Raises:
             TokenError: As for `step`, of `token_ids` and `targets`.
             StateError: As for `step`.
+            NumberError: A log-probability is no finite number.
         """
         tokens, given = self._checked(token_ids, state)
         wanted = self._checked_tokens(targets, "targets")
@@ -186,6 +191,7 @@ class Predictor:
                 f"for 1 to the {given} positions given"
             )
         log_probs, tensors = self._calls.log_probs(tokens, state.tensors, wanted)
+        require_finite(log_probs, "log-probabilities")
         return log_probs, State.made_by(self._mark, self.artifact.sha256, tensors, len(tokens))
 
     def _checked(self, token_ids: ArrayLike, state: State) -> tuple[NDArray[np.int64], int]:
@@ -217,12 +223,13 @@ class Predictor:
                 the cache.
 
         Raises:
-            StateError: The state is another model's, or holds more than one stream.
+            StateError: The state is another model's, holds more than one stream, or numbers that are not finite.
         """
         if state is None:
             start = np.array([[self.vocabulary.end_of_sentence_id]], np.int64)
             state = replace(self.initial_state(1), pending=start)
         self.check_state(state, 1)
+        state.require_finite()
         return Stream(self, state, self._cache_memory(state.cache, cache))
 
     def _cache_memory(self, kept: Cache | None, options: CacheOptions | None) -> CacheMemory | None:
@@ -248,6 +255,7 @@ class Predictor:
 
         Raises:
             TokenError: An id lies outside the vocabulary, or `context` is empty.
+            NumberError: A log-probability is no finite number.
         """
         token_ids = self.checked_ids(self.vocabulary.encode(text) if isinstance(text, str) else text)
         before = self.checked_ids([self.vocabulary.end_of_sentence_id] if context is None else context)
@@ -267,6 +275,7 @@ class Predictor:
 
         Raises:
             TokenError: There are fewer than two, or an id lies outside the vocabulary.
+            NumberError: A log-probability is no finite number.
         """
         if len(token_ids) < 2:
             raise TokenError(f"{len(token_ids)} tokens have no perplexity, expected at least 2")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import NumberError
+
 if TYPE_CHECKING:
     from .vocabulary import Vocabulary
 
@@ -74,8 +76,28 @@ def target_log_probs(logits: NDArray[np.float32], targets: NDArray[np.int64]) ->
         logits: float32 [time, vocabulary]; overwritten.
         targets: int64 [time].
     """
-    largest = logits.max(axis=1, keepdims=True)
-    chosen = logits[np.arange(len(targets)), targets] - largest[:, 0]
-    np.subtract(logits, largest, out=logits)
-    np.exp(logits, out=logits)
-    return np.asarray(chosen - np.log(logits.sum(axis=1)), np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):  # what is no number comes out as none, and is found there
+        largest = logits.max(axis=1, keepdims=True)
+        chosen = logits[np.arange(len(targets)), targets] - largest[:, 0]
+        np.subtract(logits, largest, out=logits)
+        np.exp(logits, out=logits)
+        return np.asarray(chosen - np.log(logits.sum(axis=1)), np.float64)
+
+
+def require_finite(numbers: NDArray[np.floating[Any]], what: str) -> None:
+    """Check the results of a network, by their sum, which takes next to no time.
+
+    Args:
+        numbers: Of any shape.
+        what: Their name in the message, in the plural.
+
+    Raises:
+        NumberError: One is NaN or infinite.
+    """
+    with np.errstate(all="ignore"):
+        if math.isfinite(numbers.sum()) or np.isfinite(numbers).all():
+            return
+    raise NumberError(
+        f"the {what} that the network computed are no finite numbers: its weights, or the state that it went on from, "
+        "are too large or damaged; train again with a lower learning_rate or clip_norm, or begin with a new state"
+    )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .arrays import frozen, read_only
 from .cache import Cache, CacheOptions
 from .errors import OptionError, StateError
-from .tensors import Tensors, kept, shapes
+from .tensors import DeviceTensors, Tensors, kept, shapes
 
 _MAGIC, _MAGIC_WITH_CACHE = b"lmstate1", b"lmstate2"
 _FLOAT, _INT, _DOUBLE = np.dtype("<f4"), np.dtype("<i8"), np.dtype("<f8")
@@ -76,6 +76,17 @@ class State:
         """The number of streams."""
         return self.shapes[0][0]
 
+    def require_finite(self) -> None:
+        """Check the numbers. Those that still lie on a device were computed there and are not looked at.
+
+        Raises:
+            StateError: One is NaN or infinite.
+        """
+        arrays = [] if isinstance(self.tensors, DeviceTensors) else [*self.tensors]
+        arrays += [] if self.cache is None else [self.cache.hidden]
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise StateError("the state holds numbers that are not finite; begin with initial_state()")
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies, here or in other processes, are made by way of bytes: read-only too, wherever this one lies."""
         return State.from_bytes, (self.to_bytes(),)
@@ -103,7 +114,7 @@ class State:
         """Read what `to_bytes` gave. Whether it fits a model is checked where it is used.
 
         Raises:
-            StateError: The bytes are no state, or are damaged.
+            StateError: The bytes are no state, are damaged, or hold numbers that are not finite.
         """
         header, body = _header_and_body(data)
         with_cache = data.startswith(_MAGIC_WITH_CACHE)
@@ -123,7 +134,9 @@ class State:
             raise StateError(f"no saved state: it has {len(shapes)} arrays, expected {len(types)}")
         arrays = _arrays(body, shapes, types)
         cache = _cache_of(*arrays[count + 1 :]) if with_cache else None
-        return cls(model_sha256, tuple(arrays[:count]), arrays[count], cache)
+        state = cls(model_sha256, tuple(arrays[:count]), arrays[count], cache)
+        state.require_finite()
+        return state
 
 
 def _header_and_body(data: bytes) -> tuple[dict[str, Any], bytes]:

@@ -12,7 +12,7 @@ from .cache import CacheMemory
 from .errors import OptionError, StateError
 from .ownership import new_lock, owned
 from .sampling import Sampling
-from .score import Score, target_log_probs
+from .score import Score, require_finite, target_log_probs
 from .state import State
 from .suggesting import suggested
 
@@ -119,6 +119,7 @@ class Stream:
 
         Raises:
             StateError: The stream began from a state that `Predictor.step` returned, and nothing was fed since.
+            NumberError: A logit is no finite number. So do all methods that need logits.
         """
         if self._ahead is None:
             self._ahead = self._look_ahead()
@@ -129,9 +130,12 @@ class Stream:
         if self._memory is not None:
             self._run(len(self._pending) - 1)
         logits, state = self._predictor.step([self._pending], self._tensors, logits_to_keep=1)
-        if self._memory is None:
-            return frozen(logits[0, -1]), state
-        return frozen(self._memory.mixed(logits[0, -1], self._predictor.last_hidden(state)[0])), state
+        last = logits[0, -1]
+        require_finite(last, "logits")
+        if self._memory is not None:
+            last = self._memory.mixed(last, self._predictor.last_hidden(state)[0])
+            require_finite(last, "mixed logits")
+        return frozen(last), state
 
     def _require_pending(self) -> None:
         if not self._pending:
@@ -163,6 +167,7 @@ class Stream:
     def _score_one(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """Append one token, int64 [1]; its log-probability, float64 [1]."""
         log_probs = target_log_probs(self.logits()[None].copy(), ids)
+        require_finite(log_probs, "log-probabilities")
         self.feed_ids(ids)
         return log_probs
 
