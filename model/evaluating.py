@@ -1,5 +1,6 @@
 """Perplexity from either side of the export, by one definition and over one corpus."""
 
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -7,6 +8,7 @@ from typing import Any, final
 import torch
 
 from ..runtime.cache import CacheOptions
+from ..runtime.errors import NumberError
 from ..runtime.predictor import Predictor
 from ..runtime.threads import check_threads
 from .corpus import Corpus, load_corpus_with
@@ -66,6 +68,7 @@ def evaluate_run(path: Path | None, data: str | None, split: str, threads: int) 
         RunError: There is no such run.
         OptionError: `threads` is outside its range.
         DataError: There is no such corpus or split, or the split has fewer than two tokens.
+        NumberError: The perplexity is no finite number.
     """
     check_threads(threads)
     run = latest_run() if path is None else Run(path)
@@ -91,6 +94,7 @@ def evaluate_artifact(
     Raises:
         ArtifactError: The artifact cannot be used.
         DataError: There is no such corpus or split, or the split has fewer than two tokens.
+        NumberError: The perplexity is no finite number.
     """
     predictor = Predictor.load(path, provider=provider, threads=threads)
     run = Run(path.resolve().parent)
@@ -107,4 +111,10 @@ def _evaluation(what: str, corpus: Corpus, split: str, measure: Any) -> Evaluati
     ids = corpus.split(split)
     if len(ids) < 2:
         raise DataError(f"the {split} text of {corpus.name} holds {len(ids)} tokens, expected at least 2")
-    return Evaluation(what, corpus.name, split, len(ids), corpus.count_unknown(split), measure(ids))
+    found = measure(ids)
+    if not math.isfinite(found):
+        raise NumberError(
+            f"the perplexity of {what} on {split} of {corpus.name} is {found}: its weights are too large or damaged; "
+            "train again with a lower learning_rate or clip_norm"
+        )
+    return Evaluation(what, corpus.name, split, len(ids), corpus.count_unknown(split), found)

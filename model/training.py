@@ -210,7 +210,7 @@ class Trainer:
 
     def _finish_epoch(self, reporter: Reporter) -> None:
         position = self.position
-        self._require_finite_weights()
+        self._require_finite()
         with self._average.applied():
             perplexity = self._valid_perplexity()
             if not math.isfinite(perplexity):
@@ -248,6 +248,8 @@ class Trainer:
             network, best = self.run.trained()
             with single_thread():
                 perplexity = evaluate_perplexity(network.to(self._device), self.corpus.ids["test"])
+            if not math.isfinite(perplexity):
+                raise self._diverged(f"the perplexity on test is {perplexity}")
             Checkpoint(best.tensors, {**best.facts, "test_perplexity": perplexity}).write(self.run.best)
             self._record(reporter, {"kind": "test", "epoch": best.facts["epoch"], "perplexity": perplexity})
         self.position.finished = True
@@ -286,9 +288,17 @@ class Trainer:
             f"or clip_norm ({self.config.clip_norm:g})"
         )
 
-    def _require_finite_weights(self) -> None:
-        if not all(bool(tensor.isfinite().all()) for tensor in self._network.weights().values()):
-            raise self._diverged("a weight is no finite number")
+    def _require_finite(self) -> None:
+        """Nothing that is no number is ever saved: neither in the weights nor in what the next steps go on from."""
+        held = {
+            "a weight": self._network.weights(),
+            "an averaged weight": self._average.tensors(),
+            "a number of the optimiser's": optimizer_tensors(self._optimizer),
+            "a number of the carried state": state_tensors(self._state),
+        }
+        for what, tensors in held.items():
+            if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+                raise self._diverged(f"{what} is no finite number")
 
     def _save_best(self, facts: dict[str, Any]) -> None:
         if not self._processes.first:
@@ -297,7 +307,7 @@ class Trainer:
         Checkpoint.of_weights(weights, vocabulary, facts).write(self.run.best)
 
     def _save(self) -> None:
-        self._require_finite_weights()
+        self._require_finite()
         states = self._processes.gathered(state_tensors(self._state))
         randoms = self._processes.gathered(random_state(self._device))
         if not self._processes.first:

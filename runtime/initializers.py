@@ -4,7 +4,7 @@ Read from the file's bytes, without onnx; the numbers are those of the fields in
 https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
-from collections.abc import Iterator
+import reprlib
 
 import numpy as np
 
@@ -27,29 +27,30 @@ def require_finite(data: memoryview) -> None:
     """
     for graph in wire.fields(data):
         if graph.number == _GRAPH:
-            for tensor in _initializers(data, graph):
-                parts = {part.number: part for part in tensor}
-                for held in tensor:
-                    if held.number in (_RAW, _FLOATS):
-                        _require_finite(data, parts, held)
+            for field in wire.fields(data, graph.start, graph.end):
+                if field.number == _INITIALIZER:
+                    _require_finite(data, field)
 
 
-def _initializers(data: memoryview, graph: wire.Field) -> Iterator[list[wire.Field]]:
-    """The fields of each tensor."""
-    for field in wire.fields(data, graph.start, graph.end):
-        if field.number == _INITIALIZER:
-            yield list(wire.fields(data, field.start, field.end))
+def _require_finite(data: memoryview, tensor: wire.Field) -> None:
+    """The parts are read twice and none is kept, as a hostile file may hold millions."""
+    kind, name = None, ""
+    for part in wire.fields(data, tensor.start, tensor.end):
+        if part.number == _TYPE:
+            kind = _KINDS.get(part.value)
+        elif part.number == _NAME:
+            name = wire.text(data, part)
+    if kind is not None:
+        for part in wire.fields(data, tensor.start, tensor.end):
+            if part.number in (_RAW, _FLOATS):
+                _require_finite_part(data, part, kind, name)
 
 
-def _require_finite(data: memoryview, parts: dict[int, wire.Field], held: wire.Field) -> None:
-    kind = _KINDS.get(parts[_TYPE].value) if _TYPE in parts else None
-    if kind is None:
-        return
+def _require_finite_part(data: memoryview, held: wire.Field, kind: str, name: str) -> None:
     for start in range(held.start, held.end, _BLOCK_BYTES):
         block = data[start : min(start + _BLOCK_BYTES, held.end)]
         if len(block) % np.dtype(kind).itemsize or not np.isfinite(np.frombuffer(block, kind)).all():
-            name = wire.text(data, parts[_NAME]) if _NAME in parts else ""
             raise ArtifactError(
-                f"its weight {name!r} holds numbers that are not finite, so the network can compute nothing; "
-                "train again with a lower learning_rate or clip_norm, and export that"
+                f"its weight {reprlib.repr(name)} holds numbers that are not finite, so the network can compute "
+                "nothing; train again with a lower learning_rate or clip_norm, and export that"
             )
