@@ -7,9 +7,11 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
-from lmtool.model import training
-from lmtool.runtime import StorageError, files
+from lmtool.model import evaluating, training
+from lmtool.runtime import StorageError, files, initializers, predictor, stream
+from lmtool.runtime.state import State
 
 
 def all_of(*parts: Callable[[], None]) -> None:
@@ -56,3 +58,11 @@ def kept_log() -> None:
         trainer.run.metrics.write_text("".join(f"{line}\n" for line in [*found, *ours[-1:]]))
 
     training.Trainer._write_metrics = add  # type: ignore[method-assign]
+
+
+def unchecked_numbers() -> None:
+    """Protection off: neither weights nor states nor results are looked at."""
+    initializers.require_finite = lambda _: None
+    State.require_finite = lambda _: None  # type: ignore[method-assign]
+    predictor.require_finite = stream.require_finite = lambda *_: None
+    evaluating.math = SimpleNamespace(isfinite=lambda _: True)
