@@ -8,6 +8,10 @@ from typing import Any, final
 _HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
+class StoppedError(Exception):
+    """A signal ended something that leaves nothing behind and can be done again."""
+
+
 @final
 class StopRequest:
     """Within a `with` block, remembers the first SIGINT or SIGTERM. Outside the main thread it does nothing."""
@@ -27,6 +31,15 @@ class StopRequest:
     def __exit__(self, *_: object) -> None:
         """Restore the handlers."""
         self._restore()
+
+    def check(self) -> None:
+        """End what is being done if a signal has come.
+
+        Raises:
+            StoppedError: One has.
+        """
+        if self.received:
+            raise StoppedError
 
     def _receive(self, number: int, _: FrameType | None) -> None:
         self.received = number

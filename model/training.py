@@ -1,5 +1,6 @@
 """Training: truncated back-propagation with carried state, exact checkpoints, a history that a resume continues."""
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -17,7 +18,7 @@ from .corpus import Corpus
 from .curves import draw_curves
 from .errors import Interrupted, RunError, TrainingError
 from .evaluation import evaluate_perplexity
-from .network import NetworkState, initial_network, state_from_tensors, state_shapes, state_tensors
+from .network import LanguageModel, NetworkState, initial_network, state_from_tensors, state_shapes, state_tensors
 from .objective import Objective
 from .optimizing import clip_gradients, load_optimizer, make_optimizer, optimizer_tensors, updates_touched_rows
 from .position import Position
@@ -25,7 +26,7 @@ from .precision import resolved_precision, set_precision
 from .processes import Processes
 from .randomness import random_state, set_random_state
 from .run import Run, load_weights
-from .signals import StopRequest
+from .signals import StoppedError, StopRequest
 from .speedometer import Speedometer
 from .threads import single_thread
 
@@ -124,10 +125,10 @@ class Trainer:
         with StopRequest() as stop:
             while not self._at_the_end():
                 self._train_epoch(reporter, checkpoint_seconds, stop)
-                self._finish_epoch(reporter)
+                self._finish_epoch(reporter, stop)
                 self._stop_if_asked(stop)
             if not self.position.finished:
-                self._test(reporter)
+                self._test(reporter, stop)
             self._stop_if_asked(stop)
 
     def _at_the_end(self) -> bool:
@@ -208,24 +209,33 @@ class Trainer:
             },
         )
 
-    def _finish_epoch(self, reporter: Reporter) -> None:
-        position = self.position
+    def _finish_epoch(self, reporter: Reporter, stop: StopRequest) -> None:
+        """Measure and save; where a signal ends the measuring, save the state before it, so that a resume measures."""
         self._require_finite()
         with self._average.applied():
-            perplexity = self._valid_perplexity()
-            if not math.isfinite(perplexity):
-                raise self._diverged(f"the perplexity on valid is {perplexity}")
-            position.epoch += 1
-            position.step = 0
-            position.stale += 1
-            if position.best_valid is None or perplexity < position.best_valid:
-                position.best_valid, position.stale = perplexity, 0
-                self._save_best({"epoch": position.epoch, "valid_perplexity": perplexity, "test_perplexity": None})
+            perplexity = self._measured(self._network, "valid", stop)
+            if perplexity is not None:
+                self._count_epoch(perplexity)
+        if perplexity is None:
+            return self._save()
         self._adapt(perplexity)
+        position = self.position
         record = {"kind": "valid", "epoch": position.epoch, "perplexity": perplexity, "seconds": position.seconds}
         self._record(reporter, record)
         self._save()
-        self._draw_curves()
+        return self._draw_curves()
+
+    def _count_epoch(self, perplexity: float) -> None:
+        """Move on to the next epoch, and keep the weights if they are the best so far."""
+        if not math.isfinite(perplexity):
+            raise self._diverged(f"the perplexity on valid is {perplexity}")
+        position = self.position
+        position.epoch += 1
+        position.step = 0
+        position.stale += 1
+        if position.best_valid is None or perplexity < position.best_valid:
+            position.best_valid, position.stale = perplexity, 0
+            self._save_best({"epoch": position.epoch, "valid_perplexity": perplexity, "test_perplexity": None})
 
     def _adapt(self, perplexity: float) -> None:
         """Let the learning rate fall at a plateau, and begin the average of NT-ASGD."""
@@ -236,18 +246,20 @@ class Trainer:
         if config.averaging == "triggered" and perplexity >= min(valid[: -config.patience], default=math.inf):
             self._average.trigger()
 
-    def _valid_perplexity(self) -> float:
-        """Measured by the first process, for all."""
-        if not self._processes.first:
-            return self._processes.from_first(0.0)
-        with single_thread():
-            return self._processes.from_first(evaluate_perplexity(self._network, self.corpus.ids["valid"]))
-
-    def _test(self, reporter: Reporter) -> None:
+    def _measured(self, network: LanguageModel, split: str, stop: StopRequest) -> float | None:
+        """The perplexity on a split, measured by the first process for all; None where a signal ended that."""
+        found: float | None = None
         if self._processes.first:
-            network, best = self.run.trained()
-            with single_thread():
-                perplexity = evaluate_perplexity(network.to(self._device), self.corpus.ids["test"])
+            with single_thread(), contextlib.suppress(StoppedError):
+                found = evaluate_perplexity(network, self.corpus.ids[split], stop.check)
+        return self._processes.from_first(found)
+
+    def _test(self, reporter: Reporter, stop: StopRequest) -> None:
+        network, best = self.run.trained() if self._processes.first else (self._network, None)
+        perplexity = self._measured(network.to(self._device), "test", stop)
+        if perplexity is None:
+            return
+        if best is not None:
             if not math.isfinite(perplexity):
                 raise self._diverged(f"the perplexity on test is {perplexity}")
             Checkpoint(best.tensors, {**best.facts, "test_perplexity": perplexity}).write(self.run.best)

@@ -106,6 +106,33 @@ def test_a_run_killed_before_its_last_picture_gets_it(tmp_path: Path, corpus_fol
     assert killed.run.curves.is_file()
 
 
+@pytest.mark.parametrize("averaging", ["none", "exponential"])
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_a_signal_ends_an_evaluation_at_once(
+    tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch, split: str, averaging: str
+) -> None:
+    settings = {**DROPOUT, "averaging": averaging}
+    whole = new_trainer(corpus_folder, tmp_path / "whole", settings)
+    whole.train(Silent())
+    stopped = new_trainer(corpus_folder, tmp_path / "run", settings)
+    before = stopped._measured
+
+    def measured(network: Any, found: str, stop: StopRequest) -> float | None:
+        if found == split:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return before(network, found, stop)
+
+    monkeypatch.setattr(stopped, "_measured", measured)
+    with pytest.raises(Interrupted):
+        stopped.train(Silent())
+    assert stopped.position.epoch == (0 if split == "valid" else 2)
+    resumed = new_trainer(corpus_folder, tmp_path / "run", settings, create=False)
+    resumed.restore()
+    resumed.train(Silent())
+    assert without_times(resumed.position.history) == without_times(whole.position.history)
+    assert final_weights(tmp_path / "run") == final_weights(tmp_path / "whole")
+
+
 def test_a_signal_during_the_last_measurement_is_not_lost(tmp_path: Path, corpus_folder: Path) -> None:
     class AtTheEnd(Silent):
         def record(self, record: dict[str, Any]) -> None:
