@@ -5,7 +5,6 @@ shared machine's speed drifts; so each measurement is a fresh process that loads
 turns (A B C B C A ...), which keeps the ratios of one round comparable.
 """
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import final
 
 from ..runtime.artifact import Artifact, latest_artifact
 from ..runtime.errors import OptionError
+from ..runtime.files import temporary_folder
 from ..runtime.providers import provider_named, require_provider
 from ..runtime.threads import check_threads
 from . import loadgen
@@ -98,8 +98,8 @@ def run_bench(options: BenchOptions, say: Say) -> Results:
     """
     for provider in options.providers:
         require_provider(provider_named(provider))
-    with tempfile.TemporaryDirectory() as folder:
-        return _measure(options, Path(folder), say)
+    with temporary_folder() as folder:
+        return _measure(options, folder, say)
 
 
 def _measure(options: BenchOptions, folder: Path, say: Say) -> Results:
@@ -144,8 +144,8 @@ def identify(options: BenchOptions) -> Identity:
         ArtifactError: There is no export, or the file breaks the contract.
         BenchError: Nothing of it runs on a provider.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        _, artifact, contenders, _ = _entered(options, Path(folder))
+    with temporary_folder() as folder:
+        _, artifact, contenders, _ = _entered(options, folder)
         return _identity(artifact, contenders, options)
 
 

@@ -5,12 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from ..runtime.files import temporary_folder
 from .child import BY_PROVIDER, REFUSED
 from .contenders import Contender
 from .environment import NO_TF32
@@ -78,8 +78,8 @@ def verified(contender: Contender, shapes: Sequence[str] = ()) -> dict[str, Any]
         RefusedError: It cannot run here: its provider, or another thing that it says.
         CrashError: The process ended before its time.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
+    with temporary_folder() as folder:
+        report = folder / "report.json"
         command = ["lmtool.bench.verifying", *contender.arguments, *(f"--shape={shape}" for shape in shapes)]
         return _report(_run([*command, f"--out={report}"], contender, folder), report)
 
@@ -91,8 +91,8 @@ def conformed(contender: Contender) -> dict[str, Any]:
         RefusedError: It cannot run the file, as it says.
         CrashError: The process ended before its time.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
+    with temporary_folder() as folder:
+        report = folder / "report.json"
         return _report(
             _run(["lmtool.bench.conforming", *contender.arguments, f"--out={report}"], contender, folder), report
         )
@@ -118,8 +118,8 @@ def timed(contender: Contender, scenarios: Sequence[Scenario], seconds: float) -
     Raises:
         CrashError: The process ended before its time.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
+    with temporary_folder() as folder:
+        report = folder / "report.json"
         command = ["pytest", *PYTEST_OPTIONS, *map(str, _SUITES), f"--rootdir={_SUITES[0].parent}"]
         command += [*contender.arguments, *(f"--scenario={scenario}" for scenario in scenarios)]
         command += [f"--benchmark-max-time={seconds}", f"--benchmark-json={report}"]
@@ -138,8 +138,8 @@ def served(contender: Contender, scenario: Scenario, seconds: float, latency_bou
         RefusedError: It cannot do that, as it says.
         CrashError: The process ended before its time.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
+    with temporary_folder() as folder:
+        report = folder / "report.json"
         command = ["lmtool.bench.server_scenario", *contender.arguments, f"--rate={scenario.rate}"]
         command += [f"--seconds={seconds}", f"--latency-bound-ms={1000 * latency_bound}", f"--out={report}"]
         content = _report(_run(command, contender, folder), report)
@@ -177,7 +177,7 @@ def _ending(code: int) -> str:
     return f"was killed by {signal.Signals(-code).name if -code in known else f'signal {-code}'}"
 
 
-def _run(module: list[str], contender: Contender, folder: str) -> subprocess.CompletedProcess[str]:
+def _run(module: list[str], contender: Contender, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a module in a process of its own.
 
     Raises:
@@ -197,8 +197,8 @@ def _run(module: list[str], contender: Contender, folder: str) -> subprocess.Com
         raise CrashError(f"the process did not end within {_PATIENCE_SECONDS:,} seconds and was stopped") from error
 
 
-def _environment(threads: int, folder: str) -> dict[str, str]:
+def _environment(threads: int, folder: Path) -> dict[str, str]:
     """So many threads in every library, no TF32, and temporary files where they go even if the process dies."""
     variables = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "PY_COLORS"))}
     counts = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS")}
-    return {**variables, **counts, "TMPDIR": folder, NODE_FOLDER: str(node_folder()), **NO_TF32}
+    return {**variables, **counts, "TMPDIR": str(folder), NODE_FOLDER: str(node_folder()), **NO_TF32}

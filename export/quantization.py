@@ -6,14 +6,13 @@ operators: such a file runs on onnxruntime's CPU provider only. Inputs and outpu
 
 import contextlib
 import logging
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from ..runtime.files import no_room, temporary_folder
 from .errors import ExportError
 
 _PROJECTION_TYPES = {"throughput": QuantType.QInt8, "latency": QuantType.QUInt8}
@@ -26,6 +25,7 @@ def quantize_int8(model: onnx.ModelProto, purpose: str) -> onnx.ModelProto:
 
     Raises:
         ExportError: A recurrent layer or the projection was not quantized.
+        StorageError: There is no room for temporary files.
     """
     layers = _quantize(model, ("LSTM", "Gather"), QuantType.QInt8, per_channel=True)
     # One scale for all words: a scale for each costs a pass over the logits, which takes more than it gives.
@@ -37,9 +37,9 @@ def quantize_int8(model: onnx.ModelProto, purpose: str) -> onnx.ModelProto:
 def _quantize(
     model: onnx.ModelProto, operators: tuple[str, ...], weight_type: QuantType, *, per_channel: bool
 ) -> onnx.ModelProto:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "int8.onnx"
-        with _quiet():
+    with temporary_folder() as folder, _quiet():
+        path = folder / "int8.onnx"
+        try:
             quantize_dynamic(
                 model,
                 path,
@@ -47,7 +47,9 @@ def _quantize(
                 weight_type=weight_type,
                 op_types_to_quantize=list(operators),
             )
-        quantized = onnx.load(path)
+            quantized = onnx.load(path)
+        except OSError as error:
+            raise no_room(error) from error
     del quantized.metadata_props[:]
     return quantized
 

@@ -146,6 +146,30 @@ def staged(path: Path) -> Iterator[Path]:
         _discard(temporary)
 
 
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """An empty folder for a `with` block.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
+    import tempfile  # seldom needed, and not quick to import
+
+    try:
+        folder = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise no_room(error) from error
+    with folder as name:
+        yield Path(name)
+
+
+def no_room(error: OSError) -> StorageError:
+    """The error for temporary files that cannot be written."""
+    return StorageError(
+        f"cannot write temporary files: {error.strerror or error}; name a folder that has room for them: TMPDIR=DIR"
+    )
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove the temporary files of writers of `path` that were killed. Nobody may be writing `path` meanwhile."""
     target = path.resolve()

@@ -8,6 +8,7 @@ from typing import Any, final
 from .artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS, Artifact
 from .device import DeviceCalls
 from .errors import ArtifactError, OptionError, ProviderError, first_words
+from .files import temporary_folder
 from .host import HostCalls
 from .providers import PROVIDERS, Provider, import_onnxruntime, require_placement, require_provider
 from .threads import check_threads
@@ -51,6 +52,7 @@ def create_session(data: bytes, artifact: Artifact, provider: Provider, options:
     """Start a session over the file's bytes and check that its graph is what the metadata says.
 
     Raises:
+        StorageError: There is no room for a temporary folder.
         ProviderError: onnxruntime is missing, or the provider is or does not take the heavy nodes.
         ArtifactError: onnxruntime refuses the graph, or its inputs and outputs break the contract.
     """
@@ -76,17 +78,15 @@ def create_calls(
 
 
 def _start(data: bytes, provider: Provider, options: SessionOptions, extended_only: bool = False) -> Any:
-    import tempfile  # needed only here, and not quick to import
-
     onnxruntime = import_onnxruntime()
     if provider.name in ("cuda", "tensorrt"):
         onnxruntime.preload_dlls()
     chosen: list[Any] = [(provider.onnxruntime_name, {**provider.options, **options.provider_options})]
     if provider.name != "cpu":
         chosen.append(PROVIDERS["cpu"].onnxruntime_name)
-    with tempfile.TemporaryDirectory() as empty:
+    with temporary_folder() as empty:
         try:
-            settings = _settings(onnxruntime, options, empty)
+            settings = _settings(onnxruntime, options, str(empty))
             if extended_only:
                 settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
             # Where a provider fails, in this or in a call, onnxruntime would go on with another one.

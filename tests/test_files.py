@@ -9,7 +9,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from lmtool.runtime import StorageError
-from lmtool.runtime.files import decode_text, read_chunks, read_text, remove_leftovers, staged, write_atomically
+from lmtool.runtime.files import (
+    decode_text,
+    read_chunks,
+    read_text,
+    remove_leftovers,
+    staged,
+    temporary_folder,
+    write_atomically,
+)
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -64,6 +72,20 @@ def test_leftovers_of_one_file_go_and_nothing_else(tmp_path: Path) -> None:
     remove_leftovers(tmp_path / "file")
     assert set(os.listdir(tmp_path)) == {"file", *others}
     remove_leftovers(tmp_path / "none" / "file")
+
+
+def test_temporary_files_that_find_no_room_are_an_error_with_its_fix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with temporary_folder() as folder:
+        assert list(folder.iterdir()) == []
+    assert not folder.exists()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    with (
+        pytest.raises(StorageError, match=r"cannot write temporary files: No such file.*TMPDIR=DIR"),
+        temporary_folder(),
+    ):
+        pass
 
 
 def test_a_folder_and_a_missing_folder_are_named(tmp_path: Path) -> None:
