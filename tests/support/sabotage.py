@@ -9,9 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-from lmtool.model import evaluating, training
+import numpy as np
+from lmtool.model import LanguageModel, evaluating, training
 from lmtool.runtime import StorageError, files, initializers, predictor, stream
 from lmtool.runtime.state import State
+from numpy.typing import NDArray
+
+_LONG = 2000
 
 
 def all_of(*parts: Callable[[], None]) -> None:
@@ -66,3 +70,23 @@ def unchecked_numbers() -> None:
     State.require_finite = lambda _: None  # type: ignore[method-assign]
     predictor.require_finite = stream.require_finite = lambda *_: None
     evaluating.math = SimpleNamespace(isfinite=lambda _: True)
+
+
+def slow_evaluation(looks: bool) -> None:
+    """An evaluation of a long text takes seconds, and leaves a mark in the current folder; it looks for signals or not.
+
+    Every few hundred tokens take a tenth of a second.
+    """
+    evaluate = training.evaluate_perplexity
+
+    def slow(network: LanguageModel, token_ids: NDArray[np.int32], check: Callable[[], None]) -> float:
+        def step() -> None:
+            if len(token_ids) > _LONG:
+                Path(f"evaluates-{len(token_ids)}").touch()
+                time.sleep(0.1)
+            if looks:
+                check()
+
+        return evaluate(network, token_ids, step)
+
+    training.evaluate_perplexity = slow
