@@ -81,11 +81,8 @@ def test_temporary_files_that_find_no_room_are_an_error_with_its_fix(
         assert list(folder.iterdir()) == []
     assert not folder.exists()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
-    with (
-        pytest.raises(StorageError, match=r"cannot write temporary files: No such file.*TMPDIR=DIR"),
-        temporary_folder(),
-    ):
-        pass
+    with pytest.raises(StorageError, match=r"cannot write temporary files: No such file.*TMPDIR=DIR"):
+        temporary_folder().__enter__()
 
 
 def test_a_folder_and_a_missing_folder_are_named(tmp_path: Path) -> None:

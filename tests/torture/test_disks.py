@@ -6,6 +6,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from lmtool.runtime import Artifact
 from strace import Fault, Traced, faults, require_strace, run_traced
 from unstopped import Unstopped, complaint
 
+EVERY = 10_000
 PROMISE = "A failing disk loses nothing"
 EFFECTS = [f"error={errno.errorcode[code]}" for code in (errno.ENOSPC, errno.EIO)]
+MOSTLY = 0.8
 AT_ONCE = functools.partial(sabotage.all_of, sabotage.known_names, sabotage.no_pauses)
 IN_PLACE = functools.partial(sabotage.all_of, sabotage.plain_writes, sabotage.no_pauses)
 
@@ -57,10 +60,10 @@ def failing(
 
 
 def chosen_faults(whole: Traced, watched: set[str], few: int, draw: random.Random) -> list[Fault]:
-    """`few` of all faults, or all: those that last, and those that come once."""
-    counts = whole.counts(watched)
-    found = faults(counts, EFFECTS, lasting=True) + faults(counts, EFFECTS[:1])
-    return draw.sample(found, min(few, len(found)))
+    """`few` of all calls, or all of them: each fails by one of the effects, once or from then on."""
+    points = faults(whole.counts(watched), EFFECTS[:1])
+    chosen = draw.sample(points, min(few, len(points)))
+    return [replace(fault, effect=draw.choice(EFFECTS), lasting=draw.random() < MOSTLY) for fault in chosen]
 
 
 def test_trainings_on_a_disk_that_fails(
@@ -71,7 +74,7 @@ def test_trainings_on_a_disk_that_fails(
     arguments = functools.partial(unstopped.command, folder)
     whole = failing(begun, folder, arguments, set(), None)
     watched, wrong = whole.paths(folder), list[tuple[Fault, object]]()
-    for fault in chosen_faults(whole, watched, many(4, 150), random.Random(seed)):
+    for fault in chosen_faults(whole, watched, many(3, EVERY), random.Random(seed)):
         finished = failing(begun, folder, arguments, watched, fault).finished
         found["failed" if finished.returncode else "survived"] += 1
         complaints = complaint(finished) if finished.returncode else unstopped.differences(folder)
@@ -98,7 +101,7 @@ def test_trainings_that_begin_on_a_disk_that_fails(
     watched = {path for path in whole.paths(folder) if any(name in Path(path).name for name in names)}
     watched -= {path for path in watched if "safetensors" in path}
     wrong = list[tuple[Fault, object]]()
-    for fault in chosen_faults(whole, watched, many(2, 60), random.Random(seed)):
+    for fault in chosen_faults(whole, watched, many(2, EVERY), random.Random(seed)):
         finished = failing(tmp_path / "none", folder, arguments, watched, fault).finished
         found["failed" if finished.returncode else "survived"] += 1
         complaints = complaint(finished) if finished.returncode else []
@@ -136,7 +139,7 @@ def test_exports_to_a_disk_that_fails(
     watched, wrong = whole.paths(folder), list[tuple[Fault, object]]()
     artifacts = {path.name: path.read_bytes() for path in folder.glob("*.onnx")}
     checkpoints = {path: path.read_bytes() for path in (Run(begun).latest, Run(begun).best)}
-    for fault in chosen_faults(whole, watched, many(2, 40), random.Random(seed)):
+    for fault in chosen_faults(whole, watched, many(1, EVERY), random.Random(seed)):
         finished = failing(begun, folder, arguments, watched, fault).finished
         found["failed" if finished.returncode else "survived"] += 1
         complaints = complaint(finished) if finished.returncode else []

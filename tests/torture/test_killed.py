@@ -44,7 +44,7 @@ def test_kills_at_random_moments(
 ) -> None:
     seed = random.randrange(1 << 32)
     draw, tried, wrong, ends = random.Random(seed), 0, Counter[str](), list[list[str]]()
-    while tried < many(6, 150):
+    while tried < many(4, 120):
         kills, found, differences = chain(unstopped, tmp_path / f"run-{len(ends)}", draw)
         tried, wrong = tried + kills, wrong + found
         ends.append(differences)
@@ -85,7 +85,7 @@ def test_kills_before_every_system_call_of_a_save(
     points = faults(whole.counts(watched), [f"signal={signal.SIGKILL.name}"])
     assert len(points) > 100
     seed = random.randrange(1 << 32)
-    chosen = random.Random(seed).sample(points, many(5, len(points)))
+    chosen = random.Random(seed).sample(points, many(3, len(points)))
     wrong, tried = list[tuple[Fault, object]](), 0
     for fault in chosen:
         traced = aimed(unstopped, begun, folder, fault, watched)

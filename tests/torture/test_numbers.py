@@ -89,7 +89,7 @@ def hit(corpus: Path, folder: Path, place: str, value: float, draw: random.Rando
 def test_what_is_planted_in_a_training_never_reaches_a_checkpoint(
     tmp_path: Path, corpus: Path, draw: random.Random, many: Callable[[int, int], int], tally: Callable[..., None]
 ) -> None:
-    tried, places = many(3, 70), draw.sample(PLACES, len(PLACES))
+    tried, places = many(2, 49), draw.sample(PLACES, len(PLACES))
     for number in range(tried):
         place, value, folder = places[number % len(places)], draw.choice(NONE), tmp_path / f"{number}"
         planter, message = hit(corpus, folder, place, value, draw)
@@ -284,7 +284,7 @@ def test_commands_say_it_and_fail(
     cases = [(command, value) for command in COMMANDS for value in NONE]
     shutil.copytree(run.path, place := tmp_path / "run")
     names = floats(run.artifact("fp32"))
-    for command, value in (chosen := draw.sample(cases, many(5, len(cases)))):
+    for command, value in (chosen := draw.sample(cases, many(3, len(cases)))):
         (place / "model.onnx").write_bytes(planted(run.artifact("fp32"), draw.choice(names), value, draw))
         finished = lmtool(*command, "--model", place / "model.onnx", cwd=corpus)
         assert complaint(finished) == [], command
@@ -318,7 +318,7 @@ def test_commands_with_weights_too_large_never_print_what_is_no_number(
     shutil.copy(overflowing, place / "model.onnx")
     commands = [[*command, "--model", place / "model.onnx"] for command in COMMANDS if command[0] not in ("info",)]
     commands += [["export", "--onnx", "--run", place], ["evaluate", "--run", place]]
-    for command in (chosen := draw.sample(commands, many(4, len(commands)))):
+    for command in (chosen := draw.sample(commands, many(2, len(commands)))):
         finished = lmtool(*command, cwd=corpus)
         assert finished.returncode in (1, 3), (command, finished)
         assert "Traceback" not in finished.stderr, command
