@@ -19,6 +19,8 @@ TRAIN = ["train", "--preset", "ptb-200", "--threads", "1"]
 TRAIN += [argument for key, value in SETTINGS.items() for argument in ("--set", f"{key}={value}")]
 PATIENCE_SECONDS = 120
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 Finished = subprocess.CompletedProcess[str]
 
 # Importing torch takes longer than most commands. Commands are forked from a process that has done it; those of
@@ -106,13 +108,25 @@ def _run(
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (multiprocessing had put another there)
     sys.argv = ["lmtool", *command]
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-    from lmtool.cli import main
+    from lmtool import cli
 
     if prepare is not None:
         prepare()
+    run = cli._run
+
+    def begin() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        run()
+
+    # Signals meet the command, and not what starts it and ends it here.
+    cli._run = begin
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     gate.send(None)
     gate.recv()
-    main()
+    try:
+        cli.main()
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
 
 def started(*arguments: object, cwd: Path | None = None, without: str = "", **options: Any) -> Finished:
