@@ -4,7 +4,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -101,13 +101,10 @@ def run_traced(command: Command, log: Path, watched: Iterable[str] = (), fault: 
     return Traced(finished, log.read_text().splitlines())
 
 
-def faults(counts: Counter[str], effects: Iterable[str], *, lasting: bool = False) -> list[Fault]:
+def faults(counts: Counter[str], effects: Sequence[str]) -> list[Fault]:
     """Every effect on every call."""
     return [
-        Fault(call, number, effect, lasting)
-        for call in CALLS
-        for number in range(1, counts[call] + 1)
-        for effect in effects
+        Fault(call, number, effect) for call in CALLS for number in range(1, counts[call] + 1) for effect in effects
     ]
 
 

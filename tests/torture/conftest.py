@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from lmtool.export import export_run
+from lmtool.model import Run
+from unstopped import Unstopped
 
 Many = Callable[[int, int], int]
 Tally = Callable[..., None]
@@ -21,6 +24,14 @@ def many() -> Many:
     """`many(few, all)`: how often a test tries; the second number under `make torture`."""
     full = os.environ.get("LMTOOL_TORTURE") == "1"
     return lambda few, all_of_them: all_of_them if full else few
+
+
+@pytest.fixture(scope="session")
+def unstopped(tmp_path_factory: pytest.TempPathFactory) -> Unstopped:
+    """A training that nothing stopped, with an artifact beside it."""
+    found = Unstopped.make(tmp_path_factory.mktemp("unstopped"))
+    export_run(Run(found.path))
+    return found
 
 
 @pytest.fixture

@@ -18,11 +18,6 @@ PROMISE = "A killed training loses at most one interval"
 KILLED = -signal.SIGKILL
 
 
-@pytest.fixture(scope="module")
-def unstopped(tmp_path_factory: pytest.TempPathFactory) -> Unstopped:
-    return Unstopped.make(tmp_path_factory.mktemp("killed"))
-
-
 def chain(unstopped: Unstopped, folder: Path, draw: random.Random) -> tuple[int, Counter[str], list[str]]:
     """Kill a training and go on with it until it ends: kills, what was wrong after them, and what is at the end."""
     kills, wrong = 0, Counter[str]()
