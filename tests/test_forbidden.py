@@ -12,6 +12,7 @@ CALLS = {"eval", "exec", "compile", "os.system", "os.popen", "torch.load", "torc
 MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 KEYWORDS = {("shell", True), ("weights_only", False), ("allow_pickle", True)}
 TESTS_MAY = {"pickle"}  # which make hostile files
+CONTROLS = {"tests/support/careless.py"}  # does what none of the others may, to show what comes of it
 
 
 def forbidden(source: str, modules: set[str]) -> Iterator[str]:
@@ -40,6 +41,8 @@ def test_no_program_runs_what_a_file_says() -> None:
     assert len(files) > 150
     found = []
     for path in files:
+        if path.relative_to(ROOT).as_posix() in CONTROLS:
+            continue
         modules = MODULES - TESTS_MAY if "tests" in path.relative_to(ROOT).parts else MODULES
         found += [f"{path.relative_to(ROOT)}: {use}" for use in forbidden(path.read_text(), modules)]
     assert found == []
