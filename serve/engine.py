@@ -12,6 +12,7 @@ from ..runtime.errors import PoolError
 from ..runtime.pool import StreamPool
 from ..runtime.pool_options import PoolOptions
 from ..runtime.predictor import Predictor
+from ..runtime.score import require_finite
 from ..runtime.state import State
 from .errors import ServeError, busy
 from .handing import Handing
@@ -78,7 +79,11 @@ class Engine:
 
     @contextlib.contextmanager
     def open_stream(self, state: State | None = None) -> Iterator[int]:
-        """A stream of the pool that goes on from `state`; it is closed in the end, whatever runs."""
+        """A stream of the pool that goes on from `state`; it is closed in the end, whatever runs.
+
+        Raises:
+            StateError: The state holds numbers that are not finite.
+        """
         stream = self.pool.open_stream(state)
         try:
             yield stream
@@ -91,10 +96,12 @@ class Engine:
 
         Raises:
             PoolError: The call failed, or the pool is closed.
+            NumberError: A logit is no finite number.
         """
         for chunk in _chunks(tokens, _READING_CHUNK):
             logits = await self._handing.step(stream, chunk)
             self.tokens_read += len(chunk)
+        require_finite(logits[-1], "logits")
         return np.asarray(logits[-1])
 
     async def score(
@@ -106,6 +113,7 @@ class Engine:
 
         Raises:
             PoolError: The call failed, or the pool is closed.
+            NumberError: A logit is no finite number.
         """
         parts = zip(_chunks(tokens, _SCORING_CHUNK), _chunks(targets, _SCORING_CHUNK), strict=True)
         for chunk, wanted in parts:
@@ -119,10 +127,12 @@ class Engine:
 
         Raises:
             PoolError: It does not.
+            NumberError: What it gives is no finite number.
         """
         async with self._probing:
             with self.open_stream() as stream:
-                await self._handing.step(stream, [self.vocabulary.end_of_sentence_id])
+                logits = await self._handing.step(stream, [self.vocabulary.end_of_sentence_id])
+                require_finite(logits, "logits")
 
 
 def _chunks(tokens: Sequence[int], size: int) -> Iterator[Sequence[int]]:

@@ -6,7 +6,16 @@ status.
 
 from typing import Any, final
 
-from ..runtime.errors import BusyError, LmtoolError, OptionError, PoolError, RequestTimeoutError, TokenError
+from ..runtime.errors import (
+    BusyError,
+    LmtoolError,
+    NumberError,
+    OptionError,
+    PoolError,
+    RequestTimeoutError,
+    StateError,
+    TokenError,
+)
 
 _TYPES = {401: "authentication_error", 409: "conflict_error", 429: "rate_limit_error"}
 RETRY_AFTER_SECONDS = 1
@@ -74,4 +83,8 @@ def api_error(error: Exception) -> ApiError:
         return invalid(str(error))
     if isinstance(error, PoolError):
         return ApiError(503, "pool_failed", str(error))
+    if isinstance(error, NumberError):
+        return ApiError(503, "not_finite", str(error))
+    if isinstance(error, StateError):  # of a session, as nobody else brings one
+        return ApiError(503, "not_finite", f"this session cannot go on: {error}; begin another: POST /v1/sessions")
     return ApiError(500, "internal_error", "the server failed; its log says more")

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.sampling import log_softmax
+from ..runtime.score import require_finite
 
 
 @final
@@ -30,7 +31,11 @@ def score_rows(logits: NDArray[np.float32], targets: NDArray[np.int64], count: i
         logits: float32 [positions, vocabulary].
         targets: int64 [positions].
         count: How many of the most probable tokens to name, those of equal probability by id.
+
+    Raises:
+        NumberError: A logit is no finite number.
     """
+    require_finite(logits, "logits")
     log_probs = log_softmax(logits)
     return [_scored(row, int(target), count) for row, target in zip(log_probs, targets, strict=True)]
 

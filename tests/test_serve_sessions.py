@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from lmtool.runtime import Predictor
 from lmtool.serve.errors import ApiError
@@ -149,6 +151,44 @@ def test_what_fails_leaves_a_session_as_it_was(
     stream.feed("the cat")
     list(stream.generate(max_tokens=2, seed=1))
     assert text_of(served, max_tokens=4, seed=3, session=session) == "".join(stream.generate(max_tokens=4, seed=3))
+
+
+def test_numbers_that_are_not_finite_are_told_and_leave_a_session_as_it_was(
+    served: Local, session: str, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text_of(served, prompt="the cat", max_tokens=2, seed=1, session=session)
+    step = predictor.step
+
+    def spoilt(*args: Any, **options: Any) -> Any:
+        logits, state = step(*args, **options)
+        return logits * np.float32("nan"), state
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predictor, "step", spoilt)
+        for path, fields in (
+            ("/v1/completions", {"prompt": " saw", "session": session}),
+            ("/v1/completions", {"prompt": "the cat", "echo": True, "max_tokens": 0, "logprobs": 1}),
+            ("/v1/completions", {"prompt": "the", "stream": True}),
+            ("/v1/suggest", {"text": " saw", "session": session}),
+        ):
+            status, error = served.refused(path, **fields)
+            assert (status, error["code"]) == (503, "not_finite")
+            assert "no finite numbers" in error["message"]
+        assert "no finite numbers" in served.ask("GET", "/health").json()["error"]["message"]
+    assert served.ask("GET", f"/v1/sessions/{session}").json()["tokens"] == 4
+    text_of(served, max_tokens=2, session=session)
+
+
+def test_a_session_whose_state_is_spoilt_cannot_go_on(served: Local, session: str) -> None:
+    text_of(served, prompt="the cat", max_tokens=2, seed=1, session=session)
+    kept = served.service.sessions.get(session)
+    assert kept.snapshot.state is not None
+    tensors = tuple(np.asarray(tensor) * np.float32("inf") for tensor in kept.snapshot.state.tensors)
+    kept.snapshot = replace(kept.snapshot, state=replace(kept.snapshot.state, tensors=tensors))
+    for path in ("/v1/completions", "/v1/suggest"):
+        status, error = served.refused(path, session=session)
+        assert (status, error["code"]) == (503, "not_finite")
+        assert "begin another: POST /v1/sessions" in error["message"]
 
 
 def test_sessions_that_are_not_there(served: Local) -> None:
