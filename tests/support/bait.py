@@ -55,12 +55,13 @@ class Bait:
 class Guard:
     """Takes note of what Python's audit hooks report while it watches: code, processes, sockets and other files.
 
-    The interpreter's own files, those of this project and what the system tells of its processors may be read.
+    What is `readable`, the interpreter's own files, those of this project and what the system tells of its processors
+    may be read.
     """
 
-    def __init__(self, readable: Path) -> None:
+    def __init__(self, *readable: Path) -> None:
         python = [sys.prefix, sys.base_prefix, *filter(None, sys.path)]
-        self._prefixes = (str(readable), *map(os.path.realpath, python), *python, str(Path(__file__).parents[2]))
+        self._prefixes = (*map(str, readable), *map(os.path.realpath, python), *python, str(Path(__file__).parents[2]))
         self._prefixes += ("/proc/self/", "/proc/cpuinfo", "/sys/devices/system/cpu/", "/dev/null", "/dev/urandom")
         self._watching = False
         self.noticed: list[str] = []

@@ -52,7 +52,7 @@ def _raid(notes: Notes, where: Raid, numbers: list[int], name: str) -> None:
     bait = Bait(where.folder / name)
     tempfile.tempdir = str(where.folder / name)
     place = new_place(bait.inside, where.run, where.corpus)
-    source, guard = Source(where.run, bait.secret, bait.canary), Guard(where.folder)
+    source, guard = Source(where.run, bait.secret, bait.canary), Guard(where.folder, where.corpus)
     limit_memory()
     for number in numbers:
         case = hostile(source, number)
@@ -81,7 +81,7 @@ def _careless(notes: Notes, where: Raid) -> None:
     place = Place(bait.inside, where.run, where.corpus)
     place.renew()
     os.chdir(bait.inside)
-    source, guard = Source(where.run, bait.secret, bait.canary), Guard(where.folder)
+    source, guard = Source(where.run, bait.secret, bait.canary), Guard(where.folder, where.corpus)
     for name, door in CARELESS.items():
         notes.trying(name)
         found = attempt(name, place, guard, functools.partial(door, source))

@@ -173,12 +173,13 @@ def test_what_is_typed_and_what_is_pooled_is_the_same_text(model: Path, many: Ma
 def test_the_command_gives_the_same_tokens_for_arguments_and_lines(model: Path, many: Many, tally: Tally) -> None:
     vocabulary = Predictor.load(model).vocabulary
     texts = [*ODD.values(), *(random_text(seed) for seed in range(many(20, 500)))]
+    texts.remove(LONE)
     finished = lmtool("score", "--model", model, "--json", "--", *texts)
     assert finished.returncode == 0, finished.stderr
     assert found_by(finished.stdout) == [expected(vocabulary, text) for text in texts]
     shown = lmtool("score", "--model", model, "--per-token", "--", *texts)
     assert shown.returncode == 0, shown.stderr
-    piped = "\n".join(text for text in texts if text is not LONE)
+    piped = "\n".join(texts)
     finished = lmtool("score", "--model", model, "--json", stdin=piped)
     assert finished.returncode == 0, finished.stderr
     lines = piped.removeprefix(BOM).removesuffix("\n").split("\n")
@@ -194,16 +195,23 @@ def expected(vocabulary: Vocabulary, text: str) -> list[str]:
     return [vocabulary.token(index) for index in vocabulary.encode(text)]
 
 
-def test_bytes_that_are_no_text_are_an_argument_too(artifact_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict", ""])
+def test_bytes_that_are_no_text_are_wrong_usage(artifact_path: Path, encoding: str) -> None:
     """What a shell hands on as it is: Python makes lone surrogates of it, which no terminal takes back."""
-    for encoding in ("utf-8:strict", "ascii:strict", ""):
-        environment = {**os.environ, "PYTHONIOENCODING": encoding}
-        command = ("score", "--model", artifact_path, "--", "the \udcff\udc80 caf\xe9")
-        finished = started(*command, env=environment, errors="surrogateescape")
-        assert finished.returncode == 0, finished.stderr
-        assert finished.stdout.count("perplexity") == 1
-        if encoding:
-            assert r"\udcff\udc80" in finished.stdout
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    command = ("score", "--model", artifact_path, "--", "the \udcff\udc80 caf\xe9")
+    finished = started(*command, env=environment, errors="surrogateescape")
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert r"\udcff\udc80" in finished.stderr
+    assert "is not UTF-8" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_what_a_terminal_lacks_is_escaped(artifact_path: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    finished = started("score", "--model", artifact_path, "--", "the caf\xe9", env=environment)
+    assert finished.returncode == 0, finished.stderr
+    assert r"the caf\xe9" in finished.stdout
 
 
 def test_characters_come_back_as_they_were(many: Many, tally: Tally) -> None:
