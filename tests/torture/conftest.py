@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from lmtool.export import export_run
 from lmtool.model import Run
+from thoroughness import FULL
 from unstopped import Unstopped
 
 Many = Callable[[int, int], int]
@@ -22,8 +23,7 @@ Tally = Callable[..., None]
 @pytest.fixture(scope="session")
 def many() -> Many:
     """`many(few, all)`: how often a test tries; the second number under `make torture`."""
-    full = os.environ.get("LMTOOL_TORTURE") == "1"
-    return lambda few, all_of_them: all_of_them if full else few
+    return lambda few, all_of_them: all_of_them if FULL else few
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from commands import Command, lmtool
 from lmtool.model import Run
 from lmtool.runtime import Artifact
 from strace import Fault, Traced, faults, require_strace, run_traced
+from thoroughness import torture_only
 from unstopped import Unstopped, complaint
 
 EVERY = 10_000
@@ -65,7 +66,7 @@ def test_trainings_on_a_disk_that_fails(
     arguments = functools.partial(unstopped.command, folder)
     whole = failing(begun, folder, arguments, set(), None)
     watched, wrong = whole.paths(folder), list[tuple[Fault, object]]()
-    for fault in chosen_faults(whole, watched, many(2, EVERY), random.Random(seed)):
+    for fault in chosen_faults(whole, watched, many(1, EVERY), random.Random(seed)):
         finished = failing(begun, folder, arguments, watched, fault).finished
         found["failed" if finished.returncode else "survived"] += 1
         complaints = complaint(finished) if finished.returncode else unstopped.differences(folder)
@@ -77,10 +78,12 @@ def test_trainings_on_a_disk_that_fails(
         if complaints:
             wrong.append((fault, complaints))
     assert wrong == [], f"seed {seed}"
-    assert found["failed"] > 0
+    if found.total() > 10:
+        assert found["failed"] > 0  # one call that fails once may be tried again
     tally(PROMISE, tried=found.total(), command="train --resume", **found, lost=0, not_one_clear_line=0)
 
 
+@torture_only
 def test_trainings_that_begin_on_a_disk_that_fails(
     tmp_path: Path, unstopped: Unstopped, many: Callable[[int, int], int], tally: Callable[..., None]
 ) -> None:
@@ -110,9 +113,10 @@ COMMANDS: list[tuple[str, list[object]]] = [
     ("export --precision int8", ["export", "--onnx", "--precision", "int8"]),
     ("export --test-vectors", ["export", "--onnx", "--opset", 18, "--test-vectors"]),
 ]
+TRIED = [COMMANDS[0], *(pytest.param(*command, marks=torture_only) for command in COMMANDS[1:])]
 
 
-@pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
+@pytest.mark.parametrize(("name", "command"), TRIED, ids=[name for name, _ in COMMANDS])
 def test_exports_to_a_disk_that_fails(
     tmp_path: Path,
     begun: Path,
@@ -149,15 +153,16 @@ def test_exports_to_a_disk_that_fails(
 
 
 def test_a_disk_that_fails_would_lose_what_is_written_in_place(
-    tmp_path: Path, unstopped: Unstopped, begun: Path, tally: Callable[..., None]
+    tmp_path: Path, unstopped: Unstopped, begun: Path, many: Callable[[int, int], int], tally: Callable[..., None]
 ) -> None:
     """Positive control: without temporary files and renames a failing write leaves half a checkpoint."""
     folder, lost = tmp_path / "run", 0
     watched = {str(folder / "checkpoints" / f"{name}.safetensors") for name in ("latest", "best")}
-    for effect in EFFECTS:
+    effects = EFFECTS[: many(1, len(EFFECTS))]
+    for effect in effects:
         fault = Fault("write", 1, effect, lasting=True)
         arguments = functools.partial(unstopped.command, folder)
         assert failing(begun, folder, arguments, watched, fault, IN_PLACE).finished.returncode == 1
         lost += "unusable" in unstopped.wrong_with(folder)
-    assert lost == len(EFFECTS)
-    tally(PROMISE, tried=lost, control=f"files written in place: {lost} of {len(EFFECTS)} checkpoints lost")
+    assert lost == len(effects)
+    tally(PROMISE, tried=lost, control=f"files written in place: {lost} of {len(effects)} checkpoints lost")

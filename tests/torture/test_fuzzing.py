@@ -26,7 +26,7 @@ def good(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
 def test_mutated_inputs_meet_our_errors_and_nothing_else(
     good: Path, tmp_path: Path, name: str, many: Many, tally: Tally
 ) -> None:
-    count = many(120, 10_000)
+    count = many(60, 10_000)
     found = fuzz(name, good, tmp_path / "fuzz", count, seed=len(name))
     assert not found.ended, "\n".join(found.ended)
     assert not found.untyped, "\n\n".join(found.untyped)

@@ -35,7 +35,7 @@ def tried(where: Raid, count: int, children: int) -> list[dict[str, Any]]:
 
 
 def test_hostile_files_are_refused_at_every_door(where: Raid, many: Many, tally: Tally) -> None:
-    count = many(2 * len(RECIPES), 1000)
+    count = many(len(RECIPES), 1000)
     found = tried(where, count, children=many(1, 2))
     wrong = [entry for entry in found if entry["how"] not in ("refused", "accepted")]
     assert not wrong, _shown(wrong)

@@ -143,7 +143,7 @@ def test_every_command_meets_every_bad_value_with_a_message(
     rough_place: Path, taken_port: int, many: Callable[[int, int], int], tally: Callable[..., None]
 ) -> None:
     everything = cases()
-    chosen = random.Random(1).sample(everything, min(many(40, len(everything)), len(everything)))
+    chosen = random.Random(1).sample(everything, min(many(20, len(everything)), len(everything)))
     codes: dict[int, int] = {}
     complaints = []
     for command, arguments in chosen:
@@ -162,7 +162,7 @@ def test_every_command_meets_every_bad_value_with_a_message(
 
 def test_numbers_that_are_none_are_wrong_usage(rough_place: Path, taken_port: int) -> None:
     found = [(command, name) for command, function in commands() for name, kind in options(function) if kind is int]
-    for command, option in random.Random(2).sample(found, 5):
+    for command, option in random.Random(2).sample(found, 3):
         finished = run_in(rough_place, taken_port, command, f"{option}=x")
         assert finished.returncode == 2, (command, option, finished.stderr)
 

@@ -34,6 +34,7 @@ from lmtool.runtime import (
     StreamPool,
 )
 from planting import NONE, PLACES, Planter, floats, is_number, planted
+from thoroughness import FULL
 from tiny import Silent
 from trainings import DROPOUT, new_trainer
 from unstopped import complaint
@@ -107,15 +108,21 @@ def test_what_is_planted_in_a_training_never_reaches_a_checkpoint(
 
 
 def test_trainings_that_do_not_look_replace_the_best(
-    tmp_path: Path, corpus: Path, draw: random.Random, monkeypatch: pytest.MonkeyPatch, tally: Callable[..., None]
+    tmp_path: Path,
+    corpus: Path,
+    draw: random.Random,
+    monkeypatch: pytest.MonkeyPatch,
+    many: Callable[[int, int], int],
+    tally: Callable[..., None],
 ) -> None:
     """Positive control: a vector of a word that no text has, which no loss will ever show."""
     monkeypatch.setattr(Trainer, "_require_finite", lambda _: None)
-    for number in range(3):
+    for number in range(tried := many(1, 3)):
         hit(corpus, tmp_path / f"{number}", "unseen", math.nan, draw)
         best = Checkpoint.read(Run(tmp_path / f"{number}").best)
         assert not all(bool(tensor.isfinite().all()) for tensor in best.tensors.values())
-    tally(PROMISE, tried=3, control="trainings that do not look: 3 of 3 replaced the best by weights with NaN")
+    control = f"trainings that do not look: {tried} of {tried} replaced the best by weights with NaN"
+    tally(PROMISE, tried=tried, control=control)
 
 
 def results(predictor: Predictor, start: State | None = None) -> Iterator[Callable[[], Any]]:
@@ -284,12 +291,12 @@ def test_commands_say_it_and_fail(
     cases = [(command, value) for command in COMMANDS for value in NONE]
     shutil.copytree(run.path, place := tmp_path / "run")
     names = floats(run.artifact("fp32"))
-    for command, value in (chosen := draw.sample(cases, many(3, len(cases)))):
+    for command, value in (chosen := draw.sample(cases, many(2, len(cases)))):
         (place / "model.onnx").write_bytes(planted(run.artifact("fp32"), draw.choice(names), value, draw))
         finished = lmtool(*command, "--model", place / "model.onnx", cwd=corpus)
         assert complaint(finished) == [], command
         assert "holds numbers that are not finite" in finished.stderr, command
-    for option in ("fp32", "int8"):
+    for option in (precisions := ("int8", "fp32")[: many(1, 2)]):
         best = Checkpoint.read(Run(place).best)
         tensors = {name: tensor.clone() for name, tensor in best.tensors.items()}
         draw.choice(list(tensors.values())).view(-1)[0] = math.nan
@@ -298,7 +305,7 @@ def test_commands_say_it_and_fail(
         assert complaint(finished) == []
         assert "holds numbers that are not finite" in finished.stderr
         shutil.copy(run.best, Run(place).best)
-    tally(PROMISE, tried=len(chosen) + 2, planted="for commands", nan_with_exit_0=0)
+    tally(PROMISE, tried=len(chosen) + len(precisions), planted="for commands", nan_with_exit_0=0)
 
 
 def test_commands_with_weights_too_large_never_print_what_is_no_number(
@@ -307,7 +314,6 @@ def test_commands_with_weights_too_large_never_print_what_is_no_number(
     overflowing: Path,
     corpus: Path,
     draw: random.Random,
-    many: Callable[[int, int], int],
     tally: Callable[..., None],
 ) -> None:
     """The last layer's weights are so large that products of them overflow."""
@@ -318,7 +324,8 @@ def test_commands_with_weights_too_large_never_print_what_is_no_number(
     shutil.copy(overflowing, place / "model.onnx")
     commands = [[*command, "--model", place / "model.onnx"] for command in COMMANDS if command[0] not in ("info",)]
     commands += [["export", "--onnx", "--run", place], ["evaluate", "--run", place]]
-    for command in (chosen := draw.sample(commands, many(2, len(commands)))):
+    quick = [command for command in commands if command[0] != "bench"]  # which starts many processes
+    for command in (chosen := commands if FULL else draw.sample(quick, 2)):
         finished = lmtool(*command, cwd=corpus)
         assert finished.returncode in (1, 3), (command, finished)
         assert "Traceback" not in finished.stderr, command

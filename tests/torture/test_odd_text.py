@@ -141,8 +141,8 @@ def corpus_ids(folder: Path, text: str, vocabulary: Vocabulary) -> list[int]:
 
 def test_every_path_gives_the_same_tokens(model: Path, tmp_path: Path, many: Many, tally: Tally) -> None:
     predictor = Predictor.load(model)
-    texts = {**ODD, **{f"seed {seed}": random_text(seed) for seed in range(many(30, 2000))}}
-    texts |= long_texts(many(20_000, 1_000_000))
+    texts = {**ODD, **{f"seed {seed}": random_text(seed) for seed in range(many(20, 2000))}}
+    texts |= long_texts(many(10_000, 1_000_000))
     paths = 0
     for seed, (name, text) in enumerate(texts.items()):
         expected = predictor.vocabulary.encode(text)
@@ -195,7 +195,7 @@ def expected(vocabulary: Vocabulary, text: str) -> list[str]:
     return [vocabulary.token(index) for index in vocabulary.encode(text)]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict", ""])
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
 def test_bytes_that_are_no_text_are_wrong_usage(artifact_path: Path, encoding: str) -> None:
     """What a shell hands on as it is: Python makes lone surrogates of it, which no terminal takes back."""
     environment = {**os.environ, "PYTHONIOENCODING": encoding}

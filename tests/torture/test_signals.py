@@ -16,6 +16,7 @@ from corpora import write_corpus
 from lmtool.model import Run
 from lmtool.runtime import Artifact
 from strace import faults, require_strace, run_traced
+from thoroughness import torture_only
 from unstopped import Unstopped, wait_for_saves
 
 PROMISE = "Signals end it cleanly"
@@ -45,7 +46,7 @@ def test_trainings_that_are_asked_to_stop(
 ) -> None:
     seed = random.randrange(1 << 32)
     draw, tried, longest, runs = random.Random(seed), 0, 0.0, 0
-    while tried < many(2, 60):
+    while tried < many(1, 60):
         folder = tmp_path / f"run-{runs}"
         runs, code = runs + 1, -1
         while code != 0:
@@ -123,7 +124,7 @@ def test_commands_that_are_asked_to_stop(
     for _ in range(many(1, count)):
         before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
         begun = Command(*command, cwd=tmp_path).go()
-        begun.runs_for(draw.uniform(0.005, seconds))
+        begun.runs_for(draw.uniform(0.005, min(seconds, many(1, 60))))
         number = draw.choice(SIGNALS)
         family = descendants(begun.pid)
         finished, took = ended(begun, number)
@@ -169,6 +170,7 @@ def descendants(pid: int) -> list[int]:
     return children + [found for child in children for found in descendants(child)]
 
 
+@torture_only
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_long_evaluations_end_at_once(tmp_path: Path, split: str, tally: Callable[..., None]) -> None:
     """And the positive control: an evaluation that does not look takes as long as its text."""
