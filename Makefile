@@ -9,7 +9,7 @@ demo: .venv/installed
 	mkdir -p build/demo && cd build/demo && $(CURDIR)/$(BIN)/lmtool demo
 
 test: .venv/installed
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 
 # Other runtimes, node, a browser, a cluster, other people's clients; what this machine cannot get is skipped with a reason.
 test-portability: .venv/portability

@@ -1,6 +1,7 @@
 """The harness on a tiny artifact: real processes, every scenario, and the figures themselves."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -177,7 +178,8 @@ def test_the_suite_runs_under_plain_pytest(run: Run) -> None:
     command = [sys.executable, "-m", "pytest", "-v", "-p", "lmtool.bench.plugin", "--benchmark-enable"]
     command += [str(Path(processes.__file__).with_name("bench_calls.py")), "--benchmark-max-time=0.02"]
     command += ["--import-mode=importlib", "--scenario=offline:2x3", "--artifact", str(run.artifact("fp32"))]
-    finished = subprocess.run(command, capture_output=True, text=True, cwd=run.path)
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    finished = subprocess.run(command, capture_output=True, text=True, cwd=run.path, env=plain)
     (run.path / "pytest.ini").unlink()
     assert finished.returncode == 0, finished.stdout
     assert "bench_call[offline:2x3]" in finished.stdout
