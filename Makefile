@@ -1,9 +1,10 @@
 # One command per chore. PYTHON chooses the interpreter (3.11 to 3.13); everything is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+CONSTRAINTS_lowest := --constraint constraints-lowest.txt
 ROOMS := cli model export runtime serve bench
 
-.PHONY: demo test test-portability torture check bench clean FORCE
+.PHONY: demo test test-portability test-lowest test-newest torture check bench clean FORCE
 
 demo: .venv/installed
 	mkdir -p build/demo && cd build/demo && $(CURDIR)/$(BIN)/lmtool demo
@@ -15,10 +16,15 @@ test: .venv/installed
 test-portability: .venv/portability
 	LMTOOL_NODE_FOLDER=$(CURDIR)/examples/node $(BIN)/pytest -m portability -rs
 
+# The tests with the lowest and with the newest versions that pyproject.toml allows, each in an environment of its own.
+test-lowest test-newest: test-%: .venv-%/installed
+	.venv-$*/bin/pytest -n 2 --dist worksteal
+
 # Every promise of RELIABILITY.md with its full count, in less than 40 minutes; the table is printed at the end.
 torture: .venv/installed
 	rm -f build/torture.jsonl; mkdir -p build
-	LMTOOL_TORTURE=1 LMTOOL_TORTURE_OUT=$(CURDIR)/build/torture.jsonl $(BIN)/pytest tests/torture
+	LMTOOL_TORTURE=1 LMTOOL_TORTURE_OUT=$(CURDIR)/build/torture.jsonl $(BIN)/pytest -n 3 --dist worksteal tests/torture
+	$(BIN)/python tests/torture/table.py build/torture.jsonl | tee build/torture.md
 
 check: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -27,7 +33,7 @@ bench: .venv/installed
 	mkdir -p build/demo && cd build/demo && $(CURDIR)/$(BIN)/lmtool bench
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache
+	rm -rf .venv .venv-lowest .venv-newest build dist *.egg-info .mypy_cache .ruff_cache
 
 # The editable install links file by file, so it is renewed when a file comes or goes as well as when a dependency changes.
 .venv/sources: FORCE
@@ -37,6 +43,11 @@ clean:
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --config-settings editable_mode=strict --editable '.[dev]'
 	@touch $@
+
+# Anew each time: what is the newest changes.
+.venv-%/installed: FORCE
+	rm -rf .venv-$* && $(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet --upgrade $(CONSTRAINTS_$*) --config-settings editable_mode=strict --editable '.[dev]'
 
 .venv/portability: .venv/installed tests/portability/install $(wildcard examples/*/package-lock.json)
 	$(BIN)/pip install --quiet --constraint constraints.txt --config-settings editable_mode=strict --editable '.[interop]'

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, final
@@ -29,6 +29,11 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["torch._dynamo", "lmtool.cli.app", "lmtool.model", "lmtool.export", "lmtool.bench.demo", "onnxruntime"]
 )
+
+
+def counted(codes: Mapping[int, int]) -> str:
+    """How many commands ended with each exit code."""
+    return "; ".join(f"{count} x {code}" for code, count in sorted(codes.items()))
 
 
 @final

@@ -36,10 +36,11 @@ def unstopped(tmp_path_factory: pytest.TempPathFactory) -> Unstopped:
 
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Tally:
-    """`tally(promise, tried=200, kills="...", **figures)`: what a test found, for the table.
+    """`tally(promise, tried=200, what="kills", unusable=0)`: what a test found, for the table.
 
-    `promise` is the row's first cell, `tried` how often it was tried; every other word and its value is a figure.
-    Several tests may add to one promise. Called once at the end of a test, after its assertions.
+    `promise` is the row, `tried` how often it was tried, `what` was; every other word and its value is a figure.
+    `control="..."` is what a positive control found, which shows that the test can fail. Several tests add to one
+    promise. Called once at the end of a test, after its assertions.
     """
     started = time.monotonic()
     out = os.environ.get("LMTOOL_TORTURE_OUT")

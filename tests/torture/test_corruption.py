@@ -55,7 +55,7 @@ def test_every_damage_to_an_artifact_is_noticed(run: Run, precision: str, many: 
     count = many(200, 1000)
     missed = unnoticed(run.artifact(precision).read_bytes(), count, Artifact.parse)
     assert missed == []
-    tally(PROMISE, tried=count, file=f"{precision} artifact", unnoticed=0)
+    tally(PROMISE, tried=count, what=f"{precision} artifact", unnoticed=0)
 
 
 @pytest.mark.parametrize("name", ["best", "latest"])
@@ -64,7 +64,7 @@ def test_every_damage_to_a_checkpoint_is_noticed(run: Run, tmp_path: Path, name:
     data = (run.best if name == "best" else run.latest).read_bytes()
     missed = unnoticed(data, count, checkpoint_reader(tmp_path))
     assert missed == []
-    tally(PROMISE, tried=count, file=f"{name} checkpoint", unnoticed=0)
+    tally(PROMISE, tried=count, what=f"{name} checkpoint", unnoticed=0)
 
 
 def test_without_the_hashes_most_flips_go_unnoticed(

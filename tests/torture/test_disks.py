@@ -80,7 +80,7 @@ def test_trainings_on_a_disk_that_fails(
     assert wrong == [], f"seed {seed}"
     if found.total() > 10:
         assert found["failed"] > 0  # one call that fails once may be tried again
-    tally(PROMISE, tried=found.total(), command="train --resume", **found, lost=0, not_one_clear_line=0)
+    tally(PROMISE, tried=found.total(), what="failing calls, train --resume", **found, lost=0, not_one_clear_line=0)
 
 
 @torture_only
@@ -105,7 +105,7 @@ def test_trainings_that_begin_on_a_disk_that_fails(
         if complaints:
             wrong.append((fault, complaints))
     assert wrong == [], f"seed {seed}"
-    tally(PROMISE, tried=found.total(), command="train", **found, lost=0, not_one_clear_line=0)
+    tally(PROMISE, tried=found.total(), what="failing calls, train", **found, lost=0, not_one_clear_line=0)
 
 
 COMMANDS: list[tuple[str, list[object]]] = [
@@ -149,7 +149,7 @@ def test_exports_to_a_disk_that_fails(
         if complaints:
             wrong.append((fault, complaints))
     assert wrong == [], f"seed {seed}"
-    tally(PROMISE, tried=found.total(), command=name, **found, lost=0, not_one_clear_line=0)
+    tally(PROMISE, tried=found.total(), what=f"failing calls, {name}", **found, lost=0, not_one_clear_line=0)
 
 
 def test_a_disk_that_fails_would_lose_what_is_written_in_place(

@@ -33,7 +33,7 @@ def test_mutated_inputs_meet_our_errors_and_nothing_else(
     assert found.tried == count
     assert found.refused > 0
     figures = {"refused": found.refused, "lines_reached": found.lines}
-    tally(PROMISE, tried=count, parser=name, signals=0, hangs=0, other_errors=0, **figures)
+    tally(PROMISE, tried=count, what=f"inputs, {name}", signals=0, hangs=0, other_errors=0, **figures)
 
 
 @pytest.mark.parametrize(

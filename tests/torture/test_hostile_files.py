@@ -49,6 +49,7 @@ def test_hostile_files_are_refused_at_every_door(where: Raid, many: Many, tally:
     tally(
         "Loading runs no code and reads nothing else",
         tried=count,
+        what="files, each at every door that takes its kind",
         doors=len(found),
         executions=len(ran),
         crashes=len(wrong),

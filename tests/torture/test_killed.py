@@ -48,7 +48,7 @@ def test_kills_at_random_moments(
     tally(
         PROMISE,
         tried=tried,
-        moments="random",
+        what="kill -9 at random moments",
         unusable=wrong["unusable"],
         mixed=wrong["mixed"],
         lost_more=wrong["lost"],
@@ -91,7 +91,15 @@ def test_kills_before_every_system_call_of_a_save(
             wrong.append((fault, found or resumed.stderr))
     assert wrong == [], f"seed {seed}"
     assert tried == len(chosen)
-    tally(PROMISE, tried=tried, moments="each system call of a save", unusable=0, mixed=0, lost_more=0, of_other_bits=0)
+    tally(
+        PROMISE,
+        tried=tried,
+        what="kill -9 before each system call of a save",
+        unusable=0,
+        mixed=0,
+        lost_more=0,
+        of_other_bits=0,
+    )
 
 
 def test_writes_in_place_would_lose_checkpoints(

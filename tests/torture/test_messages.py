@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import typer
-from commands import TRAIN, Finished, lmtool
+from commands import TRAIN, Finished, counted, lmtool
 from lmtool.cli.app import app, data_app
 from lmtool.model import Run
 
@@ -155,8 +155,9 @@ def test_every_command_meets_every_bad_value_with_a_message(
     tally(
         "Users see messages",
         tried=len(chosen),
+        what="commands with a bad value or file",
         tracebacks=0,
-        exit_codes=", ".join(f"{code}: {count}" for code, count in sorted(codes.items())),
+        exit_codes=counted(codes),
     )
 
 

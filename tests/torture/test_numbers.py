@@ -104,7 +104,14 @@ def test_what_is_planted_in_a_training_never_reaches_a_checkpoint(
         resumed.restore()
         resumed.train(Silent())
         assert is_number(run.trained()[1].facts["test_perplexity"])
-    tally(PROMISE, tried=tried, planted="in trainings", finished_anyway=0, best_replaced=0, not_resumed=0)
+    tally(
+        PROMISE,
+        tried=tried,
+        what="NaN or infinity planted in trainings",
+        finished_anyway=0,
+        best_replaced=0,
+        not_resumed=0,
+    )
 
 
 def test_trainings_that_do_not_look_replace_the_best(
@@ -175,7 +182,7 @@ def test_weights_that_are_no_numbers_are_refused_at_load(
     for path, name, value in (chosen := draw.sample(cases, many(20, len(cases)))):
         with pytest.raises(ArtifactError, match=f"its weight '{re.escape(name)}' holds numbers that are not finite"):
             Predictor.load(planted(path, name, value, draw))
-    tally(PROMISE, tried=len(chosen), planted="in the weights of artifacts", loaded=0)
+    tally(PROMISE, tried=len(chosen), what="NaN or infinity in weights of artifacts", loaded=0)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -194,7 +201,7 @@ def test_weights_too_large_give_numbers_or_an_error(
         found += judged(results(Predictor.load(data)))
         assert found["none"] == 0
     assert found["numbers"] > tried
-    tally(PROMISE, tried=found.total(), planted="weights up to 3e38", refused=found["refused"], not_a_number=0)
+    tally(PROMISE, tried=found.total(), what="weights up to 3e38", refused=found["refused"], not_a_number=0)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -241,7 +248,7 @@ def test_states_that_hold_no_numbers_are_refused(
                 with pytest.raises(StateError, match=wrong):
                     pool.open_stream(plain)
         assert pool.stats.open_streams == 0
-    tally(PROMISE, tried=tried, planted="in states and caches", taken=0)
+    tally(PROMISE, tried=tried, what="NaN or infinity in states and caches", taken=0)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -259,7 +266,7 @@ def test_states_too_large_give_numbers_or_an_error(
         found += judged(results(predictor, State(zero.model_sha256, tensors, start)))
     assert found["none"] == 0
     assert found["numbers"] > tried
-    tally(PROMISE, tried=found.total(), planted="states up to 3e38", refused=found["refused"], not_a_number=0)
+    tally(PROMISE, tried=found.total(), what="states up to 3e38", refused=found["refused"], not_a_number=0)
 
 
 COMMANDS = (
@@ -305,7 +312,7 @@ def test_commands_say_it_and_fail(
         assert complaint(finished) == []
         assert "holds numbers that are not finite" in finished.stderr
         shutil.copy(run.best, Run(place).best)
-    tally(PROMISE, tried=len(chosen) + len(precisions), planted="for commands", nan_with_exit_0=0)
+    tally(PROMISE, tried=len(chosen) + len(precisions), what="NaN or infinity in files of commands", nan_with_exit_0=0)
 
 
 def test_commands_with_weights_too_large_never_print_what_is_no_number(
@@ -330,7 +337,7 @@ def test_commands_with_weights_too_large_never_print_what_is_no_number(
         assert finished.returncode in (1, 3), (command, finished)
         assert "Traceback" not in finished.stderr, command
         assert not _NO_NUMBER.search(finished.stdout.replace("infinite", "")) or finished.returncode == 3
-    tally(PROMISE, tried=len(chosen), planted="weights of 3e38, for commands", nan_with_exit_0=0)
+    tally(PROMISE, tried=len(chosen), what="weights of 3e38 in files of commands", nan_with_exit_0=0)
 
 
 def test_commands_that_do_not_look_print_what_is_no_number(

@@ -149,7 +149,7 @@ def test_every_path_gives_the_same_tokens(model: Path, tmp_path: Path, many: Man
         for path, found in by_every_path(predictor, text, seed, tmp_path):
             assert found == expected, f"{name} ({text[:80]!r}) by {path}"
             paths += 1
-    tally(PROMISE, tried=len(texts), rule=model.stem, paths=paths, other_tokens=0, failures=0)
+    tally(PROMISE, tried=len(texts), what=f"texts, {model.stem}", paths=paths, other_tokens=0, failures=0)
 
 
 def test_what_is_typed_and_what_is_pooled_is_the_same_text(model: Path, many: Many) -> None:
@@ -184,7 +184,9 @@ def test_the_command_gives_the_same_tokens_for_arguments_and_lines(model: Path, 
     assert finished.returncode == 0, finished.stderr
     lines = piped.removeprefix(BOM).removesuffix("\n").split("\n")
     assert found_by(finished.stdout) == [expected(vocabulary, line) for line in lines]
-    tally(PROMISE, tried=len(texts) + len(lines), rule=model.stem, path="lmtool score", other_tokens=0, failures=0)
+    tally(
+        PROMISE, tried=len(texts) + len(lines), what=f"texts for lmtool score, {model.stem}", other_tokens=0, failures=0
+    )
 
 
 def found_by(output: str) -> list[list[str]]:
@@ -228,7 +230,12 @@ def test_characters_come_back_as_they_were(many: Many, tally: Tally) -> None:
         Vocabulary(["\n", "\ufffd", "\ud800"], tokenization)
     lacking = Vocabulary(["\n", "\ufffd", "a"], tokenization)
     assert lacking.decode(lacking.encode("ab\r\n")) == "a\ufffd\ufffd\n"
-    tally(PROMISE, tried=len(texts) + 1, not_reversible="what the vocabulary lacks; halves of surrogate pairs")
+    tally(
+        PROMISE,
+        what="texts of characters, there and back",
+        tried=len(texts) + 1,
+        not_reversible="what the vocabulary lacks; halves of surrogate pairs",
+    )
 
 
 @pytest.mark.parametrize("rule", ["whitespace", "words"])

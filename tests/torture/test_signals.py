@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import sabotage
-from commands import TRAIN, Command, Finished, lmtool
+from commands import TRAIN, Command, Finished, counted, lmtool
 from corpora import write_corpus
 from lmtool.model import Run
 from lmtool.runtime import Artifact
@@ -61,7 +61,14 @@ def test_trainings_that_are_asked_to_stop(
             assert unstopped.wrong_with(folder) == {}, f"seed {seed}"
         assert unstopped.differences(folder) == [], f"seed {seed}"
     assert longest < LONGEST_SECONDS
-    tally(PROMISE, tried=tried, command="train", wrong_exit=0, of_other_bits=0, longest_seconds=round(longest, 2))
+    tally(
+        PROMISE,
+        tried=tried,
+        what="train, at random moments",
+        wrong_exit=0,
+        of_other_bits=0,
+        longest_seconds=round(longest, 2),
+    )
 
 
 def test_signals_before_every_system_call_of_a_save(
@@ -88,7 +95,7 @@ def test_signals_before_every_system_call_of_a_save(
         again = lmtool(*unstopped.command(folder))
         assert again.returncode == 0, again.stderr
         assert unstopped.differences(folder) == [], f"{fault} {seed}"
-    tally(PROMISE, tried=tried, command="train, each system call of its saves", wrong_exit=0, of_other_bits=0)
+    tally(PROMISE, tried=tried, what="train, each system call of its saves", wrong_exit=0, of_other_bits=0)
 
 
 def name(command: list[object]) -> str:
@@ -138,7 +145,7 @@ def test_commands_that_are_asked_to_stop(
         assert Run(place).trained()[1].facts["test_perplexity"]
     assert longest < LONGEST_SECONDS
     tally(
-        PROMISE, tried=codes.total(), command=name(command), codes=str(dict(codes)), longest_seconds=round(longest, 2)
+        PROMISE, tried=codes.total(), what=name(command), exit_codes=counted(codes), longest_seconds=round(longest, 2)
     )
 
 
