@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CONSTRAINTS_lowest := --constraint constraints-lowest.txt
+PYTEST_lowest := -W default
 ROOMS := cli model export runtime serve bench
 
 .PHONY: demo test test-portability test-lowest test-newest torture check bench clean FORCE
@@ -16,9 +17,10 @@ test: .venv/installed
 test-portability: .venv/portability
 	LMTOOL_NODE_FOLDER=$(CURDIR)/examples/node $(BIN)/pytest -m portability -rs
 
-# The tests with the lowest and with the newest versions that pyproject.toml allows, each in an environment of its own.
+# The tests with the lowest and with the newest versions that pyproject.toml allows, each in an environment of its own. Old
+# packages warn of the new ones below them; new packages' warnings are what the second is for.
 test-lowest test-newest: test-%: .venv-%/installed
-	.venv-$*/bin/pytest -n 2 --dist worksteal
+	.venv-$*/bin/pytest -n 2 --dist worksteal $(PYTEST_$*)
 
 # Every promise of RELIABILITY.md with its full count, in less than 40 minutes; the table is printed at the end.
 torture: .venv/installed

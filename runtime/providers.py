@@ -12,6 +12,9 @@ from typing import Any, final
 
 from .errors import ArtifactError, OptionError, ProviderError, first_words
 
+LOWEST_ONNXRUNTIME = (1, 25)
+"""1.24's MatMulInteger is wrong on processors with AMX: 32 or 64 rows, columns no multiple of 16."""
+
 
 @final
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ def import_onnxruntime() -> ModuleType:
     """Import onnxruntime.
 
     Raises:
-        ProviderError: It is not installed, or its CPU and GPU wheels are installed over each other.
+        ProviderError: It is not installed, is older than `LOWEST_ONNXRUNTIME`, or its CPU and GPU wheels are installed
+            over each other.
     """
     wheels = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
     if len(wheels) == 2:
@@ -79,11 +83,23 @@ def import_onnxruntime() -> ModuleType:
             "keep one: pip uninstall onnxruntime onnxruntime-gpu; pip install 'lmtool[cpu]' (or 'lmtool[gpu]')"
         )
     try:
-        return importlib.import_module("onnxruntime")
+        onnxruntime = importlib.import_module("onnxruntime")
     except ImportError as error:
         raise ProviderError(
             f"onnxruntime cannot be imported ({error}); pip install 'lmtool[cpu]', or 'lmtool[gpu]' for CUDA"
         ) from error
+    _require_recent(onnxruntime.__version__)
+    return onnxruntime
+
+
+def _require_recent(version: str) -> None:
+    if tuple(map(int, version.split(".")[:2])) < LOWEST_ONNXRUNTIME:
+        lowest = ".".join(map(str, LOWEST_ONNXRUNTIME))
+        raise ProviderError(
+            f"onnxruntime {version} is too old: on some processors it multiplies int8 matrices wrongly; "
+            f"expected {lowest} or newer; pip install --upgrade 'onnxruntime>={lowest}' "
+            f"(or 'onnxruntime-gpu>={lowest}')"
+        )
 
 
 def available_providers() -> list[str]:

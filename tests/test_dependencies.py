@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from lmtool.runtime.providers import LOWEST_ONNXRUNTIME
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -38,6 +39,10 @@ def pinned(name: str) -> dict[str, Version]:
 
 def test_the_lowest_versions_are_tested() -> None:
     assert pinned("constraints-lowest.txt") == lower_bounds()
+
+
+def test_the_lowest_onnxruntime_is_also_asked_for_at_run_time() -> None:
+    assert lower_bounds()["onnxruntime"].release[:2] == LOWEST_ONNXRUNTIME
 
 
 def test_every_range_has_a_lower_bound_and_what_computes_an_upper_one() -> None:

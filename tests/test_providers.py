@@ -1,6 +1,8 @@
 """Providers are the truth: what was asked for, or an error that says what is there and what to install."""
 
+import contextlib
 import importlib.metadata
+from pathlib import Path
 
 import pytest
 from lmtool.runtime import OptionError, Predictor, ProviderError, available_providers
@@ -28,6 +30,16 @@ def test_no_wheel_says_what_to_install(monkeypatch: pytest.MonkeyPatch, artifact
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(ProviderError, match=r"onnxruntime cannot be imported .* pip install 'lmtool\[cpu\]'"):
         Predictor.load(artifact_path)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("version", "too_old"), [("1.24.4", True), ("1.25.0", False), ("1.100.0.dev5+cu13", False)])
+def test_an_onnxruntime_that_multiplies_wrongly_is_refused(
+    monkeypatch: pytest.MonkeyPatch, artifact_path: Path, version: str, too_old: bool
+) -> None:
+    monkeypatch.setattr("onnxruntime.__version__", version)
+    expected = pytest.raises(ProviderError, match=rf"onnxruntime {version} is too old: .* expected 1\.25 or newer; pip")
+    with expected if too_old else contextlib.nullcontext():
+        Predictor.load(artifact_path)
 
 
 class FakeNode:
