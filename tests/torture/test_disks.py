@@ -96,7 +96,7 @@ def test_trainings_that_begin_on_a_disk_that_fails(
     watched = {path for path in whole.paths(folder) if any(name in Path(path).name for name in names)}
     watched -= {path for path in watched if "safetensors" in path}
     wrong = list[tuple[Fault, object]]()
-    for fault in chosen_faults(whole, watched, many(1, 50), random.Random(seed)):
+    for fault in chosen_faults(whole, watched, many(1, EVERY), random.Random(seed)):
         finished = failing(tmp_path / "none", folder, arguments, watched, fault).finished
         found["failed" if finished.returncode else "survived"] += 1
         complaints = complaint(finished) if finished.returncode else []
@@ -135,7 +135,7 @@ def test_exports_to_a_disk_that_fails(
     watched, wrong = whole.paths(folder), list[tuple[Fault, object]]()
     artifacts = {path.name: path.read_bytes() for path in folder.glob("*.onnx")}
     checkpoints = {path: path.read_bytes() for path in (Run(begun).latest, Run(begun).best)}
-    for fault in chosen_faults(whole, watched, many(1, 40), random.Random(seed)):
+    for fault in chosen_faults(whole, watched, many(1, EVERY), random.Random(seed)):
         finished = failing(begun, folder, arguments, watched, fault).finished
         found["failed" if finished.returncode else "survived"] += 1
         complaints = complaint(finished) if finished.returncode else []
