@@ -22,10 +22,10 @@ test-portability: .venv/portability
 test-lowest test-newest: test-%: .venv-%/installed
 	.venv-$*/bin/pytest -n 2 --dist worksteal $(PYTEST_$*)
 
-# Every promise of RELIABILITY.md with its full count, in less than 40 minutes; the table is printed at the end.
+# Every promise of RELIABILITY.md with its full count, what takes longest first; the table is printed at the end.
 torture: .venv/installed
 	rm -f build/torture.jsonl; mkdir -p build
-	LMTOOL_TORTURE=1 LMTOOL_TORTURE_OUT=$(CURDIR)/build/torture.jsonl $(BIN)/pytest -n 3 --dist worksteal tests/torture
+	LMTOOL_TORTURE=1 LMTOOL_TORTURE_OUT=$(CURDIR)/build/torture.jsonl $(BIN)/pytest -n 3 --dist worksteal tests/torture/test_long_life.py tests/torture
 	$(BIN)/python tests/torture/table.py build/torture.jsonl | tee build/torture.md
 
 check: .venv/installed
