@@ -70,8 +70,8 @@ def _listening(options: ServeOptions) -> socket.socket:
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
         return socket.create_server((options.host, options.port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        reason = str(error.strerror or error).partition(" (while")[0]  # it names the address too
+    except (OSError, TypeError, UnicodeError) as error:  # the latter two: no name that can be looked up
+        reason = str(getattr(error, "strerror", None) or error).partition(" (while")[0]  # it names the address too
         raise ServeError(
             f"cannot listen on {options.host}, port {options.port}: {reason}; choose another --port (0: one that is "
             "free) or --host"

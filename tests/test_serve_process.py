@@ -221,6 +221,7 @@ def test_what_cannot_be_served_is_said(artifact_path: Path, run: Run, tmp_path: 
     for arguments, code, message in (
         (["--port", server.port], 1, f"cannot listen on 127.0.0.1, port {server.port}: Address already in use"),
         (["--host", "nowhere.invalid"], 1, "cannot listen on nowhere.invalid, port 8000: "),
+        (["--host", "\u202eabc"], 1, "port 8000: encoding of hostname failed; choose another --port"),
         (["--port", "-1"], 2, "port is -1, expected 0"),
         (["--max-choices", "0"], 2, "max_choices is 0, expected 1 or more"),
         (["--provider", "none"], 2, "provider 'none' is not known"),
