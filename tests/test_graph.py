@@ -23,6 +23,7 @@ from lmtool.runtime import (
 )
 from networks import assert_same, draw, network_of, run_model
 from onnx.reference import ReferenceEvaluator
+from torch.torch_version import TorchVersion
 
 
 @pytest.mark.parametrize("opset", [17, 21])
@@ -190,6 +191,8 @@ def test_the_legacy_exporter_of_torch_agrees(cell: str) -> None:
 @pytest.mark.filterwarnings("ignore:The tensor attributes? .* assigned during export:UserWarning")
 @pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning")
 def test_the_default_exporter_of_torch_agrees(cell: str) -> None:
+    if cell == "gru" and torch.__version__ < TorchVersion("2.13"):
+        pytest.skip(f"the exporter of torch {torch.__version__} makes a GRU that computes otherwise than torch")
     network = network_of((7, 3), cell=cell)
     tokens, state, feeds = draw(network, 2, 3)
     program = torch.onnx.export(
