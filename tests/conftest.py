@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from corpora import write_corpus
@@ -13,6 +14,10 @@ from lmtool.model import Run, TrainOptions, run_training
 from lmtool.runtime import PoolOptions, Predictor, StreamPool
 from pools import Gate
 from tiny import SETTINGS, Silent
+
+# A busy machine is slow now and then, and that is no error.
+hypothesis.settings.register_profile("lmtool", deadline=None)
+hypothesis.settings.load_profile("lmtool")
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def test_the_next_characters_are_suggested_after_all_that_was_typed(characters: 
 ODD = st.text(st.sampled_from("fotheFOdn'.-(<unk>\ud800\u0130\u0301\u6f22\U0001f600 \n\x1c\x00"), max_size=12)
 
 
-@settings(deadline=None, max_examples=60, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(lines=st.lists(ODD, max_size=3))
 @pytest.mark.parametrize("name", ["predictor", "words", "characters"])
 def test_whatever_is_typed_a_suggestion_adds_its_token(
