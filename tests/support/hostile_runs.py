@@ -6,21 +6,19 @@ from typing import Any
 
 import numpy as np
 import onnx
-import safetensors.torch
 import torch
+from checkpoints import sealed_checkpoint
 from hostile import HUGE, ODD_VALUES, Hostile, Recipe, Source, deep_json
-from lmtool.model.checkpoint import Checkpoint, _hash
+from lmtool.model.checkpoint import Checkpoint
 from onnx import numpy_helper
 
 TRAINED = ("Run.trained", "lmtool info --run", "lmtool evaluate --run")
 BEST, LATEST = "checkpoints/best.safetensors", "checkpoints/latest.safetensors"
 
 
-def sealed(tensors: dict[str, torch.Tensor], facts: Any) -> bytes:
-    """A checkpoint whose hash is right, whatever it holds."""
-    text = facts if isinstance(facts, str) else json.dumps(facts)
-    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    return safetensors.torch.save(whole, {"facts": text, "sha256": _hash(whole, text)})
+def with_facts(tensors: dict[str, torch.Tensor], facts: Any) -> bytes:
+    """A sealed checkpoint whose facts are any JSON."""
+    return sealed_checkpoint(tensors, json.dumps(facts))
 
 
 def with_header(header: bytes, body: bytes = b"", size: int | None = None) -> bytes:
@@ -34,22 +32,26 @@ def both(name: str, data: bytes) -> Hostile:
 
 
 def headers(source: Source, draw: random.Random) -> Hostile:
+    """Something that is no checkpoint, or one with another header than its tensors have."""
     good = (source.run / BEST).read_bytes()
     size = int.from_bytes(good[:8], "little")
-    header, body = json.loads(good[8 : 8 + size]), good[8 + size :]
-    name = draw.choice(sorted(header.keys() - {"__metadata__"}))
     kind = draw.choice(("pickle", "length", "deep", "entry", "twice", "noise", "end", "metadata", "zip"))
+    if kind in ("entry", "twice", "metadata"):
+        return _changed_header(kind, json.loads(good[8 : 8 + size]), good[8 + size :], draw)
     if kind in ("pickle", "zip"):
         behind = with_header(json.dumps({"__metadata__": {"facts": "{}"}}).encode(), source.pickle())
         return both(kind, draw.choice((source.pickle(), b"PK\x03\x04" + source.pickle(), behind)))
     if kind == "length":
-        return both("header length", with_header(good[8 : 8 + size], body, draw.choice(HUGE)))
+        return both("header length", with_header(good[8 : 8 + size], good[8 + size :], draw.choice(HUGE)))
     if kind == "deep":
         return both("deep nesting", with_header(deep_json(draw)))
     if kind == "noise":
         return both("noise", draw.randbytes(draw.randrange(300)))
-    if kind == "end":
-        return both("an end", good[: draw.randrange(len(good))])
+    return both("an end", good[: draw.randrange(len(good))])
+
+
+def _changed_header(kind: str, header: dict[str, Any], body: bytes, draw: random.Random) -> Hostile:
+    name = draw.choice(sorted(header.keys() - {"__metadata__"}))
     if kind == "twice":
         entry = json.dumps({name: header[name]})[1:-1].encode()
         whole = json.dumps(header).encode()[:-1]
@@ -57,6 +59,7 @@ def headers(source: Source, draw: random.Random) -> Hostile:
     if kind == "metadata":
         header["__metadata__"] = draw.choice((*ODD_VALUES[:9], *ODD_VALUES[10:], {"facts": "{}"}))
         return both("metadata", with_header(json.dumps(header).encode(), body))
+    size = len(body)
     key, values = draw.choice(
         (
             ("dtype", ("F8_E4M3", "I4", "Q", 5, None, "C64", "BOOL")),
@@ -76,18 +79,28 @@ def best_facts(source: Source, draw: random.Random) -> Hostile:
     if kind == "facts":
         odd = [json.dumps(value) for value in (*ODD_VALUES, {"version": 2}, {"version": []})]
         wrong = draw.choice([*odd, deep_json(draw).decode()])
-        return _best("facts", sealed(tensors, wrong), ("Checkpoint.read", *TRAINED))
+        return _best("facts", sealed_checkpoint(tensors, wrong), ("Checkpoint.read", *TRAINED))
     if kind == "fact":
-        key = draw.choice(("epoch", "valid_perplexity", "test_perplexity", "vocabulary_sha256", "version"))
-        value = draw.choice(ODD_VALUES)
-        facts[key] = value
-        good = {"epoch": (int,), "valid_perplexity": (float, type(None)), "test_perplexity": (float, type(None))}
-        harmless = type(value) in good.get(key, ()) or (key == "version" and value is True)
-        return _best(f"{key} is {str(value)[:20]}", sealed(tensors, facts), () if harmless else TRAINED)
+        return _other_fact(tensors, facts, draw)
     name = draw.choice(sorted(tensors))
-    found = tensors.pop(name)
+    replacement = _other_tensor(tensors.pop(name), draw)
+    tensors |= {} if replacement is None else {name: replacement}
+    return _best(f"tensor {name}", with_facts(tensors, facts), TRAINED)
+
+
+def _other_fact(tensors: dict[str, torch.Tensor], facts: dict[str, Any], draw: random.Random) -> Hostile:
+    key = draw.choice(("epoch", "valid_perplexity", "test_perplexity", "vocabulary_sha256", "version"))
+    value = draw.choice(ODD_VALUES)
+    facts[key] = value
+    good = {"epoch": (int,), "valid_perplexity": (float, type(None)), "test_perplexity": (float, type(None))}
+    harmless = type(value) in good.get(key, ()) or (key == "version" and value is True)
+    return _best(f"{key} is {str(value)[:20]}", with_facts(tensors, facts), () if harmless else TRAINED)
+
+
+def _other_tensor(found: torch.Tensor, draw: random.Random) -> torch.Tensor | None:
+    """None for no tensor at all."""
     kinds = (torch.float64, torch.float16, torch.int64, torch.bool, torch.float8_e4m3fn, torch.complex64)
-    replacement = draw.choice(
+    return draw.choice(
         (
             None,
             found.to(draw.choice(kinds)),
@@ -96,8 +109,6 @@ def best_facts(source: Source, draw: random.Random) -> Hostile:
             torch.zeros(0, 2**40),
         )
     )
-    tensors |= {} if replacement is None else {name: replacement}
-    return _best(f"tensor {name}", sealed(tensors, facts), TRAINED)
 
 
 def _best(name: str, data: bytes, refusing: tuple[str, ...]) -> Hostile:
@@ -129,7 +140,7 @@ def latest_contents(source: Source, draw: random.Random) -> Hostile:
         replacement = draw.choice((None, *shapes))
         tensors |= {} if replacement is None else {name: replacement}
         kind = f"tensor {name}"
-    return Hostile(f"latest: {kind}", {LATEST: sealed(tensors, facts)}, ("lmtool train --resume",))
+    return Hostile(f"latest: {kind}", {LATEST: with_facts(tensors, facts)}, ("lmtool train --resume",))
 
 
 def configurations(source: Source, draw: random.Random) -> Hostile:
@@ -169,36 +180,40 @@ def vocabularies(source: Source, draw: random.Random) -> Hostile:
     return Hostile(f"vocabulary.json: {kind}", {"vocabulary.json": data.get(kind, _text(good))}, TRAINED)
 
 
-def test_vectors(source: Source, draw: random.Random) -> Hostile:
-    index = json.loads((source.run / "test_vectors.json").read_text())
-    refusing = ("test vectors",)
+def vectors(source: Source, draw: random.Random) -> Hostile:
     kind = draw.choice(("deep", "folder", "field", "tensor", "outside"))
+    if kind in ("tensor", "outside"):
+        path = f"test_data_set_0/{draw.choice(('input', 'output'))}_{draw.choice((0, 1, 2))}.pb"
+        found = onnx.TensorProto()
+        found.ParseFromString((source.run / path).read_bytes())
+        (_put_outside if kind == "outside" else _misdescribe)(found, source, draw)
+        return Hostile(f"vectors: {kind} in {path}", {path: found.SerializeToString()}, ("test vectors",))
     if kind == "deep":
-        return Hostile("vectors: deep nesting", {"test_vectors.json": deep_json(draw)}, refusing)
+        return Hostile("vectors: deep nesting", {"test_vectors.json": deep_json(draw)}, ("test vectors",))
+    index = json.loads((source.run / "test_vectors.json").read_text())
     if kind == "folder":
         index["sets"][0]["folder"] = draw.choice(("..", ".", "", "/etc", "../x", "a\0b", "x" * 9999, "\ud800", None, 5))
-        return Hostile("vectors: folder", {"test_vectors.json": _text(index)}, refusing)
-    if kind == "field":
-        index[draw.choice(sorted(index.keys() - {"expected_from"}))] = draw.choice((*ODD_VALUES, [1], [{}], 1e999))
-        return Hostile("vectors: a field", {"test_vectors.json": _text(index)}, (), refusing)
-    path = f"test_data_set_0/{draw.choice(('input', 'output'))}_{draw.choice((0, 1, 2))}.pb"
-    found = onnx.TensorProto()
-    found.ParseFromString((source.run / path).read_bytes())
-    if kind == "outside":
-        found.data_location = draw.choice((0, 1))
-        location = draw.choice((str(source.secret), "relative.bin", "../../inside/hard.bin"))
-        found.external_data.add(key="location", value=location)
+        return Hostile("vectors: folder", {"test_vectors.json": _text(index)}, ("test vectors",))
+    index[draw.choice(sorted(index.keys() - {"expected_from"}))] = draw.choice((*ODD_VALUES, [1], [{}], 1e999))
+    return Hostile("vectors: a field", {"test_vectors.json": _text(index)}, (), ("test vectors",))
+
+
+def _put_outside(found: onnx.TensorProto, source: Source, draw: random.Random) -> None:
+    found.data_location = draw.choice((0, 1))
+    location = draw.choice((str(source.secret), "relative.bin", "../../inside/hard.bin"))
+    found.external_data.add(key="location", value=location)
+
+
+def _misdescribe(found: onnx.TensorProto, _: Source, draw: random.Random) -> None:
+    change = draw.choice(("dims", "type", "name", "strings"))
+    if change == "dims":
+        found.dims[:] = [draw.choice(HUGE), 1]
+    elif change == "type":
+        found.data_type = draw.choice((0, 2, 6, 9, 11, 14, 16, 21, 99))
+    elif change == "name":
+        found.name = "x"
     else:
-        change = draw.choice(("dims", "type", "name", "strings"))
-        if change == "dims":
-            found.dims[:] = [draw.choice(HUGE), 1]
-        elif change == "type":
-            found.data_type = draw.choice((0, 2, 6, 9, 11, 14, 16, 21, 99))
-        elif change == "name":
-            found.name = "x"
-        else:
-            found.CopyFrom(numpy_helper.from_array(np.array([["a"]], object), found.name))
-    return Hostile(f"vectors: {kind} in {path}", {path: found.SerializeToString()}, refusing)
+        found.CopyFrom(numpy_helper.from_array(np.array([["a"]], object), found.name))
 
 
 def states(source: Source, draw: random.Random) -> Hostile:
@@ -219,4 +234,4 @@ def _text(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-RUNS: tuple[Recipe, ...] = (headers, best_facts, latest_contents, configurations, vocabularies, test_vectors, states)
+RUNS: tuple[Recipe, ...] = (headers, best_facts, latest_contents, configurations, vocabularies, vectors, states)

@@ -1,9 +1,12 @@
 """Hostile files by their numbers, tried at every door in child processes."""
 
 import functools
+import hashlib
+import itertools
 import os
 import random
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,21 @@ class Raid:
 def hostile(source: Source, number: int) -> Hostile:
     """The file with this number; the same one each time."""
     return RECIPES[number % len(RECIPES)](source, random.Random(number))
+
+
+def distinct(run: Path) -> Iterator[int]:
+    """The numbers of files that are like none of a lower number.
+
+    Where the bait lies is in some of them and makes no difference: here it is at the same place for all.
+    """
+    source, known = Source(run, Path("/bait/secret"), Path("/bait/canary")), set[str]()
+    for number in itertools.count():
+        content = hashlib.sha256()
+        for name, data in sorted(hostile(source, number).files.items()):
+            content.update(f"{name}, {len(data)} bytes: ".encode() + data)
+        if content.hexdigest() not in known:
+            known.add(content.hexdigest())
+            yield number
 
 
 def raid(where: Raid, numbers: list[int], name: str) -> list[dict[str, Any]]:
