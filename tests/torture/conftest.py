@@ -7,17 +7,13 @@ LMTOOL_TORTURE_OUT to the file that their figures go to, one JSON object a line.
 import json
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from lmtool.export import export_run
 from lmtool.model import Run
-from thoroughness import FULL
+from thoroughness import FULL, Many, Tally
 from unstopped import Unstopped
-
-Many = Callable[[int, int], int]
-Tally = Callable[..., None]
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,7 @@ import pytest
 from lmtool.model import CheckpointError, Run, checkpoint
 from lmtool.model.checkpoint import Checkpoint
 from lmtool.runtime import Artifact, ArtifactError, LmtoolError, artifact
-
-Many = Callable[[int, int], int]
-Tally = Callable[..., None]
+from thoroughness import Many, Tally
 
 PROMISE = "Corruption is noticed"
 FLIPS_FOR_EACH_END = 4

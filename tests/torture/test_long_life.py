@@ -3,12 +3,12 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import soak
+from thoroughness import Many, Tally
 
 PROMISE = "Long life"
 GROWTH = 0.05
@@ -25,7 +25,7 @@ def live(what: str, model: Path, amount: float, *flags: str) -> dict[str, Any]:
 
 
 def test_a_stream_reads_millions_of_tokens_in_the_same_memory_and_does_not_drift(
-    artifact_path: Path, many: Callable[[int, int], int], tally: Callable[..., None]
+    artifact_path: Path, many: Many, tally: Tally
 ) -> None:
     tokens = many(40_000, 10_000_000)
     found = live("stream", artifact_path, tokens)
@@ -43,9 +43,7 @@ def test_a_stream_reads_millions_of_tokens_in_the_same_memory_and_does_not_drift
     )
 
 
-def test_a_pool_whose_users_come_and_go_keeps_its_memory(
-    artifact_path: Path, many: Callable[[int, int], int], tally: Callable[..., None]
-) -> None:
+def test_a_pool_whose_users_come_and_go_keeps_its_memory(artifact_path: Path, many: Many, tally: Tally) -> None:
     seconds = many(2, 1200)
     found = live("pool", artifact_path, seconds)
     assert found["growth"] < GROWTH, found

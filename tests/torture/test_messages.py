@@ -18,6 +18,7 @@ import typer
 from commands import TRAIN, Finished, counted, lmtool
 from lmtool.cli.app import app, data_app
 from lmtool.model import Run
+from thoroughness import Many, Tally
 
 LONG = "x" * 5000
 NOT_UTF8 = "\udcff\udc80"  # bytes of an argument that are no UTF-8
@@ -140,7 +141,7 @@ def complaint(finished: Finished) -> str | None:
 
 
 def test_every_command_meets_every_bad_value_with_a_message(
-    rough_place: Path, taken_port: int, many: Callable[[int, int], int], tally: Callable[..., None]
+    rough_place: Path, taken_port: int, many: Many, tally: Tally
 ) -> None:
     everything = cases()
     chosen = random.Random(1).sample(everything, min(many(20, len(everything)), len(everything)))

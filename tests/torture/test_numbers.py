@@ -34,7 +34,7 @@ from lmtool.runtime import (
     StreamPool,
 )
 from planting import NONE, PLACES, Planter, floats, is_number, planted
-from thoroughness import FULL
+from thoroughness import FULL, Many, Tally
 from tiny import Silent
 from trainings import DROPOUT, new_trainer
 from unstopped import complaint
@@ -88,7 +88,7 @@ def hit(corpus: Path, folder: Path, place: str, value: float, draw: random.Rando
 
 
 def test_what_is_planted_in_a_training_never_reaches_a_checkpoint(
-    tmp_path: Path, corpus: Path, draw: random.Random, many: Callable[[int, int], int], tally: Callable[..., None]
+    tmp_path: Path, corpus: Path, draw: random.Random, many: Many, tally: Tally
 ) -> None:
     tried, places = many(2, 49), draw.sample(PLACES, len(PLACES))
     for number in range(tried):
@@ -119,8 +119,8 @@ def test_trainings_that_do_not_look_replace_the_best(
     corpus: Path,
     draw: random.Random,
     monkeypatch: pytest.MonkeyPatch,
-    many: Callable[[int, int], int],
-    tally: Callable[..., None],
+    many: Many,
+    tally: Tally,
 ) -> None:
     """Positive control: a vector of a word that no text has, which no loss will ever show."""
     monkeypatch.setattr(Trainer, "_require_finite", lambda _: None)
@@ -176,7 +176,7 @@ def judged(actions: Iterator[Callable[[], Any]]) -> Counter[str]:
 
 
 def test_weights_that_are_no_numbers_are_refused_at_load(
-    artifacts: dict[str, Path], draw: random.Random, many: Callable[[int, int], int], tally: Callable[..., None]
+    artifacts: dict[str, Path], draw: random.Random, many: Many, tally: Tally
 ) -> None:
     cases = [(path, name, value) for path in artifacts.values() for name in floats(path) for value in NONE]
     for path, name, value in (chosen := draw.sample(cases, many(20, len(cases)))):
@@ -190,8 +190,8 @@ def test_weights_too_large_give_numbers_or_an_error(
     artifacts: dict[str, Path],
     overflowing: Path,
     draw: random.Random,
-    many: Callable[[int, int], int],
-    tally: Callable[..., None],
+    many: Many,
+    tally: Tally,
 ) -> None:
     found = judged(results(Predictor.load(overflowing)))
     assert found["refused"] > 5
@@ -206,7 +206,7 @@ def test_weights_too_large_give_numbers_or_an_error(
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_results_that_nobody_looks_at_are_no_numbers(
-    artifacts: dict[str, Path], draw: random.Random, monkeypatch: pytest.MonkeyPatch, tally: Callable[..., None]
+    artifacts: dict[str, Path], draw: random.Random, monkeypatch: pytest.MonkeyPatch, tally: Tally
 ) -> None:
     """Positive control. onnxruntime's LSTM even makes numbers of NaN, which mean nothing: so weights are looked at."""
     for name in ("predictor", "stream"):
@@ -233,7 +233,7 @@ def spoilt(predictor: Predictor, draw: random.Random) -> State:
 
 
 def test_states_that_hold_no_numbers_are_refused(
-    predictor: Predictor, draw: random.Random, many: Callable[[int, int], int], tally: Callable[..., None]
+    predictor: Predictor, draw: random.Random, many: Many, tally: Tally
 ) -> None:
     wrong = "the state holds numbers that are not finite"
     with StreamPool(predictor, PoolOptions(max_streams=4)) as pool:
@@ -253,7 +253,7 @@ def test_states_that_hold_no_numbers_are_refused(
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_states_too_large_give_numbers_or_an_error(
-    predictor: Predictor, draw: random.Random, many: Callable[[int, int], int], tally: Callable[..., None]
+    predictor: Predictor, draw: random.Random, many: Many, tally: Tally
 ) -> None:
     found = Counter[str]()
     for _ in range(tried := many(10, 200)):
@@ -292,8 +292,8 @@ def test_commands_say_it_and_fail(
     run: Run,
     corpus: Path,
     draw: random.Random,
-    many: Callable[[int, int], int],
-    tally: Callable[..., None],
+    many: Many,
+    tally: Tally,
 ) -> None:
     cases = [(command, value) for command in COMMANDS for value in NONE]
     shutil.copytree(run.path, place := tmp_path / "run")
@@ -321,7 +321,7 @@ def test_commands_with_weights_too_large_never_print_what_is_no_number(
     overflowing: Path,
     corpus: Path,
     draw: random.Random,
-    tally: Callable[..., None],
+    tally: Tally,
 ) -> None:
     """The last layer's weights are so large that products of them overflow."""
     shutil.copytree(run.path, place := tmp_path / "run")
@@ -341,7 +341,7 @@ def test_commands_with_weights_too_large_never_print_what_is_no_number(
 
 
 def test_commands_that_do_not_look_print_what_is_no_number(
-    tmp_path: Path, run: Run, draw: random.Random, tally: Callable[..., None]
+    tmp_path: Path, run: Run, draw: random.Random, tally: Tally
 ) -> None:
     """Positive control."""
     path = tmp_path / "model.onnx"

@@ -3,7 +3,7 @@
 import json
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,7 @@ from commands import lmtool, started
 from lmtool.model import load_corpus_with
 from lmtool.runtime import Autocompletion, PoolOptions, Predictor, StreamPool, Tokenization, Vocabulary, VocabularyError
 from networks import artifact_of, network_of
-
-Many = Callable[[int, int], int]
-Tally = Callable[..., None]
+from thoroughness import Many, Tally
 
 PROMISE = "Odd text"
 BOM = "\ufeff"
