@@ -122,7 +122,7 @@ def read_results(path: Path) -> dict[str, Any]:
     """
     try:
         found = json.loads(read_bytes(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BenchError(f"{path} holds no results: it is not JSON ({error})") from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         form = found.get("format") if isinstance(found, dict) else None

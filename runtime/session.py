@@ -69,7 +69,7 @@ def create_calls(
 ) -> HostCalls | DeviceCalls:
     """What calls the session: on numpy arrays, or on its device."""
     states = artifact.architecture.states
-    can_keep = any(node.name == LOGITS_TO_KEEP for node in session.get_overridable_initializers())
+    can_keep = LOGITS_TO_KEEP in _described("overridable input", session.get_overridable_initializers())
     if provider.device is None:
         return HostCalls(session, states, can_keep, len(artifact.vocabulary))
     device = (provider.device, int(options.provider_options.get("device_id", 0)))
@@ -141,13 +141,21 @@ def _require_contract(session: Any, artifact: Artifact) -> None:
 
 
 def _require_nodes(kind: str, expected: _Nodes, nodes: list[Any]) -> None:
-    found = {node.name: (node.type, node.shape) for node in nodes}
+    found = _described(kind, nodes)
     for name in sorted(expected.keys() | found.keys()):
         if name not in expected or name not in found or not _fits(found[name], expected[name]):
             raise ArtifactError(
                 f"the {kind} {name!r} breaks the contract: found {_shown(found.get(name))}, "
                 f"expected {_shown(expected.get(name))}"
             )
+
+
+def _described(kind: str, nodes: list[Any]) -> _Nodes:
+    """What onnxruntime tells of them; it takes names that are no text and fails once they are asked for."""
+    try:
+        return {node.name: (node.type, node.shape) for node in nodes}
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"an {kind} of the graph has a name that is not UTF-8 ({error}), expected text") from error
 
 
 def _fits(found: _Node, expected: _Node) -> bool:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lmtool.export.sealing import seal
 from lmtool.runtime import Artifact, ArtifactError, Predictor, StorageError
-from lmtool.runtime.artifact import HASH_KEY
+from lmtool.runtime.artifact import HASH_KEY, hash_span, hash_with_placeholder
 
 
 def shapes(values: Iterable[onnx.ValueInfoProto]) -> dict[str, list[str | int]]:
@@ -78,6 +78,16 @@ def set_metadata(key: str, value: str | None) -> Callable[[onnx.ModelProto, dict
 def test_metadata_that_is_wrong_is_refused(artifact_path: Path, key: str, value: str | None, message: str) -> None:
     with pytest.raises(ArtifactError, match=message):
         Predictor.load(resealed(artifact_path, set_metadata(key, value)))
+
+
+def test_names_that_are_no_text_are_refused(artifact_path: Path) -> None:
+    """onnxruntime takes them, and fails once it is asked for them."""
+    data = artifact_path.read_bytes().replace(b"\x12\x04time", b"\x12\x04\xffime")
+    start, end = hash_span(data)
+    data = data[:start] + hash_with_placeholder(data, start, end).encode() + data[end:]
+    assert Artifact.parse(data)
+    with pytest.raises(ArtifactError, match="an input of the graph has a name that is not UTF-8"):
+        Predictor.load(data)
 
 
 def test_a_graph_that_breaks_the_contract_is_refused(artifact_path: Path) -> None:
