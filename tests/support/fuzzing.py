@@ -1,178 +1,26 @@
-"""What is fuzzed, one parser each, and the child processes that do it."""
+"""Fuzzing: parsers are fed mutated inputs in child processes, and what became of the inputs."""
 
 import contextlib
-import hashlib
-import json
 import os
-import random
 import signal
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
-import onnx
-import safetensors.torch
-from lmtool.export.sealing import seal
-from lmtool.export.vector_files import read_vectors
-from lmtool.model import Run, load_corpus
-from lmtool.model.checkpoint import Checkpoint, _hash
-from lmtool.runtime import Artifact, LmtoolError, Predictor, State
-from lmtool.runtime.artifact import HASH_KEY, HASH_PLACEHOLDER, hash_span, hash_with_placeholder
+from lmtool.runtime import LmtoolError
 from mutation import Lines, Mutator
+from parsers import TARGETS, Target, same, texts
 from watching import HANG_SECONDS, Notes, entries, limit_memory, watched
-
-_OPENS_A_SESSION = 0.2
-
-
-@dataclass(frozen=True)
-class Target:
-    """A parser: what it is fed at first, how its checksum is put right, and what reads the bytes."""
-
-    seeds: Callable[[Path], list[bytes]]
-    mend: Callable[[bytes], bytes]
-    work: Callable[[Path, Path], Callable[[bytes], Any]]
-
-
-def _same(data: bytes) -> bytes:
-    return data
-
-
-def _sealed_again(data: bytes) -> bytes:
-    """The bytes with the hash that they should have, where they still have a place for it."""
-    try:
-        start, end = hash_span(data)
-    except LmtoolError:
-        return data
-    if end - start != len(HASH_PLACEHOLDER):
-        return data
-    return data[:start] + hash_with_placeholder(data, start, end).encode() + data[end:]
-
-
-def _artifacts(run: Path) -> list[bytes]:
-    good = (run / "model.onnx").read_bytes()
-    model = onnx.load_model_from_string(good)
-    metadata = {entry.key: entry.value for entry in model.metadata_props if entry.key != HASH_KEY}
-    plain = {**metadata, "lmtool.training": "{}", "lmtool.parity": "{}"}
-    return [good, seal(model, plain)]
-
-
-def _load_artifact(run: Path, folder: Path) -> Callable[[bytes], Any]:
-    draw = random.Random(0)
-
-    def work(data: bytes) -> None:
-        Artifact.parse(data)
-        if draw.random() < _OPENS_A_SESSION:
-            Predictor.load(data)
-
-    return work
-
-
-def _state_mended(data: bytes) -> bytes:
-    end = 12 + int.from_bytes(data[8:12], "little")
-    try:
-        header = json.loads(data[12:end])
-        header["sha256"] = hashlib.sha256(data[end:]).hexdigest()
-    except (ValueError, TypeError, RecursionError):
-        return data
-    encoded = json.dumps(header).encode()
-    return data[:8] + len(encoded).to_bytes(4, "little") + encoded + data[end:]
-
-
-def _states(run: Path) -> list[bytes]:
-    return [(run / name).read_bytes() for name in ("stream.state", "plain.state")]
-
-
-def _read_state(run: Path, folder: Path) -> Callable[[bytes], Any]:
-    predictor = Predictor.load(run / "model.onnx")
-
-    def work(data: bytes) -> None:
-        stream = predictor.stream(state=State.from_bytes(data))
-        stream.feed("the cat")
-        stream.suggest(2)
-
-    return work
-
-
-def _texts(run: Path) -> list[bytes]:
-    odd = "\ufeffthe cat\r\n\n\u2028 caf\xe9 \U0001f600 a\u0301 don't os.path <unk>\n"
-    return [b"the cat saw a dog\na dog saw the cat\n" * 3, odd.encode() * 2, b"a b\n" * 40]
-
-
-def _read_corpus(run: Path, folder: Path) -> Callable[[bytes], Any]:
-    rules = ("whitespace", "words", "characters")
-
-    def work(data: bytes) -> None:
-        for name in ("train", "valid", "test"):
-            (folder / f"{name}.txt").write_bytes(data)
-        load_corpus(str(folder), rules[len(data) % 3], min_count=1 + len(data) % 2)
-
-    return work
-
-
-def _json_file(name: str, read: Callable[[Run], Any]) -> Target:
-    def work(run: Path, folder: Path) -> Callable[[bytes], Any]:
-        def read_bytes(data: bytes) -> None:
-            (folder / name).write_bytes(data)
-            read(Run(folder))
-
-        return read_bytes
-
-    return Target(lambda run: [(run / name).read_bytes()], _same, work)
-
-
-def _checkpoint_mended(data: bytes) -> bytes:
-    size = int.from_bytes(data[:8], "little")
-    try:
-        facts = json.loads(data[8 : 8 + size])["__metadata__"]["facts"]
-        return safetensors.torch.save(
-            tensors := safetensors.torch.load(data), {"facts": facts, "sha256": _hash(tensors, facts)}
-        )
-    except Exception:  # whatever it is, there is nothing to mend
-        return data
-
-
-def _checkpoints(run: Path) -> list[bytes]:
-    best = Checkpoint.read(Run(run).best)
-    small = {name: tensor for name, tensor in best.tensors.items() if tensor.numel() < 60}
-    facts = json.dumps({"version": 1, **best.facts})
-    return [safetensors.torch.save(small, {"facts": facts, "sha256": _hash(small, facts)}), Run(run).best.read_bytes()]
-
-
-def _read_checkpoint(run: Path, folder: Path) -> Callable[[bytes], Any]:
-    for name in ("config.json", "vocabulary.json"):
-        (folder / name).write_bytes((run / name).read_bytes())
-    (folder / "checkpoints").mkdir()
-
-    def work(data: bytes) -> None:
-        Run(folder).best.write_bytes(data)
-        Checkpoint.read(Run(folder).best)  # most go no further, and what comes before this in `trained` takes long
-        Run(folder).trained()
-
-    return work
-
-
-def _read_vectors(run: Path, folder: Path) -> Callable[[bytes], Any]:
-    known = Artifact.read(run / "model.onnx")
-    (folder / "test_data_set_0").symlink_to(run / "test_data_set_0")
-
-    def work(data: bytes) -> None:
-        (folder / "test_vectors.json").write_bytes(data)
-        read_vectors(folder / "model.onnx", known)
-
-    return work
-
-
-def _indexes(run: Path) -> list[bytes]:
-    index = json.loads((run / "test_vectors.json").read_text())
-    return [json.dumps({**index, "sets": index["sets"][:1]}).encode()]
 
 
 def _planted(fault: Callable[[bytes], Any]) -> Target:
     """A parser with a fault behind a few bytes."""
 
-    def work(run: Path, folder: Path) -> Callable[[bytes], Any]:
+    def work(run: Path, folder: Path, reached: Counter[str]) -> Callable[[bytes], Any]:
         def planted(data: bytes) -> None:
             if data[:1] != b"t":
                 raise LmtoolError("no text")
@@ -181,7 +29,7 @@ def _planted(fault: Callable[[bytes], Any]) -> Target:
 
         return planted
 
-    return Target(lambda run: _texts(run)[:1], _same, work)
+    return Target(lambda run: texts(run)[:1], same, work)
 
 
 def _run_for_ever(_: bytes) -> None:
@@ -192,16 +40,6 @@ def _run_for_ever(_: bytes) -> None:
 def _crash(_: bytes) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
-
-TARGETS = {
-    "artifact loading": Target(_artifacts, _sealed_again, _load_artifact),
-    "state bytes": Target(_states, _state_mended, _read_state),
-    "corpus reading": Target(_texts, _same, _read_corpus),
-    "config parsing": _json_file("config.json", lambda run: (run.config(), run.corpus_facts())),
-    "vocabulary parsing": _json_file("vocabulary.json", Run.vocabulary),
-    "checkpoint reading": Target(_checkpoints, _checkpoint_mended, _read_checkpoint),
-    "test vectors": Target(_indexes, _same, _read_vectors),
-}
 
 PLANTED = {
     "an index without a check": _planted(lambda data: data[len(data)]),
@@ -219,6 +57,7 @@ class Fuzzed:
         tried: How many inputs were tried.
         refused: How many met an error of ours.
         lines: How many lines of code were reached.
+        reached: How often the parser got as far as its target counts.
         untyped: Other errors, with the seed, the input and the traceback.
         ended: The crash or hang that ended it, with the seed and the input.
     """
@@ -226,6 +65,7 @@ class Fuzzed:
     tried: int
     refused: int
     lines: int
+    reached: dict[str, int]
     untyped: list[str]
     ended: list[str]
 
@@ -245,6 +85,7 @@ def fuzz(
         int(ending.last.partition(" ")[0]) if ending.last[:1].isdigit() else 0,
         sum(entry.get("refused", 0) for entry in found),
         max((entry.get("lines", 0) for entry in found), default=0),
+        sum((Counter(entry.get("reached", {})) for entry in found), Counter()),
         [entry["untyped"] for entry in found if "untyped" in entry],
         ended,
     )
@@ -252,30 +93,49 @@ def fuzz(
 
 def _fuzz(notes: Notes, name: str, run: Path, folder: Path, count: int, seed: int) -> None:
     (folder / "work").mkdir()
-    target, lines, refused = {**TARGETS, **PLANTED}[name], Lines(), 0
-    mutator = Mutator(seed, target.seeds(run), target.mend)
-    work, kept = target.work(run, folder / "work"), (folder / "input").open("wb", buffering=0)
+    target, lines, reached = {**TARGETS, **PLANTED}[name], Lines(), Counter[str]()
+    work = target.work(run, folder / "work", reached)
     for data in target.seeds(run):
         with contextlib.suppress(LmtoolError):  # any other error would be a fault of the harness
             lines.run(work, data)
+    reached.clear()
     limit_memory()
-    reported: set[str] = set()
-    for number in range(1, count + 1):
-        data = mutator.next()
-        kept.seek(0)
-        kept.truncate()
-        kept.write(data)
-        notes.trying(f"{number} inputs")
+    mutator, judge = Mutator(seed, target.seeds(run), target.mend), _Judge(notes, f"{name}, seed {seed}")
+    with (folder / "input").open("wb", buffering=0) as last:
+        for number in range(1, count + 1):
+            data = mutator.next()
+            _put(last, data)
+            notes.trying(f"{number} inputs")
+            judge.see(lambda data: lines.run(work, data), data)
+            if lines.new:
+                mutator.keep(data)
+    notes.found(refused=judge.refused, lines=len(lines.seen), reached=reached)
+
+
+def _put(file: FileIO, data: bytes) -> None:
+    """Let the file hold this input, so that it is there after a crash."""
+    file.seek(0)
+    file.truncate()
+    file.write(data)
+
+
+class _Judge:
+    """Counts the inputs that were refused, and notes every other error once for each line that raises it."""
+
+    def __init__(self, notes: Notes, what: str) -> None:
+        self.refused = 0
+        self._notes, self._what = notes, what
+        self._places: set[str] = set()
+
+    def see(self, work: Callable[[bytes], Any], data: bytes) -> None:
+        """Try an input."""
         try:
-            lines.run(work, data)
+            work(data)
         except LmtoolError:
-            refused += 1
+            self.refused += 1
         except Exception as error:
             where = f"{type(error).__name__} {traceback.extract_tb(error.__traceback__)[-1]}"
-            if where not in reported:
-                reported.add(where)
-                text = f"{name}, seed {seed}, input {data[:300]!r}: {traceback.format_exc()[-1500:]}"
-                notes.found(untyped=text)
-        if lines.new:
-            mutator.keep(data)
-    notes.found(refused=refused, lines=len(lines.seen))
+            if where not in self._places:
+                self._places.add(where)
+                text = f"{self._what}, input {data[:300]!r}: {traceback.format_exc()[-1500:]}"
+                self._notes.found(untyped=text)

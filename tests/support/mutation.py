@@ -55,7 +55,7 @@ class Mutator:
     def next(self) -> bytes:
         """An input that was changed in one to eight places."""
         data = bytearray(self._draw.choice(self._pool))
-        for _ in range(self._draw.choice((1, 1, 2, 4, 8))):
+        for _ in range(self._draw.choice((1, 1, 1, 1, 2, 4, 8))):
             self._change(data)
         made = bytes(data[:_LONGEST])
         return self._mend(made) if self._draw.random() < 0.5 else made
@@ -67,7 +67,7 @@ class Mutator:
     def _change(self, data: bytearray) -> None:
         draw = self._draw
         at = draw.randrange(len(data) + 1)
-        kind = draw.randrange(8)
+        kind = draw.randrange(10)
         if kind == 0 and at < len(data):
             data[at] ^= 1 << draw.randrange(8)
         elif kind == 1:
@@ -90,7 +90,8 @@ class Mutator:
 
     def _change_number(self, data: bytearray) -> None:
         """Another number in place of one in decimal digits."""
-        places = [at for at, byte in enumerate(data[:4096]) if 0x30 <= byte <= 0x39]
+        start = self._draw.randrange(max(len(data) - 4096, 0) + 1) if self._draw.random() < 0.5 else 0
+        places = [start + at for at, byte in enumerate(data[start : start + 4096]) if 0x30 <= byte <= 0x39]
         if places:
             at = self._draw.choice(places)
             data[at : at + 1] = self._draw.choice((b"-1", b"0", b"1.5", b"99999999999999999999", b'"1"', b"null"))

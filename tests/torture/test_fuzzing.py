@@ -1,18 +1,15 @@
 """The parsers survive: mutated inputs, guided by the lines they reach, in child processes.
 
-What is fuzzed is in tests/support/fuzzing.py, how in mutation.py.
+What is fuzzed is in tests/support/parsers.py, how in mutation.py and fuzzing.py.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fuzzing import TARGETS, fuzz
 from good_run import write_good_run
 from lmtool.model import Run
-
-Many = Callable[[int, int], int]
-Tally = Callable[..., None]
+from thoroughness import Many, Tally
 
 PROMISE = "The parser survives"
 
@@ -32,7 +29,8 @@ def test_mutated_inputs_meet_our_errors_and_nothing_else(
     assert not found.untyped, "\n\n".join(found.untyped)
     assert found.tried == count
     assert found.refused > 0
-    figures = {"refused": found.refused, "lines_reached": found.lines}
+    assert found.reached
+    figures = {"refused": found.refused, **found.reached, "lines_reached": found.lines}
     tally(PROMISE, tried=count, what=f"inputs, {name}", signals=0, hangs=0, other_errors=0, **figures)
 
 
