@@ -1,13 +1,16 @@
 """Promises of reliability and security, each proven with figures.
 
 A few tries of each run with the other tests; `make torture` sets LMTOOL_TORTURE=1 for all of them, and
-LMTOOL_TORTURE_OUT to the file that their figures go to, one JSON object a line.
+LMTOOL_TORTURE_OUT to the file that their figures go to, one JSON object a line. A test that was skipped or failed goes
+there too.
 """
 
 import json
 import os
 import time
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lmtool.export import export_run
@@ -34,18 +37,35 @@ def unstopped(tmp_path_factory: pytest.TempPathFactory) -> Unstopped:
 def tally(request: pytest.FixtureRequest) -> Tally:
     """`tally(promise, tried=200, what="kills", unusable=0)`: what a test found, for the table.
 
-    `promise` is the row, `tried` how often it was tried, `what` was; every other word and its value is a figure.
+    Figures that are 0 stand behind assertions. `promise` is the row, `tried` how often it was tried, `what` was; every other word and its value is a figure.
     `control="..."` is what a positive control found, which shows that the test can fail. Several tests add to one
-    promise. Called once at the end of a test, after its assertions.
+    promise. Called once at the end of a test, after its assertions. Numbers of tries are seeds where a test draws from
+    `range(count)`, so that each run tries the same.
     """
     started = time.monotonic()
-    out = os.environ.get("LMTOOL_TORTURE_OUT")
 
     def write(promise: str, *, tried: int, **figures: float | str) -> None:
-        entry = {"promise": promise, "test": request.node.name, "tried": tried, "figures": figures}
-        entry["seconds"] = round(time.monotonic() - started, 1)
-        if out is not None:
-            with Path(out).open("a") as file:
-                file.write(f"{json.dumps(entry)}\n")
+        _write(promise, request.node.name, tried, figures, time.monotonic() - started)
 
     return write
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put what was skipped or failed into the table."""
+    report = yield
+    if report.skipped or report.failed:
+        why = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
+        outcome = f"skipped: {why}" if report.skipped else "failed"
+        promise = getattr(item.getparent(pytest.Module).obj, "PROMISE", item.location[0])
+        _write(promise, item.name, 0, {"outcome": outcome}, report.duration)
+    return report
+
+
+def _write(promise: str, test: str, tried: int, figures: dict[str, Any], seconds: float) -> None:
+    """Add a line to the file of figures in one write, as several processes add to it."""
+    if (out := os.environ.get("LMTOOL_TORTURE_OUT")) is None:
+        return
+    entry = {"promise": promise, "test": test, "tried": tried, "figures": figures, "seconds": round(seconds, 1)}
+    with Path(out).open("ab", buffering=0) as file:
+        file.write(f"{json.dumps(entry)}\n".encode())

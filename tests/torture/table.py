@@ -1,4 +1,5 @@
-"""The table of a `make torture`: a row for each promise, from the figures that its tests wrote.
+"""The table of a `make torture`: a row for each promise, from the figures that its tests wrote, and from those that
+were skipped or failed.
 
 python tests/torture/table.py build/torture.jsonl
 """
@@ -23,6 +24,7 @@ def table(entries: Iterable[dict[str, Any]]) -> str:
 
 def _row(promise: str, found: list[dict[str, Any]]) -> str:
     tried = [_line(entry["tried"], dict(entry["figures"])) for entry in found if "what" in entry["figures"]]
+    tried += [f"{entry['test']} {entry['figures']['outcome']}" for entry in found if "outcome" in entry["figures"]]
     controls = [entry["figures"]["control"] for entry in found if "control" in entry["figures"]]
     seconds = sum(entry["seconds"] for entry in found)
     return f"| {promise} | {'<br>'.join(tried)} | {seconds:,.0f} | {'<br>'.join(controls)} |"
