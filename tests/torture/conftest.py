@@ -7,14 +7,18 @@ there too.
 
 import json
 import os
+import random
+import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from corpora import write_corpus
 from lmtool.export import export_run
 from lmtool.model import Run
+from planting import floats, planted
 from thoroughness import FULL, Many, Tally
 from unstopped import Unstopped
 
@@ -33,14 +37,47 @@ def unstopped(tmp_path_factory: pytest.TempPathFactory) -> Unstopped:
     return found
 
 
+@pytest.fixture(scope="session")
+def few_sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("numbers"), (35, 10, 10))
+
+
+@pytest.fixture(scope="session")
+def artifacts(run: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One of each precision."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    found = {"fp32": run.artifact("fp32"), "int8": run.artifact("int8")}
+    for precision in ("fp16", "w8"):
+        found[precision] = export_run(run, precision, folder / f"{precision}.onnx").path
+    return found
+
+
+@pytest.fixture(scope="session")
+def overflowing(artifacts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifact of finite weights whose logits are infinite: both terms of their sums are near the largest float."""
+    path, source = tmp_path_factory.mktemp("overflowing") / "model.onnx", artifacts["fp32"]
+    for name in (name for name in floats(source) if name.startswith("projection")):
+        path.write_bytes(planted(source, name, 3e38, random.Random(1), 20))
+        source = path
+    return path
+
+
+@pytest.fixture
+def draw() -> random.Random:
+    """Another one each time."""
+    seed = random.randrange(1 << 32)
+    sys.stdout.write(f"seed {seed}\n")  # shown where a test fails
+    return random.Random(seed)
+
+
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Tally:
     """`tally(promise, tried=200, what="kills", unusable=0)`: what a test found, for the table.
 
-    Figures that are 0 stand behind assertions. `promise` is the row, `tried` how often it was tried, `what` was; every other word and its value is a figure.
-    `control="..."` is what a positive control found, which shows that the test can fail. Several tests add to one
-    promise. Called once at the end of a test, after its assertions. Numbers of tries are seeds where a test draws from
-    `range(count)`, so that each run tries the same.
+    `promise` is the row, `tried` how often it was tried, `what` was; every other word and its value is a figure, and
+    figures that are 0 stand behind assertions. `control="..."` is what a positive control found, which shows that the
+    test can fail. Several tests add to one promise. Called once at the end of a test, after its assertions. Numbers of
+    tries are seeds where a test draws from `range(count)`, so that each run tries the same.
     """
     started = time.monotonic()
 

@@ -1,0 +1,168 @@
+"""Numbers stay numbers: NaN and infinity in weights and states never become a score."""
+
+import functools
+import math
+import random
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lmtool.runtime import (
+    ArtifactError,
+    Autocompletion,
+    Cache,
+    CacheOptions,
+    NumberError,
+    PoolOptions,
+    Predictor,
+    State,
+    StateError,
+    StreamPool,
+)
+from planting import NONE, floats, is_number, planted
+from thoroughness import Many, Tally
+
+PROMISE = "Numbers stay numbers"
+
+
+def results(predictor: Predictor, start: State | None = None) -> Iterator[Callable[[], Any]]:
+    """All that makes something of logits."""
+    stream = functools.partial(predictor.stream, start)
+    cached = functools.partial(predictor.stream, start, cache=CacheOptions(size=5))
+    ids = np.arange(len(predictor.vocabulary))
+    yield lambda: stream().score("the cat saw a dog").token_log_probs
+    yield lambda: cached().score("the cat saw a dog the cat").token_log_probs
+    yield lambda: [share for _, share in fed(stream()).suggest(3)]
+    yield lambda: [share for _, share in fed(stream()).suggest(3, prefix="t")]
+    yield lambda: [share for _, share in fed(cached()).suggest(3)]
+    yield lambda: fed(stream()).logits()
+    yield lambda: list(fed(stream()).generate(5, method="greedy")) and 0
+    yield lambda: list(fed(stream()).generate(5, seed=1)) and 0
+    if start is not None:
+        return
+    yield lambda: predictor.score("the cat saw the <unk>").log_prob
+    yield lambda: logarithm(predictor.perplexity(ids))
+    yield lambda: logarithm(predictor.perplexity(ids, cache=CacheOptions(size=5)))
+    yield lambda: predictor.log_probs(ids[None], predictor.initial_state(), ids[None])[0]
+    yield lambda: [found.probability for found in Autocompletion(predictor, 3).suggestions("the cat ")]
+
+
+def logarithm(perplexity: float) -> float:
+    """A perplexity may be too large for a number, which infinity says, but never none."""
+    return math.log(min(perplexity, sys.float_info.max))
+
+
+def fed(stream: Any) -> Any:
+    stream.feed("the cat saw <unk>")
+    return stream
+
+
+def judged(actions: Iterator[Callable[[], Any]]) -> Counter[str]:
+    """How many of the results were numbers, were refused, or were none."""
+    found = Counter[str]()
+    for act in actions:
+        try:
+            found["numbers" if is_number(act()) else "none"] += 1
+        except NumberError:
+            found["refused"] += 1
+    return found
+
+
+def test_weights_that_are_no_numbers_are_refused_at_load(
+    artifacts: dict[str, Path], draw: random.Random, many: Many, tally: Tally
+) -> None:
+    cases = [(path, name, value) for path in artifacts.values() for name in floats(path) for value in NONE]
+    for path, name, value in (chosen := draw.sample(cases, many(20, len(cases)))):
+        with pytest.raises(ArtifactError, match=f"its weight '{re.escape(name)}' holds numbers that are not finite"):
+            Predictor.load(planted(path, name, value, draw))
+    tally(PROMISE, tried=len(chosen), what="NaN or infinity in weights of artifacts", loaded=0)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_weights_too_large_give_numbers_or_an_error(
+    artifacts: dict[str, Path],
+    overflowing: Path,
+    draw: random.Random,
+    many: Many,
+    tally: Tally,
+) -> None:
+    found = judged(results(Predictor.load(overflowing)))
+    assert found["refused"] > 5
+    for _ in range(tried := many(6, 150)):
+        path = artifacts[draw.choice(("fp32", "int8"))]
+        data = planted(path, draw.choice(floats(path)), 10 ** draw.uniform(30, 38.5), draw, draw.choice((0, 0.3, 1)))
+        found += judged(results(Predictor.load(data)))
+        assert found["none"] == 0
+    assert found["numbers"] > tried
+    tally(PROMISE, tried=found.total(), what="weights up to 3e38", refused=found["refused"], not_a_number=0)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_results_that_nobody_looks_at_are_no_numbers(
+    artifacts: dict[str, Path], draw: random.Random, monkeypatch: pytest.MonkeyPatch, tally: Tally
+) -> None:
+    """Positive control. onnxruntime's LSTM even makes numbers of NaN, which mean nothing: so weights are looked at."""
+    for name in ("predictor", "stream"):
+        monkeypatch.setattr(f"lmtool.runtime.{name}.require_finite", lambda *_: None)
+    monkeypatch.setattr("lmtool.runtime.initializers.require_finite", lambda _: None)
+    found = Counter[str]()
+    for name in floats(artifacts["fp32"]):
+        found += judged(results(Predictor.load(planted(artifacts["fp32"], name, math.nan, draw, 1))))
+    assert found["none"] > 10
+    assert found["numbers"] > 10
+    tally(PROMISE, tried=found.total(), control=f"nothing checked: {dict(found)}")
+
+
+def spoilt(predictor: Predictor, draw: random.Random) -> State:
+    """A state of a stream, with one number of its tensors or its cache that is none."""
+    stream = predictor.stream(cache=CacheOptions(size=5))
+    stream.score("the cat saw a dog")
+    state = stream.state
+    arrays = [array.copy() for array in (*state.tensors, state.cache.hidden)]
+    flat = draw.choice(arrays).reshape(-1)
+    flat[draw.randrange(flat.size)] = draw.choice(NONE)
+    cache = Cache(state.cache.options, arrays[-1], state.cache.token_ids, state.cache.oldest)
+    return State(state.model_sha256, tuple(arrays[:-1]), state.pending, cache)
+
+
+def test_states_that_hold_no_numbers_are_refused(
+    predictor: Predictor, draw: random.Random, many: Many, tally: Tally
+) -> None:
+    wrong = "the state holds numbers that are not finite"
+    with StreamPool(predictor, PoolOptions(max_streams=4)) as pool:
+        for _ in range(tried := many(30, 500)):
+            state = spoilt(predictor, draw)
+            with pytest.raises(StateError, match=wrong):
+                State.from_bytes(state.to_bytes())
+            with pytest.raises(StateError, match=wrong):
+                predictor.stream(state)
+            plain = replace(state, cache=None, pending=np.zeros((1, 0), np.int64))
+            if not all(is_number(tensor) for tensor in plain.tensors):
+                with pytest.raises(StateError, match=wrong):
+                    pool.open_stream(plain)
+        assert pool.stats.open_streams == 0
+    tally(PROMISE, tried=tried, what="NaN or infinity in states and caches", taken=0)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_states_too_large_give_numbers_or_an_error(
+    predictor: Predictor, draw: random.Random, many: Many, tally: Tally
+) -> None:
+    found = Counter[str]()
+    for _ in range(tried := many(10, 200)):
+        size = 10 ** draw.uniform(0, 38.5)
+        zero, start = predictor.initial_state(), np.array([[predictor.vocabulary.end_of_sentence_id]], np.int64)
+        tensors = tuple(
+            np.array([[draw.choice((-1, 1)) * size for _ in range(tensor.shape[1])]], np.float32)
+            for tensor in zero.tensors
+        )
+        found += judged(results(predictor, State(zero.model_sha256, tensors, start)))
+    assert found["none"] == 0
+    assert found["numbers"] > tried
+    tally(PROMISE, tried=found.total(), what="states up to 3e38", refused=found["refused"], not_a_number=0)

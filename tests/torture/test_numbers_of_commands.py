@@ -1,0 +1,112 @@
+"""Numbers stay numbers: NaN and infinity in files never become a result of a command."""
+
+import math
+import random
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import sabotage
+from commands import Finished, lmtool
+from lmtool.model import Checkpoint, Run
+from lmtool.runtime import LmtoolError, Predictor
+from planting import NONE, floats, planted
+from thoroughness import FULL, Many, Tally
+from unstopped import complaint
+
+PROMISE = "Numbers stay numbers"
+_NO_NUMBER = re.compile(r"\b(nan|inf|Infinity)\b", re.IGNORECASE)
+
+
+COMMANDS = (
+    ["score", "the cat"],
+    ["score", "--json", "--per-token", "the cat"],
+    ["suggest", "the"],
+    ["generate", "the"],
+    ["evaluate", "--data", "."],
+    ["evaluate", "--data", ".", "--cache", "5"],
+    ["verify"],
+    ["info"],
+    ["bench", "--batch", "8", "--rounds", "1"],
+)
+
+
+def shows_none(finished: Finished) -> bool:
+    """Whether a command that says it is done printed something that is no number."""
+    return finished.returncode == 0 and bool(_NO_NUMBER.search(finished.stdout))
+
+
+def test_commands_say_it_and_fail(
+    tmp_path: Path,
+    run: Run,
+    few_sentences: Path,
+    draw: random.Random,
+    many: Many,
+    tally: Tally,
+) -> None:
+    cases = [(command, value) for command in COMMANDS for value in NONE]
+    shutil.copytree(run.path, place := tmp_path / "run")
+    names = floats(run.artifact("fp32"))
+    for command, value in (chosen := draw.sample(cases, many(2, len(cases)))):
+        (place / "model.onnx").write_bytes(planted(run.artifact("fp32"), draw.choice(names), value, draw))
+        finished = lmtool(*command, "--model", place / "model.onnx", cwd=few_sentences)
+        assert complaint(finished) == [], command
+        assert "holds numbers that are not finite" in finished.stderr, command
+    for option in (precisions := ("int8", "fp32")[: many(1, 2)]):
+        best = Checkpoint.read(Run(place).best)
+        tensors = {name: tensor.clone() for name, tensor in best.tensors.items()}
+        draw.choice(list(tensors.values())).view(-1)[0] = math.nan
+        Checkpoint(tensors, best.facts).write(Run(place).best)
+        finished = lmtool("export", "--onnx", "--precision", option, "--run", place)
+        assert complaint(finished) == []
+        assert "holds numbers that are not finite" in finished.stderr
+        shutil.copy(run.best, Run(place).best)
+    tally(PROMISE, tried=len(chosen) + len(precisions), what="NaN or infinity in files of commands", nan_with_exit_0=0)
+
+
+def test_commands_with_weights_too_large_never_print_what_is_no_number(
+    tmp_path: Path,
+    run: Run,
+    overflowing: Path,
+    few_sentences: Path,
+    draw: random.Random,
+    tally: Tally,
+) -> None:
+    """The last layer's weights are so large that products of them overflow."""
+    shutil.copytree(run.path, place := tmp_path / "run")
+    best = Checkpoint.read(run.best)
+    tensors = {name: tensor * (3e38 if "projection.weight" in name else 1) for name, tensor in best.tensors.items()}
+    Checkpoint(tensors, best.facts).write(Run(place).best)
+    shutil.copy(overflowing, place / "model.onnx")
+    commands = [[*command, "--model", place / "model.onnx"] for command in COMMANDS if command[0] not in ("info",)]
+    commands += [["export", "--onnx", "--run", place], ["evaluate", "--run", place]]
+    quick = [command for command in commands if command[0] != "bench"]  # which starts many processes
+    for command in (chosen := commands if FULL else draw.sample(quick, 2)):
+        finished = lmtool(*command, cwd=few_sentences)
+        assert finished.returncode in (1, 3), (command, finished)
+        assert "Traceback" not in finished.stderr, command
+        assert not _NO_NUMBER.search(finished.stdout.replace("infinite", "")) or finished.returncode == 3
+    tally(PROMISE, tried=len(chosen), what="weights of 3e38 in files of commands", nan_with_exit_0=0)
+
+
+def test_commands_that_do_not_look_print_what_is_no_number(
+    tmp_path: Path, run: Run, draw: random.Random, tally: Tally
+) -> None:
+    """Positive control."""
+    path = tmp_path / "model.onnx"
+    name = next(name for name in floats(run.artifact("fp32")) if "projection" in name)
+    path.write_bytes(planted(run.artifact("fp32"), name, math.nan, draw, 1))
+    commands = [["score", "the cat"], ["suggest", "the"]]
+    found = [lmtool(*command, "--model", path, prepare=sabotage.unchecked_numbers) for command in commands]
+    assert all(map(shows_none, found)), found
+    tally(PROMISE, tried=2, control="nothing checked: 2 of 2 commands print nan with exit 0")
+
+
+def test_a_score_that_is_refused_prints_nothing(tmp_path: Path, run: Run, draw: random.Random) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(planted(run.artifact("fp32"), floats(run.artifact("fp32"))[0], math.nan, draw))
+    finished = lmtool("score", "--json", "the cat", "--model", path)
+    assert (finished.returncode, finished.stdout) == (1, "")
+    with pytest.raises(LmtoolError):
+        Predictor.load(path)

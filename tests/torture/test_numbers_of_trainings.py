@@ -1,0 +1,73 @@
+"""Numbers stay numbers: NaN and infinity in a training never reach a checkpoint."""
+
+import math
+import random
+from pathlib import Path
+
+import pytest
+from lmtool.model import Checkpoint, Run, Trainer
+from lmtool.runtime import LmtoolError
+from planting import NONE, PLACES, Planter, is_number
+from thoroughness import Many, Tally
+from tiny import Silent
+from trainings import DROPOUT, new_trainer
+
+PROMISE = "Numbers stay numbers"
+AVERAGED = {**DROPOUT, "averaging": "exponential"}
+
+
+def hit(few_sentences: Path, folder: Path, place: str, value: float, draw: random.Random) -> tuple[Planter, str]:
+    """Train with a number planted at a random step; the planter, and how it ended."""
+    trainer = new_trainer(few_sentences, folder, AVERAGED)
+    total = 2 * len(trainer._batches.spans(0))
+    planter = Planter(trainer, place, value, draw.randrange(1, total), draw)
+    try:
+        trainer.train(planter, draw.choice((1e-9, 180.0)))
+    except LmtoolError as error:
+        return planter, f"{type(error).__name__}: {error}"
+    return planter, ""
+
+
+def test_what_is_planted_in_a_training_never_reaches_a_checkpoint(
+    tmp_path: Path, few_sentences: Path, draw: random.Random, many: Many, tally: Tally
+) -> None:
+    tried, places = many(2, 49), draw.sample(PLACES, len(PLACES))
+    for number in range(tried):
+        place, value, folder = places[number % len(places)], draw.choice(NONE), tmp_path / f"{number}"
+        planter, message = hit(few_sentences, folder, place, value, draw)
+        what = f"{value} in {place}"
+        assert message.startswith("TrainingError: "), what
+        run = Run(folder)
+        assert (run.best.read_bytes() if run.best.exists() else None) == planter.best, what
+        for path in filter(Path.exists, (run.best, run.latest)):
+            assert all(bool(tensor.isfinite().all()) for tensor in Checkpoint.read(path).tensors.values()), what
+        resumed = new_trainer(few_sentences, folder, AVERAGED, create=False)
+        resumed.restore()
+        resumed.train(Silent())
+        assert is_number(run.trained()[1].facts["test_perplexity"])
+    tally(
+        PROMISE,
+        tried=tried,
+        what="NaN or infinity planted in trainings",
+        finished_anyway=0,
+        best_replaced=0,
+        not_resumed=0,
+    )
+
+
+def test_trainings_that_do_not_look_replace_the_best(
+    tmp_path: Path,
+    few_sentences: Path,
+    draw: random.Random,
+    monkeypatch: pytest.MonkeyPatch,
+    many: Many,
+    tally: Tally,
+) -> None:
+    """Positive control: a vector of a word that no text has, which no loss will ever show."""
+    monkeypatch.setattr(Trainer, "_require_finite", lambda _: None)
+    for number in range(tried := many(1, 3)):
+        hit(few_sentences, tmp_path / f"{number}", "unseen", math.nan, draw)
+        best = Checkpoint.read(Run(tmp_path / f"{number}").best)
+        assert not all(bool(tensor.isfinite().all()) for tensor in best.tensors.values())
+    control = f"trainings that do not look: {tried} of {tried} replaced the best by weights with NaN"
+    tally(PROMISE, tried=tried, control=control)
