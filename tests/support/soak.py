@@ -1,7 +1,9 @@
-"""Long lives, each in a process of its own so that its memory is its own: `python soak.py WHAT MODEL AMOUNT [leak]`.
+"""Long lives, each in a process of its own so that its memory is its own.
 
+`python soak.py WHAT MODEL AMOUNT [leak] [drift]`:
 `stream` reads AMOUNT tokens in one stream, `pool` opens and closes streams for AMOUNT seconds. One JSON object on
-stdout tells how much memory was added after the warm-up. `leak` keeps what should go, so that one sees it noticed.
+stdout tells how much memory was added after the warm-up. `leak` keeps what should go, and `drift` changes
+the stream's numbers a little before its end, so that one sees it noticed.
 """
 
 import json
@@ -10,15 +12,33 @@ import random
 import sys
 import threading
 import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lmtool.runtime import PoolOptions, Predictor, State, StreamPool
+from lmtool.runtime import PoolOptions, Predictor, State, Stream, StreamPool
+from numpy.typing import NDArray
 
 WARM_UP = 0.1
 SAMPLES = 200
 REPLAYED = 1000
+DRIFT = 1e-3
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What is planted.
+
+    Attributes:
+        leaks: Whether what should go is kept.
+        drifts: Whether the numbers of a stream's state are off by `DRIFT` near its end.
+        kept: What was kept.
+    """
+
+    leaks: bool = False
+    drifts: bool = False
+    kept: list[Any] = field(default_factory=list)
 
 
 class Memory:
@@ -40,8 +60,12 @@ class Memory:
         return {"before_mb": before / 1e6, "end_mb": end / 1e6, "growth": end / before - 1}
 
 
-def live_as_stream(model: str, tokens: int, kept: list[Any] | None) -> dict[str, Any]:
-    """Feed chunks of random sizes, predict now and then, and replay the end from a state that was saved before it."""
+def live_as_stream(model: str, tokens: int, faults: Faults) -> dict[str, Any]:
+    """Feed chunks of random sizes, predict now and then, and replay the end from saved bytes.
+
+    The replay has a session and a stream of its own, as new as the long life's are old, and begins with the state of
+    `REPLAYED` tokens before the end. Each token's log-probability is compared.
+    """
     predictor, memory, draw = Predictor.load(model), Memory(), np.random.default_rng(0)
     stream, read = predictor.stream(), 0
     while read < tokens - REPLAYED:
@@ -49,57 +73,83 @@ def live_as_stream(model: str, tokens: int, kept: list[Any] | None) -> dict[str,
         stream.feed_ids(draw.integers(0, len(predictor.vocabulary), count))
         if draw.random() < 0.2:
             stream.suggest(3)
-        if kept is not None:
-            kept += [stream.state, np.zeros(2000)]
+        if faults.leaks:
+            faults.kept.append((stream.state, np.zeros(2000)))
         read += count
         memory.sample(read / tokens)
+    stream.logits()
+    stream.feed_ids([0])  # so that all but this one is read, and the state is that of now
     saved, last = stream.state.to_bytes(), draw.integers(0, len(predictor.vocabulary), REPLAYED)
-    for token in last:
+    if faults.drifts:
+        stream = predictor.stream(state=_drifted(stream.state))
+    lived, replayed = (
+        _log_probs(one, last) for one in (stream, Predictor.load(model).stream(state=State.from_bytes(saved)))
+    )
+    return {**memory.to_json(), "compared": len(replayed), "drift": float(np.abs(lived - replayed).max())}
+
+
+def _log_probs(stream: Stream, token_ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of each token after those before it, which are read one by one."""
+    found = []
+    for token in token_ids:
+        logits = stream.logits().astype(np.float64).reshape(-1)
+        found.append(logits[token] - logits.max() - np.log(np.exp(logits - logits.max()).sum()))
         stream.feed_ids([token])
-        logits = stream.logits()
-    fresh = Predictor.load(model).stream(state=State.from_bytes(saved))
-    fresh.feed_ids(last)
-    same = bool(np.array_equal(fresh.logits(), logits))
-    return {**memory.to_json(), "replay_is_the_same": same}
+    return np.array(found)
 
 
-def live_as_pool(model: str, seconds: float, kept: list[Any] | None) -> dict[str, Any]:
-    """Users who come, read a few words, and go; every hundredth compares what it got with the predictor's."""
-    predictor, memory = Predictor.load(model), Memory()
-    pool, lock = StreamPool(predictor, PoolOptions(max_streams=500, max_batch=16)), threading.Lock()
-    end, counts = time.monotonic() + seconds, {"streams": 0, "wrong": 0, "compared": 0}
+def _drifted(state: State) -> State:
+    return replace(state, tensors=tuple(tensor + np.float32(DRIFT) for tensor in state.tensors))
 
-    def be_users(seed: int) -> None:
+
+class Users:
+    """Those of a pool: each comes, reads a few words, and goes; every hundredth compares what it got."""
+
+    def __init__(self, predictor: Predictor, pool: StreamPool, end: float, faults: Faults) -> None:
+        self.counts = {"streams": 0, "wrong": 0, "compared": 0}
+        self._predictor, self._pool, self._end, self._faults = predictor, pool, end, faults
+        self._lock = threading.Lock()
+
+    def live(self, seed: int) -> None:
+        """One after the other until the end."""
         draw = random.Random(seed)
-        while time.monotonic() < end:
-            stream = pool.open_stream()
-            texts = [[draw.randrange(len(predictor.vocabulary)) for _ in range(draw.randint(1, 9))] for _ in range(3)]
-            for tokens in texts:
-                logits = pool.step(stream, tokens)
-            if draw.random() < 0.1:
-                pool.state(stream)
-            pool.close_stream(stream)
-            compared = draw.random() < 0.01
-            wrong = compared and not np.array_equal(logits, _alone(predictor, texts))
-            if kept is not None:
-                kept.append(np.zeros(2000))
-            with lock:
-                counts["streams"] += 1
-                counts["compared"] += compared
-                counts["wrong"] += wrong
+        while time.monotonic() < self._end:
+            self._be_one(draw)
             time.sleep(0.001)  # other work on the machine goes on
 
-    users = [threading.Thread(target=be_users, args=(seed,)) for seed in range(4)]
-    for user in users:
-        user.start()
-    while (left := end - time.monotonic()) > 0:
-        memory.sample(1 - left / seconds)
-        time.sleep(min(seconds / SAMPLES, left))
-    for user in users:
-        user.join()
-    still_open = pool.stats.open_streams
-    pool.close()
-    return {**memory.to_json(), **counts, "still_open": still_open}
+    def _be_one(self, draw: random.Random) -> None:
+        stream = self._pool.open_stream()
+        size = len(self._predictor.vocabulary)
+        texts = [[draw.randrange(size) for _ in range(draw.randint(1, 9))] for _ in range(3)]
+        for tokens in texts:
+            logits = self._pool.step(stream, tokens)
+        if draw.random() < 0.1:
+            self._pool.state(stream)
+        self._pool.close_stream(stream)
+        compared = draw.random() < 0.01
+        wrong = compared and not np.array_equal(logits, _alone(self._predictor, texts))
+        if self._faults.leaks:
+            self._faults.kept.append(np.ones(20_000))
+        with self._lock:
+            self.counts["streams"] += 1
+            self.counts["compared"] += compared
+            self.counts["wrong"] += wrong
+
+
+def live_as_pool(model: str, seconds: float, faults: Faults) -> dict[str, Any]:
+    """Four users at a time come and go."""
+    predictor, memory, end = Predictor.load(model), Memory(), time.monotonic() + seconds
+    with StreamPool(predictor, PoolOptions(max_streams=500, max_batch=16)) as pool:
+        users = Users(predictor, pool, end, faults)
+        threads = [threading.Thread(target=users.live, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        while (left := end - time.monotonic()) > 0:
+            memory.sample(1 - left / seconds)
+            time.sleep(min(seconds / SAMPLES, left))
+        for thread in threads:
+            thread.join()
+        return {**memory.to_json(), **users.counts, "still_open": pool.stats.open_streams}
 
 
 def _alone(predictor: Predictor, texts: list[list[int]]) -> Any:
@@ -111,6 +161,8 @@ def _alone(predictor: Predictor, texts: list[list[int]]) -> Any:
 
 if __name__ == "__main__":
     what, model, amount, *flags = sys.argv[1:]
-    kept: list[Any] | None = [] if "leak" in flags else None
-    live = live_as_stream(model, int(amount), kept) if what == "stream" else live_as_pool(model, float(amount), kept)
-    sys.stdout.write(json.dumps(live))
+    planted = Faults(leaks="leak" in flags, drifts="drift" in flags)
+    if what == "stream":
+        sys.stdout.write(json.dumps(live_as_stream(model, int(amount), planted)))
+    else:
+        sys.stdout.write(json.dumps(live_as_pool(model, float(amount), planted)))
