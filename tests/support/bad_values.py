@@ -186,4 +186,10 @@ def cases() -> list[Case]:
     found = [*option_cases(), *setting_cases(), *stdin_cases()]
     speaks = {command for command, function in commands() if "--json" in dict(options(function))}
     once_more = [case for case in found[::3] if case.command in speaks and not case.as_json]
-    return [*found, *(replace(case, arguments=["--json", *case.arguments]) for case in once_more)]
+    return [*found, *map(_as_json, once_more)]
+
+
+def _as_json(case: Case) -> Case:
+    """The same once more; a run folder that it makes is another one."""
+    base = [*case.base[:-1], f"{case.base[-1]}-json"] if "--run" in case.base else case.base
+    return replace(case, base=base, arguments=["--json", *case.arguments])

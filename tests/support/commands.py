@@ -117,14 +117,7 @@ def _run(
 
     if prepare is not None:
         prepare()
-    run = cli._run
-
-    def begin() -> None:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        run()
-
-    # Signals meet the command, and not what starts it and ends it here.
-    cli._run = begin
+    cli._run = _unblocked(cli._run)
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     gate.send(None)
     gate.recv()
@@ -132,6 +125,16 @@ def _run(
         cli.main()
     finally:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
+def _unblocked(run: Callable[[], None]) -> Callable[[], None]:
+    """Let signals meet the command, and not what starts it and ends it here."""
+
+    def begin() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        run()
+
+    return begin
 
 
 def started(*arguments: object, cwd: Path | None = None, without: str = "", **options: Any) -> Finished:
