@@ -9,7 +9,7 @@ import pytest
 from fuzzing import TARGETS, fuzz
 from good_run import write_good_run
 from lmtool.model import Run
-from thoroughness import Many, Tally
+from thoroughness import FULL, Many, Tally
 
 PROMISE = "The parser survives"
 
@@ -29,7 +29,7 @@ def test_mutated_inputs_meet_our_errors_and_nothing_else(
     assert not found.untyped, "\n\n".join(found.untyped)
     assert found.tried == count
     assert found.refused > 0
-    assert found.reached
+    assert found.reached or not FULL  # a few inputs may all be refused
     figures = {"refused": found.refused, **found.reached, "lines_reached": found.lines}
     tally(PROMISE, tried=count, what=f"inputs, {name}", signals=0, hangs=0, other_errors=0, **figures)
 
