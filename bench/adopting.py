@@ -12,7 +12,7 @@ import onnx
 
 from ..export.sealing import seal
 from ..runtime.artifact import FORMAT, LOGITS, NEXT, TOKEN_IDS, Architecture, Artifact
-from ..runtime.containment import require_contained
+from ..runtime.containment import contained_weights
 from ..runtime.errors import ArtifactError, first_words
 from ..runtime.files import read_bytes, write_atomically
 from ..runtime.tokenization import Tokenization
@@ -42,11 +42,11 @@ def adopt(path: Path, folder: Path) -> Path:
     """
     data = read_bytes(path)
     try:
+        contained_weights(memoryview(data))
         model = _parsed(data)
         if any(entry.key.startswith(_OURS) for entry in model.metadata_props):
             Artifact.parse(data)
             return path
-        require_contained(memoryview(data))
         sealed = _sealed(model)
     except ArtifactError as error:
         raise ArtifactError(f"{path} ({len(data):,} bytes) cannot be used: {error}") from error

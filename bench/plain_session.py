@@ -21,6 +21,8 @@ def plain_session(data: bytes, threads: int = 1) -> Any:
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
     settings.log_severity_level = _ERRORS_ONLY
+    # What was checked is ONNX; onnxruntime would take bytes that look like its own format as that.
+    settings.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         return onnxruntime.InferenceSession(data, settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base class of their own

@@ -7,6 +7,7 @@ made, so that a damaged or foreign file is refused before any of it runs.
 """
 
 import hashlib
+import itertools
 import json
 import reprlib
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, final
 
 from . import initializers, wire
-from .containment import require_contained
+from .containment import contained_weights
 from .errors import ArtifactError, VocabularyError
 from .files import read_bytes
 from .vocabulary import Vocabulary
@@ -151,9 +152,9 @@ class Artifact:
         try:
             metadata = _metadata(memoryview(data))
             _check_format(metadata)
-            require_contained(memoryview(data))
+            weights = contained_weights(memoryview(data))
             sha256 = _checked_hash(data, metadata)
-            initializers.require_finite(memoryview(data))
+            initializers.require_finite(weights)
             return cls(
                 sha256=sha256,
                 architecture=Architecture.from_json(_json(metadata, "lmtool.model")),
@@ -211,7 +212,7 @@ def _metadata(data: memoryview) -> _Metadata:
     found: _Metadata = {}
     for field in wire.fields(data):
         if field.number == _METADATA:
-            parts = {part.number: part for part in wire.fields(data, field.start, field.end)}
+            parts = {part.number: part for part in itertools.islice(wire.fields(data, field.start, field.end), 3)}
             if set(parts) != {1, 2}:
                 raise ArtifactError("a metadata entry is not a key and a value")
             key = wire.text(data, parts[1])

@@ -116,6 +116,8 @@ def _settings(onnxruntime: Any, options: SessionOptions, empty_folder: str) -> A
     # Loading warns that logits_to_keep can be overridden, which is what it is for.
     settings.log_severity_level = _ERRORS_ONLY
     settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
+    # What was checked is ONNX; onnxruntime would take bytes that look like its own format as that.
+    settings.add_session_config_entry("session.load_model_format", "ONNX")
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     # A file loaded from bytes would look for external weights in the current folder.
     settings.add_session_config_entry("session.model_external_initializers_file_folder_path", empty_folder)

@@ -14,6 +14,9 @@ _NUMBERS = 2**29
 """Field numbers are below it; other readers drop the bits above, and would see another field."""
 _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
 
+MOST_FIELDS = 100_000
+"""Of a file that is read, where the numbers of a tensor are one field; two layers take less than a thousand."""
+
 
 class Field(NamedTuple):
     """One field: its number, and either a varint `value` or the span of its bytes."""
@@ -28,9 +31,10 @@ def fields(data: memoryview, start: int = 0, end: int | None = None) -> Iterator
     """The fields of the message in `data[start:end]`.
 
     Raises:
-        ArtifactError: The bytes are no protobuf message.
+        ArtifactError: The bytes are no protobuf message, or one of more than `MOST_FIELDS` fields.
     """
     position = start
+    count = 0
     end = len(data) if end is None else end
     while position < end:
         key, position = _varint(data, position, end)
@@ -46,6 +50,9 @@ def fields(data: memoryview, start: int = 0, end: int | None = None) -> Iterator
             stop = position + _FIXED_SIZES[wire_type]
         if not 0 < number < _NUMBERS or stop > end or (stop == position and wire_type != _BYTES):
             raise _damaged(position)
+        count += 1
+        if count > MOST_FIELDS:
+            raise too_many()
         yield Field(number, value, position, stop)
         position = stop
 
@@ -83,6 +90,14 @@ def _as_varint(value: int) -> bytes:
         value >>= 7
     data.append(value)
     return bytes(data)
+
+
+def too_many() -> ArtifactError:
+    """What is said of more than `MOST_FIELDS` fields."""
+    return ArtifactError(
+        f"it has more than {MOST_FIELDS:,} parts (nodes, attributes, tensors, names and their like), "
+        "expected a graph of a few thousand"
+    )
 
 
 def _damaged(position: int) -> ArtifactError:
