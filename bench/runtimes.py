@@ -101,7 +101,11 @@ class Runtime(Protocol):
 
 @final
 class OnnxFile:
-    """The artifact, by the predictor that applications embed, over a session of any runtime."""
+    """The artifact, by the predictor that applications embed, over a session of any runtime.
+
+    As everywhere, onnxruntime computes no constants at loading. lmtool's graphs have none to compute; one of another
+    exporter that has is measured as the predictor runs it.
+    """
 
     def __init__(self, predictor: Predictor) -> None:
         """Measure `predictor`."""
@@ -152,9 +156,7 @@ class Kind:
 
 
 def _onnxruntime(source: Source) -> Runtime:
-    # What is measured may be an adopted graph, which onnxruntime would fold.
-    predictor = Predictor.load(source.artifact, provider=source.provider, threads=source.threads, fold_constants=True)
-    return OnnxFile(predictor)
+    return OnnxFile(Predictor.load(source.artifact, provider=source.provider, threads=source.threads))
 
 
 def _torch(source: Source, compiled: bool) -> Runtime:

@@ -73,7 +73,6 @@ class Predictor:
         spinning: bool = False,
         memory_arena: bool = False,
         provider_options: Mapping[str, str] | None = None,
-        fold_constants: bool = False,
     ) -> "Predictor":
         """Load an artifact.
 
@@ -87,9 +86,6 @@ class Predictor:
             memory_arena: Keep the memory of the largest call so far for later ones instead of giving it back.
             provider_options: Options of the provider by onnxruntime's names, as `{"device_id": "1"}`. CUDA computes
                 without TF32 unless they hold `use_tf32`.
-            fold_constants: Compute at loading what depends on the graph's constants alone. No graph that lmtool
-                exports has such a part; one from elsewhere may be quicker for it, and one from a stranger may take all
-                memory for it.
 
         Raises:
             StorageError: The file cannot be read.
@@ -99,7 +95,7 @@ class Predictor:
             OptionError: An argument is outside its range.
         """
         chosen = provider_named(provider)
-        options = SessionOptions(threads, spinning, memory_arena, dict(provider_options or {}), fold_constants)
+        options = SessionOptions(threads, spinning, memory_arena, dict(provider_options or {}))
         data = source if isinstance(source, bytes) else read_bytes(Path(source))
         artifact = Artifact.parse(data, "the artifact" if isinstance(source, bytes) else str(source))
         if sha256 is not None and sha256 != artifact.sha256:

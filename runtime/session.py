@@ -26,15 +26,12 @@ class SessionOptions:
         spinning: Whether these wait for work awake: quicker calls of several threads, at the cost of everybody else.
         memory_arena: Whether the CPU keeps the memory of the largest call for later ones instead of giving it back.
         provider_options: Options of the execution provider, by onnxruntime's names: `{"device_id": "1"}`.
-        fold_constants: Whether what depends on constants alone is computed once, at loading. lmtool's own graphs have
-            no such part; with that of another, loading takes whatever memory and time it takes.
     """
 
     threads: int = 1
     spinning: bool = False
     memory_arena: bool = False
     provider_options: Mapping[str, str] = field(default_factory=dict)
-    fold_constants: bool = False
 
     def __post_init__(self) -> None:
         """Check what onnxruntime would take in silence.
@@ -89,13 +86,14 @@ def _start(data: bytes, provider: Provider, options: SessionOptions, extended_on
             settings = _settings(onnxruntime, options, str(empty))
             if extended_only:
                 settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-            # Where a provider fails, in this or in a call, onnxruntime would go on with another one.
+            # Where a provider fails, in this or in a call, onnxruntime would go on with another one. What depends on
+            # constants alone is not computed at loading, as that takes whatever memory and time the graph says.
             session = onnxruntime.InferenceSession(
                 data,
                 settings,
                 providers=chosen,
                 enable_fallback=0,
-                disabled_optimizers=[] if options.fold_constants else ["ConstantFolding"],
+                disabled_optimizers=["ConstantFolding"],
             )
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             version = onnxruntime.__version__

@@ -89,13 +89,14 @@ def test_options_reach_onnxruntime(artifact_path: Path, monkeypatch: pytest.Monk
     original = onnxruntime.InferenceSession
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     data = artifact_path.read_bytes()
-    for options in (SessionOptions(), SessionOptions(3, True, True, fold_constants=True)):
+    for options in (SessionOptions(), SessionOptions(3, True, True)):
         made = _start(data, PROVIDERS["cpu"], options)
         settings, disabled = seen[-1]
-        assert disabled == ([] if options.fold_constants else ["ConstantFolding"])
+        assert disabled == ["ConstantFolding"]
         assert settings.intra_op_num_threads == options.threads
         assert settings.enable_cpu_mem_arena is options.memory_arena
         assert settings.get_session_config_entry("session.intra_op.allow_spinning") == str(int(options.spinning))
+        assert settings.get_session_config_entry("session.load_model_format") == "ONNX"
         assert made._enable_fallback is False
     with pytest.raises(OptionError, match="threads is 0"):
         Predictor.load(artifact_path, threads=0)
