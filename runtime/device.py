@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS
-from .providers import raise_if_refused
+from .calls import Shapes, refusals_as_ours
 from .scoring_graph import LOG_PROBS, TARGETS, scoring_graph
 from .tensors import DeviceTensors, Tensors
 
@@ -25,7 +25,7 @@ class DeviceCalls:
     def __init__(
         self,
         session: Any,
-        states: Sequence[str],
+        shapes: Shapes,
         can_keep: bool,
         device: tuple[str, int],
         start: Callable[[bytes], Any],
@@ -34,13 +34,13 @@ class DeviceCalls:
 
         Args:
             session: The artifact's session.
-            states: Names of the state inputs.
+            shapes: What the session has to give.
             can_keep: Whether the graph has `logits_to_keep`.
             device: Its type and number as onnxruntime knows it: `("cuda", 0)`.
             start: Starts a session over another graph on the same device.
         """
         self._session = session
-        self._states = tuple(states)
+        self._shapes = shapes
         self._can_keep = can_keep
         self._device = device
         self._start = start
@@ -48,7 +48,11 @@ class DeviceCalls:
     def run(
         self, token_ids: NDArray[np.int64], tensors: Tensors, positions: int
     ) -> tuple[NDArray[np.float32], Tensors]:
-        """Logits of the last `positions`, float32 [batch, positions, vocabulary], and the states after the last."""
+        """Logits of the last `positions`, float32 [batch, positions, vocabulary], and the states after the last.
+
+        Raises:
+            ArtifactError: onnxruntime cannot run the graph, or it gives other shapes than it declares.
+        """
         logits, after = self._run(token_ids, tensors, positions, ("cpu", 0))
         found = logits.numpy()
         return found[:, found.shape[1] - positions :], after
@@ -56,7 +60,11 @@ class DeviceCalls:
     def log_probs(
         self, token_ids: NDArray[np.int64], tensors: Tensors, targets: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], Tensors]:
-        """Log-probability of one target at each of the last positions, float64 [batch, positions], and the states."""
+        """Log-probability of one target at each of the last positions, float64 [batch, positions], and the states.
+
+        Raises:
+            ArtifactError: As for `run`.
+        """
         batch, positions = targets.shape
         logits, after = self._run(token_ids, tensors, positions, self._device)
         aligned = np.zeros((batch, logits.shape()[1], 1), np.int64)  # the graph may have kept more than was asked for
@@ -65,7 +73,8 @@ class DeviceCalls:
         binding.bind_ortvalue_input(LOGITS, logits)
         binding.bind_cpu_input(TARGETS, aligned)
         binding.bind_output(LOG_PROBS, "cpu")
-        self._scorer.run_with_iobinding(binding)
+        with refusals_as_ours():
+            self._scorer.run_with_iobinding(binding)
         found = binding.get_outputs()[0].numpy()
         return found[:, -positions:, 0].astype(np.float64), after
 
@@ -82,18 +91,17 @@ class DeviceCalls:
         if self._can_keep and positions != token_ids.shape[1]:
             # onnxruntime 1.31 binds an input that has a default only as a value of its own.
             binding.bind_ortvalue_input(LOGITS_TO_KEEP, _value(np.array([max(positions, 1)], np.int64)))
-        for name, value in zip(self._states, self._values(tensors), strict=True):
+        for name, value in zip(self._shapes.states, self._values(tensors), strict=True):
             binding.bind_ortvalue_input(name, value)
         binding.bind_output(LOGITS, *logits_on)
-        for name in self._states:
+        for name in self._shapes.states:
             binding.bind_output(f"{NEXT}{name}", *self._device)
-        try:
+        with refusals_as_ours():
             self._session.run_with_iobinding(binding)
-        except Exception as error:
-            raise_if_refused(error)
-            raise
-        logits, *after = binding.get_outputs()
-        return logits, DeviceTensors(after)
+        logits, *outputs = binding.get_outputs()
+        after = DeviceTensors(outputs)
+        self._shapes.require(logits.shape(), after.shapes, len(token_ids), positions)
+        return logits, after
 
     def _values(self, tensors: Tensors) -> Sequence[Any]:
         """Onnxruntime's values of the states, on the device: those that are there already, else copies."""

@@ -1,6 +1,5 @@
 """Calls of a session whose tensors lie in the processor's memory."""
 
-from collections.abc import Mapping
 from typing import Any, final
 
 import numpy as np
@@ -8,8 +7,7 @@ from numpy.typing import NDArray
 
 from .arrays import frozen
 from .artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS
-from .errors import ArtifactError
-from .providers import raise_if_refused
+from .calls import Shapes, refusals_as_ours
 from .score import target_log_probs
 from .tensors import Tensors
 
@@ -18,20 +16,17 @@ from .tensors import Tensors
 class HostCalls:
     """Runs a session on numpy arrays. Thread-safe, as sessions are."""
 
-    def __init__(self, session: Any, states: Mapping[str, int], can_keep: bool, vocabulary_size: int) -> None:
+    def __init__(self, session: Any, shapes: Shapes, can_keep: bool) -> None:
         """Use `create_calls`.
 
         Args:
             session: The artifact's session.
-            states: Name of each state input -> its width, in the artifact's order.
+            shapes: What the session has to give.
             can_keep: Whether the graph has `logits_to_keep`.
-            vocabulary_size: Width of the logits.
         """
         self._session = session
-        self._states = tuple(states)
-        self._widths = tuple(states.values())
-        self._vocabulary_size = vocabulary_size
-        self._outputs = [LOGITS, *(f"{NEXT}{name}" for name in states)]
+        self._shapes = shapes
+        self._outputs = [LOGITS, *(f"{NEXT}{name}" for name in shapes.states)]
         self._can_keep = can_keep
 
     def run(
@@ -44,32 +39,22 @@ class HostCalls:
         """
         batch, time = token_ids.shape
         feed: dict[str, NDArray[Any]] = {TOKEN_IDS: token_ids}
-        feed.update(zip(self._states, tensors, strict=True))
+        feed.update(zip(self._shapes.states, tensors, strict=True))
         if self._can_keep and positions != time:
             feed[LOGITS_TO_KEEP] = np.array([max(positions, 1)], np.int64)
-        try:
+        with refusals_as_ours():
             logits, *after = self._session.run(self._outputs, feed)
-        except Exception as error:
-            raise_if_refused(error)
-            raise
-        self._require_shapes(logits, after, batch, positions)
+        self._shapes.require(logits.shape, [array.shape for array in after], batch, positions)
         return logits[:, logits.shape[1] - positions :], tuple(map(frozen, after))
 
     def log_probs(
         self, token_ids: NDArray[np.int64], tensors: Tensors, targets: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], Tensors]:
-        """Log-probability of one target at each of the last positions, float64 [batch, positions], and the states."""
+        """Log-probability of one target at each of the last positions, float64 [batch, positions], and the states.
+
+        Raises:
+            ArtifactError: As for `run`.
+        """
         logits, after = self.run(token_ids, tensors, targets.shape[1])
         found = target_log_probs(logits.reshape(-1, logits.shape[2]), targets.reshape(-1))
         return found.reshape(targets.shape), after
-
-    def _require_shapes(self, logits: NDArray[Any], after: list[NDArray[Any]], batch: int, positions: int) -> None:
-        """What a session gives may have other shapes than its graph declares, of which onnxruntime only warns."""
-        kept = logits.shape[1] if logits.ndim == 3 else -1
-        fits = kept >= positions and logits.shape == (batch, kept, self._vocabulary_size)
-        if not fits or any(array.shape != (batch, width) for array, width in zip(after, self._widths, strict=True)):
-            found = ", ".join(str(list(array.shape)) for array in (logits, *after))
-            raise ArtifactError(
-                f"the artifact's graph breaks the contract: for a batch of {batch} and {positions} positions it gave "
-                f"{found}, expected logits [{batch}, {positions}, {self._vocabulary_size}] and states {self._widths}"
-            )

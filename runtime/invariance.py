@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .predictor import Predictor
+from .score import require_finite
 from .state import State
 
 
@@ -13,6 +14,9 @@ def first_difference(predictor: Predictor, batch_sizes: Sequence[int], time: int
 
     Random tokens, `time` a row, go on from random states; the first, the middle and the last row of each batch are
     compared, once with the logits of every position and once with the last one's.
+
+    Raises:
+        NumberError: The network computes what is no finite number, which equals nothing.
     """
     random = np.random.default_rng(0)
     largest = max(batch_sizes)
@@ -36,4 +40,7 @@ def _run(
     chosen = slice(rows.start, rows.stop)
     state = State(predictor.artifact.sha256, tuple(tensor[chosen] for tensor in draws))
     logits, after = predictor.step(tokens[chosen], state, logits_to_keep=kept)
-    return [logits, *after.tensors]
+    found = [logits, *after.tensors]
+    for array in found:
+        require_finite(array, "logits or states")
+    return found

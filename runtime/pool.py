@@ -50,6 +50,7 @@ class StreamPool:
 
         Raises:
             PoolError: The artifact is not batch-invariant, or there is not enough memory.
+            NumberError: The network computes numbers that are not finite.
         """
         self.predictor = predictor
         self.options = PoolOptions() if options is None else options

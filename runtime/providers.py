@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, final
 
-from .errors import ArtifactError, OptionError, ProviderError, first_words
+from .errors import OptionError, ProviderError
 
 LOWEST_ONNXRUNTIME = (1, 25)
 """1.24's MatMulInteger is wrong on processors with AMX: 32 or 64 rows, columns no multiple of 16."""
@@ -159,16 +159,6 @@ def require_placement(session: Any, provider: Provider) -> None:
                 f"provider {provider.name!r} was asked for, but {', '.join(strays)} would run on {name}; "
                 f"this artifact's precision may not suit {provider.name}"
             )
-
-
-def raise_if_refused(error: Exception) -> None:
-    """Raise onnxruntime's own error about a call as one of ours; its kinds share no base class.
-
-    Raises:
-        ArtifactError: `error` is onnxruntime's.
-    """
-    if type(error).__module__.startswith("onnxruntime"):
-        raise ArtifactError(f"onnxruntime cannot run the artifact: {first_words(error)}") from error
 
 
 def _installed(distribution: str) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 from .artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS, Artifact
+from .calls import Shapes
 from .device import DeviceCalls
 from .errors import ArtifactError, OptionError, ProviderError, first_words
 from .files import temporary_folder
@@ -65,13 +66,13 @@ def create_calls(
     session: Any, artifact: Artifact, provider: Provider, options: SessionOptions
 ) -> HostCalls | DeviceCalls:
     """What calls the session: on numpy arrays, or on its device."""
-    states = artifact.architecture.states
+    shapes = Shapes(artifact.architecture.states, len(artifact.vocabulary))
     can_keep = LOGITS_TO_KEEP in _described("overridable input", session.get_overridable_initializers())
     if provider.device is None:
-        return HostCalls(session, states, can_keep, len(artifact.vocabulary))
+        return HostCalls(session, shapes, can_keep)
     device = (provider.device, int(options.provider_options.get("device_id", 0)))
     start = functools.partial(_start, provider=provider, options=options)
-    return DeviceCalls(session, list(states), can_keep, device, start)
+    return DeviceCalls(session, shapes, can_keep, device, start)
 
 
 def _start(data: bytes, provider: Provider, options: SessionOptions, extended_only: bool = False) -> Any:

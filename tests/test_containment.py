@@ -13,7 +13,7 @@ import pytest
 from lmtool.bench.adopting import adopt
 from lmtool.bench.plain_session import plain_session
 from lmtool.export.sealing import seal
-from lmtool.runtime import Artifact, ArtifactError, Predictor, wire
+from lmtool.runtime import Artifact, ArtifactError, NumberError, Predictor, StreamPool, wire
 from lmtool.runtime.artifact import HASH_KEY
 from lmtool.runtime.containment import _REFUSED, _WITHIN, contained_weights
 from lmtool.runtime.providers import PROVIDERS
@@ -197,6 +197,21 @@ def test_attributes_that_are_no_numbers_are_refused(artifact_path: Path, attribu
         Predictor.load(resealed(artifact_path, lambda model: model.graph.node.append(node)))
     node = helper.make_node("Constant", [], ["unused"], value_floats=[1.0, 2.0])
     assert Predictor.load(resealed(artifact_path, lambda model: model.graph.node.append(node)))
+
+
+def test_a_network_that_computes_no_numbers_makes_no_pool(artifact_path: Path) -> None:
+    """Infinity less infinity: to be told as that, and not as rows that differ from what they are alone."""
+
+    def change(model: onnx.ModelProto) -> None:
+        for node in model.graph.node:
+            node.input[:] = ["bias" if name == BIAS else name for name in node.input]
+        model.graph.initializer.append(numpy_helper.from_array(np.array([3e38], np.float32), "large"))
+        model.graph.node.insert(0, helper.make_node("Sub", ["larger", "larger"], ["bias"]))
+        model.graph.node.insert(0, helper.make_node("Mul", ["large", "large"], ["larger"]))
+
+    predictor = Predictor.load(resealed(artifact_path, change))
+    with pytest.raises(NumberError, match="the logits or states that the network computed are no finite numbers"):
+        StreamPool(predictor)
 
 
 @pytest.mark.parametrize("kind", [0, 14, 15, 17, 18, 19, 20, 23, 24, 99])

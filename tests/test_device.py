@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from lmtool.runtime import CacheOptions, Predictor, State, StateError, StreamPool
+from lmtool.runtime import ArtifactError, CacheOptions, Predictor, State, StateError, StreamPool
+from lmtool.runtime.calls import Shapes
 from lmtool.runtime.device import DeviceCalls
+from lmtool.runtime.host import HostCalls
 from lmtool.runtime.providers import PROVIDERS
 from lmtool.runtime.scoring_graph import scoring_graph
 from lmtool.runtime.session import SessionOptions, _start, create_calls
@@ -21,8 +23,8 @@ def calls_on_a_device(predictor: Predictor, can_keep: bool = True) -> DeviceCall
     def start(graph: bytes) -> Any:
         return _start(graph, PROVIDERS["cpu"], SessionOptions())
 
-    states = list(predictor.artifact.architecture.states)
-    return DeviceCalls(predictor.session, states, can_keep, ("cpu", 0), start)
+    shapes = Shapes(predictor.artifact.architecture.states, len(predictor.vocabulary))
+    return DeviceCalls(predictor.session, shapes, can_keep, ("cpu", 0), start)
 
 
 @pytest.fixture(params=[True, False], ids=["kept by the graph", "kept by us"])
@@ -116,6 +118,30 @@ def test_streams_caches_and_pools_work_on_a_device(device: Predictor, predictor:
     with StreamPool(device) as pool:
         found = pool.step(pool.open_stream(), [1, 2])
     assert np.array_equal(found, predictor.step([[1, 2]], predictor.initial_state(1), logits_to_keep=1)[0][0])
+
+
+@pytest.mark.parametrize("wider", ["the vocabulary", "a state"])
+@pytest.mark.parametrize("where", ["host", "device"])
+def test_outputs_of_other_shapes_than_declared_are_refused(predictor: Predictor, where: str, wider: str) -> None:
+    states, size = dict(predictor.artifact.architecture.states), len(predictor.vocabulary)
+    ids, tensors = np.array([[1, 2]]), predictor.initial_state().tensors
+
+    def run(shapes: Shapes) -> Any:
+        if where == "host":
+            return HostCalls(predictor.session, shapes, True).run(ids, tensors, 2)
+        return DeviceCalls(predictor.session, shapes, True, ("cpu", 0), lambda _: None).run(ids, tensors, 2)
+
+    assert run(Shapes(states, size))[0].shape == (1, 2, size)  # the positive control
+    size += wider == "the vocabulary"
+    states["hidden_0"] += wider == "a state"
+    with pytest.raises(ArtifactError, match="for a batch of 1 and 2 positions it gave .*, expected logits"):
+        run(Shapes(states, size))
+
+
+def test_a_graph_that_cannot_run_says_so(device: Predictor) -> None:
+    outside = np.array([[len(device.vocabulary)]])
+    with pytest.raises(ArtifactError, match="onnxruntime cannot run the artifact: .*Gather"):
+        device._calls.run(outside, device.initial_state().tensors, 1)
 
 
 def test_the_scoring_graph_is_a_graph_of_standard_operators() -> None:
