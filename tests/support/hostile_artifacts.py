@@ -133,29 +133,6 @@ def _varint(value: int) -> bytes:
     return wire.message((1, value))[1:]
 
 
-def bombs(source: Source, draw: random.Random) -> Hostile:
-    """A graph that would compute something huge. Loading computes nothing."""
-    model, metadata = parts(source)
-    operator = draw.choice(("ConstantOfShape", "Expand", "Tile"))
-    size = np.array([draw.choice((400_000_000, 2**40))], np.int64)
-    model.graph.initializer.extend(
-        [numpy_helper.from_array(size, "size"), numpy_helper.from_array(np.ones(1, np.float32), "one")]
-    )
-    inputs = ["size"] if operator == "ConstantOfShape" else ["one", "size"]
-    for node in model.graph.node:
-        node.input[:] = ["bias" if name == BIAS else name for name in node.input]
-    for made in (
-        helper.make_node("Add", [BIAS, "sum"], ["bias"]),
-        helper.make_node("ReduceSum", ["big"], ["sum"], keepdims=0),
-        helper.make_node(operator, inputs, ["big"]),
-    ):
-        model.graph.node.insert(0, made)
-    data = {"model.onnx": seal(model, metadata)}
-    return Hostile(
-        f"a bomb: {operator} of {size[0]}", data, (), (*READING, "Predictor.load", "Predictor.load of bytes")
-    )
-
-
 def local_functions(source: Source, draw: random.Random) -> Hostile:
     model, metadata = parts(source)
     laughs(model, draw.choice((1, 2, 12, 40)), recursive=draw.random() < 0.3)
@@ -295,5 +272,5 @@ def wrong_graph(source: Source, draw: random.Random) -> Hostile:
     return Hostile(f"a wrong graph: {kind} {value.name}", data, () if kind == "width" else LOADING, others)
 
 
-ARTIFACTS: tuple[Recipe, ...] = (external_data, huge_sizes, external_data, bombs, local_functions, unknown_operators)
+ARTIFACTS: tuple[Recipe, ...] = (external_data, huge_sizes, external_data, local_functions, unknown_operators)
 ARTIFACTS += (duplicates, deep_nesting, wrong_metadata, other_contents, wrong_graph)

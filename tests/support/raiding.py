@@ -16,10 +16,11 @@ from careless import CARELESS
 from doors import Place, attempt, new_place
 from hostile import Hostile, Source
 from hostile_artifacts import ARTIFACTS
+from hostile_bombs import BOMBS
 from hostile_runs import RUNS
 from watching import Notes, entries, limit_memory, watched
 
-RECIPES = (*ARTIFACTS, *RUNS)
+RECIPES = (*ARTIFACTS, *BOMBS, *RUNS)
 
 
 @dataclass(frozen=True)
