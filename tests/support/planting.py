@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,39 @@ def planted(path: Path, name: str, value: float, draw: random.Random, share: flo
     for place in {draw.randrange(flat.size) for _ in range(max(int(share * flat.size), 1))}:
         flat[place] = value * draw.choice((1, -1))
     tensor.CopyFrom(numpy_helper.from_array(array, name))
+    return seal(model, {entry.key: entry.value for entry in model.metadata_props if entry.key != HASH_KEY})
+
+
+def as_constant(data: bytes, name: str) -> bytes:
+    """The artifact whose initializer `name` is a `Constant` node instead."""
+
+    def move(model: onnx.ModelProto, held: onnx.TensorProto) -> None:
+        node = onnx.helper.make_node("Constant", [], [name], value=held)
+        model.graph.node.insert(0, node)
+
+    return _moved(data, name, move)
+
+
+def as_cast_half(data: bytes, name: str) -> bytes:
+    """The artifact whose initializer `name` is half-precision numbers in `int32_data`, cast to what it was."""
+
+    def move(model: onnx.ModelProto, held: onnx.TensorProto) -> None:
+        with np.errstate(over="ignore"):
+            values = numpy_helper.to_array(held).astype(np.float16)
+        half = onnx.TensorProto(name=f"{name} in half", data_type=onnx.TensorProto.FLOAT16, dims=held.dims)
+        half.int32_data.extend(values.reshape(-1).view(np.uint16).tolist())
+        model.graph.initializer.append(half)
+        model.graph.node.insert(0, onnx.helper.make_node("Cast", [half.name], [name], to=held.data_type))
+
+    return _moved(data, name, move)
+
+
+def _moved(data: bytes, name: str, move: Callable[[onnx.ModelProto, onnx.TensorProto], None]) -> bytes:
+    model = onnx.load_model_from_string(data)
+    (held,) = [found for found in model.graph.initializer if found.name == name]
+    kept = onnx.TensorProto.FromString(held.SerializeToString())
+    model.graph.initializer.remove(held)
+    move(model, kept)
     return seal(model, {entry.key: entry.value for entry in model.metadata_props if entry.key != HASH_KEY})
 
 

@@ -25,7 +25,7 @@ from lmtool.runtime import (
     StateError,
     StreamPool,
 )
-from planting import NONE, floats, is_number, planted
+from planting import NONE, as_cast_half, as_constant, floats, is_number, planted
 from thoroughness import Many, Tally
 
 PROMISE = "Numbers stay numbers"
@@ -79,9 +79,11 @@ def test_weights_that_are_no_numbers_are_refused_at_load(
 ) -> None:
     cases = [(path, name, value) for path in artifacts.values() for name in floats(path) for value in NONE]
     for path, name, value in (chosen := draw.sample(cases, many(20, len(cases)))):
-        with pytest.raises(ArtifactError, match=f"its weight '{re.escape(name)}' holds numbers that are not finite"):
-            Predictor.load(planted(path, name, value, draw))
-    tally(PROMISE, tried=len(chosen), what="NaN or infinity in weights of artifacts", loaded=0)
+        data = planted(path, name, value, draw)
+        for made in (data, as_constant(data, name), as_cast_half(data, name)):
+            with pytest.raises(ArtifactError, match=f"its weight '{re.escape(name)}.*' holds numbers that are not fin"):
+                Predictor.load(made)
+    tally(PROMISE, tried=3 * len(chosen), what="NaN or infinity in weights of artifacts", loaded=0)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
