@@ -103,6 +103,8 @@ def _start(data: bytes, provider: Provider, options: SessionOptions, extended_on
                     f"onnxruntime {version} cannot run the artifact on {provider.name}: {first_words(error)}"
                 ) from error
             raise ArtifactError(f"onnxruntime {version} cannot load the artifact: {first_words(error)}") from error
+    # onnxruntime has made its own copy; its wrapper keeps the bytes for another provider, which is never asked for.
+    session._model_bytes = None
     require_placement(session, provider)
     return session
 

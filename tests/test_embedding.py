@@ -104,6 +104,16 @@ def test_options_reach_onnxruntime(artifact_path: Path, monkeypatch: pytest.Monk
         Predictor.load(artifact_path, provider_options={"device_id": "x"})
 
 
+def test_a_predictor_does_not_keep_the_file(artifact_path: Path) -> None:
+    data = artifact_path.read_bytes()
+    others = sys.getrefcount(data)
+    predictor = Predictor.load(data)
+    assert sys.getrefcount(data) == others
+    assert predictor.score("the cat").tokens == ("the", "cat")
+    kept = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    assert sys.getrefcount(data) > others, kept  # the positive control
+
+
 def test_memory_of_a_large_call_is_given_back(artifact_path: Path) -> None:
     """The resident set after one call of 12,000 streams, beside that with an arena, which keeps it."""
     code = (
