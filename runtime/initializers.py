@@ -19,7 +19,7 @@ _TYPE, _FLOATS, _VARINTS, _NAME, _RAW, _DOUBLES = 2, 4, 5, 8, 9, 10
 _HALF_EXPONENT, _BFLOAT_EXPONENT = 0x7C00, 0x7F80
 """The bits that are all set in what is NaN or infinite, of 16."""
 
-_KINDS = {1: "<f4", 10: _HALF_EXPONENT, 11: "<f8", 16: _BFLOAT_EXPONENT}
+_KINDS: dict[int, str | int] = {1: "<f4", 10: _HALF_EXPONENT, 11: "<f8", 16: _BFLOAT_EXPONENT}
 """ONNX's number of a type -> numpy's type, or the bits of the exponent, for those that have what is not finite."""
 
 _INTEGERS = frozenset([2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 21, 22])
