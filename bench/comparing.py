@@ -3,15 +3,16 @@
 pytest-benchmark compares runs of one process; here a result is several rounds of many processes, so this is our own.
 """
 
-import json
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
-from ..runtime.errors import OptionError
+from ..runtime.errors import JsonError, OptionError
 from ..runtime.files import read_bytes
+from ..runtime.json_parsing import LARGE_BYTES, parse_json
 from .errors import BenchError
 from .results import FORMAT, Identity, Results
 from .scenario import Scenario
@@ -121,12 +122,12 @@ def read_results(path: Path) -> dict[str, Any]:
         BenchError: It is none, is damaged, or of another version.
     """
     try:
-        found = json.loads(read_bytes(path))
-    except (ValueError, RecursionError) as error:
-        raise BenchError(f"{path} holds no results: it is not JSON ({error})") from error
+        found = parse_json(read_bytes(path), LARGE_BYTES)
+    except JsonError as error:
+        raise BenchError(f"{path} holds no results: it {error}") from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         form = found.get("format") if isinstance(found, dict) else None
-        raise BenchError(f"{path} holds results of format {form}, expected {FORMAT}; measure again")
+        raise BenchError(f"{path} holds results of format {reprlib.repr(form)}, expected {FORMAT}; measure again")
     try:
         _timings(found)
         _differences(found, found)

@@ -18,8 +18,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..runtime.errors import first_words
+from ..runtime.errors import JsonError, first_words
 from ..runtime.files import RETRY_AFTER_SECONDS, read_bytes, write_atomically
+from ..runtime.json_parsing import LARGE_BYTES, parse_json
 from ..runtime.vocabulary import Vocabulary
 from .errors import CheckpointError
 
@@ -87,7 +88,9 @@ class Checkpoint:
             facts = metadata["facts"]
             if _hash(tensors, facts) != metadata["sha256"]:
                 raise CheckpointError("its tensors do not match its hash")
-            parsed = json.loads(facts)
+            parsed = parse_json(facts, LARGE_BYTES, infinite=True)
+        except JsonError as error:
+            raise CheckpointError(f"{path} is no checkpoint of lmtool, or is damaged: a part {error}") from error
         except CheckpointError as error:
             raise CheckpointError(f"the checkpoint {path} is damaged: {error}") from error
         except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -137,7 +140,7 @@ def _hash(tensors: Mapping[str, Tensor], facts: str) -> str:
 
 def _metadata(data: bytes) -> dict[str, str]:
     size = int.from_bytes(data[:8], "little")
-    found = json.loads(data[8 : 8 + size])["__metadata__"]
+    found = parse_json(data[8 : 8 + size], 2 * LARGE_BYTES)["__metadata__"]  # the facts in it have their quotes escaped
     if not isinstance(found, dict):
         raise CheckpointError("its metadata is no object")
     return found

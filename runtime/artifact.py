@@ -8,7 +8,6 @@ made, so that a damaged or foreign file is refused before any of it runs.
 
 import hashlib
 import itertools
-import json
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ from typing import Any, final
 
 from . import initializers, wire
 from .containment import contained_weights
-from .errors import ArtifactError, VocabularyError
+from .errors import ArtifactError, JsonError, VocabularyError
 from .files import read_bytes
+from .json_parsing import LARGE_BYTES, MOST_BYTES, parse_json
 from .vocabulary import Vocabulary
 
 FORMAT = "1"
@@ -260,11 +260,11 @@ def _optional(metadata: _Metadata, key: str, choices: tuple[str, ...]) -> str | 
     return _choice(metadata, key, choices) if key in metadata else None
 
 
-def _json(metadata: _Metadata, key: str) -> Any:
+def _json(metadata: _Metadata, key: str, most_bytes: int = MOST_BYTES) -> Any:
     try:
-        return json.loads(_string(metadata, key))
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"its metadata {key} is not JSON: {error}") from error
+        return parse_json(_string(metadata, key), most_bytes)
+    except JsonError as error:
+        raise ArtifactError(f"its metadata {key} {error}") from error
 
 
 def _object(metadata: _Metadata, key: str) -> dict[str, Any]:
@@ -282,7 +282,8 @@ def _parity(metadata: _Metadata) -> dict[str, Any]:
 
 
 def _vocabulary(metadata: _Metadata) -> Vocabulary:
-    vocabulary = Vocabulary.from_json(_json(metadata, "lmtool.vocabulary"), _json(metadata, "lmtool.tokenization"))
+    tokens = _json(metadata, "lmtool.vocabulary", LARGE_BYTES)
+    vocabulary = Vocabulary.from_json(tokens, _json(metadata, "lmtool.tokenization"))
     declared = _string(metadata, "lmtool.vocabulary_sha256")
     if declared != vocabulary.sha256:
         raise ArtifactError(f"its vocabulary hashes to {vocabulary.sha256[:12]}..., it declares {declared[:12]}...")

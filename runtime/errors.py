@@ -43,6 +43,10 @@ class ProviderError(LmtoolError, RuntimeError):
     exit_code = 3
 
 
+class JsonError(LmtoolError, ValueError):
+    """A text that is not JSON, or JSON of more than is read; its message begins with `is`."""
+
+
 class StorageError(LmtoolError, OSError):
     """A file could not be read or written."""
 

@@ -8,6 +8,7 @@ int64, and its size, theta, weight and oldest pair as float64.
 
 import hashlib
 import json
+import reprlib
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -16,13 +17,14 @@ from numpy.typing import NDArray
 
 from .arrays import frozen, read_only
 from .cache import Cache, CacheOptions
-from .errors import OptionError, StateError
+from .errors import JsonError, OptionError, StateError
+from .json_parsing import parse_json
 from .tensors import DeviceTensors, Tensors, kept, shapes
 
 _MAGIC, _MAGIC_WITH_CACHE = b"lmstate1", b"lmstate2"
 _FLOAT, _INT, _DOUBLE = np.dtype("<f4"), np.dtype("<i8"), np.dtype("<f8")
 _CACHE_TYPES: list[np.dtype[Any]] = [_FLOAT, _INT, _DOUBLE]
-
+_KEYS = {"model_sha256", "shapes", "pending_shape", "sha256"}
 
 _NOTHING = frozen(np.zeros((0, 0), np.int64))
 
@@ -124,7 +126,7 @@ class State:
             count = len(header["shapes"])
             model_sha256, sha256 = str(header["model_sha256"]), header["sha256"]
             if not count or not all(_is_shape(shape) for shape in shapes):
-                raise StateError(f"no saved state: the shapes {shapes} are not those of matrices")
+                raise StateError(f"no saved state: the shapes {reprlib.repr(shapes)} are not those of matrices")
         except (KeyError, TypeError) as error:
             raise StateError(f"no saved state: its header lacks {error}") from error
         if hashlib.sha256(body).hexdigest() != sha256:
@@ -148,11 +150,14 @@ def _header_and_body(data: bytes) -> tuple[dict[str, Any], bytes]:
         )
     end = start + int.from_bytes(data[len(_MAGIC) : start], "little")
     try:
-        header = json.loads(data[start:end])
-    except (ValueError, RecursionError) as error:
-        raise StateError(f"no saved state: its header is not JSON ({error})") from error
+        header = parse_json(data[start:end])
+    except JsonError as error:
+        raise StateError(f"no saved state: its header {error}") from error
     if not isinstance(header, dict):
         raise StateError(f"no saved state: its header is {type(header).__name__}, expected an object")
+    known = _KEYS | {"cache_shapes"} if data.startswith(_MAGIC_WITH_CACHE) else _KEYS
+    if unknown := header.keys() - known:
+        raise StateError(f"no saved state: its header has {reprlib.repr(min(unknown))}, expected {sorted(known)}")
     return header, data[end:]
 
 

@@ -73,6 +73,9 @@ def set_metadata(key: str, value: str | None) -> Callable[[onnx.ModelProto, dict
         ("lmtool.vocabulary", '["<eos>","<unk>"]', "vocabulary hashes to"),
         ("lmtool.tokenization", "{}", "tokenization must be an object"),
         ("lmtool.precision", None, "lacks lmtool.precision"),
+        ("lmtool.training", '{"valid_perplexity":NaN}', "lmtool.training is JSON with NaN, expected finite numbers"),
+        ("lmtool.training", f'{{"a":[{"[]," * 1_400_000}1]}}', "lmtool.training is JSON of 4,200,0.. bytes"),
+        ("lmtool.parity", '{"a":' * 900 + "1" + "}" * 900, "lmtool.parity is JSON that nests 900 levels deep"),
     ],
 )
 def test_metadata_that_is_wrong_is_refused(artifact_path: Path, key: str, value: str | None, message: str) -> None:
@@ -200,7 +203,7 @@ def test_what_takes_more_than_the_file_is_refused_wherever_it_is(
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("cell", []), ("embedding_size", 10**4000), ("layer_sizes", []), ("layer_sizes", [1] * 1001), ("tied", "no")],
+    [("cell", []), ("embedding_size", 10**19), ("layer_sizes", []), ("layer_sizes", [1] * 1001), ("tied", "no")],
 )
 def test_sizes_out_of_all_proportion_are_refused_in_a_short_message(artifact_path: Path, key: str, value: Any) -> None:
     description = json.dumps({**Artifact.read(artifact_path).architecture.to_json(), key: value})

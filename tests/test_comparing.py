@@ -89,6 +89,7 @@ def test_a_gate_that_compares_nothing_is_not_passed(tmp_path: Path) -> None:
         ("[]", "format None, expected 3"),
         ('{"format": 2}', "format 2, expected 3"),
         ("text", "it is not JSON"),
+        ("[" * 100_000, "it is JSON that nests 100,000 levels deep, expected 100 at most"),
         ('{"format": 3}', "no whole results .KeyError: 'timings'"),
         ('{"format": 3, "timings": [{"runtime": 1, "scenario": "multi-stream:0"}]}', "no whole results"),
         ("[" * 100_000, "holds no results: it is not JSON .maximum recursion depth"),
@@ -106,10 +107,16 @@ def test_times_that_are_none_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     saved(STEADY, tmp_path)
     good = json.loads(path.read_text())
-    for times in ([], [0.0], [1.0, -1.0], [float("nan")]):
+    no_times = "no whole results .ValueError: torch, single-stream: there are no times"
+    for times, message in (
+        ([], no_times),
+        ([0.0], no_times),
+        ([1.0, -1.0], no_times),
+        ([float("nan")], "holds no results: it is JSON with NaN, expected finite numbers"),
+    ):
         good["timings"][0]["rounds"][0]["seconds"] = times
         path.write_text(json.dumps(good))
-        with pytest.raises(BenchError, match="no whole results .ValueError: torch, single-stream: there are no times"):
+        with pytest.raises(BenchError, match=message):
             read_results(path)
 
 

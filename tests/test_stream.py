@@ -1,5 +1,7 @@
 """A stream: lazy feeding, suggestions, generation; snapshots that go on here and in another process."""
 
+import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -266,6 +268,25 @@ def test_state_bytes_that_are_damaged_are_refused(predictor: Predictor) -> None:
     for size in range(len(data)):
         with pytest.raises(StateError):
             State.from_bytes(data[:size])
+
+
+def with_header(data: bytes, header: dict[str, object]) -> bytes:
+    end = 12 + int.from_bytes(data[8:12], "little")
+    encoded = json.dumps({**json.loads(data[12:end]), **header}).encode()
+    return data[:8] + len(encoded).to_bytes(4, "little") + encoded + data[end:]
+
+
+def test_a_header_holds_what_is_known_and_no_more(predictor: Predictor) -> None:
+    data = predictor.initial_state(1).to_bytes()
+    assert State.from_bytes(with_header(data, {})).shapes == predictor.initial_state(1).shapes  # the positive control
+    for header, message in (
+        ({"x": 1}, r"its header has 'x', expected \['model_sha256', 'pending_shape', 'sha256', 'shapes'\]"),
+        ({"cache_shapes": []}, "its header has 'cache_shapes'"),
+        ({"x": [[]] * 1_500_000}, "its header is JSON of 6,000,"),
+        ({"shapes": [[1, math.inf]]}, "its header is JSON with Infinity"),
+    ):
+        with pytest.raises(StateError, match=f"^no saved state: {message}"):
+            State.from_bytes(with_header(data, header))
 
 
 @given(data=st.binary(max_size=200))
