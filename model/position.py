@@ -9,6 +9,7 @@ from typing import Any, final
 from .errors import CheckpointError
 
 _KINDS = ("train", "valid", "test")
+_MOST = 2**63
 
 
 @final
@@ -62,20 +63,28 @@ def _fits(name: str, value: Any) -> bool:
     if name == "history":
         return isinstance(value, list) and all(map(_is_record, value))
     if name in ("epoch", "step", "stale", "drops", "loss_tokens"):
-        return type(value) is int and 0 <= value < 2**63
+        return type(value) is int and 0 <= value < _MOST
     return (value is None and name == "best_valid") or _is_number(value)
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < math.inf
+    return type(value) in (int, float) and 0 <= value < (_MOST if type(value) is int else math.inf)
 
 
 def _is_record(value: Any) -> bool:
-    """Whether it is a record of metrics.jsonl; its perplexity may be too large for a number."""
+    """Whether it is a record of metrics.jsonl; its perplexity may be too large for a number, and infinite then."""
     return (
         isinstance(value, dict)
         and value.get("kind") in _KINDS
         and _is_number(value.get("epoch"))
-        and type(value.get("perplexity")) in (int, float)
-        and all(type(item) in (int, float, str) for item in value.values())
+        and value["epoch"] < _MOST
+        and (value.get("perplexity") == math.inf or _is_number(value.get("perplexity")))
+        and value["perplexity"] > 0
+        and all(map(_is_item, value.values()))
     )
+
+
+def _is_item(value: Any) -> bool:
+    if type(value) is int:
+        return -_MOST <= value < _MOST
+    return type(value) is str or (type(value) is float and not math.isnan(value))

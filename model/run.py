@@ -11,7 +11,7 @@ RUN/embeddings.png          map of the word vectors
 RUN/*.onnx                  exports
 """
 
-import json
+import math
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,15 +21,16 @@ from typing import Any, final
 import filelock
 import torch
 
-from ..runtime.errors import VocabularyError
+from ..runtime.errors import JsonError, VocabularyError
 from ..runtime.files import (
     RETRY_AFTER_SECONDS,
     json_text,
     make_folder,
-    read_text,
+    read_bytes,
     remove_leftovers,
     write_atomically,
 )
+from ..runtime.json_parsing import LARGE_BYTES, MOST_BYTES, parse_json
 from ..runtime.summary import Summary
 from ..runtime.vocabulary import Vocabulary
 from .checkpoint import Checkpoint
@@ -95,20 +96,28 @@ class Run:
         """Make the folder and write configuration, vocabulary and what the training runs on.
 
         Raises:
-            RunError: It holds a run already.
+            RunError: It holds a run already, or the vocabulary is larger than what is read.
             StorageError: It cannot be written.
         """
         if self._config.exists():
             raise RunError(
                 f"{self.path} holds a run already; go on with it: --resume, or choose another folder: --run DIR"
             )
-        make_folder(self.path / "checkpoints")
         vocabulary = {"tokens": corpus.vocabulary.tokens, "tokenization": corpus.vocabulary.tokenization.to_json()}
-        _write_json(self._vocabulary, vocabulary)
+        text = _json_lines(vocabulary)
+        try:
+            parse_json(text, LARGE_BYTES)
+        except JsonError as error:
+            raise RunError(
+                f"the vocabulary of {len(corpus.vocabulary):,} tokens could not be read again: it {error}; "
+                "leave rare tokens out: --set min_count=2"
+            ) from error
+        make_folder(self.path / "checkpoints")
+        write_atomically(self._vocabulary, text)
         corpus_facts = {"name": _recorded_name(corpus.name), "sha256": corpus.sha256}
         self.write_metrics([])
         facts = {"training": config.to_json(), "corpus": corpus_facts, "environment": dict(environment or {})}
-        _write_json(self._config, facts)
+        write_atomically(self._config, _json_lines(facts))
 
     def lock(self) -> filelock.BaseFileLock:
         """A held lock on the folder, for a `with` block.
@@ -192,11 +201,20 @@ class Run:
         Raises:
             RunError: The folder holds no run, or its vocabulary is damaged.
         """
-        value = self._read_json("vocabulary.json")
+        value = self._read_json("vocabulary.json", LARGE_BYTES)
         try:
             return Vocabulary.from_json(value.get("tokens"), value.get("tokenization"))
         except VocabularyError as error:
             raise RunError(f"{self.path / 'vocabulary.json'} is damaged: {error}") from error
+
+    def read_latest(self) -> Checkpoint | None:
+        """The checkpoint to go on from; None where there is none yet.
+
+        Raises:
+            CheckpointError: It is damaged.
+            StorageError: It cannot be read.
+        """
+        return Checkpoint.read(self.latest) if self.latest.exists() else None
 
     def trained(self) -> tuple[LanguageModel, Checkpoint]:
         """The network with the best weights, in evaluation mode on the CPU, and the checkpoint they are from.
@@ -262,14 +280,14 @@ class Run:
     def _settings(self) -> dict[str, Any]:
         return self._read_json("config.json")
 
-    def _read_json(self, name: str) -> dict[str, Any]:
+    def _read_json(self, name: str, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
         path = self.path / name
         if not path.is_file():
             raise RunError(f"{self.path} holds no run ({name} is missing); train one: lmtool train --run {self.path}")
         try:
-            value = json.loads(read_text(path))
-        except (ValueError, RecursionError) as error:
-            raise RunError(f"{path} is damaged: {error}") from error
+            value = parse_json(read_bytes(path), most_bytes)
+        except JsonError as error:
+            raise RunError(f"{path} is damaged: it {error}") from error
         if not isinstance(value, dict):
             raise RunError(f"{path} is damaged: it holds {type(value).__name__}, expected an object")
         return value
@@ -302,11 +320,18 @@ def load_weights(network: LanguageModel, checkpoint: Checkpoint) -> None:
 
 def _require_facts(checkpoint: Checkpoint) -> None:
     facts = checkpoint.facts
-    if type(facts.get("epoch")) is not int:
-        raise CheckpointError(f"the checkpoint has the epoch {reprlib.repr(facts.get('epoch'))}, expected a number")
+    epoch = facts.get("epoch")
+    if type(epoch) is not int or not 0 <= epoch < 2**63:
+        raise CheckpointError(f"the checkpoint has the epoch {reprlib.repr(epoch)}, expected 0 or more, below 2^63")
     for key in ("valid_perplexity", "test_perplexity"):
-        if key not in facts or not isinstance(facts[key], float | None):
-            raise CheckpointError(f"the checkpoint has the {key} {reprlib.repr(facts.get(key))}, expected a number")
+        if key not in facts or not (facts[key] is None or _is_perplexity(facts[key])):
+            raise CheckpointError(
+                f"the checkpoint has the {key} {reprlib.repr(facts.get(key))}, expected a finite number of 1 or more"
+            )
+
+
+def _is_perplexity(value: Any) -> bool:
+    return type(value) is float and 1 <= value < math.inf
 
 
 def _recorded_name(name: str) -> str:
@@ -314,5 +339,5 @@ def _recorded_name(name: str) -> str:
     return name if name == PYDOCS else str(Path(name).resolve())
 
 
-def _write_json(path: Path, value: Any) -> None:
-    write_atomically(path, f"{json_text(value, indent=1)}\n".encode())
+def _json_lines(value: Any) -> bytes:
+    return f"{json_text(value, indent=1)}\n".encode()

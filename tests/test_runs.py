@@ -150,8 +150,14 @@ def test_a_configuration_of_any_size_is_refused_before_a_network_is_made(run: Ru
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({"epoch": "1"}, "has the epoch '1', expected a number"),
+        ({"epoch": "1"}, "has the epoch '1', expected 0 or more, below 2"),
+        ({"epoch": 2**63}, "has the epoch 9223372036854775808"),
+        ({"epoch": 10**400}, "is damaged: a part is JSON with a whole number of 401 digits"),
         ({"test_perplexity": []}, "has the test_perplexity"),
+        ({"test_perplexity": -math.inf}, "is damaged: a part is JSON with -Infinity"),
+        ({"valid_perplexity": math.nan}, "is damaged: a part is JSON with NaN"),
+        ({"valid_perplexity": math.inf}, "has the valid_perplexity inf, expected a finite number of 1 or more"),
+        ({"valid_perplexity": 0.5}, "has the valid_perplexity 0.5, expected a finite number of 1 or more"),
         ({"vocabulary_sha256": None}, "is not the vocabulary that"),
     ],
 )
@@ -168,6 +174,15 @@ def test_facts_of_another_kind_are_refused(run: Run, tmp_path: Path, facts: dict
         ({"step": -1}, "position has the step -1"),
         ({"finished": 1}, "position has the finished 1"),
         ({"history": [{"kind": "train"}]}, "position has the history"),
+        ({"loss_sum": 10**400}, "position has the loss_sum 1000"),
+        ({"seconds": 2**63}, "position has the seconds"),
+        ({"history": [{"kind": "train", "epoch": 10**400, "perplexity": 2.0}]}, "position has the history"),
+        ({"history": [{"kind": "train", "epoch": 1e300, "perplexity": 2.0}]}, "position has the history"),
+        ({"history": [{"kind": "train", "epoch": 1, "perplexity": 10**400}]}, "position has the history"),
+        ({"history": [{"kind": "train", "epoch": 1, "perplexity": math.nan}]}, "position has the history"),
+        ({"history": [{"kind": "train", "epoch": 1, "perplexity": 0.0}]}, "position has the history"),
+        ({"history": [{"kind": "train", "epoch": 1, "perplexity": -math.inf}]}, "position has the history"),
+        ({"history": [{"kind": "train", "epoch": 1, "perplexity": 2.0, "loss": math.nan}]}, "position has the history"),
         ({"more": 1}, "has no position to go on from"),
     ],
 )
@@ -176,3 +191,38 @@ def test_positions_that_no_training_has_are_refused(run: Run, change: dict[str, 
     assert Position.from_json(position).finished
     with pytest.raises(CheckpointError, match=message):
         Position.from_json({**position, **change})
+
+
+def test_a_perplexity_too_large_for_a_number_is_kept(run: Run, tmp_path: Path) -> None:
+    """What an epoch that diverges records goes with its checkpoint."""
+    latest = Checkpoint.read(run.latest)
+    record = {"kind": "train", "epoch": 0.5, "perplexity": math.inf, "loss": 800.0}
+    position = {**latest.facts["position"], "history": [record]}
+    Checkpoint(latest.tensors, {**latest.facts, "position": position}).write(tmp_path / "checkpoint")
+    assert Position.from_json(Checkpoint.read(tmp_path / "checkpoint").facts["position"]).history == [record]
+
+
+def test_a_vocabulary_that_could_not_be_read_again_begins_no_run(
+    tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = load_corpus(str(corpus_folder), "auto")
+    monkeypatch.setattr("lmtool.model.run.LARGE_BYTES", 40)
+    with pytest.raises(
+        RunError, match=r"tokens could not be read again: it is JSON of .*; leave rare tokens out: --set"
+    ):
+        Run(tmp_path / "run").create(preset_named("quick"), corpus)
+    assert not (tmp_path / "run").exists()
+
+
+def test_files_that_are_too_large_or_deep_are_damaged(run: Run, tmp_path: Path) -> None:
+    copy = copy_of(run, tmp_path / "copy")
+    good = (copy.path / "config.json").read_text()
+    for more, message in (
+        ("[" * 900 + "]" * 900, "nests 901 levels deep"),
+        ("[" + "[]," * 2_000_000 + "1]", "is JSON of 6,0.* bytes, expected 4,194,304 at most"),
+    ):
+        (copy.path / "config.json").write_text(f'{good.rstrip()[:-1]},"x":{more}}}')
+        with pytest.raises(RunError, match=rf"config.json is damaged: it is JSON.*{message.removeprefix('is JSON')}"):
+            copy.config()
+    (copy.path / "config.json").write_text(f'{good.rstrip()[:-1]},"x":[[]]}}')
+    assert copy.config() == run.config()  # the positive control
