@@ -1,5 +1,6 @@
 """The command-line options that several commands share."""
 
+import reprlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -19,7 +20,7 @@ def as_text(value: str | list[str] | None) -> str | list[str] | None:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise typer.BadParameter(f"{text!r} is not UTF-8 text") from error
+            raise typer.BadParameter(f"{reprlib.repr(text)} is not UTF-8 text") from error
     return value
 
 
@@ -48,7 +49,7 @@ def parse_settings(pairs: list[str] | None) -> dict[str, str]:
     for pair in pairs or []:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise typer.BadParameter(f"{pair!r} is not of the form KEY=VALUE", param_hint="--set")
+            raise typer.BadParameter(f"{reprlib.repr(pair)} is not of the form KEY=VALUE", param_hint="--set")
         settings[key.strip()] = value.strip()
     return settings
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
@@ -25,11 +26,10 @@ _CHOICES = {
     "precision": ("auto", "fp32", "tf32", "bf16"),
 }
 _PROBABILITIES = ("dropout", "embedding_dropout", "weight_dropout", "input_dropout", "output_dropout")
-_COUNTS = ("min_count", "batch_size", "steps", "epochs", "patience")
-_POSITIVE = ("init_range", "learning_rate", "decay", "clip_norm")
+_COUNTS = ("min_count", "batch_size", "steps", "patience")
+_COUNTS_OR_ZERO = ("decay_after", "early_stopping")
+_POSITIVE = ("init_range", "learning_rate", "clip_norm")
 _NON_NEGATIVE = (
-    "decay_after",
-    "early_stopping",
     "weight_decay",
     "activation_penalty",
     "temporal_penalty",
@@ -37,11 +37,33 @@ _NON_NEGATIVE = (
 )
 _FRACTIONS = ("averaging_decay", "beta1")
 
-_WIDEST = 2**16
+_WIDEST, _MOST_LAYERS = 2**16, 1000
+_MOST_EPOCHS = 10_000
+"""Checkpoints keep the records of all epochs, and are read up to some size."""
+
+_MOST = 2**31 - 1
+_SMALLEST, _LARGEST = 2.0**-126, 2.0**60
+"""Numbers that float32 holds in full, and whose products it holds too."""
 
 
 def _is_width(value: int) -> bool:
     return 1 <= value <= _WIDEST
+
+
+def _are_layers(value: tuple[int, ...]) -> bool:
+    return 1 <= len(value) <= _MOST_LAYERS and all(map(_is_width, value))
+
+
+def _is_positive(value: float) -> bool:
+    return _SMALLEST <= value <= _LARGEST
+
+
+def _is_non_negative(value: float) -> bool:
+    return value == 0 or _is_positive(value)
+
+
+def _is_share(value: float | None) -> bool:
+    return value is None or value == 0 or _SMALLEST <= value < 1
 
 
 @final
@@ -143,21 +165,22 @@ class TrainConfig:
         """
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}")
+                found = reprlib.repr(getattr(self, name))
+                raise ConfigError(f"{name} is {found}, expected one of {', '.join(choices)}")
         for name in _COUNTS:
-            self._require(name, lambda value: value >= 1, "1 or more")
-        for name in _PROBABILITIES:
-            self._require(name, lambda value: value is None or 0 <= value < 1, "0 or more and below 1")
-        for name in _FRACTIONS:
-            self._require(name, lambda value: 0 <= value < 1, "0 or more and below 1")
+            self._require(name, lambda value: 1 <= value <= _MOST, f"1 or more, {_MOST:,} at most")
+        for name in _COUNTS_OR_ZERO:
+            self._require(name, lambda value: 0 <= value <= _MOST, f"0 or more, {_MOST:,} at most")
+        self._require("epochs", lambda value: 1 <= value <= _MOST_EPOCHS, f"1 or more, {_MOST_EPOCHS:,} at most")
+        for name in (*_PROBABILITIES, *_FRACTIONS):
+            self._require(name, _is_share, f"0 or more and below 1 ({_SMALLEST:.1e} or more where it is not 0)")
         for name in _POSITIVE:
-            self._require(name, lambda value: 0 < value < math.inf, "a positive number")
+            self._require(name, _is_positive, f"a positive number of {_SMALLEST:.1e} to {_LARGEST:.1e}")
         for name in _NON_NEGATIVE:
-            self._require(name, lambda value: 0 <= value < math.inf, "0 or more")
+            self._require(name, _is_non_negative, f"0 or more: 0, or {_SMALLEST:.1e} to {_LARGEST:.1e}")
+        self._require("decay", lambda value: _SMALLEST <= value <= 1, f"{_SMALLEST:.1e} to 1")
         self._require("embedding_size", _is_width, f"1 to {_WIDEST:,}")
-        self._require(
-            "layer_sizes", lambda value: len(value) > 0 and all(map(_is_width, value)), f"sizes of 1 to {_WIDEST:,}"
-        )
+        self._require("layer_sizes", _are_layers, f"sizes of 1 to {_WIDEST:,}, {_MOST_LAYERS:,} at most")
         self._require("seed", lambda value: 0 <= value < 2**63, "0 or more, below 2^63")
         if self.tied and self.layer_sizes[-1] != self.embedding_size:
             raise ConfigError(
@@ -168,7 +191,7 @@ class TrainConfig:
     def _require(self, name: str, holds: Callable[[Any], bool], expected: str) -> None:
         value = getattr(self, name)
         if not holds(value):
-            raise ConfigError(f"{name} is {value!r}, expected {expected}")
+            raise ConfigError(f"{name} is {reprlib.repr(value)}, expected {expected}")
 
     @property
     def architecture(self) -> Architecture:

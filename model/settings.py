@@ -1,6 +1,7 @@
 """Text values for the fields of a configuration, as the command line and JSON give them."""
 
 import difflib
+import reprlib
 import types
 import typing
 from typing import Any
@@ -37,12 +38,12 @@ def parse_setting(kind: Any, key: str, text: str) -> Any:
     except (ValueError, KeyError) as error:
         again = "; name one field with each --set" if "=" in text else ""
         shape = "numbers like 256,128" if isinstance(wanted, types.GenericAlias) else _KIND_NAMES[wanted]
-        raise ConfigError(f"{key} is {text!r}, expected {shape}{again}") from error
+        raise ConfigError(f"{key} is {reprlib.repr(text)}, expected {shape}{again}") from error
 
 
 def no_setting(kind: Any, key: str) -> ConfigError:
     """The error for a field that is not there, with the nearest name."""
     known = [name for name in setting_types(kind) if name != "preset"]
-    near = difflib.get_close_matches(key, known, n=1)
+    near = difflib.get_close_matches(key[:100], known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    return ConfigError(f"there is no setting {key!r}{hint} All: {', '.join(known)}")
+    return ConfigError(f"there is no setting {reprlib.repr(key)}{hint} All: {', '.join(known)}")

@@ -47,6 +47,19 @@ def test_settings_are_parsed_by_the_type_of_their_field() -> None:
         ("layer_sizes", "2;3", "expected numbers like 256,128"),
         ("layer_sizes", "", "sizes of 1 to 65,536"),
         ("learning_rate", "nan", "learning_rate is nan, expected a positive number"),
+        ("learning_rate", "1e308", r"learning_rate is 1e\+308, expected a positive number of 1.2e-38 to 1.2e\+18"),
+        ("init_range", "1e39", r"init_range is 1e\+39, expected"),
+        ("clip_norm", "1e-320", "clip_norm is 1e-320, expected"),
+        ("dropout", "1e-320", "dropout is 1e-320, expected 0 or more and below 1"),
+        ("weight_decay", "1e-320", "weight_decay is 1e-320, expected 0 or more"),
+        ("decay", "1.5", "decay is 1.5, expected 1.2e-38 to 1"),
+        ("epochs", "10001", "epochs is 10001, expected 1 or more, 10,000 at most"),
+        ("batch_size", str(2**31), "batch_size is 2147483648, expected 1 or more, 2,147,483,647 at most"),
+        ("decay_after", "9" * 400, r"decay_after is 9{18}\.\.\.9{19}, expected 0 or more, 2,147,483,647 at most"),
+        ("layer_sizes", ",".join(["1"] * 1001), "sizes of 1 to 65,536, 1,000 at most"),
+        ("batch_size", "9" * 5000, r"^batch_size is '9{12}\.\.\.9{13}', expected a whole number$"),
+        ("optimizer", "x" * 5000, r"^optimizer is 'x{12}\.\.\.x{13}', expected one of sgd, adam, adamw$"),
+        ("x" * 5000, "1", r"^there is no setting 'x{12}\.\.\.x{13}'\. All: "),
         ("optimizer", "lion", "optimizer is 'lion', expected one of sgd, adam"),
         ("cell", "elman", "cell is 'elman', expected one of lstm, gru, rnn"),
         ("seed", "-1", "seed is -1"),
@@ -59,6 +72,13 @@ def test_settings_are_parsed_by_the_type_of_their_field() -> None:
 def test_a_wrong_setting_says_what_is_expected(key: str, value: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         preset_named("ptb-200").with_settings({key: value})
+
+
+def test_what_the_ranges_allow_at_their_ends() -> None:
+    ends = {"learning_rate": "1.2e-38", "clip_norm": "1e18", "init_range": "1e18", "decay": "1", "epochs": "10000"}
+    config = preset_named("ptb-200").with_settings({**ends, "dropout": "0", "schedule": "cosine"})
+    assert TrainConfig.from_json(config.to_json()) == config
+    assert config.learning_rate_at(5000.0) == pytest.approx(0.6e-38)
 
 
 def test_a_dropout_that_is_not_given_is_the_general_one() -> None:
