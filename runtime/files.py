@@ -6,10 +6,11 @@ import json
 import math
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from .errors import StorageError
 
@@ -25,21 +26,20 @@ def read_bytes(path: Path) -> bytes:
     """The file's bytes.
 
     Raises:
-        StorageError: The file is missing, a folder, or cannot be read.
+        StorageError: The file is missing, cannot be read, or is no plain file: a folder, a pipe or a device.
     """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+    with _opened(path) as file:
+        return file.read()
 
 
 def read_text(path: Path) -> str:
-    """The file's text, which must be UTF-8; a leading byte-order mark is dropped.
+    """The file's text, which must be UTF-8; a leading byte-order mark is dropped. A pipe is read to its end.
 
     Raises:
-        StorageError: The file cannot be read or is not UTF-8.
+        StorageError: As for `read_bytes`, but for pipes, or the text is not UTF-8.
     """
-    return decode_text(read_bytes(path), str(path))
+    with _opened(path, pipes=True) as file:
+        return decode_text(file.read(), str(path))
 
 
 def decode_text(data: bytes, name: str) -> str:
@@ -77,13 +77,36 @@ def read_chunks(path: Path, chunk_bytes: int = CHUNK_BYTES) -> Iterator[str]:
 
 def _blocks(path: Path, size_bytes: int) -> Iterator[bytes]:
     """The file's bytes in order; an empty block is the last."""
+    with _opened(path) as file:
+        while block := file.read(size_bytes):
+            yield block
+        yield b""
+
+
+@contextlib.contextmanager
+def _opened(path: Path, pipes: bool = False) -> Iterator[BinaryIO]:
+    """The file, open for reading; whatever cannot be read is a StorageError."""
     try:
-        with path.open("rb") as file:
-            while block := file.read(size_bytes):
-                yield block
-            yield b""
+        if pipes and path.is_fifo():
+            with path.open("rb") as file:  # which waits for the other end
+                yield file
+        else:
+            with open(path, "rb", opener=_open_plain) as file:
+                yield file
+    except StorageError:
+        raise
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _open_plain(path: str, flags: int) -> int:
+    """Open without waiting, as a pipe that nobody writes to makes one wait, and look at what it is before reading."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # a folder is refused by `open` itself
+        return descriptor
+    os.close(descriptor)
+    raise StorageError(f"cannot read {path}: it is a pipe, a device or another special file, expected a plain file")
 
 
 def _not_utf8(name: str, byte: int, offset: int) -> StorageError:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from lmtool.runtime import StorageError
 from lmtool.runtime.files import (
     decode_text,
+    read_bytes,
     read_chunks,
     read_text,
     remove_leftovers,
@@ -122,6 +124,36 @@ def test_chunks_are_the_whole_text_or_its_error(
     path.write_bytes(data)
     whole = text_or_error(lambda: decode_text(data, str(path)))
     assert text_or_error(lambda: "".join(read_chunks(path, chunk_bytes))) == whole
+
+
+SPECIAL = "it is a pipe, a device or another special file, expected a plain file"
+
+
+def test_what_is_no_plain_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "pipe", tmp_path / "link", Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(StorageError, match=f"^cannot read {path}: {SPECIAL}$"):
+            read_bytes(path)
+        with pytest.raises(StorageError, match=SPECIAL):
+            list(read_chunks(path))
+    with pytest.raises(StorageError, match=SPECIAL):
+        read_text(Path("/dev/zero"))
+    for read in (read_bytes, read_text):
+        with pytest.raises(StorageError, match="cannot read .*folder: Is a directory"):
+            read(tmp_path / "folder")
+    (tmp_path / "file").write_bytes(b"plain")
+    (tmp_path / "other").symlink_to("file")
+    assert read_bytes(tmp_path / "other") == b"plain"
+
+
+def test_text_may_come_through_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=("a key\n",))
+    writer.start()
+    assert read_text(tmp_path / "pipe") == "a key\n"
+    writer.join()
 
 
 def test_a_file_that_cannot_be_read_in_chunks_is_named(tmp_path: Path) -> None:
