@@ -19,7 +19,10 @@ def evaluate_perplexity(
 ) -> float:
     """exp(mean negative log-likelihood) of `token_ids` [tokens] read from the zero state, without dropout.
 
-    `check` is called every few hundred tokens; what it raises ends the evaluation.
+    `check` is called every few hundred tokens.
+
+    Raises:
+        Exception: Whatever `check` raises, which ends the evaluation.
     """
     device = network.projection.weight.device
     state = network.initial_state(1)

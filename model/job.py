@@ -3,7 +3,7 @@
 import contextlib
 import datetime
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -13,7 +13,6 @@ import torch
 from ..runtime.errors import LmtoolError, OptionError, ProviderError
 from ..runtime.files import make_folder
 from ..runtime.threads import check_threads
-from .checkpoint import Checkpoint
 from .config import TrainConfig
 from .corpus import load_corpus
 from .environment import environment
@@ -137,24 +136,31 @@ def _begin(options: TrainOptions, processes: Processes, stack: contextlib.ExitSt
     torch.set_num_threads(options.threads or max(usable_cores() // processes.on_this_machine, 1))
     run, config, data = processes.from_first(_resolve(options))
     corpus = load_corpus(data, config.tokenization, config.min_count)
-    if options.resume and run.latest.exists():
-        # Before the network is made: what a damaged configuration says could be of any size.
-        Checkpoint.read(run.latest).checked("model", weight_shapes(config.architecture, len(corpus.vocabulary)))
+    if options.resume:
+        _take(run, processes, stack)
+        if checkpoint := run.read_latest():
+            # Before the network is made: what a damaged configuration says could be of any size.
+            checkpoint.checked("model", weight_shapes(config.architecture, len(corpus.vocabulary)))
+        trainer = Trainer(config, corpus, run, options.device, processes)
+        trainer.restore(checkpoint)
+        return trainer
     trainer = Trainer(config, corpus, run, options.device, processes)
+    _take(run, processes, stack, lambda: run.create(trainer.config, corpus, environment(options.device, processes)))
+    return trainer
+
+
+def _take(run: Run, processes: Processes, stack: contextlib.ExitStack, then: Callable[[], None] = lambda: None) -> None:
+    """Lock the run's folder; the first process does it for all, and goes on with `then`."""
     failure = None
     if processes.first:
         try:
             make_folder(run.path)
             stack.enter_context(run.lock())
             run.remove_leftovers()
-            if not options.resume:
-                run.create(trainer.config, corpus, environment(options.device, processes))
+            then()
         except LmtoolError as error:
             failure = error
     processes.agree(failure)
-    if options.resume:
-        trainer.restore()
-    return trainer
 
 
 def _result(trainer: Trainer) -> TrainResult:

@@ -85,19 +85,18 @@ class Trainer:
         torch.set_flush_denormal(True)
         set_precision(precision)
 
-    def restore(self) -> None:
-        """Go on from the run's latest checkpoint, if it has one.
+    def restore(self, checkpoint: Checkpoint | None) -> None:
+        """Go on from what the run's `read_latest` gave.
 
         Raises:
             RunError: The run was begun with another configuration or corpus, or its checkpoint is of another number of
                 processes; the message names what differs.
-            CheckpointError: The checkpoint is damaged or does not fit.
+            CheckpointError: The checkpoint does not fit.
         """
         self.run.require_same(self.config, self.corpus)
-        if not self.run.latest.exists():
+        if checkpoint is None:
             self._write_metrics()
             return
-        checkpoint = Checkpoint.read(self.run.latest)
         began = checkpoint.facts.get("processes")
         if began != self._processes.count:
             raise RunError(

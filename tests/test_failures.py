@@ -41,7 +41,7 @@ def test_numbers_that_are_none_stop_the_training_and_keep_what_was_good(
     network, _ = Run(tmp_path / "run").trained()
     assert math.isfinite(evaluate_perplexity(network, broken.corpus.ids["valid"]))
     again = new_trainer(corpus_folder, tmp_path / "run", DROPOUT, create=False)
-    again.restore()
+    again.restore(again.run.read_latest())
     again.train(Silent())
     assert again.position.finished
 
@@ -126,7 +126,7 @@ def test_a_disk_that_stays_full_is_reported_and_the_last_checkpoint_still_loads(
     disk.left = 0
     assert not [name for name in os.listdir(tmp_path / "run" / "checkpoints") if ".tmp" in name]
     again = new_trainer(corpus_folder, tmp_path / "run", DROPOUT, create=False)
-    again.restore()
+    again.restore(again.run.read_latest())
     assert again.position.epoch == 1
     again.train(Silent())
     assert final_weights(tmp_path / "run") == final_weights(tmp_path / "whole")

@@ -169,7 +169,7 @@ def test_all_of_it_together_resumes_to_the_same_bits(
     with pytest.raises(Interrupted):
         stopped.train(StopAfter(steps))
     resumed = new_trainer(corpus_folder, tmp_path / "stopped", settings, create=False)
-    resumed.restore()
+    resumed.restore(resumed.run.read_latest())
     assert resumed._average.active
     resumed.train(Silent())
     assert final_weights(tmp_path / "stopped") == final_weights(tmp_path / "whole")

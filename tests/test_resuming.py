@@ -33,7 +33,7 @@ def test_a_stopped_training_resumes_to_the_same_bits(tmp_path: Path, corpus_fold
         stopped.train(StopAfter(steps))
     assert stop.value.exit_code == 143
     resumed = new_trainer(corpus_folder, tmp_path / "stopped", DROPOUT, create=False)
-    resumed.restore()
+    resumed.restore(resumed.run.read_latest())
     assert resumed.position.epoch * 102 + resumed.position.step == steps
     resumed.train(Silent())
     assert final_weights(tmp_path / "stopped") == final_weights(tmp_path / "whole")
@@ -90,7 +90,7 @@ def test_a_finished_run_is_left_as_it_is(run: Run) -> None:
 def test_a_run_killed_before_its_first_checkpoint_starts_its_log_again(tmp_path: Path, corpus_folder: Path) -> None:
     begun = new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
     begun.run.write_metrics([{"kind": "train", "epoch": 0.5, "perplexity": 1.0}])
-    begun.restore()
+    begun.restore(begun.run.read_latest())
     begun.train(Silent())
     logged = [json.loads(line) for line in begun.run.metrics.read_text().splitlines()]
     assert without_times(logged) == without_times(begun.position.history)
@@ -102,7 +102,7 @@ def test_a_run_killed_before_its_last_picture_gets_it(tmp_path: Path, corpus_fol
         killed.train(StopAfter(204))
     killed.run.curves.unlink()
     resumed = new_trainer(corpus_folder, tmp_path / "run", DROPOUT, create=False)
-    resumed.restore()
+    resumed.restore(resumed.run.read_latest())
     assert killed.run.curves.is_file()
 
 
@@ -127,7 +127,7 @@ def test_a_signal_ends_an_evaluation_at_once(
         stopped.train(Silent())
     assert stopped.position.epoch == (0 if split == "valid" else 2)
     resumed = new_trainer(corpus_folder, tmp_path / "run", settings, create=False)
-    resumed.restore()
+    resumed.restore(resumed.run.read_latest())
     resumed.train(Silent())
     assert without_times(resumed.position.history) == without_times(whole.position.history)
     assert final_weights(tmp_path / "run") == final_weights(tmp_path / "whole")
@@ -144,7 +144,7 @@ def test_a_signal_during_the_last_measurement_is_not_lost(tmp_path: Path, corpus
         ready.train(AtTheEnd())
     assert stop.value.exit_code == 130
     finished = new_trainer(corpus_folder, tmp_path / "run", DROPOUT, create=False)
-    finished.restore()
+    finished.restore(finished.run.read_latest())
     assert finished.position.finished
 
 

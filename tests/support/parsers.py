@@ -188,7 +188,7 @@ def _resume(run: Path, folder: Path, reached: Counter[str]) -> Callable[[bytes],
         resumed.latest.write_bytes(data)
         Checkpoint.read(resumed.latest)  # most go no further, and a trainer takes long
         trainer = Trainer(config, corpus, resumed)
-        trainer.restore()
+        trainer.restore(trainer.run.read_latest())
         reached["resumed"] += 1
         if goes_on:
             trainer.train(Silent())

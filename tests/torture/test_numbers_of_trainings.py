@@ -42,7 +42,7 @@ def test_what_is_planted_in_a_training_never_reaches_a_checkpoint(
         for path in filter(Path.exists, (run.best, run.latest)):
             assert all(bool(tensor.isfinite().all()) for tensor in Checkpoint.read(path).tensors.values()), what
         resumed = new_trainer(few_sentences, folder, AVERAGED, create=False)
-        resumed.restore()
+        resumed.restore(resumed.run.read_latest())
         resumed.train(Silent())
         assert is_number(run.trained()[1].facts["test_perplexity"])
     tally(
