@@ -164,7 +164,7 @@ def _conformance(name: str, report: dict[str, Any]) -> Conformance:
         report["calls"],
         report["loop_steps"],
         report["loop_differences"],
-        [Case(**case) for case in report["cases"]],
+        [Case.from_json(case) for case in report["cases"]],
     )
 
 

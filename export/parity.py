@@ -59,6 +59,12 @@ class Case:
     scale: float
     moved: float = 0.0
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Case":
+        """Read what another process wrote of a case: a number that was not finite is null there, and NaN here."""
+        fields: dict[str, Any] = {name: math.nan if found is None else found for name, found in value.items()}
+        return cls(**fields)
+
     @property
     def difference(self) -> float:
         """The difference relative to the scale; infinite where it is no number."""

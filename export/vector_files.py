@@ -5,7 +5,6 @@ outputs, under their names. `test_vectors.json` says which file they belong to, 
 outputs are from, and how far a runtime may be from them; `data.json` says the last to ONNX's runner in its own words.
 """
 
-import json
 import math
 import re
 import reprlib
@@ -18,8 +17,9 @@ import onnx
 from onnx import numpy_helper
 
 from ..runtime.artifact import LOGITS, NEXT, TOKEN_IDS, Artifact
-from ..runtime.errors import StorageError, first_words
-from ..runtime.files import json_text, make_folder, read_bytes, read_text, write_atomically
+from ..runtime.errors import JsonError, StorageError, first_words
+from ..runtime.files import json_text, make_folder, read_bytes, write_atomically
+from ..runtime.json_parsing import parse_json
 from .errors import ExportError
 from .original import Array
 from .vectors import FOLDER, Vectors, VectorSet
@@ -112,9 +112,9 @@ def _folders(folder: Path) -> list[Path]:
 def _index(path: Path) -> dict[str, Any]:
     expected = {"artifact": str, "sha256": str, "expected_from": str, "bound": float, "sets": list}
     try:
-        index = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise ExportError(f"{path} is no JSON: {error}") from error
+        index = parse_json(read_bytes(path))
+    except JsonError as error:
+        raise ExportError(f"{path} {error}") from error
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise ExportError(f"{path} is not of format {FORMAT}, which this version writes; export again: --test-vectors")
     for name, kind in expected.items():
@@ -138,7 +138,7 @@ def _read_set(folder: Path, entry: Any) -> VectorSet:
 
 
 def _require_fit(folder: Path, found: VectorSet, known: Artifact) -> None:
-    """Check names, types and shapes of a set against the artifact: sizes of its own it has in batch and time only."""
+    """Check a set against the artifact: names, types and shapes, all but batch and time; and that its numbers are."""
     tokens = found.inputs.get(TOKEN_IDS)
     if tokens is None or tokens.ndim != 2 or tokens.dtype != np.int64 or tokens.size == 0:
         raise ExportError(f"{folder} has no input {TOKEN_IDS}, int64 [batch, time]; export again: --test-vectors")
@@ -152,6 +152,11 @@ def _require_fit(folder: Path, found: VectorSet, known: Artifact) -> None:
                 f"{folder} holds the {kind}s {reprlib.repr(shapes)}, expected float32 {expected}; "
                 "export again: --test-vectors"
             )
+        for name in expected:
+            if not np.isfinite(tensors[name]).all():
+                raise ExportError(
+                    f"{folder} holds the {kind} {name} with numbers that are not finite; export again: --test-vectors"
+                )
 
 
 def _tensors(folder: Path, kind: str) -> dict[str, Array]:

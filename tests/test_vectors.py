@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import onnx
 import pytest
 from commands import lmtool
 from lmtool.bench import conformance
-from lmtool.bench.conformance import check_conformance
+from lmtool.bench.conformance import ConformanceReport, check_conformance
 from lmtool.bench.conforming import run_vectors
 from lmtool.bench.processes import CrashError, RefusedError
 from lmtool.bench.runtimes import ONNXRUNTIME, REFERENCE, TORCH, Source
@@ -22,6 +23,7 @@ from lmtool.export.vector_files import INDEX, read_vectors, require_room, write_
 from lmtool.export.vectors import Vectors, compute_vectors, run_set
 from lmtool.model import Run
 from lmtool.runtime import Predictor
+from lmtool.runtime.files import json_text
 from networks import network_of, predictor_of
 from onnx import numpy_helper
 
@@ -54,6 +56,10 @@ def rewrite(path: Path, array: np.ndarray) -> None:
     """Another tensor under the same name."""
     tensor = onnx.load_tensor(path)
     onnx.save_tensor(numpy_helper.from_array(array, tensor.name), path)
+
+
+def array_of(path: Path) -> np.ndarray:
+    return numpy_helper.to_array(onnx.load_tensor(path))
 
 
 def test_the_folders_hold_the_graphs_inputs_and_outputs_in_order(exported: Path) -> None:
@@ -158,7 +164,8 @@ def test_a_file_of_the_users_is_not_written_over(run: Run, tmp_path: Path) -> No
         ({"sets": [{"folder": "../x", "what": "", "in_loop": False}]}, "expected test_data_set_ and a number"),
         ({"sets": [{"folder": "..", "what": "", "in_loop": False}]}, "names the folder '..', expected"),
         ({"sets": [{"folder": "test_data_set_99", "what": "", "in_loop": False}]}, "_99 holds no input_0.pb"),
-        ({"bound": math.inf}, "has the bound inf, expected a positive number"),
+        ({"bound": math.inf}, "test_vectors.json is JSON with Infinity, expected finite numbers"),
+        ({"bound": -1.0}, "has the bound -1.0, expected a positive number"),
     ],
 )
 def test_an_index_that_does_not_fit_is_refused(own_copy: Path, entries: dict[str, Any], message: str) -> None:
@@ -185,18 +192,20 @@ def test_damaged_files_and_missing_ones_are_refused(own_copy: Path) -> None:
         ("input_1", np.zeros((1, 2), np.float32), r"holds the inputs .* expected float32"),
         ("output_0", np.zeros((1, 1, 2), np.float32), r"holds the outputs .* expected float32"),
         ("input_0", np.zeros((1, 1)), r"has no input token_ids, int64"),
+        ("input_1", math.nan, r"holds the input cell_0 with numbers that are not finite"),
+        ("output_0", -math.inf, r"holds the output logits with numbers that are not finite"),
     ):
         path = tensor.with_name(f"{name}.pb")
         before = path.read_bytes()
-        rewrite(path, wrong)
+        rewrite(path, wrong if isinstance(wrong, np.ndarray) else np.full_like(array_of(path), wrong))
         with pytest.raises(ExportError, match=message):
             vectors_of(own_copy)
         path.write_bytes(before)
     (folder / INDEX).write_text("[" * 100_000)
-    with pytest.raises(ExportError, match="is no JSON"):
+    with pytest.raises(ExportError, match="test_vectors.json is JSON that nests 100,000 levels deep"):
         vectors_of(own_copy)
     (folder / INDEX).write_text("{")
-    with pytest.raises(ExportError, match="is no JSON"):
+    with pytest.raises(ExportError, match="test_vectors.json is not JSON"):
         vectors_of(own_copy)
     (folder / INDEX).unlink()
     with pytest.raises(ExportError, match=r"no test vectors beside .*: no test_vectors.json; lmtool export"):
@@ -244,6 +253,19 @@ def test_shapes_and_missing_outputs_differ_without_bound(exported: Path) -> None
     wider = {name: np.repeat(array, 2, axis=0) for name, array in first.outputs.items()}
     for found in ({}, wider, {name: array * np.nan for name, array in first.outputs.items()}):
         assert {case.difference for case in first.compare(found)} == {np.inf}
+
+
+def test_a_runtime_that_computes_no_numbers_fails(exported: Path) -> None:
+    """Its process writes null for them."""
+    report = json.loads(json_text(run_vectors(ONNXRUNTIME, Source(exported))))
+    assert conformance._conformance(ONNXRUNTIME, report).passed
+    for name in ("absolute", "scale"):
+        wrong = {**report, "cases": [{**report["cases"][0], name: None}, *report["cases"][1:]]}
+        found = conformance._conformance(ONNXRUNTIME, wrong)
+        assert not found.passed
+        assert found.worst.difference == math.inf
+        shown = ConformanceReport(exported, "the original", report["bound"], [found], {}, {})
+        assert re.search(r"onnxruntime .* inf .* FAIL$", shown.format())
 
 
 def test_the_command_feeds_runtimes_that_are_here(exported: Path, run: Run) -> None:
