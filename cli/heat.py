@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Optional, final
 from rich.console import Console
 from rich.text import Text
 
+from .output import escaped
+
 if TYPE_CHECKING:
     from ..runtime.score import Score
     from ..runtime.tokenization import Tokenization
@@ -36,7 +38,7 @@ class Heat:
         previous = None
         for token, log_prob in zip(self._tokenization.split(text), score.token_log_probs, strict=True):
             piece = self._tokenization.piece(token, previous).replace("\n", "\N{RETURN SYMBOL}")
-            shown.append(piece, _style(-log_prob / math.log(2)))
+            shown.append(escaped(piece), _style(-log_prob / math.log(2)))
             previous = token
         return self._rendered(shown)
 

@@ -1,5 +1,6 @@
 """What commands have in common: errors become messages and exit codes, results become text or one JSON object."""
 
+import errno
 import functools
 import importlib
 import os
@@ -28,6 +29,21 @@ _PACKAGES_OF_EXTRAS = {
     "pydantic": "serve",
     "prometheus_client": "serve",
 }
+_OF_PLACES = (
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EINVAL,
+    errno.EILSEQ,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+)
+"""What looking up a name that a user gave, or a disk, can end with. A file that is missing is none of these: commands
+look for theirs first, so that one which is not there later is a mistake of ours."""
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 def command(function: Callable[_Parameters, None]) -> Callable[_Parameters, None]:
@@ -50,7 +66,7 @@ def command(function: Callable[_Parameters, None]) -> Callable[_Parameters, None
 
             if isinstance(error, LmtoolError):
                 raise _failed(str(error), error.exit_code) from None
-            if isinstance(error, OSError) and error.filename is not None:  # a name too long to be looked up, for one
+            if isinstance(error, OSError) and error.filename is not None and error.errno in _OF_PLACES:
                 raise _failed(f"cannot use {error.filename}: {error.strerror}", 1) from None
             raise
 
@@ -65,25 +81,45 @@ def speaks() -> bool:
 def say(line: str) -> None:
     """Tell people something, on stderr."""
     if speaks():
-        print(line, file=sys.stderr, flush=True)
+        print(escaped(line), file=sys.stderr, flush=True)
 
 
-def give(as_json: bool, text: str, value: Any) -> None:
-    """Print the result on stdout: `text` for people, or `value` as one JSON object."""
+def escaped(text: str) -> str:
+    """Text that a terminal only shows: control characters but newline and tab as `\\x1b`.
+
+    Names, words and facts in a stranger's files could hold any, and so move the cursor or write the window's title.
+    """
+    return text.translate(_CONTROLS)
+
+
+def give(as_json: bool, text: str, value: Any, coloured: bool = False) -> None:
+    """Print the result on stdout: `text` for people, or `value` as one JSON object.
+
+    Args:
+        as_json: Which of them.
+        text: For people; its control characters are escaped.
+        value: Anything that JSON holds.
+        coloured: Whether the text holds colours, and has been escaped but for them.
+    """
     if as_json:
         from ..runtime.files import json_text
 
         text = json_text(value, indent=1)
     if text:
-        write(f"{text}\n")
+        _print(f"{text if coloured else escaped(text)}\n")
 
 
 def write(text: str) -> None:
-    """Write to stdout at once; what its encoding lacks is written as an escape, as on stderr (see `main`).
+    """Write text of a model's to stdout at once: to a terminal escaped, elsewhere as it is.
 
     Raises:
         typer.Exit: Nobody reads it any more, or it cannot be written.
     """
+    _print(escaped(text) if sys.stdout is not None and sys.stdout.isatty() else text)
+
+
+def _print(text: str) -> None:
+    """Print at once; what the encoding lacks is written as an escape, as on stderr (see `main`)."""
     if not speaks():
         return
     try:
@@ -102,5 +138,5 @@ def require(module: str) -> None:
 
 
 def _failed(message: str, code: int) -> typer.Exit:
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    print(escaped(f"error: {message}"), file=sys.stderr, flush=True)
     return typer.Exit(code)

@@ -125,7 +125,7 @@ def score(
     if colours:
         shown.append(colours.legend())
     values = [{"text": line, **found.to_json()} for line, found in zip(lines, scores, strict=True)]
-    give(as_json, "\n".join(shown), {"scores": values})
+    give(as_json, "\n".join(shown), {"scores": values}, coloured=colours is not None)
 
 
 def _heat(predictor: Any) -> Any:
