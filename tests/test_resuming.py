@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,3 +164,17 @@ def test_a_second_signal_ends_at_once() -> None:
         assert stop.received == signal.SIGINT  # remembered, nothing raised
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_resume_reads_its_checkpoint_once(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(run.path, tmp_path / "run")
+    found = []
+    read = Checkpoint.read
+
+    def reading(path: Path) -> Checkpoint:
+        found.append(path.name)
+        return read(path)
+
+    monkeypatch.setattr(Checkpoint, "read", reading)
+    run_training(TrainOptions(run=tmp_path / "run", resume=True, threads=1), Silent())
+    assert found == ["latest.safetensors", "best.safetensors"]
