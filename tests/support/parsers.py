@@ -186,9 +186,9 @@ def _resume(run: Path, folder: Path, reached: Counter[str]) -> Callable[[bytes],
         goes_on = draw.random() < _GOES_ON
         training.draw_curves = curves if goes_on else lambda *_: None
         resumed.latest.write_bytes(data)
-        Checkpoint.read(resumed.latest)  # most go no further, and a trainer takes long
+        latest = Checkpoint.read(resumed.latest)  # most go no further, and a trainer takes long
         trainer = Trainer(config, corpus, resumed)
-        trainer.restore(trainer.run.read_latest())
+        trainer.restore(latest)
         reached["resumed"] += 1
         if goes_on:
             trainer.train(Silent())
