@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,6 +35,28 @@ CONTEXT.set_forkserver_preload(
 def counted(codes: Mapping[int, int]) -> str:
     """How many commands ended with each exit code."""
     return "; ".join(f"{count} x {code}" for code, count in sorted(codes.items()))
+
+
+def unclear_failure(finished: Finished) -> list[str]:
+    """What is wrong with how a command failed: it should be with exit code 1 and one clear line."""
+    return _unclear(finished, {1}, {1})
+
+
+def unclear_stop(finished: Finished, number: int) -> list[str]:
+    """What is wrong with how a command ended that a signal was sent to.
+
+    The exit code is 128 + its number, or 0 where it came too late; whether it did is for the test to say. One line at
+    most says so.
+    """
+    return _unclear(finished, {128 + number, 0}, {0, 1})
+
+
+def _unclear(finished: Finished, codes: set[int], errors: set[int]) -> list[str]:
+    found = [] if finished.returncode in codes else [f"exit {finished.returncode}"]
+    said = sum(line.startswith("error: ") for line in finished.stderr.splitlines())
+    if said not in errors or "Traceback" in finished.stderr or "Exception ignored" in finished.stderr:
+        found.append(finished.stderr)
+    return found
 
 
 @final
@@ -74,6 +97,30 @@ class Command:
         """Send a signal, unless the process has ended."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
+
+    def freeze(self) -> bool:
+        """Hold it in the middle of what it does, until `thaw`; False where it had ended. Linux's `/proc` tells."""
+        self.signal(signal.SIGSTOP)
+        while (state := self._told("State")[:1]) not in ("T", "Z", ""):
+            time.sleep(0.001)
+        return state == "T"
+
+    def thaw(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    def listening(self) -> "Command":
+        """Wait until it has said what SIGTERM does to it, or has ended; before that it would be killed, as all are."""
+        while (caught := self._told("SigCgt")) and not int(caught, 16) >> (signal.SIGTERM - 1) & 1:
+            time.sleep(0.001)
+        return self
+
+    def _told(self, name: str) -> str:
+        """A line of the process's status; nothing where it has ended."""
+        try:
+            status = (Path("/proc") / str(self.pid) / "status").read_text()
+        except OSError:
+            return ""
+        return next((line.partition(":")[2].strip() for line in status.splitlines() if line.startswith(f"{name}:")), "")
 
     def runs_for(self, seconds: float) -> bool:
         """Wait so long at most; whether it still runs."""

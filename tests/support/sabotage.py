@@ -3,6 +3,8 @@
 Every function here can be the `prepare` of a `commands.Command`, alone or with its arguments in a `functools.partial`.
 """
 
+import contextlib
+import itertools
 import os
 import time
 from collections.abc import Callable
@@ -10,7 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from lmtool.model import LanguageModel, evaluating, training
+from lmtool import cli
+from lmtool.model import LanguageModel, curves, evaluating, training
+from lmtool.model.signals import StopRequest
 from lmtool.runtime import StorageError, files, initializers, predictor, stream
 from lmtool.runtime.state import State
 from numpy.typing import NDArray
@@ -44,6 +48,43 @@ def plain_writes() -> None:
             raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
 
     files._write = write
+
+
+def plain_pictures() -> None:
+    """The picture of a training is a word, written as the picture would be: to draw it takes longer than to train."""
+    curves.png = lambda *_: b"picture"
+
+
+def swallowed_errors() -> None:
+    """Protection off: a file that cannot be written is passed over."""
+    write = files._write
+
+    def try_to(path: Path, data: bytes) -> None:
+        with contextlib.suppress(StorageError):
+            write(path, data)
+
+    files._write = try_to
+
+
+def deaf_trainings() -> None:
+    """Protection off: a training takes no notice of SIGINT and SIGTERM."""
+    StopRequest._receive = lambda *_: None  # type: ignore[method-assign]
+
+
+def deaf_commands() -> None:
+    """Protection off: a command takes no notice of SIGTERM."""
+    cli._end = lambda *_: None
+
+
+def seldom_saved() -> None:
+    """Protection off: a training saves every tenth time that it should."""
+    save, due = training.Trainer._save, itertools.count(1)
+
+    def seldom(trainer: training.Trainer) -> None:
+        if next(due) % 10 == 0:
+            save(trainer)
+
+    training.Trainer._save = seldom  # type: ignore[method-assign]
 
 
 def forgotten_randomness() -> None:

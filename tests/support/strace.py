@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,10 +13,21 @@ from typing import final
 import pytest
 from commands import Command, Finished
 
-CALLS = ("mkdir", "openat", "write", "fsync", "close", "rename", "unlink")
-"""What writing a file takes."""
+_MAKES = ("mkdir", "mkdirat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir", "creat")
+_OPENS = ("open", "openat", "openat2")
+_FILLS = ("write", "pwrite64", "writev", "pwritev", "truncate", "ftruncate", "fallocate", "chmod", "fchmod", "fchmodat")
+CALLS = (*_MAKES, *_OPENS, *_FILLS, "fsync", "fdatasync", "close")
+"""What writing a file takes, by whichever name the libraries of this machine call it."""
 
-_CALL = re.compile(r"^\d+ +(\w+)\((.*)")
+READS = (
+    *("stat", "lstat", "fstat", "newfstatat", "statx", "statfs", "fstatfs", "access", "faccessat", "faccessat2"),
+    *("readlink", "readlinkat", "read", "readv", "pread64", "lseek", "getdents64", "fadvise64", "readahead"),
+    *("fcntl", "flock", "ioctl", "mmap", "munmap", "getcwd", "chdir", "fchdir", "inotify_add_watch"),
+)
+"""What looks at files and changes nothing; `mmap` only where its memory is not written back."""
+
+_CALL = re.compile(r"^\d+ +[\d.]+ +(\w+)\((.*)")
+_CURRENT_FOLDER = re.compile(r"AT_FDCWD(<[^>]*>)?")
 _PATHS = re.compile(r'"(/[^"]*)"|<(/[^>]*)>')
 _WRITES = ("O_CREAT", "O_WRONLY", "O_RDWR")
 
@@ -60,7 +72,7 @@ class Traced:
         found = set()
         for line in self.lines:
             call, paths = _parsed(line)
-            if call in ("mkdir", "rename", "unlink") or (call == "openat" and any(flag in line for flag in _WRITES)):
+            if call in _MAKES or (call in _OPENS and any(flag in line for flag in _WRITES)):
                 found |= {path for path in paths if path.startswith(f"{folder}/")}
         return found | {str(Path(path).parent) for path in found}
 
@@ -68,6 +80,32 @@ class Traced:
         """How many calls of each kind touch the watched files."""
         names = set(watched)
         return Counter(call for call, paths in map(_parsed, self.lines) if names & set(paths))
+
+    def others(self, folder: Path) -> Counter[str]:
+        """How many calls touch what is in `folder` that are neither among `CALLS` nor only read."""
+        found = Counter[str]()
+        for line in self.lines:
+            call, paths = _parsed(line)
+            written_back = "MAP_SHARED" in line and "PROT_WRITE" in line
+            if any(path.startswith(f"{folder}/") for path in paths):
+                found[call] += written_back or call not in (*CALLS, *READS)
+        return +found
+
+    def replaced(self, path: Path) -> int:
+        """How often a file of that name was put in place."""
+        return sum(call.startswith("rename") and paths[-1:] == [str(path)] for call, paths in map(_parsed, self.lines))
+
+    def since(self, number: signal.Signals) -> "Traced":
+        """What it did from its first signal of that number on."""
+        came = [position for position, line in enumerate(self.lines) if f"--- {number.name} " in line]
+        assert came, f"{number.name} never came"
+        return Traced(self.finished, self.lines[came[0] :])
+
+    @property
+    def seconds(self) -> float:
+        """From the first of the lines to the last, which is that the command has ended."""
+        times = [float(line.split()[1]) for line in self.lines]
+        return times[-1] - times[0]
 
 
 def require_strace() -> None:
@@ -78,7 +116,13 @@ def require_strace() -> None:
         pytest.skip("strace may not trace processes here")
 
 
-def run_traced(command: Command, log: Path, watched: Iterable[str] = (), fault: Fault | None = None) -> Traced:
+def run_traced(
+    command: Command,
+    log: Path,
+    watched: Iterable[str] = (),
+    fault: Fault | None = None,
+    calls: Iterable[str] = CALLS,
+) -> Traced:
     """Run a command from its start to its end.
 
     Args:
@@ -86,11 +130,12 @@ def run_traced(command: Command, log: Path, watched: Iterable[str] = (), fault: 
         log: File for strace's lines.
         watched: Trace calls that touch these paths only; none for all.
         fault: What happens to one of them.
+        calls: Trace these, or all where there are none; a name that this kind of machine lacks is passed over.
     """
-    options = ["-e", f"trace={','.join(CALLS)}"]
+    options = ["-e", f"trace={','.join(f'?{call}' for call in calls) or 'all'}"]
     options += [part for path in sorted(watched) for part in ("-P", path)]
     options += [] if fault is None else ["-e", fault.option]
-    arguments = ["strace", "-f", "-y", "-s", "0", "-o", str(log), *options, "-p", str(command.pid)]
+    arguments = ["strace", "-f", "-y", "-ttt", "-s", "0", "-o", str(log), *options, "-p", str(command.pid)]
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as strace:
         assert strace.stderr is not None
         said = strace.stderr.readline()
@@ -114,5 +159,5 @@ def _parsed(line: str) -> tuple[str, list[str]]:
     if found is None:
         return "", []
     name, rest = found.groups()
-    paths = [quoted or held for quoted, held in _PATHS.findall(rest.rpartition(" = ")[0])]
-    return name, paths[1:] if name == "openat" and "AT_FDCWD<" in rest else paths
+    arguments = _CURRENT_FOLDER.sub("", rest.rpartition(" = ")[0] or rest)
+    return name, [quoted or held for quoted, held in _PATHS.findall(arguments)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from commands import Command, Finished
+from commands import Command
 from corpora import write_corpus
 from lmtool.model import Checkpoint, Run
 from lmtool.model.checkpoint import weights_hash
@@ -18,6 +18,20 @@ EVERY_STEP_MINUTES = 1e-9
 """A checkpoint interval of one step."""
 
 _PRESET = "ptb-200"
+
+
+@final
+@dataclass(frozen=True)
+class Progress:
+    """How far a training has come, by its latest checkpoint.
+
+    Attributes:
+        steps: Of all its epochs.
+        finished: Whether nothing is left to do.
+    """
+
+    steps: int
+    finished: bool
 
 
 @final
@@ -68,6 +82,13 @@ class Unstopped:
         except LmtoolError:
             return folder
         raise AssertionError(f"the training ended before step {steps}")
+
+    def progress(self, folder: Path) -> Progress:
+        latest = Run(folder).latest
+        if not latest.exists():
+            return Progress(0, False)
+        position = Checkpoint.read(latest).facts["position"]
+        return Progress(position["epoch"] * self.steps_per_epoch + position["step"], position["finished"])
 
     def wrong_with(self, folder: Path) -> dict[str, str]:
         """What is wrong with a folder that was left at any moment: `unusable`, `mixed` or `lost` -> in words."""
@@ -135,14 +156,3 @@ def _identity(path: Path) -> tuple[int, int]:
     except FileNotFoundError:
         return 0, 0
     return found.st_ino, found.st_mtime_ns
-
-
-def complaint(finished: Finished) -> list[str]:
-    """What is wrong with how a command failed: it should be with exit code 1 and one clear line."""
-    errors = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
-    found = []
-    if finished.returncode != 1:
-        found.append(f"exit {finished.returncode}")
-    if len(errors) != 1 or "Traceback" in finished.stderr or "Exception ignored" in finished.stderr:
-        found.append(finished.stderr)
-    return found
