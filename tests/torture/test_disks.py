@@ -4,26 +4,27 @@ import errno
 import functools
 import random
 import shutil
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sabotage
-from commands import Command, lmtool
+from commands import Finished, unclear_failure
 from lmtool.model import Run
 from lmtool.runtime import Artifact
-from strace import Fault, Traced, faults, require_strace, run_traced
-from thoroughness import torture_only
-from unstopped import Unstopped, complaint
+from strace import Fault, require_strace
+from thoroughness import FULL, torture_only
+from trials import STILL, Trials
+from unstopped import Unstopped
 
-EVERY = 10_000
 PROMISE = "A failing disk loses nothing"
 EFFECTS = [f"error={errno.errorcode[code]}" for code in (errno.ENOSPC, errno.EIO)]
 MOSTLY = 0.8
-AT_ONCE = functools.partial(sabotage.all_of, sabotage.known_names, sabotage.no_pauses)
-IN_PLACE = functools.partial(sabotage.all_of, sabotage.plain_writes, sabotage.no_pauses)
+FEW = None if FULL else 1
+"""Every call fails, by each of the effects; or one does."""
+
+Found = list[tuple[Fault, Finished, list[str]]]
 
 
 @pytest.fixture(scope="module")
@@ -36,133 +37,154 @@ def begun(unstopped: Unstopped, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def failing(
-    begun: Path,
-    folder: Path,
-    arguments: Callable[[], list[object]],
-    watched: set[str],
-    fault: Fault | None,
-    prepare: Callable[[], None] = AT_ONCE,
-) -> Traced:
-    """A command on a copy of `begun`, on a disk that fails."""
-    shutil.rmtree(folder, ignore_errors=True)
-    if begun.exists():
-        shutil.copytree(begun, folder)
-    return run_traced(Command(*arguments(), prepare=prepare), folder.with_suffix(".log"), watched, fault)
+def failing(trials: Trials, seed: int, wrong_with: Callable[[Finished], list[str]]) -> Found:
+    """Each of the calls fails, once or from then on, then the disk is well again: what was wrong in the end."""
+    draw, found = random.Random(seed), Found()
+    for chosen in trials.some(EFFECTS, FEW, draw):
+        fault = replace(chosen, lasting=draw.random() < MOSTLY)
+        finished = trials.struck(fault).finished
+        wrong = unclear_failure(finished) if finished.returncode else []
+        wrong += wrong_with(finished)
+        if (again := trials.again()).returncode:
+            wrong.append(again.stderr)
+        found.append((fault, finished, wrong + wrong_with(again)))
+    return found
 
 
-def chosen_faults(whole: Traced, watched: set[str], few: int, draw: random.Random) -> list[Fault]:
-    """`few` of all calls, or all of them: each fails by one of the effects, once or from then on."""
-    points = faults(whole.counts(watched), EFFECTS[:1])
-    chosen = draw.sample(points, min(few, len(points)))
-    return [replace(fault, effect=draw.choice(EFFECTS), lasting=draw.random() < MOSTLY) for fault in chosen]
+def figures(found: Found, seed: int) -> dict[str, int]:
+    """What the table says of them, none of which was wrong, and many of which did fail."""
+    assert [each for each in found if each[2]] == [], f"seed {seed}"
+    failed = sum(finished.returncode != 0 for _, finished, _ in found)
+    if len(found) > 10:  # one call that fails once may be tried again
+        assert failed > len(found) // 4, f"{failed} of {len(found)} failed"
+    unclear = sum(bool(unclear_failure(finished)) for _, finished, _ in found if finished.returncode)
+    lost = sum(bool(wrong) for _, _, wrong in found)
+    return {"failed": failed, "survived": len(found) - failed, "lost": lost, "not_one_clear_line": unclear}
+
+
+def changed(folder: Path, since: Path) -> dict[str, bytes]:
+    """The files of a folder that are not in the other, or not so; what is temporary and what is locked left out."""
+    found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    return {
+        name: path.read_bytes()
+        for name, path in found.items()
+        if not name.endswith((".tmp", ".lock")) and not _same(path, since / name)
+    }
+
+
+def _same(path: Path, other: Path) -> bool:
+    return other.exists() and path.read_bytes() == other.read_bytes()
 
 
 def test_trainings_on_a_disk_that_fails(
-    tmp_path: Path, unstopped: Unstopped, begun: Path, many: Callable[[int, int], int], tally: Callable[..., None]
+    tmp_path: Path, unstopped: Unstopped, begun: Path, tally: Callable[..., None]
 ) -> None:
     """Exit 1, one clear line, checkpoints that load, and the same bits once the disk is well; or nothing was amiss."""
-    seed, folder, found = random.randrange(1 << 32), tmp_path / "run", Counter[str]()
-    arguments = functools.partial(unstopped.command, folder)
-    whole = failing(begun, folder, arguments, set(), None)
-    watched, wrong = whole.paths(folder), list[tuple[Fault, object]]()
-    for fault in chosen_faults(whole, watched, many(1, EVERY), random.Random(seed)):
-        finished = failing(begun, folder, arguments, watched, fault).finished
-        found["failed" if finished.returncode else "survived"] += 1
-        complaints = complaint(finished) if finished.returncode else unstopped.differences(folder)
-        complaints += [*unstopped.wrong_with(folder).values()]
-        if (folder / "model.onnx").read_bytes() != (begun / "model.onnx").read_bytes():
-            complaints.append("the artifact has changed")
-        again = lmtool(*arguments())
-        complaints += [again.stderr] if again.returncode else unstopped.differences(folder)
-        if complaints:
-            wrong.append((fault, complaints))
-    assert wrong == [], f"seed {seed}"
-    if found.total() > 10:
-        assert found["failed"] > 0  # one call that fails once may be tried again
-    tally(PROMISE, tried=found.total(), what="failing calls, train --resume", **found, lost=0, not_one_clear_line=0)
+    trials, seed = Trials(begun, tmp_path / "run", unstopped.command), random.randrange(1 << 32)
+
+    def wrong_with(finished: Finished) -> list[str]:
+        wrong = [*unstopped.wrong_with(trials.folder).values()]
+        wrong += [] if finished.returncode else unstopped.differences(trials.folder)
+        return wrong + (["the artifact"] if not _same(trials.folder / "model.onnx", begun / "model.onnx") else [])
+
+    found = failing(trials, seed, wrong_with)
+    tally(PROMISE, tried=len(found), what="failing calls, train --resume", **figures(found, seed))
 
 
 @torture_only
 def test_trainings_that_begin_on_a_disk_that_fails(
-    tmp_path: Path, unstopped: Unstopped, many: Callable[[int, int], int], tally: Callable[..., None]
+    tmp_path: Path, unstopped: Unstopped, tally: Callable[..., None]
 ) -> None:
     """What fails before the first checkpoint can be begun again, or gone on with."""
     require_strace()
-    seed, folder, found = random.randrange(1 << 32), tmp_path / "run", Counter[str]()
-    arguments = functools.partial(unstopped.command, folder)
-    whole = failing(tmp_path / "none", folder, arguments, set(), None)
-    names = ("vocabulary", "config", ".lock", "checkpoints", "run")
-    watched = {path for path in whole.paths(folder) if any(name in Path(path).name for name in names)}
-    watched -= {path for path in watched if "safetensors" in path}
-    wrong = list[tuple[Fault, object]]()
-    for fault in chosen_faults(whole, watched, many(1, EVERY), random.Random(seed)):
-        finished = failing(tmp_path / "none", folder, arguments, watched, fault).finished
-        found["failed" if finished.returncode else "survived"] += 1
-        complaints = complaint(finished) if finished.returncode else []
-        again = lmtool(*arguments())
-        complaints += [again.stderr] if again.returncode else unstopped.differences(folder)
-        if complaints:
-            wrong.append((fault, complaints))
-    assert wrong == [], f"seed {seed}"
-    tally(PROMISE, tried=found.total(), what="failing calls, train", **found, lost=0, not_one_clear_line=0)
+    first = ("vocabulary", "config", ".lock", "checkpoints", "run")
+
+    def strikes(path: str) -> bool:
+        return any(name in Path(path).name for name in first) and "safetensors" not in path
+
+    trials = Trials(tmp_path / "none", tmp_path / "run", unstopped.command, strikes=strikes)
+    seed = random.randrange(1 << 32)
+    found = failing(trials, seed, lambda finished: [] if finished.returncode else unstopped.differences(trials.folder))
+    tally(PROMISE, tried=len(found), what="failing calls, train", **figures(found, seed))
 
 
-COMMANDS: list[tuple[str, list[object]]] = [
-    ("export", ["export", "--onnx", "--opset", 18]),
-    ("export --precision int8", ["export", "--onnx", "--precision", "int8"]),
-    ("export --test-vectors", ["export", "--onnx", "--opset", 18, "--test-vectors"]),
-]
-TRIED = [COMMANDS[0], *(pytest.param(*command, marks=torture_only) for command in COMMANDS[1:])]
-
-
-@pytest.mark.parametrize(("name", "command"), TRIED, ids=[name for name, _ in COMMANDS])
-def test_exports_to_a_disk_that_fails(
-    tmp_path: Path,
-    begun: Path,
-    name: str,
-    command: list[object],
-    many: Callable[[int, int], int],
-    tally: Callable[..., None],
+def test_every_call_that_writes_is_among_those_that_fail(
+    tmp_path: Path, unstopped: Unstopped, tally: Callable[..., None]
 ) -> None:
-    """The artifact is the old one or the new one; checkpoints are not touched."""
-    seed, folder, found = random.randrange(1 << 32), tmp_path / "run", Counter[str]()
+    """Of all system calls of a training, those that touch its files are ones that fail here, or ones that only read."""
+    require_strace()
+    traced = Trials(tmp_path / "none", tmp_path / "run", unstopped.command).everything()
+    assert traced.finished.returncode == 0, traced.finished.stderr
+    assert unstopped.differences(tmp_path / "run") == []
+    counts = traced.counts({str(Run(tmp_path / "run").latest)})
+    assert counts["rename"] + counts["renameat"] + counts["renameat2"] >= 2 * unstopped.steps_per_epoch
+    assert traced.others(tmp_path / "run") == {}
+    tally(PROMISE, tried=len(traced.lines), what="system calls of a training", writing_and_never_failed=0)
 
-    def arguments() -> list[object]:
-        return [*command, "--run", folder]
 
-    whole = failing(begun, folder, arguments, set(), None)
-    watched, wrong = whole.paths(folder), list[tuple[Fault, object]]()
-    artifacts = {path.name: path.read_bytes() for path in folder.glob("*.onnx")}
-    checkpoints = {path: path.read_bytes() for path in (Run(begun).latest, Run(begun).best)}
-    for fault in chosen_faults(whole, watched, many(1, EVERY), random.Random(seed)):
-        finished = failing(begun, folder, arguments, watched, fault).finished
-        found["failed" if finished.returncode else "survived"] += 1
-        complaints = complaint(finished) if finished.returncode else []
-        for path in folder.glob("*.onnx"):
-            old = (begun / path.name).read_bytes() if (begun / path.name).exists() else b""
-            if path.read_bytes() not in (old, artifacts[path.name]):
-                complaints.append(f"{path.name} is another file")
-            Artifact.read(path)
-        if any((folder / path.relative_to(begun)).read_bytes() != data for path, data in checkpoints.items()):
-            complaints.append("a checkpoint has changed")
-        if complaints:
-            wrong.append((fault, complaints))
-    assert wrong == [], f"seed {seed}"
-    tally(PROMISE, tried=found.total(), what=f"failing calls, {name}", **found, lost=0, not_one_clear_line=0)
+EXPORTS: dict[str, list[object]] = {
+    "export": ["export", "--onnx", "--opset", 18],
+    "export --precision int8": ["export", "--onnx", "--precision", "int8"],
+    "export --test-vectors": ["export", "--onnx", "--opset", 18, "--test-vectors"],
+}
+TRIED = [name if name == "export" else pytest.param(name, marks=torture_only) for name in EXPORTS]
+
+
+def exports(begun: Path, folder: Path, name: str) -> Trials:
+    return Trials(begun, folder, lambda folder: [*EXPORTS[name], "--run", folder])
+
+
+def wrong_with_export(begun: Path, folder: Path, new: Mapping[str, bytes], finished: Finished) -> list[str]:
+    """Artifacts are the old ones or the new ones, other files untouched; after exit 0 all is new."""
+    now = changed(folder, begun)
+    for path in folder.glob("*.onnx"):
+        Artifact.read(path)
+    wrong = [f"{name} is another file" for name in now if name.endswith(".onnx") and now[name] != new.get(name)]
+    wrong += [f"{name} has changed" for name in now if name not in new]
+    wrong += [f"{path.name} is gone" for path in (Run(folder).latest, Run(folder).best) if not path.exists()]
+    if finished.returncode == 0:
+        wrong += [f"{NOT_THERE}: {name}" for name in new if now.get(name) != new[name]]
+    return wrong
+
+
+NOT_THERE = "exit 0 without a file that it should have written"
+
+
+@pytest.mark.parametrize("name", TRIED)
+def test_exports_to_a_disk_that_fails(tmp_path: Path, begun: Path, name: str, tally: Callable[..., None]) -> None:
+    """The artifact is the old one or the new one; checkpoints are not touched; once the disk is well it is the new."""
+    trials, seed = exports(begun, tmp_path / "run", name), random.randrange(1 << 32)
+    assert trials.whole.finished.returncode == 0, trials.whole.finished.stderr
+    new = changed(trials.folder, begun)
+    assert any(name.endswith(".onnx") for name in new)
+    assert any(name.startswith("parity") for name in new)
+    found = failing(trials, seed, lambda finished: wrong_with_export(begun, trials.folder, new, finished))
+    tally(PROMISE, tried=len(found), what=f"failing calls, {name}", **figures(found, seed))
+
+
+def test_an_export_that_swallows_errors_is_noticed(tmp_path: Path, begun: Path, tally: Callable[..., None]) -> None:
+    """Positive control: it ends with 0, and the old artifact is still there."""
+    trials = exports(begun, tmp_path / "run", "export")
+    assert trials.whole.finished.returncode == 0
+    new = changed(trials.folder, begun)
+    careless = replace(trials, prepare=functools.partial(sabotage.all_of, STILL, sabotage.swallowed_errors))
+    finished = careless.struck(Fault("write", 1, EFFECTS[0], lasting=True)).finished
+    assert finished.returncode == 0
+    noticed = [wrong for wrong in wrong_with_export(begun, trials.folder, new, finished) if NOT_THERE in wrong]
+    assert len(noticed) == len(new)
+    tally(PROMISE, tried=1, control=f"errors swallowed by an export: {len(noticed)} of {len(new)} files missed")
 
 
 def test_a_disk_that_fails_would_lose_what_is_written_in_place(
-    tmp_path: Path, unstopped: Unstopped, begun: Path, many: Callable[[int, int], int], tally: Callable[..., None]
+    tmp_path: Path, unstopped: Unstopped, begun: Path, tally: Callable[..., None]
 ) -> None:
     """Positive control: without temporary files and renames a failing write leaves half a checkpoint."""
-    folder, lost = tmp_path / "run", 0
-    watched = {str(folder / "checkpoints" / f"{name}.safetensors") for name in ("latest", "best")}
-    effects = EFFECTS[: many(1, len(EFFECTS))]
+    folder, effects = tmp_path / "run", EFFECTS[:FEW]
+    in_place = functools.partial(sabotage.all_of, STILL, sabotage.plain_writes)
+    trials = Trials(begun, folder, unstopped.command, in_place, lambda path: path.endswith(".safetensors"))
+    lost = 0
     for effect in effects:
-        fault = Fault("write", 1, effect, lasting=True)
-        arguments = functools.partial(unstopped.command, folder)
-        assert failing(begun, folder, arguments, watched, fault, IN_PLACE).finished.returncode == 1
+        assert trials.struck(Fault("write", 1, effect, lasting=True)).finished.returncode == 1
         lost += "unusable" in unstopped.wrong_with(folder)
     assert lost == len(effects)
     tally(PROMISE, tried=lost, control=f"files written in place: {lost} of {len(effects)} checkpoints lost")

@@ -1,21 +1,26 @@
 """A killed training loses at most one interval: `kill -9` at random moments, and before every system call of a save."""
 
+import functools
 import random
-import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sabotage
 from commands import Command
 from lmtool.model import Run
-from strace import Fault, Traced, faults, require_strace, run_traced
+from strace import Fault, require_strace
+from trials import STILL, Trials
 from unstopped import Unstopped, wait_for_saves
 
 PROMISE = "A killed training loses at most one interval"
 KILLED = -signal.SIGKILL
+KILL = f"signal={signal.SIGKILL.name}"
+LATER_RECORDS = (6, 4, 8)
+"""Which writing of the log a training is killed before, of those that its first epoch has."""
 
 
 def chain(unstopped: Unstopped, folder: Path, draw: random.Random) -> tuple[int, Counter[str], list[str]]:
@@ -57,40 +62,26 @@ def test_kills_at_random_moments(
     )
 
 
-def last_save(unstopped: Unstopped, folder: Path) -> Path:
+def last_save(unstopped: Unstopped, folder: Path) -> Trials:
     """A training that has but one step to do, then the end of its epoch and the test."""
-    return unstopped.stopped_after(folder, 2 * unstopped.steps_per_epoch - 1)
-
-
-def aimed(unstopped: Unstopped, begun: Path, folder: Path, fault: Fault | None, watched: set[str]) -> Traced:
-    """The last save, under strace, with the temporary files' names known."""
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(begun, folder)
-    command = Command(*unstopped.command(folder), prepare=sabotage.known_names)
-    return run_traced(command, folder.with_suffix(".log"), watched, fault)
+    require_strace()
+    begun = unstopped.stopped_after(folder / "begun", 2 * unstopped.steps_per_epoch - 1)
+    return Trials(begun, folder / "run", unstopped.command)
 
 
 def test_kills_before_every_system_call_of_a_save(
     tmp_path: Path, unstopped: Unstopped, many: Callable[[int, int], int], tally: Callable[..., None]
 ) -> None:
-    require_strace()
-    begun, folder = last_save(unstopped, tmp_path / "begun"), tmp_path / "run"
-    whole = aimed(unstopped, begun, folder, None, set())
-    watched = whole.paths(folder)
-    points = faults(whole.counts(watched), [f"signal={signal.SIGKILL.name}"])
-    assert len(points) > 100
-    seed = random.randrange(1 << 32)
-    chosen = random.Random(seed).sample(points, many(1, len(points)))
-    wrong, tried = list[tuple[Fault, object]](), 0
-    for fault in chosen:
-        traced = aimed(unstopped, begun, folder, fault, watched)
-        tried += traced.finished.returncode == KILLED
-        found = unstopped.wrong_with(folder)
-        resumed = Command(*unstopped.command(folder)).go().finished()
-        if found or resumed.returncode != 0 or (found := unstopped.differences(folder)):
-            wrong.append((fault, found or resumed.stderr))
+    trials, seed, wrong, tried = last_save(unstopped, tmp_path), random.randrange(1 << 32), list[object](), 0
+    assert len(trials.points([KILL])) > 100
+    for fault in trials.some([KILL], many(1, 0) or None, random.Random(seed)):
+        tried += trials.struck(fault).finished.returncode == KILLED
+        found: object = unstopped.wrong_with(trials.folder)
+        again = trials.again()
+        if found or again.returncode != 0 or (found := unstopped.differences(trials.folder)):
+            wrong.append((fault, found or again.stderr))
     assert wrong == [], f"seed {seed}"
-    assert tried == len(chosen)
+    assert tried == many(1, len(trials.points([KILL])))
     tally(
         PROMISE,
         tried=tried,
@@ -106,19 +97,37 @@ def test_writes_in_place_would_lose_checkpoints(
     tmp_path: Path, unstopped: Unstopped, many: Callable[[int, int], int], tally: Callable[..., None]
 ) -> None:
     """Positive control: without temporary files and renames the same kills leave folders that nobody can use."""
-    require_strace()
-    begun, folder = last_save(unstopped, tmp_path / "begun"), tmp_path / "run"
-    watched = {str(folder / "checkpoints" / "latest.safetensors"), str(folder / "checkpoints" / "best.safetensors")}
-    lost = Counter[str]()
+    in_place, lost = functools.partial(sabotage.all_of, STILL, sabotage.plain_writes), Counter[str]()
+    trials = replace(
+        last_save(unstopped, tmp_path), prepare=in_place, strikes=lambda path: path.endswith("safetensors")
+    )
     for number in range(1, (tried := many(1, 3)) + 1):
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(begun, folder)
-        command = Command(*unstopped.command(folder), prepare=sabotage.plain_writes)
-        killed = run_traced(command, tmp_path / "log", watched, Fault("write", number, f"signal={signal.SIGKILL.name}"))
-        assert killed.finished.returncode == KILLED
-        lost.update(unstopped.wrong_with(folder).keys())
+        assert trials.struck(Fault("write", number, KILL)).finished.returncode == KILLED
+        lost.update(unstopped.wrong_with(trials.folder).keys())
     assert lost["unusable"] == tried
     tally(PROMISE, tried=tried, control=f"files written in place: {lost['unusable']} of {tried} folders unusable")
+
+
+def test_a_training_that_saves_seldom_would_lose_more(
+    tmp_path: Path, unstopped: Unstopped, many: Callable[[int, int], int], tally: Callable[..., None]
+) -> None:
+    """And the positive control: killed in its steps, one that saves every time has lost one at most, the other more."""
+    require_strace()
+    lost = {}
+    for name, prepare in (
+        ("always", STILL),
+        ("seldom", functools.partial(sabotage.all_of, STILL, sabotage.seldom_saved)),
+    ):
+        trials = Trials(tmp_path / "none", tmp_path / name, unstopped.command, prepare, lambda path: "metrics" in path)
+        found = []
+        for number in LATER_RECORDS[: (tried := many(1, len(LATER_RECORDS)))]:
+            assert trials.struck(Fault("rename", number, KILL)).finished.returncode == KILLED
+            found.append(unstopped.wrong_with(trials.folder))
+        lost[name] = found
+    assert lost["always"] == [{}] * tried
+    assert [list(found) for found in lost["seldom"]] == [["lost"]] * tried
+    what = ", ".join(found["lost"] for found in lost["seldom"])
+    tally(PROMISE, tried=tried, control=f"a training that saves every tenth time: {what} lost")
 
 
 @pytest.mark.parametrize(
