@@ -1,7 +1,6 @@
 """A command that is run again and again on copies of one folder, each time with another of its system calls struck."""
 
 import functools
-import random
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -48,11 +47,6 @@ class Trials:
     def points(self, effects: Sequence[str]) -> list[Fault]:
         """Every effect on every call."""
         return faults(self.whole.counts(self.watched), effects)
-
-    def some(self, effects: Sequence[str], few: int | None, draw: random.Random) -> list[Fault]:
-        """`few` of them, or all where that is None."""
-        points = self.points(effects)
-        return points if few is None else draw.sample(points, few)
 
     def struck(self, fault: Fault) -> Traced:
         """A run on a new copy that the fault strikes."""

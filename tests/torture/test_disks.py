@@ -21,8 +21,6 @@ from unstopped import Unstopped
 PROMISE = "A failing disk loses nothing"
 EFFECTS = [f"error={errno.errorcode[code]}" for code in (errno.ENOSPC, errno.EIO)]
 MOSTLY = 0.8
-FEW = None if FULL else 1
-"""Every call fails, by each of the effects; or one does."""
 
 Found = list[tuple[Fault, Finished, list[str]]]
 
@@ -40,7 +38,8 @@ def begun(unstopped: Unstopped, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def failing(trials: Trials, seed: int, wrong_with: Callable[[Finished], list[str]]) -> Found:
     """Each of the calls fails, once or from then on, then the disk is well again: what was wrong in the end."""
     draw, found = random.Random(seed), Found()
-    for chosen in trials.some(EFFECTS, FEW, draw):
+    points = trials.points(EFFECTS)
+    for chosen in points if FULL else draw.sample(points, 1):
         fault = replace(chosen, lasting=draw.random() < MOSTLY)
         finished = trials.struck(fault).finished
         wrong = unclear_failure(finished) if finished.returncode else []
@@ -118,8 +117,20 @@ def test_every_call_that_writes_is_among_those_that_fail(
     assert unstopped.differences(tmp_path / "run") == []
     counts = traced.counts({str(Run(tmp_path / "run").latest)})
     assert counts["rename"] + counts["renameat"] + counts["renameat2"] >= 2 * unstopped.steps_per_epoch
-    assert traced.others(tmp_path / "run") == {}
-    tally(PROMISE, tried=len(traced.lines), what="system calls of a training", writing_and_never_failed=0)
+    others = traced.others(tmp_path / "run")
+    assert others == {}
+    what = "system calls of a training"
+    tally(PROMISE, tried=len(traced.lines), what=what, writing_and_never_failed=others.total())
+
+
+def test_a_call_that_is_not_among_them_is_noticed(
+    tmp_path: Path, unstopped: Unstopped, begun: Path, tally: Callable[..., None]
+) -> None:
+    """Positive control: each file that is written is given a time, which nothing here makes fail."""
+    stamped = functools.partial(sabotage.all_of, STILL, sabotage.stamped_files)
+    others = Trials(begun, tmp_path / "run", unstopped.command, stamped).everything().others(tmp_path / "run")
+    assert sum("utime" in call for call in others) == len(others) == 1
+    tally(PROMISE, tried=1, control=f"other calls: {', '.join(others)} noticed")
 
 
 EXPORTS: dict[str, list[object]] = {
@@ -141,7 +152,7 @@ def wrong_with_export(begun: Path, folder: Path, new: Mapping[str, bytes], finis
         Artifact.read(path)
     wrong = [f"{name} is another file" for name in now if name.endswith(".onnx") and now[name] != new.get(name)]
     wrong += [f"{name} has changed" for name in now if name not in new]
-    wrong += [f"{path.name} is gone" for path in (Run(folder).latest, Run(folder).best) if not path.exists()]
+    wrong += [f"{path} is gone" for path in begun.rglob("*") if not (folder / path.relative_to(begun)).exists()]
     if finished.returncode == 0:
         wrong += [f"{NOT_THERE}: {name}" for name in new if now.get(name) != new[name]]
     return wrong
@@ -164,11 +175,11 @@ def test_exports_to_a_disk_that_fails(tmp_path: Path, begun: Path, name: str, ta
 
 def test_an_export_that_swallows_errors_is_noticed(tmp_path: Path, begun: Path, tally: Callable[..., None]) -> None:
     """Positive control: it ends with 0, and the old artifact is still there."""
-    trials = exports(begun, tmp_path / "run", "export")
+    careless = functools.partial(sabotage.all_of, STILL, sabotage.swallowed_errors)
+    trials = replace(exports(begun, tmp_path / "run", "export"), prepare=careless)
     assert trials.whole.finished.returncode == 0
     new = changed(trials.folder, begun)
-    careless = replace(trials, prepare=functools.partial(sabotage.all_of, STILL, sabotage.swallowed_errors))
-    finished = careless.struck(Fault("write", 1, EFFECTS[0], lasting=True)).finished
+    finished = trials.struck(Fault("write", 1, EFFECTS[0], lasting=True)).finished
     assert finished.returncode == 0
     noticed = [wrong for wrong in wrong_with_export(begun, trials.folder, new, finished) if NOT_THERE in wrong]
     assert len(noticed) == len(new)
@@ -179,7 +190,7 @@ def test_a_disk_that_fails_would_lose_what_is_written_in_place(
     tmp_path: Path, unstopped: Unstopped, begun: Path, tally: Callable[..., None]
 ) -> None:
     """Positive control: without temporary files and renames a failing write leaves half a checkpoint."""
-    folder, effects = tmp_path / "run", EFFECTS[:FEW]
+    folder, effects = tmp_path / "run", EFFECTS if FULL else EFFECTS[:1]
     in_place = functools.partial(sabotage.all_of, STILL, sabotage.plain_writes)
     trials = Trials(begun, folder, unstopped.command, in_place, lambda path: path.endswith(".safetensors"))
     lost = 0

@@ -58,7 +58,7 @@ def test_kills_at_random_moments(
         mixed=wrong["mixed"],
         lost_more=wrong["lost"],
         resumed_to_the_end=len(ends),
-        of_other_bits=0,
+        of_other_bits=sum(map(bool, ends)),
     )
 
 
@@ -72,24 +72,27 @@ def last_save(unstopped: Unstopped, folder: Path) -> Trials:
 def test_kills_before_every_system_call_of_a_save(
     tmp_path: Path, unstopped: Unstopped, many: Callable[[int, int], int], tally: Callable[..., None]
 ) -> None:
-    trials, seed, wrong, tried = last_save(unstopped, tmp_path), random.randrange(1 << 32), list[object](), 0
-    assert len(trials.points([KILL])) > 100
-    for fault in trials.some([KILL], many(1, 0) or None, random.Random(seed)):
-        tried += trials.struck(fault).finished.returncode == KILLED
-        found: object = unstopped.wrong_with(trials.folder)
-        again = trials.again()
-        if found or again.returncode != 0 or (found := unstopped.differences(trials.folder)):
-            wrong.append((fault, found or again.stderr))
-    assert wrong == [], f"seed {seed}"
-    assert tried == many(1, len(trials.points([KILL])))
+    trials, seed = last_save(unstopped, tmp_path), random.randrange(1 << 32)
+    draw, wrong, found = random.Random(seed), list[Fault](), Counter[str]()
+    points = trials.points([KILL])
+    assert len(points) > 100
+    for fault in (chosen := draw.sample(points, many(1, len(points)))):
+        found["killed"] += trials.struck(fault).finished.returncode == KILLED
+        left = [*unstopped.wrong_with(trials.folder)]
+        assert trials.again().returncode == 0, f"{fault} {seed}"
+        left += ["of_other_bits"] if unstopped.differences(trials.folder) else []
+        found.update(left)
+        wrong += [fault] if left else []
+    assert wrong == [], f"{found} seed {seed}"
+    assert found["killed"] == len(chosen)
     tally(
         PROMISE,
-        tried=tried,
+        tried=found["killed"],
         what="kill -9 before each system call of a save",
-        unusable=0,
-        mixed=0,
-        lost_more=0,
-        of_other_bits=0,
+        unusable=found["unusable"],
+        mixed=found["mixed"],
+        lost_more=found["lost"],
+        of_other_bits=found["of_other_bits"],
     )
 
 
