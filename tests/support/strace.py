@@ -93,7 +93,15 @@ class Traced:
 
     def replaced(self, path: Path) -> int:
         """How often a file of that name was put in place."""
-        return sum(call.startswith("rename") and paths[-1:] == [str(path)] for call, paths in map(_parsed, self.lines))
+        return len(self._replacing(path))
+
+    def until(self, path: Path) -> "Traced":
+        """What it did until a file of that name was first put in place."""
+        return Traced(self.finished, self.lines[: self._replacing(path)[0] + 1])
+
+    def _replacing(self, path: Path) -> list[int]:
+        calls = enumerate(map(_parsed, self.lines))
+        return [place for place, (call, paths) in calls if call.startswith("rename") and paths[-1:] == [str(path)]]
 
     def since(self, number: signal.Signals) -> "Traced":
         """What it did from its first signal of that number on."""

@@ -26,6 +26,7 @@ class Trials:
         command: The command line for that folder as it is.
         prepare: What is done to the command before it begins.
         strikes: Which of the files that the command writes are watched.
+        until: Only what comes before this file is first put in place, and that, is struck.
     """
 
     begun: Path
@@ -33,6 +34,7 @@ class Trials:
     command: Callable[[Path], list[object]]
     prepare: Callable[[], None] = STILL
     strikes: Callable[[str], bool] = lambda _: True
+    until: Path | None = None
 
     @functools.cached_property
     def whole(self) -> Traced:
@@ -46,7 +48,8 @@ class Trials:
 
     def points(self, effects: Sequence[str]) -> list[Fault]:
         """Every effect on every call."""
-        return faults(self.whole.counts(self.watched), effects)
+        traced = self.whole if self.until is None else self.whole.until(self.until)
+        return faults(traced.counts(self.watched), effects)
 
     def struck(self, fault: Fault) -> Traced:
         """A run on a new copy that the fault strikes."""
