@@ -137,8 +137,8 @@ EXPORTS: dict[str, list[object]] = {
 TRIED = [name if name == "export" else pytest.param(name, marks=torture_only) for name in EXPORTS]
 
 
-# Vectors are hundreds of files in thirty folders, all written alike: their index, and one of each.
-OF_VECTORS = ("test_vectors.json", "data.json", "test_data_set_0", "test_data_set_0/input_0.pb")
+# Vectors are hundreds of files in thirty folders, all written alike: their index, and one of each kind of file.
+OF_VECTORS = ("test_vectors.json", "data.json", "test_data_set_0/input_0.pb")
 
 
 def exports(begun: Path, folder: Path, name: str) -> Trials:
