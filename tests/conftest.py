@@ -62,6 +62,12 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _all_numbers() -> None:
+    """A training in this process lets numbers next to zero be zero, for all that comes after it."""
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
     """A folder with one finished run, as after `train` and two exports."""

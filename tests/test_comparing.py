@@ -92,7 +92,6 @@ def test_a_gate_that_compares_nothing_is_not_passed(tmp_path: Path) -> None:
         ("[" * 100_000, "it is JSON that nests 100,000 levels deep, expected 100 at most"),
         ('{"format": 3}', "no whole results .KeyError: 'timings'"),
         ('{"format": 3, "timings": [{"runtime": 1, "scenario": "multi-stream:0"}]}', "no whole results"),
-        ("[" * 100_000, "holds no results: it is not JSON .maximum recursion depth"),
         ('{"format": 3, "timings": []}', "no whole results .KeyError: 'providers'"),
         ('{"format": 3, "timings": 5}', "no whole results .TypeError"),
     ],
