@@ -22,11 +22,10 @@ test-portability: .venv/portability
 test-lowest test-newest: test-%: .venv-%/installed
 	.venv-$*/bin/pytest -n 2 --dist worksteal $(PYTEST_$*)
 
-# Every promise of RELIABILITY.md with its full count, what takes longest first; the table is printed at the end, also
-# where a test failed.
+# Every promise of RELIABILITY.md with its full count; the table is printed at the end, also where a test failed.
 torture: .venv/installed
 	mkdir -p build && : > build/torture.jsonl
-	LMTOOL_TORTURE=1 LMTOOL_TORTURE_OUT=$(CURDIR)/build/torture.jsonl $(BIN)/pytest -n 3 --dist worksteal tests/torture/test_long_life.py tests/torture; \
+	LMTOOL_TORTURE=1 LMTOOL_TORTURE_OUT=$(CURDIR)/build/torture.jsonl $(BIN)/pytest -n 3 --dist worksteal tests/torture; \
 	status=$$?; $(BIN)/python tests/torture/table.py build/torture.jsonl > build/torture.md && cat build/torture.md && exit $$status
 
 check: .venv/installed

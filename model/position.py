@@ -46,7 +46,8 @@ class Position:
         """Read what `dataclasses.asdict` gave.
 
         Raises:
-            CheckpointError: A field is missing, unknown, of another type, or outside its range.
+            CheckpointError: A field is missing, unknown, of another type, or outside its range, or the history lacks
+                an epoch.
         """
         names = {entry.name for entry in dataclasses.fields(cls)}
         if not isinstance(value, dict) or value.keys() != names:
@@ -54,6 +55,11 @@ class Position:
         for name, found in value.items():
             if not _fits(name, found):
                 raise CheckpointError(f"the checkpoint's position has the {name} {reprlib.repr(found)}")
+        recorded = sum(record["kind"] == "valid" for record in value["history"])
+        if recorded < value["epoch"]:
+            raise CheckpointError(
+                f"the checkpoint's position is after {value['epoch']:,} epochs, its history has {recorded:,}"
+            )
         return cls(**value)
 
 

@@ -14,6 +14,7 @@ from lmtool.runtime import Artifact, wire
 from lmtool.runtime.artifact import HASH_PLACEHOLDER, hash_with_placeholder
 from onnx import TensorProto, helper, numpy_helper
 
+ADOPTING = ("adopting", "what bench measures")
 LOADED = ("Predictor.load", "Predictor.load of bytes")
 _GRAPH = 7
 
@@ -42,7 +43,8 @@ def bombs(source: Source, draw: random.Random) -> Hostile:
         return Hostile(name, {"model.onnx": data}, (), (*READING, *LOADED))
     if draw.random() < 0.3:
         del model.metadata_props[:]
-        return Hostile(f"{name}, to be adopted", {"model.onnx": model.SerializeToString()}, ALL, ("adopting",))
+        refusing = tuple(door for door in ALL if door not in ADOPTING)
+        return Hostile(f"{name}, to be adopted", {"model.onnx": model.SerializeToString()}, refusing, ADOPTING)
     index = json.loads((source.run / "test_vectors.json").read_text()) | {"sha256": Artifact.parse(data).sha256}
     files = {"model.onnx": data, "test_vectors.json": json.dumps(index).encode()}
     return Hostile(name, files, (), (*READING, *LOADING, "adopting", "test vectors"))

@@ -125,7 +125,7 @@ def latest_contents(source: Source, draw: random.Random) -> Hostile:
         key = draw.choice(sorted(facts["position"]))
         value = draw.choice(("x", [], None, -1, float("nan"), True, {"a": 1}))
         facts["position"][key] = value if (key, value) != ("best_valid", None) else "x"
-        facts["position"]["finished"] = value if key == "finished" and value is not True else False
+        facts["position"]["finished"] = ("x" if value is True else value) if key == "finished" else False
     elif kind == "history":
         facts["position"]["history"].append(draw.choice(({}, {"kind": "train"}, {"kind": []}, 5, {"kind": "x"})))
     elif kind == "processes":

@@ -87,6 +87,11 @@ def tally(request: pytest.FixtureRequest) -> Tally:
     return write
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that nothing waits for it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_long_life.py")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Put what was skipped or failed into the table."""

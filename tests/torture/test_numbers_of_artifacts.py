@@ -81,7 +81,7 @@ def test_weights_that_are_no_numbers_are_refused_at_load(
     for path, name, value in (chosen := draw.sample(cases, many(20, len(cases)))):
         data = planted(path, name, value, draw)
         for made in (data, as_constant(data, name), as_cast_half(data, name)):
-            with pytest.raises(ArtifactError, match=f"its weight '{re.escape(name)}.*' holds numbers that are not fin"):
+            with pytest.raises(ArtifactError, match=f"its weight '{re.escape(name[:10])}.* holds numbers that are not"):
                 Predictor.load(made)
     tally(PROMISE, tried=3 * len(chosen), what="NaN or infinity in weights of artifacts", loaded=0)
 
