@@ -110,14 +110,15 @@ def _interrupts_kept(failures: list[BaseException]) -> Iterator[None]:
         failures.append(KeyboardInterrupt())
 
     in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    before = signal.getsignal(signal.SIGINT)
+    if not in_main or not callable(before):  # nobody listens, or not in Python
         yield
         return
     signal.signal(signal.SIGINT, keep)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
 
 
 @final

@@ -3,20 +3,21 @@
 import importlib.util
 import io
 import os
-import signal
 import sys
-from types import FrameType
+
+from .interruptions import Interruptions
 
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command in `sys.argv` and exit with its code."""
-    try:
-        _run()
-    except KeyboardInterrupt:  # while modules are still being loaded; commands handle their own
-        print("error: interrupted", file=sys.stderr)
-        sys.exit(130)
+    with Interruptions():
+        try:
+            _run()
+        except KeyboardInterrupt:  # while modules are still being loaded; commands handle their own
+            print("error: interrupted", file=sys.stderr)
+            sys.exit(130)
 
 
 def _run() -> None:
@@ -31,10 +32,4 @@ def _run() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks, as on stderr
     from .app import app
 
-    signal.signal(signal.SIGTERM, _end)
     app()
-
-
-def _end(number: int, _: FrameType | None) -> None:
-    """End in order, so that temporary files go and child processes are waited for."""
-    sys.exit(128 + number)

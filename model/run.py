@@ -103,6 +103,11 @@ class Run:
             raise RunError(
                 f"{self.path} holds a run already; go on with it: --resume, or choose another folder: --run DIR"
             )
+        if self.latest.exists() or self.best.exists():
+            raise RunError(
+                f"{self.path} holds checkpoints of a run whose config.json is missing; put that back, or choose "
+                "another folder: --run DIR"
+            )
         vocabulary = {"tokens": corpus.vocabulary.tokens, "tokenization": corpus.vocabulary.tokenization.to_json()}
         text = _json_lines(vocabulary)
         try:
@@ -211,10 +216,19 @@ class Run:
         """The checkpoint to go on from; None where there is none yet.
 
         Raises:
+            RunError: It is missing, though epochs were finished.
             CheckpointError: It is damaged.
             StorageError: It cannot be read.
         """
-        return Checkpoint.read(self.latest) if self.latest.exists() else None
+        if self.latest.exists():
+            return Checkpoint.read(self.latest)
+        # One that was killed as it saved its first epoch has the best weights only, and begins again.
+        if self.best.exists() and Checkpoint.read(self.best).facts.get("epoch", 0) > 1:
+            raise RunError(
+                f"{self.latest} is missing, though epochs were finished, so there is nothing to go on from; put it "
+                "back, or begin a new run: --run DIR"
+            )
+        return None
 
     def trained(self) -> tuple[LanguageModel, Checkpoint]:
         """The network with the best weights, in evaluation mode on the CPU, and the checkpoint they are from.
@@ -226,7 +240,8 @@ class Run:
         config, vocabulary = self.config(), self.vocabulary()
         if not self.best.exists():
             raise RunError(
-                f"{self.path} holds no finished epoch; train it first: lmtool train --run {self.path} --resume"
+                f"{self.path} holds no finished epoch: {self.best.name} is missing; train it: "
+                f"lmtool train --run {self.path} --resume (if it was trained, put that file back)"
             )
         checkpoint = Checkpoint.read(self.best)
         if checkpoint.facts.get("vocabulary_sha256") != vocabulary.sha256:
@@ -282,7 +297,7 @@ class Run:
 
     def _read_json(self, name: str, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
         path = self.path / name
-        if not path.is_file():
+        if not path.exists():
             raise RunError(f"{self.path} holds no run ({name} is missing); train one: lmtool train --run {self.path}")
         try:
             value = parse_json(read_bytes(path), most_bytes)

@@ -293,8 +293,9 @@ class Trainer:
         return state_from_tensors({name: tensor[rows].to(self._device) for name, tensor in carried.items()})
 
     def _diverged(self, what: str) -> TrainingError:
+        kept = "the last checkpoint is kept; " if self.run.latest.exists() else ""
         return TrainingError(
-            f"{what} at epoch {self.position.epoch + 1}, step {self.position.step + 1}; the last checkpoint is kept; "
+            f"{what} at epoch {self.position.epoch + 1}, step {self.position.step + 1}; {kept}"
             f"in a new run, try a lower learning_rate ({self.config.learning_rate:g}) "
             f"or clip_norm ({self.config.clip_norm:g})"
         )

@@ -95,6 +95,8 @@ def _opened(path: Path, pipes: bool = False) -> Iterator[BinaryIO]:
                 yield file
     except StorageError:
         raise
+    except IsADirectoryError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}, expected a file") from error
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
 

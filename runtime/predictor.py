@@ -98,8 +98,9 @@ class Predictor:
         options = SessionOptions(threads, spinning, memory_arena, dict(provider_options or {}))
         data = source if isinstance(source, bytes) else read_bytes(Path(source))
         artifact = Artifact.parse(data, "the artifact" if isinstance(source, bytes) else str(source))
-        if sha256 is not None and sha256 != artifact.sha256:
-            raise ArtifactError(f"the artifact's hash is {artifact.sha256}, the pinned one is {sha256}")
+        if sha256 is not None and sha256.lower() != artifact.sha256:
+            where = "the artifact" if isinstance(source, bytes) else str(source)
+            raise ArtifactError(f"the hash of {where} is {artifact.sha256}, the pinned one is {sha256}")
         return cls(artifact, create_session(data, artifact, chosen, options), chosen, options)
 
     @property

@@ -112,12 +112,13 @@ class State:
         return b"".join([magic, len(encoded).to_bytes(4, "little"), encoded, body])
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "State":
+    def from_bytes(cls, data: bytes | bytearray | memoryview) -> "State":
         """Read what `to_bytes` gave. Whether it fits a model is checked where it is used.
 
         Raises:
             StateError: The bytes are no state, are damaged, or hold numbers that are not finite.
         """
+        data = bytes(data)
         header, body = _header_and_body(data)
         with_cache = data.startswith(_MAGIC_WITH_CACHE)
         try:

@@ -46,7 +46,7 @@ def test_missing_and_unfinished_runs_say_what_to_do(tmp_path: Path, corpus_folde
     with pytest.raises(RunError, match=r"holds no run \(config.json is missing\)"):
         Run(tmp_path).config()
     new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
-    with pytest.raises(RunError, match="holds no finished epoch; train it first"):
+    with pytest.raises(RunError, match="holds no finished epoch: best.safetensors is missing; train it"):
         Run(tmp_path / "run").trained()
 
 

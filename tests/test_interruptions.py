@@ -1,0 +1,60 @@
+"""SIGINT and SIGTERM in the middle of an import, and when a program has done its work."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+SLOW = """
+import os, time
+os.kill(os.getpid(), {number})
+time.sleep(0.22)  # no multiple of the time between two tries
+whole = True
+"""
+PROGRAM = """
+import contextlib, os, signal, sys, time
+from lmtool.cli.interruptions import Interruptions
+signal.signal(signal.SIGINT, signal.{before})
+with {block}:
+    try:
+        import slow
+        print("imported", slow.whole, flush=True)
+        time.sleep(1)
+        print("went on", flush=True)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(0.2)
+"""
+
+
+def ended(
+    folder: Path, number: int, block: str = "Interruptions()", before: str = "default_int_handler"
+) -> subprocess.CompletedProcess[str]:
+    """A program that meets a signal in an import, and SIGINT at its end."""
+    (folder / "slow.py").write_text(SLOW.format(number=int(number)))
+    program = PROGRAM.format(block=block, before=before)
+    return subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=60)
+
+
+def test_an_interruption_waits_for_the_import_and_comes_too_late_at_the_end(tmp_path: Path) -> None:
+    finished = ended(tmp_path, signal.SIGINT)
+    assert finished.stdout.split("\n") == ["imported True", "interrupted", ""]
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
+def test_a_termination_waits_for_the_import(tmp_path: Path) -> None:
+    finished = ended(tmp_path, signal.SIGTERM)
+    assert (finished.returncode, finished.stdout) == (143, "imported True\n")
+
+
+def test_an_interruption_that_is_ignored_stays_so(tmp_path: Path) -> None:
+    finished = ended(tmp_path, signal.SIGINT, before="SIG_IGN")
+    assert (finished.returncode, finished.stdout) == (0, "imported True\nwent on\n")
+
+
+def test_without_it_the_import_is_cut(tmp_path: Path) -> None:
+    """The positive control."""
+    finished = ended(tmp_path, signal.SIGINT, "contextlib.nullcontext()")
+    assert "imported" not in finished.stdout
+    assert finished.returncode == -signal.SIGINT
