@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from lmtool import cli
+from lmtool.cli.interruptions import Interruptions
 from lmtool.model import LanguageModel, curves, evaluating, training
 from lmtool.model.signals import StopRequest
 from lmtool.runtime import StorageError, files, initializers, predictor, stream
@@ -84,7 +84,7 @@ def deaf_trainings() -> None:
 
 def deaf_commands() -> None:
     """Protection off: a command takes no notice of SIGTERM."""
-    cli._end = lambda *_: None
+    Interruptions._receive = lambda *_: None  # type: ignore[method-assign]
 
 
 def seldom_saved() -> None:
