@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import importlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,9 +71,10 @@ class TrainOptions:
             importlib.import_module("tensorboard")
         if self.threads is not None:
             check_threads(self.threads)
-        if not self.checkpoint_seconds > 0:
+        if not 0 < self.checkpoint_seconds < math.inf:
             raise OptionError(
-                f"the time between checkpoints is {self.checkpoint_seconds / 60:g} minutes, expected more than 0"
+                f"the time between checkpoints is {self.checkpoint_seconds / 60:g} minutes, expected more than 0 and a "
+                "finite number"
             )
         if self.device not in DEVICES:
             raise OptionError(f"device {self.device!r} is not known, expected one of {', '.join(DEVICES)}")

@@ -6,6 +6,7 @@ Every function here can be the `prepare` of a `commands.Command`, alone or with 
 import contextlib
 import itertools
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from lmtool.cli.interruptions import Interruptions
 from lmtool.model import LanguageModel, curves, evaluating, training
 from lmtool.model.signals import StopRequest
-from lmtool.runtime import StorageError, files, initializers, predictor, stream
+from lmtool.runtime import Artifact, StorageError, files, initializers, predictor, stream
 from lmtool.runtime.state import State
 from numpy.typing import NDArray
 
@@ -142,3 +143,13 @@ def slow_evaluation(looks: bool) -> None:
         return evaluate(network, token_ids, step)
 
     training.evaluate_perplexity = slow
+
+
+def broken_reading() -> None:
+    """A fault in reach of a command: reading an artifact divides by zero."""
+    Artifact.read = classmethod(lambda *_: 1 / 0)  # type: ignore[method-assign, assignment]
+
+
+def any_number() -> None:
+    """A fault of a command: what is no number counts as 1."""
+    sys.argv = [argument.replace("=nan", "=1") for argument in sys.argv]

@@ -8,17 +8,16 @@ import json
 import random
 import shutil
 import socket
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sabotage
 from bad_values import BASE, LONG_WORK, NOT_TRIED, TAKEN, WRONG_USAGE, Case, cases, commands, options
 from commands import Finished, counted, lmtool
 from lmtool.model import Run, TrainConfig
 from lmtool.model.settings import setting_types
-from lmtool.runtime import Artifact
 from thoroughness import Many, Tally
 
 PROMISE = "Users see messages"
@@ -34,11 +33,16 @@ def rough_place(tmp_path_factory: pytest.TempPathFactory, run: Run, corpus_folde
     shutil.copytree(corpus_folder, folder / "good")
     (folder / "runs" / "tiny" / "model.int8.onnx").unlink()
     (folder / "a-folder").mkdir()
+    make_rough(folder)
+    return folder
+
+
+def make_rough(folder: Path) -> None:
+    """Write the files that are not what their names say; a command that was told to may have replaced them."""
     (folder / "a-file").write_text("text\n")
     (folder / "noise.onnx").write_bytes(random.Random(0).randbytes(4000))
-    artifact = run.artifact("fp32").read_bytes()
+    artifact = (folder / "runs" / "tiny" / "model.onnx").read_bytes()
     (folder / "cut.onnx").write_bytes(artifact[: len(artifact) // 2])
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +53,7 @@ def taken_port() -> Iterator[int]:
 
 def ended(place: Path, port: int, case: Case, prepare: Callable[[], None] | None = None) -> Finished:
     """How the command of a case ended."""
+    make_rough(place)
     base = [argument.replace(f"--port={TAKEN}", f"--port={port}") for argument in case.base]
     return lmtool(*base, *case.arguments, cwd=place, stdin=case.stdin, prepare=prepare, patience_seconds=600)
 
@@ -115,24 +120,14 @@ def test_the_table_of_commands_is_tried_whole() -> None:
     assert sum(case.codes == WRONG_USAGE for case in everything) > 300
 
 
-def a_fault() -> None:
-    """In reach of a command: reading an artifact divides by zero."""
-    Artifact.read = classmethod(lambda *_: 1 / 0)  # type: ignore[method-assign, assignment]
-
-
-def any_number() -> None:
-    """In reach of a command: what is no number is taken for one."""
-    sys.argv = [argument.replace("=nan", "=1") for argument in sys.argv]
-
-
 def test_faults_that_are_planted_are_noticed(rough_place: Path, taken_port: int, tally: Tally) -> None:
     """The positive control: a traceback, a number that is none, and what no command ends with."""
     read = Case("info", ["info"], ["--model=noise.onnx"])
     assert complaint(read, ended(rough_place, taken_port, read)) is None
-    assert complaint(read, ended(rough_place, taken_port, read, a_fault)) == "a traceback"
+    assert complaint(read, ended(rough_place, taken_port, read, sabotage.broken_reading)) == "a traceback"
     count = Case("score", BASE["score"], ["--threads=nan"], WRONG_USAGE)
     assert complaint(count, ended(rough_place, taken_port, count)) is None
-    accepted = complaint(count, ended(rough_place, taken_port, count, any_number))
+    accepted = complaint(count, ended(rough_place, taken_port, count, sabotage.any_number))
     assert accepted == "exit code 0, expected one of (2,)"
     endings = itertools.product((0, 1, 2, 3, 4, -11), ("", "error: no file"), ("", "x"))
     any_end = Case("score", [], ["--json"])
