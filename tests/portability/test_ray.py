@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,10 +159,20 @@ ALL = ["below/large.txt", "large.txt", "small.log"]
 LONG = [*ALL, "long.txt"]
 
 
+def scored_by_both(cluster: str, texts: Path, artifact_path: Path) -> dict[str, Any]:
+    """The summary of a run in which both nodes had work; on a busy machine one may start after the other is done."""
+    for _ in range(6):
+        shutil.rmtree(texts.parent / "scores", ignore_errors=True)
+        summary: dict[str, Any] = score(texts, artifact_path, "--address", cluster)[0]
+        if len(summary["workers"]) == 2 and all(worker["parts"] > 1 for worker in summary["workers"]):
+            return summary
+    pytest.fail(f"of six runs none had two nodes at work: {summary['workers']}")
+
+
 def test_both_nodes_score_and_every_line_is_the_predictors(
     cluster: str, texts: Path, artifact_path: Path, predictor: Predictor
 ) -> None:
-    summary, _ = score(texts, artifact_path, "--address", cluster)
+    summary = scored_by_both(cluster, texts, artifact_path)
     workers = summary["workers"]
     assert len({worker["node"] for worker in workers}) == 2
     assert len({worker["pid"] for worker in workers}) == 2
