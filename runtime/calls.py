@@ -1,14 +1,34 @@
 """What calls of a session share, wherever its tensors lie: onnxruntime's refusals and the shapes of what it gives."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import final
 
 from .errors import ArtifactError, first_words
 
 
-@contextmanager
-def refusals_as_ours() -> Iterator[None]:
+@final
+class _Refusals:
+    """Written as a class, as a generator's context manager costs more in each call than all that `Shapes` checks."""
+
+    def __enter__(self) -> None:
+        """Nothing is to be prepared."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None or not isinstance(error, Exception):
+            return
+        if type(error) is not RuntimeError and not type(error).__module__.startswith("onnxruntime"):
+            return
+        raise ArtifactError(f"onnxruntime cannot run the artifact: {first_words(error)}") from error
+
+
+_REFUSALS = _Refusals()
+
+
+def refusals_as_ours() -> AbstractContextManager[None]:
     """Let onnxruntime's errors about a call out as one of ours.
 
     They share no base class; those of calls with bound inputs are of no kind of their own at all.
@@ -16,12 +36,7 @@ def refusals_as_ours() -> Iterator[None]:
     Raises:
         ArtifactError: onnxruntime cannot run the graph.
     """
-    try:
-        yield
-    except Exception as error:
-        if type(error) is not RuntimeError and not type(error).__module__.startswith("onnxruntime"):
-            raise
-        raise ArtifactError(f"onnxruntime cannot run the artifact: {first_words(error)}") from error
+    return _REFUSALS
 
 
 @final
@@ -43,7 +58,7 @@ class Shapes:
         self._widths = tuple(states.values())
         self._vocabulary_size = vocabulary_size
 
-    def require(self, logits: Sequence[int], after: Sequence[Sequence[int]], batch: int, positions: int) -> None:
+    def require(self, logits: Sequence[int], after: Sequence[tuple[int, ...]], batch: int, positions: int) -> None:
         """Check what a session gave, as that may have other shapes than its graph declares.
 
         onnxruntime only warns of it.
@@ -59,7 +74,7 @@ class Shapes:
         """
         kept = logits[1] if len(logits) == 3 else -1
         fits = kept >= positions and tuple(logits) == (batch, kept, self._vocabulary_size)
-        if not fits or any(tuple(found) != (batch, width) for found, width in zip(after, self._widths, strict=True)):
+        if not fits or list(after) != [(batch, width) for width in self._widths]:
             shown = ", ".join(str(list(found)) for found in (logits, *after))
             raise ArtifactError(
                 f"the artifact's graph breaks the contract: for a batch of {batch} and {positions} positions it gave "
