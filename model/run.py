@@ -20,6 +20,7 @@ from typing import Any, final
 
 import filelock
 import torch
+from torch import Tensor
 
 from ..runtime.errors import JsonError, VocabularyError
 from ..runtime.files import (
@@ -156,7 +157,7 @@ class Run:
         try:
             return TrainConfig.from_json(self._settings().get("training"))
         except ConfigError as error:
-            raise RunError(f"{self.path / 'config.json'} is damaged: {error}") from error
+            raise RunError(f"{self._config} is damaged: {error}") from error
 
     def require_same(self, config: TrainConfig, corpus: Corpus) -> None:
         """Check that the run was begun with this configuration and corpus.
@@ -182,7 +183,7 @@ class Run:
         """
         facts = self._settings().get("corpus")
         if not isinstance(facts, dict) or not all(isinstance(facts.get(key), str) for key in ("name", "sha256")):
-            raise RunError(f"{self.path / 'config.json'} is damaged: it lacks the corpus' name and sha256")
+            raise RunError(f"{self._config} is damaged: it lacks the corpus' name and sha256")
         return facts
 
     def corpus(self) -> Corpus:
@@ -206,11 +207,11 @@ class Run:
         Raises:
             RunError: The folder holds no run, or its vocabulary is damaged.
         """
-        value = self._read_json("vocabulary.json", LARGE_BYTES)
+        value = self._read_json(self._vocabulary, LARGE_BYTES)
         try:
             return Vocabulary.from_json(value.get("tokens"), value.get("tokenization"))
         except VocabularyError as error:
-            raise RunError(f"{self.path / 'vocabulary.json'} is damaged: {error}") from error
+            raise RunError(f"{self._vocabulary} is damaged: {error}") from error
 
     def read_latest(self) -> Checkpoint | None:
         """The checkpoint to go on from; None where there is none yet.
@@ -245,12 +246,12 @@ class Run:
             )
         checkpoint = Checkpoint.read(self.best)
         if checkpoint.facts.get("vocabulary_sha256") != vocabulary.sha256:
-            raise RunError(f"{self.path / 'vocabulary.json'} is not the vocabulary that {self.best} was trained with")
+            raise RunError(f"{self._vocabulary} is not the vocabulary that {self.best} was trained with")
         _require_facts(checkpoint)
         # Before the network is made: what the configuration says could be of any size.
-        checkpoint.checked("model", weight_shapes(config.architecture, len(vocabulary)))
+        weights = checkpoint.checked("model", weight_shapes(config.architecture, len(vocabulary)))
         network = LanguageModel(config.architecture, len(vocabulary))
-        load_weights(network, checkpoint)
+        load_weights(network, weights)
         return network.eval(), checkpoint
 
     def summary(self) -> Summary:
@@ -293,12 +294,13 @@ class Run:
         write_atomically(self.metrics, data, RETRY_AFTER_SECONDS)
 
     def _settings(self) -> dict[str, Any]:
-        return self._read_json("config.json")
+        return self._read_json(self._config)
 
-    def _read_json(self, name: str, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
-        path = self.path / name
+    def _read_json(self, path: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
         if not path.exists():
-            raise RunError(f"{self.path} holds no run ({name} is missing); train one: lmtool train --run {self.path}")
+            raise RunError(
+                f"{self.path} holds no run ({path.name} is missing); train one: lmtool train --run {self.path}"
+            )
         try:
             value = parse_json(read_bytes(path), most_bytes)
         except JsonError as error:
@@ -321,16 +323,10 @@ def latest_run(runs: Path = RUNS) -> Run:
 
 
 @torch.no_grad()
-def load_weights(network: LanguageModel, checkpoint: Checkpoint) -> None:
-    """Set the network's parameters from the checkpoint's `model.*`.
-
-    Raises:
-        CheckpointError: A tensor is missing, extra, of another shape or type, or not finite.
-    """
-    weights = network.weights()
-    tensors = checkpoint.checked("model", {name: weight.shape for name, weight in weights.items()})
-    for name, weight in weights.items():
-        weight.copy_(tensors[name])
+def load_weights(network: LanguageModel, weights: Mapping[str, Tensor]) -> None:
+    """Set the network's parameters from tensors of their names, shapes and type, as `Checkpoint.checked` gives them."""
+    for name, weight in network.weights().items():
+        weight.copy_(weights[name])
 
 
 def _require_facts(checkpoint: Checkpoint) -> None:

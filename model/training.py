@@ -18,7 +18,15 @@ from .corpus import Corpus
 from .curves import draw_curves
 from .errors import Interrupted, RunError, TrainingError
 from .evaluation import evaluate_perplexity
-from .network import LanguageModel, NetworkState, initial_network, state_from_tensors, state_shapes, state_tensors
+from .network import (
+    LanguageModel,
+    NetworkState,
+    initial_network,
+    state_from_tensors,
+    state_shapes,
+    state_tensors,
+    weight_shapes,
+)
 from .objective import Objective
 from .optimizing import clip_gradients, load_optimizer, make_optimizer, optimizer_tensors, updates_touched_rows
 from .position import Position
@@ -103,11 +111,13 @@ class Trainer:
                 f"{self.run.latest} is of {began} processes, this training has {self._processes.count}; "
                 "resume with as many processes as it was made by"
             )
-        load_weights(self._network, checkpoint)
+        architecture = self.config.architecture
+        shapes = weight_shapes(architecture, len(self.corpus.vocabulary))
+        load_weights(self._network, checkpoint.checked("model", shapes))
         load_optimizer(self._optimizer, self._parameters, checkpoint.group("optimizer"))
         self._average.load(checkpoint.group("average"))
-        shapes = state_shapes(self.config.architecture, self.config.batch_size)
-        self._state = self._own_rows(checkpoint.checked("carried", shapes))
+        carried = checkpoint.checked("carried", state_shapes(architecture, self.config.batch_size))
+        self._state = self._own_rows(carried)
         set_random_state(checkpoint.group(f"random.{self._processes.rank}"), self._device)
         self.position = Position.from_json(checkpoint.facts.get("position"))
         self._write_metrics()
