@@ -14,7 +14,7 @@ import numpy as np
 from ..export.parity import Case
 from ..export.vector_files import read_vectors
 from ..export.vectors import Vectors, VectorSet, run_set
-from ..runtime.artifact import LOGITS, NEXT, TOKEN_IDS, Artifact
+from ..runtime.artifact import LOGITS, NEXT, TOKEN_IDS
 from ..runtime.predictor import Predictor
 from .child import answer, source_of, source_parser
 from .node_packages import versions
@@ -26,7 +26,7 @@ _DISTRIBUTIONS = {REFERENCE: "onnx"}
 def run_vectors(name: str, source: Source) -> dict[str, Any]:
     """What a runtime gives for the vectors: the worst case of each tensor, the closed loop on its own, its version."""
     predictor = KINDS[name].make(source).predictor
-    vectors = read_vectors(source.artifact, Artifact.read(source.artifact))
+    vectors = read_vectors(source.artifact, predictor.artifact)
     cases = [case for found in vectors.sets for case in found.compare(run_set(predictor, found.inputs))]
     loop = [found for found in vectors.sets if found.in_loop]
     looped, differences = _closed_loop(predictor, loop, vectors)

@@ -97,9 +97,9 @@ class Predictor:
         chosen = provider_named(provider)
         options = SessionOptions(threads, spinning, memory_arena, dict(provider_options or {}))
         data = source if isinstance(source, bytes) else read_bytes(Path(source))
-        artifact = Artifact.parse(data, "the artifact" if isinstance(source, bytes) else str(source))
+        where = "the artifact" if isinstance(source, bytes) else str(source)
+        artifact = Artifact.parse(data, where)
         if sha256 is not None and sha256.lower() != artifact.sha256:
-            where = "the artifact" if isinstance(source, bytes) else str(source)
             raise ArtifactError(f"the hash of {where} is {artifact.sha256}, the pinned one is {sha256}")
         return cls(artifact, create_session(data, artifact, chosen, options), chosen, options)
 
