@@ -14,7 +14,7 @@ from commands import Finished, unclear_failure
 from lmtool.model import Run
 from lmtool.runtime import Artifact
 from strace import Fault, require_strace
-from thoroughness import FULL, torture_only
+from thoroughness import FULL, Tally, torture_only
 from trials import STILL, Trials
 from unstopped import Unstopped
 
@@ -75,9 +75,7 @@ def _same(path: Path, other: Path) -> bool:
     return other.exists() and path.read_bytes() == other.read_bytes()
 
 
-def test_trainings_on_a_disk_that_fails(
-    tmp_path: Path, unstopped: Unstopped, begun: Path, tally: Callable[..., None]
-) -> None:
+def test_trainings_on_a_disk_that_fails(tmp_path: Path, unstopped: Unstopped, begun: Path, tally: Tally) -> None:
     """Exit 1, one clear line, checkpoints that load, and the same bits once the disk is well; or nothing was amiss."""
     trials, seed = Trials(begun, tmp_path / "run", unstopped.command), random.randrange(1 << 32)
 
@@ -91,9 +89,7 @@ def test_trainings_on_a_disk_that_fails(
 
 
 @torture_only
-def test_trainings_that_begin_on_a_disk_that_fails(
-    tmp_path: Path, unstopped: Unstopped, tally: Callable[..., None]
-) -> None:
+def test_trainings_that_begin_on_a_disk_that_fails(tmp_path: Path, unstopped: Unstopped, tally: Tally) -> None:
     """What fails before the first checkpoint can be begun again, or gone on with."""
     require_strace()
     folder = tmp_path / "run"
@@ -103,9 +99,7 @@ def test_trainings_that_begin_on_a_disk_that_fails(
     tally(PROMISE, tried=len(found), what="failing calls, train", **figures(found, seed))
 
 
-def test_every_call_that_writes_is_among_those_that_fail(
-    tmp_path: Path, unstopped: Unstopped, tally: Callable[..., None]
-) -> None:
+def test_every_call_that_writes_is_among_those_that_fail(tmp_path: Path, unstopped: Unstopped, tally: Tally) -> None:
     """Of all system calls of a training, those that touch its files are ones that fail here, or ones that only read."""
     require_strace()
     traced = Trials(tmp_path / "none", tmp_path / "run", unstopped.command).everything()
@@ -120,7 +114,7 @@ def test_every_call_that_writes_is_among_those_that_fail(
 
 
 def test_a_call_that_is_not_among_them_is_noticed(
-    tmp_path: Path, unstopped: Unstopped, begun: Path, tally: Callable[..., None]
+    tmp_path: Path, unstopped: Unstopped, begun: Path, tally: Tally
 ) -> None:
     """Positive control: each file that is written is given a time, which nothing here makes fail."""
     stamped = functools.partial(sabotage.all_of, STILL, sabotage.stamped_files)
@@ -168,7 +162,7 @@ NOT_THERE = "exit 0 without a file that it should have written"
 
 
 @pytest.mark.parametrize("name", TRIED)
-def test_exports_to_a_disk_that_fails(tmp_path: Path, begun: Path, name: str, tally: Callable[..., None]) -> None:
+def test_exports_to_a_disk_that_fails(tmp_path: Path, begun: Path, name: str, tally: Tally) -> None:
     """The artifact is the old one or the new one; checkpoints are not touched; once the disk is well it is the new."""
     trials, seed = exports(begun, tmp_path / "run", name), random.randrange(1 << 32)
     assert trials.whole.finished.returncode == 0, trials.whole.finished.stderr
@@ -179,7 +173,7 @@ def test_exports_to_a_disk_that_fails(tmp_path: Path, begun: Path, name: str, ta
     tally(PROMISE, tried=len(found), what=f"failing calls, {name}", **figures(found, seed))
 
 
-def test_an_export_that_swallows_errors_is_noticed(tmp_path: Path, begun: Path, tally: Callable[..., None]) -> None:
+def test_an_export_that_swallows_errors_is_noticed(tmp_path: Path, begun: Path, tally: Tally) -> None:
     """Positive control: it ends with 0, and the old artifact is still there."""
     careless = functools.partial(sabotage.all_of, STILL, sabotage.swallowed_errors)
     trials = replace(exports(begun, tmp_path / "run", "export"), prepare=careless)
@@ -193,7 +187,7 @@ def test_an_export_that_swallows_errors_is_noticed(tmp_path: Path, begun: Path, 
 
 
 def test_a_disk_that_fails_would_lose_what_is_written_in_place(
-    tmp_path: Path, unstopped: Unstopped, begun: Path, tally: Callable[..., None]
+    tmp_path: Path, unstopped: Unstopped, begun: Path, tally: Tally
 ) -> None:
     """Positive control: without temporary files and renames a failing write leaves half a checkpoint."""
     folder, effects = tmp_path / "run", EFFECTS if FULL else EFFECTS[:1]

@@ -13,6 +13,7 @@ import sabotage
 from commands import Command
 from lmtool.model import Run
 from strace import Fault, require_strace
+from thoroughness import Many, Tally
 from trials import STILL, Trials
 from unstopped import Unstopped, wait_for_saves
 
@@ -39,9 +40,7 @@ def chain(unstopped: Unstopped, folder: Path, draw: random.Random) -> tuple[int,
         wrong.update(unstopped.wrong_with(folder).keys())
 
 
-def test_kills_at_random_moments(
-    tmp_path: Path, unstopped: Unstopped, many: Callable[[int, int], int], tally: Callable[..., None]
-) -> None:
+def test_kills_at_random_moments(tmp_path: Path, unstopped: Unstopped, many: Many, tally: Tally) -> None:
     seed = random.randrange(1 << 32)
     draw, tried, wrong, ends = random.Random(seed), 0, Counter[str](), list[list[str]]()
     while tried < many(2, 120):
@@ -70,7 +69,7 @@ def last_save(unstopped: Unstopped, folder: Path) -> Trials:
 
 
 def test_kills_before_every_system_call_of_a_save(
-    tmp_path: Path, unstopped: Unstopped, many: Callable[[int, int], int], tally: Callable[..., None]
+    tmp_path: Path, unstopped: Unstopped, many: Many, tally: Tally
 ) -> None:
     trials, seed = last_save(unstopped, tmp_path), random.randrange(1 << 32)
     draw, wrong, found = random.Random(seed), list[Fault](), Counter[str]()
@@ -96,9 +95,7 @@ def test_kills_before_every_system_call_of_a_save(
     )
 
 
-def test_writes_in_place_would_lose_checkpoints(
-    tmp_path: Path, unstopped: Unstopped, many: Callable[[int, int], int], tally: Callable[..., None]
-) -> None:
+def test_writes_in_place_would_lose_checkpoints(tmp_path: Path, unstopped: Unstopped, many: Many, tally: Tally) -> None:
     """Positive control: without temporary files and renames the same kills leave folders that nobody can use."""
     in_place, lost = functools.partial(sabotage.all_of, STILL, sabotage.plain_writes), Counter[str]()
     trials = replace(
@@ -112,7 +109,7 @@ def test_writes_in_place_would_lose_checkpoints(
 
 
 def test_a_training_that_saves_seldom_would_lose_more(
-    tmp_path: Path, unstopped: Unstopped, many: Callable[[int, int], int], tally: Callable[..., None]
+    tmp_path: Path, unstopped: Unstopped, many: Many, tally: Tally
 ) -> None:
     """And the positive control: killed in its steps, one that saves every time has lost one at most, the other more."""
     require_strace()
@@ -139,7 +136,7 @@ def test_a_training_that_saves_seldom_would_lose_more(
     ids=["random state", "log"],
 )
 def test_what_is_not_restored_shows(
-    tmp_path: Path, unstopped: Unstopped, protection: Callable[[], None], differs: str, tally: Callable[..., None]
+    tmp_path: Path, unstopped: Unstopped, protection: Callable[[], None], differs: str, tally: Tally
 ) -> None:
     """Positive control: the comparison with the training never killed notices what a resume forgets."""
     folder = unstopped.stopped_after(tmp_path / "run", unstopped.steps_per_epoch // 2)

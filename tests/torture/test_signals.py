@@ -6,7 +6,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
@@ -17,8 +17,9 @@ from commands import TRAIN, Command, Finished, counted, lmtool, unclear_stop
 from corpora import write_corpus
 from lmtool.model import Run
 from lmtool.runtime import Artifact
+from processes import alive, descendants
 from strace import Fault, require_strace
-from thoroughness import FULL, torture_only
+from thoroughness import FULL, Many, Tally, torture_only
 from trials import STILL, Trials
 from unstopped import Unstopped, wait_for_saves
 
@@ -51,8 +52,15 @@ class Asked:
     wrong: list[str]
 
 
-def longest(found: list[Asked]) -> float:
-    return round(max(asked.seconds for asked in found), 2)
+def codes_of(found: list[Asked]) -> Counter[int]:
+    return Counter(asked.finished.returncode for asked in found)
+
+
+def endings(found: list[Asked]) -> dict[str, object]:
+    """How they ended and how long that took at most, for the table; none took too long."""
+    longest = round(max(asked.seconds for asked in found), 2)
+    assert longest < LONGEST_SECONDS
+    return {"exit_codes": counted(codes_of(found)), "longest_seconds": longest}
 
 
 def ended(command: Command, number: int) -> tuple[Finished, float]:
@@ -94,9 +102,7 @@ def chain(unstopped: Unstopped, folder: Path, draw: random.Random) -> Iterator[A
         assert code == 0, finished.stderr
 
 
-def test_trainings_that_are_asked_to_stop(
-    tmp_path: Path, unstopped: Unstopped, many: Callable[[int, int], int], tally: Callable[..., None]
-) -> None:
+def test_trainings_that_are_asked_to_stop(tmp_path: Path, unstopped: Unstopped, many: Many, tally: Tally) -> None:
     """Each ends within the step it is in, unless all was done; the last weights are those of one never stopped."""
     seed = random.randrange(1 << 32)
     draw, found, ends = random.Random(seed), list[Asked](), list[list[str]]()
@@ -107,19 +113,17 @@ def test_trainings_that_are_asked_to_stop(
             found.append(asked)
         ends.append(unstopped.differences(folder))
     assert ends == [[]] * len(ends), f"seed {seed}"
-    assert longest(found) < LONGEST_SECONDS
     tally(
         PROMISE,
         tried=len(found),
         what="train, at random moments",
-        exit_codes=counted(Counter(asked.finished.returncode for asked in found)),
         of_other_bits=sum(map(bool, ends)),
-        longest_seconds=longest(found),
+        **endings(found),
     )
 
 
 def test_a_training_that_does_not_listen_is_noticed(
-    tmp_path: Path, unstopped: Unstopped, many: Callable[[int, int], int], tally: Callable[..., None]
+    tmp_path: Path, unstopped: Unstopped, many: Many, tally: Tally
 ) -> None:
     """Positive control: it goes on to its end and exits with 0, as one that was done does."""
     noticed = 0
@@ -156,7 +160,7 @@ def ask_before(trials: Trials, unstopped: Unstopped, fault: Fault) -> Asked:
 
 
 def test_signals_before_every_system_call_of_a_save(
-    tmp_path: Path, unstopped: Unstopped, many: Callable[[int, int], int], tally: Callable[..., None]
+    tmp_path: Path, unstopped: Unstopped, many: Many, tally: Tally
 ) -> None:
     trials, seed, found, wrong = saves(unstopped, tmp_path), random.randrange(1 << 32), list[Asked](), list[object]()
     for fault in random.Random(seed).sample(trials.points(SENT), many(1, 30)):
@@ -165,20 +169,16 @@ def test_signals_before_every_system_call_of_a_save(
         if asked.wrong or again.returncode != 0 or unstopped.differences(trials.folder):
             wrong.append((fault, asked, again.stderr))
     assert wrong == [], f"seed {seed}"
-    assert longest(found) < LONGEST_SECONDS
     tally(
         PROMISE,
         tried=len(found),
         what="train, each system call of its saves",
-        exit_codes=counted(Counter(asked.finished.returncode for asked in found)),
         of_other_bits=len(wrong),
-        longest_seconds=longest(found),
+        **endings(found),
     )
 
 
-def test_a_save_that_does_not_listen_is_noticed(
-    tmp_path: Path, unstopped: Unstopped, tally: Callable[..., None]
-) -> None:
+def test_a_save_that_does_not_listen_is_noticed(tmp_path: Path, unstopped: Unstopped, tally: Tally) -> None:
     """Positive control: the signal comes when the first of many checkpoints is put in place."""
     trials = saves(unstopped, tmp_path)
     latest = Run(trials.folder).latest.name
@@ -227,7 +227,7 @@ def damage(place: Path, before: set[Path]) -> list[str]:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands_that_are_asked_to_stop(
-    tmp_path: Path, unstopped: Unstopped, name: str, many: Callable[[int, int], int], tally: Callable[..., None]
+    tmp_path: Path, unstopped: Unstopped, name: str, many: Many, tally: Tally
 ) -> None:
     """What was there before is there still, nothing is half written, and so many were stopped before they were done."""
     command, seconds, count = COMMANDS[name]
@@ -241,22 +241,13 @@ def test_commands_that_are_asked_to_stop(
         found.append(asked := stopped(begun, draw.uniform(0.05, 0.9) * life, draw.choice(SIGNALS)))
         wrong += [*asked.wrong, *damage(place, before)]
         life *= 1.0 if asked.finished.returncode else 0.8  # the machine has become faster
-    codes = Counter(asked.finished.returncode for asked in found)
+    codes = codes_of(found)
     assert wrong == [], f"seed {seed}"
     assert codes.total() - codes[0] >= many(1, count), f"most ended as if nothing had come: {counted(codes)}"
-    assert longest(found) < LONGEST_SECONDS
-    tally(
-        PROMISE,
-        tried=len(found),
-        what=name,
-        exit_codes=counted(codes),
-        longest_seconds=longest(found),
-    )
+    tally(PROMISE, tried=len(found), what=name, **endings(found))
 
 
-def test_a_command_that_does_not_listen_is_noticed(
-    tmp_path: Path, unstopped: Unstopped, tally: Callable[..., None]
-) -> None:
+def test_a_command_that_does_not_listen_is_noticed(tmp_path: Path, unstopped: Unstopped, tally: Tally) -> None:
     """Positive control: it ends with 0, however early it was asked."""
     shutil.copytree(unstopped.path, tmp_path / "runs" / "run")
     begun = Command("evaluate", cwd=tmp_path, prepare=sabotage.deaf_commands).go()
@@ -265,37 +256,9 @@ def test_a_command_that_does_not_listen_is_noticed(
     tally(PROMISE, tried=1, control="an evaluation that does not listen: not among those that were stopped")
 
 
-def alive(pids: list[int]) -> list[str]:
-    """The commands of those processes that live on, after some time to end in."""
-    deadline = time.monotonic() + 2
-    while found := [command for pid in pids if (command := command_of(pid))]:
-        if time.monotonic() > deadline:
-            return found
-        time.sleep(0.02)
-    return []
-
-
-def command_of(pid: int) -> str:
-    """What a process runs; nothing where it has ended."""
-    try:
-        return (Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        return ""
-
-
-def descendants(pid: int) -> list[int]:
-    """The processes that this one started, theirs, and so on."""
-    try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    except OSError:
-        return []
-    return children + [found for child in children for found in descendants(child)]
-
-
 @torture_only
 @pytest.mark.parametrize("split", ["valid", "test"])
-def test_long_evaluations_end_at_once(tmp_path: Path, split: str, tally: Callable[..., None]) -> None:
+def test_long_evaluations_end_at_once(tmp_path: Path, split: str, tally: Tally) -> None:
     """And the positive control: an evaluation that does not look takes as long as its text."""
     data = write_corpus(tmp_path / "data", (35, 10, 10))
     (data / f"{split}.txt").write_text("the cat saw the fish\n" * LONG_SENTENCES)
