@@ -12,12 +12,12 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command in `sys.argv` and exit with its code."""
-    with Interruptions():
-        try:
+    try:
+        with Interruptions():
             _run()
-        except KeyboardInterrupt:  # while modules are still being loaded; commands handle their own
-            print("error: interrupted", file=sys.stderr)
-            sys.exit(130)
+    except KeyboardInterrupt:  # while modules are still being loaded, or at the very end; commands handle their own
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def _run() -> None:

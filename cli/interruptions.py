@@ -3,7 +3,7 @@
 import signal
 import sys
 from types import FrameType
-from typing import final
+from typing import Any, final
 
 _AGAIN_SECONDS = 0.05
 _IMPORTING = "importlib._bootstrap"
@@ -15,16 +15,19 @@ class Interruptions:
     """Within a `with` block SIGINT raises a KeyboardInterrupt and SIGTERM ends the program in order, outside imports.
 
     What is raised in an import may be lost (Python has callbacks there that print it and go on), or become another
-    error of the module that was being made: it is raised as soon as the import is done. After the block the program
-    has done its work, and SIGINT is ignored. One that is ignored before, as in a shell's background jobs, stays so.
+    error of the module that was being made: it is raised as soon as the import is done. What is raised in a finalizer
+    or a callback of the interpreter is lost always, and is raised again. After the block the program has done its
+    work, and SIGINT is ignored. One that is ignored before, as in a shell's background jobs, stays so.
     """
 
     def __init__(self) -> None:
         """No signal has come."""
         self._number = 0
+        self._raised: BaseException | None = None
 
     def __enter__(self) -> None:
         """Start to listen."""
+        sys.unraisablehook = self._lose
         signal.signal(signal.SIGTERM, self._receive)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._receive)
@@ -45,10 +48,16 @@ class Interruptions:
     def _again(self, _: int, frame: FrameType | None) -> None:
         if _HAS_TIMER and _is_importing(frame):
             signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
-        elif self._number == signal.SIGINT:
-            raise KeyboardInterrupt
+            return
+        self._raised = KeyboardInterrupt() if self._number == signal.SIGINT else SystemExit(128 + self._number)
+        raise self._raised
+
+    def _lose(self, lost: Any) -> None:
+        """Python could not raise an exception any further: `lost` says which, and where."""
+        if _HAS_TIMER and lost.exc_value is not None and lost.exc_value is self._raised:
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
         else:
-            sys.exit(128 + self._number)
+            sys.__unraisablehook__(lost)
 
 
 def _is_importing(frame: FrameType | None) -> bool:

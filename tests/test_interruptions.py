@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SLOW = """
 import os, time
 os.kill(os.getpid(), {number})
@@ -58,3 +60,61 @@ def test_without_it_the_import_is_cut(tmp_path: Path) -> None:
     finished = ended(tmp_path, signal.SIGINT, "contextlib.nullcontext()")
     assert "imported" not in finished.stdout
     assert finished.returncode == -signal.SIGINT
+
+
+LAST = """
+import os, signal, time
+from lmtool import cli
+from lmtool.cli.interruptions import Interruptions
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class Held:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{name})
+        time.sleep(0.01)
+
+def in_a_finalizer():
+    held = Held()
+    del held
+    time.sleep(1)
+    print("went on", flush=True)
+
+def at_the_end():
+    setitimer = signal.setitimer
+    signal.setitimer = lambda *times: (os.kill(os.getpid(), signal.{name}), setitimer(*times))
+
+{without}
+cli._run = {where}
+cli.main()
+"""
+CODES = {signal.SIGINT: (130, "error: interrupted\n"), signal.SIGTERM: (143, "")}
+
+
+def ended_by_main(where: str, number: signal.Signals, without: str = "") -> subprocess.CompletedProcess[str]:
+    program = LAST.format(where=where, name=number.name, without=without)
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize("where", ["in_a_finalizer", "at_the_end"])
+def test_a_signal_where_python_would_lose_it_ends_the_command(where: str, number: signal.Signals) -> None:
+    finished = ended_by_main(where, number)
+    assert finished.stdout == ""
+    assert (finished.returncode, finished.stderr) == CODES[number]
+
+
+def test_without_it_a_signal_in_a_finalizer_is_lost() -> None:
+    """The positive control."""
+    finished = ended_by_main(
+        "in_a_finalizer", signal.SIGTERM, "import sys; Interruptions._lose = sys.__unraisablehook__"
+    )
+    assert (finished.returncode, finished.stdout) == (0, "went on\n")
+    assert "Exception ignored in" in finished.stderr
+
+
+def test_what_else_python_loses_is_told() -> None:
+    """The positive control of the other kind: only our own exceptions are raised again."""
+    other = "Held.__del__ = lambda self: 1 / 0"
+    finished = ended_by_main("in_a_finalizer", signal.SIGTERM, other)
+    assert (finished.returncode, finished.stdout) == (0, "went on\n")
+    assert "ZeroDivisionError" in finished.stderr
