@@ -5,10 +5,11 @@ Tensors are named `model.*`, `optimizer.*`, `average.*`, `carried.*` (the recurr
 changed bit is noticed. One file replaced in one step can neither be half-written nor mix two moments.
 """
 
+import contextlib
 import hashlib
 import json
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -102,6 +103,16 @@ class Checkpoint:
                 f"{path} has the version {reprlib.repr(parsed.get('version'))}, this lmtool reads {VERSION}"
             )
         return cls(tensors, parsed)
+
+
+@contextlib.contextmanager
+def errors_of(path: Path) -> Iterator[None]:
+    """Let errors about what the checkpoint at `path` holds out with its name and what to do."""
+    try:
+        yield
+    except CheckpointError as error:
+        what = f"{error}" if str(path) in str(error) else f"the checkpoint {path} does not fit: {error}"
+        raise CheckpointError(f"{what}; put a copy of that file back, or train anew: lmtool train --run DIR") from error
 
 
 def checked_tensors(prefix: str, found: dict[str, Tensor], expected: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:

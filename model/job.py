@@ -14,6 +14,7 @@ import torch
 from ..runtime.errors import LmtoolError, OptionError, ProviderError
 from ..runtime.files import make_folder
 from ..runtime.threads import check_threads
+from .checkpoint import errors_of
 from .config import TrainConfig
 from .corpus import load_corpus
 from .environment import environment
@@ -142,7 +143,8 @@ def _begin(options: TrainOptions, processes: Processes, stack: contextlib.ExitSt
         _take(run, processes, stack)
         if checkpoint := run.read_latest():
             # Before the network is made: what a damaged configuration says could be of any size.
-            checkpoint.checked("model", weight_shapes(config.architecture, len(corpus.vocabulary)))
+            with errors_of(run.latest):
+                checkpoint.checked("model", weight_shapes(config.architecture, len(corpus.vocabulary)))
         trainer = Trainer(config, corpus, run, options.device, processes)
         trainer.restore(checkpoint)
         return trainer

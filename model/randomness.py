@@ -21,9 +21,7 @@ def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
         CheckpointError: There is none for this process, or it is none of torch's.
     """
     if "cpu" not in state:
-        raise CheckpointError(
-            "the checkpoint lacks the random state of this process; resume with as many processes as began the run"
-        )
+        raise CheckpointError("the checkpoint lacks the random state of this process")
     try:
         torch.set_rng_state(state["cpu"])
         if device.type == "cuda" and "cuda" in state:

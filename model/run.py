@@ -34,7 +34,7 @@ from ..runtime.files import (
 from ..runtime.json_parsing import LARGE_BYTES, MOST_BYTES, parse_json
 from ..runtime.summary import Summary
 from ..runtime.vocabulary import Vocabulary
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, errors_of
 from .config import TrainConfig
 from .corpus import Corpus, load_corpus_with
 from .errors import CheckpointError, ConfigError, DataError, RunError
@@ -222,9 +222,9 @@ class Run:
             StorageError: It cannot be read.
         """
         if self.latest.exists():
-            return Checkpoint.read(self.latest)
+            return _read(self.latest)
         # One that was killed as it saved its first epoch has the best weights only, and begins again.
-        if self.best.exists() and Checkpoint.read(self.best).facts.get("epoch", 0) > 1:
+        if self.best.exists() and _read(self.best).facts.get("epoch", 0) > 1:
             raise RunError(
                 f"{self.latest} is missing, though epochs were finished, so there is nothing to go on from; put it "
                 "back, or begin a new run: --run DIR"
@@ -244,12 +244,13 @@ class Run:
                 f"{self.path} holds no finished epoch: {self.best.name} is missing; train it: "
                 f"lmtool train --run {self.path} --resume (if it was trained, put that file back)"
             )
-        checkpoint = Checkpoint.read(self.best)
+        checkpoint = _read(self.best)
         if checkpoint.facts.get("vocabulary_sha256") != vocabulary.sha256:
             raise RunError(f"{self._vocabulary} is not the vocabulary that {self.best} was trained with")
-        _require_facts(checkpoint)
-        # Before the network is made: what the configuration says could be of any size.
-        weights = checkpoint.checked("model", weight_shapes(config.architecture, len(vocabulary)))
+        with errors_of(self.best):
+            _require_facts(checkpoint)
+            # Before the network is made: what the configuration says could be of any size.
+            weights = checkpoint.checked("model", weight_shapes(config.architecture, len(vocabulary)))
         network = LanguageModel(config.architecture, len(vocabulary))
         load_weights(network, weights)
         return network.eval(), checkpoint
@@ -327,6 +328,11 @@ def load_weights(network: LanguageModel, weights: Mapping[str, Tensor]) -> None:
     """Set the network's parameters from tensors of their names, shapes and type, as `Checkpoint.checked` gives them."""
     for name, weight in network.weights().items():
         weight.copy_(weights[name])
+
+
+def _read(path: Path) -> Checkpoint:
+    with errors_of(path):
+        return Checkpoint.read(path)
 
 
 def _require_facts(checkpoint: Checkpoint) -> None:

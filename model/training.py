@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .averaging import WeightAverage
 from .batches import Batches
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, errors_of
 from .config import TrainConfig
 from .corpus import Corpus
 from .curves import draw_curves
@@ -111,6 +111,12 @@ class Trainer:
                 f"{self.run.latest} is of {began} processes, this training has {self._processes.count}; "
                 "resume with as many processes as it was made by"
             )
+        with errors_of(self.run.latest):
+            self._load(checkpoint)
+        self._write_metrics()
+        self._draw_curves()
+
+    def _load(self, checkpoint: Checkpoint) -> None:
         architecture = self.config.architecture
         shapes = weight_shapes(architecture, len(self.corpus.vocabulary))
         load_weights(self._network, checkpoint.checked("model", shapes))
@@ -120,8 +126,6 @@ class Trainer:
         self._state = self._own_rows(carried)
         set_random_state(checkpoint.group(f"random.{self._processes.rank}"), self._device)
         self.position = Position.from_json(checkpoint.facts.get("position"))
-        self._write_metrics()
-        self._draw_curves()
 
     def train(self, reporter: Reporter, checkpoint_seconds: float = 180.0) -> None:
         """Train to the last epoch, then measure the best weights on the test text.

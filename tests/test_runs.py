@@ -113,8 +113,10 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
         else:
             tensors[name] = torch.full_like(tensors[name], math.nan) if isinstance(value, str) else value
     Checkpoint(tensors, best.facts).write(copy.best)
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=message) as refusal:
         copy.trained()
+    assert str(refusal.value).startswith(f"the checkpoint {copy.best} does not fit: ")
+    assert str(refusal.value).endswith("; put a copy of that file back, or train anew: lmtool train --run DIR")
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
