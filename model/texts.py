@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import final
 
 from ..runtime.errors import StorageError
-from ..runtime.files import CHUNK_BYTES, make_folder, read_chunks, staged
+from ..runtime.files import CHUNK_BYTES, discard, make_folder, read_chunks, staged
 from .errors import DataError
 from .pydocs import read_pydocs
 
@@ -68,17 +68,27 @@ def write_splits(texts: Mapping[str, Iterable[str]], folder: Path) -> dict[str, 
         The size of each split in bytes.
 
     Raises:
-        StorageError: One of them is there already, or cannot be written; nothing is overwritten. Or a text cannot be
-            read; then none of them appears.
+        StorageError: One of them is there already; nothing is overwritten. Or one cannot be written, or a text cannot
+            be read; then none of them appears.
     """
-    for split in texts:
-        if (folder / f"{split}.txt").exists():
-            raise StorageError(f"{folder / f'{split}.txt'} is there already; choose another folder, or remove it")
+    paths = {split: folder / f"{split}.txt" for split in texts}
+    for path in paths.values():
+        if path.exists():
+            raise StorageError(f"{path} is there already; choose another folder, or remove it")
     make_folder(folder)
+    try:
+        return _write_all(texts, paths)
+    except BaseException:
+        for path in paths.values():
+            discard(path)
+        raise
+
+
+def _write_all(texts: Mapping[str, Iterable[str]], paths: Mapping[str, Path]) -> dict[str, int]:
     sizes = {}
     with contextlib.ExitStack() as stack:
         for split, text in texts.items():
-            with stack.enter_context(staged(folder / f"{split}.txt")).open("wb") as file:
+            with stack.enter_context(staged(paths[split])).open("wb") as file:
                 sizes[split] = sum(file.write(chunk.encode()) for chunk in text)
     return sizes
 

@@ -168,7 +168,13 @@ def staged(path: Path) -> Iterator[Path]:
             raise
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        _discard(temporary)
+        discard(temporary)
+
+
+def discard(path: Path) -> None:
+    """Remove a file, if it is there and can be removed."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -202,7 +208,7 @@ def remove_leftovers(path: Path) -> None:
     with contextlib.suppress(OSError):
         for found in target.parent.iterdir():
             if temporary.fullmatch(found.name):
-                _discard(found)
+                discard(found)
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
@@ -236,8 +242,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _discard(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)

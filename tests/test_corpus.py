@@ -1,5 +1,6 @@
 """Corpora: folders of several kinds, the embedded one, and everything that can be wrong with a folder."""
 
+import errno
 from collections import Counter
 from pathlib import Path
 
@@ -72,6 +73,22 @@ def test_what_cannot_be_prepared_whole_is_not_begun(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"valid\.txt is not UTF-8 text: byte 0xef at offset 2"):
         write_splits(read_splits(str(folder)), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_splits_that_cannot_all_be_put_in_place_leave_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, out, replace = read_splits(str(write_corpus(tmp_path / "in"))), tmp_path / "out", Path.replace
+
+    def replace_all_but_train(self: Path, target: Path) -> Path:
+        if target.name == "train.txt":
+            raise OSError(errno.EIO, "Input/output error")
+        return replace(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", replace_all_but_train)
+        with pytest.raises(StorageError, match=r"cannot write .*train\.txt: Input/output error"):
+            write_splits(texts, out)
+    assert list(out.iterdir()) == []
+    assert set(write_splits(texts, out)) == {"train", "valid", "test"}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 from lmtool.cli.interruptions import Interruptions
-from lmtool.model import LanguageModel, curves, evaluating, training
+from lmtool.model import LanguageModel, curves, evaluating, figures, training
 from lmtool.model.signals import StopRequest
 from lmtool.runtime import Artifact, StorageError, files, initializers, predictor, stream
 from lmtool.runtime.state import State
@@ -52,8 +52,8 @@ def plain_writes() -> None:
 
 
 def plain_pictures() -> None:
-    """The picture of a training is a word, written as the picture would be: to draw it takes longer than to train."""
-    curves.png = lambda *_: b"picture"
+    """A picture is a word, written as the picture would be: to draw it takes longer than to train."""
+    curves.png = figures.png = lambda *_: b"picture"
 
 
 def swallowed_errors() -> None:

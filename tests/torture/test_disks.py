@@ -5,12 +5,14 @@ import functools
 import random
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import final
 
 import pytest
 import sabotage
 from commands import Finished, unclear_failure
+from corpora import write_corpus
 from lmtool.model import Run
 from lmtool.runtime import Artifact
 from strace import Fault, require_strace
@@ -36,17 +38,17 @@ def begun(unstopped: Unstopped, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def failing(trials: Trials, seed: int, wrong_with: Callable[[Finished], list[str]]) -> Found:
-    """Each of the calls fails, once or from then on, then the disk is well again: what was wrong in the end."""
+    """Each of the calls fails, once or from then on; what failed with it is tried again on a disk that is well."""
     draw, found = random.Random(seed), Found()
     points = trials.points(EFFECTS)
     for chosen in points if FULL else draw.sample(points, 1):
         fault = replace(chosen, lasting=draw.random() < MOSTLY)
         finished = trials.struck(fault).finished
-        wrong = unclear_failure(finished) if finished.returncode else []
-        wrong += wrong_with(finished)
-        if (again := trials.again()).returncode:
-            wrong.append(again.stderr)
-        found.append((fault, finished, wrong + wrong_with(again)))
+        wrong = wrong_with(finished)
+        if finished.returncode:
+            again = trials.again()
+            wrong += [*unclear_failure(finished), *([again.stderr] if again.returncode else []), *wrong_with(again)]
+        found.append((fault, finished, wrong))
     return found
 
 
@@ -123,34 +125,60 @@ def test_a_call_that_is_not_among_them_is_noticed(
     tally(PROMISE, tried=1, control=f"other calls: {', '.join(others)} noticed")
 
 
-EXPORTS: dict[str, list[object]] = {
-    "export": ["export", "--onnx", "--opset", 18],
-    "export --precision int8": ["export", "--onnx", "--precision", "int8"],
-    "export --test-vectors": ["export", "--onnx", "--opset", 18, "--test-vectors"],
-}
-TRIED = [name if name == "export" else pytest.param(name, marks=torture_only) for name in EXPORTS]
+@final
+@dataclass(frozen=True)
+class Saving:
+    """A command that saves beside a training's checkpoints.
+
+    Attributes:
+        command: Its command line for a run folder; `texts` beside that is a corpus.
+        makes: Some of the files that it has to make or replace in the run folder.
+        strikes: The only files to strike; none for all.
+    """
+
+    command: Callable[[Path], list[object]]
+    makes: set[str]
+    strikes: tuple[str, ...] = ()
 
 
 # Vectors are hundreds of files in thirty folders, all written alike: their index, and one of each kind of file.
 OF_VECTORS = ("test_vectors.json", "data.json", "test_data_set_0/input_0.pb")
+SAVINGS = {
+    "export": Saving(
+        lambda run: ["export", "--onnx", "--opset", 18, "--run", run],
+        {"model.onnx", "parity.fp32.json"},
+    ),
+    "export --precision int8": Saving(
+        lambda run: ["export", "--onnx", "--precision", "int8", "--run", run],
+        {"model.int8.onnx", "parity.int8.json"},
+    ),
+    "export --test-vectors": Saving(
+        lambda run: ["export", "--onnx", "--opset", 18, "--test-vectors", "--run", run],
+        {"model.onnx", "test_vectors.json"},
+        OF_VECTORS,
+    ),
+    "embeddings": Saving(lambda run: ["embeddings", "--words", 8, "--run", run], {"embeddings.png"}),
+    "data prepare": Saving(
+        lambda run: ["data", "prepare", run.parent / "texts", "--out", run / "prepared"],
+        {"prepared/train.txt", "prepared/valid.txt", "prepared/test.txt"},
+    ),
+}
+TRIED = [name if name == "export" else pytest.param(name, marks=torture_only) for name in SAVINGS]
 
 
-def exports(begun: Path, folder: Path, name: str) -> Trials:
-    watched = {f"{folder / part}" for part in OF_VECTORS}
+def savings(begun: Path, folder: Path, name: str) -> Trials:
+    saving = SAVINGS[name]
+    watched = {f"{folder / part}" for part in saving.strikes}
     watched |= {f"{path.parent}/.{path.name}.00000000.tmp" for path in map(Path, watched)}
-
-    def strikes(path: str) -> bool:
-        return path in watched or "--test-vectors" not in EXPORTS[name]
-
-    return Trials(begun, folder, lambda folder: [*EXPORTS[name], "--run", folder], strikes=strikes)
+    return Trials(begun, folder, saving.command, strikes=lambda path: not watched or path in watched)
 
 
-def wrong_with_export(begun: Path, folder: Path, new: Mapping[str, bytes], finished: Finished) -> list[str]:
-    """Artifacts are the old ones or the new ones, other files untouched; after exit 0 all is new."""
+def wrong_with_saving(begun: Path, folder: Path, new: Mapping[str, bytes], finished: Finished) -> list[str]:
+    """What is saved is the old or the new file, others are untouched; after exit 0 all is new."""
     now = changed(folder, begun)
     for path in folder.glob("*.onnx"):
         Artifact.read(path)
-    wrong = [f"{name} is another file" for name in now if name.endswith(".onnx") and now[name] != new.get(name)]
+    wrong = [f"{name} is another file" for name in now if name in new and now[name] != new[name]]
     wrong += [f"{name} has changed" for name in now if name not in new]
     wrong += [f"{path} is gone" for path in begun.rglob("*") if not (folder / path.relative_to(begun)).exists()]
     if finished.returncode == 0:
@@ -162,26 +190,26 @@ NOT_THERE = "exit 0 without a file that it should have written"
 
 
 @pytest.mark.parametrize("name", TRIED)
-def test_exports_to_a_disk_that_fails(tmp_path: Path, begun: Path, name: str, tally: Tally) -> None:
-    """The artifact is the old one or the new one; checkpoints are not touched; once the disk is well it is the new."""
-    trials, seed = exports(begun, tmp_path / "run", name), random.randrange(1 << 32)
+def test_what_else_saves_on_a_disk_that_fails(tmp_path: Path, begun: Path, name: str, tally: Tally) -> None:
+    """Each file is the old one or the new one; checkpoints are not touched; once the disk is well all is new."""
+    write_corpus(tmp_path / "texts")
+    trials, seed = savings(begun, tmp_path / "run", name), random.randrange(1 << 32)
     assert trials.whole.finished.returncode == 0, trials.whole.finished.stderr
     new = changed(trials.folder, begun)
-    assert any(name.endswith(".onnx") for name in new)
-    assert any(name.startswith("parity") for name in new)
-    found = failing(trials, seed, lambda finished: wrong_with_export(begun, trials.folder, new, finished))
+    assert SAVINGS[name].makes <= new.keys()
+    found = failing(trials, seed, lambda finished: wrong_with_saving(begun, trials.folder, new, finished))
     tally(PROMISE, tried=len(found), what=f"failing calls, {name}", **figures(found, seed))
 
 
 def test_an_export_that_swallows_errors_is_noticed(tmp_path: Path, begun: Path, tally: Tally) -> None:
     """Positive control: it ends with 0, and the old artifact is still there."""
     careless = functools.partial(sabotage.all_of, STILL, sabotage.swallowed_errors)
-    trials = replace(exports(begun, tmp_path / "run", "export"), prepare=careless)
+    trials = replace(savings(begun, tmp_path / "run", "export"), prepare=careless)
     assert trials.whole.finished.returncode == 0
     new = changed(trials.folder, begun)
     finished = trials.struck(Fault("write", 1, EFFECTS[0], lasting=True)).finished
     assert finished.returncode == 0
-    noticed = [wrong for wrong in wrong_with_export(begun, trials.folder, new, finished) if NOT_THERE in wrong]
+    noticed = [wrong for wrong in wrong_with_saving(begun, trials.folder, new, finished) if NOT_THERE in wrong]
     assert len(noticed) == len(new)
     tally(PROMISE, tried=1, control=f"errors swallowed by an export: {len(noticed)} of {len(new)} files missed")
 
