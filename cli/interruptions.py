@@ -24,6 +24,7 @@ class Interruptions:
         """No signal has come."""
         self._number = 0
         self._raised: BaseException | None = None
+        self._done = False
 
     def __enter__(self) -> None:
         """Start to listen."""
@@ -36,6 +37,7 @@ class Interruptions:
 
     def __exit__(self, *_: object) -> None:
         """Let Python end with its exit code: it does not listen any more, and would be killed."""
+        self._done = True
         if _HAS_TIMER:
             signal.setitimer(signal.ITIMER_REAL, 0)
         if signal.getsignal(signal.SIGINT) == self._receive:
@@ -54,10 +56,10 @@ class Interruptions:
 
     def _lose(self, lost: Any) -> None:
         """Python could not raise an exception any further: `lost` says which, and where."""
-        if _HAS_TIMER and lost.exc_value is not None and lost.exc_value is self._raised:
-            signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
-        else:
+        if not _HAS_TIMER or lost.exc_value is None or lost.exc_value is not self._raised:
             sys.__unraisablehook__(lost)
+        elif not self._done:
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
 
 
 def _is_importing(frame: FrameType | None) -> bool:

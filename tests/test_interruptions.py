@@ -79,6 +79,11 @@ def in_a_finalizer():
     time.sleep(1)
     print("went on", flush=True)
 
+def after_the_end():
+    import atexit
+    held = Held()
+    atexit.register(lambda held: held, held)
+
 def at_the_end():
     setitimer = signal.setitimer
     signal.setitimer = lambda *times: (os.kill(os.getpid(), signal.{name}), setitimer(*times))
@@ -101,6 +106,12 @@ def test_a_signal_where_python_would_lose_it_ends_the_command(where: str, number
     finished = ended_by_main(where, number)
     assert finished.stdout == ""
     assert (finished.returncode, finished.stderr) == CODES[number]
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_a_signal_as_python_ends_comes_too_late(number: signal.Signals) -> None:
+    finished = ended_by_main("after_the_end", number)
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
 
 
 def test_without_it_a_signal_in_a_finalizer_is_lost() -> None:
