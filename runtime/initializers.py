@@ -109,7 +109,8 @@ def _low_bits(block: memoryview) -> NDArray[np.uint32]:
     found = np.zeros(len(last), np.uint32)
     for place in range(3):
         held = first + place <= last
-        found[held] |= (packed[first[held] + place] & np.uint32(0x7F)) << np.uint32(7 * place)
+        bits = packed[first[held] + place].astype(np.uint32)  # numpy 1 would keep bytes, and shift all bits out of them
+        found[held] |= (bits & 0x7F) << (7 * place)
     return found
 
 
