@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from ..runtime.errors import StorageError
 from ..runtime.files import make_folder
 from .comparing import Comparison, compare, read_results, require_same
 from .harness import BenchOptions, identify, run_bench
@@ -91,4 +92,8 @@ def run_and_save(options: BenchOptions, folder: Path | None, gate: Gate | None, 
     outcome = Outcome(results, comparison, {})
     replaces = gate is not None and (target / f"{NAME}.json").resolve() == gate.old.resolve()
     name = FAILED_NAME if replaces and not outcome.passed else NAME
-    return Outcome(results, comparison, save_results(results, target, comparison, name))
+    try:
+        return Outcome(results, comparison, save_results(results, target, comparison, name))
+    except StorageError:
+        say(outcome.format().rstrip())  # it took minutes
+        raise

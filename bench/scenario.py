@@ -7,6 +7,9 @@ from typing import final
 
 from ..runtime.errors import OptionError
 
+_MOST_TOKENS = 1 << 16
+"""In a call: 10,000 words' logits of so many take 2.6 GB."""
+
 KINDS = ("single-stream", "multi-stream", "offline", "prefill", "generation", "load", "first-step", "server")
 """What can be timed, in the order in which results show it."""
 
@@ -51,12 +54,14 @@ class Scenario:
         """Check kind and sizes.
 
         Raises:
-            OptionError: The kind is not known, or a size is below 1.
+            OptionError: The kind is not known, or a size is outside its range.
         """
         if self.kind not in KINDS:
             raise OptionError(f"scenario {self.kind!r} is not known, expected one of {', '.join(KINDS)}")
         if min(self.batch_size, self.time) < 1:
             raise OptionError(f"the scenario {self} has a size below 1")
+        if self.batch_size * self.time > _MOST_TOKENS:
+            raise OptionError(f"the scenario {self} has more tokens in a call than {_MOST_TOKENS:,}")
         if (self.rate > 0) != (self.kind == "server"):
             raise OptionError(f"the scenario {self} has {self.rate} requests a second, expected 1 or more for a server")
 

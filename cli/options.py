@@ -26,7 +26,9 @@ def as_text(value: str | list[str] | None) -> str | list[str] | None:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 RunFolder = Annotated[Path | None, typer.Option("--run", help="Run folder (default: the latest in runs/).")]
-Model = Annotated[Path | None, typer.Option("--model", help="Artifact (default: the latest export in runs/).")]
+Model = Annotated[
+    Path | None, typer.Option("--model", help="Artifact (default: the latest export in runs/).", readable=False)
+]
 Provider = Annotated[str, typer.Option("--provider", help="Execution provider: cpu, cuda, ...")]
 Threads = Annotated[int, typer.Option("--threads", help="Threads of one call.")]
 Data = Annotated[str | None, typer.Option("--data", help="Corpus: pydocs, or a folder of text files.")]

@@ -37,12 +37,15 @@ def train(
 ) -> None:
     """Train a network into a run folder: configuration, vocabulary, checkpoints, metrics and learning curves."""
     from ..model.job import TrainOptions, run_training
+    from ..model.run import Run, latest_run
     from .progress import TrainingProgress
 
     chosen = parse_settings(settings)
     chosen |= {key: str(value) for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     pause = checkpoint_minutes * 60
     options = TrainOptions(preset, data, run, resume, chosen, device, threads, pause, tensorboard)
+    if resume and not (begun := latest_run() if run is None else Run(run)).latest.exists():
+        say(f"{begun.path} has no checkpoint to go on from: its training begins again")
     with TrainingProgress() as progress:
         result = run_training(options, progress)
     text = (

@@ -1,6 +1,7 @@
 """A training job: a new run or one to go on with, from the options of a command to the finished network."""
 
 import contextlib
+import dataclasses
 import datetime
 import importlib
 import math
@@ -21,6 +22,7 @@ from .environment import environment
 from .errors import CheckpointError
 from .memory import enough_memory
 from .network import weight_shapes
+from .precision import resolved_precision
 from .presets import preset_named
 from .processes import Processes
 from .reporters import Reporters
@@ -141,6 +143,8 @@ def _begin(options: TrainOptions, processes: Processes, stack: contextlib.ExitSt
     corpus = load_corpus(data, config.tokenization, config.min_count)
     if options.resume:
         _take(run, processes, stack)
+        precision = resolved_precision(config.precision, options.device)
+        run.require_same(dataclasses.replace(config, precision=precision), corpus)
         if checkpoint := run.read_latest():
             # Before the network is made: what a damaged configuration says could be of any size.
             with errors_of(run.latest):
@@ -184,7 +188,7 @@ def _result(trainer: Trainer) -> TrainResult:
 
 def _resolve(options: TrainOptions) -> tuple[Run, TrainConfig, str]:
     if not options.resume:
-        preset = options.preset or DEFAULT_PRESET
+        preset = DEFAULT_PRESET if options.preset is None else options.preset
         config = preset_named(preset).with_settings(options.settings)
         return Run(options.run or _new_folder(preset)), config, PYDOCS if options.data is None else options.data
     run = latest_run() if options.run is None else Run(options.run)

@@ -42,6 +42,7 @@ from .network import LanguageModel, weight_shapes
 from .texts import PYDOCS
 
 RUNS = Path("runs")
+_PUT_BACK = "put a copy of that file back, or train in another folder: --run DIR"
 
 
 @final
@@ -157,7 +158,7 @@ class Run:
         try:
             return TrainConfig.from_json(self._settings().get("training"))
         except ConfigError as error:
-            raise RunError(f"{self._config} is damaged: {error}") from error
+            raise RunError(f"{self._config} is damaged: {error}; {_PUT_BACK}") from error
 
     def require_same(self, config: TrainConfig, corpus: Corpus) -> None:
         """Check that the run was begun with this configuration and corpus.
@@ -183,7 +184,7 @@ class Run:
         """
         facts = self._settings().get("corpus")
         if not isinstance(facts, dict) or not all(isinstance(facts.get(key), str) for key in ("name", "sha256")):
-            raise RunError(f"{self._config} is damaged: it lacks the corpus' name and sha256")
+            raise RunError(f"{self._config} is damaged: it lacks the corpus' name and sha256; {_PUT_BACK}")
         return facts
 
     def corpus(self) -> Corpus:
@@ -211,7 +212,7 @@ class Run:
         try:
             return Vocabulary.from_json(value.get("tokens"), value.get("tokenization"))
         except VocabularyError as error:
-            raise RunError(f"{self._vocabulary} is damaged: {error}") from error
+            raise RunError(f"{self._vocabulary} is damaged: {error}; {_PUT_BACK}") from error
 
     def read_latest(self) -> Checkpoint | None:
         """The checkpoint to go on from; None where there is none yet.
@@ -246,7 +247,7 @@ class Run:
             )
         checkpoint = _read(self.best)
         if checkpoint.facts.get("vocabulary_sha256") != vocabulary.sha256:
-            raise RunError(f"{self._vocabulary} is not the vocabulary that {self.best} was trained with")
+            raise RunError(f"{self._vocabulary} is not the vocabulary that {self.best} was trained with; {_PUT_BACK}")
         with errors_of(self.best):
             _require_facts(checkpoint)
             # Before the network is made: what the configuration says could be of any size.
@@ -299,15 +300,17 @@ class Run:
 
     def _read_json(self, path: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
         if not path.exists():
+            if any(other.exists() for other in (self._config, self.best, self.latest)):
+                raise RunError(f"{path} is missing; put a copy of it back, or train in another folder: --run DIR")
             raise RunError(
                 f"{self.path} holds no run ({path.name} is missing); train one: lmtool train --run {self.path}"
             )
         try:
             value = parse_json(read_bytes(path), most_bytes)
         except JsonError as error:
-            raise RunError(f"{path} is damaged: it {error}") from error
+            raise RunError(f"{path} is damaged: it {error}; {_PUT_BACK}") from error
         if not isinstance(value, dict):
-            raise RunError(f"{path} is damaged: it holds {type(value).__name__}, expected an object")
+            raise RunError(f"{path} is damaged: it holds {type(value).__name__}, expected an object; {_PUT_BACK}")
         return value
 
 

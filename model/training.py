@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import math
 import time
 from dataclasses import asdict
@@ -10,13 +11,14 @@ from typing import Any, Protocol, final
 import torch
 from torch import Tensor
 
+from ..runtime.files import json_text, make_folder
 from .averaging import WeightAverage
 from .batches import Batches
 from .checkpoint import Checkpoint, errors_of
 from .config import TrainConfig
 from .corpus import Corpus
 from .curves import draw_curves
-from .errors import Interrupted, RunError, TrainingError
+from .errors import CheckpointError, Interrupted, RunError, TrainingError
 from .evaluation import evaluate_perplexity
 from .network import (
     LanguageModel,
@@ -97,24 +99,39 @@ class Trainer:
         """Go on from what the run's `read_latest` gave.
 
         Raises:
-            RunError: The run was begun with another configuration or corpus, or its checkpoint is of another number of
-                processes; the message names what differs.
+            RunError: The run was begun with another configuration or corpus, or its checkpoint is of another
+                configuration or number of processes; the message says what differs.
             CheckpointError: The checkpoint does not fit.
         """
         self.run.require_same(self.config, self.corpus)
         if checkpoint is None:
+            make_folder(self.run.latest.parent)
             self._write_metrics()
             return
-        began = checkpoint.facts.get("processes")
-        if began != self._processes.count:
-            raise RunError(
-                f"{self.run.latest} is of {began} processes, this training has {self._processes.count}; "
-                "resume with as many processes as it was made by"
-            )
         with errors_of(self.run.latest):
+            self._require_own(checkpoint)
             self._load(checkpoint)
         self._write_metrics()
         self._draw_curves()
+
+    def _require_own(self, checkpoint: Checkpoint) -> None:
+        facts, own = checkpoint.facts, self._facts()
+        if "processes" not in facts:
+            raise CheckpointError("it holds weights only, nothing to go on from")
+        if facts["processes"] != own["processes"]:
+            raise RunError(
+                f"{self.run.latest} is of {facts['processes']} processes, this training has {own['processes']}; "
+                "resume with as many processes as it was made by"
+            )
+        if facts.get("training") != own["training"]:
+            raise RunError(
+                f"{self.run.latest} was made with another configuration than {self.run.path} holds now; put back the "
+                "config.json that it was begun with, or begin a new run: --run DIR"
+            )
+
+    def _facts(self) -> dict[str, Any]:
+        """What a checkpoint has to have in common with the training that goes on from it, ready for JSON."""
+        return {"processes": self._processes.count, "training": json.loads(json_text(self.config.to_json()))}
 
     def _load(self, checkpoint: Checkpoint) -> None:
         architecture = self.config.architecture
@@ -346,7 +363,7 @@ class Trainer:
             **{f"random.{rank}": tensors for rank, tensors in enumerate(randoms)},
         }
         tensors = {f"{group}.{name}": tensor for group, held in groups.items() for name, tensor in held.items()}
-        facts = {"position": asdict(self.position), "processes": self._processes.count}
+        facts = {"position": asdict(self.position), **self._facts()}
         Checkpoint(tensors, facts).write(self.run.latest)
 
 

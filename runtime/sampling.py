@@ -63,6 +63,7 @@ class Sampling:
         if self.repetition_window < 1:
             raise OptionError(f"repetition_window is {self.repetition_window}, expected 1 or more")
 
+    @np.errstate(over="ignore")  # a very low temperature leaves one token, a very high penalty none of the recent
     def choose(
         self,
         logits: NDArray[np.float32],

@@ -18,6 +18,7 @@ from lmtool.bench import (
     format_table,
     harness,
     loadgen,
+    outcome,
     processes,
     qualifying,
     save_results,
@@ -25,7 +26,7 @@ from lmtool.bench import (
 from lmtool.bench.runtimes import Source
 from lmtool.bench.verifying import verify_runtime
 from lmtool.model import Checkpoint, Run
-from lmtool.runtime import Predictor
+from lmtool.runtime import Predictor, StorageError
 
 
 def test_a_server_that_cannot_be_measured_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,6 +76,18 @@ def test_results_without_a_timing_are_saved_without_a_picture(tmp_path: Path) ->
     results = make_results({}, failed={"onnx fp32": ["logits differ by 0.3"]})
     assert "! onnx fp32: logits differ by 0.3" in format_table(results)
     assert list(save_results(results, tmp_path)) == ["timings", "report"]
+
+
+def test_results_that_cannot_be_saved_are_told_all_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fails(*_: object) -> None:
+        raise StorageError("cannot write: no space left on device")
+
+    results, said = make_results({"torch": [[1e-3]]}), list[str]()
+    monkeypatch.setattr(outcome, "run_bench", lambda *_: results)
+    monkeypatch.setattr(outcome, "save_results", fails)
+    with pytest.raises(StorageError, match="no space left"):
+        outcome.run_and_save(harness.BenchOptions(), tmp_path, None, said.append)
+    assert said == [format_table(results).rstrip()]
 
 
 KILLED = """

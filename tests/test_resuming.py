@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import lmtool
 from lmtool.model import (
     Checkpoint,
+    CheckpointError,
     Interrupted,
     Run,
     RunError,
@@ -79,6 +81,43 @@ def test_another_configuration_or_corpus_is_not_resumed(run: Run, tmp_path: Path
         (other / f"{split}.txt").write_text(text + "the cat\n")
     with pytest.raises(RunError, match="the corpus has changed"):
         run_training(TrainOptions(run=run.path, threads=1, resume=True, data=str(other)), Silent())
+    (other / "train.txt").write_text("other words than those of the run\n" * 100)
+    with pytest.raises(RunError, match="the corpus has changed"):
+        run_training(TrainOptions(run=run.path, threads=1, resume=True, data=str(other)), Silent())
+    with pytest.raises(RunError, match=r"preset was .*, is 'char-128'"):
+        run_training(TrainOptions(run=run.path, threads=1, resume=True, preset="char-128"), Silent())
+
+
+def stopped(corpus_folder: Path, path: Path, steps: int) -> Run:
+    trainer = new_trainer(corpus_folder, path, DROPOUT)
+    with pytest.raises(Interrupted):
+        trainer.train(StopAfter(steps))
+    return trainer.run
+
+
+def test_a_configuration_that_was_edited_is_not_resumed(tmp_path: Path, corpus_folder: Path) -> None:
+    run = stopped(corpus_folder, tmp_path / "run", 7)
+    config = json.loads((run.path / "config.json").read_text())
+    config["training"]["seed"] += 1
+    (run.path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunError, match=r"latest\.safetensors was made with another configuration than .* holds now"):
+        run_training(TrainOptions(run=run.path, threads=1, resume=True), Silent())
+
+
+def test_the_best_weights_alone_are_nothing_to_go_on_from(tmp_path: Path, corpus_folder: Path) -> None:
+    run = stopped(corpus_folder, tmp_path / "run", 103)
+    shutil.copy(run.best, run.latest)
+    with pytest.raises(CheckpointError, match=r"it holds weights only, nothing to go on from; put a copy of that file"):
+        run_training(TrainOptions(run=run.path, threads=1, resume=True), Silent())
+
+
+def test_a_training_that_begins_again_says_so(tmp_path: Path, corpus_folder: Path) -> None:
+    run = stopped(corpus_folder, tmp_path / "run", 1)
+    shutil.rmtree(run.latest.parent)
+    finished = lmtool("train", "--resume", "--run", run.path, "--threads", 1)
+    assert finished.returncode == 0, finished.stderr
+    assert f"{run.path} has no checkpoint to go on from: its training begins again" in finished.stderr
+    assert run.latest.exists()
 
 
 def test_a_finished_run_is_left_as_it_is(run: Run) -> None:

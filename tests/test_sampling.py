@@ -28,6 +28,11 @@ def test_tokens_are_drawn_as_often_as_they_should_be(sampling: Sampling, expecte
     np.testing.assert_allclose(frequencies(sampling), expected, atol=0.012)
 
 
+@pytest.mark.parametrize("sampling", [Sampling(temperature=1e-320), Sampling(repetition_penalty=1e308)])
+def test_extremes_choose_in_silence(sampling: Sampling) -> None:
+    assert sampling.choose(LOGITS - 1, np.random.default_rng(0), True, recent=[1, 2, 3]) == 0
+
+
 def test_inside_a_word_the_boundary_method_is_greedy() -> None:
     sampling = Sampling(method="weighted-at-boundaries")
     assert frequencies(sampling, at_boundary=False)[0] == 1

@@ -80,3 +80,5 @@ def test_kinds_that_are_not_known_or_lack_sizes_are_refused() -> None:
         chosen_scenarios(["server"], None, None, None)
     with pytest.raises(OptionError, match="multi-stream:0 has a size below 1"):
         chosen_scenarios(None, [0], None, None)
+    with pytest.raises(OptionError, match="multi-stream:65537 has more tokens in a call than 65,536"):
+        chosen_scenarios(None, [65_537], None, None)
