@@ -32,13 +32,18 @@ def rough_place(tmp_path_factory: pytest.TempPathFactory, run: Run, corpus_folde
     shutil.copytree(run.path, folder / "runs" / "tiny")
     shutil.copytree(corpus_folder, folder / "good")
     (folder / "runs" / "tiny" / "model.int8.onnx").unlink()
-    (folder / "a-folder").mkdir()
     make_rough(folder)
     return folder
 
 
 def make_rough(folder: Path) -> None:
-    """Write the files that are not what their names say; a command that was told to may have replaced them."""
+    """Write what is not what its name says; commands that were told to may have replaced it, or made what lacks."""
+    for path in folder.iterdir():
+        if path.is_dir() and path.name not in ("runs", "good"):
+            shutil.rmtree(path)
+        elif path.is_file():
+            path.unlink()
+    (folder / "a-folder").mkdir()
     (folder / "a-file").write_text("text\n")
     (folder / "noise.onnx").write_bytes(random.Random(0).randbytes(4000))
     artifact = (folder / "runs" / "tiny" / "model.onnx").read_bytes()
