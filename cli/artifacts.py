@@ -11,6 +11,7 @@ from .options import (
     Model,
     Provider,
     RunFolder,
+    path,
 )
 from .output import give, require, say
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def export(
     onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX artifact.")] = False,
     run: RunFolder = None,
-    out: Annotated[Path | None, typer.Option(help="File to write (default: in the run folder).")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write (default: in the run folder).", parser=path)] = None,
     precision: Annotated[str, typer.Option(help="fp32, fp16 (for GPUs), int8, w8 or w4.")] = "fp32",
     optimize_for: Annotated[str | None, typer.Option(help="For int8: latency or throughput (default).")] = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set, 17 to 21.")] = 17,
@@ -29,9 +30,13 @@ def export(
         bool,
         typer.Option("--test-vectors", help="Write inputs and expected outputs beside it, in ONNX's test folders."),
     ] = False,
-    triton: Annotated[Path | None, typer.Option(help="Write a Triton model repository into this folder too.")] = None,
+    triton: Annotated[
+        Path | None, typer.Option(help="Write a Triton model repository into this folder too.", parser=path)
+    ] = None,
     sherpa: Annotated[bool, typer.Option("--sherpa", help="Write the names of sherpa-onnx's RNN model.")] = False,
-    tokens: Annotated[Path | None, typer.Option(help="With --sherpa: the recognizer's tokens.txt.")] = None,
+    tokens: Annotated[
+        Path | None, typer.Option(help="With --sherpa: the recognizer's tokens.txt.", parser=path)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Export a trained run to one ONNX file, verified against the original before it appears."""
@@ -70,7 +75,7 @@ def export(
 def verify(
     model: Model = None,
     run: Annotated[
-        Path | None, typer.Option(help="Run folder of the original (default: the artifact's folder).")
+        Path | None, typer.Option(help="Run folder of the original (default: the artifact's folder).", parser=path)
     ] = None,
     provider: Provider = "cpu",
     test_vectors: Annotated[
@@ -110,7 +115,9 @@ def _conformance(model: Path, against: list[str] | None, provider: str) -> "Conf
 def info(
     model: Model = None,
     run: RunFolder = None,
-    graph: Annotated[Path | None, typer.Option(help="Draw the artifact's graph into this PNG file.")] = None,
+    graph: Annotated[
+        Path | None, typer.Option(help="Draw the artifact's graph into this PNG file.", parser=path)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Layers, parameters, state, vocabulary, training and parity facts of an artifact, or of a run."""

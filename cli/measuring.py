@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Json, Model, Threads
+from .options import Json, Model, Threads, path
 from .output import give, require, say
 
 
@@ -46,10 +46,11 @@ def bench(
         bool, typer.Option("--sweep", help="Cost over batch, chunk, threads, hidden size and vocabulary too.")
     ] = False,
     save: Annotated[
-        Path | None, typer.Option(help="Folder for bench.json, bench.html and bench.png (default: beside the model).")
+        Path | None,
+        typer.Option(help="Folder for bench.json, bench.html and bench.png (default: beside the model).", parser=path),
     ] = None,
     compare: Annotated[
-        Path | None, typer.Option(metavar="OLD.json", help="Put the results beside these earlier ones.")
+        Path | None, typer.Option(metavar="OLD.json", help="Put the results beside these earlier ones.", parser=path)
     ] = None,
     fail_if_slower: Annotated[
         str | None, typer.Option(metavar="PERCENT", help="Exit 3 where a call takes longer than before by more: 10%.")

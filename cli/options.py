@@ -24,10 +24,23 @@ def as_text(value: str | list[str] | None) -> str | list[str] | None:
     return value
 
 
+def path(value: str) -> Path:
+    """A path, of a file or folder that need not be there.
+
+    Raises:
+        typer.BadParameter: It is empty, which would be the current folder.
+    """
+    if not value:
+        raise typer.BadParameter("it is empty, expected a path; the current folder is .")
+    return Path(value)
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-RunFolder = Annotated[Path | None, typer.Option("--run", help="Run folder (default: the latest in runs/).")]
+RunFolder = Annotated[
+    Path | None, typer.Option("--run", help="Run folder (default: the latest in runs/).", parser=path)
+]
 Model = Annotated[
-    Path | None, typer.Option("--model", help="Artifact (default: the latest export in runs/).", readable=False)
+    Path | None, typer.Option("--model", help="Artifact (default: the latest export in runs/).", parser=path)
 ]
 Provider = Annotated[str, typer.Option("--provider", help="Execution provider: cpu, cuda, ...")]
 Threads = Annotated[int, typer.Option("--threads", help="Threads of one call.")]

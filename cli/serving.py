@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .models import latest_model
-from .options import Json, Model, Provider, Threads
+from .options import Json, Model, Provider, Threads, path
 from .output import give, require, say
 
 _KEY_VARIABLE = "LMTOOL_API_KEY"
@@ -21,7 +21,8 @@ def serve(
         str | None, typer.Option(help="What clients call the model (default: the file's name without its ending).")
     ] = None,
     api_key_file: Annotated[
-        Path | None, typer.Option(help=f"File with the key that clients must send (or the variable {_KEY_VARIABLE}).")
+        Path | None,
+        typer.Option(help=f"File with the key that clients must send (or the variable {_KEY_VARIABLE}).", parser=path),
     ] = None,
     provider: Provider = "cpu",
     threads: Threads = 1,

@@ -15,6 +15,7 @@ from .options import (
     as_text,
     cache_options,
     parse_settings,
+    path,
 )
 from .output import give, require, say
 
@@ -22,7 +23,7 @@ from .output import give, require, say
 def train(
     preset: Annotated[str | None, typer.Option(help="Recipe (default: quick).")] = None,
     data: Data = None,
-    run: Annotated[Path | None, typer.Option(help="Run folder (default: a new one in runs/).")] = None,
+    run: Annotated[Path | None, typer.Option(help="Run folder (default: a new one in runs/).", parser=path)] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training text.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --run, or with the latest run.")] = False,
     settings: Settings = None,
@@ -58,7 +59,9 @@ def train(
 
 def evaluate(
     run: RunFolder = None,
-    model: Annotated[Path | None, typer.Option(help="Evaluate this artifact instead of a run's network.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Evaluate this artifact instead of a run's network.", parser=path)
+    ] = None,
     data: Data = None,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     provider: Provider = "cpu",
@@ -95,7 +98,9 @@ def embeddings(
     ] = None,
     count: Annotated[int, typer.Option(help="How many words to list.")] = 10,
     words: Annotated[int, typer.Option(help="How many of the most frequent words to draw.")] = 200,
-    out: Annotated[Path | None, typer.Option(help="PNG file (default: embeddings.png in the run folder).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="PNG file (default: embeddings.png in the run folder).", parser=path)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the map.")] = 1,
     as_json: Json = False,
 ) -> None:
@@ -135,7 +140,7 @@ def list_data(as_json: Json = False) -> None:
 
 def prepare_data(
     name: Annotated[str, typer.Argument(help="pydocs, or a folder of text files.")],
-    out: Annotated[Path, typer.Option(help="Folder for train.txt, valid.txt and test.txt.")],
+    out: Annotated[Path, typer.Option(help="Folder for train.txt, valid.txt and test.txt.", parser=path)],
     as_json: Json = False,
 ) -> None:
     """Write a corpus as train.txt, valid.txt and test.txt."""
