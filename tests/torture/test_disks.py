@@ -14,6 +14,7 @@ import pytest
 import sabotage
 from commands import Finished, unclear_failure
 from corpora import write_corpus
+from lmtool.export.vector_files import INDEX
 from lmtool.model import Run
 from lmtool.runtime import Artifact
 from strace import Fault, require_strace
@@ -38,17 +39,21 @@ def begun(unstopped: Unstopped, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def failing(trials: Trials, seed: int, wrong_with: Callable[[Finished], list[str]]) -> Found:
-    """Each of the calls fails, once or from then on; what failed with it is tried again on a disk that is well."""
+def failing(trials: Trials, seed: int, wrong_with: Callable[[Finished], list[str]], repeatable: bool = True) -> Found:
+    """Each of the calls fails, once or from then on, then the disk is well again: what was wrong in the end.
+
+    What cannot be done twice (not `repeatable`) is tried again only where it failed.
+    """
     draw, found = random.Random(seed), Found()
     points = trials.points(EFFECTS)
     for chosen in points if FULL else draw.sample(points, 1):
         fault = replace(chosen, lasting=draw.random() < MOSTLY)
         finished = trials.struck(fault).finished
-        wrong = wrong_with(finished)
-        if finished.returncode:
+        wrong = unclear_failure(finished) if finished.returncode else []
+        wrong += wrong_with(finished)
+        if finished.returncode or repeatable:
             again = trials.again()
-            wrong += [*unclear_failure(finished), *([again.stderr] if again.returncode else []), *wrong_with(again)]
+            wrong += [*([again.stderr] if again.returncode else []), *wrong_with(again)]
         found.append((fault, finished, wrong))
     return found
 
@@ -135,15 +140,16 @@ class Saving:
         command: Its command line for a run folder; `texts` beside that is a corpus.
         makes: Some of the files that it has to make or replace in the run folder.
         strikes: The only files to strike; none for all.
+        repeatable: Whether it does its work a second time.
     """
 
     command: Callable[[Path], list[object]]
     makes: set[str]
     strikes: tuple[str, ...] = ()
+    repeatable: bool = True
 
 
 # Vectors are hundreds of files in thirty folders, all written alike: their index, and one of each kind of file.
-INDEX = "test_vectors.json"
 OF_VECTORS = (INDEX, "data.json", "test_data_set_0/input_0.pb")
 SAVINGS = {
     "export": Saving(
@@ -163,6 +169,7 @@ SAVINGS = {
     "data prepare": Saving(
         lambda run: ["data", "prepare", run.parent / "texts", "--out", run / "prepared"],
         {"prepared/train.txt", "prepared/valid.txt", "prepared/test.txt"},
+        repeatable=False,  # it overwrites nothing
     ),
 }
 TRIED = [name if name == "export" else pytest.param(name, marks=torture_only) for name in SAVINGS]
@@ -201,7 +208,11 @@ def test_what_else_saves_on_a_disk_that_fails(tmp_path: Path, begun: Path, name:
     assert trials.whole.finished.returncode == 0, trials.whole.finished.stderr
     new = changed(trials.folder, begun)
     assert SAVINGS[name].makes <= new.keys()
-    found = failing(trials, seed, lambda finished: wrong_with_saving(begun, trials.folder, new, finished))
+
+    def wrong_with(finished: Finished) -> list[str]:
+        return wrong_with_saving(begun, trials.folder, new, finished)
+
+    found = failing(trials, seed, wrong_with, SAVINGS[name].repeatable)
     tally(PROMISE, tried=len(found), what=f"failing calls, {name}", **figures(found, seed))
 
 
