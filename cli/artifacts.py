@@ -51,10 +51,10 @@ def export(
     from ..export.building import BuildOptions
     from ..export.exporting import export_run, export_sherpa
     from ..export.triton import write_triton_repository
-    from ..model.run import Run, latest_run
+    from ..model.run import chosen_run
 
     BuildOptions(precision, opset, optimize_for)
-    chosen = latest_run() if run is None else Run(run)
+    chosen = chosen_run(run)
     if sherpa:
         path = export_sherpa(chosen, out, opset, tokens)
         return give(as_json, str(path), {"path": str(path)})

@@ -38,14 +38,14 @@ def train(
 ) -> None:
     """Train a network into a run folder: configuration, vocabulary, checkpoints, metrics and learning curves."""
     from ..model.job import TrainOptions, run_training
-    from ..model.run import Run, latest_run
+    from ..model.run import chosen_run
     from .progress import TrainingProgress
 
     chosen = parse_settings(settings)
     chosen |= {key: str(value) for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     pause = checkpoint_minutes * 60
     options = TrainOptions(preset, data, run, resume, chosen, device, threads, pause, tensorboard)
-    if resume and not (begun := latest_run() if run is None else Run(run)).latest.exists():
+    if resume and not (begun := chosen_run(run)).latest.exists():
         say(f"{begun.path} has no checkpoint to go on from: its training begins again")
     with TrainingProgress() as progress:
         result = run_training(options, progress)
@@ -110,9 +110,9 @@ def embeddings(
     if not near:
         require("sklearn")
     from ..model.embeddings import Embeddings
-    from ..model.run import Run, latest_run
+    from ..model.run import chosen_run
 
-    chosen = latest_run() if run is None else Run(run)
+    chosen = chosen_run(run)
     vectors = Embeddings.of_run(chosen)
     say(f"run: {chosen.path}")
     if near:

@@ -14,7 +14,7 @@ from ..runtime.threads import check_threads
 from .corpus import Corpus, load_corpus_with
 from .errors import DataError
 from .evaluation import evaluate_perplexity
-from .run import Run, latest_run
+from .run import Run, chosen_run
 
 
 @final
@@ -71,7 +71,7 @@ def evaluate_run(path: Path | None, data: str | None, split: str, threads: int) 
         NumberError: The perplexity is no finite number.
     """
     check_threads(threads)
-    run = latest_run() if path is None else Run(path)
+    run = chosen_run(path)
     network, _ = run.trained()
     corpus = run.corpus() if data is None else load_corpus_with(data, run.vocabulary())
     torch.set_num_threads(threads)

@@ -26,7 +26,7 @@ from .precision import resolved_precision
 from .presets import preset_named
 from .processes import Processes
 from .reporters import Reporters
-from .run import RUNS, Run, latest_run
+from .run import RUNS, Run, chosen_run
 from .texts import PYDOCS
 from .threads import usable_cores
 from .training import Reporter, Trainer
@@ -191,7 +191,7 @@ def _resolve(options: TrainOptions) -> tuple[Run, TrainConfig, str]:
         preset = DEFAULT_PRESET if options.preset is None else options.preset
         config = preset_named(preset).with_settings(options.settings)
         return Run(options.run or _new_folder(preset)), config, PYDOCS if options.data is None else options.data
-    run = latest_run() if options.run is None else Run(options.run)
+    run = chosen_run(options.run)
     began = run.config()
     base = began if options.preset is None else preset_named(options.preset)
     return (

@@ -301,7 +301,7 @@ class Run:
     def _read_json(self, path: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
         if not path.exists():
             if any(other.exists() for other in (self._config, self.best, self.latest)):
-                raise RunError(f"{path} is missing; put a copy of it back, or train in another folder: --run DIR")
+                raise RunError(f"{path} is missing; {_PUT_BACK}")
             raise RunError(
                 f"{self.path} holds no run ({path.name} is missing); train one: lmtool train --run {self.path}"
             )
@@ -312,6 +312,15 @@ class Run:
         if not isinstance(value, dict):
             raise RunError(f"{path} is damaged: it holds {type(value).__name__}, expected an object; {_PUT_BACK}")
         return value
+
+
+def chosen_run(path: Path | None) -> Run:
+    """The run in that folder; None for the latest in `runs`.
+
+    Raises:
+        RunError: There is none in `runs`.
+    """
+    return latest_run() if path is None else Run(path)
 
 
 def latest_run(runs: Path = RUNS) -> Run:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import math
 import time
 from dataclasses import asdict
@@ -11,7 +10,7 @@ from typing import Any, Protocol, final
 import torch
 from torch import Tensor
 
-from ..runtime.files import json_text, make_folder
+from ..runtime.files import make_folder
 from .averaging import WeightAverage
 from .batches import Batches
 from .checkpoint import Checkpoint, errors_of
@@ -131,7 +130,7 @@ class Trainer:
 
     def _facts(self) -> dict[str, Any]:
         """What a checkpoint has to have in common with the training that goes on from it, ready for JSON."""
-        return {"processes": self._processes.count, "training": json.loads(json_text(self.config.to_json()))}
+        return {"processes": self._processes.count, "training": self.config.to_json()}
 
     def _load(self, checkpoint: Checkpoint) -> None:
         architecture = self.config.architecture

@@ -18,7 +18,7 @@ class _Refusals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is None or not isinstance(error, Exception):
+        if not isinstance(error, Exception):
             return
         if type(error) is not RuntimeError and not type(error).__module__.startswith("onnxruntime"):
             return
