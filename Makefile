@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONSTRAINTS_lowest := --constraint constraints-lowest.txt
 PYTEST_lowest := -W default
-ROOMS := cli model export runtime serve bench
+ROOMS := package cli model export runtime serve bench
 
 .PHONY: demo test test-portability test-lowest test-newest torture check bench clean FORCE
 

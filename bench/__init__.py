@@ -7,29 +7,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .benchmark import BenchOptions, run_bench
     from .demo import Demo, run_demo
     from .environment import describe_environment
     from .errors import BenchError
-    from .harness import BenchOptions, run_bench
+    from .report.save import save_results
+    from .report.text import format_table
     from .results import Results
-    from .saving import save_results
     from .scenario import Scenario, scenarios_of
-    from .table import format_table
     from .timing import Round, Timing
 
 _HOMES = {
     "BenchError": "errors",
-    "BenchOptions": "harness",
+    "BenchOptions": "benchmark",
     "Demo": "demo",
     "Results": "results",
     "Round": "timing",
     "Scenario": "scenario",
     "Timing": "timing",
     "describe_environment": "environment",
-    "format_table": "table",
-    "run_bench": "harness",
+    "format_table": "report.text",
+    "run_bench": "benchmark",
     "run_demo": "demo",
-    "save_results": "saving",
+    "save_results": "report.save",
     "scenarios_of": "scenario",
 }
 

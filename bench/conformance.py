@@ -5,14 +5,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
-from ..export.building import STANDARD
+from ..export.build import STANDARD
 from ..export.parity import Case
-from ..export.vector_files import read_vectors
-from ..runtime.artifact import Artifact
-from .contenders import Contender, LeftOut, run_beside
-from .processes import CrashError, RefusedError, conformed
-from .qualifying import Say
-from .runtimes import KINDS, ONNXRUNTIME, TORCH, Source
+from ..export.test_vectors.files import read_vectors
+from ..runtime.artifact.artifact import Artifact
+from .backends.registry import KINDS, ONNXRUNTIME, TORCH, Source
+from .candidates import Contender, LeftOut, run_beside
+from .verification import Say
+from .workers.launch import CrashError, RefusedError, conformed
 
 RUNTIMES = tuple(name for name in KINDS if name not in ("torch-compile", "openvino-default"))
 """What vectors can be fed to: not what is the original once more, nor what computes in another precision on its own."""

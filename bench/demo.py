@@ -5,16 +5,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
-from ..export.exporting import Export, export_run
-from ..model.job import TrainOptions, TrainResult, run_training
+from ..export.exporter import Export, export_run
 from ..model.run import RUNS, Run
-from ..model.training import Reporter
+from ..model.training.train import TrainOptions, TrainResult, run_training
+from ..model.training.trainer import Reporter
 from ..runtime.predictor import Predictor
-from .harness import BenchOptions, run_bench
+from .benchmark import BenchOptions, run_bench
+from .report.save import save_results
+from .report.text import format_table
 from .results import Results
-from .saving import save_results
 from .scenario import scenarios_of
-from .table import format_table
 
 _RUN = RUNS / "demo"
 _PROMPT = "return the"

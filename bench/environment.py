@@ -8,8 +8,51 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ..model.environment import processor_name
-from ..model.threads import usable_cores
+from ..runtime.system import processor_name, usable_cores
+from .errors import BenchError
+
+
+def pin(threads: int) -> None:
+    """Keep this process and its later children on the last `threads` of its cores, where the system can do that.
+
+    The first cores take most of a machine's interrupts.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+
+
+def resident_bytes(process: int | str = "self") -> int:
+    """Resident set of a process.
+
+    Raises:
+        BenchError: The system does not tell it as Linux does, or the process is gone.
+    """
+    found = _status(process, "VmRSS")
+    if found is None:
+        raise BenchError("the resident memory cannot be read; expected Linux's /proc/self/status; leave the memory out")
+    return found
+
+
+def forget_peak(process: int | str = "self") -> None:
+    """Let the highest resident set of a process begin anew at what it is now, where the system allows that."""
+    try:
+        Path(f"/proc/{process}/clear_refs").write_text("5")
+    except OSError:
+        return  # then the peak is that since the process began
+
+
+def peak_bytes(process: int | str = "self") -> int | None:
+    """Highest resident set of a process since it was forgotten; None where the system does not tell."""
+    return _status(process, "VmHWM")
+
+
+def _status(process: int | str, name: str) -> int | None:
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
+
 
 _PACKAGES = (
     "lmtool",

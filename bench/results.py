@@ -7,8 +7,8 @@ from typing import Any, final
 
 import numpy as np
 
-from ..runtime.files import json_text, write_atomically
-from .floors import Floor
+from ..runtime.io.files import json_text, write_atomically
+from .roofline import Floor
 from .scenario import Scenario
 from .sweep import Sweep
 from .timing import Timing

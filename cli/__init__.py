@@ -5,7 +5,7 @@ import io
 import os
 import sys
 
-from .interruptions import Interruptions
+from .signals import Interruptions
 
 __all__ = ["main"]
 

@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from .artifacts import export, info, verify
-from .measuring import bench, demo
+from .bench import bench, demo
+from .export import export, info, verify
 from .output import command, write
-from .serving import serve
+from .serve import serve
 from .text import generate, score, suggest
-from .trainings import embeddings, evaluate, list_data, prepare_data, train
+from .train import embeddings, evaluate, list_data, prepare_data, train
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -6,8 +6,27 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from .output import say
+
 if TYPE_CHECKING:
+    from ..runtime import Predictor
     from ..runtime.cache import CacheOptions
+
+
+def latest_model() -> Path:
+    """The youngest export, named on stderr so that nobody is left to guess."""
+    from ..runtime import latest_artifact
+
+    path = latest_artifact()
+    say(f"model: {path}")
+    return path
+
+
+def load_predictor(model: Path | None, threads: int) -> "Predictor":
+    """The predictor of the artifact that was named, else of the youngest export."""
+    from ..runtime import Predictor
+
+    return Predictor.load(model or latest_model(), threads=threads)
 
 
 def as_text(value: str | list[str] | None) -> str | list[str] | None:

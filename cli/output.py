@@ -102,7 +102,7 @@ def give(as_json: bool, text: str, value: Any, coloured: bool = False) -> None:
         coloured: Whether the text holds colours, and has been escaped but for them.
     """
     if as_json:
-        from ..runtime.files import json_text
+        from ..runtime.io.files import json_text
 
         text = json_text(value, indent=1)
     if text:

@@ -6,15 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .models import load_predictor
-from .options import (
-    Json,
-    Model,
-    Texts,
-    Threads,
-    Unknown,
-    as_text,
-)
+from .options import Json, Model, Texts, Threads, Unknown, as_text, load_predictor
 from .output import give, say, write
 
 
@@ -136,7 +128,7 @@ def _heat(predictor: Any) -> Any:
 
 def _piped_text() -> str:
     """What is piped in, without the last newline; nothing where a person sits at the terminal."""
-    from ..runtime.files import decode_text
+    from ..runtime.io.files import decode_text
 
     if sys.stdin is None or sys.stdin.isatty():
         return ""

@@ -1,11 +1,11 @@
 """A checkpoint becomes one portable, verified ONNX artifact (needs torch, onnx and onnxruntime)."""
 
-from .building import DEFAULT_OPSET, OPSETS, BuildOptions, build_model
+from .build import DEFAULT_OPSET, OPSETS, BuildOptions, build_model
 from .errors import ExportError, ParityError
-from .exporting import Export, export_run, export_sherpa, original_of, verify_artifact, write_report
-from .original import Original, PredictorOriginal, Text, TorchOriginal
+from .exporter import Export, export_run, export_sherpa, original_of, verify_artifact, write_report
+from .graph_picture import draw_graph
 from .parity import BOUNDS, Bounds, Case, Largest, ParityReport
-from .picture import draw_graph
+from .reference import Original, PredictorOriginal, Text, TorchOriginal
 from .triton import triton_config, write_triton_repository
 from .verification import measure_batch_invariance, verify
 

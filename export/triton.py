@@ -7,9 +7,9 @@ whatever sequences have a request waiting.
 
 from pathlib import Path
 
-from ..runtime.artifact import LOGITS, NEXT, TOKEN_IDS, Artifact
+from ..runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS, Artifact
 from ..runtime.errors import OptionError
-from ..runtime.files import make_folder, read_bytes, write_atomically
+from ..runtime.io.files import make_folder, read_bytes, write_atomically
 
 MAX_BATCH_SIZE = 64
 _IDLE_MICROSECONDS = 600_000_000

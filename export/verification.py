@@ -7,13 +7,13 @@ from typing import NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.artifact import LOGITS
+from ..runtime.artifact.artifact import LOGITS
+from ..runtime.batch_invariance import first_difference
 from ..runtime.errors import ArtifactError
-from ..runtime.invariance import first_difference
 from ..runtime.predictor import Predictor
 from ..runtime.state import State
-from .original import Array, Original, States, Text, Tokens
 from .parity import BOUNDS, Case, Largest, ParityReport
+from .reference import Array, Original, States, Text, Tokens
 
 _BATCHES = (1, 2, 5, 16)
 _TIMES = (1, 2, 7, 33)

@@ -1,17 +1,16 @@
 """Corpora, the network, its training and its checkpoints (needs torch)."""
 
 from .checkpoint import Checkpoint
-from .config import TrainConfig
-from .corpus import Corpus, load_corpus, load_corpus_with
+from .data.corpus import Corpus, load_corpus, load_corpus_with
+from .data.texts import PYDOCS, SPLITS, corpora, read_splits, write_splits
 from .errors import CheckpointError, ConfigError, DataError, Interrupted, RunError, TrainingError
-from .evaluating import Evaluation, evaluate_artifact, evaluate_run
-from .evaluation import evaluate_perplexity
-from .job import TrainOptions, TrainResult, run_training
+from .evaluation import Evaluation, evaluate_artifact, evaluate_perplexity, evaluate_run
 from .network import LanguageModel, NetworkState
-from .presets import PRESETS, preset_named
 from .run import RUNS, Run, latest_run
-from .texts import PYDOCS, SPLITS, corpora, read_splits, write_splits
-from .training import Reporter, Trainer
+from .training.config import TrainConfig
+from .training.presets import PRESETS, preset_named
+from .training.train import TrainOptions, TrainResult, run_training
+from .training.trainer import Reporter, Trainer
 
 __all__ = [
     "PRESETS",

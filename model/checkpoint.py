@@ -2,8 +2,7 @@
 
 Tensors are named `model.*`, `optimizer.*`, `average.*`, `carried.*` (the recurrent state) and
 `random.PROCESS.*`. The header's metadata holds `facts` (JSON) and `sha256`, a hash over facts and tensors, so that any
-changed bit is noticed. One file replaced in one step can neither be half-written nor mix two moments.
-"""
+changed bit is noticed. One file replaced in one step can neither be half-written nor mix two moments."""
 
 import contextlib
 import hashlib
@@ -20,10 +19,35 @@ import torch
 from torch import Tensor
 
 from ..runtime.errors import JsonError, first_words
-from ..runtime.files import RETRY_AFTER_SECONDS, read_bytes, write_atomically
-from ..runtime.json_parsing import LARGE_BYTES, parse_json
+from ..runtime.io.files import RETRY_AFTER_SECONDS, read_bytes, write_atomically
+from ..runtime.io.json_reader import LARGE_BYTES, parse_json
 from ..runtime.vocabulary import Vocabulary
 from .errors import CheckpointError
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The states of the processor's generator and, where it is used, of the GPU's."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    """Go on from what `random_state` gave.
+
+    Raises:
+        CheckpointError: There is none for this process, or it is none of torch's.
+    """
+    if "cpu" not in state:
+        raise CheckpointError("the checkpoint lacks the random state of this process")
+    try:
+        torch.set_rng_state(state["cpu"])
+        if device.type == "cuda" and "cuda" in state:
+            torch.cuda.set_rng_state(state["cuda"], device)
+    except (RuntimeError, TypeError) as error:
+        raise CheckpointError(f"the checkpoint's random state is none of this torch: {error}") from error
+
 
 VERSION = 1
 

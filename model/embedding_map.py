@@ -13,7 +13,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from ..runtime.errors import OptionError
-from ..runtime.files import write_atomically
+from ..runtime.io.files import write_atomically
 from .embeddings import Embeddings
 from .errors import DataError
 from .figures import check_png_name, png

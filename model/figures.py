@@ -1,11 +1,15 @@
-"""Figures as PNG files' bytes, drawn without a display."""
+"""The picture of the learning curves: perplexity of training and valid text over the epochs."""
 
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 from ..runtime.errors import OptionError
+from ..runtime.io.files import RETRY_AFTER_SECONDS, write_atomically
 
 
 def check_png_name(path: Path) -> None:
@@ -23,3 +27,25 @@ def png(figure: Figure, dots_per_inch: int = 110) -> bytes:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=dots_per_inch)
     return picture.getvalue()
+
+
+def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw the records of a training into a PNG file.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for kind, style in (("train", "-"), ("valid", "o-")):
+        points = [(record["epoch"], record["perplexity"]) for record in history if record["kind"] == kind]
+        if points:
+            axes.plot(*zip(*points, strict=True), style, label=f"{kind}, last {points[-1][1]:.1f}")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("perplexity (log scale)")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend()
+    write_atomically(path, png(figure, 120), RETRY_AFTER_SECONDS)

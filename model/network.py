@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from ..runtime.artifact import CELLS, Architecture
-from .config import TrainConfig
+from ..runtime.artifact.artifact import CELLS, Architecture
 from .dropout import Dropouts, drop_numbers, drop_words
+from .training.config import TrainConfig
 
 NetworkState = tuple[tuple[Tensor, ...], ...]
 """(hidden, cell) of each LSTM layer, (hidden,) of any other, float32 [batch, hidden size of the layer] each."""

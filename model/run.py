@@ -22,8 +22,9 @@ import filelock
 import torch
 from torch import Tensor
 
+from ..runtime.artifact.summary import Summary
 from ..runtime.errors import JsonError, VocabularyError
-from ..runtime.files import (
+from ..runtime.io.files import (
     RETRY_AFTER_SECONDS,
     json_text,
     make_folder,
@@ -31,15 +32,14 @@ from ..runtime.files import (
     remove_leftovers,
     write_atomically,
 )
-from ..runtime.json_parsing import LARGE_BYTES, MOST_BYTES, parse_json
-from ..runtime.summary import Summary
+from ..runtime.io.json_reader import LARGE_BYTES, MOST_BYTES, parse_json
 from ..runtime.vocabulary import Vocabulary
 from .checkpoint import Checkpoint, errors_of
-from .config import TrainConfig
-from .corpus import Corpus, load_corpus_with
+from .data.corpus import Corpus, load_corpus_with
+from .data.texts import PYDOCS
 from .errors import CheckpointError, ConfigError, DataError, RunError
 from .network import LanguageModel, weight_shapes
-from .texts import PYDOCS
+from .training.config import TrainConfig
 
 RUNS = Path("runs")
 _PUT_BACK = "put a copy of that file back, or train in another folder: --run DIR"

@@ -1,8 +1,8 @@
 """The streaming predictor that other applications embed: numpy and onnxruntime, nothing else."""
 
-from .artifact import CELLS, PRECISIONS, PURPOSES, Architecture, Artifact, latest_artifact
+from .artifact.artifact import CELLS, PRECISIONS, PURPOSES, Architecture, Artifact, latest_artifact
+from .artifact.summary import LayerRow, Summary, layer_table, summarize
 from .autocompletion import Autocompletion, Suggestion
-from .batcher import PoolStats
 from .cache import Cache, CacheOptions
 from .errors import (
     ArtifactError,
@@ -20,15 +20,15 @@ from .errors import (
     TokenError,
     VocabularyError,
 )
-from .pool import StreamPool
-from .pool_options import PoolOptions
+from .pool.batcher import PoolStats
+from .pool.options import PoolOptions
+from .pool.stream_pool import StreamPool
 from .predictor import Predictor
-from .providers import PROVIDERS, available_providers
 from .sampling import METHODS, Sampling
 from .score import Score
+from .session.providers import PROVIDERS, available_providers
 from .state import State
 from .stream import Stream
-from .summary import LayerRow, Summary, layer_table, summarize
 from .tokenization import RULES, Tokenization
 from .vocabulary import Vocabulary
 

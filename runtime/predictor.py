@@ -12,17 +12,16 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arrays import frozen
-from .artifact import Artifact
+from .arrays import frozen, types
+from .artifact.artifact import Artifact
 from .cache import Cache, CacheMemory, CacheOptions
 from .errors import ArtifactError, ForkError, OptionError, StateError, TokenError
-from .files import read_bytes
-from .providers import Provider, placement, provider_named
+from .io.files import read_bytes
 from .score import Score, perplexity, require_finite
-from .session import SessionOptions, create_calls, create_session
+from .session.providers import Provider, placement, provider_named
+from .session.session import SessionOptions, create_calls, create_session
 from .state import State
 from .stream import Stream
-from .tensors import types
 from .vocabulary import Vocabulary
 
 

@@ -15,11 +15,10 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import frozen, read_only
+from .arrays import DeviceTensors, Tensors, frozen, kept, read_only, shapes
 from .cache import Cache, CacheOptions
 from .errors import JsonError, OptionError, StateError
-from .json_parsing import parse_json
-from .tensors import DeviceTensors, Tensors, kept, shapes
+from .io.json_reader import parse_json
 
 _MAGIC, _MAGIC_WITH_CACHE = b"lmstate1", b"lmstate2"
 _FLOAT, _INT, _DOUBLE = np.dtype("<f4"), np.dtype("<i8"), np.dtype("<f8")

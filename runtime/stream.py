@@ -1,23 +1,110 @@
 """One text stream: text goes in, suggestions and new text come out; its state can be kept, forked, restored."""
 
+import functools
+import threading
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, final
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .arrays import frozen
 from .cache import CacheMemory
-from .errors import OptionError, StateError
-from .ownership import new_lock, owned
-from .sampling import Sampling
+from .errors import OptionError, OwnerError, StateError
+from .sampling import Sampling, log_softmax
 from .score import Score, require_finite, target_log_probs
 from .state import State
-from .suggesting import suggested
+from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from .predictor import Predictor
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+
+class Owned(Protocol):
+    """What has a lock of its own, which one thread may take several times."""
+
+    _lock: Any
+
+
+_Object = TypeVar("_Object", bound=Owned)
+
+
+def new_lock() -> Any:
+    """The lock of an owned object."""
+    return threading.RLock()
+
+
+def owned(
+    method: Callable[Concatenate[_Object, _Parameters], _Result],
+) -> Callable[Concatenate[_Object, _Parameters], _Result]:
+    """A method that raises an OwnerError, and does nothing, while another thread is in the object."""
+
+    @functools.wraps(method)
+    def call(self: _Object, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        if not self._lock.acquire(blocking=False):
+            raise OwnerError(
+                "another thread uses this stream at this moment, expected one owner at a time; give each thread a "
+                "stream of its own (fork() it, or predictor.stream(state=stream.state)), or use a StreamPool"
+            )
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            self._lock.release()
+
+    return call
+
+
+def suggested(
+    logits: Callable[[], NDArray[np.float32]],
+    vocabulary: Vocabulary,
+    k: int,
+    *,
+    prefix: str | None = None,
+    allow_unknown: bool = False,
+) -> list[tuple[str, float]]:
+    """What `Stream.suggest` gives, which describes the arguments.
+
+    Args:
+        logits: Gives the next token's logits, float32 [vocabulary]; called where they are needed, after all checks.
+        vocabulary: The tokens.
+        k: See `Stream.suggest`.
+        prefix: See `Stream.suggest`.
+        allow_unknown: See `Stream.suggest`.
+
+    Raises:
+        OptionError: As for `Stream.suggest`.
+    """
+    if k < 1:
+        raise OptionError(f"the number of suggestions is {k}, expected 1 or more")
+    if prefix:
+        return _completed(logits, vocabulary, k, prefix)
+    log_probs = log_softmax(logits())
+    order = np.argsort(-log_probs, kind="stable")[: k + 1].tolist()
+    chosen = [index for index in order if allow_unknown or index != vocabulary.unknown_id][:k]
+    return [(vocabulary.token(index), float(np.exp(log_probs[index]))) for index in chosen]
+
+
+def _completed(
+    logits: Callable[[], NDArray[np.float32]], vocabulary: Vocabulary, k: int, prefix: str
+) -> list[tuple[str, float]]:
+    if vocabulary.tokenization.unit != "word":
+        raise OptionError(
+            f"prefix is {prefix!r}, but this model reads characters and completes whatever it was fed; "
+            f"feed the letters instead"
+        )
+    if prefix.split() != [prefix]:
+        raise OptionError(f"prefix is {prefix!r}, expected the letters of one word; feed the words before it")
+    ids = vocabulary.completions(prefix)
+    if not ids:
+        return []
+    log_probs = log_softmax(logits()[ids])
+    order = np.argsort(-log_probs, kind="stable")[:k].tolist()
+    return [(vocabulary.token(ids[place]), float(np.exp(log_probs[place]))) for place in order]
+
 
 _FLUSH_AT = 512
 _SCORING_CHUNK = 128

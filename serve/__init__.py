@@ -3,7 +3,7 @@
 from .app import create_app
 from .errors import ApiError, ServeError
 from .options import ServeOptions
-from .running import checked_key, read_key, run_server
+from .server import checked_key, read_key, run_server
 from .service import Service
 
 __all__ = ["ApiError", "ServeError", "ServeOptions", "Service", "checked_key", "create_app", "read_key", "run_server"]

@@ -10,14 +10,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from .about import detokenize, health, list_models, metrics, show_model, tokenize, tokenizer_info
-from .completions import complete
+from .completions.endpoint import complete
+from .endpoints import (
+    create_session,
+    delete_session,
+    detokenize,
+    health,
+    list_models,
+    metrics,
+    show_model,
+    show_session,
+    suggest,
+    tokenize,
+    tokenizer_info,
+)
 from .errors import ApiError, api_error
-from .guarding import Counting, HostGuard, KeyGuard
-from .keeping import create_session, delete_session, show_session
+from .middleware import Counting, HostGuard, KeyGuard
 from .options import ServeOptions
 from .service import Service, json_response
-from .suggestions import suggest
 
 _Endpoint = Callable[[Service, Request], Awaitable[Response]]
 

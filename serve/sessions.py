@@ -4,13 +4,13 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from ..runtime.state import State
+from .completions.prompt import Place
 from .errors import ApiError, busy
 from .options import ServeOptions
-from .prompts import Place
 
 _ID_BYTES = 24
 
@@ -133,3 +133,33 @@ class Sessions:
                 return
             if not session.is_taken:
                 del self._sessions[session.id]
+
+
+@final
+class Trail:
+    """Snapshots at the latest tokens of a text, as far back as some of them may still be cut off by a stop string."""
+
+    def __init__(self, start: Snapshot, offset: int) -> None:
+        """Begin with the snapshot at the prompt's last token, whose text ends at `offset`."""
+        self._steps = [(offset, start)]
+        self._kept_end = offset
+        self._tokens = start.tokens
+
+    @property
+    def last(self) -> Snapshot:
+        """The snapshot at the last token that is kept."""
+        return [snapshot for end, snapshot in self._steps if end <= self._kept_end][-1]
+
+    def add(self, snapshot: Snapshot, end: int, kept_end: int) -> None:
+        """Go on by one token.
+
+        Args:
+            snapshot: At this token; its number of tokens is counted here.
+            end: Where the token's text ends.
+            kept_end: Where the text ends that is sure to be kept.
+        """
+        self._tokens += 1
+        self._steps.append((end, replace(snapshot, tokens=self._tokens)))
+        self._kept_end = kept_end
+        while len(self._steps) > 1 and self._steps[1][0] <= kept_end:
+            self._steps.pop(0)

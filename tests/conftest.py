@@ -8,12 +8,12 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
-from corpora import write_corpus
 from lmtool.export import export_run
 from lmtool.model import Run, TrainOptions, run_training
 from lmtool.runtime import PoolOptions, Predictor, StreamPool
-from pools import Gate
-from tiny import SETTINGS, Silent
+from support.corpora import write_corpus
+from support.pools import Gate
+from support.runs.tiny import SETTINGS, Silent
 
 # A busy machine is slow now and then, and that is no error.
 hypothesis.settings.register_profile("lmtool", deadline=None)

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from corpora import write_corpus
 from lmtool.bench import BenchOptions, Scenario, run_bench
-from lmtool.bench.turns import Pace
+from lmtool.bench.rounds import Pace
 from lmtool.export import export_run, verify_artifact
 from lmtool.model import Interrupted, Run, TrainOptions, run_training
 from lmtool.runtime import Predictor, ProviderError, available_providers
-from lmtool.runtime.tensors import DeviceTensors
-from tiny import SETTINGS, Silent
-from trainings import StopAfter
+from lmtool.runtime.arrays import DeviceTensors
+from support.corpora import write_corpus
+from support.runs.stopped import StopAfter
+from support.runs.tiny import SETTINGS, Silent
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ from typing import NamedTuple, final
 
 import numpy as np
 from lmtool.runtime import Predictor
-from lmtool.runtime.files import RETRY_AFTER_SECONDS, json_text, make_folder, write_atomically
-from lmtool.runtime.invariance import first_difference
+from lmtool.runtime.batch_invariance import first_difference
+from lmtool.runtime.io.files import RETRY_AFTER_SECONDS, json_text, make_folder, write_atomically
 from lmtool.runtime.score import perplexity
 from parts import Part, PartScore, read_lines, result_bytes
 

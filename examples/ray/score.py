@@ -24,7 +24,7 @@ import parts
 import ray
 from lines import LineScorer, score_part
 from lmtool.runtime import Artifact, LmtoolError, OptionError, Predictor
-from lmtool.runtime.files import json_text, make_folder, read_bytes
+from lmtool.runtime.io.files import json_text, make_folder, read_bytes
 from lmtool.runtime.score import perplexity
 from parts import Part, PartScore, find_parts, kept_score, remove_others
 from pool import ClusterError, Outcome, WorkerPool

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import ARGUMENTS, Visit, require_browser, screenshot, served
 from lmtool.export import export_run
 from lmtool.model import Run
-from networks import artifact_of, network_of
+from support.models.networks import artifact_of, network_of
+from support.web.browser import ARGUMENTS, Visit, require_browser, screenshot, served
 
 _HERE = Path(__file__).parent
 WORDS = ["<eos>", "<unk>", "the", "(", ")", ".", "foo", "for", "os.path", "don't", "don"]

@@ -11,16 +11,16 @@ import onnx.backend.test.runner
 import onnx.reference
 import pytest
 from lmtool.bench import conformance
+from lmtool.bench.backends.registry import KINDS, REFERENCE, TORCH, Source
 from lmtool.bench.conformance import RUNTIMES, Conformance
-from lmtool.bench.conforming import run_vectors
-from lmtool.bench.runtimes import KINDS, REFERENCE, TORCH, Source
+from lmtool.bench.workers.run_vectors import run_vectors
 from lmtool.export import export_run
 from lmtool.model import Run, TrainOptions, run_training
 from lmtool.runtime import CELLS
 from onnx.backend.base import Backend, BackendRep
 from onnx.backend.test.case.test_case import TestCase
 from onnx.backend.test.runner import Runner
-from tiny import SETTINGS, Silent
+from support.runs.tiny import SETTINGS, Silent
 
 
 @pytest.fixture(scope="module", params=CELLS)

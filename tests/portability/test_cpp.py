@@ -6,11 +6,11 @@ from pathlib import Path
 
 import onnx
 import pytest
-from corpora import sentences
-from cpp import Answer, answers, assert_same, build, execute, expected, header_folder, read_answers
 from lmtool.model import Run
 from lmtool.runtime import Predictor, Tokenization
-from networks import artifact_of, network_of
+from support.corpora import sentences
+from support.cpp import Answer, answers, assert_same, build, execute, expected, header_folder, read_answers
+from support.models.networks import artifact_of, network_of
 
 LINES = ["the cat saw the fish", "a dog", "", "the zebra sold  two\tshares ", "every stock liked the news \\n", ""]
 WORDS = ["<eos>", "<unk>", "the", "cat", "it's", "os.path", ",", "\u00e9t\u00e9", "a", "-", "\u2019", "don\u2019t"]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import onnx
 import pytest
-from cpp import HEADER, Answer, answers, assert_same, build, execute, expected, header_folder, read_answers
 from lmtool.runtime import Predictor
-from networks import artifact_of, network_of
+from support.cpp import HEADER, Answer, answers, assert_same, build, execute, expected, header_folder, read_answers
+from support.models.networks import artifact_of, network_of
 
 Change = Callable[[onnx.ModelProto, dict[str, str]], None]
 

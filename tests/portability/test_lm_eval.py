@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import PATIENCE_SECONDS
 from lmtool.runtime import Predictor
-from servers import Running
+from support.processes.commands import PATIENCE_SECONDS
+from support.servers import Running
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("lm_eval") is None,

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from javascript import NODE, evaluate, require_packages, run_node
 from lmtool.export import export_run
-from lmtool.export.sealing import seal
+from lmtool.export.build import seal
 from lmtool.model import Run
 from lmtool.runtime import Autocompletion, Predictor
-from lmtool.runtime.artifact import HASH_KEY
-from networks import artifact_of, network_of
+from lmtool.runtime.artifact.artifact import HASH_KEY
+from support.models.networks import artifact_of, network_of
+from support.web.javascript import NODE, evaluate, require_packages, run_node
 
 WORDS = ["<eos>", "<unk>", "the", "(", ")", ".", "foo", "for", "os.path", "don't", "don"]
 CHARACTERS = ["\n", "\ufffd", "a", "b", " ", "'", "\t"]

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpora import sentences
 from lmtool.model import Run
 from lmtool.runtime import Predictor
+from support.corpora import sentences
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "ray" / "score.py"

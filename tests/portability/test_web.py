@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import NAMED, WITHIN, Visit, suggested
 from lmtool.model import Run
 from lmtool.runtime import Predictor
+from support.web.browser import NAMED, WITHIN, Visit, suggested
 
 
 def test_the_same_suggestions_as_python_at_every_keystroke(visit: Visit, predictor: Predictor) -> None:

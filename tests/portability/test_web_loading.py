@@ -6,8 +6,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from browser import FOREIGN_HOST, Visit, screenshot, suggested
 from lmtool.runtime import Predictor
+from support.web.browser import FOREIGN_HOST, Visit, screenshot, suggested
 
 
 @pytest.mark.parametrize("address", ["", "?model=words.onnx"])

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Visit, screenshot, suggested
-from javascript import WEB
 from lmtool.runtime import Predictor
+from support.web.browser import Visit, screenshot, suggested
+from support.web.javascript import WEB
 
 
 @pytest.mark.parametrize("width", [320, 480, 839, 840, 1280])

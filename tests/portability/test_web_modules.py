@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from javascript import evaluate
 from lmtool.model import Run
 from lmtool.runtime import Artifact, ArtifactError, Sampling, Tokenization
-from networks import artifact_of, network_of
+from support.models.networks import artifact_of, network_of
+from support.web.javascript import evaluate
 
 WORDS = ["<eos>", "<unk>", "the", "(", ")", ".", "foo", "for", "os.path", "don't", "caf\u00e9"]
 ODD = [

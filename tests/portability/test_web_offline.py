@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from javascript import evaluate
+from support.web.javascript import evaluate
 
 # A service worker beside a storage and a network that work as `given` says, and the page that asks it.
 SCENE = """

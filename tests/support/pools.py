@@ -5,10 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lmtool.runtime import (
-    Predictor,
-    State,
-)
+from lmtool.runtime import Predictor, State
 
 PATIENCE_SECONDS = 60
 

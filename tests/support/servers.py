@@ -12,9 +12,10 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import httpx
-from commands import PATIENCE_SECONDS, fresh_command
 from lmtool.runtime import Predictor
 from lmtool.serve import ServeOptions, Service, create_app
+
+from support.processes.commands import PATIENCE_SECONDS, fresh_command
 
 Result = TypeVar("Result")
 ORIGIN = "http://127.0.0.1"

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpora import write_corpus
 from lmtool.export import export_run
 from lmtool.model import Run
-from planting import floats, planted
-from thoroughness import FULL, Many, Tally
-from unstopped import Unstopped
+from support.corpora import write_corpus
+from support.processes.plant import floats, planted
+from support.runs.unstopped import Unstopped
+from support.scale import FULL, Many, Tally
 
 
 @pytest.fixture(scope="session")

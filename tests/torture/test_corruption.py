@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from lmtool.model import CheckpointError, Run, checkpoint
 from lmtool.model.checkpoint import Checkpoint
-from lmtool.runtime import Artifact, ArtifactError, LmtoolError, artifact
-from thoroughness import Many, Tally
+from lmtool.runtime import Artifact, ArtifactError, LmtoolError
+from lmtool.runtime.artifact import artifact
+from support.scale import Many, Tally
 
 PROMISE = "Corruption is noticed"
 FLIPS_FOR_EACH_END = 4

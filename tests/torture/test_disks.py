@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import final
 
 import pytest
-import sabotage
-from commands import Finished, unclear_failure
-from corpora import write_corpus
-from lmtool.export.vector_files import INDEX
+from lmtool.export.test_vectors.files import INDEX
 from lmtool.model import Run
 from lmtool.runtime import Artifact
-from strace import Fault, require_strace
-from thoroughness import FULL, Tally, torture_only
-from trials import STILL, Trials
-from unstopped import Unstopped
+from support.corpora import write_corpus
+from support.processes import sabotage
+from support.processes.commands import Finished, unclear_failure
+from support.processes.strace import Fault, require_strace
+from support.processes.trials import STILL, Trials
+from support.runs.unstopped import Unstopped
+from support.scale import FULL, Tally, torture_only
 
 PROMISE = "A failing disk loses nothing"
 EFFECTS = [f"error={errno.errorcode[code]}" for code in (errno.ENOSPC, errno.EIO)]

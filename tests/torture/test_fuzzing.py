@@ -6,10 +6,10 @@ What is fuzzed is in tests/support/parsers.py, how in mutation.py and fuzzing.py
 from pathlib import Path
 
 import pytest
-from fuzzing import TARGETS, fuzz
-from good_run import write_good_run
 from lmtool.model import Run
-from thoroughness import FULL, Many, Tally
+from support.fuzzing.fuzz import TARGETS, fuzz
+from support.runs.finished_run import write_good_run
+from support.scale import FULL, Many, Tally
 
 PROMISE = "The parser survives"
 

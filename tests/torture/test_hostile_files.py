@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from good_run import write_good_run
-from hostile import Source
 from lmtool.model import Run
-from raiding import RECIPES, Raid, careless, distinct, hostile, raid
-from thoroughness import Many, Tally
+from support.hostile.files import Source
+from support.hostile.raid import RECIPES, Raid, careless, distinct, hostile, raid
+from support.runs.finished_run import write_good_run
+from support.scale import Many, Tally
 
 PROMISE = "Loading runs no code and reads nothing else"
 MOST_EXTRA_KB = 200 * 1024

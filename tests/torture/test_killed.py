@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import sabotage
-from commands import Command
 from lmtool.model import Run
-from strace import Fault, require_strace
-from thoroughness import Many, Tally
-from trials import STILL, Trials
-from unstopped import Unstopped, wait_for_saves
+from support.processes import sabotage
+from support.processes.commands import Command
+from support.processes.strace import Fault, require_strace
+from support.processes.trials import STILL, Trials
+from support.runs.unstopped import Unstopped, wait_for_saves
+from support.scale import Many, Tally
 
 PROMISE = "A killed training loses at most one interval"
 KILLED = -signal.SIGKILL

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import soak
-from thoroughness import Many, Tally
+from support import soak
+from support.scale import Many, Tally
 
 PROMISE = "Long life"
 GROWTH = 0.05

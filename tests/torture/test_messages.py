@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import sabotage
-from bad_values import BASE, LONG_WORK, NOT_TRIED, TAKEN, WRONG_USAGE, Case, cases, commands, options
-from commands import Finished, counted, lmtool
 from lmtool.model import Run, TrainConfig
-from lmtool.model.settings import setting_types
-from thoroughness import Many, Tally
+from lmtool.model.training.config import setting_types
+from support.fuzzing.bad_values import BASE, LONG_WORK, NOT_TRIED, TAKEN, WRONG_USAGE, Case, cases, commands, options
+from support.processes import sabotage
+from support.processes.commands import Finished, counted, lmtool
+from support.scale import Many, Tally
 
 PROMISE = "Users see messages"
 SHARES = 6

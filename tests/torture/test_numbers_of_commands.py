@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-import sabotage
-from commands import Finished, lmtool, unclear_failure
 from lmtool.model import Checkpoint, Run
 from lmtool.runtime import LmtoolError, Predictor
-from planting import NONE, floats, planted
-from thoroughness import FULL, Many, Tally
+from support.processes import sabotage
+from support.processes.commands import Finished, lmtool, unclear_failure
+from support.processes.plant import NONE, floats, planted
+from support.scale import FULL, Many, Tally
 
 PROMISE = "Numbers stay numbers"
 _NO_NUMBER = re.compile(r"\b(nan|inf|Infinity)\b", re.IGNORECASE)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from lmtool.model import Checkpoint, Run, Trainer
 from lmtool.runtime import LmtoolError
-from planting import NONE, PLACES, Planter, is_number
-from thoroughness import Many, Tally
-from tiny import Silent
-from trainings import DROPOUT, new_trainer
+from support.processes.plant import NONE, PLACES, Planter, is_number
+from support.runs.stopped import DROPOUT, new_trainer
+from support.runs.tiny import Silent
+from support.scale import Many, Tally
 
 PROMISE = "Numbers stay numbers"
 AVERAGED = {**DROPOUT, "averaging": "exponential"}

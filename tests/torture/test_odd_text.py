@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import lmtool, started
 from lmtool.model import load_corpus_with
 from lmtool.runtime import Autocompletion, PoolOptions, Predictor, StreamPool, Tokenization, Vocabulary, VocabularyError
-from networks import artifact_of, network_of
-from thoroughness import Many, Tally
+from support.models.networks import artifact_of, network_of
+from support.processes.commands import lmtool, started
+from support.scale import Many, Tally
 
 PROMISE = "Odd text"
 BOM = "\ufeff"

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import final
 
 import pytest
-import sabotage
-from commands import TRAIN, Command, Finished, counted, lmtool, unclear_stop
-from corpora import write_corpus
 from lmtool.model import Run
 from lmtool.runtime import Artifact
-from processes import alive, descendants
-from strace import Fault, require_strace
-from thoroughness import FULL, Many, Tally, torture_only
-from trials import STILL, Trials
-from unstopped import Unstopped, wait_for_saves
+from support.corpora import write_corpus
+from support.processes import sabotage
+from support.processes.commands import TRAIN, Command, Finished, counted, lmtool, unclear_stop
+from support.processes.proc import alive, descendants
+from support.processes.strace import Fault, require_strace
+from support.processes.trials import STILL, Trials
+from support.runs.unstopped import Unstopped, wait_for_saves
+from support.scale import FULL, Many, Tally, torture_only
 
 PROMISE = "Signals end it cleanly"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from lmtool.runtime import OwnerError, Predictor, State, Stream
-from thoroughness import Many, Tally
+from support.scale import Many, Tally
 
 PROMISE = "Threads and forks"
 THREADS = 8

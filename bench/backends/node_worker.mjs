@@ -1,0 +1,138 @@
+// One artifact in onnxruntime-node or onnxruntime-web, called over stdin and stdout.
+//
+//     node node_worker.mjs PACKAGE FOLDER
+//
+// loads the package as a script in that folder would, says its version, and answers one message with one until stdin
+// ends. The first message names the artifact to load, every other one is a call of it. A message is the length of its
+// header (4 bytes, little-endian), the header (JSON), and the bytes of the tensors that it describes in `tensors`; an
+// answer has ANSWER before it, which tells it from anything else on stdout. What goes wrong is said on stderr, and ends
+// the process.
+import { Console } from "node:console";
+import { readSync, writeSync } from "node:fs";
+import { createRequire } from "node:module";
+import path from "node:path";
+
+const ARRAYS = { float32: Float32Array, int64: BigInt64Array };
+const ANSWER = Buffer.from("lmt:");
+const ERRORS_ONLY = 3;
+
+globalThis.console = new Console(process.stderr); // stdout is for messages alone
+
+async function main(name, folder) {
+  const ort = createRequire(path.join(folder, "any.js"))(name);
+  send({ versions: { [name]: ort.env.versions[name.split("-")[1]], node: process.versions.node } });
+  let message = receive();
+  if (message === null) return;
+  const start = process.hrtime.bigint();
+  const session = await load(name, ort, message);
+  send({ nanoseconds: since(start) });
+  while ((message = receive()) !== null) {
+    const { nanoseconds, tensors } = await call(ort, session, message);
+    send({ nanoseconds }, tensors);
+  }
+}
+
+function load(name, ort, { artifact, threads }) {
+  const options = { logSeverityLevel: ERRORS_ONLY }; // loading warns of the input that has a default
+  if (name === "onnxruntime-web") {
+    ort.env.wasm.numThreads = threads;
+    return ort.InferenceSession.create(artifact, { ...options, executionProviders: ["wasm"] });
+  }
+  const threading = { intraOpNumThreads: threads, interOpNumThreads: 1, executionMode: "sequential" };
+  return ort.InferenceSession.create(artifact, { ...options, ...threading, executionProviders: ["cpu"] });
+}
+
+// What an application does: typed arrays become tensors, the session runs, typed arrays come out. Several steps each go
+// on with the most probable tokens; where there are targets, their log-probabilities take the place of the logits.
+async function call(ort, session, { outputs, steps, tensors }) {
+  const start = process.hrtime.bigint();
+  const feed = {};
+  for (const { name, type, shape, data } of tensors) feed[name] = new ort.Tensor(type, data, shape);
+  const { targets } = feed;
+  delete feed.targets;
+  let results = await session.run(feed, outputs);
+  for (let step = 1; step < steps; step++) {
+    for (const name of outputs.slice(1)) feed[name.slice("next_".length)] = results[name];
+    feed.token_ids = mostProbable(ort, results.logits);
+    results = await session.run(feed, outputs);
+  }
+  const data = outputs.map((name) => results[name].data); // which is here now, wherever it was computed
+  const scored = targets && logProbs(results.logits, targets);
+  const nanoseconds = since(start);
+  const found = outputs.map((name, index) => ({ type: results[name].type, shape: results[name].dims, data: data[index] }));
+  return { nanoseconds, tensors: scored ? [scored, ...found.slice(1)] : found };
+}
+
+const since = (start) => Number(process.hrtime.bigint() - start);
+
+// Token ids int64 [batch, 1] after the last position of logits float32 [batch, time, vocabulary].
+function mostProbable(ort, { dims: [batch, time, vocabulary], data }) {
+  const tokens = new BigInt64Array(batch);
+  for (let row = 0; row < batch; row++) {
+    const begin = (row * time + time - 1) * vocabulary;
+    let best = 0;
+    for (let token = 1; token < vocabulary; token++) if (data[begin + token] > data[begin + best]) best = token;
+    tokens[row] = BigInt(best);
+  }
+  return new ort.Tensor("int64", tokens, [batch, 1]);
+}
+
+// Log-probability float64 [batch, time] of each target in logits float32 [batch, time, vocabulary].
+function logProbs({ dims: [batch, time, vocabulary], data }, targets) {
+  const found = new Float64Array(batch * time);
+  for (let position = 0; position < found.length; position++) {
+    const begin = position * vocabulary;
+    let largest = -Infinity;
+    for (let token = begin; token < begin + vocabulary; token++) if (data[token] > largest) largest = data[token];
+    let sum = 0;
+    for (let token = begin; token < begin + vocabulary; token++) sum += Math.exp(data[token] - largest);
+    found[position] = data[begin + Number(targets.data[position])] - largest - Math.log(sum);
+  }
+  return { type: "float64", shape: [batch, time], data: found };
+}
+
+// The next message, or null where there is none any more.
+function receive() {
+  const size = read(4);
+  if (size === null) return null;
+  const header = JSON.parse(read(size.readUInt32LE()).toString());
+  return { ...header, tensors: header.tensors.map(readTensor) };
+}
+
+function readTensor({ name, type, shape }) {
+  const elements = shape.reduce((product, length) => product * length, 1);
+  const { buffer } = read(elements * ARRAYS[type].BYTES_PER_ELEMENT);
+  return { name, type, shape, data: new ARRAYS[type](buffer) };
+}
+
+function read(size) {
+  const bytes = Buffer.from(new ArrayBuffer(size)); // of its own, so that a typed array begins where it must
+  for (let filled = 0; filled < size; ) {
+    const count = readSync(0, bytes, filled, size - filled);
+    if (count === 0) return null;
+    filled += count;
+  }
+  return bytes;
+}
+
+function send(header, tensors = []) {
+  const shapes = tensors.map(({ type, shape }) => ({ type, shape }));
+  const text = Buffer.from(JSON.stringify({ ...header, tensors: shapes }));
+  const size = Buffer.alloc(4);
+  size.writeUInt32LE(text.length);
+  for (const part of [ANSWER, size, text, ...tensors.map(({ data }) => data)]) write(part);
+}
+
+function write({ buffer, byteOffset, byteLength }) {
+  const bytes = new Uint8Array(buffer, byteOffset, byteLength);
+  for (let written = 0; written < byteLength; ) written += writeSync(1, bytes, written);
+}
+
+try {
+  const [name, folder] = process.argv.slice(2);
+  await main(name, folder);
+  process.exit(0); // threads of WebAssembly would keep the process
+} catch (error) {
+  console.error(String(error?.message ?? error).split("\nRequire stack:")[0]);
+  process.exit(1);
+}

@@ -1,0 +1,46 @@
+"""An ONNX file in OpenVINO, called as an onnxruntime session is called."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+from numpy.typing import NDArray
+
+from ..errors import BenchError
+
+
+@final
+class OpenVinoSession:
+    """One stream of inference on the CPU."""
+
+    def __init__(self, artifact: Path, threads: int, precision: str | None) -> None:
+        """Compile the file.
+
+        Args:
+            artifact: The ONNX file.
+            threads: Threads of one call.
+            precision: What it computes in, as `f32`; None for what OpenVINO prefers on this processor.
+
+        Raises:
+            BenchError: OpenVINO refuses the file.
+        """
+        import openvino
+
+        hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
+        if precision is not None:
+            hints["INFERENCE_PRECISION_HINT"] = precision
+        try:
+            self._model = openvino.Core().compile_model(artifact, "CPU", hints)
+        except RuntimeError as error:
+            raise BenchError(f"OpenVINO {openvino.__version__} cannot compile {artifact}: {error}") from error
+        self._request = self._model.create_infer_request()
+        self.precision = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+
+    def run(self, outputs: Sequence[str], feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The outputs for these inputs, copies."""
+        found = self._request.infer(dict(feed), share_inputs=True)
+        return [found[name] for name in outputs]
+
+    def get_overridable_initializers(self) -> list[Any]:
+        """None: an input with a default is a constant to OpenVINO."""
+        return []

@@ -1,0 +1,271 @@
+"""The harness: every runtime in a process of its own, verified first, then timed in turn, over several rounds.
+
+torch and onnxruntime in one process fight over threads (https://github.com/microsoft/onnxruntime/issues/13808), and a
+shared machine's speed drifts; so each measurement is a fresh process that loads one runtime, and the runtimes take
+turns (A B C B C A ...), which keeps the ratios of one round comparable."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+from ..export.foreign.adopt import adopt
+from ..runtime.artifact.artifact import Artifact, latest_artifact
+from ..runtime.errors import OptionError, StorageError
+from ..runtime.io.files import make_folder, temporary_folder
+from ..runtime.session.providers import provider_named, require_provider
+from ..runtime.session.session import check_threads
+from .backends.node_process import NODE_PACKAGE, WEB_PACKAGE, versions
+from .backends.registry import ONNXRUNTIME, TORCH
+from .candidates import OTHERS, STANDARD, Contenders, LeftOut, find_contenders
+from .comparison import Comparison, compare, read_results, require_same
+from .environment import describe_environment, load_average
+from .errors import BenchError
+from .load import loadgen
+from .report.save import FAILED_NAME, NAME, save_results
+from .report.text import format_table
+from .results import Identity, Results
+from .roofline import Floor
+from .rounds import Job, Pace, Taken, take_turns
+from .run_sweeps import run_sweeps
+from .scenario import Scenario, chosen_scenarios
+from .sweep import Sweep
+from .verification import Qualifying, Say, qualify
+
+_OF_ITS_OWN = (ONNXRUNTIME, "openvino-default")
+"""Runtimes that need not read weights of four bytes."""
+
+_NO_SWEEPS: tuple[list[Sweep], Qualifying] = ([], Qualifying())
+
+
+@final
+@dataclass(frozen=True)
+class BenchOptions:
+    """What to measure.
+
+    Attributes:
+        model: The artifact, or an ONNX file from elsewhere that keeps its contract; None for the latest export. The
+            siblings of an artifact in other precisions are measured too.
+        providers: Execution providers of the artifact; torch runs on the same kinds of device.
+        against: Other runtimes to measure, of `OTHERS`; the first that can run is what the rest is compared with.
+        scenarios: What is timed.
+        threads: Threads of one call, for every runtime.
+        pace: How long.
+        sweep: Whether to time them along every axis of `AXES` too, over networks of other sizes as well.
+    """
+
+    model: Path | None = None
+    providers: Sequence[str] = ("cpu",)
+    against: Sequence[str] = (TORCH,)
+    scenarios: Sequence[Scenario] = field(default_factory=lambda: chosen_scenarios(None, None, None, None))
+    threads: int = 1
+    pace: Pace = field(default_factory=Pace)
+    sweep: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            OptionError: A number is outside its range, there is nothing to measure, or a provider or a runtime is not
+                known.
+        """
+        for provider in self.providers:
+            provider_named(provider)
+        for name in self.against:
+            if name not in OTHERS:
+                raise OptionError(f"runtime {name!r} is not known, expected one of {', '.join(OTHERS)}")
+        for found in self.scenarios:
+            if found.kind == "server":
+                loadgen.Arrivals(found.rate, self.pace.server_seconds, self.pace.latency_bound)
+        check_threads(self.threads)
+        for name, values in (("provider", self.providers), ("scenario", self.scenarios)):
+            if not values:
+                raise OptionError(f"there is no {name}, expected one at least")
+
+
+def run_bench(options: BenchOptions, say: Say) -> Results:
+    """Verify and measure an artifact, its siblings in other precisions, and other runtimes.
+
+    A runtime that does not compute what the original computes is not timed, one that crashes loses its timings; the
+    results say so, and the rest goes on.
+
+    Args:
+        options: What to measure.
+        say: Is told each step, one line a call.
+
+    Raises:
+        ProviderError: A provider is not there, or does not run the artifact.
+        ArtifactError: There is no export, or the file breaks the contract.
+        BenchError: Nothing of it runs on a provider.
+    """
+    for provider in options.providers:
+        require_provider(provider_named(provider))
+    with temporary_folder() as folder:
+        return _measure(options, folder, say)
+
+
+def _measure(options: BenchOptions, folder: Path, say: Say) -> Results:
+    model, artifact, contenders, left_out = _entered(options, folder)
+    identity = _identity(artifact, contenders, options)
+    scenarios, impossible = _possible(options.scenarios)
+    if not scenarios and not options.sweep:
+        raise BenchError(f"there is nothing to measure: {'; '.join(impossible.values())}")
+    qualified = qualify(contenders, say, scenarios, artifact)
+    jobs = {name: Job(contender, scenarios) for name, contender in qualified.contenders.items()}
+    taken = take_turns(jobs, options.pace, say)
+    measured = {name: job.contender for name, job in jobs.items() if name not in taken.crashed}
+    sweeps, swept = run_sweeps(measured, options.pace, folder, say) if options.sweep and measured else _NO_SWEEPS
+    return Results(
+        model=model,
+        identity=identity,
+        baseline=next(iter(measured), ""),
+        timings=taken.timings,
+        parity=qualified.reports,
+        placement=qualified.placement,
+        floors=_floors(qualified, taken),
+        failed=qualified.failed,
+        crashed=qualified.crashed | taken.crashed,
+        left_out=left_out | impossible | qualified.left_out | swept.left_out,
+        sweeps=sweeps,
+        sweep_failures=swept.crashed | {name: "; ".join(reasons) for name, reasons in swept.failed.items()},
+        load_after=load_average(),
+    )
+
+
+def _possible(scenarios: Sequence[Scenario]) -> tuple[list[Scenario], LeftOut]:
+    """The scenarios that can be measured here; and those that cannot, with the reason."""
+    reason = loadgen.missing()
+    left_out = {str(found): reason for found in scenarios if found.kind == "server" and reason is not None}
+    return [found for found in scenarios if str(found) not in left_out], left_out
+
+
+def identify(options: BenchOptions) -> Identity:
+    """What `run_bench` would measure, known before anything is measured.
+
+    Raises:
+        ArtifactError: There is no export, or the file breaks the contract.
+        BenchError: Nothing of it runs on a provider.
+    """
+    with temporary_folder() as folder:
+        _, artifact, contenders, _ = _entered(options, folder)
+        return _identity(artifact, contenders, options)
+
+
+def _entered(options: BenchOptions, folder: Path) -> tuple[Path, Path, Contenders, LeftOut]:
+    """The model that was named; it, or what was made of it in `folder` where it is no file of ours; and who enters."""
+    model = options.model or latest_artifact()
+    artifact = adopt(model, folder)
+    entered = find_contenders(artifact, options.providers, options.against, options.threads, alone=artifact != model)
+    return model, artifact, *entered
+
+
+def _identity(artifact: Path, contenders: Contenders, options: BenchOptions) -> Identity:
+    hashes = {name: contender.artifact_sha256 for name, contender in contenders.items()}
+    return Identity(
+        providers=tuple(options.providers),
+        threads=options.threads,
+        pace=asdict(options.pace),
+        original=Artifact.read(artifact).parity.get("original_sha256"),
+        artifacts={name: sha256 for name, sha256 in hashes.items() if sha256 is not None},
+        environment={**describe_environment(), "node": _node_versions(contenders)},
+    )
+
+
+def _node_versions(contenders: Contenders) -> dict[str, str]:
+    """Of node and its packages, where something runs there."""
+    kinds = {contender.kind for contender in contenders.values()}
+    return versions() if kinds & {NODE_PACKAGE, WEB_PACKAGE} else {}
+
+
+def _floors(qualified: Qualifying, taken: Taken) -> dict[str, Floor]:
+    """At the best rates that were measured; other runtimes that read the same fp32 weights have the same one."""
+    found = {name: floor.best(taken.floors.get(name)) for name, floor in qualified.floors.items()}
+    shared = found.get(f"onnx {STANDARD}")
+    for name, contender in qualified.contenders.items():
+        if shared is not None and contender.source.provider == "cpu" and contender.kind not in _OF_ITS_OWN:
+            found.setdefault(name, shared)
+    return found
+
+
+@final
+@dataclass(frozen=True)
+class Gate:
+    """What results are compared with.
+
+    Attributes:
+        old: An earlier `bench.json`.
+        allowed: Share by which a call may be slower; None where nothing is a failure.
+        anyway: Whether results of other machines and artifacts are compared too.
+    """
+
+    old: Path
+    allowed: float | None = None
+    anyway: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a benchmark.
+
+    Attributes:
+        results: What was measured.
+        comparison: The same beside earlier results, where there were any.
+        files: What was saved where.
+    """
+
+    results: Results
+    comparison: Comparison | None
+    files: Mapping[str, Path]
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything passed its verification, lived to its end, and is no slower than allowed."""
+        return self.results.is_sound and not (self.comparison and self.comparison.failures)
+
+    def format(self) -> str:
+        """All of it for people."""
+        parts = [format_table(self.results)]
+        if self.comparison is not None:
+            parts.append(self.comparison.format())
+        files = [f"{kind}: {path}" for kind, path in self.files.items()]
+        return "\n\n".join([*parts, "\n".join(files)])
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        compared = {} if self.comparison is None else {"comparison": self.comparison.to_json()}
+        return self.results.to_json() | compared
+
+
+def run_and_save(options: BenchOptions, folder: Path | None, gate: Gate | None, say: Say) -> Outcome:
+    """Measure, compare, save.
+
+    What can be refused is refused before anything is measured. Results that fail a gate do not replace those that they
+    were compared with: they are saved as `bench.failed.json` and so on.
+
+    Args:
+        options: What to measure.
+        folder: Where the results go; None for the artifact's folder.
+        gate: What they are compared with, if anything.
+        say: Is told each step.
+
+    Raises:
+        LmtoolError: As for `run_bench`; the earlier results cannot be read or are of something else; the folder cannot
+            be made.
+    """
+    before = None if gate is None else read_results(gate.old)  # now: the results may be saved to the same file
+    if folder is not None:
+        make_folder(folder)
+    if gate is not None and before is not None and not gate.anyway:
+        require_same(before, identify(options))
+    results = run_bench(options, say)
+    comparison = None if gate is None or before is None else compare(before, results, gate.allowed)
+    target = folder or results.model.parent
+    outcome = Outcome(results, comparison, {})
+    replaces = gate is not None and (target / f"{NAME}.json").resolve() == gate.old.resolve()
+    name = FAILED_NAME if replaces and not outcome.passed else NAME
+    try:
+        return Outcome(results, comparison, save_results(results, target, comparison, name))
+    except StorageError:
+        say(outcome.format().rstrip())  # it took minutes
+        raise

@@ -1,0 +1,274 @@
+"""MLPerf's server scenario over a stream pool: latency where requests arrive at random, judged by loadgen's rules.
+
+    python -m lmtool.bench.load.mlperf_server --runtime NAME --artifact FILE --original RUN [--provider P] [--threads N]
+        --rate R [--rate ...] --seconds S --latency-bound-ms L --out FILE
+
+A request is one token for a stream that has none waiting. The pool runs whatever waits together, by whichever runtime
+stands behind the predictor. The file holds one report for each rate, with the latency of every request, and the
+highest memory of the process that computes.
+"""
+
+import argparse
+import functools
+import gc
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from ...runtime.batch_invariance import first_difference
+from ...runtime.errors import BusyError
+from ...runtime.pool.options import PoolOptions
+from ...runtime.pool.stream_pool import StreamPool
+from ...runtime.predictor import Predictor
+from ..backends.registry import KINDS
+from ..environment import peak_bytes
+from ..workers.job import answer, source_of, source_parser
+from .loadgen import Arrivals, serve, stop_at_sigint
+from .loadgen_logs import PERCENTILE, Served, percentile
+
+MAX_BATCH = 64
+MAX_WAITING = 4096
+LATE_SHARE = 0.25
+"""Of the p99 latency: if requests are made later than that, the generator is part of what was measured."""
+
+_SAMPLES = 4096
+
+
+@final
+@dataclass(frozen=True)
+class ServerReport:
+    """What became of requests that arrived at random.
+
+    Attributes:
+        rate: Requests a second that were asked for.
+        achieved_rate: Requests answered a second, from the first one's due time to the last answer.
+        seconds: How long they arrived.
+        latency_bound_seconds: Within which 99 % had to be answered.
+        seed: Of the arrivals.
+        max_batch: Streams that could run together in one call.
+        max_waiting: Requests that could wait.
+        latencies: Seconds from when a request was due to its answer, in order of arrival, without the refused ones.
+        refused: Requests that found the queue full.
+        calls: Calls of the session.
+        lateness_p99: Seconds; all but 1 % of the requests were made so soon after they were due.
+        exact: Whether each stream got to the bit what it gets alone.
+        valid: Whether all of loadgen's rules were met and nothing was refused.
+        reasons: Why it is not valid.
+    """
+
+    rate: float
+    achieved_rate: float
+    seconds: float
+    latency_bound_seconds: float
+    seed: int
+    max_batch: int
+    max_waiting: int
+    latencies: Sequence[float]
+    refused: int
+    calls: int
+    lateness_p99: float
+    exact: bool
+    valid: bool
+    reasons: Sequence[str]
+
+    @property
+    def requests(self) -> int:
+        """Requests that arrived."""
+        return len(self.latencies) + self.refused
+
+    @property
+    def streams_per_call(self) -> float:
+        """Mean number of requests that a call answered."""
+        return len(self.latencies) / self.calls
+
+    @property
+    def warnings(self) -> list[str]:
+        """What makes the latencies doubtful."""
+        latency = self.percentile(PERCENTILE)
+        if self.lateness_p99 <= LATE_SHARE * latency:
+            return []
+        return [
+            f"requests were made {self.lateness_p99 * 1000:.2f} ms late (p99), expected at most "
+            f"{LATE_SHARE:.0%} of the p99 latency, {latency * 1000:.2f} ms: the generator was held up, by other work "
+            "on the machine or by Python code of the runtime"
+        ]
+
+    def percentile(self, percent: float) -> float:
+        """Seconds that this share of the answered requests did not exceed."""
+        return percentile(np.array(self.latencies), percent)
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures and every latency, ready for JSON; times in seconds."""
+        return {
+            **self.__dict__,
+            "requests": self.requests,
+            "streams_per_call": self.streams_per_call,
+            **{f"p{percent}": self.percentile(percent) for percent in (50, 95, 99)},
+            "max": max(self.latencies),
+            "warnings": self.warnings,
+        }
+
+
+def measure_server(
+    predictor: Predictor,
+    rate: float,
+    seconds: float,
+    latency_bound_seconds: float,
+    *,
+    max_batch: int = MAX_BATCH,
+    max_waiting: int = MAX_WAITING,
+    seed: int = 0,
+) -> ServerReport:
+    """Let requests arrive at a pool over `predictor`.
+
+    An artifact that is not batch-invariant is taken too; the report says so.
+
+    Args:
+        predictor: Over a session of any runtime.
+        rate: Requests a second.
+        seconds: How long they arrive. Below 459 requests, or with few more of which some are late, loadgen's rules find
+            a run too short.
+        latency_bound_seconds: Within which 99 % must be answered.
+        max_batch: Streams that may run together in one call.
+        max_waiting: Requests that may wait; another one is refused, which makes the run invalid.
+        seed: Of the arrivals and the tokens.
+
+    Raises:
+        BenchError: Loadgen is not installed.
+        OptionError: An argument is outside its range.
+        PoolError: A call of the runtime failed.
+    """
+    arrivals = Arrivals(rate, seconds, latency_bound_seconds, seed)
+    options = PoolOptions(
+        max_streams=max_waiting + 2 * max_batch,  # those that wait, those that run, those just answered
+        max_waiting=max_waiting,
+        max_batch=max_batch,
+        max_tokens=max_batch,
+        allow_inexact=True,
+    )
+    exact = _is_exact(predictor, options.batch_sizes)
+    _warm_up(predictor, options.batch_sizes)
+    with StreamPool(predictor, options) as pool:
+        requests = _Requests(pool, seed)
+        with _nothing_old_to_collect():
+            served = serve(arrivals, _SAMPLES, requests.take)
+            pool.close()
+        requests.require_success()
+        return _report(arrivals, options, served, requests.refused, pool.stats.calls, exact)
+
+
+@contextmanager
+def _nothing_old_to_collect() -> Iterator[None]:
+    """Keep the garbage collector from walking through all that the harness has imported: with torch, for 0.1 s."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@functools.lru_cache(maxsize=1)
+def _is_exact(predictor: Predictor, batch_sizes: tuple[int, ...]) -> bool:
+    """Measured once for all rates of a predictor: with a large network it takes a while."""
+    return predictor.artifact.batch_invariant and first_difference(predictor, batch_sizes) is None
+
+
+def _warm_up(predictor: Predictor, batch_sizes: Sequence[int]) -> None:
+    """A runtime may prepare each shape when it first sees it."""
+    for size in batch_sizes:
+        predictor.step(np.zeros((size, 1), np.int64), predictor.initial_state(size))
+
+
+@final
+class _Requests:
+    """Puts requests into a pool, each for the stream that has been idle longest: there are more than can wait."""
+
+    def __init__(self, pool: StreamPool, seed: int) -> None:
+        self.refused: set[int] = set()
+        self._pool = pool
+        self._idle = deque(pool.open_stream() for _ in range(pool.options.max_streams))
+        self._tokens = list(np.random.default_rng(seed).integers(0, len(pool.predictor.vocabulary), (_SAMPLES, 1)))
+        self._count = 0
+        self._failure: BaseException | None = None
+
+    def take(self, sample: int, done: Callable[[], None]) -> None:
+        """Submit one request; a refused one is done at once."""
+        self.require_success()
+        number, stream = self._count, self._idle.popleft()
+        self._count += 1
+
+        def answered(request: Future[Any]) -> None:
+            self._failure = self._failure or request.exception()
+            self._idle.append(stream)
+            done()
+
+        try:
+            self._pool.submit(stream, self._tokens[sample]).add_done_callback(answered)
+        except BusyError:
+            self.refused.add(number)
+            self._idle.append(stream)
+            done()
+
+    def require_success(self) -> None:
+        """Raise what a call failed with."""
+        if self._failure is not None:
+            raise self._failure
+
+
+def _report(
+    arrivals: Arrivals, options: PoolOptions, served: Served, refused: set[int], calls: int, exact: bool
+) -> ServerReport:
+    answered = np.ones(len(served.latencies), bool)
+    answered[list(refused)] = False
+    latencies = served.latencies[answered]
+    full = [f"{len(refused):,} of {len(answered):,} requests were refused: {options.max_waiting:,} waited already"]
+    last_answer = float((served.due[answered] + latencies).max())
+    return ServerReport(
+        rate=arrivals.rate,
+        achieved_rate=(len(latencies) - 1) / last_answer,  # as loadgen counts: the first one begins the time
+        seconds=arrivals.seconds,
+        latency_bound_seconds=arrivals.latency_bound_seconds,
+        seed=arrivals.seed,
+        max_batch=options.max_batch,
+        max_waiting=options.max_waiting,
+        latencies=latencies.tolist(),
+        refused=len(refused),
+        calls=calls,
+        lateness_p99=percentile(served.lateness, 99),
+        exact=exact,
+        valid=served.valid and not refused,
+        reasons=[*(full if refused else []), *served.reasons],
+    )
+
+
+def main() -> None:
+    """Parse the arguments, measure, write one JSON object."""
+    parser = source_parser("load.mlperf_server", __doc__)
+    parser.add_argument("--rate", type=float, action="append", required=True, help="requests a second; repeatable")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long requests arrive at each rate")
+    parser.add_argument("--latency-bound-ms", type=float, default=100.0, help="what 99 %% of the latencies must keep")
+    parser.add_argument("--max-batch", type=int, default=MAX_BATCH, help="streams of one call")
+    parser.add_argument("--seed", type=int, default=0, help="of the arrivals")
+    chosen = parser.parse_args()
+    answer(chosen.out, lambda: _measure(chosen))
+
+
+def _measure(chosen: argparse.Namespace) -> dict[str, Any]:
+    runtime = KINDS[chosen.runtime].make(source_of(chosen))
+    bound = chosen.latency_bound_ms / 1000
+    reports = [
+        measure_server(runtime.predictor, rate, chosen.seconds, bound, max_batch=chosen.max_batch, seed=chosen.seed)
+        for rate in chosen.rate
+    ]
+    return {"reports": [report.to_json() for report in reports], "peak_bytes": peak_bytes(runtime.pid)}
+
+
+if __name__ == "__main__":
+    stop_at_sigint()
+    main()

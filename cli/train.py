@@ -1,0 +1,139 @@
+"""Commands on corpora and networks: train, evaluate, embeddings, data list and data prepare."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Data, Json, Provider, RunFolder, Settings, Threads, as_text, cache_options, parse_settings, path
+from .output import give, require, say
+
+
+def train(
+    preset: Annotated[str | None, typer.Option(help="Recipe (default: quick).")] = None,
+    data: Data = None,
+    run: Annotated[Path | None, typer.Option(help="Run folder (default: a new one in runs/).", parser=path)] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training text.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with --run, or with the latest run.")] = False,
+    settings: Settings = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    seed: Annotated[int | None, typer.Option(help="Seed of weights and dropout.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads (default: one a core).")] = None,
+    checkpoint_minutes: Annotated[float, typer.Option(help="Time between checkpoints within an epoch.")] = 3.0,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard scalars into the run folder too.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a network into a run folder: configuration, vocabulary, checkpoints, metrics and learning curves."""
+    from ..model.run import chosen_run
+    from ..model.training.train import TrainOptions, run_training
+    from .progress import TrainingProgress
+
+    chosen = parse_settings(settings)
+    chosen |= {key: str(value) for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
+    pause = checkpoint_minutes * 60
+    options = TrainOptions(preset, data, run, resume, chosen, device, threads, pause, tensorboard)
+    if resume and not (begun := chosen_run(run)).latest.exists():
+        say(f"{begun.path} has no checkpoint to go on from: its training begins again")
+    with TrainingProgress() as progress:
+        result = run_training(options, progress)
+    text = (
+        f"{result.run}: {result.parameters:,} parameters, perplexity {result.valid_perplexity:.2f} valid, "
+        f"{result.test_perplexity:.2f} test (word frequencies alone: {result.unigram_perplexity:.1f}), "
+        f"best epoch {result.epoch}, {result.seconds:.0f} s of training"
+    )
+    give(as_json, text, result.to_json())
+
+
+def evaluate(
+    run: RunFolder = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Evaluate this artifact instead of a run's network.", parser=path)
+    ] = None,
+    data: Data = None,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    provider: Provider = "cpu",
+    cache: Annotated[
+        int | None, typer.Option(help="Adapt to the text by a continuous cache of so many tokens (an artifact only).")
+    ] = None,
+    cache_theta: Annotated[float | None, typer.Option(help="Flatness of the cache (default: 0.4).")] = None,
+    cache_weight: Annotated[float | None, typer.Option(help="Share of the cache (default: 0.15).")] = None,
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> None:
+    """Perplexity of a trained network, or of an artifact, on a split of a corpus read as one unbroken stream."""
+    from ..model.evaluation import evaluate_artifact, evaluate_run
+
+    if model is not None and run is not None:
+        raise typer.BadParameter("name a run or an artifact, not both", param_hint="--model")
+    if model is None and provider != "cpu":
+        raise typer.BadParameter("a provider runs an artifact; name one: --model", param_hint="--provider")
+    options = cache_options(cache, cache_theta, cache_weight)
+    if model is None and options is not None:
+        raise typer.BadParameter("a cache goes with an artifact; name one: --model", param_hint="--cache")
+    if model is not None:
+        result = evaluate_artifact(model, data, split, provider, threads, options)
+    else:
+        result = evaluate_run(run, data, split, threads)
+    give(as_json, result.format(), result.to_json())
+
+
+def embeddings(
+    run: RunFolder = None,
+    near: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WORD", help="List the words nearest to this one, may be repeated.", callback=as_text),
+    ] = None,
+    count: Annotated[int, typer.Option(help="How many words to list.")] = 10,
+    words: Annotated[int, typer.Option(help="How many of the most frequent words to draw.")] = 200,
+    out: Annotated[
+        Path | None, typer.Option(help="PNG file (default: embeddings.png in the run folder).", parser=path)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the map.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Draw a t-SNE map of the most frequent words' vectors, or list the words nearest to some."""
+    if near and out is not None:
+        raise typer.BadParameter("with --near words are listed and nothing is drawn", param_hint="--out")
+    if not near:
+        require("sklearn")
+    from ..model.embeddings import Embeddings
+    from ..model.run import chosen_run
+
+    chosen = chosen_run(run)
+    vectors = Embeddings.of_run(chosen)
+    say(f"run: {chosen.path}")
+    if near:
+        found = {word: vectors.nearest(word, count) for word in near}
+        lines = []
+        for word, neighbours in found.items():
+            lines += [repr(word), *(f"  {similarity:6.3f}  {other!r}" for other, similarity in neighbours)]
+        lists = {word: [neighbour._asdict() for neighbour in neighbours] for word, neighbours in found.items()}
+        return give(as_json, "\n".join(lines), {"run": str(chosen.path), "near": lists})
+    from ..model.embedding_map import draw_embedding_map
+
+    path = out or chosen.embedding_map
+    drawn = draw_embedding_map(vectors, path, words, seed)
+    value = {"run": str(chosen.path), "path": str(path), "words": drawn}
+    return give(as_json, f"{path}: {drawn:,} words", value)
+
+
+def list_data(as_json: Json = False) -> None:
+    """The corpora that need no files, and the folders that are understood."""
+    from ..model.data.texts import corpora
+
+    found = corpora()
+    give(as_json, "\n".join(f"{name:<10} {what}" for name, what in found.items()), {"corpora": found})
+
+
+def prepare_data(
+    name: Annotated[str, typer.Argument(help="pydocs, or a folder of text files.")],
+    out: Annotated[Path, typer.Option(help="Folder for train.txt, valid.txt and test.txt.", parser=path)],
+    as_json: Json = False,
+) -> None:
+    """Write a corpus as train.txt, valid.txt and test.txt."""
+    from ..model.data.texts import read_splits, write_splits
+
+    sizes = write_splits(read_splits(name), out)
+    give(as_json, "\n".join(f"{out / split}.txt  {size:,} bytes" for split, size in sizes.items()), {"bytes": sizes})

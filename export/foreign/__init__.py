@@ -1,0 +1,1 @@
+"""ONNX files from elsewhere that become artifacts."""

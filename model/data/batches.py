@@ -1,0 +1,82 @@
+"""Batches for truncated back-propagation through time: the corpus cut into rows that are read side by side."""
+
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import DataError
+from ..training.config import TrainConfig
+from ..training.distributed import Processes
+
+_SHORTEST, _HALVED, _DEVIATION = 5, 0.05, 5.0
+"""Of variable steps (arXiv 1708.02182): fewest tokens, share of steps around half the length, standard deviation."""
+
+
+@final
+class Batches:
+    """`batch_size` rows of the token ids, in steps of `steps`; the tail that fills no step is left out.
+
+    Row b at step s + 1 goes on where it stopped at step s, so the recurrent state carries over. This is the Penn
+    Treebank reader's cut: rows of len(ids) // batch_size tokens, targets one token ahead. Of several processes each
+    reads its share of the rows.
+    """
+
+    def __init__(self, token_ids: NDArray[np.int32], config: TrainConfig, processes: Processes | None = None) -> None:
+        """Cut the rows; the ids are not copied.
+
+        Raises:
+            DataError: There are too few tokens for one step, or the processes cannot share the rows evenly.
+        """
+        processes = processes or Processes()
+        batch_size, steps = config.batch_size, config.steps
+        width = len(token_ids) // batch_size
+        if width <= steps:
+            raise DataError(_too_short(len(token_ids), batch_size, steps))
+        if batch_size % processes.count:
+            raise DataError(
+                f"batch_size {batch_size} cannot be shared evenly by {processes.count} processes; "
+                f"try --set batch_size={-(-batch_size // processes.count) * processes.count}"
+            )
+        self._rows = token_ids[: width * batch_size].reshape(batch_size, width)[processes.rows(batch_size)]
+        self._config = config
+
+    @property
+    def row_count(self) -> int:
+        """How many rows this process reads."""
+        return len(self._rows)
+
+    def spans(self, epoch: int) -> list[tuple[int, int]]:
+        """First column and the one after the last of each step of an epoch (from 0)."""
+        inputs, steps = self._rows.shape[1] - 1, self._config.steps
+        if not self._config.variable_steps:
+            return [(start, start + steps) for start in range(0, inputs - steps + 1, steps)]
+        generator = np.random.default_rng((self._config.seed, epoch))
+        spans, start = [], 0
+        while start < inputs:
+            base = steps / 2 if generator.random() < _HALVED else steps
+            stop = min(start + max(_SHORTEST, int(generator.normal(base, _DEVIATION))), inputs)
+            spans.append((start, stop))
+            start = stop
+        return spans
+
+    def read(self, span: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of a step, int64 [rows of this process, time] each."""
+        start, stop = span
+        window = torch.from_numpy(self._rows[:, start : stop + 1].astype(np.int64))
+        return window[:, :-1], window[:, 1:]
+
+
+def _too_short(count: int, batch_size: int, steps: int) -> str:
+    fits = []
+    if count // (steps + 1) >= 1:
+        fits.append(f"--set batch_size={count // (steps + 1)}")
+    if count // batch_size >= 2:
+        fits.append(f"--set steps={count // batch_size - 1}")
+    advice = f"what fits: {' or '.join(fits)}" if fits else "more text is needed"
+    return (
+        f"the training text has {count:,} tokens, batch_size {batch_size} x steps {steps} needs at least "
+        f"{batch_size * (steps + 1):,}; {advice}"
+    )

@@ -1,0 +1,293 @@
+"""The training configuration: one flat, frozen, validated dataclass."""
+
+import dataclasses
+import difflib
+import json
+import math
+import reprlib
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+from ...runtime.artifact.artifact import CELLS, Architecture
+from ...runtime.tokenization import RULES
+from ..data.corpus import AUTO
+from ..dropout import Dropouts
+from ..errors import ConfigError
+
+_CHOICES = {
+    "cell": tuple(CELLS),
+    "layer_init": ("uniform", "scaled"),
+    "tokenization": (AUTO, *RULES),
+    "optimizer": ("sgd", "adam", "adamw"),
+    "loss_over_time": ("sum", "mean"),
+    "schedule": ("step", "cosine", "plateau"),
+    "averaging": ("none", "uniform", "triggered", "exponential"),
+    "precision": ("auto", "fp32", "tf32", "bf16"),
+}
+_PROBABILITIES = ("dropout", "embedding_dropout", "weight_dropout", "input_dropout", "output_dropout")
+_COUNTS = ("min_count", "batch_size", "steps", "patience")
+_COUNTS_OR_ZERO = ("decay_after", "early_stopping")
+_POSITIVE = ("init_range", "learning_rate", "clip_norm")
+_NON_NEGATIVE = (
+    "weight_decay",
+    "activation_penalty",
+    "temporal_penalty",
+    "warmup_epochs",
+)
+_FRACTIONS = ("averaging_decay", "beta1")
+
+_WIDEST, _MOST_LAYERS = 2**16, 1000
+_MOST_EPOCHS = 10_000
+"""Checkpoints keep the records of all epochs, and are read up to some size."""
+
+_MOST = 2**31 - 1
+_SMALLEST, _LARGEST = 2.0**-126, 2.0**60
+"""Numbers that float32 holds in full, and whose products it holds too."""
+
+
+def _is_width(value: int) -> bool:
+    return 1 <= value <= _WIDEST
+
+
+def _are_layers(value: tuple[int, ...]) -> bool:
+    return 1 <= len(value) <= _MOST_LAYERS and all(map(_is_width, value))
+
+
+def _is_positive(value: float) -> bool:
+    return _SMALLEST <= value <= _LARGEST
+
+
+def _is_non_negative(value: float) -> bool:
+    return value == 0 or _is_positive(value)
+
+
+def _is_share(value: float | None) -> bool:
+    return value is None or value == 0 or _SMALLEST <= value < 1
+
+
+@final
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides what a training computes, but for the corpus and the device.
+
+    Attributes:
+        preset: The preset it began from.
+        cell: Recurrent cell of every layer: `lstm`, `gru` or `rnn` (tanh).
+        embedding_size: Width of a token's vector.
+        layer_sizes: Hidden size of each layer, first to last.
+        tied: Share one matrix between embedding and output projection; the last layer is then as wide as the embedding.
+        dropout: Probability of dropping a number between two layers, and, where the next two are not given, of the
+            embedding's and of the last layer's output (1 - keep_prob).
+        input_dropout: The same of the embedding's output; None for `dropout`.
+        output_dropout: The same of the last layer's output; None for `dropout`.
+        locked: Drop the same numbers at every time step of a row (variational dropout, arXiv 1512.05287).
+        embedding_dropout: Probability of dropping a word's whole vector for the step (arXiv 1512.05287).
+        weight_dropout: Probability of dropping a recurrent weight (DropConnect, arXiv 1708.02182).
+        activation_penalty: AR: times the mean square of the last layer's output after dropout (arXiv 1708.01009).
+        temporal_penalty: TAR: times the mean square of the change of the last layer's output, before dropout, from one
+            time step to the next (arXiv 1708.01009).
+        init_range: Weights begin uniform in (-init_range, init_range), biases at 0.
+        layer_init: `uniform`: recurrent layers too; `scaled`: they begin within 1/sqrt(hidden size).
+        tokenization: Rule that makes tokens of text (`lmtool.runtime.RULES`); `auto` takes the corpus' own.
+        min_count: Tokens seen less often in the training text become the unknown token.
+        batch_size: Streams trained side by side, over all processes.
+        steps: Tokens of each stream between updates (truncated back-propagation through time).
+        variable_steps: Draw the number of tokens anew for each update, around `steps`, or around half of it once in
+            twenty; the learning rate, or the summed loss with `sgd`, follows it (arXiv 1708.02182).
+        epochs: Passes over the training text.
+        optimizer: `sgd`, `adam` or `adamw` (decoupled weight decay).
+        beta1: Decay of Adam's first moment; 0 for none.
+        weight_decay: L2 penalty's factor; decoupled for `adamw`.
+        learning_rate: At the start.
+        loss_over_time: Whether the loss whose gradient is clipped is the `sum` over the time steps or their `mean`; it
+            is averaged over the batch.
+        schedule: `step`: times decay^max(epoch - decay_after, 0), epoch from 0. `cosine`: half a cosine, down to 0.
+            `plateau`: times `decay` whenever `patience` epochs went by without a better valid perplexity.
+        decay: See `schedule`.
+        decay_after: See `schedule`.
+        patience: See `schedule` and `averaging`.
+        warmup_epochs: The learning rate rises linearly over so many epochs, parts included.
+        early_stopping: Stop once so many epochs went by without a better valid perplexity; 0 for never.
+        averaging: What is evaluated and kept: the weights (`none`); the mean of all since the first step (`uniform`:
+            averaged SGD, ASGD); the mean since the valid perplexity was no better than the best one up to `patience`
+            epochs before (`triggered`: NT-ASGD, arXiv 1708.02182); or a moving mean (`exponential`).
+        averaging_decay: Share of the moving mean that step n keeps, at most; n / (10 + n) at the beginning.
+        clip_norm: Largest global norm of the gradient.
+        precision: Numbers in matrix products: `fp32`, `tf32` (CUDA only), or `bf16` with sums and weights in fp32;
+            `auto` takes bf16 where the device computes in it, and is replaced by what was taken when a run begins.
+        seed: Seed of the initial weights and of dropout.
+    """
+
+    preset: str
+    cell: str = "lstm"
+    embedding_size: int = 200
+    layer_sizes: tuple[int, ...] = (200, 200)
+    tied: bool = False
+    dropout: float = 0.0
+    input_dropout: float | None = None
+    output_dropout: float | None = None
+    locked: bool = False
+    embedding_dropout: float = 0.0
+    weight_dropout: float = 0.0
+    activation_penalty: float = 0.0
+    temporal_penalty: float = 0.0
+    init_range: float = 0.1
+    layer_init: str = "uniform"
+    tokenization: str = AUTO
+    min_count: int = 1
+    batch_size: int = 30
+    steps: int = 20
+    variable_steps: bool = False
+    epochs: int = 13
+    optimizer: str = "sgd"
+    beta1: float = 0.9
+    weight_decay: float = 0.0
+    learning_rate: float = 1.0
+    loss_over_time: str = "sum"
+    schedule: str = "step"
+    decay: float = 0.5
+    decay_after: int = 4
+    patience: int = 1
+    warmup_epochs: float = 0.0
+    early_stopping: int = 0
+    averaging: str = "none"
+    averaging_decay: float = 0.999
+    clip_norm: float = 5.0
+    precision: str = "auto"
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            ConfigError: A field is outside its range.
+        """
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                found = reprlib.repr(getattr(self, name))
+                raise ConfigError(f"{name} is {found}, expected one of {', '.join(choices)}")
+        for name in _COUNTS:
+            self._require(name, lambda value: 1 <= value <= _MOST, f"1 or more, {_MOST:,} at most")
+        for name in _COUNTS_OR_ZERO:
+            self._require(name, lambda value: 0 <= value <= _MOST, f"0 or more, {_MOST:,} at most")
+        self._require("epochs", lambda value: 1 <= value <= _MOST_EPOCHS, f"1 or more, {_MOST_EPOCHS:,} at most")
+        for name in (*_PROBABILITIES, *_FRACTIONS):
+            self._require(name, _is_share, f"0 or more and below 1 ({_SMALLEST:.1e} or more where it is not 0)")
+        for name in _POSITIVE:
+            self._require(name, _is_positive, f"a positive number of {_SMALLEST:.1e} to {_LARGEST:.1e}")
+        for name in _NON_NEGATIVE:
+            self._require(name, _is_non_negative, f"0 or more: 0, or {_SMALLEST:.1e} to {_LARGEST:.1e}")
+        self._require("decay", lambda value: _SMALLEST <= value <= 1, f"{_SMALLEST:.1e} to 1")
+        self._require("embedding_size", _is_width, f"1 to {_WIDEST:,}")
+        self._require("layer_sizes", _are_layers, f"sizes of 1 to {_WIDEST:,}, {_MOST_LAYERS:,} at most")
+        self._require("seed", lambda value: 0 <= value < 2**63, "0 or more, below 2^63")
+        if self.tied and self.layer_sizes[-1] != self.embedding_size:
+            raise ConfigError(
+                f"tied weights need a last layer as wide as the embedding: layer_sizes ends with "
+                f"{self.layer_sizes[-1]}, embedding_size is {self.embedding_size}"
+            )
+
+    def _require(self, name: str, holds: Callable[[Any], bool], expected: str) -> None:
+        value = getattr(self, name)
+        if not holds(value):
+            raise ConfigError(f"{name} is {reprlib.repr(value)}, expected {expected}")
+
+    @property
+    def architecture(self) -> Architecture:
+        """The part that shapes the network."""
+        return Architecture(self.cell, self.embedding_size, self.layer_sizes, self.tied)
+
+    @property
+    def dropouts(self) -> Dropouts:
+        """What is dropped where while training."""
+        return Dropouts(
+            input=self.dropout if self.input_dropout is None else self.input_dropout,
+            hidden=self.dropout,
+            output=self.dropout if self.output_dropout is None else self.output_dropout,
+            embedding=self.embedding_dropout,
+            weight=self.weight_dropout,
+            locked=self.locked,
+        )
+
+    def learning_rate_at(self, progress: float, drops: int = 0) -> float:
+        """The learning rate after `progress` epochs (2.5: in the middle of the third) and `drops` plateaus."""
+        rate = self.learning_rate * min(1.0, progress / self.warmup_epochs if self.warmup_epochs else 1.0)
+        if self.schedule == "cosine":
+            return rate * 0.5 * (1 + math.cos(math.pi * min(progress / self.epochs, 1.0)))
+        fallen = drops if self.schedule == "plateau" else max(int(progress) - self.decay_after, 0)
+        return float(rate * self.decay**fallen)
+
+    def with_settings(self, settings: Mapping[str, str]) -> "TrainConfig":
+        """A copy with fields replaced by text values, as `--set key=value` gives them.
+
+        Raises:
+            ConfigError: A key is no field (the message names the nearest one), or a value does not fit it.
+        """
+        if "preset" in settings:
+            raise no_setting(TrainConfig, "preset")
+        return dataclasses.replace(
+            self, **{key: parse_setting(TrainConfig, key, text) for key, text in settings.items()}
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, ready for JSON."""
+        return {**dataclasses.asdict(self), "layer_sizes": list(self.layer_sizes)}
+
+    @classmethod
+    def from_json(cls, value: Any) -> "TrainConfig":
+        """Read what `to_json` gave.
+
+        Raises:
+            ConfigError: A field is missing, unknown, of another type, or outside its range.
+        """
+        if not isinstance(value, dict):
+            raise ConfigError(f"the configuration must be an object, found {type(value).__name__}")
+        missing = sorted(setting_types(cls).keys() - value.keys())
+        if missing:
+            raise ConfigError(f"the configuration lacks {', '.join(missing)}")
+        texts = {key: item if isinstance(item, str) else json.dumps(item) for key, item in value.items()}
+        return cls(**{key: parse_setting(cls, key, text) for key, text in texts.items()})
+
+
+_KIND_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def setting_types(kind: Any) -> dict[str, Any]:
+    """Field name -> type of a configuration dataclass."""
+    return typing.get_type_hints(kind)
+
+
+def parse_setting(kind: Any, key: str, text: str) -> Any:
+    """The value that `text` stands for in the field `key` of the dataclass `kind`.
+
+    Raises:
+        ConfigError: There is no such field (the message names the nearest one), or the text does not fit it.
+    """
+    if key not in setting_types(kind):
+        raise no_setting(kind, key)
+    wanted = setting_types(kind)[key]
+    if isinstance(wanted, types.UnionType):
+        if text in ("none", "null"):
+            return None
+        wanted = next(part for part in typing.get_args(wanted) if part is not types.NoneType)
+    try:
+        if isinstance(wanted, types.GenericAlias):
+            return tuple(int(part) for part in text.strip("[]() ").split(",") if part.strip())
+        if wanted is bool:
+            return {"true": True, "false": False}[text.lower()]
+        return wanted(text)
+    except (ValueError, KeyError) as error:
+        again = "; name one field with each --set" if "=" in text else ""
+        shape = "numbers like 256,128" if isinstance(wanted, types.GenericAlias) else _KIND_NAMES[wanted]
+        raise ConfigError(f"{key} is {reprlib.repr(text)}, expected {shape}{again}") from error
+
+
+def no_setting(kind: Any, key: str) -> ConfigError:
+    """The error for a field that is not there, with the nearest name."""
+    known = [name for name in setting_types(kind) if name != "preset"]
+    near = difflib.get_close_matches(key[:100], known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return ConfigError(f"there is no setting {reprlib.repr(key)}{hint} All: {', '.join(known)}")

@@ -1,0 +1,139 @@
+"""The presets: recipes by name, from the Penn Treebank tutorials, from papers, and our own."""
+
+import difflib
+
+from ..errors import ConfigError
+from .config import TrainConfig
+
+PRESETS = {
+    config.preset: config
+    for config in (
+        TrainConfig(
+            "quick",
+            embedding_size=192,
+            layer_sizes=(192,),
+            tied=True,
+            dropout=0.3,
+            min_count=3,
+            batch_size=32,
+            steps=32,
+            epochs=6,
+            optimizer="adam",
+            learning_rate=0.004,
+            schedule="cosine",
+        ),
+        TrainConfig("ptb-200"),
+        TrainConfig("ptb-256-128", layer_sizes=(256, 128), batch_size=60, epochs=15),
+        TrainConfig(
+            "ptb-best-cpu",
+            embedding_size=256,
+            layer_sizes=(512, 256),
+            tied=True,
+            dropout=0.25,
+            input_dropout=0.3,
+            output_dropout=0.4,
+            locked=True,
+            embedding_dropout=0.1,
+            weight_dropout=0.3,
+            layer_init="scaled",
+            batch_size=32,
+            steps=48,
+            epochs=50,
+            optimizer="adamw",
+            beta1=0.0,
+            weight_decay=0.01,
+            learning_rate=0.003,
+            loss_over_time="mean",
+            schedule="cosine",
+            warmup_epochs=0.5,
+            averaging="exponential",
+            clip_norm=0.5,
+        ),
+        TrainConfig(
+            "char-128",
+            cell="rnn",
+            embedding_size=128,
+            layer_sizes=(128, 128),
+            tokenization="characters",
+            batch_size=60,
+            steps=50,
+            epochs=25,
+            optimizer="adam",
+            learning_rate=0.002,
+            loss_over_time="mean",
+            decay=0.97,
+            decay_after=0,
+        ),
+        TrainConfig(
+            "zaremba-medium",
+            embedding_size=650,
+            layer_sizes=(650, 650),
+            dropout=0.5,
+            init_range=0.05,
+            batch_size=20,
+            steps=35,
+            epochs=39,
+            decay=1 / 1.2,
+            decay_after=5,
+        ),
+        TrainConfig(
+            "zaremba-large",
+            embedding_size=1500,
+            layer_sizes=(1500, 1500),
+            dropout=0.65,
+            init_range=0.04,
+            batch_size=20,
+            steps=35,
+            epochs=55,
+            decay=1 / 1.15,
+            decay_after=13,
+            clip_norm=10.0,
+        ),
+        TrainConfig(
+            "awd",
+            embedding_size=400,
+            layer_sizes=(1150, 1150, 400),
+            tied=True,
+            dropout=0.25,
+            input_dropout=0.4,
+            output_dropout=0.4,
+            locked=True,
+            embedding_dropout=0.1,
+            weight_dropout=0.5,
+            activation_penalty=2.0,
+            temporal_penalty=1.0,
+            layer_init="scaled",
+            batch_size=20,
+            steps=70,
+            variable_steps=True,
+            epochs=500,
+            weight_decay=1.2e-6,
+            learning_rate=30.0,
+            loss_over_time="mean",
+            decay=1.0,
+            averaging="triggered",
+            patience=5,
+            clip_norm=0.25,
+        ),
+    )
+}
+"""Preset name -> configuration.
+
+`ptb-200` and `ptb-256-128` are the recipes of the Penn Treebank tutorials (published for the first: perplexity 121.4
+valid, 115.9 test), `char-128` that of the character tutorial (`--set cell=lstm` for an LSTM), `zaremba-medium` and
+`-large` those of arXiv 1409.2329 (86.2 / 82.7 and 82.2 / 78.4), `awd` that of arXiv 1708.02182 with its authors'
+settings, without the fine-tuning (61.2 / 58.8). `quick` (a few minutes) and `ptb-best-cpu` (an hour, at
+most 5 million parameters) are ours, for two cores."""
+
+
+def preset_named(name: str) -> TrainConfig:
+    """The preset with this name.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"there is no preset {name!r}, expected one of {', '.join(PRESETS)}{hint}")
+    return PRESETS[name]

@@ -1,0 +1,100 @@
+"""A training's records as TensorBoard scalars (needs the package tensorboard).
+
+The history of the training is the truth: the event file is written anew from it whenever a training starts, so that a
+resumed one shows neither points twice nor points that a kill threw away.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, final
+
+from torch.utils.tensorboard import SummaryWriter
+
+from ...runtime.errors import StorageError
+from ...runtime.io.files import make_folder
+
+STEPS_PER_EPOCH = 1000
+"""TensorBoard counts in whole steps: the step of a scalar is its epoch in thousandths."""
+
+_EVENT_FILES = "events.out.tfevents.*"
+
+
+@contextlib.contextmanager
+def tensorboard_scalars(folder: Path, history: Sequence[dict[str, Any]]) -> Iterator["Scalars"]:
+    """A reporter for a `with` block; the event files in `folder` are replaced by one that begins with `history`.
+
+    Raises:
+        StorageError: They cannot be replaced.
+    """
+    make_folder(folder)
+    with _quiet_thread():
+        scalars = Scalars(folder)
+        try:
+            for record in history:
+                scalars.record(record)
+            yield scalars
+        finally:
+            scalars.close()
+
+
+@final
+class Scalars:
+    """A `Reporter` that writes the numbers of each record as `KIND/NAME`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Replace the event files in `folder` by an empty one.
+
+        Raises:
+            StorageError: They cannot be replaced.
+        """
+        self._folder = folder
+        with self._storage_errors():
+            for path in folder.glob(_EVENT_FILES):
+                path.unlink()
+            self._writer = SummaryWriter(str(folder))
+
+    def step(self, done: int, total: int, epoch: int, loss: float, perplexity: float, tokens_per_second: float) -> None:
+        """Only records are written."""
+
+    def record(self, record: dict[str, Any]) -> None:
+        """Write a record.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        step = round(record["epoch"] * STEPS_PER_EPOCH)
+        with self._storage_errors():
+            for name, value in record.items():
+                if name != "epoch" and isinstance(value, int | float):
+                    self._writer.add_scalar(f"{record['kind']}/{name}", value, step)
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Close the event file; all that could be written is in it by now."""
+        with contextlib.suppress(OSError):
+            self._writer.close()
+
+    @contextlib.contextmanager
+    def _storage_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(f"cannot write in {self._folder}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _quiet_thread() -> Iterator[None]:
+    """Let the writer's thread fail in silence: its error is raised again where the next record is written."""
+    hook = threading.excepthook
+
+    def failed(failure: threading.ExceptHookArgs) -> None:
+        if not isinstance(failure.exc_value, OSError):
+            hook(failure)
+
+    threading.excepthook = failed
+    try:
+        yield
+    finally:
+        threading.excepthook = hook

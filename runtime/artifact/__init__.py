@@ -1,0 +1,1 @@
+"""The artifact: one ONNX file, its contract and its metadata, read and checked without onnx."""

@@ -1,0 +1,156 @@
+"""What no artifact may hold, wherever in the file it is: what lies outside it, or takes much more room than it.
+
+onnxruntime and onnx have checks of their own, but not in every version and place. A file from a stranger is refused
+before either of them sees it. The numbers are those of the fields in
+https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+"""
+
+from dataclasses import dataclass, field
+from typing import final
+
+from ..errors import ArtifactError
+from . import protobuf
+
+_MODEL, _GRAPH, _NODE, _ATTRIBUTE, _TENSOR = "model", "graph", "node", "attribute", "tensor"
+_VALUE, _TYPE, _NESTED_TYPE, _TENSOR_TYPE, _SHAPE = "value", "type", "nested type", "tensor type", "shape"
+_ANNOTATION, _LEAF = "annotation", "leaf"
+_WITHIN = {
+    _MODEL: {7: _GRAPH, 8: _LEAF, 14: _LEAF},
+    _GRAPH: {1: _NODE, 5: _TENSOR, 11: _VALUE, 12: _VALUE, 13: _VALUE, 14: _ANNOTATION, 16: _LEAF},
+    _NODE: {5: _ATTRIBUTE, 9: _LEAF},
+    _ATTRIBUTE: {5: _TENSOR, 6: _GRAPH, 10: _TENSOR, 11: _GRAPH, 14: _TYPE, 15: _TYPE},
+    _TENSOR: {3: _LEAF, 16: _LEAF},
+    _VALUE: {2: _TYPE, 4: _LEAF},
+    _TYPE: {1: _TENSOR_TYPE, 4: _NESTED_TYPE, 5: _NESTED_TYPE, 7: _LEAF, 8: _TENSOR_TYPE, 9: _NESTED_TYPE},
+    _NESTED_TYPE: {1: _TYPE, 2: _TYPE},
+    _TENSOR_TYPE: {2: _SHAPE},
+    _SHAPE: {1: _LEAF},
+    _ANNOTATION: {2: _LEAF},
+    _LEAF: {},
+}
+"""Message -> number of a field -> the message in it. A leaf has none in it."""
+
+_ONCE = {
+    (_MODEL, 7): "a model with two graphs",
+    (_ATTRIBUTE, 5): "an attribute with two tensors",
+    (_ATTRIBUTE, 6): "an attribute with two graphs",
+}
+"""Messages that readers merge where there are two, so that neither says what the network gets."""
+
+_OUTSIDE = "a weight lies outside the file; an artifact holds all of its weights"
+_SPARSE = "it holds a sparse tensor, which takes more memory than the file; save its weights in full"
+_FUNCTION = "it holds local functions, which take more room than the file when they are inlined; inline them"
+_TRAINING = "it holds a training graph; an artifact holds a network to run"
+_DEVICES = "it says which devices its nodes run on; an artifact leaves that to who loads it"
+
+_REFUSED = {
+    (_MODEL, 20): _TRAINING,
+    (_MODEL, 25): _FUNCTION,
+    (_MODEL, 26): _DEVICES,
+    (_GRAPH, 15): _SPARSE,
+    (_NODE, 10): _DEVICES,
+    (_ATTRIBUTE, 22): _SPARSE,
+    (_ATTRIBUTE, 23): _SPARSE,
+    (_TENSOR, 13): _OUTSIDE,
+}
+_TENSOR_LOCATION = (_TENSOR, 14)
+"""0 where the tensor's data are in the file."""
+
+_FLOATS = {(_ATTRIBUTE, 2), (_ATTRIBUTE, 7)}
+_VARINTS = {(_TENSOR, 5), (_TENSOR, 7), (_TENSOR, 11), (_ATTRIBUTE, 8)}
+"""Numbers that take a byte in the file, and up to eight in memory."""
+
+_MOST_NODES = 10_000
+"""Of all graphs; a layer takes about ten. onnxruntime's time grows with their square."""
+
+_MOST_VARINT_BYTES = 1 << 23
+_DEEPEST = 100
+"""Messages within messages, as protobuf itself limits them."""
+
+_ORT_FORMAT = b"ORTM"
+
+
+@final
+@dataclass(frozen=True)
+class Weights:
+    """Where a file holds numbers.
+
+    Attributes:
+        data: The file's bytes.
+        tensors: Every tensor: initializers and attributes of all graphs.
+        floats: Every run of float32 in an attribute.
+    """
+
+    data: memoryview
+    tensors: list[protobuf.Field] = field(default_factory=list)
+    floats: list[protobuf.Field] = field(default_factory=list)
+
+
+def contained_weights(data: memoryview) -> Weights:
+    """Check that an ONNX file holds all of its weights, in full, no functions of its own, and few parts.
+
+    Returns:
+        Its weights, of which nothing but the places is known.
+
+    Raises:
+        ArtifactError: It does not, or the bytes are no protobuf message.
+    """
+    if data[4:8] == _ORT_FORMAT:
+        raise ArtifactError("it is in onnxruntime's own format, which says other things; export it as ONNX")
+    walk = _Walk(Weights(data))
+    walk.enter(_MODEL, 0, len(data), 1)
+    return walk.weights
+
+
+@final
+class _Walk:
+    """One pass through a file, depth first, that ends where it holds too much."""
+
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
+        self._fields = 0
+        self._nodes = 0
+        self._varint_bytes = 0
+
+    def enter(self, message: str, start: int, end: int, depth: int) -> None:
+        """Check the fields of a message, and what is in them."""
+        if depth > _DEEPEST:
+            raise ArtifactError(f"its messages are nested more than {_DEEPEST} deep, expected a plain graph")
+        within, seen = _WITHIN[message], set[int]()
+        for part in protobuf.fields(self.weights.data, start, end):
+            self._check(message, part)
+            inner = within.get(part.number)
+            if inner is None:
+                continue
+            if part.number in seen and (message, part.number) in _ONCE:
+                raise ArtifactError(f"it holds {_ONCE[message, part.number]}, of which each has one")
+            seen.add(part.number)
+            self._count(inner, part)
+            self.enter(inner, part.start, part.end, depth + 1)
+
+    def _count(self, message: str, part: protobuf.Field) -> None:
+        if message == _TENSOR:
+            self.weights.tensors.append(part)
+        if message == _NODE:
+            self._nodes += 1
+            if self._nodes > _MOST_NODES:
+                raise ArtifactError(f"it has more than {_MOST_NODES:,} nodes, expected a few for each layer")
+
+    def _check(self, message: str, part: protobuf.Field) -> None:
+        place = (message, part.number)
+        if place in _REFUSED:
+            raise ArtifactError(_REFUSED[place])
+        if place == _TENSOR_LOCATION and part.value != 0:
+            raise ArtifactError(_OUTSIDE)
+        self._fields += 1
+        if self._fields > protobuf.MOST_FIELDS:
+            raise protobuf.too_many()
+        if place in _FLOATS:
+            self.weights.floats.append(part)
+        if place in _VARINTS:
+            self._varint_bytes += part.end - part.start
+            if self._varint_bytes > _MOST_VARINT_BYTES:
+                raise ArtifactError(
+                    f"it holds more than {_MOST_VARINT_BYTES:,} bytes of integers of variable length, which take more "
+                    "memory than the file; save these tensors as raw_data"
+                )

@@ -1,0 +1,124 @@
+"""A network in facts: its layers as a table (types, output shapes, parameters), state, vocabulary, training, parity."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+from ..vocabulary import Vocabulary
+from .artifact import Architecture, Artifact
+
+_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+
+
+class LayerRow(NamedTuple):
+    """One layer: its name, its type, its output's shape, its number of trained parameters."""
+
+    name: str
+    type: str
+    shape: str
+    parameters: int
+
+
+def layer_table(architecture: Architecture, vocabulary_size: int) -> list[LayerRow]:
+    """One row for each layer, from the embedding to the output projection.
+
+    A matrix that embedding and projection share (tied) is counted once, with the embedding.
+    """
+    cell, widths = architecture.cell, (architecture.embedding_size, *architecture.layer_sizes)
+    rows = [LayerRow("embedding", "Embedding", f"[batch, time, {widths[0]}]", vocabulary_size * widths[0])]
+    for index, (width, size) in enumerate(itertools.pairwise(widths)):
+        parameters = _GATES[cell] * size * (width + size + 1)
+        rows.append(LayerRow(f"{cell} {index}", cell.upper(), f"[batch, time, {size}]", parameters))
+    weights = 0 if architecture.tied else widths[-1] * vocabulary_size
+    shape = f"[batch, time, {vocabulary_size}]"
+    return [*rows, LayerRow("projection", "Linear", shape, weights + vocabulary_size)]
+
+
+@final
+@dataclass(frozen=True)
+class Summary:
+    """A network in facts.
+
+    Attributes:
+        source: The file or folder it is from.
+        architecture: Cell and sizes.
+        vocabulary: Its tokens.
+        training: Corpus, seed, epoch and perplexities.
+        artifact: Hash, size, precision and parity, for an artifact.
+    """
+
+    source: str
+    architecture: Architecture
+    vocabulary: Vocabulary
+    training: Mapping[str, Any]
+    artifact: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> list[LayerRow]:
+        """The layer table."""
+        return layer_table(self.architecture, len(self.vocabulary))
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters; every one of them is trained."""
+        return sum(row.parameters for row in self.layers)
+
+    def format(self) -> str:
+        """All of it as text: the layer table, then one fact a line."""
+        states = ", ".join(f"{name} [batch, {width}]" for name, width in self.architecture.states.items())
+        facts = {"state": states, **self._vocabulary_facts()}
+        for group, values in (("training", self.training), ("artifact", self.artifact)):
+            facts |= {f"{group} {key}": value for key, value in values.items()}
+        width = max(map(len, facts))
+        return "\n".join([self.source, "", *self._table(), "", *(f"  {key:<{width}}  {facts[key]}" for key in facts)])
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it but the tokens, ready for JSON."""
+        return {
+            "source": self.source,
+            "model": self.architecture.to_json(),
+            "layers": [row._asdict() for row in self.layers],
+            "parameters": {"total": self.parameters, "trainable": self.parameters},
+            "states": self.architecture.states,
+            "vocabulary": {
+                "size": len(self.vocabulary),
+                "sha256": self.vocabulary.sha256,
+                "tokenization": self.vocabulary.tokenization.to_json(),
+            },
+            "training": dict(self.training),
+            "artifact": dict(self.artifact),
+        }
+
+    def _table(self) -> list[str]:
+        cells = [("layer", "type", "output shape", "parameters")]
+        cells += [(row.name, row.type, row.shape, f"{row.parameters:,}") for row in self.layers]
+        name, kind, shape, count = (max(map(len, column)) for column in zip(*cells, strict=True))
+        lines = [f"  {row[0]:<{name}}  {row[1]:<{kind}}  {row[2]:<{shape}}  {row[3]:>{count}}" for row in cells]
+        lines += ["", f"  total parameters      {self.parameters:,}", f"  trainable parameters  {self.parameters:,}"]
+        if self.architecture.tied:
+            lines.append("  the projection shares the embedding's matrix, which is counted once")
+        return lines
+
+    def _vocabulary_facts(self) -> dict[str, str]:
+        vocabulary = self.vocabulary
+        first = ", ".join(repr(token) for token in vocabulary.tokens[:6])
+        unit = vocabulary.tokenization.unit
+        return {
+            "vocabulary": f"{len(vocabulary):,} {unit}s, rule {vocabulary.tokenization.rule!r}: {first}, ...",
+            "unknown": f"{vocabulary.tokenization.unknown!r} (id {vocabulary.unknown_id})",
+            "end of sentence": f"{vocabulary.tokenization.end_of_sentence!r} (id {vocabulary.end_of_sentence_id})",
+        }
+
+
+def summarize(artifact: Artifact, path: Path) -> Summary:
+    """The facts of an artifact that was read from `path`."""
+    facts = {
+        "size_bytes": path.stat().st_size,
+        "sha256": artifact.sha256,
+        "precision": artifact.variant,
+        "batch_invariant": artifact.batch_invariant,
+        **{f"parity {key}": value for key, value in artifact.parity.items()},
+    }
+    return Summary(str(path), artifact.architecture, artifact.vocabulary, artifact.training, facts)

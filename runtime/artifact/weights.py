@@ -1,0 +1,121 @@
+"""The weights in an ONNX file: each must be a finite number, wherever the file holds it.
+
+Read from the file's bytes, without onnx; the numbers are those of the fields in
+https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+"""
+
+import reprlib
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ArtifactError
+from . import protobuf
+from .safety import Weights
+
+_TYPE, _FLOATS, _VARINTS, _NAME, _RAW, _DOUBLES = 2, 4, 5, 8, 9, 10
+
+_HALF_EXPONENT, _BFLOAT_EXPONENT = 0x7C00, 0x7F80
+"""The bits that are all set in what is NaN or infinite, of 16."""
+
+_KINDS: dict[int, str | int] = {1: "<f4", 10: _HALF_EXPONENT, 11: "<f8", 16: _BFLOAT_EXPONENT}
+"""ONNX's number of a type -> numpy's type, or the bits of the exponent, for those that have what is not finite."""
+
+_INTEGERS = frozenset([2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 21, 22])
+"""Types of which each value is a number, and text."""
+
+_HOLDING = {1: (_FLOATS, _RAW), 10: (_VARINTS, _RAW), 11: (_DOUBLES, _RAW), 16: (_VARINTS, _RAW)}
+"""ONNX's number of a type -> the fields that may hold its values."""
+
+_BLOCK_BYTES = 1 << 20
+
+
+def require_finite(weights: Weights) -> None:
+    """Check that every weight is a finite number.
+
+    Raises:
+        ArtifactError: One is NaN or infinite, or of a type that is not known; the message names the tensor.
+    """
+    for tensor in weights.tensors:
+        _require_finite(weights.data, tensor)
+    for held in weights.floats:
+        for block in _blocks(weights.data, held):
+            if not _are_finite(block, "<f4"):
+                raise _not_finite("attribute", f"at byte {held.start:,}")
+
+
+def _require_finite(data: memoryview, tensor: protobuf.Field) -> None:
+    """The parts are read twice and none is kept, as a hostile file may hold many."""
+    kind, name = 0, "''"
+    for part in protobuf.fields(data, tensor.start, tensor.end):
+        if part.number == _TYPE:
+            kind = part.value
+        elif part.number == _NAME:
+            name = reprlib.repr(protobuf.text(data, part))
+    if kind in _INTEGERS:
+        return
+    if kind not in _KINDS:
+        raise ArtifactError(
+            f"its weight {name} is of ONNX's type {kind}, expected float32, float16, bfloat16, float64 or integers"
+        )
+    for part in protobuf.fields(data, tensor.start, tensor.end):
+        if part.number in _HOLDING[kind] and not _part_is_finite(data, part, kind):
+            raise _not_finite("weight", name)
+
+
+def _part_is_finite(data: memoryview, held: protobuf.Field, kind: int) -> bool:
+    numbers = _KINDS[kind]
+    if held.number == _VARINTS:
+        assert isinstance(numbers, int)
+        return all(not _is_set(_low_bits(block), numbers) for block in _varint_blocks(data, held))
+    return all(_are_finite(block, numbers) for block in _blocks(data, held))
+
+
+def _are_finite(block: memoryview, kind: str | int) -> bool:
+    """Whether little-endian numbers are finite: of numpy's type `kind`, or 16 bits with that exponent."""
+    stored = np.dtype("<u2" if isinstance(kind, int) else kind)
+    if len(block) % stored.itemsize:
+        return False
+    values = np.frombuffer(block, stored)
+    return not _is_set(values, kind) if isinstance(kind, int) else bool(np.isfinite(values).all())
+
+
+def _is_set(values: NDArray[np.unsignedinteger], exponent: int) -> bool:
+    return bool((values & exponent == exponent).any())
+
+
+def _blocks(data: memoryview, held: protobuf.Field) -> Iterator[memoryview]:
+    for start in range(held.start, held.end, _BLOCK_BYTES):
+        yield data[start : min(start + _BLOCK_BYTES, held.end)]
+
+
+def _varint_blocks(data: memoryview, held: protobuf.Field) -> Iterator[memoryview]:
+    """Blocks that end where a varint does."""
+    start = held.start
+    while start < held.end:
+        stop = min(start + _BLOCK_BYTES, held.end)
+        while stop < held.end and data[stop - 1] >= 0x80:
+            stop += 1
+        yield data[start:stop]
+        start = stop
+
+
+def _low_bits(block: memoryview) -> NDArray[np.uint32]:
+    """The lowest 16 bits of each varint: uint32 [varints], with up to 5 bits above."""
+    packed = np.frombuffer(block, np.uint8)
+    last = np.flatnonzero(packed < 0x80)
+    first = np.concatenate([[0], last + 1])[:-1]
+    found = np.zeros(len(last), np.uint32)
+    for place in range(3):
+        held = first + place <= last
+        bits = packed[first[held] + place].astype(np.uint32)  # numpy 1 would keep bytes, and shift all bits out of them
+        found[held] |= (bits & 0x7F) << (7 * place)
+    return found
+
+
+def _not_finite(what: str, name: str) -> ArtifactError:
+    return ArtifactError(
+        f"its {what} {name} holds numbers that are not finite, so the network can compute nothing; "
+        "train again with a lower learning_rate or clip_norm, and export that"
+    )

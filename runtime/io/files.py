@@ -1,0 +1,244 @@
+"""Reading files whole or in chunks, and replacing them in one step, so that no reader ever meets half a file."""
+
+import codecs
+import contextlib
+import json
+import math
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import StorageError
+
+CHUNK_BYTES = 1 << 17
+_BYTE_ORDER_MARK = "\ufeff"
+
+
+RETRY_AFTER_SECONDS = (0.5, 2.0, 5.0)
+"""For `write_atomically`: a disk that is full, or a network folder that is away, for a moment, should not end work."""
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's bytes.
+
+    Raises:
+        StorageError: The file is missing, cannot be read, or is no plain file: a folder, a pipe or a device.
+    """
+    with _opened(path) as file:
+        return file.read()
+
+
+def read_text(path: Path) -> str:
+    """The file's text, which must be UTF-8; a leading byte-order mark is dropped. A pipe is read to its end.
+
+    Raises:
+        StorageError: As for `read_bytes`, but for pipes, or the text is not UTF-8.
+    """
+    with _opened(path, pipes=True) as file:
+        return decode_text(file.read(), str(path))
+
+
+def decode_text(data: bytes, name: str) -> str:
+    """UTF-8 text without its byte-order mark; `name` stands for it in messages.
+
+    Raises:
+        StorageError: The bytes are not UTF-8.
+    """
+    try:
+        return data.decode().removeprefix(_BYTE_ORDER_MARK)
+    except UnicodeDecodeError as error:
+        raise _not_utf8(name, data[error.start], error.start) from error
+
+
+def read_chunks(path: Path, chunk_bytes: int = CHUNK_BYTES) -> Iterator[str]:
+    """The text that `read_text` gives, in chunks that are cut between any two code points.
+
+    Args:
+        path: The file.
+        chunk_bytes: How much of it is read at once.
+
+    Raises:
+        StorageError: As for `read_text`, when the reading gets there.
+    """
+    offset, rest = 0, b""
+    for block in _blocks(path, chunk_bytes):
+        data = rest + block
+        try:
+            text, used = codecs.utf_8_decode(data, "strict", not block)
+        except UnicodeDecodeError as error:
+            raise _not_utf8(str(path), data[error.start], offset + error.start) from error
+        yield text.removeprefix(_BYTE_ORDER_MARK) if offset == 0 else text
+        offset, rest = offset + used, data[used:]
+
+
+def _blocks(path: Path, size_bytes: int) -> Iterator[bytes]:
+    """The file's bytes in order; an empty block is the last."""
+    with _opened(path) as file:
+        while block := file.read(size_bytes):
+            yield block
+        yield b""
+
+
+@contextlib.contextmanager
+def _opened(path: Path, pipes: bool = False) -> Iterator[BinaryIO]:
+    """The file, open for reading; whatever cannot be read is a StorageError."""
+    try:
+        if pipes and path.is_fifo():
+            with path.open("rb") as file:  # which waits for the other end
+                yield file
+        else:
+            with open(path, "rb", opener=_open_plain) as file:
+                yield file
+    except StorageError:
+        raise
+    except IsADirectoryError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}, expected a file") from error
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _open_plain(path: str, flags: int) -> int:
+    """Open without waiting, as a pipe that nobody writes to makes one wait, and look at what it is before reading."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # a folder is refused by `open` itself
+        return descriptor
+    os.close(descriptor)
+    raise StorageError(f"cannot read {path}: it is a pipe, a device or another special file, expected a plain file")
+
+
+def _not_utf8(name: str, byte: int, offset: int) -> StorageError:
+    return StorageError(
+        f"{name} is not UTF-8 text: byte {byte:#04x} at offset {offset:,}; "
+        f"convert it, for example with: iconv -f latin1 -t utf-8"
+    )
+
+
+def write_atomically(path: Path, data: bytes, retry_after_seconds: Sequence[float] = ()) -> None:
+    """Write `data` under `path`: temporary file, flush, fsync, rename, fsync of the folder.
+
+    Whatever happens, `path` holds either its old content or all of the new one.
+
+    Args:
+        path: Where to.
+        data: What.
+        retry_after_seconds: Pauses after which a write that failed is tried again.
+
+    Raises:
+        StorageError: The disk is full, the folder is missing or not writable, or `path` is a folder.
+    """
+    for pause in retry_after_seconds:
+        try:
+            return _write(path, data)
+        except StorageError:
+            time.sleep(pause)
+    return _write(path, data)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with staged(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` to write to; it takes the name `path` when the block ends without an error.
+
+    Raises:
+        StorageError: As for `write_atomically`.
+    """
+    if path.is_dir():
+        raise StorageError(f"cannot write {path}: it is a folder, a file name is expected")
+    if path.exists() and not path.is_file():
+        raise StorageError(f"cannot write {path}: it is a device or another special file, a plain file is expected")
+    target = path.resolve()
+    temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
+    try:
+        temporary.touch(exist_ok=False)
+        yield temporary
+        _sync(temporary)
+        temporary.replace(target)
+        _sync(target.parent)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        discard(temporary)
+
+
+def discard(path: Path) -> None:
+    """Remove a file, if it is there and can be removed."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """An empty folder for a `with` block.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
+    import tempfile  # seldom needed, and not quick to import
+
+    try:
+        folder = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise no_room(error) from error
+    with folder as name:
+        yield Path(name)
+
+
+def no_room(error: OSError) -> StorageError:
+    """The error for temporary files that cannot be written."""
+    return StorageError(
+        f"cannot write temporary files: {error.strerror or error}; name a folder that has room for them: TMPDIR=DIR"
+    )
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of writers of `path` that were killed. Nobody may be writing `path` meanwhile."""
+    target = path.resolve()
+    temporary = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.tmp")
+    with contextlib.suppress(OSError):
+        for found in target.parent.iterdir():
+            if temporary.fullmatch(found.name):
+                discard(found)
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON that every reader takes: a number that is not finite becomes null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents; one that is there already is fine.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make the folder {path}: {error.strerror or error}; choose another one") from error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,69 @@
+"""How large a stream pool may become, how long its queue, and which batch sizes it runs."""
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
+
+from ..errors import OptionError
+
+
+@final
+@dataclass(frozen=True)
+class PoolOptions:
+    """The bounds of a `StreamPool`.
+
+    Attributes:
+        max_streams: Streams that can be open at once. Their states are reserved as address space; where the system
+            gives memory page by page (Linux, macOS) a stream takes memory only once it has been stepped.
+        max_waiting: Requests that can wait; one more is refused with `BusyError`.
+        max_batch: Streams that run together in one call.
+        max_tokens: Tokens that run in one call, so that a long request does not keep the others waiting for long; a
+            request with more is refused.
+        linger_seconds: How long a request may wait for others to run with. 0 runs whatever is there as soon as the
+            session is free; batches then form while it is busy.
+        allow_inexact: Take an artifact that is not batch-invariant. A stream's numbers then depend, slightly, on which
+            other streams happen to run with it.
+    """
+
+    max_streams: int = 100_000
+    max_waiting: int = 1024
+    max_batch: int = 64
+    max_tokens: int = 512
+    linger_seconds: float = 0.0
+    allow_inexact: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            OptionError: A field is outside its range.
+        """
+        for name in ("max_streams", "max_waiting", "max_batch", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} is {getattr(self, name)}, expected 1 or more")
+        if self.max_streams > 2**32:
+            raise OptionError(f"max_streams is {self.max_streams:,}, expected {2**32:,} or fewer")
+        if self.max_tokens < self.max_batch:
+            raise OptionError(f"max_tokens is {self.max_tokens}, expected max_batch, {self.max_batch}, or more")
+        if not 0 <= self.linger_seconds < float("inf"):
+            raise OptionError(f"linger_seconds is {self.linger_seconds}, expected 0 or a positive number")
+
+    @cached_property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The batch sizes that the session sees: four between a power of two and the next, up to `max_batch`.
+
+        Few, because onnxruntime keeps something for every shape it has seen; near to each other, because a padded row
+        costs as much as any other.
+        """
+        powers = [2**n for n in range(self.max_batch.bit_length())]
+        steps = {power + power * quarter // 4 for power in powers for quarter in range(4)}
+        return tuple(sorted(size for size in steps | {self.max_batch} if size <= self.max_batch))
+
+    def padded(self, count: int) -> int:
+        """The batch size in which `count` requests run: the next of `batch_sizes`."""
+        return self.batch_sizes[bisect_left(self.batch_sizes, count)]
+
+    def together(self, tokens: int) -> int:
+        """How many requests of so many tokens may run in one call, padding included."""
+        return self.batch_sizes[bisect_right(self.batch_sizes, max(self.max_tokens // tokens, 1)) - 1]

@@ -1,0 +1,116 @@
+"""The states of many streams, one array per state tensor, and which of their rows belong to whom."""
+
+from array import array
+from collections.abc import Sequence
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import frozen
+from ..errors import BusyError, PoolError
+
+_SLOT_BITS = 32
+
+
+@final
+class Slots:
+    """Rows for up to `capacity` streams.
+
+    The arrays have their full size from the beginning, so that nothing is ever copied to grow, but are written only
+    where a stream is: the system gives them memory page by page. A stream's id holds its row, the slot, and how often
+    that was taken, so the id of a closed stream stays wrong when its slot is used again.
+
+    Not thread-safe: the owner holds a lock, except that rows of distinct slots may be read and written at once.
+    """
+
+    def __init__(self, widths: Sequence[int], capacity: int) -> None:
+        """Reserve the arrays, float32 [capacity + 1, width] for each width; the last row stays zero.
+
+        Raises:
+            PoolError: The system does not give so much address space.
+        """
+        self._capacity = capacity
+        try:
+            self._tensors = tuple(np.zeros((capacity + 1, width), np.float32) for width in widths)
+            self._taken = np.zeros(capacity, np.int64)
+        except MemoryError as error:
+            size = 4 * sum(widths)
+            raise PoolError(
+                f"the states of {capacity:,} streams, {size:,} bytes each, do not fit into memory; lower max_streams"
+            ) from error
+        self._unused_from = 0
+        self._free = array("q")
+
+    @property
+    def padding(self) -> int:
+        """The slot whose state is always zero and belongs to nobody."""
+        return self._capacity
+
+    @property
+    def taken_count(self) -> int:
+        """How many slots are taken."""
+        return self._unused_from - len(self._free)
+
+    @property
+    def taken_bytes(self) -> int:
+        """Size of the states in the taken slots."""
+        return self.taken_count * sum(tensor.shape[1] * tensor.itemsize for tensor in self._tensors)
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Size of all arrays, whether memory stands behind them yet or not."""
+        return sum(tensor.nbytes for tensor in self._tensors) + self._taken.nbytes
+
+    def take(self) -> int:
+        """Take a slot with a zero state; its stream's id.
+
+        Raises:
+            BusyError: All are taken.
+        """
+        if self._free:
+            slot = self._free.pop()
+            for tensor in self._tensors:
+                tensor[slot] = 0
+        elif self._unused_from < self._capacity:
+            slot = self._unused_from
+            self._unused_from += 1
+        else:
+            raise BusyError(
+                f"{self._capacity:,} streams are open, as many as there may be; close some, or raise max_streams"
+            )
+        self._taken[slot] += 1
+        return int(self._taken[slot]) << _SLOT_BITS | slot
+
+    def slot_of(self, stream_id: int) -> int:
+        """The slot of an open stream.
+
+        Raises:
+            PoolError: No open stream has this id.
+        """
+        if isinstance(stream_id, (int, np.integer)) and stream_id >= 0:
+            turn, slot = divmod(int(stream_id), 1 << _SLOT_BITS)
+            if slot < self._unused_from and self._taken[slot] == turn:
+                return slot
+        raise PoolError(f"{stream_id!r} is no open stream of this pool, expected an id that open_stream() returned")
+
+    def revoke(self, slot: int) -> None:
+        """Make the id of the slot's stream wrong; the slot stays taken until `release`."""
+        self._taken[slot] += 1
+
+    def release(self, slot: int) -> None:
+        """Let the slot be taken again."""
+        self._free.append(slot)
+
+    def read(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.float32], ...]:
+        """The states in `slots` [n], for each tensor float32 [n, width], read-only copies."""
+        return tuple(frozen(tensor[slots]) for tensor in self._tensors)
+
+    def write(self, slots: NDArray[np.int64], tensors: Sequence[NDArray[np.float32]]) -> None:
+        """Store the states of `slots` [n]: the first n rows of each tensor [n or more, width]."""
+        for ours, theirs in zip(self._tensors, tensors, strict=True):
+            ours[slots] = theirs[: len(slots)]
+
+    def drop(self) -> None:
+        """Give the memory back; nothing can be read or written any more."""
+        self._tensors, self._taken = (), np.zeros(0, np.int64)

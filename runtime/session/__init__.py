@@ -1,0 +1,1 @@
+"""The onnxruntime session of an artifact, on the host or on a device."""

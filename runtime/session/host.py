@@ -1,0 +1,59 @@
+"""Calls of a session whose tensors lie in the processor's memory."""
+
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import Tensors, frozen
+from ..artifact.artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS
+from ..score import target_log_probs
+from .calls import Shapes, refusals_as_ours
+
+
+@final
+class HostCalls:
+    """Runs a session on numpy arrays. Thread-safe, as sessions are."""
+
+    def __init__(self, session: Any, shapes: Shapes, can_keep: bool) -> None:
+        """Use `create_calls`.
+
+        Args:
+            session: The artifact's session.
+            shapes: What the session has to give.
+            can_keep: Whether the graph has `logits_to_keep`.
+        """
+        self._session = session
+        self._shapes = shapes
+        self._outputs = [LOGITS, *(f"{NEXT}{name}" for name in shapes.states)]
+        self._can_keep = can_keep
+
+    def run(
+        self, token_ids: NDArray[np.int64], tensors: Tensors, positions: int
+    ) -> tuple[NDArray[np.float32], Tensors]:
+        """Logits of the last `positions`, float32 [batch, positions, vocabulary], and the states after the last.
+
+        Raises:
+            ArtifactError: onnxruntime cannot run the graph, or it gives other shapes than it declares.
+        """
+        batch, time = token_ids.shape
+        feed: dict[str, NDArray[Any]] = {TOKEN_IDS: token_ids}
+        feed.update(zip(self._shapes.states, tensors, strict=True))
+        if self._can_keep and positions != time:
+            feed[LOGITS_TO_KEEP] = np.array([max(positions, 1)], np.int64)
+        with refusals_as_ours():
+            logits, *after = self._session.run(self._outputs, feed)
+        self._shapes.require(logits.shape, [array.shape for array in after], batch, positions)
+        return logits[:, logits.shape[1] - positions :], tuple(map(frozen, after))
+
+    def log_probs(
+        self, token_ids: NDArray[np.int64], tensors: Tensors, targets: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], Tensors]:
+        """Log-probability of one target at each of the last positions, float64 [batch, positions], and the states.
+
+        Raises:
+            ArtifactError: As for `run`.
+        """
+        logits, after = self.run(token_ids, tensors, targets.shape[1])
+        found = target_log_probs(logits.reshape(-1, logits.shape[2]), targets.reshape(-1))
+        return found.reshape(targets.shape), after

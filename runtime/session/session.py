@@ -1,0 +1,207 @@
+"""An onnxruntime session made for one artifact: providers strict, threads explicit, nothing read beside the file."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from ..artifact.artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS, Artifact
+from ..errors import ArtifactError, OptionError, ProviderError, first_words
+from ..io.files import temporary_folder
+from .calls import Shapes
+from .device import DeviceCalls
+from .host import HostCalls
+from .providers import PROVIDERS, Provider, import_onnxruntime, require_placement, require_provider
+
+MAX_THREADS = 1024
+"""More than any machine has cores; libraries would start as many as they are told to, and hang over it."""
+
+
+def check_threads(threads: int) -> None:
+    """Check a number of threads.
+
+    Raises:
+        OptionError: It is outside its range.
+    """
+    if not 1 <= threads <= MAX_THREADS:
+        raise OptionError(f"threads is {threads}, expected 1 to {MAX_THREADS:,}")
+
+
+def plain_session(data: bytes, threads: int = 1) -> Any:
+    """A session over the bytes of a file that holds all of its weights.
+
+    Raises:
+        ProviderError: onnxruntime is missing.
+        ArtifactError: It refuses the file.
+    """
+    onnxruntime = import_onnxruntime()
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings.intra_op_num_threads = threads
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = _ERRORS_ONLY
+    # What was checked is ONNX; onnxruntime would take bytes that look like its own format as that.
+    settings.add_session_config_entry("session.load_model_format", "ONNX")
+    try:
+        return onnxruntime.InferenceSession(data, settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        raise ArtifactError(f"onnxruntime {onnxruntime.__version__} cannot load it: {first_words(error)}") from error
+
+
+_ERRORS_ONLY = 3
+
+
+@final
+@dataclass(frozen=True)
+class SessionOptions:
+    """How a session works. The defaults suit an application that does other things too.
+
+    Attributes:
+        threads: Threads of one call on the CPU.
+        spinning: Whether these wait for work awake: quicker calls of several threads, at the cost of everybody else.
+        memory_arena: Whether the CPU keeps the memory of the largest call for later ones instead of giving it back.
+        provider_options: Options of the execution provider, by onnxruntime's names: `{"device_id": "1"}`.
+    """
+
+    threads: int = 1
+    spinning: bool = False
+    memory_arena: bool = False
+    provider_options: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check what onnxruntime would take in silence.
+
+        Raises:
+            OptionError: `threads` is outside its range, or `device_id` is no number.
+        """
+        check_threads(self.threads)
+        device = self.provider_options.get("device_id", "0")
+        if not str(device).isdecimal():
+            raise OptionError(f"device_id is {device!r}, expected a number from 0")
+
+
+def create_session(data: bytes, artifact: Artifact, provider: Provider, options: SessionOptions) -> Any:
+    """Start a session over the file's bytes and check that its graph is what the metadata says.
+
+    Raises:
+        StorageError: There is no room for a temporary folder.
+        ProviderError: onnxruntime is missing, or the provider is or does not take the heavy nodes.
+        ArtifactError: onnxruntime refuses the graph, or its inputs and outputs break the contract.
+    """
+    require_provider(provider)
+    # With every optimization onnxruntime 1.31 crashes on half-precision recurrent layers on the CPU.
+    extended_only = artifact.precision == "fp16" and provider.name == "cpu"
+    session = _start(data, provider, options, extended_only)
+    _require_contract(session, artifact)
+    return session
+
+
+def create_calls(
+    session: Any, artifact: Artifact, provider: Provider, options: SessionOptions
+) -> HostCalls | DeviceCalls:
+    """What calls the session: on numpy arrays, or on its device."""
+    shapes = Shapes(artifact.architecture.states, len(artifact.vocabulary))
+    can_keep = LOGITS_TO_KEEP in _described("overridable input", session.get_overridable_initializers())
+    if provider.device is None:
+        return HostCalls(session, shapes, can_keep)
+    device = (provider.device, int(options.provider_options.get("device_id", 0)))
+    start = functools.partial(_start, provider=provider, options=options)
+    return DeviceCalls(session, shapes, can_keep, device, start)
+
+
+def _start(data: bytes, provider: Provider, options: SessionOptions, extended_only: bool = False) -> Any:
+    onnxruntime = import_onnxruntime()
+    if provider.name in ("cuda", "tensorrt"):
+        onnxruntime.preload_dlls()
+    chosen: list[Any] = [(provider.onnxruntime_name, {**provider.options, **options.provider_options})]
+    if provider.name != "cpu":
+        chosen.append(PROVIDERS["cpu"].onnxruntime_name)
+    with temporary_folder() as empty:
+        try:
+            settings = _settings(onnxruntime, options, str(empty))
+            if extended_only:
+                settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+            # Where a provider fails, in this or in a call, onnxruntime would go on with another one. What depends on
+            # constants alone is not computed at loading, as that takes whatever memory and time the graph says.
+            session = onnxruntime.InferenceSession(
+                data,
+                settings,
+                providers=chosen,
+                enable_fallback=0,
+                disabled_optimizers=["ConstantFolding"],
+            )
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            version = onnxruntime.__version__
+            if provider.name != "cpu":
+                raise ProviderError(
+                    f"onnxruntime {version} cannot run the artifact on {provider.name}: {first_words(error)}"
+                ) from error
+            raise ArtifactError(f"onnxruntime {version} cannot load the artifact: {first_words(error)}") from error
+    # onnxruntime has made its own copy; its wrapper keeps the bytes for another provider, which is never asked for.
+    session._model_bytes = None
+    require_placement(session, provider)
+    return session
+
+
+def _settings(onnxruntime: Any, options: SessionOptions, empty_folder: str) -> Any:
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    settings.enable_cpu_mem_arena = options.memory_arena
+    # Loading warns that logits_to_keep can be overridden, which is what it is for.
+    settings.log_severity_level = _ERRORS_ONLY
+    settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
+    # What was checked is ONNX; onnxruntime would take bytes that look like its own format as that.
+    settings.add_session_config_entry("session.load_model_format", "ONNX")
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    # x86-64 without VNNI sums pairs of 8-bit products in 16 bits, which overflow; unsigned weights do not.
+    settings.add_session_config_entry("session.x64quantprecision", "1")
+    # A file loaded from bytes would look for external weights in the current folder.
+    settings.add_session_config_entry("session.model_external_initializers_file_folder_path", empty_folder)
+    return settings
+
+
+_Node = tuple[str, list[str | int]]
+_Nodes = dict[str, _Node]
+"""Name of an input or output -> its type and shape."""
+
+
+def _require_contract(session: Any, artifact: Artifact) -> None:
+    """Compare names, types and shapes with the metadata; a free axis fits anything."""
+    states: _Nodes = {name: ("tensor(float)", ["batch", width]) for name, width in artifact.architecture.states.items()}
+    logits: _Node = ("tensor(float)", ["batch", "kept", len(artifact.vocabulary)])
+    inputs: _Nodes = {TOKEN_IDS: ("tensor(int64)", ["batch", "time"]), **states}
+    outputs: _Nodes = {
+        LOGITS: logits,
+        **{f"{NEXT}{name}": kind for name, kind in states.items()},
+    }
+    _require_nodes("input", inputs, session.get_inputs())
+    _require_nodes("output", outputs, session.get_outputs())
+
+
+def _require_nodes(kind: str, expected: _Nodes, nodes: list[Any]) -> None:
+    found = _described(kind, nodes)
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in expected or name not in found or not _fits(found[name], expected[name]):
+            raise ArtifactError(
+                f"the {kind} {name!r} breaks the contract: found {_shown(found.get(name))}, "
+                f"expected {_shown(expected.get(name))}"
+            )
+
+
+def _described(kind: str, nodes: list[Any]) -> _Nodes:
+    """What onnxruntime tells of them; it takes names that are no text and fails once they are asked for."""
+    try:
+        return {node.name: (node.type, node.shape) for node in nodes}
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"an {kind} of the graph has a name that is not UTF-8 ({error}), expected text") from error
+
+
+def _fits(found: _Node, expected: _Node) -> bool:
+    pairs = zip(found[1], expected[1], strict=False)
+    same = all(theirs == ours for theirs, ours in pairs if isinstance(theirs, int) or isinstance(ours, int))
+    return found[0] == expected[0] and len(found[1]) == len(expected[1]) and same
+
+
+def _shown(kind: _Node | None) -> str:
+    return "none" if kind is None else f"{kind[0]} [{', '.join(map(str, kind[1]))}]"

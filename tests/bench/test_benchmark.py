@@ -1,0 +1,203 @@
+"""The harness on a tiny artifact: real launch, every scenario, and the figures themselves."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lmtool.bench import BenchOptions, Scenario, format_table, run_bench, run_demo, save_results
+from lmtool.bench.backends.registry import KINDS, Source
+from lmtool.bench.rounds import Pace
+from lmtool.bench.workers import launch
+from lmtool.model import Run, TrainOptions
+from lmtool.model.network import state_tensors
+from lmtool.runtime import OptionError, Predictor
+from support.models.results import ONE, make_results
+from support.runs.tiny import SETTINGS, Silent
+from support.web.pages import Page
+
+QUICK = Pace(rounds=1, seconds=0.02)
+
+
+CALLS = [Scenario.parse(text) for text in ("single-stream", "multi-stream:3", "offline:1x4", "load")]
+
+
+@pytest.fixture(scope="module")
+def measured(run: Run) -> Any:
+    said: list[str] = []
+    return run_bench(BenchOptions(run.artifact("fp32"), scenarios=CALLS, pace=Pace(2, 0.02)), said.append), said
+
+
+def test_every_runtime_is_verified_then_measured_in_every_scenario(measured: Any) -> None:
+    results, said = measured
+    assert results.runtimes == ["torch", "onnx fp32", "onnx int8"]
+    assert results.scenarios == CALLS
+    assert results.is_sound
+    assert {name: report["passed"] for name, report in results.parity.items()} == {"onnx fp32": True, "onnx int8": True}
+    assert said[:2] == [f"parity of onnx {precision} with the original" for precision in ("fp32", "int8")]
+    turns = ["torch", "onnx fp32", "onnx int8", "onnx fp32", "onnx int8", "torch"]
+    assert [line.partition(": ")[2] for line in said[2:]] == turns
+    assert results.placement["onnx fp32"]["cpu"]["LSTM"] == 2
+    assert results.floors["torch"] == results.floors["onnx fp32"]
+    for timing in results.timings:
+        assert len(timing.rounds) == 2
+        assert all(len(found.seconds) >= 5 and min(found.seconds) > 0 for found in timing.rounds)
+        assert (timing.tokens_per_second is None) == (timing.scenario.kind == "load")
+
+
+def test_the_memory_of_each_process_is_its_own(measured: Any) -> None:
+    """torch takes a hundred megabytes and more; processes that measure something else must not load it."""
+    results = measured[0]
+    torch_bytes, onnx_bytes = (results.timing(name, ONE).peak_bytes for name in ("torch", "onnx fp32"))
+    if torch_bytes is None:
+        pytest.skip("this system does not tell a process's memory as Linux does")
+    assert onnx_bytes + 100e6 < torch_bytes
+    assert onnx_bytes > 30e6
+
+
+def test_results_are_written_as_json_a_report_and_a_picture(measured: Any, tmp_path: Path) -> None:
+    files = save_results(measured[0], tmp_path / "new")
+    found = json.loads(files["timings"].read_text())
+    assert found["format"] == 3
+    assert found["environment"]["packages"]["torch"]
+    assert found["environment"]["tf32"] == {"NVIDIA_TF32_OVERRIDE": "0"}
+    assert len(found["timings"]) == 12
+    assert files["chart"].read_bytes().startswith(b"\x89PNG")
+    page = Page(files["report"].read_text())
+    assert page.outside == []
+    assert page.text.count("onnx int8") > len(CALLS)
+
+
+def test_the_table_shows_every_figure(measured: Any) -> None:
+    text = format_table(measured[0])
+    assert text.count("onnx int8") == 4
+    for scenario in measured[0].scenarios:
+        assert scenario.name in text
+
+
+def test_figures_by_hand() -> None:
+    results = make_results({"torch": [[4e-3, 4e-3], [8e-3, 8e-3]], "onnx fp32": [[1e-3, 1e-3], [4e-3, 4e-3]]})
+    scenario = results.scenarios[0]
+    timing = results.timing("onnx fp32", scenario)
+    assert timing.seconds == 2.5e-3
+    assert timing.tokens_per_second == pytest.approx(400)
+    assert timing.spread == pytest.approx(3e-3 / 2.5e-3)
+    assert timing.percentile(100) is None
+    assert results.speedup("onnx fp32", scenario) == pytest.approx((4 + 2) / 2)
+    text = format_table(results)
+    assert "3.00 (2.00 to 4.00)" in text
+    assert "120%!" in text
+    assert "the machine was busy" in text
+    assert "less than a millisecond" not in text
+    steady = format_table(make_results({"torch": [[2e-3], [2e-3]]}))
+    assert "!" not in steady
+    short = format_table(make_results({"torch": [[9e-4], [9e-4]]}))
+    assert "900 us~" in short
+    assert "! ~: a call takes less than a millisecond" in short
+
+
+def test_outliers_are_kept_and_counted() -> None:
+    usual = [1e-3 + index * 1e-6 for index in range(19)]
+    timing = make_results({"torch": [[*usual, 9e-3], usual]}).timings[0]
+    assert [found.outliers for found in timing.rounds] == [1, 0]
+    assert timing.outliers == pytest.approx(1 / 39)
+    assert timing.longest == 9e-3
+    assert timing.percentile(95) == pytest.approx(np.percentile([*usual, 9e-3, *usual], 95))
+    assert timing.percentile(99) is None  # of 39 calls none can be said to be the slowest hundredth
+    text = format_table(make_results({"torch": [[*usual, 9e-3], usual]}))
+    assert "9.00 ms" in text
+    assert "2.6%" in text
+
+
+def test_where_no_tokens_are_counted_none_are_shown() -> None:
+    results = make_results({"torch": [[4e-3]], "onnx fp32": [[2e-3]]}, Scenario("load"))
+    assert results.timings[0].tokens_per_second is None
+    assert results.speedup("onnx fp32", Scenario("load")) == pytest.approx(2)
+    assert "tokens/s" not in format_table(results)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"providers": ("none",)}, "provider 'none' is not known"),
+        ({"against": ("tf",)}, "runtime 'tf' is not known, expected one of torch, torch-compile, openvino"),
+        ({"threads": 0}, "threads is 0"),
+        ({"scenarios": ()}, "there is no scenario"),
+        ({"providers": ()}, "there is no provider"),
+    ],
+)
+def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        BenchOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("pace", "message"),
+    [
+        ({"rounds": 0}, "rounds is 0"),
+        ({"seconds": 0.0}, "seconds is 0"),
+        ({"server_seconds": float("nan")}, "server_seconds is nan"),
+        ({"latency_bound": -1.0}, "latency_bound is -1"),
+    ],
+)
+def test_a_pace_out_of_range(pace: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        Pace(**pace)
+
+
+def test_what_torch_does_in_each_scenario_ends_in_the_state_of_the_predictor(run: Run, predictor: Predictor) -> None:
+    source = Source(run.artifact("fp32"), run.path)
+    ours, theirs = (KINDS[name].make(source) for name in ("onnxruntime", "torch"))
+    tokens = np.random.default_rng(0).integers(0, ours.vocabulary_size, (3, 5))
+    for work in (
+        lambda runtime, state: runtime.read(tokens, state),
+        lambda runtime, state: runtime.prefill(tokens, state),
+        lambda runtime, state: runtime.score(tokens, tokens, state),
+        lambda runtime, state: runtime.generate(tokens[:, :1], 4, state),
+    ):
+        found = state_tensors(work(theirs, theirs.initial_state(3)))
+        expected = work(ours, ours.initial_state(3))
+        for name, tensor in zip(predictor.artifact.architecture.states, expected.tensors, strict=True):
+            np.testing.assert_allclose(found[name].numpy(), tensor, atol=1e-5)
+
+
+def test_the_suite_runs_under_plain_pytest(run: Run) -> None:
+    """As the plugin's documentation says, inside a project whose own options disable benchmarks."""
+    (run.path / "pytest.ini").write_text("[pytest]\naddopts = --benchmark-disable\n")
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "lmtool.bench.workers.plugin", "--benchmark-enable"]
+    command += [str(Path(launch.__file__).with_name("bench_calls.py")), "--benchmark-max-time=0.02"]
+    command += ["--import-mode=importlib", "--scenario=offline:2x3", "--artifact", str(run.artifact("fp32"))]
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    finished = subprocess.run(command, capture_output=True, text=True, cwd=run.path, env=plain)
+    (run.path / "pytest.ini").unlink()
+    assert finished.returncode == 0, finished.stdout
+    assert "bench_call[offline:2x3]" in finished.stdout
+    assert "OPS" in finished.stdout
+
+
+def test_the_demo_chains_everything_and_a_second_time_trains_nothing(
+    tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = TrainOptions(preset="ptb-200", data=str(corpus_folder), settings=SETTINGS)
+    scenarios = [Scenario.parse(text) for text in ("single-stream", "multi-stream:2", "offline:1x3")]
+    bench = BenchOptions(pace=QUICK, scenarios=scenarios)
+    reporter = Silent()
+    demo = run_demo(reporter, lambda _: None, options, bench)
+    assert reporter.records[-1]["kind"] == "test"
+    assert all(path.is_file() for path in demo.files.values())
+    assert demo.exports["fp32"].report.passed
+    assert demo.exports["int8"].report.passed
+    text = demo.summary()
+    for expected in ("word frequencies alone", "closed-loop steps", "speed-up over torch", "text  ", "model  "):
+        assert expected in text
+    assert json.dumps(demo.to_json())
+    again = Silent()
+    monkeypatch.setattr("lmtool.bench.demo.run_bench", lambda *_: demo.results)  # timing it twice shows nothing new
+    second = run_demo(again, lambda _: None, options, bench)
+    assert again.records == []
+    assert second.sample == demo.sample

@@ -1,0 +1,183 @@
+"""Results beside earlier ones: figures by hand, and the gate with its positive control."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lmtool.bench import BenchError, Scenario
+from lmtool.bench.comparison import compare, parse_share, read_results, require_same
+from lmtool.model import Run
+from lmtool.runtime import OptionError
+from support.models.results import make_results
+from support.processes.commands import done, lmtool, started
+
+STEADY = {"torch": [[4e-3, 4e-3, 5e-3], [8e-3]], "onnx fp32": [[2e-3, 2e-3], [1e-3, 1e-3, 9e-3]]}
+
+
+def saved(rounds: dict[str, list[list[float]]], folder: Path) -> dict[str, Any]:
+    make_results(rounds).write(folder / "bench.json")
+    return read_results(folder / "bench.json")
+
+
+def test_the_fastest_rounds_are_compared(tmp_path: Path) -> None:
+    before = saved(STEADY, tmp_path)
+    now = make_results({"torch": [[4.2e-3], [9e-3]], "onnx fp32": [[1.2e-3], [5e-3]]})
+    found = compare(before, now, None)
+    assert [(change.runtime, change.before, change.after) for change in found.changes] == [
+        ("torch", 4e-3, 4.2e-3),
+        ("onnx fp32", 1e-3, 1.2e-3),
+    ]
+    assert [change.slower for change in found.changes] == pytest.approx([0.05, 0.2])
+    assert found.failures == []
+    assert "+20.0%" in found.format()
+    assert compare(before, now, 0.25).failures == []
+    tight = compare(before, now, 0.1)
+    assert [line.partition(":")[0] for line in tight.failures] == ["onnx fp32, single-stream"]
+    assert len(compare(before, now, 0.0).failures) == 2
+    assert json.loads(json.dumps(tight.to_json()))["failures"]
+
+
+def test_what_is_not_measured_any_more_is_a_failure(tmp_path: Path) -> None:
+    before = saved(STEADY, tmp_path)
+    found = compare(before, make_results({"torch": STEADY["torch"]}), 0.1)
+    assert found.failures == ["onnx fp32, single-stream: batch 1, one token a call: measured before, not now"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, ""),
+        ({"providers": ("cuda",)}, r"providers was \['cpu'\], is \['cuda'\]"),
+        ({"threads": 2}, "threads was 1, is 2"),
+        ({"pace": {"rounds": 9}}, "pace was {'rounds': 1}, is {'rounds': 9}"),
+        ({"original": "1"}, "original was 0, is 1"),
+        (
+            {"environment": {"processor": "another", "usable_cores": 2, "gpus": []}},
+            "processor was a processor, is another",
+        ),
+        ({"environment": {"processor": "a processor", "usable_cores": 8, "gpus": []}}, "usable_cores was 2, is 8"),
+        (
+            {"environment": {"processor": "a processor", "usable_cores": 2, "gpus": ["T4"]}},
+            r"gpus was \[\], is \['T4'\]",
+        ),
+        ({"artifacts": {"onnx fp32": "0" * 64}}, "the artifact of onnx fp32 was 5eed5eed5eed, is 000000000000"),
+    ],
+)
+def test_results_of_something_else_are_not_compared(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    before = saved(STEADY, tmp_path)
+    now = replace(make_results(STEADY).identity, **change)
+    if not change:
+        return require_same(before, now)
+    with pytest.raises(BenchError, match=f"would not belong together: {message}; .*--compare-anyway"):
+        require_same(before, now)
+    return None
+
+
+def test_a_gate_that_compares_nothing_is_not_passed(tmp_path: Path) -> None:
+    before = saved({}, tmp_path)
+    assert compare(before, make_results(STEADY), 0.1).failures == ["nothing was measured both times"]
+    assert compare(before, make_results(STEADY), None).failures == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "format None, expected 3"),
+        ('{"format": 2}', "format 2, expected 3"),
+        ("text", "it is not JSON"),
+        ("[" * 100_000, "it is JSON that nests 100,000 levels deep, expected 100 at most"),
+        ('{"format": 3}', "no whole results .KeyError: 'timings'"),
+        ('{"format": 3, "timings": [{"runtime": 1, "scenario": "multi-stream:0"}]}', "no whole results"),
+        ('{"format": 3, "timings": []}', "no whole results .KeyError: 'providers'"),
+        ('{"format": 3, "timings": 5}', "no whole results .TypeError"),
+    ],
+)
+def test_a_file_without_results_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "bench.json").write_text(content)
+    with pytest.raises(BenchError, match=message):
+        read_results(tmp_path / "bench.json")
+
+
+def test_times_that_are_none_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    saved(STEADY, tmp_path)
+    good = json.loads(path.read_text())
+    no_times = "no whole results .ValueError: torch, single-stream: there are no times"
+    for times, message in (
+        ([], no_times),
+        ([0.0], no_times),
+        ([1.0, -1.0], no_times),
+        ([float("nan")], "holds no results: it is JSON with NaN, expected finite numbers"),
+    ):
+        good["timings"][0]["rounds"][0]["seconds"] = times
+        path.write_text(json.dumps(good))
+        with pytest.raises(BenchError, match=message):
+            read_results(path)
+
+
+def test_a_server_is_compared_by_its_tail_and_its_validity(tmp_path: Path) -> None:
+    server = Scenario("server", rate=9)
+    make_results({"torch": [[1e-3] * 199 + [2e-3]]}, server).write(tmp_path / "bench.json")
+    before = read_results(tmp_path / "bench.json")
+    slow = compare(before, make_results({"torch": [[1e-3] * 150 + [9e-3] * 50]}, server), 0.1)
+    assert [change.after for change in slow.changes] == [9e-3]
+    assert len(slow.failures) == 1
+    same = make_results({"torch": [[1e-3] * 199 + [2e-3]]}, server)
+    assert compare(before, same, 0.1).failures == []
+    (timing,) = same.timings
+    invalid = replace(timing, rounds=[replace(timing.rounds[0], problems=["too late"])])
+    failures = compare(before, replace(same, timings=[invalid]), 0.1).failures
+    assert failures == [f"torch, {server.name}: not valid any more: too late"]
+
+
+def test_a_share_is_a_percentage() -> None:
+    assert parse_share("10%") == pytest.approx(0.1)
+    assert parse_share("0%") == 0
+    for text in ("10", "-1%", "x%", "%", "10%x", "nan%", "inf%"):
+        with pytest.raises(OptionError, match="is no percentage"):
+            parse_share(text)
+
+
+SLOW = """
+import sys, time
+
+artifact = "".join(argument for argument in sys.orig_argv if argument.startswith("--artifact="))
+if "pytest" in sys.orig_argv and artifact.endswith("/model.onnx"):
+    from lmtool.runtime.session.host import HostCalls
+
+    quick = HostCalls.run
+
+    def slow(*arguments):
+        time.sleep(0.005)
+        return quick(*arguments)
+
+    HostCalls.run = slow
+"""
+
+
+def test_a_planted_slow_down_is_caught_and_does_not_replace_what_it_is_compared_with(run: Run, tmp_path: Path) -> None:
+    """Five milliseconds in every call of the fp32 artifact, which the int8 one does not have; neither has its run."""
+    for precision in ("fp32", "int8"):
+        shutil.copy(run.artifact(precision), tmp_path)
+    measure = ["bench", "--model", tmp_path / "model.onnx", "--rounds", 1, "--scenario", "single-stream"]
+    done(*measure)
+    earlier = tmp_path / "bench.json"
+    content = earlier.read_bytes()
+    gate = [*measure, "--compare", earlier, "--fail-if-slower", "900%"]
+    refused = lmtool(*gate, "--threads", 2)
+    assert refused.returncode == 1
+    assert "threads was 1, is 2" in refused.stderr
+    assert "parity" not in refused.stderr  # nothing was measured in vain
+    (tmp_path / "sitecustomize.py").write_text(SLOW)
+    finished = started(*gate, "--json", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert finished.returncode == 3, finished.stderr
+    found = json.loads(finished.stdout)["comparison"]
+    assert [change["runtime"] for change in found["changes"]] == ["onnx fp32", "onnx int8"]
+    assert [failure.partition(",")[0] for failure in found["failures"]] == ["onnx fp32"]
+    assert earlier.read_bytes() == content
+    assert json.loads((tmp_path / "bench.failed.json").read_text())["timings"]
+    assert (tmp_path / "bench.failed.html").exists()

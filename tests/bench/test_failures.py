@@ -1,0 +1,155 @@
+"""Runtimes that compute something else, crash, refuse or never end: they are named, and the rest goes on."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lmtool.bench import BenchError, Scenario, benchmark, candidates, format_table, save_results, verification
+from lmtool.bench.backends.registry import Source
+from lmtool.bench.load import loadgen
+from lmtool.bench.workers import launch
+from lmtool.bench.workers.verify import verify_runtime
+from lmtool.model import Checkpoint, Run
+from lmtool.runtime import Predictor, StorageError
+from support.models.results import ONE, make_results
+from support.processes.commands import lmtool, started
+
+
+def test_a_server_that_cannot_be_measured_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [ONE, Scenario("server", rate=5)]
+    assert benchmark._possible(asked) == (asked, {})
+    monkeypatch.setattr(loadgen, "missing", lambda: "it is not installed")
+    assert benchmark._possible(asked) == ([ONE], {"server:5": "it is not installed"})
+
+
+def test_what_is_left_out_is_named() -> None:
+    results = make_results({"torch": [[1e-3]]}, left_out={"onnx int8": "dynamic int8 has kernels for the CPU only"})
+    assert "not measured: onnx int8: dynamic int8 has kernels for the CPU only" in format_table(results)
+
+
+@pytest.fixture
+def wrong(run: Run, tmp_path: Path) -> Run:
+    """A copy of a run whose artifacts compute something else than its network does."""
+    copy = Run(tmp_path / "wrong")
+    shutil.copytree(run.path, copy.path)
+    best = Checkpoint.read(copy.best)
+    bias = best.tensors["model.projection.bias"]
+    moved = {"model.projection.bias": bias + 0.01 * torch.arange(len(bias))}
+    Checkpoint({**best.tensors, **moved}, best.facts).write(copy.best)
+    return copy
+
+
+def test_what_fails_its_verification_is_not_timed(wrong: Run, tmp_path: Path) -> None:
+    command = ["bench", "--model", wrong.artifact("fp32"), "--rounds", 1, "--scenario", "load", "--json"]
+    finished = lmtool(*command, "--save", tmp_path / "saved")
+    assert finished.returncode == 3
+    found = json.loads(finished.stdout)
+    assert list(found["failed"]) == ["onnx fp32", "onnx int8"]
+    assert any("differs by" in reason for reason in found["failed"]["onnx fp32"])
+    assert [timing["runtime"] for timing in found["timings"]] == ["torch"]
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["bench.html", "bench.json", "bench.png"]
+
+
+def test_what_failed_is_in_the_table() -> None:
+    results = make_results({"torch": [[1e-3]]}, failed={"onnx fp32": ["logits differs by 0.3"]})
+    assert not results.is_sound
+    text = format_table(results)
+    assert "onnx fp32  FAILED the verification: not timed" in text
+    assert "! onnx fp32: logits differs by 0.3" in text
+
+
+def test_results_without_a_timing_are_saved_without_a_picture(tmp_path: Path) -> None:
+    results = make_results({}, failed={"onnx fp32": ["logits differ by 0.3"]})
+    assert "! onnx fp32: logits differ by 0.3" in format_table(results)
+    assert list(save_results(results, tmp_path)) == ["timings", "report"]
+
+
+def test_results_that_cannot_be_saved_are_told_all_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fails(*_: object) -> None:
+        raise StorageError("cannot write: no space left on device")
+
+    results, said = make_results({"torch": [[1e-3]]}), list[str]()
+    monkeypatch.setattr(benchmark, "run_bench", lambda *_: results)
+    monkeypatch.setattr(benchmark, "save_results", fails)
+    with pytest.raises(StorageError, match="no space left"):
+        benchmark.run_and_save(benchmark.BenchOptions(), tmp_path, None, said.append)
+    assert said == [format_table(results).rstrip()]
+
+
+KILLED = """
+import os, signal, sys
+
+arguments = " ".join(sys.orig_argv)
+if "verifying --runtime=reference" in arguments or ("pytest" in arguments and "model.int8.onnx" in arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_runtime_that_crashes_is_reported_and_the_rest_goes_on(place: Path, tmp_path: Path) -> None:
+    """One process is killed while it verifies, one while it times."""
+    (tmp_path / "sitecustomize.py").write_text(KILLED)
+    command = ["bench", "--against", "torch", "--against", "reference", "--scenario", "load", "--rounds", 1, "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    finished = started(*command, "--save", tmp_path / "saved", cwd=place, env=environment)
+    assert finished.returncode == 3
+    found = json.loads(finished.stdout)
+    assert list(found["crashed"]) == ["reference", "onnx int8"]
+    for said in found["crashed"].values():
+        assert said.startswith("the process was killed by SIGKILL; its last words:")
+    assert [timing["runtime"] for timing in found["timings"]] == ["torch", "onnx fp32"]
+    assert (tmp_path / "saved" / "bench.json").exists()
+
+
+def test_what_crashed_is_in_the_table() -> None:
+    results = make_results({"torch": [[1e-3]]}, crashed={"reference": "the process was killed by SIGKILL"})
+    assert not results.is_sound
+    text = format_table(results)
+    assert "reference  CRASHED: not timed" in text
+    assert "! reference: the process was killed by SIGKILL" in text
+
+
+def test_a_process_that_fails_is_reported_with_its_last_words(run: Run, tmp_path: Path) -> None:
+    contender = candidates.Contender("reference", Source(tmp_path / "none.onnx", run.path))
+    with pytest.raises(launch.CrashError, match=r"the process ended with 1; its last words:(?s:.*)none\.onnx"):
+        launch.timed(contender, [ONE], 0.02)
+    with pytest.raises(launch.RefusedError, match=r"none\.onnx") as refused:
+        launch.verified(contender)
+    assert not refused.value.by_provider
+
+
+def test_a_process_that_does_not_end_is_stopped(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_PATIENCE_SECONDS", 0.5)
+    with pytest.raises(launch.CrashError, match="did not end within 0.5 seconds and was stopped"):
+        launch.verified(candidates.Contender("reference", Source(run.artifact("fp32"), run.path)))
+
+
+def test_what_a_runtime_refuses_is_left_out_and_not_a_crash(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> dict[str, Any]:
+        raise launch.RefusedError("it cannot compile that", by_provider=False)
+
+    monkeypatch.setattr(verification, "verified", refuse)
+    found, _ = candidates.find_contenders(run.artifact("fp32"), ["cpu"], ("reference",), 1)
+    qualified = verification.qualify(found, lambda _: None)
+    assert qualified.left_out["reference"] == "it cannot compile that"
+    assert qualified.crashed == {}
+    with pytest.raises(BenchError, match="it cannot compile that"):
+        verification.qualify(found, lambda _: None, required=run.artifact("fp32"))
+
+
+def test_a_wrong_number_in_a_size_that_is_timed_is_noticed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual sizes end at 16 streams."""
+    source, step = Source(run.artifact("fp32"), run.path), Predictor.step
+
+    def wrong(self: Predictor, token_ids: Any, *args: Any, **options: Any) -> Any:
+        logits, state = step(self, token_ids, *args, **options)
+        return (logits + np.float32(1e-3) if len(token_ids) == 40 else logits), state
+
+    monkeypatch.setattr(Predictor, "step", wrong)
+    assert verify_runtime("onnxruntime", source)["passed"]
+    found = verify_runtime("onnxruntime", source, [(40, 1)])
+    assert "batch 40, time 1" in found["failures"][0]

@@ -1,0 +1,116 @@
+"""What to ship, by hand: who is fastest, whether that is clear, and which batch fits a latency."""
+
+from dataclasses import replace
+
+import pytest
+from lmtool.bench import Results, Round, Scenario, Timing
+from lmtool.bench.ranking import frontier, ranking, step_timings, verdicts
+from lmtool.bench.report.charts import tradeoff
+from lmtool.bench.report.overview import cards, shade
+from lmtool.bench.scenario import streams
+from lmtool.bench.sweep import Sweep
+from support.models.results import ONE, make_results
+
+INVARIANT = {"onnx fp32": {"batch_invariant": True}, "onnx int8": {"batch_invariant": False}}
+
+
+def test_the_fastest_and_its_lead_round_by_round() -> None:
+    rounds = {"torch": [[8e-3], [8e-3]], "onnx fp32": [[4e-3], [3e-3]], "onnx int8": [[2e-3], [1e-3]]}
+    (found,) = verdicts(make_results(rounds, parity=INVARIANT))
+    assert found.scenario == ONE
+    assert found.fastest.runtime == "onnx int8"
+    assert found.second is not None
+    assert found.second.runtime == "onnx fp32"
+    assert found.lead == pytest.approx([2, 3])
+    assert found.is_clear
+    assert found.invariant is not None
+    assert found.invariant.runtime == "onnx fp32"
+
+
+def test_a_lead_that_is_lost_in_a_round_is_not_clear() -> None:
+    (found,) = verdicts(make_results({"torch": [[2e-3], [2e-3]], "onnx fp32": [[1e-3], [2.5e-3]]}))
+    assert found.fastest.runtime == "onnx fp32"
+    assert not found.is_clear
+    assert found.invariant is None
+    (alone,) = verdicts(make_results({"torch": [[2e-3]]}))
+    assert (alone.second, alone.lead, alone.is_clear) == (None, None, True)
+
+
+def served(runtime: str, seconds: list[float], problems: tuple[str, ...] = ()) -> Timing:
+    return Timing(runtime, Scenario("server", rate=9), [Round(seconds, None, 9.0, problems)])
+
+
+def test_a_server_is_judged_by_its_tail_and_its_validity() -> None:
+    steady, jumpy = served("steady", [3e-3] * 100), served("jumpy", [1e-3] * 90 + [9e-3] * 10)
+    late = served("late", [1e-3] * 100, ("answered too little",))
+    results = replace(make_results({"steady": [[1.0]]}), timings=[late, jumpy, steady])
+    assert jumpy.costs == pytest.approx([9e-3])
+    assert [timing.runtime for timing in ranking(results, steady.scenario)] == ["steady", "jumpy", "late"]
+    (found,) = verdicts(results)
+    assert (found.fastest, found.second) == (steady, jumpy)
+    assert verdicts(replace(results, timings=[late])) == []
+
+
+def step(runtime: str, batch: int, seconds: float) -> Timing:
+    return Timing(runtime, streams(batch), [Round([seconds] * 100)])
+
+
+def with_steps(*timings: Timing) -> Results:
+    return replace(make_results({"onnx fp32": [[1.0]]}), timings=timings, parity=INVARIANT)
+
+
+def test_the_frontier_holds_what_none_beats() -> None:
+    small, large = step("onnx fp32", 1, 1e-3), step("onnx fp32", 8, 4e-3)
+    quick, slow = step("onnx int8", 8, 2e-3), step("onnx int8", 64, 64e-3)
+    assert frontier([large, slow, quick, small]) == [small, quick]
+    assert frontier([]) == []
+
+
+def test_batches_stand_beside_each_other() -> None:
+    small, large, quick = step("onnx fp32", 1, 1e-3), step("onnx fp32", 8, 4e-3), step("onnx int8", 8, 2e-3)
+    found = tradeoff(with_steps(small, large, quick))
+    assert found is not None
+    assert found.best == [small, quick]
+    assert found.invariant == [small, large]
+    same = tradeoff(with_steps(small, large))
+    assert same is not None
+    assert (same.best, same.invariant) == ([small, large], [])
+    assert tradeoff(with_steps(small)) is None
+
+
+def test_a_sweep_over_batches_stands_for_a_runtimes_scenarios() -> None:
+    once, other = step("onnx fp32", 1, 1e-3), step("torch", 1, 3e-3)
+    swept = {1: step("onnx fp32", 1, 2e-3), 4: step("onnx fp32", 4, 3e-3)}
+    results = with_steps(other, once)
+    assert step_timings(results) == [other, once]
+    swept_too = replace(results, sweeps=[Sweep("batch", {"onnx fp32": swept})])
+    assert step_timings(swept_too) == [other, swept[1], swept[4]]
+    assert step_timings(replace(results, sweeps=[Sweep("threads", {"onnx fp32": swept})])) == [other, once]
+
+
+def test_cards_name_the_winners_the_tail_and_the_memory() -> None:
+    parity = {name: {**known, "perplexity_change": 0.01} for name, known in INVARIANT.items()}
+    timings = [
+        Timing("torch", ONE, [Round([4e-3] * 100, 300_000_000)]),
+        Timing("onnx fp32", ONE, [Round([2e-3] * 100, 90_000_000)]),
+        Timing("onnx int8", ONE, [Round([1e-3] * 80 + [9e-3] * 20, 95_000_000)]),
+    ]
+    results = replace(make_results({"torch": [[1.0]]}), timings=timings, parity=parity)
+    assert [(card.title, card.name) for card in cards(results)] == [
+        ("Fastest in 1 of 1 scenario", "onnx int8"),
+        ("Fastest batch-invariant in 1 of 1 scenario", "onnx fp32"),
+        ("Shortest tail of a step", "onnx fp32"),
+        ("Least memory", "onnx fp32"),
+    ]
+    assert cards(results)[0].lines == [
+        "4.00x torch",
+        "perplexity +1.000%",
+        "not batch-invariant: numbers depend on neighbours",
+    ]
+    assert cards(results)[3].lines[0] == "90 MB, the whole process"
+    assert cards(replace(results, timings=[])) == []
+
+
+def test_shades_are_symmetrical() -> None:
+    assert [shade(value) for value in (1.0, 1.04, 1.2, 2, 3, 5, 50)] == [0, 0, 1, 2, 3, 4, 5]
+    assert [shade(1 / value) for value in (1.04, 1.2, 2, 3, 5, 50)] == [0, -1, -2, -3, -4, -5]

@@ -1,0 +1,54 @@
+"""The measurement of a stream pool: throughput, latency under random arrivals, memory."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from lmtool.bench.load import stream_pool
+from lmtool.bench.load.loadgen import missing
+from lmtool.model import Run
+
+SMALL = ["--together", "1", "3", "--seconds", "0.05"]
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the resident set is read as Linux tells it")
+
+
+def program(monkeypatch: pytest.MonkeyPatch, artifact: Path, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["pool_load", "--model", str(artifact), *SMALL, *arguments])
+    stream_pool.main()
+
+
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
+@on_linux
+def test_the_report_tells_throughput_latency_and_memory(
+    artifact_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(monkeypatch, artifact_path, "--streams", "300", "--latency-bound-ms", "0.001")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[2:4]] == ["1", "3"]
+    assert [line.split()[0] for line in lines[6:8]] == ["50%", "80%"]
+    assert [line.split()[-1] for line in lines[6:8]] == ["INVALID"] * 2
+    assert "50%: Performance constraints satisfied: NO" in lines
+    assert lines[-1].startswith("300 streams: states 0 MB; the process ")
+
+
+def test_without_loadgen_the_rest_is_measured(
+    artifact_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_pool, "missing", lambda: "planted")
+    program(monkeypatch, artifact_path, "--streams", "0")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[2:4]] == ["1", "3"]
+    assert lines[-1] == "latency under random arrivals was not measured: planted"
+
+
+def test_an_inexact_artifact_is_refused_with_a_message_unless_it_is_allowed(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = run.artifact("int8")
+    monkeypatch.setattr(stream_pool, "missing", lambda: "planted")
+    with pytest.raises(SystemExit) as ended:
+        program(monkeypatch, artifact, "--streams", "0")
+    assert ended.value.code == 1
+    assert "not batch-invariant" in capsys.readouterr().err
+    program(monkeypatch, artifact, "--streams", "0", "--allow-inexact")
+    assert "tokens/s" in capsys.readouterr().out

@@ -1,0 +1,63 @@
+"""Full disks and killed commands leave what was there before, and nothing half written."""
+
+import os
+import resource
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lmtool.model import Run
+from support.corpora import write_corpus
+from support.processes.commands import TRAIN, done, lmtool, started
+
+
+def file_limit(size: int) -> Any:
+    """Let no file of the child process grow over `size` bytes, as on a full disk."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_a_full_disk_leaves_nothing_half_written(place: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    finished = started("export", "--onnx", cwd=place, preexec_fn=file_limit(2000))
+    assert finished.returncode == 1
+    assert "cannot write" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    after = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    changed = [path for path in after if before.get(path) != after[path]]
+    assert [path for path in changed if path.name != "parity.fp32.json"] == []
+    data = write_corpus(tmp_path / "data", (100, 10, 10))  # its token ids fit
+    finished = started(*TRAIN, "--data", data, "--run", "run", cwd=tmp_path, preexec_fn=file_limit(6000))
+    assert finished.returncode == 1
+    assert "latest.safetensors" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert not [path for path in (tmp_path / "run").rglob("*") if ".tmp" in path.name]
+    assert not Run(tmp_path / "run").latest.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_a_really_full_file_system_leaves_the_old_artifact(place: Path, tmp_path: Path) -> None:
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(tmp_path)], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("this machine does not let a test mount a file system")
+    try:
+        out = tmp_path / "model.onnx"
+        done("export", "--onnx", "--out", out, cwd=place)
+        good = out.read_bytes()
+        free = os.statvfs(tmp_path)
+        (tmp_path / "filler").write_bytes(b"0" * (free.f_bavail * free.f_bsize - 4096))
+        finished = lmtool("export", "--onnx", "--out", out, "--opset", 18, cwd=place)
+        assert finished.returncode == 1
+        assert "No space left on device" in finished.stderr
+        assert out.read_bytes() == good
+        assert sorted(os.listdir(tmp_path)) == ["filler", "model.onnx", "parity.fp32.json"]
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_what_a_killed_export_left_behind_is_no_model(place: Path) -> None:
+    left = place / "runs" / "tiny" / ".model.onnx.0123abcd.tmp"
+    for path in (left, left.with_suffix(".onnx")):
+        path.write_bytes(b"half a file")
+        assert "perplexity" in done("score", "the cat", cwd=place)
+        path.unlink()

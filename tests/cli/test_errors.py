@@ -1,0 +1,204 @@
+"""What a user can cause: a message and an exit code, never a traceback, and nothing lost."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lmtool.bench.studies.training_speed import grow
+from lmtool.runtime import OptionError
+from support.corpora import write_corpus
+from support.processes.commands import as_json, done, lmtool, started
+
+DIVERGE = [argument for pair in ("learning_rate=1e9", "clip_norm=1e9") for argument in ("--set", pair)]
+
+
+BAD = [
+    (["train", "--data", "none"], 1, "there is no folder 'none'"),
+    (["train", "--data", "empty"], 1, "holds no text"),
+    (["train", "--data", "one-word"], 1, "only the token 'a'"),
+    (["train", "--data", "latin1"], 1, "is not UTF-8"),
+    (["train", "--data", "short"], 1, "what fits: --set"),
+    (["train", "--preset", "none"], 2, "no preset 'none', expected one of quick"),
+    (["train", "--set", "epoch=1"], 2, "did you mean 'epochs'"),
+    (["train", "--set", "epochs"], 2, "not of the form KEY=VALUE"),
+    (["train", "--epochs", "x"], 2, "--epochs"),
+    (["train", "--resume"], 1, "there is no run in"),
+    (["train", "--resume", "--run", "none"], 1, "holds no run"),
+    (["train", "--device", "tpu"], 2, "device 'tpu' is not known"),
+    (["train", "--threads", "0"], 2, "threads is 0"),
+    (["train", "--checkpoint-minutes", "0"], 2, "time between checkpoints is 0 minutes, expected more than 0"),
+    (["train", "--run", "a-file/run", "--data", "good"], 1, "cannot make the folder a-file/run"),
+    (["export", "--onnx"], 1, "there is no run in"),
+    (["export"], 2, "--onnx"),
+    (["export", "--onnx", "--run", "none"], 1, "holds no run"),
+    (["verify"], 1, "there is no exported model"),
+    (["verify", "--model", "a-file"], 1, "a-file .* cannot be used"),
+    (["info", "--model", "none.onnx"], 1, "cannot read none.onnx: No such file"),
+    (["info", "--model", "a-file"], 1, "cannot be used"),
+    (["info", "--run", "none"], 1, "holds no run"),
+    (["info", "--run", "none", "--model", "a-file"], 2, "not both"),
+    (["embeddings"], 1, "there is no run in"),
+    (["embeddings", "--run", "none"], 1, "holds no run"),
+    (["embeddings", "--near", "the", "--out", "a.png"], 2, "nothing is drawn"),
+    (["evaluate"], 1, "there is no run in"),
+    (["evaluate", "--model", "a-file"], 1, "cannot be used"),
+    (["generate", "--model", "empty"], 1, "cannot read empty: Is a directory"),
+    (["suggest", "the"], 1, "there is no exported model"),
+    (["score", "the"], 1, "there is no exported model"),
+    (["bench"], 1, "there is no exported model"),
+    (["bench", "--provider", "none"], 2, "provider 'none' is not known"),
+    (["bench", "--threads", "0"], 2, "threads is 0"),
+    (["bench", "--against", "tf"], 2, "runtime 'tf' is not known, expected one of torch"),
+    (["bench", "--fail-if-slower", "10%"], 2, "goes with --compare OLD.json"),
+    (["bench", "--compare", "none.json"], 1, "cannot read none.json"),
+    (["bench", "--compare", "a-file"], 1, "a-file holds no results: it is not JSON"),
+    (["bench", "--compare", "a-file", "--fail-if-slower", "10"], 2, "'10' is no percentage"),
+    (["bench", "--batch", "0"], 2, "size below 1"),
+    (["bench", "--model", "a-file"], 1, "cannot be used"),
+    (["data", "prepare", "none", "--out", "out"], 1, "there is no folder 'none'"),
+    (["data", "prepare", "good", "--out", ""], 2, "it is empty, expected a path"),
+    (["train", "--run", ""], 2, "it is empty, expected a path"),
+    (["train", "--preset", ""], 2, "there is no preset ''"),
+    (["info", "--model", ""], 2, "it is empty, expected a path"),
+    (["data", "prepare", "good", "--out", "a-file"], 1, "cannot make the folder a-file"),
+    (["none"], 2, "none"),
+    (["train", "--data", ""], 1, "there is no folder ''"),
+    (["train", "--set", "preset=none"], 2, "there is no setting 'preset'"),
+    (
+        ["train", "--data", "good", "--set", "learning_rate=1e9", "--epochs", "1", "--run", "diverged", *DIVERGE],
+        1,
+        "lower",
+    ),
+    (["export", "--onnx", "--precision", "fp8"], 2, "precision 'fp8' is not known"),
+    (["export", "--onnx", "--opset", "11"], 2, "opset is 11, expected 17 to 21"),
+    (["train", "--data", "x" * 5000], 1, "there is no folder 'xxx"),
+    (["train", "--data", "good", "--set", "layer_sizes=1000000000"], 2, "expected sizes of 1 to 65,536"),
+    (["train", "--data", "rare"], 1, "no tokens seen 3 times; .*; keep rarer ones: --set min_count=1"),
+    (["evaluate", "--threads", "0"], 2, "threads is 0"),
+    (["evaluate", "--provider", "cuda"], 2, "a provider runs an artifact"),
+    (["evaluate", "--cache", "500"], 2, "a cache goes with an artifact"),
+    (["evaluate", "--cache-theta", "1"], 2, "goes with --cache SIZE"),
+    (["evaluate", "--model", "a-file", "--cache", "0"], 2, "the cache's size is 0"),
+    (["export", "--sherpa", "--precision", "int8"], 2, "goes with --onnx only"),
+    (["export", "--onnx", "--tokens", "tokens.txt"], 2, "goes with --sherpa only"),
+    (["info", "--run", "none", "--graph", "a.png"], 2, "a run has no graph"),
+    (["train", "--data", "good", "--set", "precision=tf32"], 2, "precision is 'tf32', which only CUDA"),
+]
+
+
+@pytest.fixture(scope="module")
+def wrong_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which everything is wrong."""
+    folder = tmp_path_factory.mktemp("wrong")
+    for name in ("empty", "one-word", "latin1", "short"):
+        (folder / name).mkdir()
+    write_corpus(folder / "good")
+    write_corpus(folder / "short", (20, 3, 3))
+    write_corpus(folder / "latin1")
+    write_corpus(folder / "rare")
+    (folder / "rare" / "train.txt").write_text("every word here stands once\n")
+    (folder / "latin1" / "train.txt").write_bytes(b"caf\xe9\n")
+    for split in ("train", "valid", "test"):
+        (folder / "one-word" / f"{split}.txt").write_text("a a a\n")
+    (folder / "a-file").write_text("text\n")
+    return folder
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), BAD, ids=lambda value: str(value)[:40])
+def test_what_a_user_can_cause_gets_a_message(wrong_place: Path, arguments: list[str], code: int, message: str) -> None:
+    before = sorted(path for path in wrong_place.rglob("*") if "diverged" not in path.parts)
+    finished = lmtool(*arguments, cwd=wrong_place)
+    assert finished.returncode == code, finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert re.search(message, re.sub(r"[\s│]+", " ", finished.stderr)), finished.stderr
+    assert finished.stdout == ""
+    assert sorted(path for path in wrong_place.rglob("*") if "diverged" not in path.parts) == before
+
+
+def test_a_missing_package_is_named_with_its_extra(place: Path) -> None:
+    finished = started("embeddings", without="sklearn", cwd=place)
+    assert finished.returncode == 1
+    assert "this command needs sklearn; pip install 'lmtool[report]'" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert started("embeddings", "--near", "the", without="sklearn", cwd=place).returncode == 0
+    finished = started("train", "--tensorboard", "--run", "new", without="tensorboard", cwd=place)
+    assert finished.returncode == 1
+    assert "this command needs tensorboard; pip install 'lmtool[tensorboard]'" in finished.stderr
+    assert not (place / "new").exists()
+    finished = started("bench", without="jinja2", cwd=place)
+    assert finished.returncode == 1
+    assert "this command needs jinja2; pip install 'lmtool[report]'" in finished.stderr
+    assert "parity" not in finished.stderr  # nothing was measured in vain
+
+
+def test_options_and_input_that_fit_no_text(place: Path, tmp_path: Path) -> None:
+    finished = lmtool("generate", "--seed", "-1", "the", cwd=place)
+    assert finished.returncode == 2
+    assert "seed is -1" in finished.stderr
+    finished = lmtool("suggest", "--count", "0", "the", cwd=place)
+    assert finished.returncode == 2
+    assert "error: the number of suggestions is 0, expected 1 or more" in finished.stderr
+    finished = lmtool("score", cwd=place, stdin=b"caf\xe9\n")
+    assert finished.returncode == 1
+    assert "standard input is not UTF-8 text: byte 0xe9 at offset 3" in finished.stderr
+    odd = as_json("score", stdin="the\u2028cat\n\na dog", cwd=place)["scores"]
+    assert [found["text"] for found in odd] == ["the\u2028cat", "", "a dog"]
+    lonely = tmp_path / "lonely.onnx"
+    lonely.write_bytes((place / "runs/tiny/model.onnx").read_bytes())
+    finished = lmtool("evaluate", "--model", lonely)
+    assert finished.returncode == 1
+    assert "lies in no run folder" in finished.stderr
+
+
+@pytest.mark.parametrize("name", ["map.jpg", "map", "map.png.svg"])
+def test_a_picture_is_named_as_what_it_is(place: Path, tmp_path: Path, name: str) -> None:
+    for arguments in (["embeddings", "--words", 12, "--out"], ["info", "--graph"]):
+        finished = lmtool(*arguments, tmp_path / name, cwd=place)
+        assert finished.returncode == 2
+        assert f"cannot draw into {tmp_path / name}: pictures are PNG files" in finished.stderr
+        assert finished.stdout == ""
+    with pytest.raises(OptionError, match=r"expected a name that ends in \.png"):
+        grow(tmp_path / name, rounds=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_output_that_nobody_takes_is_no_traceback(place: Path) -> None:
+    for arguments in (["info"], ["generate", "the"], ["score", "--json", "the"]):
+        with Path("/dev/full").open("w") as full:
+            finished = started(*arguments, cwd=place, stdout=full)
+        assert finished.returncode == 1
+        assert "cannot write to standard output: No space left on device" in finished.stderr
+        assert "Traceback" not in finished.stderr
+    piped = f"set -o pipefail; {sys.executable} -m lmtool.cli generate --max-tokens 2000 the | true"
+    finished = subprocess.run(["bash", "-c", piped], cwd=place, capture_output=True, text=True, check=False)
+    assert finished.returncode == 141
+    assert "Traceback" not in finished.stderr
+
+
+def test_verify_without_its_run_says_which_option_helps(place: Path, tmp_path: Path) -> None:
+    lonely = tmp_path / "model.onnx"
+    lonely.write_bytes((place / "runs/tiny/model.onnx").read_bytes())
+    finished = lmtool("verify", "--model", lonely)
+    assert finished.returncode == 1
+    assert "no PyTorch original beside" in finished.stderr
+    assert "--run DIR" in finished.stderr
+    assert "passed" in done("verify", "--model", lonely, "--run", place / "runs/tiny")
+
+
+def test_a_missing_provider_is_a_gate(place: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime carries CUDA")
+    finished = lmtool("bench", "--provider", "cuda", cwd=place)
+    assert finished.returncode == 3
+    assert "'cuda' is not available: onnxruntime" in finished.stderr
+    assert "pip install 'lmtool[gpu]'" in finished.stderr
+
+
+def test_a_resumed_run_with_other_settings_is_refused(place: Path) -> None:
+    finished = lmtool("train", "--resume", "--set", "dropout=0.5", cwd=place)
+    assert finished.returncode == 1
+    assert "dropout was 0.0, is 0.5" in finished.stderr

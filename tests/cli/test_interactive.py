@@ -1,0 +1,132 @@
+"""Suggestions at the terminal: keys in, menu out, and the command on a pseudo-terminal."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lmtool.cli.interactive import prompt_session, read_lines
+from lmtool.runtime import Predictor
+from lmtool.runtime.autocompletion import Autocompletion
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
+from support.processes.terminal import Terminal
+
+PATIENCE_SECONDS = 60
+COUNT = 3
+Menu = list[tuple[str, str]]
+
+
+def menus(autocompletion: Autocompletion, *steps: tuple[str, str]) -> list[Menu]:
+    """Type each step's keys as soon as there is a menu beside its line; the menus that were there.
+
+    After much time the keys end, and there are no menus.
+    """
+    found: list[Menu] = []
+    with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
+        session = prompt_session(autocompletion)
+
+        def answer(_: Any) -> None:
+            state = session.default_buffer.complete_state
+            if len(found) < len(steps) and state is not None and steps[len(found)][0] == session.default_buffer.text:
+                keys = steps[len(found)][1]
+                found.append([(entry.display_text, entry.display_meta_text) for entry in state.completions])
+                pipe.send_bytes(keys.encode(errors="surrogateescape"))
+
+        def hang_up() -> None:
+            found.clear()
+            pipe.close()
+
+        session.app.after_render += answer
+        impatience = threading.Timer(PATIENCE_SECONDS, hang_up)
+        impatience.start()
+        try:
+            read_lines(autocompletion, session)
+        finally:
+            impatience.cancel()
+            impatience.join()
+    return found
+
+
+def menu(predictor: Predictor, read: str, prefix: str | None = None) -> Menu:
+    stream = predictor.stream()
+    stream.feed(read)
+    return [(word, f"{probability:.2%}") for word, probability in stream.suggest(COUNT, prefix=prefix)]
+
+
+def test_the_menu_follows_every_key(predictor: Predictor) -> None:
+    steps = [
+        ("", "the "),
+        ("the ", "s"),
+        ("the s", "h"),
+        ("the sh", "\x7f"),
+        ("the s", "\x7f"),
+        ("the ", "\x01"),
+        ("the ", "\x04"),
+    ]
+    assert menus(Autocompletion(predictor, COUNT), *steps) == [
+        menu(predictor, ""),
+        menu(predictor, "the"),
+        menu(predictor, "the", "s"),
+        menu(predictor, "the", "sh"),
+        menu(predictor, "the", "s"),
+        menu(predictor, "the"),
+        menu(predictor, ""),  # Ctrl-A: the cursor is at the beginning
+    ]
+
+
+def test_tab_takes_a_suggestion_and_enter_ends_the_line(predictor: Predictor) -> None:
+    best, second = (word for word, _ in menu(predictor, "the cat", "s")[:2])
+    steps = [
+        ("", "the cat s"),
+        ("the cat s", "\t"),
+        (f"the cat {best}", "\t"),
+        (f"the cat {second}", "\r"),
+        ("", "\x04"),
+    ]
+    found = menus(Autocompletion(predictor, COUNT), *steps)
+    assert found[1] == found[2] == found[3] == menu(predictor, "the cat", "s")
+    assert found[4] == menu(predictor, f"the cat {second}\n")
+    assert found[4] != found[0]
+
+
+def test_odd_keys_are_no_error(predictor: Predictor) -> None:
+    odd = (
+        "\x1b[200~a\nb\x1b[201~ \u6f22\U0001f600 e\u0301 \udcff\udcc3( \x00\x1b[A\x1b[B\x1b[5~\x12q\x07\x17 \x1bz"
+        + "x" * 3000
+        + " the "
+    )
+    steps = [("", odd + "\r"), ("", "\x1b[200~" + "the cat\n" * 500 + "\x1b[201~"), ("the cat\n" * 500, "\x04")]
+    assert len(menus(Autocompletion(predictor, COUNT), *steps)) == 3
+
+
+def test_control_c_is_an_interrupt(predictor: Predictor) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        menus(Autocompletion(predictor, COUNT), ("", "the "), ("the ", "\x03"))
+
+
+@pytest.mark.parametrize(("key", "code"), [("\x04", 0), ("\x03", 130)], ids=["Ctrl-D", "Ctrl-C"])
+def test_a_person_types_at_a_terminal(place: Path, key: str, code: int) -> None:
+    with Terminal("suggest", cwd=place) as terminal:
+        terminal.read_until("%")
+        terminal.type("the c\x0c")  # Ctrl-L: all of the screen is written anew, not only what has changed
+        terminal.read_until("100.00%")
+        assert "cat" in terminal.shown
+        terminal.type(key)
+        assert terminal.exit_code() == code
+        assert ("error: interrupted" in terminal.shown) == (code == 130)
+        assert "Traceback" not in terminal.shown
+
+
+@pytest.mark.parametrize("arguments", [["the cat"], ["--prefix", "s"], ["--json"]], ids=" ".join)
+def test_who_says_what_to_suggest_is_not_asked(place: Path, arguments: list[str]) -> None:
+    with Terminal("suggest", *arguments, cwd=place) as terminal:
+        assert terminal.exit_code() == 0
+        assert "Ctrl-D" not in terminal.shown
+
+
+def test_the_package_that_is_missing_is_named_with_its_extra(place: Path) -> None:
+    with Terminal("suggest", cwd=place, without="prompt_toolkit") as terminal:
+        assert terminal.exit_code() == 1
+        assert "error: this command needs prompt_toolkit; pip install 'lmtool[cli]'" in terminal.shown

@@ -1,0 +1,131 @@
+"""SIGINT and SIGTERM in the middle of an import, and when a program has done its work."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SLOW = """
+import os, time
+os.kill(os.getpid(), {number})
+time.sleep(0.22)  # no multiple of the time between two tries
+whole = True
+"""
+PROGRAM = """
+import contextlib, os, signal, sys, time
+from lmtool.cli.signals import Interruptions
+signal.signal(signal.SIGINT, signal.{before})
+with {block}:
+    try:
+        import slow
+        print("imported", slow.whole, flush=True)
+        time.sleep(1)
+        print("went on", flush=True)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(0.2)
+"""
+
+
+def ended(
+    folder: Path, number: int, block: str = "Interruptions()", before: str = "default_int_handler"
+) -> subprocess.CompletedProcess[str]:
+    """A program that meets a signal in an import, and SIGINT at its end."""
+    (folder / "slow.py").write_text(SLOW.format(number=int(number)))
+    program = PROGRAM.format(block=block, before=before)
+    return subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=60)
+
+
+def test_an_interruption_waits_for_the_import_and_comes_too_late_at_the_end(tmp_path: Path) -> None:
+    finished = ended(tmp_path, signal.SIGINT)
+    assert finished.stdout.split("\n") == ["imported True", "interrupted", ""]
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
+def test_a_termination_waits_for_the_import(tmp_path: Path) -> None:
+    finished = ended(tmp_path, signal.SIGTERM)
+    assert (finished.returncode, finished.stdout) == (143, "imported True\n")
+
+
+def test_an_interruption_that_is_ignored_stays_so(tmp_path: Path) -> None:
+    finished = ended(tmp_path, signal.SIGINT, before="SIG_IGN")
+    assert (finished.returncode, finished.stdout) == (0, "imported True\nwent on\n")
+
+
+def test_without_it_the_import_is_cut(tmp_path: Path) -> None:
+    """The positive control."""
+    finished = ended(tmp_path, signal.SIGINT, "contextlib.nullcontext()")
+    assert "imported" not in finished.stdout
+    assert finished.returncode == -signal.SIGINT
+
+
+LAST = """
+import os, signal, time
+from lmtool import cli
+from lmtool.cli.signals import Interruptions
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class Held:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{name})
+        time.sleep(0.01)
+
+def in_a_finalizer():
+    held = Held()
+    del held
+    time.sleep(1)
+    print("went on", flush=True)
+
+def after_the_end():
+    import atexit
+    held = Held()
+    atexit.register(lambda held: held, held)
+
+def at_the_end():
+    setitimer = signal.setitimer
+    signal.setitimer = lambda *times: (os.kill(os.getpid(), signal.{name}), setitimer(*times))
+
+{without}
+cli._run = {where}
+cli.main()
+"""
+CODES = {signal.SIGINT: (130, "error: interrupted\n"), signal.SIGTERM: (143, "")}
+
+
+def ended_by_main(where: str, number: signal.Signals, without: str = "") -> subprocess.CompletedProcess[str]:
+    program = LAST.format(where=where, name=number.name, without=without)
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize("where", ["in_a_finalizer", "at_the_end"])
+def test_a_signal_where_python_would_lose_it_ends_the_command(where: str, number: signal.Signals) -> None:
+    finished = ended_by_main(where, number)
+    assert finished.stdout == ""
+    assert (finished.returncode, finished.stderr) == CODES[number]
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_a_signal_as_python_ends_comes_too_late(number: signal.Signals) -> None:
+    finished = ended_by_main("after_the_end", number)
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
+
+
+def test_without_it_a_signal_in_a_finalizer_is_lost() -> None:
+    """The positive control."""
+    finished = ended_by_main(
+        "in_a_finalizer", signal.SIGTERM, "import sys; Interruptions._lose = sys.__unraisablehook__"
+    )
+    assert (finished.returncode, finished.stdout) == (0, "went on\n")
+    assert "Exception ignored in" in finished.stderr
+
+
+def test_what_else_python_loses_is_told() -> None:
+    """The positive control of the other kind: only our own exceptions are raised again."""
+    other = "Held.__del__ = lambda self: 1 / 0"
+    finished = ended_by_main("in_a_finalizer", signal.SIGTERM, other)
+    assert (finished.returncode, finished.stdout) == (0, "went on\n")
+    assert "ZeroDivisionError" in finished.stderr

@@ -1,0 +1,171 @@
+"""What the Ray example does without a cluster: parts of files, and many lines scored together."""
+
+import importlib
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from lmtool.runtime import Predictor, StorageError
+from support.corpora import sentences
+from support.models.networks import artifact_of, network_of
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "ray"
+
+
+@pytest.fixture(scope="module")
+def parts() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXAMPLE)
+        yield importlib.import_module("parts")
+
+
+@pytest.fixture(scope="module")
+def lines(parts: ModuleType) -> ModuleType:
+    return importlib.import_module("lines")
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+TEXTS = [b"", b"\n", b"a", b"a\n", b"\n\na\r\n\nbc\n\n", b"abc\ndefghij\nk", "\ufeff\u00e9t\u00e9\n\u4e2d\n".encode()]
+
+
+@pytest.mark.parametrize("data", [*TEXTS, b"x" * 300_000 + b"\ny\n" + b"z" * 200_000])
+def test_each_line_is_in_one_part_wherever_a_file_is_cut(parts: ModuleType, tmp_path: Path, data: bytes) -> None:
+    write(tmp_path / "text", data)
+    expected = data.decode().removeprefix("\ufeff").removesuffix("\n").split("\n") if data else []
+    for size in range(1, len(data) + 2) if len(data) < 100 else (7_000, 65_536, 299_999, 300_000, 300_001, 300_002):
+        found = parts.find_parts(tmp_path, "*", size)
+        read = [line for part in found for line in parts.read_lines(part, tmp_path)]
+        assert [text for _, text in read] == expected
+        assert [offset for offset, _ in read] == [0, *np.cumsum([len(row) for row in data.splitlines(True)])][
+            : len(read)
+        ]
+        assert all(part.end - part.start <= size for part in found)
+
+
+def test_parts_are_those_of_every_file_that_is_asked_for(parts: ModuleType, tmp_path: Path) -> None:
+    for name in ("b.txt", "a/c.txt", "a/d.log", ".hidden/e.txt", "a/.f.txt", "empty.txt"):
+        write(tmp_path / name, b"" if name == "empty.txt" else b"0123456789")
+    assert [(part.file, part.start, part.end) for part in parts.find_parts(tmp_path, "*.txt", 6)] == [
+        ("a/c.txt", 0, 6),
+        ("a/c.txt", 6, 10),
+        ("b.txt", 0, 6),
+        ("b.txt", 6, 10),
+    ]
+    assert {part.file for part in parts.find_parts(tmp_path, "*", 100)} == {"a/c.txt", "a/d.log", "b.txt"}
+    with pytest.raises(StorageError, match=r"holds no file like '\*.md'"):
+        parts.find_parts(tmp_path, "*.md", 6)
+
+
+def test_what_cannot_be_read_says_why(parts: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "text", b"good\nbad \xff\n")
+    (part,) = parts.find_parts(tmp_path, "*", 100)
+    with pytest.raises(StorageError, match=r"text is not UTF-8 text: byte 0xff at offset 9; convert it"):
+        list(parts.read_lines(part, tmp_path))
+    path.write_bytes(b"good\nbad \xc3\xa9 and more\n")
+    with pytest.raises(StorageError, match="was changed while it was being scored"):
+        list(parts.read_lines(part, tmp_path))
+    monkeypatch.setattr(parts, "LONGEST_LINE_BYTES", 10)
+    with pytest.raises(StorageError, match="has a line of more than 10 bytes at offset 5"):
+        list(parts.read_lines(part, tmp_path))
+    path.unlink()
+    with pytest.raises(StorageError, match=r"cannot read .*text: No such file"):
+        list(parts.read_lines(part, tmp_path))
+
+
+def count_calls(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that gets the batch size of each call from now on."""
+    sizes: list[int] = []
+    log_probs = predictor.log_probs
+
+    def counted(token_ids: Any, *arguments: Any) -> Any:
+        sizes.append(len(token_ids))
+        return log_probs(token_ids, *arguments)
+
+    monkeypatch.setattr(predictor, "log_probs", counted)
+    return sizes
+
+
+LINES = ["", *sentences(300, seed=5).splitlines(), "zebra", "the " * 300, "a " * 128, "a " * 129, "\t", "the zebra"]
+
+
+def assert_equal(predictor: Predictor, scorer: Any, texts: list[str]) -> None:
+    """Not only close: lines that run together are to the bit what they are alone."""
+    alone = [predictor.score(text) for text in texts]
+    found = scorer.scores(texts)
+    assert found == [(score.log_prob, len(score.tokens), score.unknown) for score in alone]
+    assert [score.perplexity for score in found] == [score.perplexity for score in alone]
+
+
+def test_lines_that_run_together_score_what_they_score_alone(
+    lines: ModuleType, own: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = lines.LineScorer(own)
+    texts = random.Random(0).sample(LINES, len(LINES))
+    assert scorer.batched
+    assert_equal(own, scorer, texts)
+    sizes = count_calls(own, monkeypatch)
+    scorer.scores(texts)
+    assert len(sizes) < len(texts) / 8
+    assert max(sizes) == 16
+
+
+def test_wide_networks_score_the_same(lines: ModuleType) -> None:
+    words = ["<eos>", "<unk>", *{word for line in LINES for word in line.split()}, *(f"w{n}" for n in range(3000))]
+    predictor = Predictor.load(artifact_of(network_of((96, 48), vocabulary=len(words)), words, "whitespace"))
+    scorer = lines.LineScorer(predictor)
+    assert scorer.batched
+    assert_equal(predictor, scorer, LINES)
+
+
+def test_an_artifact_that_is_not_batch_invariant_runs_line_by_line(
+    lines: ModuleType, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor.load(run.artifact("int8"))
+    scorer = lines.LineScorer(predictor)
+    assert not scorer.batched
+    assert_equal(predictor, scorer, LINES[:50])
+    sizes = count_calls(predictor, monkeypatch)
+    scorer.scores(LINES)
+    assert set(sizes) == {1}
+
+
+def test_a_score_is_kept_for_the_same_part_and_model_only(
+    parts: ModuleType, lines: ModuleType, predictor: Predictor, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "in" / "a" / "text", b"the cat\na dog\n" * 2000)
+    out = tmp_path / "out"
+    (part,) = parts.find_parts(tmp_path / "in", "*", 1 << 20)
+    assert parts.kept_score(part, out, "model") is None
+    score = lines.score_part(lines.LineScorer(predictor), part, tmp_path / "in", out, "model")
+    assert (score.lines, score.tokens) == (4000, 8000)
+    assert parts.kept_score(part, out, "model") == score
+    assert parts.kept_score(part, out, "another") is None
+    os.utime(path, ns=(1, 1))
+    (touched,) = parts.find_parts(tmp_path / "in", "*", 1 << 20)
+    assert parts.kept_score(touched, out, "model") is None
+    for content in (b"", b"{}\n", b"[]\n", b'{"part": 3}\n', b"\xff\n", part.result(out).read_bytes()[:90]):
+        part.result(out).write_bytes(content)
+        assert parts.kept_score(part, out, "model") is None
+
+
+def test_scores_of_ranges_that_are_gone_are_removed(parts: ModuleType, tmp_path: Path) -> None:
+    write(tmp_path / "in" / "text", b"0123456789")
+    out = tmp_path / "out"
+    for part in parts.find_parts(tmp_path / "in", "*", 2):
+        write(part.result(out), b"")
+    write(out / "text" / ".000000000000004.jsonl.0123abcd.tmp", b"{")  # of a worker that was killed while it wrote
+    other = write(out / "other" / "000000000000001.jsonl", b"")
+    parts.remove_others(parts.find_parts(tmp_path / "in", "*", 4), out)
+    kept = sorted(path.name for path in (out / "text").iterdir())
+    assert kept == ["000000000000000.jsonl", "000000000000004.jsonl", "000000000000008.jsonl"]
+    assert other.exists()

@@ -1,0 +1,176 @@
+"""The Ray example's pool of workers on a stand-in for Ray, whose workers start and die as they are told."""
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "ray"
+
+
+class RayError(Exception):
+    """What Ray raises where a worker is lost."""
+
+
+class RayTaskError(RayError):
+    """What it raises where the worker's own code raised."""
+
+
+@dataclass
+class StandIn:
+    """A cluster: `starts` tells of each worker in turn whether it starts, `parts` of each part whether it is scored.
+
+    What they do not tell of goes well. What was asked for first is done first, one thing at a time.
+    """
+
+    starts: list[bool] = field(default_factory=list)
+    parts: list[bool] = field(default_factory=list)
+    started: int = 0
+
+    def remote(self, **_: Any) -> Callable[[type], Any]:
+        return lambda _: SimpleNamespace(remote=self._start)
+
+    def _start(self, *_: Any) -> Any:
+        self.started += 1
+        outcome = {"node": "0123456789", "host": "here", "pid": self.started} if self._next(self.starts) else None
+        return Actor(place=self._method(lambda: outcome), score=self._method(self._score))
+
+    def _score(self, part: Any) -> Any:
+        return SimpleNamespace(part=part, tokens=3) if self._next(self.parts) else None
+
+    @staticmethod
+    def _next(told: list[bool]) -> bool:
+        return told.pop(0) if told else True
+
+    @staticmethod
+    def _method(answer: Callable[..., Any]) -> Any:
+        return SimpleNamespace(remote=lambda *arguments: Reference(answer, arguments))
+
+    def wait(self, references: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
+        assert timeout > 0
+        assert references, "Ray refuses an empty list"
+        first = min(references, key=lambda reference: reference.number)
+        return [first], [reference for reference in references if reference is not first]
+
+    def get(self, reference: "Reference") -> Any:
+        answer = reference.answer(*reference.arguments)
+        if answer is None:
+            raise RayError("the account of it:\nthe worker died\n")
+        return answer
+
+    def kill(self, _: Any) -> None:
+        return None
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 2.0}
+
+
+@dataclass(eq=False)
+class Actor:
+    """A worker's handle, by which it is told from the others."""
+
+    place: Any
+    score: Any
+
+
+class Reference:
+    """A promise of Ray's; `number` tells which came before which."""
+
+    count = 0
+
+    def __init__(self, answer: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        Reference.count += 1
+        self.number, self.answer, self.arguments = Reference.count, answer, arguments
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    stand_in = StandIn()
+    names = ("remote", "wait", "get", "kill", "cluster_resources")
+    ray = ModuleType("ray")
+    vars(ray).update({name: getattr(stand_in, name) for name in names})
+    exceptions = ModuleType("ray.exceptions")
+    vars(exceptions).update(RayError=RayError, RayTaskError=RayTaskError)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.exceptions", exceptions)
+    return stand_in
+
+
+@pytest.fixture
+def pool(cluster: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    monkeypatch.syspath_prepend(EXAMPLE)
+    monkeypatch.delitem(sys.modules, "pool", raising=False)
+    yield importlib.import_module("pool")
+    del sys.modules["pool"]  # it holds the stand-in
+
+
+@dataclass
+class Run:
+    """What became of a run."""
+
+    scored: list[Any]
+    errors: list[str]
+    said: list[str]
+    workers: int
+    retried: int
+
+
+def run_pool(pool: ModuleType, parts: int, workers: int = 2) -> Run:
+    said: list[str] = []
+    found = pool.WorkerPool(object, (), workers, attempts=3, say=said.append)
+    outcomes = list(found.run([SimpleNamespace(file="text", start=number) for number in range(parts)]))
+    scored = sorted(outcome.part.start for outcome in outcomes if outcome.error is None)
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    return Run(scored, errors, said, len(found.workers()), found.retried)
+
+
+def test_all_parts_are_scored(pool: ModuleType) -> None:
+    run = run_pool(pool, 7)
+    assert (run.scored, run.errors, run.workers, run.retried) == ([*range(7)], [], 2, 0)
+
+
+def test_starts_that_fail_now_and_then_do_not_end_a_long_run(pool: ModuleType, cluster: StandIn) -> None:
+    cluster.starts = [True, True] + [False, False, True] * 5
+    cluster.parts = [True, False] * 5
+    run = run_pool(pool, 12)
+    assert (run.scored, run.errors, run.workers, run.retried) == ([*range(12)], [], 7, 5)
+    assert run.said.count("a worker could not start: the worker died") == 10
+
+
+def test_starts_that_fail_in_a_row_leave_the_run_to_the_workers_there_are(pool: ModuleType, cluster: StandIn) -> None:
+    cluster.starts = [True, False, False, False]
+    run = run_pool(pool, 12)
+    assert (run.scored, run.errors, run.workers) == ([*range(12)], [], 1)
+    assert cluster.started == 4
+
+
+def test_a_worker_that_is_still_starting_is_waited_for(pool: ModuleType, cluster: StandIn) -> None:
+    cluster.starts = [False, False, False, True]
+    run = run_pool(pool, 5)
+    assert (run.scored, run.errors, run.workers) == ([*range(5)], [], 1)
+
+
+def test_where_no_worker_starts_the_run_ends(pool: ModuleType, cluster: StandIn) -> None:
+    cluster.starts = [False] * 9
+    with pytest.raises(pool.ClusterError, match="workers cannot start: the worker died"):
+        run_pool(pool, 5)
+    assert cluster.started == 4
+
+
+def test_where_the_last_worker_dies_and_none_starts_the_run_ends(pool: ModuleType, cluster: StandIn) -> None:
+    cluster.starts = [True, *[False] * 9]
+    cluster.parts = [True, True, False]
+    with pytest.raises(pool.ClusterError, match="workers cannot start"):
+        run_pool(pool, 9)
+
+
+def test_a_part_that_kills_each_worker_is_given_up(pool: ModuleType, cluster: StandIn) -> None:
+    cluster.parts = [False, False, False]
+    run = run_pool(pool, 1)
+    assert run.errors == ["text from 0 was not scored: workers died with it, 3 in a row"]
+    assert (run.scored, run.retried) == ([], 2)

@@ -1,0 +1,194 @@
+"""What goes beside the artifact: Triton repository, sherpa-onnx names, graph picture."""
+
+import json
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from lmtool.export import (
+    ExportError,
+    ParityError,
+    draw_graph,
+    export_sherpa,
+    exporter,
+    triton_config,
+    write_triton_repository,
+)
+from lmtool.export.sherpa import build_sherpa_model, ids_of, read_recognizer_tokens
+from lmtool.model import LanguageModel, Run, TrainOptions, run_training
+from lmtool.runtime import ArtifactError, OptionError, Predictor, Tokenization, Vocabulary
+from support.models.networks import draw, network_of, run_model
+from support.models.transducer import recognize, write_transducer
+from support.runs.tiny import SETTINGS, Silent
+
+
+def test_a_triton_repository_keeps_every_state_by_name(run: Run, tmp_path: Path) -> None:
+    path = write_triton_repository(run.artifact("fp32"), tmp_path, "tiny")
+    assert (path / "1" / "model.onnx").read_bytes() == run.artifact("fp32").read_bytes()
+    text = (path / "config.pbtxt").read_text()
+    for name, width in (("cell_0", 7), ("cell_1", 3), ("hidden_0", 7), ("hidden_1", 3)):
+        assert f'input_name: "{name}"' in text
+        assert f'output_name: "next_{name}"' in text
+        assert f'initial_state {{ name: "zeros" data_type: TYPE_FP32 dims: [ {width} ] zero_data: true }}' in text
+    with pytest.raises(OptionError, match="name is 'a/b', expected a file name"):
+        write_triton_repository(run.artifact("fp32"), tmp_path, "a/b")
+
+
+def test_the_triton_configuration_is_what_the_server_publishes(predictor: Predictor) -> None:
+    config = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="tritonclient[grpc] is not installed")
+    from google.protobuf import text_format
+
+    parsed = text_format.Parse(triton_config(predictor.artifact, "tiny"), config.ModelConfig())
+    assert [(state.input_name, list(state.dims)) for state in parsed.sequence_batching.state] == [
+        (name, [width]) for name, width in predictor.artifact.architecture.states.items()
+    ]
+    assert all(state.initial_state[0].zero_data for state in parsed.sequence_batching.state)
+    assert list(parsed.output[0].dims) == [-1, len(predictor.vocabulary)]
+
+
+def test_sherpa_names_take_stacked_states_and_give_log_probabilities() -> None:
+    network = network_of((6, 6))
+    vocabulary = Vocabulary(["<eos>", "<unk>", *"abcdefghi"], Tokenization())
+    model = build_sherpa_model(network, vocabulary, 17)
+    assert [value.name for value in model.graph.input] == ["x", "h0", "c0"]
+    assert [value.name for value in model.graph.output] == ["log_softmax", "next_h0", "next_c0"]
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert (metadata["num_layers"], metadata["hidden_size"], metadata["sos_id"]) == ("2", "6", "0")
+    tokens, state, feeds = draw(network, 3, 4)
+    stacked = {name: np.stack([feeds[f"{ours}_{layer}"] for layer in (0, 1)]) for name, ours in SHERPA_STATES.items()}
+    scores, hidden, cell = run_model(model, tokens, {"x": tokens, **stacked})
+    with torch.inference_mode():
+        expected, after = network(torch.from_numpy(tokens), state)
+    np.testing.assert_allclose(scores, expected[:, -1].log_softmax(1).numpy(), atol=1e-5)
+    np.testing.assert_allclose(hidden, torch.stack([layer[0] for layer in after]).numpy(), atol=1e-5)
+    np.testing.assert_allclose(cell, torch.stack([layer[1] for layer in after]).numpy(), atol=1e-5)
+    for sizes, kind in (((7, 3), "lstm"), ((6, 6), "gru")):
+        with pytest.raises(ExportError, match="stacks the states of LSTM layers of one size"):
+            build_sherpa_model(network_of(sizes, cell=kind), vocabulary, 17)
+
+
+SHERPA_STATES = {"h0": "hidden", "c0": "cell"}
+
+
+RECOGNIZED = ["<blk>", "a", "<eos>", *"bcdefgh", "<unk>"]
+SAME = Vocabulary(RECOGNIZED, Tokenization())
+missing = pytest.mark.skipif(find_spec("sherpa_onnx") is None, reason="sherpa-onnx is not installed")
+
+
+def recognizing(test: Callable[..., None]) -> Callable[..., None]:
+    return pytest.mark.portability(missing(test))
+
+
+def write_language_model(model: onnx.ModelProto, folder: Path, without: str = "") -> Path:
+    """The export as a file, less one entry of its metadata."""
+    entries = {entry.key: entry.value for entry in model.metadata_props if entry.key != without}
+    onnx.helper.set_model_props(model, entries)
+    onnx.save(model, folder / "lm.onnx")
+    return folder / "lm.onnx"
+
+
+def recognized(model: onnx.ModelProto, folder: Path, scales: list[float]) -> list[dict[str, Any]]:
+    """What sherpa-onnx decodes from noise with the export as language model, at each scale."""
+    path = write_language_model(model, write_transducer(folder, RECOGNIZED))
+    finished = recognize(folder, path, scales)
+    assert finished.returncode == 0, finished.stderr
+    return json.loads(finished.stdout)
+
+
+def log_probabilities(network: LanguageModel, vocabulary: Vocabulary, tokens: list[str]) -> np.ndarray:
+    """Of each token after those before it, the first after the end of a sentence."""
+    ids = [vocabulary.id(token) for token in tokens]
+    with torch.inference_mode():
+        logits, _ = network(torch.tensor([[vocabulary.end_of_sentence_id, *ids[:-1]]]), network.initial_state(1))
+    return logits[0].log_softmax(1)[range(len(ids)), ids].numpy()
+
+
+@recognizing
+def test_sherpa_onnx_reads_the_same_log_probabilities_from_the_export(tmp_path: Path) -> None:
+    network = network_of((6, 6))
+    [found] = recognized(build_sherpa_model(network, SAME, 17), tmp_path, [0.5])
+    assert len(set(found["tokens"])) > 2
+    np.testing.assert_allclose(found["lm_probs"], log_probabilities(network, SAME, found["tokens"]), atol=1e-5)
+
+
+@recognizing
+def test_sherpa_onnx_reads_them_from_an_export_for_its_own_token_ids(tmp_path: Path) -> None:
+    vocabulary = Vocabulary(["h", "<unk>", "d", "a", "elsewhere", "<eos>", "b", "c"], Tokenization())
+    network = network_of((6, 6), vocabulary=len(vocabulary))
+    [found] = recognized(build_sherpa_model(network, vocabulary, 17, RECOGNIZED), tmp_path, [0.5])
+    assert {token in vocabulary for token in found["tokens"]} == {True, False}
+    np.testing.assert_allclose(found["lm_probs"], log_probabilities(network, vocabulary, found["tokens"]), atol=1e-5)
+
+
+@recognizing
+def test_the_export_decides_what_sherpa_onnx_recognizes(tmp_path: Path) -> None:
+    network = network_of((6, 6))
+    with torch.no_grad():
+        network.projection.bias[SAME.id("d")] += 8
+    model = build_sherpa_model(network, SAME, 17)
+    unheard, decided = (found["tokens"] for found in recognized(model, tmp_path, [0, 100]))
+    assert len(decided) == len(unheard) > 0
+    assert "d" not in unheard
+    assert set(decided) == {"d"}
+
+
+@recognizing
+@pytest.mark.parametrize("name", ["num_layers", "hidden_size", "sos_id"])
+def test_sherpa_onnx_asks_for_the_metadata_of_the_export(name: str, tmp_path: Path) -> None:
+    model = build_sherpa_model(network_of((6, 6)), SAME, 17)
+    path = write_language_model(model, write_transducer(tmp_path, RECOGNIZED), without=name)
+    finished = recognize(tmp_path, path, [1])
+    assert finished.returncode != 0
+    assert f"'{name}' does not exist in the metadata" in finished.stderr
+
+
+def test_a_sherpa_export_is_verified_before_it_is_written(
+    tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**SETTINGS, "layer_sizes": "4,4", "epochs": "1"}
+    run_training(TrainOptions("ptb-200", str(corpus_folder), tmp_path / "run", settings=settings, threads=1), Silent())
+    path = export_sherpa(Run(tmp_path / "run"))
+    assert path == tmp_path / "run" / "sherpa" / "model.onnx"
+    tokens = tmp_path / "tokens.txt"
+    tokens.write_text("<blk> 0\nthe 2\n 1\ncat\t3\n")
+    model = onnx.load(export_sherpa(Run(tmp_path / "run"), tmp_path / "theirs.onnx", tokens=tokens))
+    assert [dim.dim_value for dim in model.graph.output[0].type.tensor_type.shape.dim] == [0, 4]
+    monkeypatch.setattr(exporter, "SHERPA_BOUND", 0.0)
+    with pytest.raises(ParityError, match="the sherpa export of .* differs from the original by"):
+        export_sherpa(Run(tmp_path / "run"), tmp_path / "never.onnx")
+    assert not (tmp_path / "never.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<blk> 0\nthe one\n", "tokens.txt, line 2: found 'the one', expected a symbol, a space and its id"),
+        ("", "tokens.txt, line 1: found '', expected a symbol"),
+        ("<blk> 0\nthe 1\ncat 1\n", "tokens.txt has 3 lines, expected each id from 0 to 2 once"),
+        (
+            "the 0\n_th 1\n<unk> 2\n",
+            "none of the recognizer's 3 tokens .'_th', .*is in the vocabulary of 4;",
+        ),
+    ],
+)
+def test_other_tokens_than_a_recognizers_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "tokens.txt").write_text(text)
+    vocabulary = Vocabulary(["the", "<eos>", "cat", "<unk>"], Tokenization())
+    with pytest.raises(ExportError, match=message):
+        ids_of(read_recognizer_tokens(tmp_path / "tokens.txt"), vocabulary)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_graph_is_drawn(run: Run, tmp_path: Path, precision: str) -> None:
+    nodes = draw_graph(run.artifact(precision), tmp_path / "graph.png")
+    assert nodes == len(onnx.load(run.artifact(precision)).graph.node)
+    assert (tmp_path / "graph.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "text.onnx").write_text("no model")
+    with pytest.raises(ArtifactError, match="is no ONNX model"):
+        draw_graph(tmp_path / "text.onnx", tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()

@@ -1,0 +1,68 @@
+"""The training text as rows that are read side by side, a step at a time."""
+
+import itertools
+
+import numpy as np
+import pytest
+from lmtool.model import DataError, preset_named
+from lmtool.model.data.batches import Batches
+from lmtool.model.training.config import TrainConfig
+from lmtool.model.training.distributed import Processes
+
+
+def config(**settings: object) -> TrainConfig:
+    return preset_named("ptb-200").with_settings({key: str(value) for key, value in settings.items()})
+
+
+def test_batches_are_rows_read_side_by_side() -> None:
+    batches = Batches(np.arange(23, dtype=np.int32), config(batch_size=2, steps=3))
+    found = [[part.tolist() for part in batches.read(span)] for span in batches.spans(0)]
+    assert found == [
+        [[[0, 1, 2], [11, 12, 13]], [[1, 2, 3], [12, 13, 14]]],
+        [[[3, 4, 5], [14, 15, 16]], [[4, 5, 6], [15, 16, 17]]],
+        [[[6, 7, 8], [17, 18, 19]], [[7, 8, 9], [18, 19, 20]]],
+    ]
+
+
+def test_processes_share_the_rows() -> None:
+    ids = np.arange(50, dtype=np.int32)
+    whole = Batches(ids, config(batch_size=4, steps=3))
+    parts = [Batches(ids, config(batch_size=4, steps=3), Processes(process, 2)) for process in range(2)]
+    for span in whole.spans(0):
+        rows = [row for part in parts for row in part.read(span)[0].tolist()]
+        assert rows == whole.read(span)[0].tolist()
+    with pytest.raises(DataError, match="batch_size 5 cannot be shared evenly by 2 processes; try --set batch_size=6"):
+        Batches(ids, config(batch_size=5, steps=3), Processes(0, 2))
+
+
+def test_variable_steps_cover_the_text_and_are_drawn_anew_for_each_epoch() -> None:
+    batches = Batches(np.arange(40_001, dtype=np.int32), config(batch_size=1, steps=70, variable_steps="true"))
+    first, second = batches.spans(0), batches.spans(1)
+    assert first == batches.spans(0) != second
+    assert (first[0][0], first[-1][1]) == (0, 40_000)
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(first))
+    lengths = np.array([stop - start for start, stop in first[:-1]])
+    assert lengths.min() >= 5
+    assert np.median(lengths) == pytest.approx(70, abs=2)
+    assert 0.01 < np.mean(lengths < 50) < 0.1  # one in twenty is half as long
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "steps", "advice"),
+    [
+        (100, 30, 20, "--set batch_size=4 or --set steps=2"),
+        (100, 90, 20, "--set batch_size=4$"),
+        (10, 3, 20, "--set steps=2$"),
+        (3, 30, 20, "more text is needed"),
+    ],
+)
+def test_a_corpus_that_is_too_short_says_what_would_fit(count: int, batch_size: int, steps: int, advice: str) -> None:
+    ids = np.zeros(count, np.int32)
+    with pytest.raises(
+        DataError, match=f"has {count} tokens, .* needs at least {batch_size * (steps + 1):,}; .*{advice}"
+    ):
+        Batches(ids, config(batch_size=batch_size, steps=steps))
+    for setting in advice.rstrip("$").split(" or "):
+        if "=" in setting:
+            key, _, value = setting.removeprefix("--set ").partition("=")
+            assert Batches(ids, config(**{"batch_size": batch_size, "steps": steps, key: int(value)})).spans(0)

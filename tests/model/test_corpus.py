@@ -1,0 +1,163 @@
+"""Corpora: folders of several kinds, the embedded one, and everything that can be wrong with a folder."""
+
+import errno
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lmtool.model import Corpus, DataError, load_corpus, load_corpus_with, read_splits, write_splits
+from lmtool.model.data.corpus import build_vocabulary
+from lmtool.runtime import OptionError, StorageError, Tokenization
+from support.corpora import real_corpus, whole, write_corpus
+
+
+def write(folder: Path, **texts: str) -> str:
+    folder.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        (folder / f"{name}.txt").write_text(text)
+    return str(folder)
+
+
+def test_ids_fall_by_count_and_ties_are_alphabetical(tmp_path: Path) -> None:
+    folder = write(tmp_path, train="b a c a\nb a\n", valid="a d\n", test="c b\n")
+    corpus = load_corpus(folder, "whitespace")
+    assert corpus.vocabulary.tokens == ("a", "<eos>", "b", "c", "<unk>")
+    assert corpus.ids["train"].tolist() == [2, 0, 3, 0, 1, 2, 0, 1]
+    assert corpus.ids["valid"].tolist() == [0, 4, 1]
+    assert corpus.ids["test"].dtype == np.int32
+
+
+def test_rare_tokens_are_counted_as_the_unknown_one() -> None:
+    vocabulary = build_vocabulary(
+        Counter({"a": 3, "b": 3, "c": 1, "d": 1, "e": 1, "f": 1}), Tokenization.of_rule("whitespace"), min_count=2
+    )
+    assert vocabulary.tokens == ("<unk>", "a", "b", "<eos>")
+
+
+def test_characters_are_a_corpus_too(tmp_path: Path) -> None:
+    corpus = load_corpus(write(tmp_path, train="abba\n", valid="ab", test="xa"), "characters")
+    assert corpus.vocabulary.tokens == ("a", "b", "\n", "\ufffd")
+    assert corpus.ids["test"].tolist() == [3, 0]
+
+
+@pytest.mark.parametrize("pattern", ["{}.txt", "ptb.{}.txt", "wiki.{}.tokens"])
+def test_the_usual_file_names_are_found(tmp_path: Path, pattern: str) -> None:
+    for split in ("train", "valid", "test"):
+        (tmp_path / pattern.format(split)).write_text(f"{split} text\n")
+    assert whole(read_splits(str(tmp_path))) == {split: f"{split} text\n" for split in ("train", "valid", "test")}
+
+
+def test_any_folder_of_text_is_split_by_lines(tmp_path: Path) -> None:
+    (tmp_path / "b.md").write_text("".join(f"line {number}\n" for number in range(50, 100)))
+    (tmp_path / "a.txt").write_text("".join(f"line {number}\n" for number in range(50)))
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    texts = whole(read_splits(str(tmp_path)))
+    assert [text.count("\n") for text in texts.values()] == [90, 5, 5]
+    assert "".join(texts.values()) == "".join(f"line {number}\n" for number in range(100))
+
+
+def test_preparing_writes_what_is_read(tmp_path: Path) -> None:
+    texts = read_splits(str(write_corpus(tmp_path / "in")))
+    out = tmp_path / "new" / "out"
+    assert write_splits(texts, out) == {split: (out / f"{split}.txt").stat().st_size for split in texts}
+    assert whole(read_splits(str(out))) == whole(texts)
+    with pytest.raises(StorageError, match=r"train.txt is there already; choose another folder"):
+        write_splits({**texts, "train": "other"}, out)
+    assert whole(read_splits(str(out))) == whole(texts)
+
+
+def test_what_cannot_be_prepared_whole_is_not_begun(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path / "in")
+    (folder / "valid.txt").write_bytes(b"na\xefve\n")
+    with pytest.raises(StorageError, match=r"valid\.txt is not UTF-8 text: byte 0xef at offset 2"):
+        write_splits(read_splits(str(folder)), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_splits_that_cannot_all_be_put_in_place_leave_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, out, replace = read_splits(str(write_corpus(tmp_path / "in"))), tmp_path / "out", Path.replace
+
+    def replace_all_but_train(self: Path, target: Path) -> Path:
+        if target.name == "train.txt":
+            raise OSError(errno.EIO, "Input/output error")
+        return replace(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", replace_all_but_train)
+        with pytest.raises(StorageError, match=r"cannot write .*train\.txt: Input/output error"):
+            write_splits(texts, out)
+    assert list(out.iterdir()) == []
+    assert set(write_splits(texts, out)) == {"train", "valid", "test"}
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({}, "holds no text; expected train.txt, valid.txt and test.txt, or files ending in"),
+        ({"train": "a b"}, "holds train.txt but not valid.txt, test.txt"),
+        ({"train": "", "valid": "a b", "test": "a b"}, "holds no tokens; expected at least two different"),
+        ({"train": "a a\na", "valid": "a b", "test": "a b"}, "holds only the token 'a'; expected at least two"),
+        ({"train": "a b", "valid": "", "test": "a b"}, "the valid text of .* holds 0 tokens, expected at least 2"),
+        ({"notes": "one line"}, "holds 1 lines of text in 1 files, too few"),
+    ],
+)
+def test_folders_that_cannot_be_used_say_why(tmp_path: Path, texts: dict[str, str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_corpus(write(tmp_path, **texts), "whitespace")
+
+
+def test_no_such_folder_and_no_such_split(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no folder .*; expected 'pydocs' or a folder"):
+        load_corpus(str(tmp_path / "none"), "whitespace")
+    corpus = load_corpus(str(write_corpus(tmp_path)), "whitespace")
+    with pytest.raises(OptionError, match="no split 'dev', expected one of train, valid, test"):
+        corpus.split("dev")
+
+
+def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path)
+    (folder / "valid.txt").write_bytes(b"na\xefve\n")
+    with pytest.raises(StorageError, match=r"valid\.txt is not UTF-8"):
+        load_corpus(str(folder), "whitespace")
+
+
+def test_the_hash_is_the_texts(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path)
+    first = load_corpus(str(folder), "whitespace")
+    assert load_corpus_with(str(folder), first.vocabulary).sha256 == first.sha256
+    (folder / "test.txt").write_text("another text\n")
+    assert load_corpus(str(folder), "whitespace").sha256 != first.sha256
+
+
+def test_unigram_perplexity_by_hand(tmp_path: Path) -> None:
+    corpus = load_corpus(write(tmp_path, train="a a b", valid="a b", test="a b b"), "whitespace")
+    total = 3 + len(corpus.vocabulary)
+    assert corpus.unigram_perplexity("test") == pytest.approx(total / 2)
+
+
+def test_penn_treebank_is_read_as_its_reader_reads_it() -> None:
+    corpus: Corpus = load_corpus(str(real_corpus("ptb")), "auto")
+    assert [len(corpus.ids[split]) for split in ("train", "valid", "test")] == [929_589, 73_760, 82_430]
+    assert len(corpus.vocabulary) == 10_000
+    assert corpus.ids["train"][:8].tolist() == [9970, 9971, 9972, 9974, 9975, 9976, 9980, 9981]
+
+
+def test_shakespeare_characters_are_reversible() -> None:
+    folder = real_corpus("shakespeare")
+    corpus = load_corpus(str(folder), "characters")
+    assert len(corpus.vocabulary) == 66  # 65 and the unknown one
+    assert corpus.vocabulary.decode(corpus.ids["test"].tolist()) == (folder / "test.txt").read_text()
+
+
+def test_pydocs_is_english_prose_in_three_separate_parts() -> None:
+    texts = whole(read_splits("pydocs"))
+    corpus = load_corpus("pydocs", "auto", min_count=3)
+    sentences = {split: set(text.splitlines()) for split, text in texts.items()}
+    assert not sentences["train"] & (sentences["valid"] | sentences["test"])
+    assert not sentences["valid"] & sentences["test"]
+    assert len(corpus.ids["train"]) > 200_000
+    # Where a distribution splits Python's library into packages there is less of it.
+    assert min(len(corpus.ids["valid"]), len(corpus.ids["test"])) > 10_000
+    assert {"the", "a", "return", ".", ","} <= set(corpus.vocabulary.tokens[:40])
+    assert load_corpus("pydocs", "auto", min_count=3).sha256 == corpus.sha256

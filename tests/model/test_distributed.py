@@ -1,0 +1,66 @@
+"""Several processes that train one network, started by torchrun as a user starts them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lmtool.model import Checkpoint, Run
+from support.runs.tiny import SETTINGS
+
+BOUND = 1e-5
+"""Largest relative difference of a loss or a perplexity between one process and two: sums in another order."""
+
+
+# torchrun takes `--run` for the beginning of its own `--run-path`, unless `--` stands before it.
+def train(processes: int, data: Path, path: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = ["-m", "lmtool.cli", "--", "train", "--preset", "ptb-200", "--data", str(data), "--run", str(path)]
+    command += ["--threads", "1", "--json"]
+    for key, value in {**SETTINGS, "precision": "fp32", "optimizer": "sgd", "learning_rate": "0.5"}.items():
+        command += ["--set", f"{key}={value}"]
+    command += more
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    return subprocess.run([sys.executable, *launcher, *command], capture_output=True, text=True, timeout=240)
+
+
+def history(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Run(path).metrics.read_text().splitlines()]
+
+
+def test_two_processes_train_as_one_does(tmp_path: Path, corpus_folder: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for processes, path in ((1, one), (2, two)):
+        finished = train(processes, corpus_folder, path)
+        assert finished.returncode == 0, finished.stderr
+        assert json.loads(finished.stdout)["run"] == str(path)  # one object, from one process
+        assert "Warning" not in finished.stderr
+    assert len(history(one)) == len(history(two)) > 40
+    for alone, together in zip(history(one), history(two), strict=True):
+        assert together["perplexity"] == pytest.approx(alone["perplexity"], rel=BOUND)
+        assert together["kind"] == alone["kind"]
+    settings = json.loads((two / "config.json").read_text())
+    assert settings["environment"]["processes"] == 2
+    carried = Checkpoint.read(Run(two).latest).group("carried")
+    assert {len(tensor) for tensor in carried.values()} == {4}  # the rows of both
+
+    resumed = train(1, corpus_folder, two, "--resume")
+    assert resumed.returncode == 1
+    assert "is of 2 processes, this training has 1; resume with as many processes" in resumed.stderr
+
+
+def test_a_failure_of_the_first_process_is_the_error_of_all(tmp_path: Path, corpus_folder: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    finished = train(2, corpus_folder, tmp_path / "run")
+    assert finished.returncode != 0
+    assert "holds a run already" in finished.stderr
+    assert "[rank" not in finished.stderr  # no traceback of a worker
+
+
+def test_what_a_process_cannot_do_is_an_error_of_all(tmp_path: Path, corpus_folder: Path) -> None:
+    finished = train(2, corpus_folder, tmp_path / "run", "--set", "batch_size=5")
+    assert finished.returncode != 0
+    assert "batch_size 5 cannot be shared evenly by 2 processes; try --set batch_size=6" in finished.stderr
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,219 @@
+"""What the recipes are made of: dropout in its forms, penalties, averages, schedules that follow the valid text."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lmtool.model import PRESETS, Checkpoint, Interrupted, LanguageModel, Run, Trainer, load_corpus, preset_named
+from lmtool.model.dropout import Dropouts, drop_numbers, drop_words
+from lmtool.model.training.loss import Objective
+from lmtool.model.training.optimizers import WeightAverage
+from lmtool.runtime import Architecture
+from support.runs.stopped import StopAfter, final_weights, new_trainer, without_times
+from support.runs.tiny import SETTINGS, Silent
+
+SMALL = {"embedding_size": "6", "layer_sizes": "7,6", "batch_size": "4", "steps": "9", "epochs": "2"}
+EVERYTHING = {
+    **SMALL,
+    "tied": "true",
+    "dropout": "0.1",
+    "locked": "true",
+    "embedding_dropout": "0.1",
+    "weight_dropout": "0.2",
+    "activation_penalty": "2",
+    "temporal_penalty": "1",
+    "variable_steps": "true",
+    "optimizer": "adamw",
+    "weight_decay": "0.01",
+    "learning_rate": "0.02",
+    "schedule": "plateau",
+    "averaging": "exponential",
+}
+
+
+def test_locked_dropout_drops_the_same_numbers_at_every_time_step() -> None:
+    torch.manual_seed(0)
+    dropped = drop_numbers(torch.ones(3, 50, 200), 0.4, locked=True)
+    assert bool((dropped == dropped[:, :1]).all())
+    assert not bool((dropped[0] == dropped[1]).all())
+    assert dropped.mean().item() == pytest.approx(1, abs=0.1)
+    free = drop_numbers(torch.ones(3, 50, 200), 0.4, locked=False)
+    assert not bool((free == free[:, :1]).all())
+
+
+def test_a_dropped_word_is_dropped_at_all_its_places() -> None:
+    torch.manual_seed(0)
+    ids = torch.randint(0, 20, (5, 60))
+    dropped = drop_words(torch.ones(5, 60, 4), ids, 20, 0.5)[..., 0]
+    gone = [bool((dropped[ids == word] == 0).all()) for word in range(20)]
+    assert all(flag or bool((dropped[ids == word] == 2).all()) for word, flag in enumerate(gone))
+    assert 0 < sum(gone) < 20
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_weight_dropout_is_for_training_only_and_lets_gradients_through(cell: str) -> None:
+    torch.manual_seed(0)
+    network = LanguageModel(Architecture(cell, 5, (7, 3), tied=False), 11, Dropouts(weight=0.5))
+    ids, state = torch.randint(0, 11, (2, 4)), network.initial_state(2)
+    assert not torch.equal(network(ids, state)[0], network(ids, state)[0])
+    network(ids, state)[0].sum().backward()
+    gradient = network.layers[0].weight_hh_l0.grad
+    assert 0 < int((gradient == 0).sum()) < gradient.numel()
+    network.eval()
+    assert torch.equal(network(ids, state)[0], network(ids, state)[0])
+
+
+def test_weight_dropout_of_almost_nothing_is_the_layer_itself() -> None:
+    for cell in ("lstm", "gru", "rnn"):
+        torch.manual_seed(0)
+        dropping = LanguageModel(Architecture(cell, 5, (7, 3), tied=False), 11, Dropouts(weight=1e-12))
+        plain = LanguageModel(dropping.architecture, 11)
+        plain.load_state_dict(dropping.state_dict())
+        ids, state = torch.randint(0, 11, (2, 4)), plain.initial_state(2)
+        torch.testing.assert_close(dropping(ids, state)[0], plain(ids, state)[0])
+
+
+def test_the_objective_is_the_recipes_loss_with_its_penalties() -> None:
+    torch.manual_seed(0)
+    config = preset_named("ptb-200").with_settings(
+        {**SMALL, "precision": "fp32", "activation_penalty": "2", "temporal_penalty": "1"}
+    )
+    network = LanguageModel(config.architecture, 11)
+    inputs, targets = torch.randint(0, 11, (2, 4, 9))
+    state = network.initial_state(4)
+    logits, _ = network(inputs, state)
+    output, raw, _ = network.read(inputs, state)
+    mean = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    penalty = 2 * output.pow(2).mean() + (raw[:, 1:] - raw[:, :-1]).pow(2).mean()
+    total, token_loss, _ = Objective(network, config)(inputs, targets, state)
+    assert token_loss.item() == pytest.approx(mean.item(), rel=1e-5)
+    assert total.item() == pytest.approx(9 * (mean + penalty).item(), rel=1e-5)  # summed over 9 time steps
+    averaged = config.with_settings({"loss_over_time": "mean"})
+    assert Objective(network, averaged)(inputs, targets, state)[0].item() == pytest.approx(total.item() / 9, rel=1e-5)
+
+
+@pytest.mark.parametrize(("averaging", "kept"), [("uniform", None), ("exponential", [1 / 11, 2 / 12, 3 / 13])])
+def test_averages_are_what_they_say(averaging: str, kept: list[float] | None) -> None:
+    config = preset_named("ptb-200").with_settings({"averaging": averaging})
+    network = LanguageModel(Architecture("rnn", 2, (3,), tied=False), 4)
+    average = WeightAverage(config, network)
+    bias, expected = network.projection.bias, 0.0
+    with torch.no_grad():
+        bias.zero_()
+        average.load({name: torch.zeros_like(tensor) for name, tensor in network.weights().items()})
+        for step, value in enumerate((4.0, 6.0, 11.0)):
+            bias.fill_(value)
+            average.update()
+            expected = (4 + 6 + 11) / 3 if kept is None else kept[step] * expected + (1 - kept[step]) * value
+    with average.applied():
+        assert bias.tolist() == pytest.approx([expected] * 4)
+    assert bias.tolist() == [11.0] * 4
+
+
+def test_a_triggered_average_waits_until_valid_stops_falling(tmp_path: Path, corpus_folder: Path) -> None:
+    settings = {**SMALL, "averaging": "triggered", "patience": "2"}
+    falling, rising = (
+        new_trainer(corpus_folder, tmp_path / "a", settings),
+        new_trainer(corpus_folder, tmp_path / "b", settings),
+    )
+    for perplexities, run in (([9.0, 8.0, 7.0, 6.0], falling), ([9.0, 8.0, 7.0, 9.5], rising)):
+        for perplexity in perplexities:
+            run._adapt(perplexity)
+            run.position.history.append({"kind": "valid", "perplexity": perplexity})
+    assert not falling._average.active
+    assert rising._average.active
+
+
+def test_a_plateau_lowers_the_rate(tmp_path: Path, corpus_folder: Path) -> None:
+    settings = {**SMALL, "schedule": "plateau", "decay": "0.1", "learning_rate": "2", "clip_norm": "50", "epochs": "6"}
+    made = new_trainer(corpus_folder, tmp_path / "run", settings)
+    made.train(Silent())
+    expected, best = [2.0], math.inf
+    for record in made.position.history:
+        if record["kind"] == "valid":
+            expected.append(expected[-1] if record["perplexity"] < best else expected[-1] * 0.1)
+            best = min(best, record["perplexity"])
+    rates = {
+        math.ceil(record["epoch"]) - 1: record["learning_rate"]
+        for record in made.position.history
+        if record["kind"] == "train"
+    }
+    assert list(rates.values()) == pytest.approx(expected[:-1])
+    assert expected[-1] < 2  # there was a plateau
+
+
+def test_stale_epochs_end_the_training(tmp_path: Path, corpus_folder: Path) -> None:
+    settings = {**SMALL, "decay": "1", "learning_rate": "2", "clip_norm": "50", "early_stopping": "2", "epochs": "40"}
+    made = new_trainer(corpus_folder, tmp_path / "run", settings)
+    made.train(Silent())
+    valid = [record["perplexity"] for record in made.position.history if record["kind"] == "valid"]
+    best = int(np.argmin(valid))
+    assert len(valid) == best + 1 + 2 < 40
+    assert made.position.finished
+    assert Run(tmp_path / "run").trained()[1].facts["epoch"] == best + 1
+
+
+TRIGGERED = {**SMALL, "averaging": "triggered", "decay": "1", "learning_rate": "2", "clip_norm": "50", "epochs": "8"}
+
+
+@pytest.mark.parametrize(("settings", "steps"), [(EVERYTHING, 5), (EVERYTHING, 80), (TRIGGERED, 470)])
+def test_all_of_it_together_resumes_to_the_same_bits(
+    tmp_path: Path, corpus_folder: Path, settings: dict[str, str], steps: int
+) -> None:
+    whole = new_trainer(corpus_folder, tmp_path / "whole", settings)
+    whole.train(Silent())
+    stopped = new_trainer(corpus_folder, tmp_path / "stopped", settings)
+    with pytest.raises(Interrupted):
+        stopped.train(StopAfter(steps))
+    resumed = new_trainer(corpus_folder, tmp_path / "stopped", settings, create=False)
+    resumed.restore(resumed.run.read_latest())
+    assert resumed._average.active
+    resumed.train(Silent())
+    assert final_weights(tmp_path / "stopped") == final_weights(tmp_path / "whole")
+    assert without_times(resumed.position.history) == without_times(whole.position.history)
+    found, wanted = (Checkpoint.read(Run(tmp_path / name).best).facts for name in ("stopped", "whole"))
+    assert found == wanted
+
+
+def test_the_rate_follows_the_length_of_a_step(tmp_path: Path, corpus_folder: Path) -> None:
+    for settings, factor in (
+        ({"loss_over_time": "mean"}, 0.5),
+        ({"loss_over_time": "sum"}, 1.0),  # the loss itself follows it
+        ({"loss_over_time": "sum", "optimizer": "adam"}, 0.5),
+    ):
+        made = new_trainer(
+            corpus_folder, tmp_path / "run", {**SMALL, **settings, "variable_steps": "true"}, create=False
+        )
+        rates = []
+        for length in (made.config.steps, made.config.steps / 2):
+            made._set_learning_rate(length, 10)
+            rates.append(made._optimizer.param_groups[0]["lr"])
+        assert rates[1] == pytest.approx(rates[0] * factor)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_trains_when_it_is_made_small(tmp_path: Path, corpus_folder: Path, name: str) -> None:
+    config = preset_named(name)
+    small = {"embedding_size": "6", "batch_size": "4", "steps": "9", "epochs": "1"}
+    small["layer_sizes"] = ",".join(["7"] * (len(config.layer_sizes) - 1) + ["6"])
+    config = config.with_settings(small)
+    corpus = load_corpus(str(corpus_folder), config.tokenization)
+    made = Trainer(config, corpus, Run(tmp_path / "run"))
+    Run(tmp_path / "run").create(made.config, corpus)
+    reporter = Silent()
+    made.train(reporter)
+    losses = [record["loss"] for record in reporter.records if record["kind"] == "train"]
+    assert min(losses[1:]) < losses[0]
+
+
+def test_half_precision_products_learn_as_well(tmp_path: Path, corpus_folder: Path) -> None:
+    found: dict[str, Any] = {}
+    for precision in ("fp32", "bf16"):
+        made = new_trainer(corpus_folder, tmp_path / precision, {**SETTINGS, "precision": precision})
+        made.train(Silent())
+        found[precision] = made.position.best_valid
+    assert found["bf16"] == pytest.approx(found["fp32"], rel=0.02)
+    assert found["bf16"] != found["fp32"]

@@ -1,0 +1,211 @@
+"""A training that was stopped or killed goes on to the same bits, or says why not."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lmtool.model import Checkpoint, CheckpointError, Interrupted, Run, RunError, TrainOptions, run_training
+from lmtool.model.training.signals import StopRequest
+from support.processes.commands import lmtool
+from support.runs.stopped import DROPOUT, StopAfter, final_weights, new_trainer, without_times
+from support.runs.tiny import Silent
+
+
+@pytest.mark.parametrize("steps", [1, 7, 102, 103, 150])
+def test_a_stopped_training_resumes_to_the_same_bits(tmp_path: Path, corpus_folder: Path, steps: int) -> None:
+    whole = new_trainer(corpus_folder, tmp_path / "whole", DROPOUT)
+    whole.train(Silent())
+    stopped = new_trainer(corpus_folder, tmp_path / "stopped", DROPOUT)
+    with pytest.raises(Interrupted) as stop:
+        stopped.train(StopAfter(steps))
+    assert stop.value.exit_code == 143
+    resumed = new_trainer(corpus_folder, tmp_path / "stopped", DROPOUT, create=False)
+    resumed.restore(resumed.run.read_latest())
+    assert resumed.position.epoch * 102 + resumed.position.step == steps
+    resumed.train(Silent())
+    assert final_weights(tmp_path / "stopped") == final_weights(tmp_path / "whole")
+    assert without_times(resumed.position.history) == without_times(whole.position.history)
+    logged = [json.loads(line) for line in Run(tmp_path / "stopped").metrics.read_text().splitlines()]
+    assert without_times(logged) == without_times(whole.position.history)
+
+
+def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path, corpus_folder: Path) -> None:
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "lmtool.cli", "train", "--preset", "ptb-200", "--data", str(corpus_folder)]
+    command += ["--run", str(folder), "--threads", "1"]
+    command += [argument for key, value in DROPOUT.items() for argument in ("--set", f"{key}={value}")]
+    process = subprocess.Popen([*command, "--set", "epochs=400"], stderr=subprocess.DEVNULL)
+    while not Run(folder).latest.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.kill()
+    process.wait()
+    position = Checkpoint.read(Run(folder).latest).facts["position"]
+    assert position["epoch"] >= 1
+    Run(folder).trained()
+    interrupted = subprocess.Popen([*command, "--set", "epochs=400", "--resume"], stderr=subprocess.PIPE, text=True)
+    assert interrupted.stderr is not None
+    assert "epoch" in interrupted.stderr.readline()
+    interrupted.send_signal(signal.SIGINT)
+    assert interrupted.wait(20) == 130
+    assert "stopped by SIGINT" in interrupted.stderr.read()
+    interrupted.stderr.close()
+    later = Checkpoint.read(Run(folder).latest).facts["position"]
+    assert (later["epoch"], later["step"]) > (position["epoch"], position["step"])
+
+
+def test_another_configuration_or_corpus_is_not_resumed(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"dropout was 0.0, is 0.5; resume with the same settings, begin"):
+        run_training(TrainOptions(run=run.path, threads=1, resume=True, settings={"dropout": "0.5"}), Silent())
+    other = tmp_path / "other"
+    other.mkdir()
+    for split in ("train", "valid", "test"):
+        text = (Path(run.corpus_facts()["name"]) / f"{split}.txt").read_text()
+        (other / f"{split}.txt").write_text(text + "the cat\n")
+    with pytest.raises(RunError, match="the corpus has changed"):
+        run_training(TrainOptions(run=run.path, threads=1, resume=True, data=str(other)), Silent())
+    (other / "train.txt").write_text("other words than those of the run\n" * 100)
+    with pytest.raises(RunError, match="the corpus has changed"):
+        run_training(TrainOptions(run=run.path, threads=1, resume=True, data=str(other)), Silent())
+    with pytest.raises(RunError, match=r"preset was .*, is 'char-128'"):
+        run_training(TrainOptions(run=run.path, threads=1, resume=True, preset="char-128"), Silent())
+
+
+def stopped(corpus_folder: Path, path: Path, steps: int) -> Run:
+    trainer = new_trainer(corpus_folder, path, DROPOUT)
+    with pytest.raises(Interrupted):
+        trainer.train(StopAfter(steps))
+    return trainer.run
+
+
+def test_a_configuration_that_was_edited_is_not_resumed(tmp_path: Path, corpus_folder: Path) -> None:
+    run = stopped(corpus_folder, tmp_path / "run", 7)
+    config = json.loads((run.path / "config.json").read_text())
+    config["training"]["seed"] += 1
+    (run.path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunError, match=r"latest\.safetensors was made with another configuration than .* holds now"):
+        run_training(TrainOptions(run=run.path, threads=1, resume=True), Silent())
+
+
+def test_the_best_weights_alone_are_nothing_to_go_on_from(tmp_path: Path, corpus_folder: Path) -> None:
+    run = stopped(corpus_folder, tmp_path / "run", 103)
+    shutil.copy(run.best, run.latest)
+    with pytest.raises(CheckpointError, match=r"it holds weights only, nothing to go on from; put a copy of that file"):
+        run_training(TrainOptions(run=run.path, threads=1, resume=True), Silent())
+
+
+def test_a_training_that_begins_again_says_so(tmp_path: Path, corpus_folder: Path) -> None:
+    run = stopped(corpus_folder, tmp_path / "run", 1)
+    shutil.rmtree(run.latest.parent)
+    finished = lmtool("train", "--resume", "--run", run.path, "--threads", 1)
+    assert finished.returncode == 0, finished.stderr
+    assert f"{run.path} has no checkpoint to go on from: its training begins again" in finished.stderr
+    assert run.latest.exists()
+
+
+def test_a_finished_run_is_left_as_it_is(run: Run) -> None:
+    before = run.latest.read_bytes()
+    result = run_training(TrainOptions(run=run.path, threads=1, resume=True), Silent())
+    assert run.latest.read_bytes() == before
+    assert result.epoch in (1, 2)
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_its_log_again(tmp_path: Path, corpus_folder: Path) -> None:
+    begun = new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
+    begun.run.write_metrics([{"kind": "train", "epoch": 0.5, "perplexity": 1.0}])
+    begun.restore(begun.run.read_latest())
+    begun.train(Silent())
+    logged = [json.loads(line) for line in begun.run.metrics.read_text().splitlines()]
+    assert without_times(logged) == without_times(begun.position.history)
+
+
+def test_a_run_killed_before_its_last_picture_gets_it(tmp_path: Path, corpus_folder: Path) -> None:
+    killed = new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
+    with pytest.raises(Interrupted):
+        killed.train(StopAfter(204))
+    killed.run.curves.unlink()
+    resumed = new_trainer(corpus_folder, tmp_path / "run", DROPOUT, create=False)
+    resumed.restore(resumed.run.read_latest())
+    assert killed.run.curves.is_file()
+
+
+@pytest.mark.parametrize("averaging", ["none", "exponential"])
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_a_signal_ends_an_evaluation_at_once(
+    tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch, split: str, averaging: str
+) -> None:
+    settings = {**DROPOUT, "averaging": averaging}
+    whole = new_trainer(corpus_folder, tmp_path / "whole", settings)
+    whole.train(Silent())
+    stopped = new_trainer(corpus_folder, tmp_path / "run", settings)
+    before = stopped._measured
+
+    def measured(network: Any, found: str, stop: StopRequest) -> float | None:
+        if found == split:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return before(network, found, stop)
+
+    monkeypatch.setattr(stopped, "_measured", measured)
+    with pytest.raises(Interrupted):
+        stopped.train(Silent())
+    assert stopped.position.epoch == (0 if split == "valid" else 2)
+    resumed = new_trainer(corpus_folder, tmp_path / "run", settings, create=False)
+    resumed.restore(resumed.run.read_latest())
+    resumed.train(Silent())
+    assert without_times(resumed.position.history) == without_times(whole.position.history)
+    assert final_weights(tmp_path / "run") == final_weights(tmp_path / "whole")
+
+
+def test_a_signal_during_the_last_measurement_is_not_lost(tmp_path: Path, corpus_folder: Path) -> None:
+    class AtTheEnd(Silent):
+        def record(self, record: dict[str, Any]) -> None:
+            if record["kind"] == "test":
+                os.kill(os.getpid(), signal.SIGINT)
+
+    ready = new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
+    with pytest.raises(Interrupted) as stop:
+        ready.train(AtTheEnd())
+    assert stop.value.exit_code == 130
+    finished = new_trainer(corpus_folder, tmp_path / "run", DROPOUT, create=False)
+    finished.restore(finished.run.read_latest())
+    assert finished.position.finished
+
+
+@pytest.fixture
+def _sigint_is_heard() -> Iterator[None]:
+    """A shell lets its background jobs ignore SIGINT, and these tests may be one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_sigint_is_heard")
+def test_a_second_signal_ends_at_once() -> None:
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.received == signal.SIGINT  # remembered, nothing raised
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_resume_reads_its_checkpoint_once(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(run.path, tmp_path / "run")
+    found = []
+    read = Checkpoint.read
+
+    def reading(path: Path) -> Checkpoint:
+        found.append(path.name)
+        return read(path)
+
+    monkeypatch.setattr(Checkpoint, "read", reading)
+    run_training(TrainOptions(run=tmp_path / "run", resume=True, threads=1), Silent())
+    assert found == ["latest.safetensors", "best.safetensors"]

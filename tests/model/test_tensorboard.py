@@ -1,0 +1,135 @@
+"""TensorBoard scalars: what the event file holds is the history of the training, whatever happened to it."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lmtool.model import Interrupted, Run, TrainOptions, run_training
+from lmtool.model.checkpoint import Checkpoint
+from lmtool.runtime import StorageError
+from support.corpora import write_corpus
+from support.runs.tiny import SETTINGS, Silent
+
+pytest.importorskip("tensorboard", reason="tensorboard is not installed; pip install 'lmtool[tensorboard]'")
+
+from lmtool.model.training.tensorboard import tensorboard_scalars
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
+
+Points = dict[str, list[tuple[int, Any]]]
+
+
+class StopAtRecord(Silent):
+    """Sends this process SIGTERM once so many records are made."""
+
+    def __init__(self, records: int) -> None:
+        super().__init__()
+        self._last = records
+
+    def record(self, record: dict[str, Any]) -> None:
+        super().record(record)
+        if len(self.records) == self._last:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def options(path: Path, corpus_folder: Path | None = None, **others: Any) -> TrainOptions:
+    if corpus_folder is None:
+        return TrainOptions(run=path, resume=True, threads=1, **others)
+    return TrainOptions("ptb-200", str(corpus_folder), path, settings=SETTINGS, threads=1, **others)
+
+
+def drawn(run: Run) -> Points:
+    """What TensorBoard shows: (step, value) of each tag."""
+    found = EventAccumulator(str(run.tensorboard), {"scalars": 0}).Reload()
+    return {tag: [(point.step, point.value) for point in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+
+
+def logged(run: Run) -> Points:
+    """What metrics.jsonl says, the same way; an event file keeps 32 bits of a number."""
+    points: Points = {}
+    for record in map(json.loads, run.metrics.read_text().splitlines()):
+        kind, step = record.pop("kind"), round(1000 * record.pop("epoch"))
+        for name, value in record.items():
+            points.setdefault(f"{kind}/{name}", []).append((step, pytest.approx(value, rel=1e-6)))
+    return points
+
+
+def test_the_scalars_of_a_stopped_and_resumed_training_are_its_history(tmp_path: Path, corpus_folder: Path) -> None:
+    run = Run(tmp_path / "run")
+    told = StopAtRecord(25)
+    with pytest.raises(Interrupted):
+        run_training(options(run.path, corpus_folder, tensorboard=True), told)
+    assert len(told.records) == 25
+    assert drawn(run) == logged(run)
+    with SummaryWriter(str(run.tensorboard)) as lost:  # as after a kill: points that no checkpoint knows
+        lost.add_scalar("train/loss", 9.0, 1999)
+    assert drawn(run) != logged(run)
+    told = Silent()
+    run_training(options(run.path, tensorboard=True), told)
+    assert told.records[-1]["kind"] == "test"
+    points = drawn(run)
+    assert points == logged(run)
+    assert len(points["train/loss"]) == 40
+    assert [step for step, _ in points["valid/perplexity"]] == [1000, 2000]
+    assert {"train/perplexity", "train/learning_rate", "train/tokens_per_second", "test/perplexity"} < set(points)
+    assert len(list(run.tensorboard.iterdir())) == 1
+
+
+def test_a_finished_run_gets_its_scalars_late_and_keeps_them(tmp_path: Path, corpus_folder: Path) -> None:
+    run = Run(tmp_path / "run")
+    run_training(options(run.path, corpus_folder), Silent())
+    assert not run.tensorboard.exists()
+    metrics, best = run.metrics.read_bytes(), run.best.read_bytes()
+    for wanted in (True, True, False):
+        run_training(options(run.path, tensorboard=wanted), Silent())
+        assert drawn(run) == logged(run)
+    assert (run.metrics.read_bytes(), run.best.read_bytes()) == (metrics, best)
+
+
+def test_other_files_in_the_folder_stay(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with tensorboard_scalars(tmp_path, [{"kind": "valid", "epoch": 1, "perplexity": float("inf")}]):
+        pass
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert EventAccumulator(str(tmp_path)).Reload().Scalars("valid/perplexity")[0].value == float("inf")
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    hook = threading.excepthook
+    with pytest.raises(StorageError, match="cannot make the folder .*file"), tensorboard_scalars(tmp_path / "file", []):
+        pass
+    assert threading.excepthook is hook
+
+
+def lengthen_history(run: Run, times: int) -> int:
+    """Repeat what a finished training recorded; the bytes of its metrics then."""
+    latest = Checkpoint.read(run.latest)
+    latest.facts["position"]["history"] *= times
+    latest.write(run.latest)
+    return run.metrics.stat().st_size * times
+
+
+def test_a_full_disk_is_a_message(tmp_path: Path) -> None:
+    data = write_corpus(tmp_path / "data", (100, 10, 10))  # its token ids fit
+    run_training(TrainOptions("ptb-200", str(data), tmp_path / "run", settings=SETTINGS, threads=1), Silent())
+    limit = lengthen_history(Run(tmp_path / "run"), 200) + 500  # more than a picture takes, less than the scalars
+    command = [sys.executable, "-m", "lmtool.cli", "train", "--run", "run", "--resume", "--tensorboard"]
+    finished = subprocess.run(
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert finished.returncode == 1
+    assert finished.stderr.splitlines()[-1] == "error: cannot write in run/tensorboard: File too large"
+    assert "Traceback" not in finished.stderr

@@ -1,0 +1,175 @@
+"""What is suggested for a line that is being typed, and how little is run for it."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lmtool.runtime import OptionError, Predictor, Tokenization
+from lmtool.runtime.autocompletion import Autocompletion, Suggestion
+from support.models.networks import count_tokens, network_of, predictor_of
+
+WORDS = ["<eos>", "<unk>", "the", "(", ")", ".", "foo", "for", "os.path", "don't", "don"]
+CHARACTERS = ["\n", "\ufffd", "a", "b", " ", "'", "\t"]
+
+
+@pytest.fixture(scope="module")
+def words() -> Predictor:
+    return predictor_of(network_of((7, 3), vocabulary=len(WORDS)), WORDS, "words")
+
+
+@pytest.fixture(scope="module")
+def characters() -> Predictor:
+    return predictor_of(network_of((7, 3), vocabulary=len(CHARACTERS)), CHARACTERS, "characters")
+
+
+Shares = list[tuple[str, float]]
+"""Tokens with their probabilities."""
+
+
+def suggested(predictor: Predictor, read: str, prefix: str | None = None, count: int = 4) -> Shares:
+    """What a stream that has read this suggests."""
+    stream = predictor.stream()
+    stream.feed(read)
+    return stream.suggest(count, prefix=prefix)
+
+
+def assert_shown(found: list[Suggestion], expected: Shares) -> None:
+    assert [entry.shown for entry in found] == [token for token, _ in expected]
+    assert [entry.probability for entry in found] == pytest.approx([share for _, share in expected], rel=1e-4)
+
+
+@pytest.mark.parametrize("line", ["", " ", "the ", "the cat saw  ", "the cat\nthe "])
+def test_after_white_space_the_next_words_are_suggested(predictor: Predictor, line: str) -> None:
+    found = Autocompletion(predictor, 4).suggestions(line)
+    expected = suggested(predictor, line)
+    assert_shown(found, expected)
+    texts = ["" if word == "<eos>" else word for word, _ in expected]
+    assert [(entry.text, entry.start) for entry in found] == [(text, 0) for text in texts]
+
+
+@pytest.mark.parametrize(("read", "letters"), [("", "t"), ("the cat ", "s"), ("the zebra\na ", "do"), ("the ", "zz")])
+def test_letters_after_it_are_completed(predictor: Predictor, read: str, letters: str) -> None:
+    found = Autocompletion(predictor, 4).suggestions(read + letters)
+    expected = suggested(predictor, read, letters)
+    assert_shown(found, expected)
+    assert [(entry.text, entry.start) for entry in found] == [(word, -len(letters)) for word, _ in expected]
+
+
+@pytest.mark.parametrize(
+    ("line", "read", "prefix", "texts"),
+    [
+        ("(fo", "(", "fo", {"foo", "for"}),
+        ("THE Fo", "the", "fo", {"Foo", "For"}),
+        ("os.", "", "os.", {"os.path"}),
+        ("don'", "", "don'", {"don't"}),
+        ("foo.", "foo .", None, {"", ")", ".", " the", " (", " foo", " for", " os.path", " don't", " don"}),
+        ("foo(", "foo (", None, {"", ")", ".", "the", "(", "foo", "for", "os.path", "don't", "don"}),
+        ("zz", "", "zz", set()),
+    ],
+)
+def test_punctuation_is_a_token_of_its_own_or_a_part_of_a_word(
+    words: Predictor, line: str, read: str, prefix: str | None, texts: set[str]
+) -> None:
+    found = Autocompletion(words, 20).suggestions(line)
+    assert {entry.text for entry in found} == texts
+    assert_shown(found, suggested(words, read, prefix, 20))
+
+
+def test_the_next_characters_are_suggested_after_all_that_was_typed(characters: Predictor) -> None:
+    autocompletion = Autocompletion(characters, 4)
+    for line in ("", "a", "ab a", "ab' "):
+        expected = suggested(characters, line)
+        found = autocompletion.suggestions(line)
+        assert_shown(found, [(repr(character), share) for character, share in expected])
+        assert [(entry.text, entry.start) for entry in found] == [
+            (character.strip("\n"), 0) for character, _ in expected
+        ]
+
+
+ODD = st.text(st.sampled_from("fotheFOdn'.-(<unk>\ud800\u0130\u0301\u6f22\U0001f600 \n\x1c\x00"), max_size=12)
+
+
+@settings(max_examples=60, derandomize=True)
+@given(lines=st.lists(ODD, max_size=3))
+@pytest.mark.parametrize("name", ["predictor", "words", "characters"])
+def test_whatever_is_typed_a_suggestion_adds_its_token(
+    request: pytest.FixtureRequest, name: str, lines: list[str]
+) -> None:
+    predictor = request.getfixturevalue(name)
+    autocompletion = Autocompletion(predictor, 20, allow_unknown=True)
+    for line in lines:
+        for end in range(len(line) + 1):
+            for entry in autocompletion.suggestions(line[:end]):
+                assert_adds_its_token(entry, line[:end], predictor.vocabulary.tokenization)
+        autocompletion.end_line(line)
+
+
+def assert_adds_its_token(entry: Suggestion, line: str, tokenization: Tokenization) -> None:
+    completed = line[: len(line) + entry.start] + entry.text
+    if not entry.text:
+        assert completed == line
+        assert entry.shown in ("<eos>", repr("\n"))
+        return
+    before = tokenization.split_unfinished(line)[0] if entry.start else tokenization.split(line)
+    token = entry.text if tokenization.unit == "char" else entry.shown
+    assert tokenization.split(completed) == [*before, token]
+
+
+def test_the_next_line_goes_on_from_the_line_and_the_end_of_its_sentence(predictor: Predictor) -> None:
+    autocompletion = Autocompletion(predictor, 4)
+    for end in range(len("the cat s")):
+        autocompletion.suggestions("the cat s"[:end])
+    autocompletion.end_line("the cat saw")
+    assert_shown(autocompletion.suggestions(""), suggested(predictor, "the cat saw\n"))
+    autocompletion.end_line("")
+    assert_shown(autocompletion.suggestions("a d"), suggested(predictor, "the cat saw\n\na", "d"))
+
+
+def test_the_unknown_token_is_suggested_only_where_it_is_allowed(words: Predictor) -> None:
+    for allowed in (True, False):
+        entries = Autocompletion(words, len(WORDS), allow_unknown=allowed).suggestions("the ")
+        assert ("<unk>" in [entry.shown for entry in entries]) == allowed
+
+
+def test_a_wrong_count_is_refused_before_anything_is_typed(predictor: Predictor) -> None:
+    with pytest.raises(OptionError, match="the number of suggestions is 0, expected 1 or more"):
+        Autocompletion(predictor, 0)
+
+
+def test_a_keystroke_runs_a_finished_word_only(own: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = count_tokens(own, monkeypatch)
+    autocompletion = Autocompletion(own, 4)
+    line = "the old market saw"
+    for end in range(len(line) + 1):
+        autocompletion.suggestions(line[:end])
+    assert ran == [1, 1, 1, 1]  # the beginning, and the three words before the one that is being typed
+    for end in range(len(line), -1, -1):
+        autocompletion.suggestions(line[:end])
+    autocompletion.suggestions("the  old ma")
+    assert len(ran) == 4
+    autocompletion.suggestions("the old trader ")
+    assert ran[4:] == [1]
+    autocompletion.end_line("the old trader sold")
+    autocompletion.suggestions("")
+    assert ran[5:] == [2]
+
+
+def test_a_character_runs_once(characters: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = count_tokens(characters, monkeypatch)
+    autocompletion = Autocompletion(characters, 4)
+    for line in ("a", "ab", "ab ", "ab", "a", "ab", "aba"):
+        autocompletion.suggestions(line)
+    assert ran == [1] * 5
+
+
+def test_a_long_line_is_kept_in_parts_and_goes_on_right(own: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "the old market saw " * 30
+    lines = [line[: index + 1] for index, letter in enumerate(line) if letter == " "]
+    autocompletion = Autocompletion(own, 4)
+    for typed in lines:
+        autocompletion.suggestions(typed)
+    expected = [suggested(own, typed) for typed in (lines[80], lines[10])]
+    ran = count_tokens(own, monkeypatch)
+    assert_shown(autocompletion.suggestions(lines[80]), expected[0])
+    assert ran == []
+    assert_shown(autocompletion.suggestions(lines[10]), expected[1])
+    assert ran == [11]

@@ -1,0 +1,159 @@
+"""Calls on a device, here the processor itself: the same numbers, states that stay, and little that comes back."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from lmtool.runtime import ArtifactError, CacheOptions, Predictor, State, StateError, StreamPool
+from lmtool.runtime.arrays import DeviceTensors
+from lmtool.runtime.session.calls import Shapes
+from lmtool.runtime.session.device import DeviceCalls, scoring_graph
+from lmtool.runtime.session.host import HostCalls
+from lmtool.runtime.session.providers import PROVIDERS
+from lmtool.runtime.session.session import SessionOptions, _start, create_calls
+from support.pools import same
+
+
+def calls_on_a_device(predictor: Predictor, can_keep: bool = True) -> DeviceCalls:
+    def start(graph: bytes) -> Any:
+        return _start(graph, PROVIDERS["cpu"], SessionOptions())
+
+    shapes = Shapes(predictor.artifact.architecture.states, len(predictor.vocabulary))
+    return DeviceCalls(predictor.session, shapes, can_keep, ("cpu", 0), start)
+
+
+@pytest.fixture(params=[True, False], ids=["kept by the graph", "kept by us"])
+def device(artifact_path: Path, predictor: Predictor, request: pytest.FixtureRequest) -> Predictor:
+    """A predictor whose states stay on its device, and that makes the same states as `predictor` does."""
+    made = Predictor.load(artifact_path)
+    made._calls = calls_on_a_device(made, request.param)
+    return made
+
+
+def draw(predictor: Predictor, batch: int, time: int) -> np.ndarray:
+    return np.random.default_rng(batch + time).integers(0, len(predictor.vocabulary), (batch, time))
+
+
+@pytest.mark.parametrize("kept", [None, 1, 3, 6])
+@pytest.mark.parametrize("batch", [1, 5])
+def test_logits_and_states_are_those_of_the_processor(
+    device: Predictor, predictor: Predictor, batch: int, kept: int | None
+) -> None:
+    ours, theirs = device.initial_state(batch), predictor.initial_state(batch)
+    for _ in range(3):
+        ids = draw(predictor, batch, 6)
+        found, ours = device.step(ids, ours, logits_to_keep=kept)
+        expected, theirs = predictor.step(ids, theirs, logits_to_keep=kept)
+        assert np.array_equal(found, expected)
+        assert isinstance(ours.tensors, DeviceTensors)
+    assert ours.shapes == theirs.shapes
+    assert same(ours, theirs)
+
+
+def test_log_probs_are_those_of_the_processor(device: Predictor, predictor: Predictor) -> None:
+    ids, targets = draw(predictor, 3, 8), draw(predictor, 3, 5)
+    found, ours = device.log_probs(ids, device.initial_state(3), targets)
+    expected, theirs = predictor.log_probs(ids, predictor.initial_state(3), targets)
+    assert found.dtype == expected.dtype == np.float64
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
+    assert same(ours, theirs)
+    text = "the cat saw a dog\n" * 20
+    assert device.score(text).log_prob == pytest.approx(predictor.score(text).log_prob, rel=1e-6)
+
+
+def test_no_state_comes_back_unless_somebody_looks(device: Predictor) -> None:
+    state = device.initial_state(1)
+    for _ in range(3):
+        _, state = device.step([[1, 2]], state)
+        assert state.batch_size == 1
+    stream = device.stream()
+    stream.feed("the cat")
+    stream.suggest(3)
+    stream.feed("saw")  # which takes the state that the suggestion was made with
+    for tensors in (state.tensors, stream._tensors.tensors):
+        assert isinstance(tensors, DeviceTensors)
+        assert tensors._copies == {}
+    assert state.tensors[0] is state.tensors[0]
+    with pytest.raises(ValueError, match="read-only"):
+        state.tensors[0][0, 0] = 1
+    with pytest.raises(IndexError):
+        state.tensors[4]
+    assert [tensor.shape for tensor in state.tensors[1:3]] == list(state.shapes[1:3])
+
+
+def test_a_state_on_a_device_is_a_value(device: Predictor, predictor: Predictor) -> None:
+    _, state = device.step([[1, 2]], device.initial_state(1))
+    first, _ = device.step([[3]], state)
+    for token in range(5):
+        device.step([[token]], state)
+    again, _ = device.step([[3]], state)
+    assert np.array_equal(first, again)
+    restored = State.from_bytes(state.to_bytes())
+    assert same(restored, state)
+    assert np.array_equal(device.step([[3]], restored)[0], first)
+    copied = copy.deepcopy(state)
+    assert same(copied, state)
+    with pytest.raises(ValueError, match="read-only"):
+        copied.tensors[0][0, 0] = 1
+    assert np.array_equal(predictor.step([[3]], state)[0], first)
+    pending = replace(state, pending=np.array([[3]]))
+    assert np.array_equal(device.step([[4]], pending)[0], device.step([[3, 4]], state)[0][:, 1:])
+    with pytest.raises(StateError, match=r"expected float32 \[2, 7\]"):
+        device.step([[1], [2]], state)
+
+
+def test_streams_caches_and_pools_work_on_a_device(device: Predictor, predictor: Predictor) -> None:
+    for options in (None, CacheOptions(size=20)):
+        texts = []
+        for made in (device, predictor):
+            stream = made.stream(cache=options)
+            stream.feed("the cat saw a dog\nthe")
+            texts.append("".join(stream.generate(12, seed=3)))
+        assert texts[0] == texts[1]
+    with StreamPool(device) as pool:
+        found = pool.step(pool.open_stream(), [1, 2])
+    assert np.array_equal(found, predictor.step([[1, 2]], predictor.initial_state(1), logits_to_keep=1)[0][0])
+
+
+@pytest.mark.parametrize("wider", ["the vocabulary", "a state"])
+@pytest.mark.parametrize("where", ["host", "device"])
+def test_outputs_of_other_shapes_than_declared_are_refused(predictor: Predictor, where: str, wider: str) -> None:
+    states, size = dict(predictor.artifact.architecture.states), len(predictor.vocabulary)
+    ids, tensors = np.array([[1, 2]]), predictor.initial_state().tensors
+
+    def run(shapes: Shapes) -> Any:
+        if where == "host":
+            return HostCalls(predictor.session, shapes, True).run(ids, tensors, 2)
+        return DeviceCalls(predictor.session, shapes, True, ("cpu", 0), lambda _: None).run(ids, tensors, 2)
+
+    assert run(Shapes(states, size))[0].shape == (1, 2, size)  # the positive control
+    size += wider == "the vocabulary"
+    states["hidden_0"] += wider == "a state"
+    with pytest.raises(ArtifactError, match="for a batch of 1 and 2 positions it gave .*, expected logits"):
+        run(Shapes(states, size))
+
+
+def test_a_graph_that_cannot_run_says_so(device: Predictor) -> None:
+    outside = np.array([[len(device.vocabulary)]])
+    with pytest.raises(ArtifactError, match="onnxruntime cannot run the artifact: .*Gather"):
+        device._calls.run(outside, device.initial_state().tensors, 1)
+
+
+def test_the_scoring_graph_is_a_graph_of_standard_operators() -> None:
+    model = onnx.load_from_string(scoring_graph())
+    onnx.checker.check_model(model, full_check=True)
+    assert [node.op_type for node in model.graph.node] == ["LogSoftmax", "GatherElements"]
+    assert [node.domain for node in model.graph.node] == ["", ""]
+
+
+def test_a_device_is_numbered_as_the_provider_is_told(artifact_path: Path) -> None:
+    predictor = Predictor.load(artifact_path)
+    for options, device in (({}, ("cuda", 0)), ({"device_id": "2"}, ("cuda", 2))):
+        chosen = SessionOptions(provider_options=options)
+        calls = create_calls(predictor.session, predictor.artifact, PROVIDERS["cuda"], chosen)
+        assert isinstance(calls, DeviceCalls)
+        assert calls._device == device

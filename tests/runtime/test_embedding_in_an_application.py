@@ -1,0 +1,159 @@
+"""What applications rely on when they embed a predictor: its documentation, its options, threads, and forks."""
+
+import os
+import pkgutil
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import lmtool.runtime
+import numpy as np
+import onnxruntime
+import pytest
+from lmtool.runtime import OptionError, Predictor
+from lmtool.runtime.session.providers import PROVIDERS
+from lmtool.runtime.session.session import SessionOptions, _start
+from support.pools import same
+
+MODULES = [module.name for module in pkgutil.walk_packages(lmtool.runtime.__path__, "lmtool.runtime.")]
+
+
+def test_the_examples_in_the_documentation_run(artifact_path: Path, tmp_path: Path) -> None:
+    """Where the examples load `model.onnx`, that is an artifact; what they print they check."""
+    shutil.copy(artifact_path, tmp_path / "model.onnx")
+    code = (
+        "import doctest, importlib, sys\n"
+        "found = [doctest.testmod(importlib.import_module(name)) for name in sys.argv[1:]]\n"
+        "print(sum(one.failed for one in found), sum(one.attempted for one in found))"
+    )
+    command = [sys.executable, "-W", "error", "-c", code, *MODULES]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    failed, attempted = map(int, done.stdout.split()[-2:])
+    assert failed == 0, done.stdout
+    assert attempted >= 25
+
+
+def test_the_readme_examples_run(artifact_path: Path, tmp_path: Path) -> None:
+    """The Python in the README, one program as a reader would paste it; what a small model prints differs."""
+    blocks = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text(), re.DOTALL)
+    blocks = [block for block in blocks if "openai" not in block]  # which tests/test_serve_process.py runs
+    assert len(blocks) >= 3
+    (tmp_path / "runs" / "demo").mkdir(parents=True)
+    shutil.copy(artifact_path, tmp_path / "runs" / "demo" / "model.onnx")
+    command = [sys.executable, "-W", "error", "-c", "\n".join(blocks)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") >= 8
+
+
+def test_threads_share_a_predictor(predictor: Predictor) -> None:
+    """Eight of them, ten thousand closed-loop steps each, and not one bit differs from a thread of its own."""
+
+    def walk(seed: int, steps: int = 10_000) -> tuple[list[int], Any]:
+        token, state, read = seed, predictor.initial_state(1), []
+        for _ in range(steps):
+            logits, state = predictor.step([[token]], state)
+            token = (int(logits[0, 0].argmax()) + len(read) * seed) % len(predictor.vocabulary)
+            read.append(token)
+        return read, state
+
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(walk, range(8)))
+    for seed, (tokens, state) in enumerate(together):
+        expected, end = walk(seed)
+        assert tokens == expected
+        assert same(state, end)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"memory_arena": True}, {"spinning": True, "threads": 2}, {"provider_options": {}}]
+)
+def test_options_change_no_number(artifact_path: Path, predictor: Predictor, options: dict[str, Any]) -> None:
+    made = Predictor.load(artifact_path, **options)
+    ids = np.arange(40).reshape(2, 20) % len(predictor.vocabulary)
+    found, expected = (each.step(ids, each.initial_state(2))[0] for each in (made, predictor))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_options_reach_onnxruntime(artifact_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def session(data: bytes, settings: Any, **others: Any) -> Any:
+        seen.append((settings, others["disabled_optimizers"]))
+        return original(data, settings, **others)
+
+    original = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    data = artifact_path.read_bytes()
+    for options in (SessionOptions(), SessionOptions(3, True, True)):
+        made = _start(data, PROVIDERS["cpu"], options)
+        settings, disabled = seen[-1]
+        assert disabled == ["ConstantFolding"]
+        assert settings.intra_op_num_threads == options.threads
+        assert settings.enable_cpu_mem_arena is options.memory_arena
+        assert settings.get_session_config_entry("session.intra_op.allow_spinning") == str(int(options.spinning))
+        assert settings.get_session_config_entry("session.load_model_format") == "ONNX"
+        assert made._enable_fallback is False
+    with pytest.raises(OptionError, match="threads is 0"):
+        Predictor.load(artifact_path, threads=0)
+    with pytest.raises(OptionError, match="device_id is 'x', expected a number from 0"):
+        Predictor.load(artifact_path, provider_options={"device_id": "x"})
+
+
+def test_a_predictor_does_not_keep_the_file(artifact_path: Path) -> None:
+    data = artifact_path.read_bytes()
+    others = sys.getrefcount(data)
+    predictor = Predictor.load(data)
+    assert sys.getrefcount(data) == others
+    assert predictor.score("the cat").tokens == ("the", "cat")
+    kept = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    assert sys.getrefcount(data) > others, kept  # the positive control
+
+
+def test_memory_of_a_large_call_is_given_back(artifact_path: Path) -> None:
+    """The resident set after one call of 12,000 streams, beside that with an arena, which keeps it."""
+    code = (
+        "import sys; from lmtool.runtime import Predictor; import numpy as np\n"
+        "from pathlib import Path\n"
+        "def resident(): return int(Path('/proc/self/statm').read_text().split()[1]) * 4096\n"
+        "predictor = Predictor.load(sys.argv[1], memory_arena=sys.argv[2] == 'arena')\n"
+        "predictor.step([[1]], predictor.initial_state(1)); before = resident()\n"
+        "predictor.step(np.ones((12_000, 40), np.int64), predictor.initial_state(12_000), logits_to_keep=1)\n"
+        "print(resident() - before)"
+    )
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("this system does not tell the resident memory as Linux does")
+    grown = {}
+    for kind in ("plain", "arena"):
+        command = [sys.executable, "-c", code, artifact_path, kind]
+        grown[kind] = int(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert grown["arena"] > 50e6, grown
+    assert grown["plain"] < grown["arena"] / 4, grown
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_is_told_to_load_its_own(artifact_path: Path) -> None:
+    code = (
+        "import os, sys; from lmtool.runtime import ForkError, Predictor\n"
+        "predictor = Predictor.load(sys.argv[1]); stream = predictor.stream(); stream.feed('the cat')\n"
+        "uses = [lambda: predictor.step([[1]], predictor.initial_state(1)), lambda: predictor.score('the cat'),\n"
+        "        lambda: stream.suggest(3), lambda: next(stream.generate(3))]\n"
+        "if os.fork() == 0:\n"
+        "    for use in uses:\n"
+        "        try: use()\n"
+        "        except ForkError as error: print(error)\n"
+        "    print(Predictor.load(sys.argv[1]).score('the cat').log_prob == float(sys.argv[2]))\n"
+        "    sys.stdout.flush(); os._exit(0)\n"
+        "os.wait(); print(predictor.score('the cat').log_prob == float(sys.argv[2]))"
+    )
+    expected = repr(Predictor.load(artifact_path).score("the cat").log_prob)
+    command = [sys.executable, "-c", code, str(artifact_path), expected]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 6
+    assert all("load the artifact in each process, after the fork" in line for line in lines[:4])
+    assert lines[4:] == ["True", "True"]

@@ -1,0 +1,241 @@
+"""Too many, too slow, gone away: what is refused or given up, and that all of it is given back."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from lmtool.runtime import PoolError, Predictor, StreamPool
+from lmtool.serve import endpoints
+from lmtool.serve.engine import Handing
+from lmtool.serve.responses import EventResponse
+from support.pools import PATIENCE_SECONDS, Gate
+from support.servers import Local, local
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture
+def gated(own: Predictor, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Local, Gate]]:
+    """A server of few slots whose calls of the model wait at a gate."""
+    with local(own, max_choices=4, allow_inexact=True, request_seconds=0.5, body_seconds=0.2) as served:
+        gate = Gate(own, monkeypatch)
+        yield served, gate
+        gate.open()
+
+
+async def until(condition: Any) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def post(client: httpx.AsyncClient, **fields: Any) -> "asyncio.Task[httpx.Response]":
+    return asyncio.ensure_future(client.post("/v1/completions", json={"prompt": "the", **fields}))
+
+
+def test_more_choices_than_slots_are_refused_at_once_and_taken_later(gated: tuple[Local, Gate]) -> None:
+    served, gate = gated
+    engine = served.service.engine
+
+    async def work(client: httpx.AsyncClient) -> None:
+        running = [post(client, n=3, max_tokens=2), post(client, max_tokens=2)]
+        await until(lambda: engine.slots_taken == 4)
+        for fields in ({}, {"n": 2}, {"stream": True}):
+            refused = await post(client, **fields)
+            assert refused.status_code == 429
+            assert int(refused.headers["retry-after"]) >= 1
+            assert refused.json()["error"]["type"] == "rate_limit_error"
+            assert "4 of 4 choices are being written" in refused.json()["error"]["message"]
+        assert (await client.post("/v1/suggest", json={})).status_code == 429
+        gate.open()
+        assert [(await answer).status_code for answer in running] == [200, 200]
+        assert (await post(client, n=4)).status_code == 200
+
+    served.run(work)
+    assert engine.slots_taken == 0
+    assert "lmtool_refused_total 4.0" in served.ask("GET", "/metrics").text
+
+
+def test_a_request_that_takes_too_long_ends(gated: tuple[Local, Gate]) -> None:
+    served, gate = gated
+
+    async def work(client: httpx.AsyncClient) -> list[httpx.Response]:
+        answers = [post(client), post(client, stream=True), asyncio.ensure_future(client.post("/v1/suggest", json={}))]
+        return list(await asyncio.gather(*answers))
+
+    for answer in served.run(work):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
+    assert served.service.engine.slots_taken == 0
+    gate.open()
+    assert served.complete(prompt="the", max_tokens=2)["usage"]["completion_tokens"] == 2
+
+
+def test_a_stream_that_takes_too_long_ends_with_an_error(gated: tuple[Local, Gate]) -> None:
+    served, gate = gated
+    gate.let_pass(4)  # the prompt, and three of the tokens; the fourth is sent too
+    *chunks, last = served.chunks(prompt="the", max_tokens=30)
+    assert len(chunks) == 4
+    assert (last["error"]["code"], last["error"]["type"]) == ("timeout", "server_error")
+    assert served.service.engine.slots_taken == 0
+
+
+def test_a_body_that_comes_too_slowly_is_given_up(gated: tuple[Local, Gate]) -> None:
+    served, _ = gated
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b'{"prompt": "the'
+        await asyncio.sleep(5)
+        yield b'"}'
+
+    answer = served.run(lambda client: client.post("/v1/completions", content=slow(), headers=JSON))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (408, "body_timeout")
+
+
+def test_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmtool.serve.responses._GRACE_SECONDS", 0.05)
+    closed, sent = [], []
+
+    async def events() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"data: 1\n\n"
+        finally:
+            closed.append(True)
+
+    async def receive() -> Any:
+        await asyncio.sleep(PATIENCE_SECONDS)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if len(sent) > 3:
+            await asyncio.sleep(PATIENCE_SECONDS)
+
+    async def main() -> None:
+        response = EventResponse(b"data: 0\n\n", events(), asyncio.get_running_loop().time() + 0.05)
+        await response({"type": "http"}, receive, send)
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_SECONDS))
+    assert closed == [True]
+    assert len(sent) == 4
+
+
+def test_results_of_one_call_wake_the_loop_once(pool: StreamPool, predictor: Predictor) -> None:
+    async def main() -> None:
+        handing, loop, woken = Handing(pool), asyncio.get_running_loop(), []
+        real = loop.call_soon_threadsafe
+        loop.call_soon_threadsafe = lambda *work: woken.append(work)  # type: ignore[assignment,return-value,func-returns-value]
+        tasks = [asyncio.ensure_future(handing.step(pool.open_stream(), [word])) for word in (1, 2, 3)]
+        await asyncio.sleep(0)
+        while pool.stats.requests < 3:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+        assert len(woken) == 1
+        real(woken[0][0])
+        for word, task in zip((1, 2, 3), tasks, strict=True):
+            expected, _ = predictor.step([[word]], predictor.initial_state())
+            assert np.array_equal(await task, expected[0])
+        tasks = [asyncio.ensure_future(handing.step(pool.open_stream(), [1]))]
+        while len(woken) < 2:
+            await asyncio.sleep(0.001)
+        loop.call_soon_threadsafe = real  # type: ignore[method-assign]
+        real(woken[1][0])
+        assert (await tasks[0]).shape == (1, len(predictor.vocabulary))
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_SECONDS))
+
+
+def test_a_task_that_is_cancelled_takes_its_request_back(gated: tuple[Local, Gate]) -> None:
+    served, gate = gated
+    pool = served.service.engine.pool
+
+    async def work(_: httpx.AsyncClient) -> None:
+        handing = Handing(pool)
+        running = asyncio.ensure_future(handing.step(pool.open_stream(), [1]))
+        await asyncio.sleep(0)
+        gate.wait_for_a_call()
+        waiting = asyncio.ensure_future(handing.step(pool.open_stream(), [1]))
+        await until(lambda: pool.stats.waiting == 1)
+        waiting.cancel()
+        await until(lambda: pool.stats.waiting == 0)
+        gate.open()
+        assert (await running).shape[0] == 1
+        with pytest.raises(PoolError, match="no open stream"):
+            await handing.step(-1, [1])
+
+    served.run(work)
+
+
+def test_suggestions_are_made_beside_the_loop_where_they_take_long(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: dict[str, threading.Thread] = {}
+
+    def noted(name: str) -> None:
+        real = getattr(endpoints, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            threads[name] = threading.current_thread()
+            return real(*args, **options)
+
+        monkeypatch.setattr(endpoints, name, call)
+
+    noted("split_prompt")
+    noted("suggested")
+    with local(predictor) as served:
+        short = served.post("/v1/suggest", text="the")
+        assert set(threads.values()) == {threading.main_thread()}
+        monkeypatch.setattr(endpoints, "_LARGE_VOCABULARY", 1)
+        assert served.post("/v1/suggest", text="the" + " " * 5000) == short
+        assert threading.main_thread() not in threads.values()
+        assert served.refused("/v1/suggest", text="the " * 9000)[0] == 400
+
+
+def test_a_failure_of_the_model_is_told_and_is_the_end_of_nothing_else(
+    own: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with local(own) as served:
+        step = own.step
+
+        def fails(token_ids: Any, *args: Any, **options: Any) -> Any:
+            if fails.on:  # type: ignore[attr-defined]
+                raise RuntimeError("planted")
+            return step(token_ids, *args, **options)
+
+        monkeypatch.setattr(own, "step", fails)
+        fails.on = True  # type: ignore[attr-defined]
+        status, error = served.refused("/v1/completions", prompt=["the", "a", "one"], n=2)
+        assert (status, error["type"]) == (503, "server_error")
+        assert served.ask("GET", "/health").status_code == 503
+        fails.on = False  # type: ignore[attr-defined]
+        assert served.ask("GET", "/health").status_code == 200
+        assert len(served.complete(prompt=["the", "a", "one"], n=2, max_tokens=2)["choices"]) == 6
+        assert served.service.engine.pool.stats.open_streams == 0
+
+
+def test_a_fault_of_ours_is_told_without_its_text(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    with local(predictor) as served:
+        monkeypatch.setattr(served.service.engine, "read", None)
+        status, error = served.refused("/v1/completions", prompt="the")
+        assert (status, error["message"]) == (500, "the server failed; its log says more")
+        assert served.service.engine.slots_taken == 0
+
+
+def test_many_prompts_at_once_are_each_what_they_are_alone(predictor: Predictor) -> None:
+    prompts = [f"{word} {'the cat saw ' * number}" for number, word in enumerate(["the", "a", "one", "every"] * 8)]
+    with local(predictor) as served:
+
+        async def work(client: httpx.AsyncClient) -> list[httpx.Response]:
+            fields = {"echo": True, "logprobs": 1, "max_tokens": 6, "seed": 1}
+            return list(await asyncio.gather(*(post(client, prompt=prompt, **fields) for prompt in prompts)))
+
+        answers = [answer.json()["choices"][0] for answer in served.run(work)]
+        assert served.service.engine.pool.stats.calls < served.service.engine.pool.stats.requests
+    for prompt, choice in zip(prompts, answers, strict=True):
+        stream = predictor.stream()
+        stream.feed(prompt)
+        assert choice["text"] == prompt + "".join(stream.generate(max_tokens=6, seed=1))
+        expected = predictor.score(choice["text"]).token_log_probs.tolist()
+        assert choice["logprobs"]["token_logprobs"] == pytest.approx(expected, abs=1e-6)

@@ -1,0 +1,262 @@
+"""The server as a user starts it: OpenAI's own client, sockets, signals, and what goes wrong at the start."""
+
+import http.client
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+from lmtool.model import Run
+from lmtool.runtime import Predictor
+from lmtool.serve import read_key
+from support.processes.commands import PATIENCE_SECONDS, lmtool, started
+from support.servers import Running, request_bytes
+
+ENDLESS = {"prompt": "the", "max_tokens": 1_000_000}
+ENDLESS_LIMITS = ["--max-tokens", 1_000_000, "--max-answer-tokens", 3_000_000]
+LIMITS = [*ENDLESS_LIMITS, "--max-choices", 3, "--keep-alive-seconds", 1, "--body-seconds", 0.5]
+
+
+@pytest.fixture(scope="module")
+def server(artifact_path: Path) -> Iterator[Running]:
+    with Running(artifact_path, *LIMITS, "--max-header-bytes", 2000, "--max-connections", 20) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: Running) -> Iterator[openai.OpenAI]:
+    options = {"api_key": "none", "max_retries": 0, "timeout": PATIENCE_SECONDS}
+    with openai.OpenAI(base_url=f"{server.url}/v1", **options) as made:
+        yield made
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_openais_client_reads_completions(client: openai.OpenAI, predictor: Predictor) -> None:
+    stream = predictor.stream()
+    stream.feed("the old")
+    expected = "".join(stream.generate(max_tokens=12, seed=4, temperature=0.7))
+    options = {"model": "model", "prompt": "the old", "max_tokens": 12, "seed": 4, "temperature": 0.7}
+    answer = client.completions.create(**options, logprobs=2, echo=True)
+    assert answer.choices[0].text == f"the old{expected}"
+    assert answer.choices[0].finish_reason == "length"
+    assert answer.choices[0].logprobs is not None
+    assert answer.choices[0].logprobs.token_logprobs == pytest.approx(
+        predictor.score(f"the old{expected}").token_log_probs.tolist(), abs=1e-6
+    )
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (2, 12)
+    chunks = list(client.completions.create(**options, stream=True, stream_options={"include_usage": True}))
+    assert "".join(choice.text for chunk in chunks for choice in chunk.choices) == expected
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.total_tokens == 14
+    several = client.completions.create(model="model", prompt=["the", "a"], n=1, stop=["\n"], max_tokens=30, seed=1)
+    assert [choice.index for choice in several.choices] == [0, 1]
+    assert "\n" not in "".join(choice.text for choice in several.choices)
+
+
+def test_the_readmes_client_runs(server: Running, predictor: Predictor) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (block,) = [found for found in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "openai" in found]
+    assert "http://127.0.0.1:8000" in block
+    command = [sys.executable, "-W", "error", "-c", block.replace("http://127.0.0.1:8000", server.url)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
+    assert done.returncode == 0, done.stderr
+    stream = predictor.stream()
+    stream.feed("if the file is")
+    assert done.stdout == "".join(stream.generate(max_tokens=12, temperature=0.6, seed=2))
+
+
+def test_openais_client_lists_models_and_reads_errors(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == ["model"]
+    assert client.models.retrieve("model").owned_by == "lmtool"
+    with pytest.raises(openai.NotFoundError, match="there is no model 'gpt'"):
+        client.completions.create(model="gpt", prompt="the")
+    with pytest.raises(openai.BadRequestError, match="frequency_penalty is 1, which this server does not do") as found:
+        client.completions.create(model="model", prompt="the", frequency_penalty=1)
+    assert (found.value.param, found.value.code) == ("frequency_penalty", "invalid_value")
+    with pytest.raises(openai.RateLimitError, match="3 of 3 choices are being written and 1 more") as busy:
+        occupied = client.completions.create(model="model", prompt="the", max_tokens=1_000_000, n=3, stream=True)
+        with occupied:
+            next(iter(occupied))
+            client.completions.create(model="model", prompt="the")
+    assert busy.value.response.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_client_that_goes_away_frees_its_slot(server: Running, streamed: bool) -> None:
+    until(lambda: server.metric("lmtool_slots_in_use") == 0)
+    connections = [server.connect() for _ in range(3)]
+    for connection in connections:
+        connection.sendall(request_bytes("/v1/completions", {**ENDLESS, "stream": streamed}))
+    until(lambda: server.metric("lmtool_slots_in_use") == 3)
+    assert httpx.post(f"{server.url}/v1/suggest", json={}).status_code == 429
+    if streamed:
+        assert b"200 OK" in connections[0].recv(4096)
+    generated = server.metric("lmtool_tokens_read_total")
+    time.sleep(0.1)
+    assert server.metric("lmtool_tokens_read_total") > generated  # they are at work, and would be for hours
+    for connection in connections:
+        connection.close()
+    closed = time.monotonic()
+    until(lambda: server.metric("lmtool_slots_in_use") == 0)
+    assert time.monotonic() - closed < 5
+    until(lambda: server.metric("lmtool_pool_streams") == 0)
+    assert httpx.post(f"{server.url}/v1/suggest", json={}).status_code == 200
+
+
+def answer_to(connection: socket.socket, data: bytes) -> bytes:
+    """Everything that comes until the server closes the connection."""
+    connection.sendall(data)
+    found = b""
+    while True:
+        ready, _, _ = select.select([connection], [], [], PATIENCE_SECONDS)
+        assert ready, f"the server neither answers nor closes: {found!r}"
+        try:
+            part = connection.recv(65536)
+        except ConnectionResetError:
+            return found
+        if not part:
+            return found
+        found += part
+
+
+def test_connections_that_send_nothing_useful_are_closed(server: Running) -> None:
+    head = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    sent = {
+        b"": b"",
+        b"GET /hea": b"",
+        head: b"",
+        b"rubbish\r\n\r\n": b"400 Bad Request",
+        b"GET / HTTP/1.1\r\nhost: localhost\r\nx: " + b"y" * 5000: b"400 Bad Request",
+        head + b"content-length: 10\r\n\r\n{": b"408 Request Timeout",
+    }
+    began = time.monotonic()
+    connections = [server.connect() for _ in sent]
+    for connection, data in zip(connections, sent, strict=True):
+        connection.sendall(data)
+    for connection, (data, expected) in zip(connections, sent.items(), strict=True):
+        with connection:
+            found = answer_to(connection, b"")
+            assert expected in found, data
+            assert bool(expected) == bool(found), data
+    assert time.monotonic() - began < 10
+    assert httpx.get(f"{server.url}/health").status_code == 200
+
+
+def test_more_connections_than_may_be_are_turned_away(server: Running) -> None:
+    idle = [server.connect() for _ in range(19)]
+    assert httpx.get(f"{server.url}/v1/models").status_code == 503
+    for connection in idle:
+        connection.close()
+    until(lambda: httpx.get(f"{server.url}/v1/models").status_code == 200)
+
+
+def test_a_connection_is_used_again_until_it_is_idle(server: Running) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_SECONDS)
+    for _ in range(2):
+        connection.request("POST", "/v1/suggest", b"{}", {"content-type": "application/json"})
+        assert connection.getresponse().read().startswith(b'{"object":"suggestions"')
+    began = time.monotonic()
+    assert answer_to(connection.sock, b"POST /v1/sugg") == b""
+    connection.close()
+    assert 0.5 < time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "")])
+def test_a_signal_lets_what_runs_end_first(artifact_path: Path, number: int, code: int, said: str) -> None:
+    with Running(artifact_path, "--max-tokens", 100_000) as running:
+        for data in (b"rubbish\r\n\r\n", request_bytes("/v1/completions", [[[]]]), request_bytes("/none", {})):
+            with running.connect() as connection:
+                connection.sendall(data)
+                assert b" 40" in connection.recv(65536)
+        found: list[httpx.Response] = []
+        fields = {"prompt": "the", "max_tokens": 1500, "seed": 1}
+        asking = threading.Thread(
+            target=lambda: found.append(httpx.post(f"{running.url}/v1/completions", json=fields, timeout=60))
+        )
+        asking.start()
+        until(lambda: running.metric("lmtool_slots_in_use") == 1)
+        running.process.send_signal(number)
+        asking.join(PATIENCE_SECONDS)
+        ended, message = running.stop(0)
+        assert found[0].json()["usage"]["completion_tokens"] == 1500
+    assert (ended, message) == (code, said)
+
+
+def test_what_does_not_end_is_cut_off(artifact_path: Path) -> None:
+    with (
+        Running(artifact_path, *ENDLESS_LIMITS, "--shutdown-seconds", 1) as running,
+        running.connect() as streamed,
+        running.connect() as whole,
+    ):
+        streamed.sendall(request_bytes("/v1/completions", {**ENDLESS, "stream": True}))
+        whole.sendall(request_bytes("/v1/completions", ENDLESS))
+        until(lambda: running.metric("lmtool_slots_in_use") == 2)
+        running.process.send_signal(signal.SIGTERM)
+        assert b'"code":"stopping"' in answer_to(streamed, b"")
+        assert b"503 Service Unavailable" in answer_to(whole, b"")
+        code, said = running.stop(0)
+    assert code == 143
+    assert "Traceback" not in said
+
+
+def test_what_cannot_be_served_is_said(artifact_path: Path, run: Run, tmp_path: Path, server: Running) -> None:
+    key = tmp_path / "key"
+    key.write_text("two words\n")
+    for arguments, code, message in (
+        (["--port", server.port], 1, f"cannot listen on 127.0.0.1, port {server.port}: Address already in use"),
+        (["--host", "nowhere.invalid"], 1, "cannot listen on nowhere.invalid, port 8000: "),
+        (["--host", "\u202eabc"], 1, "port 8000: encoding of hostname failed; choose another --port"),
+        (["--port", "-1"], 2, "port is -1, expected 0"),
+        (["--max-choices", "0"], 2, "max_choices is 0, expected 1 or more"),
+        (["--provider", "none"], 2, "provider 'none' is not known"),
+        (["--api-key-file", tmp_path / "none"], 1, "cannot read"),
+        (["--api-key-file", key], 1, "holds no key that can be sent"),
+        (["--model", run.artifact("int8")], 1, "int8 artifact is not batch-invariant.*--allow-inexact"),
+    ):
+        finished = lmtool("serve", "--model", artifact_path, *arguments)
+        assert finished.returncode == code, finished.stderr
+        assert re.search(message, finished.stderr.replace("\n", " ")), finished.stderr
+        assert finished.stdout == ""
+        assert "Traceback" not in finished.stderr
+    finished = started("serve", "--model", artifact_path, without="uvicorn")
+    assert finished.returncode == 1
+    assert "this command needs uvicorn; pip install 'lmtool[serve]'" in finished.stderr
+
+
+def test_an_open_server_without_a_key_warns(run: Run) -> None:
+    arguments = ["--host", "0.0.0.0", "--allow-inexact", "--name", "tiny"]
+    with Running(run.artifact("int8"), *arguments) as running:
+        answer = httpx.post(f"http://127.0.0.1:{running.port}/v1/completions", json={"prompt": "the"})
+        assert answer.json()["model"] == "tiny"
+        code, said = running.stop()
+    assert (code, said.count("\n")) == (143, 1)
+    assert "warning: 0.0.0.0 is not loopback and there is no key" in said
+
+
+def test_a_server_with_a_key_does_not(artifact_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = tmp_path / "key"
+    key.write_text("open-sesame\n")
+    assert read_key(key) == "open-sesame"
+    monkeypatch.setenv("LMTOOL_API_KEY", "open-sesame")
+    with Running(artifact_path, "--host", "0.0.0.0") as running:
+        url = f"http://127.0.0.1:{running.port}"
+        assert httpx.get(f"{url}/v1/models").status_code == 401
+        with openai.OpenAI(base_url=f"{url}/v1", api_key="open-sesame") as client:
+            assert [model.id for model in client.models.list()] == ["model"]
+        assert running.stop() == (143, "")

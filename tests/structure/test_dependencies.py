@@ -1,0 +1,59 @@
+"""The ranges of what lmtool depends on, and the versions that it is tested with."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from lmtool.runtime.session.providers import LOWEST_ONNXRUNTIME
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[2]
+COMPUTE = {"numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "torch"}
+"""What computes: another major version may compute otherwise, so the range ends before it."""
+ALL = ("cpu", "cli", "report", "tensorboard", "train", "loadgen", "serve", "bench", "dev")
+"""The extras of an environment for the tests."""
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def lower_bounds() -> dict[str, Version]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *(entry for name in ALL for entry in project["optional-dependencies"][name])]
+    requirements = [Requirement(entry) for entry in asked]
+    return {
+        canonical(requirement.name): Version(bound.version)
+        for requirement in requirements
+        for bound in requirement.specifier
+        if bound.operator == ">="
+    }
+
+
+def pinned(name: str) -> dict[str, Version]:
+    lines = [line for line in (ROOT / name).read_text().splitlines() if not line.startswith("#")]
+    return {canonical(package): Version(version) for package, _, version in (line.partition("==") for line in lines)}
+
+
+def test_the_lowest_versions_are_tested() -> None:
+    assert pinned("constraints-lowest.txt") == lower_bounds()
+
+
+def test_the_lowest_onnxruntime_is_also_asked_for_at_run_time() -> None:
+    assert lower_bounds()["onnxruntime"].release[:2] == LOWEST_ONNXRUNTIME
+
+
+def test_every_range_has_a_lower_bound_and_what_computes_an_upper_one() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    entries = [*project["dependencies"], *(each for some in project["optional-dependencies"].values() for each in some)]
+    for requirement in map(Requirement, entries):
+        expected = {">=", "<"} if requirement.name in COMPUTE else {">="}
+        found = {bound.operator for bound in requirement.specifier}
+        assert found == (set() if requirement.name == "lmtool" else expected), requirement
+
+
+@pytest.mark.parametrize("name", sorted(COMPUTE - {"onnxruntime-gpu"}))
+def test_the_usual_versions_lie_between(name: str) -> None:
+    assert pinned("constraints.txt")[name] > pinned("constraints-lowest.txt")[name]

@@ -1,0 +1,156 @@
+"""What is nowhere in the project, whatever it is for: calls that run what a file or a user says."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CALLS = {"eval", "exec", "compile", "os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
+CALLS |= {"torch.load", "torch.save", "numpy.load"}
+MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "runpy"}
+IMPORTERS = {"__import__", "importlib.import_module"}
+KEYWORDS = {("shell", True), ("weights_only", False), ("allow_pickle", True)}
+TESTS_MAY = {"pickle"}  # which make hostile files
+NOT_OURS = {".venv", ".venv-lowest", ".venv-newest", "build", "node_modules"}
+CONTROLS = {"tests/support/hostile/careless.py"}  # does what none of the others may, to show what comes of it
+
+
+HARMLESS = """
+import re, subprocess, json as pickled
+from .loading import load
+subprocess.run(command, shell=False)
+literal = 'eval(x)'
+re.compile(pattern), network.eval(), load(path), importlib.import_module(name), importlib.import_module("json")
+"""
+SCRIPTS = ("*.mjs", "*.js", "*.cjs", "*.html")
+SCRIPT_CALLS = re.compile(r"(?<![\w.$-])(?:(?:window|globalThis)\s*\.\s*)?(?:eval\s*\(|(?:new\s+)?Function\s*\()")
+
+
+def forbidden(source: str, modules: set[str]) -> Iterator[str]:
+    """Every use in a program's text, by its whole name, whatever it is imported as."""
+    tree = ast.parse(source)
+    known = imported(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from (name for name in modules_of(node) if name.partition(".")[0] in modules)
+        elif isinstance(node, (ast.Name, ast.Attribute)):
+            yield from [name] if (name := full_name(node, known)) in CALLS else []
+        elif isinstance(node, ast.Call):
+            yield from in_call(node, known, modules)
+
+
+def in_call(node: ast.Call, known: dict[str, str], modules: set[str]) -> Iterator[str]:
+    """What a call's arguments ask for: a module or a function by its name, or a keyword."""
+    for keyword in node.keywords:
+        if isinstance(keyword.value, ast.Constant) and (keyword.arg, keyword.value.value) in KEYWORDS:
+            yield f"{keyword.arg}={keyword.value.value}"
+    name = full_name(node.func, known)
+    texts = [str(argument.value) if isinstance(argument, ast.Constant) else None for argument in node.args]
+    if name in IMPORTERS and texts:
+        if texts[0] is None and name == "__import__":
+            yield name
+        if (texts[0] or "").partition(".")[0] in modules:
+            yield f"{name} of {texts[0]}"
+    if name == "getattr" and len(texts) > 1 and f"{full_name(node.args[0], known)}.{texts[1]}" in CALLS:
+        yield f"getattr of {texts[1]}"
+
+
+def imported(tree: ast.AST) -> dict[str, str]:
+    """Name in a program -> what it is imported from."""
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.asname: alias.name for alias in node.names if alias.asname is not None}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def modules_of(node: ast.Import | ast.ImportFrom) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if not node.level else []
+
+
+def full_name(node: ast.AST, known: dict[str, str]) -> str:
+    """`os.system` of `o.system` after `import os as o`; what is not a name has none."""
+    if isinstance(node, ast.Name):
+        return known.get(node.id, node.id).removeprefix("builtins.")
+    if isinstance(node, ast.Attribute) and (owner := full_name(node.value, known)):
+        return f"{owner}.{node.attr}".removeprefix("builtins.")
+    return ""
+
+
+def tracked(*patterns: str) -> list[Path]:
+    command = ["git", "ls-files", *patterns]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    found = [path for name in listed.splitlines() if (path := ROOT / name).exists()]
+    everything = (path for pattern in patterns for path in ROOT.rglob(pattern))
+    return found or [path for path in everything if not NOT_OURS & set(path.parts)]
+
+
+def test_no_program_runs_what_a_file_says() -> None:
+    files = tracked("*.py")
+    assert len(files) > 150
+    found = []
+    for path in files:
+        if path.relative_to(ROOT).as_posix() in CONTROLS:
+            continue
+        modules = MODULES - TESTS_MAY if "tests" in path.relative_to(ROOT).parts else MODULES
+        found += [f"{path.relative_to(ROOT)}: {use}" for use in forbidden(path.read_text(), modules)]
+    assert found == []
+
+
+def test_no_script_runs_text() -> None:
+    files = tracked(*SCRIPTS)
+    assert len(files) > 10
+    assert [str(path) for path in files if SCRIPT_CALLS.search(path.read_text())] == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["eval(text)", "x = new Function('a', text)", "globalThis.eval(text)", "window . eval (text)", "Function(text)()"],
+)
+def test_each_script_would_be_found(source: str) -> None:
+    assert SCRIPT_CALLS.search(f"<script>\n{source};\n</script>")
+    assert not SCRIPT_CALLS.search(
+        "script-src 'wasm-unsafe-eval'; model.eval(); function(x) {}; evaluate(x); isFunction(x)"
+    )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "import torch\ntorch.load(path, weights_only=True)",
+        "from pickle import loads",
+        "import numpy\nnumpy.load(path, allow_pickle=True)",
+        "subprocess.run(command, shell=True)",
+        "load(path, weights_only=False)",
+        "value = eval(text)",
+        "exec(text, {})",
+        "import joblib.numpy_pickle",
+        "from os import system\nsystem(x)",
+        "from torch import load\nload(x)",
+        "from numpy import load as read\nread(x)",
+        "import os as o\no.system(x)",
+        "import os\nrun = os.system",
+        "import os\ngetattr(os, 'system')(x)",
+        "import subprocess\nsubprocess.getoutput(x)",
+        "from subprocess import getstatusoutput\ngetstatusoutput(x)",
+        "__import__('pickle')",
+        "__import__(name)",
+        "import importlib\nimportlib.import_module('pickle')",
+        "from importlib import import_module as get\nget('joblib.numpy_pickle')",
+        "import runpy\nrunpy.run_path(x)",
+        "import builtins\nbuiltins.eval(x)",
+        "from builtins import exec as go\ngo(x)",
+    ],
+)
+def test_each_of_them_would_be_found(source: str) -> None:
+    assert list(forbidden(source, MODULES))
+    assert not list(forbidden(HARMLESS, MODULES))

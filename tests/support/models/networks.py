@@ -1,0 +1,106 @@
+"""Small networks with unequal sizes, and their graphs run beside them."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from lmtool.export import BuildOptions, build_model
+from lmtool.export.build import seal
+from lmtool.model import LanguageModel
+from lmtool.model.network import state_tensors
+from lmtool.runtime import Architecture, Predictor, Tokenization, Vocabulary
+
+
+def network_of(
+    layer_sizes: tuple[int, ...], *, tied: bool = False, vocabulary: int = 11, cell: str = "lstm"
+) -> LanguageModel:
+    network = LanguageModel(Architecture(cell, 5, layer_sizes, tied), vocabulary)
+    network.initialize(0.5, torch.Generator().manual_seed(3))
+    for name, parameter in network.named_parameters():
+        if "bias" in name:  # zeros would hide a bias that is lost
+            torch.nn.init.uniform_(parameter, -0.5, 0.5, torch.Generator().manual_seed(4))
+    return network.eval()
+
+
+def draw(network: LanguageModel, batch: int, time: int) -> tuple[np.ndarray, Any, dict[str, np.ndarray]]:
+    """Random tokens and a random state, for torch and by the artifact's names."""
+    tokens = np.random.default_rng(batch * 10 + time).integers(0, network.vocabulary_size, (batch, time))
+    generator = torch.Generator().manual_seed(batch)
+    state = tuple(
+        tuple(torch.rand(tensor.shape, generator=generator) - 0.5 for tensor in layer)
+        for layer in network.initial_state(batch)
+    )
+    return tokens, state, {name: tensor.numpy() for name, tensor in state_tensors(state).items()}
+
+
+def assert_same(network: LanguageModel, tokens: np.ndarray, state: Any, logits: np.ndarray, states: Any) -> None:
+    with torch.inference_mode():
+        expected, expected_state = network(torch.from_numpy(tokens), state)
+    np.testing.assert_allclose(logits, expected.numpy(), atol=1e-5)
+    named = state_tensors(expected_state)
+    for name, found in zip(sorted(named), states, strict=True):
+        np.testing.assert_allclose(found, named[name].numpy(), atol=1e-5)
+
+
+def run_model(model: onnx.ModelProto, tokens: np.ndarray, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # Half precision crashes onnxruntime's CPU provider with more than this.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    known = {value.name for value in session.get_inputs()}
+    return session.run(None, {name: value for name, value in {"token_ids": tokens, **feeds}.items() if name in known})
+
+
+def artifact_of(
+    network: LanguageModel,
+    tokens: list[str],
+    rule: str,
+    built: str = "fp32",
+    change: Callable[[onnx.ModelProto, dict[str, str]], None] | None = None,
+    **metadata: str,
+) -> bytes:
+    """A network with a vocabulary as an artifact of the precision `built` that nobody trained or verified.
+
+    `metadata` replaces entries, named without what stands before the dot; `change` comes after that, before the hash.
+    """
+    vocabulary = Vocabulary(tokens, Tokenization.of_rule(rule))
+    entries = {
+        "lmtool.format": "1",
+        "lmtool.model": json.dumps(network.architecture.to_json()),
+        "lmtool.vocabulary": vocabulary.tokens_json(),
+        "lmtool.vocabulary_sha256": vocabulary.sha256,
+        "lmtool.tokenization": json.dumps(vocabulary.tokenization.to_json()),
+        "lmtool.precision": built,
+        "lmtool.batch_invariant": str(built != "int8").lower(),
+        "lmtool.training": "{}",
+        "lmtool.parity": "{}",
+    }
+    entries |= {f"lmtool.{key}": value for key, value in metadata.items()}
+    model = build_model(network, BuildOptions(built))
+    if change is not None:
+        change(model, entries)
+    return seal(model, entries)
+
+
+def predictor_of(network: LanguageModel, tokens: list[str], rule: str) -> Predictor:
+    """What `artifact_of` makes, loaded."""
+    return Predictor.load(artifact_of(network, tokens, rule))
+
+
+def count_tokens(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that gets, for each call from now on, how many tokens it ran."""
+    ran: list[int] = []
+    step = predictor.step
+
+    def counted(token_ids: Any, *arguments: Any, **options: Any) -> Any:
+        ran.append(len(token_ids[0]))
+        return step(token_ids, *arguments, **options)
+
+    monkeypatch.setattr(predictor, "step", counted)
+    return ran

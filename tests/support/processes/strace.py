@@ -1,0 +1,172 @@
+"""A command under strace: which system calls touch its files, and one of them made to fail or to be its last."""
+
+import re
+import shutil
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import pytest
+
+from support.processes.commands import Command, Finished
+
+_MAKES = ("mkdir", "mkdirat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir", "creat")
+_OPENS = ("open", "openat", "openat2")
+_FILLS = ("write", "pwrite64", "writev", "pwritev", "truncate", "ftruncate", "fallocate", "chmod", "fchmod", "fchmodat")
+CALLS = (*_MAKES, *_OPENS, *_FILLS, "fsync", "fdatasync", "close")
+"""What writing a file takes, by whichever name the libraries of this machine call it."""
+
+READS = (
+    *("stat", "lstat", "fstat", "newfstatat", "statx", "statfs", "fstatfs", "access", "faccessat", "faccessat2"),
+    *("readlink", "readlinkat", "read", "readv", "pread64", "lseek", "getdents64", "fadvise64", "readahead"),
+    *("fcntl", "flock", "ioctl", "mmap", "munmap", "getcwd", "chdir", "fchdir", "inotify_add_watch"),
+)
+"""What looks at files and changes nothing; `mmap` only where its memory is not written back."""
+
+_CALL = re.compile(r"^\d+ +[\d.]+ +(\w+)\((.*)")
+_CURRENT_FOLDER = re.compile(r"AT_FDCWD(<[^>]*>)?")
+_PATHS = re.compile(r'"(/[^"]*)"|<(/[^>]*)>')
+_WRITES = ("O_CREAT", "O_WRONLY", "O_RDWR")
+
+
+@final
+@dataclass(frozen=True)
+class Fault:
+    """What happens to a system call.
+
+    Attributes:
+        call: Its name.
+        number: Which of those that touch the watched files, from 1.
+        effect: As strace's `inject` takes it: `error=ENOSPC`, `signal=SIGKILL`.
+        lasting: Whether it happens to all that follow too.
+    """
+
+    call: str
+    number: int
+    effect: str
+    lasting: bool = False
+
+    @property
+    def option(self) -> str:
+        return f"inject={self.call}:{self.effect}:when={self.number}{'+' if self.lasting else ''}"
+
+
+@final
+@dataclass(frozen=True)
+class Traced:
+    """What a command did to files.
+
+    Attributes:
+        finished: How it ended.
+        lines: strace's lines.
+    """
+
+    finished: Finished
+    lines: list[str]
+
+    def paths(self, folder: Path) -> set[str]:
+        """What was made, written or renamed in `folder`, and the folders of that."""
+        found = set()
+        for line in self.lines:
+            call, paths = _parsed(line)
+            if call in _MAKES or (call in _OPENS and any(flag in line for flag in _WRITES)):
+                found |= {path for path in paths if path.startswith(f"{folder}/")}
+        return found | {str(Path(path).parent) for path in found}
+
+    def counts(self, watched: Iterable[str]) -> Counter[str]:
+        """How many calls of each kind touch the watched files."""
+        names = set(watched)
+        return Counter(call for call, paths in map(_parsed, self.lines) if names & set(paths))
+
+    def others(self, folder: Path) -> Counter[str]:
+        """How many calls touch what is in `folder` that are neither among `CALLS` nor only read."""
+        found = Counter[str]()
+        for line in self.lines:
+            call, paths = _parsed(line)
+            written_back = "MAP_SHARED" in line and "PROT_WRITE" in line
+            if any(path.startswith(f"{folder}/") for path in paths):
+                found[call] += written_back or call not in (*CALLS, *READS)
+        return +found
+
+    def replaced(self, path: Path) -> int:
+        """How often a file of that name was put in place."""
+        return len(self._replacing(path))
+
+    def until(self, path: Path) -> "Traced":
+        """What it did until a file of that name was first put in place."""
+        return Traced(self.finished, self.lines[: self._replacing(path)[0] + 1])
+
+    def _replacing(self, path: Path) -> list[int]:
+        calls = enumerate(map(_parsed, self.lines))
+        return [place for place, (call, paths) in calls if call.startswith("rename") and paths[-1:] == [str(path)]]
+
+    def since(self, number: signal.Signals) -> "Traced":
+        """What it did from its first signal of that number on."""
+        came = [position for position, line in enumerate(self.lines) if f"--- {number.name} " in line]
+        assert came, f"{number.name} never came"
+        return Traced(self.finished, self.lines[came[0] :])
+
+    @property
+    def seconds(self) -> float:
+        """From the first of the lines to the last, which is that the command has ended."""
+        times = [float(line.split()[1]) for line in self.lines]
+        return times[-1] - times[0]
+
+
+def require_strace() -> None:
+    """Skip the test where there is no strace, or it may not trace."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    if subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("strace may not trace processes here")
+
+
+def run_traced(
+    command: Command,
+    log: Path,
+    watched: Iterable[str] = (),
+    fault: Fault | None = None,
+    calls: Iterable[str] = CALLS,
+) -> Traced:
+    """Run a command from its start to its end.
+
+    Args:
+        command: It waits at its start.
+        log: File for strace's lines.
+        watched: Trace calls that touch these paths only; none for all.
+        fault: What happens to one of them.
+        calls: Trace these, or all where there are none; a name that this kind of machine lacks is passed over.
+    """
+    options = ["-e", f"trace={','.join(f'?{call}' for call in calls) or 'all'}"]
+    options += [part for path in sorted(watched) for part in ("-P", path)]
+    options += [] if fault is None else ["-e", fault.option]
+    arguments = ["strace", "-f", "-y", "-ttt", "-s", "0", "-o", str(log), *options, "-p", str(command.pid)]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as strace:
+        assert strace.stderr is not None
+        said = strace.stderr.readline()
+        if "attached" not in said:
+            said += strace.stderr.readline()
+        assert "attached" in said, said
+        finished = command.go().finished()
+    return Traced(finished, log.read_text().splitlines())
+
+
+def faults(counts: Counter[str], effects: Sequence[str]) -> list[Fault]:
+    """Every effect on every call."""
+    return [
+        Fault(call, number, effect) for call in CALLS for number in range(1, counts[call] + 1) for effect in effects
+    ]
+
+
+def _parsed(line: str) -> tuple[str, list[str]]:
+    """The call's name and the paths that it touches, by name or by descriptor."""
+    found = _CALL.match(line)
+    if found is None:
+        return "", []
+    name, rest = found.groups()
+    arguments = _CURRENT_FOLDER.sub("", rest.rpartition(" = ")[0] or rest)
+    return name, [quoted or held for quoted, held in _PATHS.findall(arguments)]

@@ -1,0 +1,77 @@
+"""A command at a terminal: a process of its own on a pseudo-terminal, with somebody who types and reads."""
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import termios
+import time
+from pathlib import Path
+from types import TracebackType
+
+from support.processes.commands import PATIENCE_SECONDS, fresh_command
+
+_ROWS, _COLUMNS = 24, 80
+
+
+class Terminal:
+    """Used in a `with` block, at whose end the process is gone."""
+
+    def __init__(self, *arguments: object, cwd: Path, without: str = "") -> None:
+        self.shown = ""
+        self._deadline = time.monotonic() + PATIENCE_SECONDS
+        self._own, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, _COLUMNS, 0, 0))
+        # Nobody here answers the question of where the cursor is.
+        environment = {**os.environ, "TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1"}
+        self._process = subprocess.Popen(
+            fresh_command(*arguments, without=without),
+            cwd=cwd,
+            env=environment,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._own)
+
+    def type(self, keys: str) -> None:
+        os.write(self._own, keys.encode())
+
+    def read_until(self, text: str) -> None:
+        """Read until `text` stands in what was shown.
+
+        Raises:
+            AssertionError: The process ended, or much time went by, without it.
+        """
+        while text not in self.shown:
+            assert self._read(), f"{text!r} was not shown: {self.shown!r}"
+
+    def exit_code(self) -> int:
+        """Read to the end; the exit code."""
+        while self._read():
+            pass
+        return self._process.wait(PATIENCE_SECONDS)
+
+    def _read(self) -> bool:
+        """Read once; whether there may be more."""
+        ready, _, _ = select.select([self._own], [], [], max(0.0, self._deadline - time.monotonic()))
+        assert ready, f"nothing more was shown in time: {self.shown!r}"
+        try:
+            data = os.read(self._own, 1 << 16)
+        except OSError:  # Linux's way to say that the process is gone
+            return False
+        self.shown += data.decode(errors="replace")
+        return bool(data)
