@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..runtime.errors import JsonError, first_words
+from ..runtime.errors import JsonError, truncated
 from ..runtime.io.files import RETRY_AFTER_SECONDS, read_bytes, write_atomically
 from ..runtime.io.json_reader import LARGE_BYTES, parse_json
 from ..runtime.vocabulary import Vocabulary
@@ -119,7 +119,7 @@ class Checkpoint:
         except CheckpointError as error:
             raise CheckpointError(f"the checkpoint {path} is damaged: {error}") from error
         except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise CheckpointError(f"{path} is no checkpoint of lmtool, or is damaged: {first_words(error)}") from error
+            raise CheckpointError(f"{path} is no checkpoint of lmtool, or is damaged: {truncated(error)}") from error
         if not isinstance(parsed, dict):
             raise CheckpointError(f"{path} is no checkpoint of lmtool: its facts are {type(parsed).__name__}")
         if parsed.get("version") != VERSION:

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
-def read_only(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
+def as_read_only(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
     """`array` itself where nobody can write to it, else a copy that nobody can write to."""
-    return frozen(array.copy()) if array.flags.writeable else array
+    return freeze(array.copy()) if array.flags.writeable else array
 
 
-def frozen(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
+def freeze(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
     """`array` itself, which nobody can write to from now on."""
     array.flags.writeable = False
     return array
@@ -54,7 +54,7 @@ class DeviceTensors(Sequence[NDArray[np.float32]]):
             return tuple(self[place] for place in range(*index.indices(len(self))))
         place = range(len(self))[index]
         if place not in self._copies:
-            self._copies[place] = read_only(self.values[place].numpy())
+            self._copies[place] = as_read_only(self.values[place].numpy())
         return self._copies[place]
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
@@ -64,7 +64,7 @@ class DeviceTensors(Sequence[NDArray[np.float32]]):
 
 def kept(tensors: Tensors) -> Tensors:
     """`tensors` as a value: where they lie on a device, else as copies where somebody could still write to them."""
-    return tensors if isinstance(tensors, DeviceTensors) else tuple(map(read_only, tensors))
+    return tensors if isinstance(tensors, DeviceTensors) else tuple(map(as_read_only, tensors))
 
 
 def shapes(tensors: Tensors) -> tuple[tuple[int, ...], ...]:

@@ -16,7 +16,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import read_only
+from .arrays import as_read_only
 from .errors import OptionError, StateError
 
 _LARGEST_SIZE = 1_000_000
@@ -89,8 +89,8 @@ class Cache:
             )
         if not 0 <= self.oldest < (size if pairs == size else 1):
             raise StateError(f"the oldest of a cache's {pairs} pairs (size {size}) cannot be number {self.oldest}")
-        object.__setattr__(self, "hidden", read_only(self.hidden))
-        object.__setattr__(self, "token_ids", read_only(self.token_ids))
+        object.__setattr__(self, "hidden", as_read_only(self.hidden))
+        object.__setattr__(self, "token_ids", as_read_only(self.token_ids))
 
     def __len__(self) -> int:
         """The number of pairs."""

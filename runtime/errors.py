@@ -71,7 +71,7 @@ class RequestTimeoutError(PoolError, TimeoutError):
     """A request waited longer than it was allowed to; its stream is as it was before."""
 
 
-def first_words(error: Exception, most: int = 1000) -> str:
+def truncated(error: Exception, most: int = 1000) -> str:
     """The beginning of another library's message, which may quote a whole file."""
     text = str(error)
     return text if len(text) <= most else f"{text[:most]}..."

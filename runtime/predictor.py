@@ -12,14 +12,14 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arrays import frozen, types
+from .arrays import freeze, types
 from .artifact.artifact import Artifact
 from .cache import Cache, CacheMemory, CacheOptions
 from .errors import ArtifactError, ForkError, OptionError, StateError, TokenError
 from .io.files import read_bytes
 from .score import Score, perplexity, require_finite
 from .session.providers import Provider, placement, provider_named
-from .session.session import SessionOptions, create_calls, create_session
+from .session.session import SessionOptions, create_runner, create_session
 from .state import State
 from .stream import Stream
 from .vocabulary import Vocabulary
@@ -53,7 +53,7 @@ class Predictor:
         self.provider = provider.name
         self.threads = options.threads
         self.session = session
-        self._calls = create_calls(session, artifact, provider, options)
+        self._runner = create_runner(session, artifact, provider, options)
         self._widths = tuple(artifact.architecture.states.values())
         self._state_inputs = tuple(artifact.architecture.states)
         self._last_hidden = self._state_inputs.index(f"hidden_{len(artifact.architecture.layer_sizes) - 1}")
@@ -120,7 +120,7 @@ class Predictor:
         """
         if batch_size < 1:
             raise OptionError(f"batch_size is {batch_size}, expected 1 or more")
-        tensors = tuple(frozen(np.zeros((batch_size, width), np.float32)) for width in self._widths)
+        tensors = tuple(freeze(np.zeros((batch_size, width), np.float32)) for width in self._widths)
         return State.made_by(self._mark, self.artifact.sha256, tensors, batch_size)
 
     def step(
@@ -151,7 +151,7 @@ class Predictor:
         batch_size, time = tokens.shape
         if time == 0:
             return np.zeros((batch_size, 0, self._vocabulary_size), np.float32), state
-        logits, tensors = self._calls.run(tokens, state.tensors, kept)
+        logits, tensors = self._runner.run(tokens, state.tensors, kept)
         return logits, State.made_by(self._mark, self.artifact.sha256, tensors, batch_size)
 
     def log_probs(self, token_ids: ArrayLike, state: State, targets: ArrayLike) -> tuple[NDArray[np.float64], State]:
@@ -186,7 +186,7 @@ class Predictor:
                 f"targets has the shape {list(wanted.shape)}, expected [{len(tokens)}, positions] "
                 f"for 1 to the {given} positions given"
             )
-        log_probs, tensors = self._calls.log_probs(tokens, state.tensors, wanted)
+        log_probs, tensors = self._runner.log_probs(tokens, state.tensors, wanted)
         require_finite(log_probs, "log-probabilities")
         return log_probs, State.made_by(self._mark, self.artifact.sha256, tensors, len(tokens))
 

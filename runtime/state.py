@@ -15,7 +15,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import DeviceTensors, Tensors, frozen, kept, read_only, shapes
+from .arrays import DeviceTensors, Tensors, as_read_only, freeze, kept, shapes
 from .cache import Cache, CacheOptions
 from .errors import JsonError, OptionError, StateError
 from .io.json_reader import parse_json
@@ -25,7 +25,7 @@ _FLOAT, _INT, _DOUBLE = np.dtype("<f4"), np.dtype("<i8"), np.dtype("<f8")
 _CACHE_TYPES: list[np.dtype[Any]] = [_FLOAT, _INT, _DOUBLE]
 _KEYS = {"model_sha256", "shapes", "pending_shape", "sha256"}
 
-_NOTHING = frozen(np.zeros((0, 0), np.int64))
+_NOTHING = freeze(np.zeros((0, 0), np.int64))
 
 
 @final
@@ -51,7 +51,7 @@ class State:
     def __post_init__(self) -> None:
         """Keep copies of arrays that somebody could still write to."""
         object.__setattr__(self, "tensors", kept(self.tensors))
-        object.__setattr__(self, "pending", read_only(self.pending))
+        object.__setattr__(self, "pending", as_read_only(self.pending))
 
     @classmethod
     def made_by(cls, maker: object, model_sha256: str, tensors: Tensors, batch_size: int) -> "State":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arrays import frozen
+from .arrays import freeze
 from .cache import CacheMemory
 from .errors import OptionError, OwnerError, StateError
 from .sampling import Sampling, log_softmax
@@ -136,10 +136,10 @@ class Stream:
     def __init__(self, predictor: "Predictor", state: State, memory: CacheMemory | None) -> None:
         """Use `Predictor.stream`."""
         self._predictor = predictor
-        self._tensors = State(state.model_sha256, state.tensors)
+        self._state = State(state.model_sha256, state.tensors)
         self._pending: list[int] = state.pending[0].tolist() if state.pending.size else []
-        self._previous: int | None = self._pending[-1] if self._pending else None
-        self._ahead: tuple[NDArray[np.float32], State] | None = None
+        self._last_token: int | None = self._pending[-1] if self._pending else None
+        self._lookahead: tuple[NDArray[np.float32], State] | None = None
         self._memory = memory
         self._lock = new_lock()
         if state.cache is None:
@@ -151,14 +151,14 @@ class Stream:
         """A snapshot; `predictor.stream(state=...)` goes on from it, here or, by way of bytes, in another process."""
         pending = np.array([self._pending], np.int64).reshape(1, -1)
         cache = None if self._memory is None else self._memory.cache
-        return State(self._tensors.model_sha256, self._tensors.tensors, pending, cache)
+        return State(self._state.model_sha256, self._state.tensors, pending, cache)
 
     @owned
     def fork(self) -> "Stream":
         """A stream of its own that goes on from here. Unlike one made from `state` it runs nothing a second time."""
         state = self.state
         fork = Stream(self._predictor, state, None if state.cache is None else CacheMemory(state.cache))
-        fork._ahead = self._ahead
+        fork._lookahead = self._lookahead
         return fork
 
     def feed(self, text: str) -> None:
@@ -175,11 +175,11 @@ class Stream:
         ids = self._predictor.checked_ids(token_ids).tolist()
         if not ids:
             return
-        if self._ahead is not None:
-            self._tensors, self._pending, self._ahead = self._ahead[1], [], None
+        if self._lookahead is not None:
+            self._state, self._pending, self._lookahead = self._lookahead[1], [], None
         had_next = bool(self._pending)
         self._pending.extend(ids)
-        self._previous = ids[-1]
+        self._last_token = ids[-1]
         if not had_next:
             self._remember_next()
         while len(self._pending) > _FLUSH_AT:
@@ -189,14 +189,14 @@ class Stream:
         """Run the first `count` pending tokens: in one call, or one by one where a cache needs every hidden state."""
         size = count if self._memory is None else 1
         for _ in range(0, count, size):
-            self._tensors = self._predictor.step([self._pending[:size]], self._tensors, logits_to_keep=1)[1]
+            self._state = self._predictor.step([self._pending[:size]], self._state, logits_to_keep=1)[1]
             del self._pending[:size]
             self._remember_next()
 
     def _remember_next(self) -> None:
         """Put the hidden state and the token that comes next into the cache; a network that read nothing has none."""
         if self._memory is not None and self._pending:
-            hidden = self._predictor.last_hidden(self._tensors)[0]
+            hidden = self._predictor.last_hidden(self._state)[0]
             if hidden.any():
                 self._memory.remember(hidden, self._pending[0])
 
@@ -208,21 +208,21 @@ class Stream:
             StateError: The stream began from a state that `Predictor.step` returned, and nothing was fed since.
             NumberError: A logit is no finite number. So do all methods that need logits.
         """
-        if self._ahead is None:
-            self._ahead = self._look_ahead()
-        return self._ahead[0]
+        if self._lookahead is None:
+            self._lookahead = self._look_ahead()
+        return self._lookahead[0]
 
     def _look_ahead(self) -> tuple[NDArray[np.float32], State]:
         self._require_pending()
         if self._memory is not None:
             self._run(len(self._pending) - 1)
-        logits, state = self._predictor.step([self._pending], self._tensors, logits_to_keep=1)
+        logits, state = self._predictor.step([self._pending], self._state, logits_to_keep=1)
         last = logits[0, -1]
         require_finite(last, "logits")
         if self._memory is not None:
             last = self._memory.mixed(last, self._predictor.last_hidden(state)[0])
             require_finite(last, "mixed logits")
-        return frozen(last), state
+        return freeze(last), state
 
     def _require_pending(self) -> None:
         if not self._pending:
@@ -263,9 +263,9 @@ class Stream:
         """Append tokens, int64 [tokens], in one call; their log-probabilities, float64 [tokens]."""
         self._require_pending()
         inputs = [*self._pending, *ids[:-1].tolist()]
-        log_probs, self._tensors = self._predictor.log_probs([inputs], self._tensors, ids[None])
-        self._pending, self._ahead = ids[-1:].tolist(), None
-        self._previous = self._pending[0]
+        log_probs, self._state = self._predictor.log_probs([inputs], self._state, ids[None])
+        self._pending, self._lookahead = ids[-1:].tolist(), None
+        self._last_token = self._pending[0]
         return np.asarray(log_probs[0])
 
     def suggest(self, k: int = 5, *, prefix: str | None = None, allow_unknown: bool = False) -> list[tuple[str, float]]:
@@ -357,12 +357,12 @@ class Stream:
                 return
             if token_id != vocabulary.end_of_sentence_id:
                 recent.append(token_id)
-            piece = vocabulary.piece(token_id, self._previous)
+            piece = vocabulary.piece(token_id, self._last_token)
             self.feed_ids([token_id])
             yield piece
 
     def _at_boundary(self) -> bool:
         vocabulary = self._predictor.vocabulary
-        if vocabulary.tokenization.unit == "word" or self._previous is None:
+        if vocabulary.tokenization.unit == "word" or self._last_token is None:
             return True
-        return vocabulary.token(self._previous).isspace()
+        return vocabulary.token(self._last_token).isspace()

@@ -12,7 +12,7 @@ import onnx
 
 from ...runtime.artifact.artifact import FORMAT, LOGITS, NEXT, TOKEN_IDS, Architecture, Artifact
 from ...runtime.artifact.safety import contained_weights
-from ...runtime.errors import ArtifactError, first_words
+from ...runtime.errors import ArtifactError, truncated
 from ...runtime.io.files import read_bytes, write_atomically
 from ...runtime.session.session import plain_session
 from ...runtime.tokenization import Tokenization
@@ -59,7 +59,7 @@ def _parsed(data: bytes) -> onnx.ModelProto:
     try:
         return onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's own error
-        raise ArtifactError(f"it is no ONNX file, or is truncated or damaged: {first_words(error)}") from error
+        raise ArtifactError(f"it is no ONNX file, or is truncated or damaged: {truncated(error)}") from error
 
 
 def _sealed(model: onnx.ModelProto) -> bytes:

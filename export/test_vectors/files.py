@@ -17,7 +17,7 @@ import onnx
 from onnx import numpy_helper
 
 from ...runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS, Artifact
-from ...runtime.errors import JsonError, StorageError, first_words
+from ...runtime.errors import JsonError, StorageError, truncated
 from ...runtime.io.files import json_text, make_folder, read_bytes, write_atomically
 from ...runtime.io.json_reader import parse_json
 from ..errors import ExportError
@@ -177,7 +177,7 @@ def _tensor(path: Path) -> tuple[str, Array]:
     except ExportError:
         raise
     except Exception as error:  # protobuf and onnx have no common class
-        raise ExportError(f"{path} holds no tensor: {first_words(error)}") from error
+        raise ExportError(f"{path} holds no tensor: {truncated(error)}") from error
 
 
 def _remove(path: Path) -> None:

@@ -72,7 +72,7 @@ _ORT_FORMAT = b"ORTM"
 
 @final
 @dataclass(frozen=True)
-class Weights:
+class TensorSpans:
     """Where a file holds numbers.
 
     Attributes:
@@ -86,7 +86,7 @@ class Weights:
     floats: list[protobuf.Field] = field(default_factory=list)
 
 
-def contained_weights(data: memoryview) -> Weights:
+def contained_weights(data: memoryview) -> TensorSpans:
     """Check that an ONNX file holds all of its weights, in full, no functions of its own, and few parts.
 
     Returns:
@@ -97,7 +97,7 @@ def contained_weights(data: memoryview) -> Weights:
     """
     if data[4:8] == _ORT_FORMAT:
         raise ArtifactError("it is in onnxruntime's own format, which says other things; export it as ONNX")
-    walk = _Walk(Weights(data))
+    walk = _Walk(TensorSpans(data))
     walk.enter(_MODEL, 0, len(data), 1)
     return walk.weights
 
@@ -106,7 +106,7 @@ def contained_weights(data: memoryview) -> Weights:
 class _Walk:
     """One pass through a file, depth first, that ends where it holds too much."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: TensorSpans) -> None:
         self.weights = weights
         self._fields = 0
         self._nodes = 0

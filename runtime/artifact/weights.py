@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArtifactError
 from . import protobuf
-from .safety import Weights
+from .safety import TensorSpans
 
 _TYPE, _FLOATS, _VARINTS, _NAME, _RAW, _DOUBLES = 2, 4, 5, 8, 9, 10
 
@@ -31,7 +31,7 @@ _HOLDING = {1: (_FLOATS, _RAW), 10: (_VARINTS, _RAW), 11: (_DOUBLES, _RAW), 16: 
 _BLOCK_BYTES = 1 << 20
 
 
-def require_finite(weights: Weights) -> None:
+def require_finite(weights: TensorSpans) -> None:
     """Check that every weight is a finite number.
 
     Raises:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import final
 
-from ..errors import ArtifactError, first_words
+from ..errors import ArtifactError, truncated
 
 
 @final
@@ -22,13 +22,13 @@ class _Refusals:
             return
         if type(error) is not RuntimeError and not type(error).__module__.startswith("onnxruntime"):
             return
-        raise ArtifactError(f"onnxruntime cannot run the artifact: {first_words(error)}") from error
+        raise ArtifactError(f"onnxruntime cannot run the artifact: {truncated(error)}") from error
 
 
 _REFUSALS = _Refusals()
 
 
-def refusals_as_ours() -> AbstractContextManager[None]:
+def translate_onnxruntime_errors() -> AbstractContextManager[None]:
     """Let onnxruntime's errors about a call out as one of ours.
 
     They share no base class; those of calls with bound inputs are of no kind of their own at all.

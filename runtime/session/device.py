@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..arrays import DeviceTensors, Tensors
 from ..artifact import protobuf
 from ..artifact.artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS
-from .calls import Shapes, refusals_as_ours
+from .calls import Shapes, translate_onnxruntime_errors
 
 TARGETS = "targets"
 LOG_PROBS = "log_probs"
@@ -55,7 +55,7 @@ def _tensor(name: str, kind: int, last: str | int) -> bytes:
 
 
 @final
-class DeviceCalls:
+class DeviceRunner:
     """Runs a session on memory of its device. Thread-safe, as sessions are."""
 
     def __init__(
@@ -66,7 +66,7 @@ class DeviceCalls:
         device: tuple[str, int],
         start: Callable[[bytes], Any],
     ) -> None:
-        """Use `create_calls`.
+        """Use `create_runner`.
 
         Args:
             session: The artifact's session.
@@ -109,7 +109,7 @@ class DeviceCalls:
         binding.bind_ortvalue_input(LOGITS, logits)
         binding.bind_cpu_input(TARGETS, aligned)
         binding.bind_output(LOG_PROBS, "cpu")
-        with refusals_as_ours():
+        with translate_onnxruntime_errors():
             self._scorer.run_with_iobinding(binding)
         found = binding.get_outputs()[0].numpy()
         return found[:, -positions:, 0].astype(np.float64), after
@@ -132,7 +132,7 @@ class DeviceCalls:
         binding.bind_output(LOGITS, *logits_on)
         for name in self._shapes.states:
             binding.bind_output(f"{NEXT}{name}", *self._device)
-        with refusals_as_ours():
+        with translate_onnxruntime_errors():
             self._session.run_with_iobinding(binding)
         logits, *outputs = binding.get_outputs()
         after = DeviceTensors(outputs)

@@ -5,18 +5,18 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Tensors, frozen
+from ..arrays import Tensors, freeze
 from ..artifact.artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS
 from ..score import target_log_probs
-from .calls import Shapes, refusals_as_ours
+from .calls import Shapes, translate_onnxruntime_errors
 
 
 @final
-class HostCalls:
+class HostRunner:
     """Runs a session on numpy arrays. Thread-safe, as sessions are."""
 
     def __init__(self, session: Any, shapes: Shapes, can_keep: bool) -> None:
-        """Use `create_calls`.
+        """Use `create_runner`.
 
         Args:
             session: The artifact's session.
@@ -41,10 +41,10 @@ class HostCalls:
         feed.update(zip(self._shapes.states, tensors, strict=True))
         if self._can_keep and positions != time:
             feed[LOGITS_TO_KEEP] = np.array([max(positions, 1)], np.int64)
-        with refusals_as_ours():
+        with translate_onnxruntime_errors():
             logits, *after = self._session.run(self._outputs, feed)
         self._shapes.require(logits.shape, [array.shape for array in after], batch, positions)
-        return logits[:, logits.shape[1] - positions :], tuple(map(frozen, after))
+        return logits[:, logits.shape[1] - positions :], tuple(map(freeze, after))
 
     def log_probs(
         self, token_ids: NDArray[np.int64], tensors: Tensors, targets: NDArray[np.int64]

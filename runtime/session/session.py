@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 from ..artifact.artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS, Artifact
-from ..errors import ArtifactError, OptionError, ProviderError, first_words
+from ..errors import ArtifactError, OptionError, ProviderError, truncated
 from ..io.files import temporary_folder
 from .calls import Shapes
-from .device import DeviceCalls
-from .host import HostCalls
+from .device import DeviceRunner
+from .host import HostRunner
 from .providers import PROVIDERS, Provider, import_onnxruntime, require_placement, require_provider
 
 MAX_THREADS = 1024
@@ -45,7 +45,7 @@ def plain_session(data: bytes, threads: int = 1) -> Any:
     try:
         return onnxruntime.InferenceSession(data, settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
-        raise ArtifactError(f"onnxruntime {onnxruntime.__version__} cannot load it: {first_words(error)}") from error
+        raise ArtifactError(f"onnxruntime {onnxruntime.__version__} cannot load it: {truncated(error)}") from error
 
 
 _ERRORS_ONLY = 3
@@ -96,17 +96,17 @@ def create_session(data: bytes, artifact: Artifact, provider: Provider, options:
     return session
 
 
-def create_calls(
+def create_runner(
     session: Any, artifact: Artifact, provider: Provider, options: SessionOptions
-) -> HostCalls | DeviceCalls:
+) -> HostRunner | DeviceRunner:
     """What calls the session: on numpy arrays, or on its device."""
     shapes = Shapes(artifact.architecture.states, len(artifact.vocabulary))
     can_keep = LOGITS_TO_KEEP in _described("overridable input", session.get_overridable_initializers())
     if provider.device is None:
-        return HostCalls(session, shapes, can_keep)
+        return HostRunner(session, shapes, can_keep)
     device = (provider.device, int(options.provider_options.get("device_id", 0)))
     start = functools.partial(_start, provider=provider, options=options)
-    return DeviceCalls(session, shapes, can_keep, device, start)
+    return DeviceRunner(session, shapes, can_keep, device, start)
 
 
 def _start(data: bytes, provider: Provider, options: SessionOptions, extended_only: bool = False) -> Any:
@@ -134,9 +134,9 @@ def _start(data: bytes, provider: Provider, options: SessionOptions, extended_on
             version = onnxruntime.__version__
             if provider.name != "cpu":
                 raise ProviderError(
-                    f"onnxruntime {version} cannot run the artifact on {provider.name}: {first_words(error)}"
+                    f"onnxruntime {version} cannot run the artifact on {provider.name}: {truncated(error)}"
                 ) from error
-            raise ArtifactError(f"onnxruntime {version} cannot load the artifact: {first_words(error)}") from error
+            raise ArtifactError(f"onnxruntime {version} cannot load the artifact: {truncated(error)}") from error
     # onnxruntime has made its own copy; its wrapper keeps the bytes for another provider, which is never asked for.
     session._model_bytes = None
     require_placement(session, provider)

@@ -147,15 +147,15 @@ import sys, time
 
 artifact = "".join(argument for argument in sys.orig_argv if argument.startswith("--artifact="))
 if "pytest" in sys.orig_argv and artifact.endswith("/model.onnx"):
-    from lmtool.runtime.session.host import HostCalls
+    from lmtool.runtime.session.host import HostRunner
 
-    quick = HostCalls.run
+    quick = HostRunner.run
 
     def slow(*arguments):
         time.sleep(0.005)
         return quick(*arguments)
 
-    HostCalls.run = slow
+    HostRunner.run = slow
 """
 
 

@@ -11,26 +11,26 @@ import pytest
 from lmtool.runtime import ArtifactError, CacheOptions, Predictor, State, StateError, StreamPool
 from lmtool.runtime.arrays import DeviceTensors
 from lmtool.runtime.session.calls import Shapes
-from lmtool.runtime.session.device import DeviceCalls, scoring_graph
-from lmtool.runtime.session.host import HostCalls
+from lmtool.runtime.session.device import DeviceRunner, scoring_graph
+from lmtool.runtime.session.host import HostRunner
 from lmtool.runtime.session.providers import PROVIDERS
-from lmtool.runtime.session.session import SessionOptions, _start, create_calls
+from lmtool.runtime.session.session import SessionOptions, _start, create_runner
 from support.pools import same
 
 
-def calls_on_a_device(predictor: Predictor, can_keep: bool = True) -> DeviceCalls:
+def calls_on_a_device(predictor: Predictor, can_keep: bool = True) -> DeviceRunner:
     def start(graph: bytes) -> Any:
         return _start(graph, PROVIDERS["cpu"], SessionOptions())
 
     shapes = Shapes(predictor.artifact.architecture.states, len(predictor.vocabulary))
-    return DeviceCalls(predictor.session, shapes, can_keep, ("cpu", 0), start)
+    return DeviceRunner(predictor.session, shapes, can_keep, ("cpu", 0), start)
 
 
 @pytest.fixture(params=[True, False], ids=["kept by the graph", "kept by us"])
 def device(artifact_path: Path, predictor: Predictor, request: pytest.FixtureRequest) -> Predictor:
     """A predictor whose states stay on its device, and that makes the same states as `predictor` does."""
     made = Predictor.load(artifact_path)
-    made._calls = calls_on_a_device(made, request.param)
+    made._runner = calls_on_a_device(made, request.param)
     return made
 
 
@@ -74,7 +74,7 @@ def test_no_state_comes_back_unless_somebody_looks(device: Predictor) -> None:
     stream.feed("the cat")
     stream.suggest(3)
     stream.feed("saw")  # which takes the state that the suggestion was made with
-    for tensors in (state.tensors, stream._tensors.tensors):
+    for tensors in (state.tensors, stream._state.tensors):
         assert isinstance(tensors, DeviceTensors)
         assert tensors._copies == {}
     assert state.tensors[0] is state.tensors[0]
@@ -127,8 +127,8 @@ def test_outputs_of_other_shapes_than_declared_are_refused(predictor: Predictor,
 
     def run(shapes: Shapes) -> Any:
         if where == "host":
-            return HostCalls(predictor.session, shapes, True).run(ids, tensors, 2)
-        return DeviceCalls(predictor.session, shapes, True, ("cpu", 0), lambda _: None).run(ids, tensors, 2)
+            return HostRunner(predictor.session, shapes, True).run(ids, tensors, 2)
+        return DeviceRunner(predictor.session, shapes, True, ("cpu", 0), lambda _: None).run(ids, tensors, 2)
 
     assert run(Shapes(states, size))[0].shape == (1, 2, size)  # the positive control
     size += wider == "the vocabulary"
@@ -140,7 +140,7 @@ def test_outputs_of_other_shapes_than_declared_are_refused(predictor: Predictor,
 def test_a_graph_that_cannot_run_says_so(device: Predictor) -> None:
     outside = np.array([[len(device.vocabulary)]])
     with pytest.raises(ArtifactError, match="onnxruntime cannot run the artifact: .*Gather"):
-        device._calls.run(outside, device.initial_state().tensors, 1)
+        device._runner.run(outside, device.initial_state().tensors, 1)
 
 
 def test_the_scoring_graph_is_a_graph_of_standard_operators() -> None:
@@ -154,6 +154,6 @@ def test_a_device_is_numbered_as_the_provider_is_told(artifact_path: Path) -> No
     predictor = Predictor.load(artifact_path)
     for options, device in (({}, ("cuda", 0)), ({"device_id": "2"}, ("cuda", 2))):
         chosen = SessionOptions(provider_options=options)
-        calls = create_calls(predictor.session, predictor.artifact, PROVIDERS["cuda"], chosen)
-        assert isinstance(calls, DeviceCalls)
+        calls = create_runner(predictor.session, predictor.artifact, PROVIDERS["cuda"], chosen)
+        assert isinstance(calls, DeviceRunner)
         assert calls._device == device
