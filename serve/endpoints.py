@@ -18,6 +18,7 @@ from ..runtime.stream import suggested
 from .completions.prompt import Place, split_prompt, start_of_text
 from .concurrency import while_connected
 from .errors import ApiError, invalid
+from .options import PROBE_SECONDS
 from .schemas import DetokenizeRequest, SessionRequest, SuggestRequest, TokenizeRequest, check_count, check_model
 from .service import Service, json_response
 from .sessions import Session, Snapshot
@@ -109,9 +110,6 @@ def _shown(service: Service, session: Session) -> dict[str, Any]:
     }
 
 
-_PROBE_SECONDS = 5.0
-
-
 async def health(service: Service, _: Request) -> Response:
     """Whether the model answers: it reads a token.
 
@@ -119,7 +117,7 @@ async def health(service: Service, _: Request) -> Response:
         ApiError: It does not, 503.
     """
     try:
-        async with asyncio.timeout(_PROBE_SECONDS):
+        async with asyncio.timeout(PROBE_SECONDS):
             await service.engine.probe()
     except (LmtoolError, TimeoutError) as error:
         raise ApiError(503, "not_ready", f"the model does not answer: {error or 'it takes too long'}") from error

@@ -16,9 +16,9 @@ from ..runtime.errors import (
     StateError,
     TokenError,
 )
+from .options import RETRY_AFTER_SECONDS
 
 _TYPES = {401: "authentication_error", 409: "conflict_error", 429: "rate_limit_error"}
-RETRY_AFTER_SECONDS = 1
 
 
 @final

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from .concurrency import while_connected
 from .errors import ApiError, api_error
+from .options import GRACE_SECONDS
 
 _TOGETHER = 256
 """Items of a list that are encoded in one call."""
@@ -47,8 +48,6 @@ def _encoded(value: Any) -> str:
 
 
 _PIECE = 65_536
-_GRACE_SECONDS = 1.0
-"""How long after its deadline an answer may still be on its way to a client that reads slowly."""
 
 
 async def send_body(send: Send, data: bytes, deadline: float) -> None:
@@ -65,7 +64,7 @@ async def send_body(send: Send, data: bytes, deadline: float) -> None:
         TimeoutError: The client does not take it in time.
     """
     for start in range(0, len(data), _PIECE):
-        async with asyncio.timeout_at(deadline + _GRACE_SECONDS):
+        async with asyncio.timeout_at(deadline + GRACE_SECONDS):
             await send({"type": "http.response.body", "body": data[start : start + _PIECE], "more_body": True})
             await asyncio.sleep(0)
 

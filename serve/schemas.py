@@ -6,11 +6,8 @@ from typing import Annotated, Any, TypeVar, final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import ApiError, invalid
-from .options import ServeOptions
+from .options import MAX_LOGPROBS, MAX_SEED, MAX_STOPS, ServeOptions
 
-_MAX_STOPS = 4
-_MAX_LOGPROBS = 5
-_MAX_SEED = 2**63 - 1
 _SHORT = reprlib.Repr()
 _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxlevel = 60, 60, 4, 4, 2
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -21,7 +18,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 """Fields of OpenAI's that this server does not have, and the values at which they change nothing."""
 
-Seed = Annotated[int, Field(ge=0, le=_MAX_SEED)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Prompt = str | list[int]
 
 
@@ -56,7 +53,7 @@ class CompletionRequest(_Body):
     best_of: int | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    logprobs: Annotated[int, Field(ge=0, le=_MAX_LOGPROBS)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     echo: bool | None = False
     stop: str | list[str] | None = None
     seed: Seed | None = None
@@ -212,7 +209,7 @@ def check_count(request: SuggestRequest, options: ServeOptions) -> None:
 
 
 def _check_stops(stops: list[str], options: ServeOptions) -> None:
-    _check_at_most("stop", len(stops), _MAX_STOPS, "strings")
+    _check_at_most("stop", len(stops), MAX_STOPS, "strings")
     for stop in stops:
         if not stop:
             raise invalid("stop holds an empty string, expected at least one character", "stop")

@@ -16,7 +16,7 @@ from ..runtime.io.files import read_text
 from ..runtime.predictor import Predictor
 from .app import create_app
 from .errors import ServeError
-from .options import ServeOptions
+from .options import CONNECTION_BACKLOG, ServeOptions
 from .service import Service
 
 
@@ -108,9 +108,6 @@ class PatientProtocol(H11Protocol):
             self.timeout_keep_alive_handler()
 
 
-_BACKLOG = 1024
-
-
 def run_server(predictor: Predictor, options: ServeOptions, on_ready: Callable[[str], None]) -> None:
     """Serve a model until SIGINT or SIGTERM.
 
@@ -161,7 +158,7 @@ def checked_key(key: str, where: str) -> str:
 def _listening(options: ServeOptions) -> socket.socket:
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
-        return socket.create_server((options.host, options.port), family=family, backlog=_BACKLOG)
+        return socket.create_server((options.host, options.port), family=family, backlog=CONNECTION_BACKLOG)
     except (OSError, TypeError, UnicodeError) as error:  # the latter two: no name that can be looked up
         reason = str(getattr(error, "strerror", None) or error).partition(" (while")[0]  # it names the address too
         raise ServeError(

@@ -95,7 +95,7 @@ def test_a_body_that_comes_too_slowly_is_given_up(gated: tuple[Local, Gate]) -> 
 
 
 def test_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmtool.serve.responses._GRACE_SECONDS", 0.05)
+    monkeypatch.setattr("lmtool.serve.responses.GRACE_SECONDS", 0.05)
     closed, sent = [], []
 
     async def events() -> AsyncIterator[bytes]:

@@ -103,7 +103,7 @@ def test_a_client_that_has_sent_another_request_ahead_may_go_away(server: Runnin
 
 
 def test_a_large_body_is_sent_in_pieces_until_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(responses, "_GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(responses, "GRACE_SECONDS", 0.05)
     sent: list[Any] = []
     dropped: list[bool] = []
 
