@@ -1,6 +1,5 @@
 """Export: a run's best checkpoint becomes one artifact, verified before it appears under its name."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, final
 from ..model.errors import DataError, RunError
 from ..model.network import LanguageModel
 from ..model.run import Run
-from ..runtime.artifact.artifact import FORMAT
+from ..runtime.artifact.artifact import artifact_metadata
 from ..runtime.errors import StorageError
 from ..runtime.io.files import json_text, make_folder, write_atomically
 from ..runtime.predictor import Predictor
@@ -72,8 +71,8 @@ def export_run(
     build = BuildOptions(precision, opset, optimize_for)
     network, checkpoint = run.trained()
     model = build_model(network, build)
-    metadata = _metadata(network, run.vocabulary(), build, run.training_facts(checkpoint))
-    candidate = Predictor.load(seal(model, metadata))
+    facts = (network, run.vocabulary(), build, run.training_facts(checkpoint))
+    candidate = Predictor.load(seal(model, _metadata(*facts)))
     path = run.artifact(candidate.artifact.variant) if out is None else out
     _check_writable(path)
     if test_vectors:
@@ -86,9 +85,7 @@ def export_run(
             f"the {candidate.artifact.variant} export of {run.path} does not match the original and was not written: "
             f"{'; '.join(report.failures)}; all that was compared: {path.parent / f'rejected.{report.variant}.json'}"
         )
-    metadata["lmtool.batch_invariant"] = json.dumps(report.batch_invariant)
-    metadata["lmtool.parity"] = _compact(report.summary())
-    data = seal(model, metadata)
+    data = seal(model, _metadata(*facts, report))
     sealed = Predictor.load(data)
     write_atomically(path, data)
     write_report(path.parent, report)
@@ -188,26 +185,25 @@ def _check_writable(path: Path) -> None:
 
 
 def _metadata(
-    network: LanguageModel, vocabulary: Vocabulary, build: BuildOptions, training: Mapping[str, Any]
+    network: LanguageModel,
+    vocabulary: Vocabulary,
+    build: BuildOptions,
+    training: Mapping[str, Any],
+    report: ParityReport | None = None,
 ) -> dict[str, str]:
-    purpose = {} if build.purpose is None else {"lmtool.optimize_for": build.purpose}
+    """The artifact's metadata, and the entries that sherpa-onnx reads."""
     return {
-        **purpose,
-        "lmtool.format": FORMAT,
-        "lmtool.model": _compact(network.architecture.to_json()),
-        "lmtool.vocabulary": vocabulary.tokens_json(),
-        "lmtool.vocabulary_sha256": vocabulary.sha256,
-        "lmtool.tokenization": _compact(vocabulary.tokenization.to_json()),
-        "lmtool.training": _compact(training),
-        "lmtool.precision": build.precision,
-        "lmtool.batch_invariant": "false",
-        "lmtool.parity": "{}",
+        **artifact_metadata(
+            network.architecture,
+            vocabulary,
+            build.precision,
+            optimize_for=build.purpose,
+            batch_invariant=report is not None and report.batch_invariant,
+            training=training,
+            parity=None if report is None else report.summary(),
+        ),
         "model_type": f"{network.architecture.cell}-language-model",
         "vocab_size": str(len(vocabulary)),
         "unk_id": str(vocabulary.unknown_id),
         "eos_id": str(vocabulary.end_of_sentence_id),
     }
-
-
-def _compact(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), sort_keys=True)

@@ -3,14 +3,13 @@
 The copy has a vocabulary of numbers and says nothing of a training or an original, and every runtime loads it.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
-from ...runtime.artifact.artifact import FORMAT, LOGITS, NEXT, TOKEN_IDS, Architecture, Artifact
+from ...runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS, Architecture, Artifact, artifact_metadata
 from ...runtime.artifact.safety import contained_weights
 from ...runtime.errors import ArtifactError, truncated
 from ...runtime.io.files import read_bytes, write_atomically
@@ -123,17 +122,7 @@ def _metadata(architecture: Architecture, vocabulary_size: int, precision: str) 
     # The first token stands for what the graph knows nothing of: an unknown word, and a sentence's end.
     tokenization = Tokenization("whitespace", unknown="0", end_of_sentence="0")
     vocabulary = Vocabulary([str(number) for number in range(vocabulary_size)], tokenization)
-    return {
-        "lmtool.format": FORMAT,
-        "lmtool.model": json.dumps(architecture.to_json()),
-        "lmtool.vocabulary": vocabulary.tokens_json(),
-        "lmtool.vocabulary_sha256": vocabulary.sha256,
-        "lmtool.tokenization": json.dumps(tokenization.to_json()),
-        "lmtool.training": "{}",
-        "lmtool.precision": precision,
-        "lmtool.batch_invariant": "false",
-        "lmtool.parity": "{}",
-    }
+    return artifact_metadata(architecture, vocabulary, precision)
 
 
 def _short(error: Exception) -> str:

@@ -8,6 +8,7 @@ made, so that a damaged or foreign file is refused before any of it runs.
 
 import hashlib
 import itertools
+import json
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -168,6 +169,36 @@ class Artifact:
             )
         except (ArtifactError, VocabularyError) as error:
             raise ArtifactError(f"{name} ({len(data):,} bytes) cannot be used: {error}") from error
+
+
+def artifact_metadata(
+    architecture: Architecture,
+    vocabulary: Vocabulary,
+    precision: str,
+    *,
+    optimize_for: str | None = None,
+    batch_invariant: bool = False,
+    training: Mapping[str, Any] | None = None,
+    parity: Mapping[str, Any] | None = None,
+) -> dict[str, str]:
+    """The metadata entries from which `Artifact.parse` reads these fields; all but the hash."""
+    purpose = {} if optimize_for is None else {"lmtool.optimize_for": optimize_for}
+    return {
+        **purpose,
+        "lmtool.format": FORMAT,
+        "lmtool.model": _compact_json(architecture.to_json()),
+        "lmtool.vocabulary": vocabulary.tokens_json(),
+        "lmtool.vocabulary_sha256": vocabulary.sha256,
+        "lmtool.tokenization": _compact_json(vocabulary.tokenization.to_json()),
+        "lmtool.training": _compact_json(dict(training or {})),
+        "lmtool.precision": precision,
+        "lmtool.batch_invariant": json.dumps(batch_invariant),
+        "lmtool.parity": _compact_json(dict(parity or {})),
+    }
+
+
+def _compact_json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)
 
 
 def latest_artifact(runs: Path = Path("runs")) -> Path:
