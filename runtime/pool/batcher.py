@@ -20,7 +20,7 @@ from ..errors import ForkError, PoolError, RequestTimeoutError
 from ..predictor import Predictor
 from ..state import State
 from .options import PoolOptions
-from .request_queue import Request, Waiting
+from .request_queue import Request, RequestQueue
 from .slots import Slots
 
 
@@ -61,9 +61,9 @@ class Batcher:
         self._predictor = predictor
         self._options = options
         self._slots = Slots(tuple(predictor.artifact.architecture.states.values()), options.max_streams)
-        self._waiting = Waiting(options)
+        self._queue = RequestQueue(options)
         self._requests: dict[int, Request] = {}  # by slot, waiting or running: one a stream
-        self._leaving: set[int] = set()  # slots of streams that were closed while their request ran
+        self._closing_slots: set[int] = set()  # slots of streams that were closed while their request ran
         self._changed = threading.Condition()
         self._closing = False
         self._calls = self._ran = self._padding = 0
@@ -84,7 +84,7 @@ class Batcher:
             slots = self._slots
             return PoolStats(
                 open_streams=slots.taken_count,
-                waiting=len(self._waiting),
+                waiting=len(self._queue),
                 calls=self._calls,
                 requests=self._ran,
                 padding=self._padding,
@@ -115,9 +115,9 @@ class Batcher:
             slot = self._slots.slot_of(stream_id)
             self._slots.revoke(slot)
             request = self._requests.get(slot)
-            dropped = [] if request is None or not self._waiting.remove(request) else self._drop([request])
+            dropped = [] if request is None or not self._queue.remove(request) else self._drop([request])
             if slot in self._requests:
-                self._leaving.add(slot)
+                self._closing_slots.add(slot)
             else:
                 self._slots.release(slot)
         _fail(dropped, f"stream {stream_id} was closed before its request ran")
@@ -142,7 +142,7 @@ class Batcher:
         with self._open():
             now = time.monotonic()
             request = Request(self._idle_slot(stream_id), token_ids, kept, now, now + seconds, self._withdraw)
-            self._waiting.add(request)
+            self._queue.add(request)
             self._requests[request.slot] = request
             self._changed.notify()
         return request
@@ -156,7 +156,7 @@ class Batcher:
         self._require_same_process()
         with self._changed:
             self._closing = True
-            dropped = self._drop(self._waiting.take_all() if cancel_waiting else [])
+            dropped = self._drop(self._queue.take_all() if cancel_waiting else [])
             self._changed.notify()
         _fail(dropped, "the pool was closed before the request ran")
         if not self.is_own_thread:
@@ -196,7 +196,7 @@ class Batcher:
         """Take a request out that its owner has cancelled; its stream may make another one at once."""
         self._require_same_process()
         with self._changed:
-            if self._waiting.remove(request):
+            if self._queue.remove(request):
                 self._drop([request])
 
     def _drop(self, requests: list[Request]) -> list[Request]:
@@ -215,13 +215,13 @@ class Batcher:
 
     def _work(self) -> None:
         """What the thread does: wait for a batch, run it, until the pool closes."""
-        while self._work_once():
+        while self._run_one_batch():
             pass
         with self._changed:
             self._slots.drop()
 
-    def _work_once(self) -> bool:
-        """Whether there was a turn. It returns after each, so that no local name holds results while the pool idles."""
+    def _run_one_batch(self) -> bool:
+        """Run the next batch; False at the end. Returning frees the results that local names hold."""
         turn = self._next_turn()
         if turn is None:
             return False
@@ -236,13 +236,13 @@ class Batcher:
         with self._changed:
             while True:
                 now = time.monotonic()
-                expired = self._waiting.take_expired(now)
-                batch = self._waiting.take_batch(now, 0 if self._closing else self._options.linger_seconds)
+                expired = self._queue.take_expired(now)
+                batch = self._queue.take_batch(now, 0 if self._closing else self._options.linger_seconds)
                 if expired or batch:
                     return self._drop(expired), self._begin(batch)
                 if self._closing:
                     return None
-                self._changed.wait(self._waiting.seconds_to_wait(now))
+                self._changed.wait(self._queue.seconds_to_wait(now))
 
     def _run(self, batch: list[Request]) -> None:
         """Run requests of one kind and hand out the results, or the error. Callbacks of theirs find the lock free."""
@@ -276,8 +276,8 @@ class Batcher:
             self._padding += self._options.padded(len(batch)) - len(batch)
             for request in batch:
                 del self._requests[request.slot]
-                if request.slot in self._leaving:
-                    self._leaving.remove(request.slot)
+                if request.slot in self._closing_slots:
+                    self._closing_slots.remove(request.slot)
                     self._slots.release(request.slot)
 
 

@@ -1,7 +1,7 @@
-"""Many users at once: a pool keeps the states of many streams and runs their requests together.
+"""StreamPool: keeps the states of many streams and runs their requests together (continuous batching).
 
-One thread owns the session. It takes the requests that wait, runs those that fit each other in one call, and hands each
-its own rows; everything else only puts requests into a bounded queue.
+One thread owns the session. It runs queued requests of the same shape in one call and gives each its rows; all other
+threads only add requests to a bounded queue.
 """
 
 import math
@@ -23,11 +23,11 @@ from .options import PoolOptions
 
 @final
 class StreamPool:
-    """Streams of many users over one predictor; every method may be called from any thread.
+    """Many streams over one predictor. Thread-safe.
 
-    A stream's numbers are to the bit those of `Predictor.step` on that stream alone, whoever runs beside it. That rests
-    on the artifact being batch-invariant, which is measured again when a pool is made, in the batch sizes it will use.
-    A request that ends with an error, a time-out or a cancellation has changed nothing: its stream is as it was.
+    A stream's logits equal those of `Predictor.step` on that stream alone, to the bit, whatever runs beside it. This
+    requires a batch-invariant artifact; the pool measures that again at the start, for the batch sizes it will use.
+    A request that fails, times out or is cancelled leaves its stream unchanged.
 
     Example:
         >>> from lmtool.runtime import Predictor, StreamPool
@@ -45,12 +45,12 @@ class StreamPool:
         """Reserve the states and start the thread.
 
         Args:
-            predictor: Whose session runs the requests; it stays usable beside the pool.
-            options: The pool's bounds; None for the defaults.
+            predictor: Runs the requests; it stays usable beside the pool.
+            options: Limits of the pool; None for the defaults.
 
         Raises:
             PoolError: The artifact is not batch-invariant, or there is not enough memory.
-            NumberError: The network computes numbers that are not finite.
+            NumberError: The network computes NaN or infinity.
         """
         self.predictor = predictor
         self.options = PoolOptions() if options is None else options
@@ -59,26 +59,25 @@ class StreamPool:
         self._batcher = Batcher(predictor, self.options)
 
     def __enter__(self) -> "StreamPool":
-        """The pool itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close; after an error, without running what still waits."""
+        """Close; after an error, do not run queued requests."""
         self.close(cancel_waiting=error is not None)
 
     def open_stream(self, state: State | None = None) -> int:
-        """Begin a stream; the id by which the other methods know it, never used again.
+        """Open a stream and return its id, which is never reused.
 
         Args:
-            state: Where it goes on from, of one stream; None for the all-zero state of one that has read nothing. (A
-                text begins by reading the end-of-sentence token; `Predictor.stream` does that by itself.)
+            state: State to start from, batch 1; None for the all-zero state. (A text begins by reading the
+                end-of-sentence token; `Predictor.stream` does that by itself.)
 
         Raises:
-            BusyError: As many streams are open as may be.
-            StateError: The state is another model's, holds more than one stream, a cache, numbers that are not finite,
-                or tokens that no step has run yet.
+            BusyError: `max_streams` streams are open.
+            StateError: The state belongs to another model, holds several streams, a cache, NaN or infinity, or pending
+                tokens.
             PoolError: The pool is closed.
         """
         if state is not None:
@@ -86,7 +85,7 @@ class StreamPool:
         return self._batcher.open_stream(state)
 
     def close_stream(self, stream_id: int) -> None:
-        """End a stream and free its slot. A request that waits ends with a PoolError; one that runs is answered.
+        """Close a stream and free its slot. A queued request fails with a PoolError; a running one completes.
 
         Raises:
             PoolError: The stream is not open, or the pool is closed.
@@ -94,7 +93,7 @@ class StreamPool:
         self._batcher.close_stream(stream_id)
 
     def state(self, stream_id: int) -> State:
-        """A snapshot of the stream, batch 1, for `open_stream` here or elsewhere, or for the predictor.
+        """The stream's state, batch 1, for `open_stream` of this or another pool, or for the predictor.
 
         Raises:
             PoolError: The stream is not open, its request is not done, or the pool is closed.
@@ -109,24 +108,24 @@ class StreamPool:
         logits_to_keep: int | None = 1,
         timeout_seconds: float | None = None,
     ) -> Future[NDArray[np.float32]]:
-        """Have a stream read tokens; returns at once.
+        """Queue tokens for a stream to read; return at once.
 
         Args:
-            stream_id: Whose turn it is. A stream has one request at a time: the next tokens wait for the last logits.
+            stream_id: The stream. It has one request at a time.
             token_ids: int64 [tokens], 1 to `max_tokens` of them, each in [0, vocabulary).
             logits_to_keep: Compute logits for the last k positions only, 1 <= k <= tokens; None for all.
-            timeout_seconds: How long the request may wait before it runs; None for as long as it takes. It ends with a
-                RequestTimeoutError then, at the end of the call that runs at that moment.
+            timeout_seconds: How long the request may wait before it runs; None for no limit. After that it fails with
+                a RequestTimeoutError, once the call that runs at that time has ended.
 
         Returns:
-            A future of the logits, float32 [kept, vocabulary], a view of the call's: copy what you keep for long. Its
-            `cancel` takes the request back unless it runs already. It fails with a PoolError where the call failed.
-            What is called when it is done runs in the pool's thread and must not wait for the pool.
+            A future of the logits, float32 [kept, vocabulary], a view into those of the whole call: copy what you keep
+            for long. `cancel` withdraws a request that does not run yet. The future fails with a PoolError if the call
+            fails. Its callbacks run in the pool's thread and must not wait for the pool.
 
         Raises:
-            TokenError: The tokens have another type or shape, are none, or one lies outside the vocabulary.
+            TokenError: The tokens have a wrong type or shape, there are none, or one is outside the vocabulary.
             OptionError: An argument is outside its range.
-            BusyError: As many requests wait as may.
+            BusyError: The queue is full.
             PoolError: The stream is not open or has a request already, or the pool is closed.
         """
         tokens = self._checked_tokens(token_ids)
@@ -146,7 +145,7 @@ class StreamPool:
         logits_to_keep: int | None = 1,
         timeout_seconds: float | None = None,
     ) -> NDArray[np.float32]:
-        """`submit`, and wait: logits, float32 [kept, vocabulary].
+        """`submit`, then wait; returns the logits, float32 [kept, vocabulary].
 
         Raises:
             TokenError: As for `submit`, as are OptionError, BusyError and PoolError.
@@ -158,7 +157,7 @@ class StreamPool:
         try:
             return request.result()
         finally:
-            request.cancel()  # nothing waits any more where waiting was interrupted
+            request.cancel()  # where waiting was interrupted
 
     async def step_async(
         self,
@@ -168,28 +167,28 @@ class StreamPool:
         logits_to_keep: int | None = 1,
         timeout_seconds: float | None = None,
     ) -> NDArray[np.float32]:
-        """`step` for asyncio. A task that is cancelled takes its request back, unless it runs already.
+        """`step` for asyncio. Cancelling the task withdraws a request that does not run yet.
 
         Raises:
             TokenError: As for `step`, as are the others.
         """
-        import asyncio  # whoever awaits has it already; whoever does not need not load it
+        import asyncio  # callers that await have loaded it; others need not
 
         request = self.submit(stream_id, token_ids, logits_to_keep=logits_to_keep, timeout_seconds=timeout_seconds)
         return await asyncio.wrap_future(request)
 
     @property
     def stats(self) -> PoolStats:
-        """What the pool holds and has done; of a closed pool too."""
+        """Counters of the pool; also after `close`."""
         return self._batcher.stats
 
     def close(self, *, cancel_waiting: bool = False) -> None:
-        """Take no more requests, run those that wait, stop the thread and free the states. May be called again.
+        """Refuse new requests, run the queued ones, stop the thread and free the states. Idempotent.
 
-        It waits; in a coroutine call it through `asyncio.to_thread`.
+        It blocks; in a coroutine call it through `asyncio.to_thread`.
 
         Args:
-            cancel_waiting: End the requests that wait with a PoolError instead of running them.
+            cancel_waiting: Fail queued requests with a PoolError instead of running them.
 
         Raises:
             ForkError: The pool was made in another process.
@@ -197,7 +196,7 @@ class StreamPool:
         self._batcher.close(cancel_waiting)
 
     def _checked_tokens(self, token_ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-        """The pool's own copy, int64 [tokens]."""
+        """A copy, int64 [tokens]."""
         tokens = np.array(self.predictor.checked_ids(token_ids))
         if not 1 <= len(tokens) <= self.options.max_tokens:
             raise TokenError(
@@ -223,13 +222,13 @@ class StreamPool:
 
 def _require_exact(predictor: Predictor, options: PoolOptions) -> None:
     artifact = predictor.artifact
-    found = "it is not batch-invariant"
+    reason = "it is not batch-invariant"
     if artifact.batch_invariant:
         difference = first_difference(predictor, options.batch_sizes)
         if difference is None:
             return
-        found = f"it says it is batch-invariant, but here, alone and in {difference}, a stream's numbers differ"
+        reason = f"it says it is batch-invariant, but here, alone and in {difference}, a stream's numbers differ"
     raise PoolError(
-        f"the {artifact.variant} artifact would give a stream other numbers than it gets alone: {found}; "
+        f"the {artifact.variant} artifact would give a stream other numbers than it gets alone: {reason}; "
         "use another precision (fp32), or PoolOptions(allow_inexact=True) where small differences do not matter"
     )
