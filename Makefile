@@ -1,11 +1,15 @@
-# One command per chore. PYTHON chooses the interpreter (3.11 to 3.13); everything is installed into .venv.
+# One command per chore. PYTHON chooses the interpreter (3.11 to 3.14); everything is installed into .venv.
 PYTHON ?= python3
-BIN := .venv/bin
+SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+BIN := .venv/$(SCRIPTS)
+EXTRAS := bench,cpu,loadgen,serve,tensorboard
+# A pip that knows dependency groups comes first; the editable install is strict, so that type checkers see it.
+INSTALL := install --quiet --config-settings editable_mode=strict
 CONSTRAINTS_lowest := --constraint constraints-lowest.txt
 PYTEST_lowest := -W default
 ROOMS := package cli model export runtime serve bench
 
-.PHONY: demo test test-portability test-lowest test-newest torture check bench clean FORCE
+.PHONY: demo test test-portability test-lowest test-newest torture check dist bench clean FORCE
 
 demo: .venv/installed
 	mkdir -p build/demo && cd build/demo && $(CURDIR)/$(BIN)/lmtool demo
@@ -20,7 +24,7 @@ test-portability: .venv/portability
 # The tests with the lowest and with the newest versions that pyproject.toml allows, each in an environment of its own. Old
 # packages warn of the new ones below them; new packages' warnings are what the second is for.
 test-lowest test-newest: test-%: .venv-%/installed
-	.venv-$*/bin/pytest -n 2 --dist worksteal $(PYTEST_$*)
+	.venv-$*/$(SCRIPTS)/pytest -n 2 --dist worksteal $(PYTEST_$*)
 
 # Every promise of RELIABILITY.md with its full count; the table is printed at the end, also where a test failed.
 torture: .venv/installed
@@ -30,6 +34,10 @@ torture: .venv/installed
 
 check: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+# A wheel and a source distribution in dist/, and what a package index would refuse in them.
+dist: .venv/dist
+	rm -rf dist && $(BIN)/python -m build --outdir dist && $(BIN)/twine check --strict dist/*
 
 bench: .venv/installed
 	mkdir -p build/demo && cd build/demo && $(CURDIR)/$(BIN)/lmtool bench
@@ -42,15 +50,21 @@ clean:
 	@mkdir -p .venv && find $(ROOMS) -name '*.py' -o -name '*.html' -o -name '*.mjs' -o -name '*.css' | sort > $@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }
 
 .venv/installed: pyproject.toml constraints.txt .venv/sources
-	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --config-settings editable_mode=strict --editable '.[dev]'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
+	$(BIN)/python -m pip $(INSTALL) --constraint constraints.txt --group dev --editable '.[$(EXTRAS)]'
 	@touch $@
 
 # Anew each time: what is the newest changes.
 .venv-%/installed: FORCE
 	rm -rf .venv-$* && $(PYTHON) -m venv .venv-$*
-	.venv-$*/bin/pip install --quiet --upgrade $(CONSTRAINTS_$*) --config-settings editable_mode=strict --editable '.[dev]'
+	.venv-$*/$(SCRIPTS)/python -m pip install --quiet --upgrade pip
+	.venv-$*/$(SCRIPTS)/python -m pip $(INSTALL) --upgrade $(CONSTRAINTS_$*) --group dev --editable '.[$(EXTRAS)]'
 
 .venv/portability: .venv/installed tests/portability/install $(wildcard examples/*/package-lock.json)
-	$(BIN)/pip install --quiet --constraint constraints.txt --config-settings editable_mode=strict --editable '.[interop]'
+	$(BIN)/python -m pip $(INSTALL) --constraint constraints.txt --group dev --group interop --editable '.[$(EXTRAS),portability]'
 	tests/portability/install && touch $@ || echo 'Not everything is here: its tests are skipped, and the next run tries again.'
+
+.venv/dist: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dist
+	@touch $@

@@ -12,8 +12,10 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 COMPUTE = {"numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "torch"}
 """What computes: another major version may compute otherwise, so the range ends before it."""
-ALL = ("cpu", "cli", "report", "tensorboard", "train", "loadgen", "serve", "bench", "dev")
+EXTRAS = ("cpu", "cli", "report", "tensorboard", "train", "loadgen", "serve", "bench")
 """The extras of an environment for the tests."""
+GROUPS = ("test", "check")
+"""Its dependency groups."""
 
 
 def canonical(name: str) -> str:
@@ -21,9 +23,11 @@ def canonical(name: str) -> str:
 
 
 def lower_bounds() -> dict[str, Version]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = [*project["dependencies"], *(entry for name in ALL for entry in project["optional-dependencies"][name])]
-    requirements = [Requirement(entry) for entry in asked]
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project, groups = pyproject["project"], pyproject["dependency-groups"]
+    entries = [*project["dependencies"], *(entry for name in EXTRAS for entry in project["optional-dependencies"][name])]
+    entries += [entry for name in GROUPS for entry in groups[name]]
+    requirements = [Requirement(entry) for entry in entries]
     return {
         canonical(requirement.name): Version(bound.version)
         for requirement in requirements
