@@ -25,7 +25,8 @@ def canonical(name: str) -> str:
 def lower_bounds() -> dict[str, Version]:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project, groups = pyproject["project"], pyproject["dependency-groups"]
-    entries = [*project["dependencies"], *(entry for name in EXTRAS for entry in project["optional-dependencies"][name])]
+    extras = project["optional-dependencies"]
+    entries = [*project["dependencies"], *(entry for name in EXTRAS for entry in extras[name])]
     entries += [entry for name in GROUPS for entry in groups[name]]
     requirements = [Requirement(entry) for entry in entries]
     return {
