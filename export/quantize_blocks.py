@@ -16,10 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 from .errors import ExportError
 
 BLOCK_SIZE = {8: 256, 4: 32}
-"""Bits -> inputs of a product that share a scale. Smaller is more exact and slower; see bench/RESULTS.md."""
+"""Bits -> inputs of a product that share a scale. Smaller is more exact and slower; see docs/results.md."""
 
 WIDE = 512
-"""Hidden units from which on LSTM layers take part: there they lose at no size of call; see bench/RESULTS.md."""
+"""Hidden units from which on LSTM layers take part: there they lose at no size of call; see docs/results.md."""
 
 _DOMAIN = "com.microsoft"
 _INT8_ACTIVATIONS = 4  # accuracy level: products of 8-bit integers, several times faster than the default

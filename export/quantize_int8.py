@@ -17,7 +17,7 @@ from .errors import ExportError
 
 _PROJECTION_TYPES = {"throughput": QuantType.QInt8, "latency": QuantType.QUInt8}
 """Purpose -> integers of the projection. Many rows are faster with signed weights, one row on processors with AMX
-with unsigned ones; see bench/RESULTS.md."""
+with unsigned ones; see docs/results.md."""
 
 
 def quantize_int8(model: onnx.ModelProto, purpose: str) -> onnx.ModelProto:

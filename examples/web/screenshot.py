@@ -1,6 +1,6 @@
 """A picture of the page as it runs: on a screen, and on a phone in the dark.
 
-    python examples/web/screenshot.py --model FILE --out bench/images/web.png
+    python examples/web/screenshot.py --model FILE --out docs/images/web.png
 
 It needs `npm ci --ignore-scripts` in this folder, the Python packages playwright and pillow, and Chromium or Chrome
 on the path.

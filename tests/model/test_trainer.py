@@ -89,7 +89,7 @@ def test_evaluation_scores_every_token_once_by_hand() -> None:
 
 
 def test_the_first_steps_on_penn_treebank_go_as_they_did(tmp_path: Path) -> None:
-    """A twentieth of an epoch of `ptb-200`; a whole one, measured, reaches 190 on valid (bench/RESULTS.md)."""
+    """A twentieth of an epoch of `ptb-200`; a whole one, measured, reaches 190 on valid (docs/results.md)."""
     config = preset_named("ptb-200")
     corpus = load_corpus(str(real_corpus("ptb")), config.tokenization)
     run = Run(tmp_path / "run")
