@@ -132,9 +132,7 @@ def bounds_page() -> str:
     from lmtool.export import BOUNDS
     from lmtool.runtime import PRECISIONS
 
-    rows = [
-        f"| `{name}` | {BOUNDS[name].difference:g} | {BOUNDS[name].perplexity:.2%} |" for name in PRECISIONS
-    ]
+    rows = [f"| `{name}` | {BOUNDS[name].difference:g} | {BOUNDS[name].perplexity:.2%} |" for name in PRECISIONS]
     return "\n".join(["| precision | logits and states, of their scale | perplexity |", "|---|---|---|", *rows, ""])
 
 
@@ -165,7 +163,8 @@ def _walk(command: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 def _command_section(name: str, command: Any) -> str:
     arguments = [parameter for parameter in command.params if not _is_option(parameter)]
     usage = " ".join(["lmtool", name, "[OPTIONS]", *(_placeholder(argument) for argument in arguments)])
-    lines = [f"## lmtool {name} {{ #{name.replace(' ', '-')} }}", "", command.help or "", "", "```text", usage, "```", ""]
+    title = f"## lmtool {name} {{ #{name.replace(' ', '-')} }}"
+    lines = [title, "", command.help or "", "", "```text", usage, "```", ""]
     named = [f"| `{_placeholder(argument)}` | {_cell(argument.help or '')} | |" for argument in arguments]
     named += [_option_row(option) for option in command.params if _is_option(option)]
     if named:
