@@ -112,7 +112,7 @@ def test_results_that_nobody_looks_at_are_no_numbers(
     """Positive control. onnxruntime's LSTM even makes numbers of NaN, which mean nothing: so weights are looked at."""
     for name in ("predictor", "stream"):
         monkeypatch.setattr(f"lmtool.runtime.{name}.require_finite", lambda *_: None)
-    monkeypatch.setattr("lmtool.runtime.artifact.weights.require_finite", lambda _: None)
+    monkeypatch.setattr("lmtool.runtime.artifact.artifact.require_finite_weights", lambda _: None)
     found = Counter[str]()
     for name in floats(artifacts["fp32"]):
         found += judged(results(Predictor.load(planted(artifacts["fp32"], name, math.nan, draw, 1))))
