@@ -18,7 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from ..model.network import LanguageModel
 from ..runtime.artifact.artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS
 from ..runtime.io.files import read_text
-from ..runtime.session.providers import import_onnxruntime
+from ..runtime.session.providers import PROVIDERS
+from ..runtime.session.session import SessionOptions, start_session
 from ..runtime.vocabulary import Vocabulary
 from .build import BuildOptions, build_model
 from .errors import ExportError
@@ -124,7 +125,7 @@ def sherpa_difference(network: LanguageModel, data: bytes, ids: Sequence[int] | 
     `ids`: ours for each of the model's; None where they are the same.
     """
     ours = range(network.vocabulary_size) if ids is None else ids
-    session = import_onnxruntime().InferenceSession(data, _quiet_options(), providers=["CPUExecutionProvider"])
+    session = start_session(data, PROVIDERS["cpu"], SessionOptions())
     sizes = network.architecture.layer_sizes
     states = {name: np.zeros((len(sizes), 1, sizes[0]), np.float32) for name in _STATES}
     state, token, worst = network.initial_state(1), 0, 0.0
@@ -137,12 +138,6 @@ def sherpa_difference(network: LanguageModel, data: bytes, ids: Sequence[int] | 
         worst = float(np.maximum(worst, np.abs(scores[0] - expected).max()))
         token = int(expected.argmax())
     return worst
-
-
-def _quiet_options() -> Any:
-    options = import_onnxruntime().SessionOptions()
-    options.log_severity_level = 3
-    return options
 
 
 def _metadata(layers: int, size: int, vocabulary: Vocabulary, ids: Sequence[int] | None) -> dict[str, str]:

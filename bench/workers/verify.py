@@ -16,6 +16,7 @@ import numpy as np
 
 from ...export.exporter import original_of
 from ...export.reference import Original, PredictorOriginal
+from ...export.unsigned_weights import unsigned_weights
 from ...export.verification import verify
 from ...model.run import Run
 from ...runtime.artifact.artifact import Artifact
@@ -66,7 +67,7 @@ def _evaluated(file: Path) -> PredictorOriginal:
 
 
 def _unoptimized(artifact: Artifact, data: bytes, threads: int, reason: str) -> PredictorOriginal:
-    session = plain_session(data, threads)
+    session = plain_session(unsigned_weights(data), threads)
     predictor = Predictor(artifact, session, PROVIDERS["cpu"], SessionOptions(threads))
     version = import_onnxruntime().__version__
     return PredictorOriginal(predictor, f"onnxruntime {version} without graph optimizations{reason}")

@@ -1,7 +1,7 @@
 """What a graph from elsewhere says of its network: cell, embedding, tying, precision. None of it changes what runs."""
 
 from collections.abc import Iterator
-from typing import Any, final
+from typing import final
 
 import onnx
 from onnx import TensorProto
@@ -31,7 +31,7 @@ class Deduction:
         """Read `model`, its shapes inferred."""
         self._graph = model.graph
         self._nodes = all_nodes(model)
-        self._types = {tensor.data_type for tensor in all_tensors(model)}
+        self._types = _constant_types(model)
 
     @property
     def precision(self) -> str:
@@ -90,31 +90,27 @@ class Deduction:
         return {name: (shape[0], shape[1]) for name, shape in found.items() if len(shape) == 2 and min(shape) > 0}
 
 
+def all_graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    """The main graph and those nested in it, outer ones first."""
+    pending = [model.graph]
+    while pending:
+        graph = pending.pop()
+        yield graph
+        for attribute in (attribute for node in graph.node for attribute in node.attribute):
+            pending += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+
+
 def all_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The nodes of a model, those of nested graphs and of functions among them."""
-    return [node for body in (model.graph, *model.functions) for node in _nested(body.node)]
+    """The nodes of all graphs."""
+    return [node for graph in all_graphs(model) for node in graph.node]
 
 
-def _nested(nodes: Any) -> Iterator[onnx.NodeProto]:
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                yield from _nested(body.node)
-
-
-def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every constant of a model: the initializers of all graphs, and attributes."""
+def _constant_types(model: onnx.ModelProto) -> set[int]:
+    """ONNX's types of all initializers and of all tensors in attributes."""
     attributes = [attribute for node in all_nodes(model) for attribute in node.attribute]
-    bodies = [model.graph, *(body for attribute in attributes for body in (attribute.g, *attribute.graphs))]
-    for body in bodies:
-        yield from body.initializer
-        for sparse in body.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
-    for attribute in attributes:
-        yield from (attribute.t, *attribute.tensors)
-        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-            yield from (sparse.values, sparse.indices)
+    tensors = [tensor for graph in all_graphs(model) for tensor in graph.initializer]
+    tensors += [tensor for attribute in attributes for tensor in (attribute.t, *attribute.tensors)]
+    return {tensor.data_type for tensor in tensors}
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: int) -> int:

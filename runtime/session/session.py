@@ -17,6 +17,9 @@ MAX_THREADS = 1024
 """More than any machine has cores; libraries would start as many as they are told to, and hang over it."""
 
 
+_ERRORS_ONLY = 3
+
+
 def check_threads(threads: int) -> None:
     """Check a number of threads.
 
@@ -25,30 +28,6 @@ def check_threads(threads: int) -> None:
     """
     if not 1 <= threads <= MAX_THREADS:
         raise OptionError(f"threads is {threads}, expected 1 to {MAX_THREADS:,}")
-
-
-def plain_session(data: bytes, threads: int = 1) -> Any:
-    """A session over the bytes of a file that holds all of its weights.
-
-    Raises:
-        ProviderError: onnxruntime is missing.
-        ArtifactError: It refuses the file.
-    """
-    onnxruntime = import_onnxruntime()
-    settings = onnxruntime.SessionOptions()
-    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    settings.intra_op_num_threads = threads
-    settings.inter_op_num_threads = 1
-    settings.log_severity_level = _ERRORS_ONLY
-    # What was checked is ONNX; onnxruntime would take bytes that look like its own format as that.
-    settings.add_session_config_entry("session.load_model_format", "ONNX")
-    try:
-        return onnxruntime.InferenceSession(data, settings, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions share no base class of their own
-        raise ArtifactError(f"onnxruntime {onnxruntime.__version__} cannot load it: {truncated(error)}") from error
-
-
-_ERRORS_ONLY = 3
 
 
 @final
@@ -90,8 +69,8 @@ def create_session(data: bytes, artifact: Artifact, provider: Provider, options:
     """
     require_provider(provider)
     # With every optimization onnxruntime 1.31 crashes on half-precision recurrent layers on the CPU.
-    extended_only = artifact.precision == "fp16" and provider.name == "cpu"
-    session = _start(data, provider, options, extended_only)
+    level = "ORT_ENABLE_EXTENDED" if artifact.precision == "fp16" and provider.name == "cpu" else "ORT_ENABLE_ALL"
+    session = start_session(data, provider, options, level)
     _require_contract(session, artifact)
     return session
 
@@ -105,11 +84,36 @@ def create_runner(
     if provider.device is None:
         return HostRunner(session, shapes, can_keep)
     device = (provider.device, int(options.provider_options.get("device_id", 0)))
-    start = functools.partial(_start, provider=provider, options=options)
+    start = functools.partial(start_session, provider=provider, options=options)
     return DeviceRunner(session, shapes, can_keep, device, start)
 
 
-def _start(data: bytes, provider: Provider, options: SessionOptions, extended_only: bool = False) -> Any:
+def plain_session(data: bytes, threads: int = 1) -> Any:
+    """Start a CPU session without graph optimizations.
+
+    It overflows on x86-64 without VNNI where uint8 activations meet int8 weights; see `lmtool.export.unsigned_weights`.
+
+    Raises:
+        ProviderError: onnxruntime is missing.
+        ArtifactError: It refuses the file.
+    """
+    return start_session(data, PROVIDERS["cpu"], SessionOptions(threads), "ORT_DISABLE_ALL")
+
+
+def start_session(data: bytes, provider: Provider, options: SessionOptions, level: str = "ORT_ENABLE_ALL") -> Any:
+    """Start a session over an ONNX file; the only place that makes one.
+
+    Args:
+        data: The file, which holds all of its weights.
+        provider: Execution provider.
+        options: Threads, memory and provider options.
+        level: Name of one of onnxruntime's graph optimization levels.
+
+    Raises:
+        StorageError: There is no room for a temporary folder.
+        ProviderError: onnxruntime is missing, or the provider does not take the heavy nodes.
+        ArtifactError: onnxruntime refuses the file.
+    """
     onnxruntime = import_onnxruntime()
     if provider.name in ("cuda", "tensorrt"):
         onnxruntime.preload_dlls()
@@ -119,8 +123,7 @@ def _start(data: bytes, provider: Provider, options: SessionOptions, extended_on
     with temporary_folder() as empty:
         try:
             settings = _settings(onnxruntime, options, str(empty))
-            if extended_only:
-                settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+            settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
             # Where a provider fails, in this or in a call, onnxruntime would go on with another one. What depends on
             # constants alone is not computed at loading, as that takes whatever memory and time the graph says.
             session = onnxruntime.InferenceSession(
@@ -154,7 +157,8 @@ def _settings(onnxruntime: Any, options: SessionOptions, empty_folder: str) -> A
     # What was checked is ONNX; onnxruntime would take bytes that look like its own format as that.
     settings.add_session_config_entry("session.load_model_format", "ONNX")
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    # x86-64 without VNNI sums pairs of 8-bit products in 16 bits, which overflow; unsigned weights do not.
+    # x86-64 without VNNI sums pairs of uint8 times int8 in 16 bits, which overflow. This makes int8 weights uint8, from
+    # ORT_ENABLE_EXTENDED on.
     settings.add_session_config_entry("session.x64quantprecision", "1")
     # A file loaded from bytes would look for external weights in the current folder.
     settings.add_session_config_entry("session.model_external_initializers_file_folder_path", empty_folder)

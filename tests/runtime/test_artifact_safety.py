@@ -17,7 +17,7 @@ from lmtool.runtime.artifact import protobuf
 from lmtool.runtime.artifact.artifact import HASH_KEY
 from lmtool.runtime.artifact.safety import _REFUSED, _WITHIN, contained_weights
 from lmtool.runtime.session.providers import PROVIDERS
-from lmtool.runtime.session.session import SessionOptions, _start, plain_session
+from lmtool.runtime.session.session import SessionOptions, plain_session, start_session
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 MOST_SECONDS = 5.0
@@ -55,7 +55,7 @@ def test_bytes_in_the_format_of_onnxruntime_are_refused(artifact_path: Path, tmp
     with pytest.raises(ArtifactError, match="it is in onnxruntime's own format"):
         contained_weights(memoryview(data))
     with pytest.raises(ArtifactError, match="cannot load"):
-        _start(data, PROVIDERS["cpu"], SessionOptions())
+        start_session(data, PROVIDERS["cpu"], SessionOptions())
     with pytest.raises(ArtifactError, match="cannot load"):
         plain_session(data)
     loaded = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])

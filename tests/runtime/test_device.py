@@ -14,13 +14,13 @@ from lmtool.runtime.session.calls import Shapes
 from lmtool.runtime.session.device import DeviceRunner, scoring_graph
 from lmtool.runtime.session.host import HostRunner
 from lmtool.runtime.session.providers import PROVIDERS
-from lmtool.runtime.session.session import SessionOptions, _start, create_runner
+from lmtool.runtime.session.session import SessionOptions, create_runner, start_session
 from support.pools import same
 
 
 def calls_on_a_device(predictor: Predictor, can_keep: bool = True) -> DeviceRunner:
     def start(graph: bytes) -> Any:
-        return _start(graph, PROVIDERS["cpu"], SessionOptions())
+        return start_session(graph, PROVIDERS["cpu"], SessionOptions())
 
     shapes = Shapes(predictor.artifact.architecture.states, len(predictor.vocabulary))
     return DeviceRunner(predictor.session, shapes, can_keep, ("cpu", 0), start)

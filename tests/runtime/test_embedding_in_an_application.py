@@ -16,7 +16,7 @@ import onnxruntime
 import pytest
 from lmtool.runtime import OptionError, Predictor
 from lmtool.runtime.session.providers import PROVIDERS
-from lmtool.runtime.session.session import SessionOptions, _start
+from lmtool.runtime.session.session import SessionOptions, start_session
 from support.pools import same
 
 MODULES = [module.name for module in pkgutil.walk_packages(lmtool.runtime.__path__, "lmtool.runtime.")]
@@ -90,7 +90,7 @@ def test_options_reach_onnxruntime(artifact_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     data = artifact_path.read_bytes()
     for options in (SessionOptions(), SessionOptions(3, True, True)):
-        made = _start(data, PROVIDERS["cpu"], options)
+        made = start_session(data, PROVIDERS["cpu"], options)
         settings, disabled = seen[-1]
         assert disabled == ["ConstantFolding"]
         assert settings.intra_op_num_threads == options.threads

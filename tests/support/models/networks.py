@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from lmtool.export import BuildOptions, build_model
 from lmtool.export.build import seal
 from lmtool.model import LanguageModel
 from lmtool.model.network import state_tensors
-from lmtool.runtime import Architecture, Predictor, Tokenization, Vocabulary
+from lmtool.runtime import PROVIDERS, Architecture, Predictor, Tokenization, Vocabulary
+from lmtool.runtime.session.session import SessionOptions, start_session
 
 
 def network_of(
@@ -48,11 +48,8 @@ def assert_same(network: LanguageModel, tokens: np.ndarray, state: Any, logits: 
 
 
 def run_model(model: onnx.ModelProto, tokens: np.ndarray, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # Half precision crashes onnxruntime's CPU provider with more than this.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    # Half precision crashes onnxruntime's CPU provider with every optimization.
+    session = start_session(model.SerializeToString(), PROVIDERS["cpu"], SessionOptions(), "ORT_ENABLE_EXTENDED")
     known = {value.name for value in session.get_inputs()}
     return session.run(None, {name: value for name, value in {"token_ids": tokens, **feeds}.items() if name in known})
 
