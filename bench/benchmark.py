@@ -17,7 +17,7 @@ from ..runtime.session.providers import provider_named, require_provider
 from ..runtime.session.session import check_threads
 from .backends.node_process import NODE_PACKAGE, WEB_PACKAGE, versions
 from .backends.registry import ONNXRUNTIME, TORCH
-from .candidates import OTHERS, STANDARD, Contenders, LeftOut, find_contenders
+from .candidates import OTHERS, STANDARD, Candidates, Skipped, find_candidates
 from .comparison import Comparison, compare, read_results, require_same
 from .environment import describe_environment, load_average
 from .errors import BenchError
@@ -26,16 +26,16 @@ from .report.save import FAILED_NAME, NAME, save_results
 from .report.text import format_table
 from .results import Identity, Results
 from .roofline import Floor
-from .rounds import Job, Pace, Taken, take_turns
+from .rounds import Measurements, Schedule, TimingTask, run_rounds
 from .run_sweeps import run_sweeps
 from .scenario import Scenario, chosen_scenarios
 from .sweep import Sweep
-from .verification import Qualifying, Say, qualify
+from .verification import Progress, VerificationResults, verify_candidates
 
 _OF_ITS_OWN = (ONNXRUNTIME, "openvino-default")
 """Runtimes that need not read weights of four bytes."""
 
-_NO_SWEEPS: tuple[list[Sweep], Qualifying] = ([], Qualifying())
+_NO_SWEEPS: tuple[list[Sweep], VerificationResults] = ([], VerificationResults())
 
 
 @final
@@ -50,7 +50,7 @@ class BenchOptions:
         against: Other runtimes to measure, of `OTHERS`; the first that can run is what the rest is compared with.
         scenarios: What is timed.
         threads: Threads of one call, for every runtime.
-        pace: How long.
+        schedule: How long.
         sweep: Whether to time them along every axis of `AXES` too, over networks of other sizes as well.
     """
 
@@ -59,7 +59,7 @@ class BenchOptions:
     against: Sequence[str] = (TORCH,)
     scenarios: Sequence[Scenario] = field(default_factory=lambda: chosen_scenarios(None, None, None, None))
     threads: int = 1
-    pace: Pace = field(default_factory=Pace)
+    schedule: Schedule = field(default_factory=Schedule)
     sweep: bool = False
 
     def __post_init__(self) -> None:
@@ -76,22 +76,22 @@ class BenchOptions:
                 raise OptionError(f"runtime {name!r} is not known, expected one of {', '.join(OTHERS)}")
         for found in self.scenarios:
             if found.kind == "server":
-                loadgen.Arrivals(found.rate, self.pace.server_seconds, self.pace.latency_bound)
+                loadgen.Arrivals(found.rate, self.schedule.server_seconds, self.schedule.latency_bound)
         check_threads(self.threads)
         for name, values in (("provider", self.providers), ("scenario", self.scenarios)):
             if not values:
                 raise OptionError(f"there is no {name}, expected one at least")
 
 
-def run_bench(options: BenchOptions, say: Say) -> Results:
+def run_bench(options: BenchOptions, progress: Progress) -> Results:
     """Verify and measure an artifact, its siblings in other precisions, and other runtimes.
 
     A runtime that does not compute what the original computes is not timed, one that crashes loses its timings; the
-    results say so, and the rest goes on.
+    results progress so, and the rest goes on.
 
     Args:
         options: What to measure.
-        say: Is told each step, one line a call.
+        progress: Is told each step, one line a call.
 
     Raises:
         ProviderError: A provider is not there, or does not run the artifact.
@@ -101,42 +101,44 @@ def run_bench(options: BenchOptions, say: Say) -> Results:
     for provider in options.providers:
         require_provider(provider_named(provider))
     with temporary_folder() as folder:
-        return _measure(options, folder, say)
+        return _measure(options, folder, progress)
 
 
-def _measure(options: BenchOptions, folder: Path, say: Say) -> Results:
-    model, artifact, contenders, left_out = _entered(options, folder)
-    identity = _identity(artifact, contenders, options)
+def _measure(options: BenchOptions, folder: Path, progress: Progress) -> Results:
+    model, artifact, candidates, skipped = _entered(options, folder)
+    identity = _identity(artifact, candidates, options)
     scenarios, impossible = _possible(options.scenarios)
     if not scenarios and not options.sweep:
         raise BenchError(f"there is nothing to measure: {'; '.join(impossible.values())}")
-    qualified = qualify(contenders, say, scenarios, artifact)
-    jobs = {name: Job(contender, scenarios) for name, contender in qualified.contenders.items()}
-    taken = take_turns(jobs, options.pace, say)
-    measured = {name: job.contender for name, job in jobs.items() if name not in taken.crashed}
-    sweeps, swept = run_sweeps(measured, options.pace, folder, say) if options.sweep and measured else _NO_SWEEPS
+    verification = verify_candidates(candidates, progress, scenarios, artifact)
+    jobs = {name: TimingTask(candidate, scenarios) for name, candidate in verification.candidates.items()}
+    measurements = run_rounds(jobs, options.schedule, progress)
+    measured = {name: job.candidate for name, job in jobs.items() if name not in measurements.crashed}
+    sweeps, swept = _NO_SWEEPS
+    if options.sweep and measured:
+        sweeps, swept = run_sweeps(measured, options.schedule, folder, progress)
     return Results(
         model=model,
         identity=identity,
         baseline=next(iter(measured), ""),
-        timings=taken.timings,
-        parity=qualified.reports,
-        placement=qualified.placement,
-        floors=_floors(qualified, taken),
-        failed=qualified.failed,
-        crashed=qualified.crashed | taken.crashed,
-        left_out=left_out | impossible | qualified.left_out | swept.left_out,
+        timings=measurements.timings,
+        parity=verification.reports,
+        placement=verification.placement,
+        floors=_floors(verification, measurements),
+        failed=verification.failed,
+        crashed=verification.crashed | measurements.crashed,
+        skipped=skipped | impossible | verification.skipped | swept.skipped,
         sweeps=sweeps,
         sweep_failures=swept.crashed | {name: "; ".join(reasons) for name, reasons in swept.failed.items()},
         load_after=load_average(),
     )
 
 
-def _possible(scenarios: Sequence[Scenario]) -> tuple[list[Scenario], LeftOut]:
+def _possible(scenarios: Sequence[Scenario]) -> tuple[list[Scenario], Skipped]:
     """The scenarios that can be measured here; and those that cannot, with the reason."""
     reason = loadgen.missing()
-    left_out = {str(found): reason for found in scenarios if found.kind == "server" and reason is not None}
-    return [found for found in scenarios if str(found) not in left_out], left_out
+    skipped = {str(found): reason for found in scenarios if found.kind == "server" and reason is not None}
+    return [found for found in scenarios if str(found) not in skipped], skipped
 
 
 def identify(options: BenchOptions) -> Identity:
@@ -147,49 +149,49 @@ def identify(options: BenchOptions) -> Identity:
         BenchError: Nothing of it runs on a provider.
     """
     with temporary_folder() as folder:
-        _, artifact, contenders, _ = _entered(options, folder)
-        return _identity(artifact, contenders, options)
+        _, artifact, candidates, _ = _entered(options, folder)
+        return _identity(artifact, candidates, options)
 
 
-def _entered(options: BenchOptions, folder: Path) -> tuple[Path, Path, Contenders, LeftOut]:
+def _entered(options: BenchOptions, folder: Path) -> tuple[Path, Path, Candidates, Skipped]:
     """The model that was named; it, or what was made of it in `folder` where it is no file of ours; and who enters."""
     model = options.model or latest_artifact()
     artifact = adopt(model, folder)
-    entered = find_contenders(artifact, options.providers, options.against, options.threads, alone=artifact != model)
+    entered = find_candidates(artifact, options.providers, options.against, options.threads, alone=artifact != model)
     return model, artifact, *entered
 
 
-def _identity(artifact: Path, contenders: Contenders, options: BenchOptions) -> Identity:
-    hashes = {name: contender.artifact_sha256 for name, contender in contenders.items()}
+def _identity(artifact: Path, candidates: Candidates, options: BenchOptions) -> Identity:
+    hashes = {name: candidate.artifact_sha256 for name, candidate in candidates.items()}
     return Identity(
         providers=tuple(options.providers),
         threads=options.threads,
-        pace=asdict(options.pace),
+        schedule=asdict(options.schedule),
         original=Artifact.read(artifact).parity.get("original_sha256"),
         artifacts={name: sha256 for name, sha256 in hashes.items() if sha256 is not None},
-        environment={**describe_environment(), "node": _node_versions(contenders)},
+        environment={**describe_environment(), "node": _node_versions(candidates)},
     )
 
 
-def _node_versions(contenders: Contenders) -> dict[str, str]:
+def _node_versions(candidates: Candidates) -> dict[str, str]:
     """Of node and its packages, where something runs there."""
-    kinds = {contender.kind for contender in contenders.values()}
+    kinds = {candidate.backend for candidate in candidates.values()}
     return versions() if kinds & {NODE_PACKAGE, WEB_PACKAGE} else {}
 
 
-def _floors(qualified: Qualifying, taken: Taken) -> dict[str, Floor]:
+def _floors(verification: VerificationResults, measurements: Measurements) -> dict[str, Floor]:
     """At the best rates that were measured; other runtimes that read the same fp32 weights have the same one."""
-    found = {name: floor.best(taken.floors.get(name)) for name, floor in qualified.floors.items()}
+    found = {name: floor.best(measurements.floors.get(name)) for name, floor in verification.floors.items()}
     shared = found.get(f"onnx {STANDARD}")
-    for name, contender in qualified.contenders.items():
-        if shared is not None and contender.source.provider == "cpu" and contender.kind not in _OF_ITS_OWN:
+    for name, candidate in verification.candidates.items():
+        if shared is not None and candidate.source.provider == "cpu" and candidate.backend not in _OF_ITS_OWN:
             found.setdefault(name, shared)
     return found
 
 
 @final
 @dataclass(frozen=True)
-class Gate:
+class RegressionGate:
     """What results are compared with.
 
     Attributes:
@@ -205,7 +207,7 @@ class Gate:
 
 @final
 @dataclass(frozen=True)
-class Outcome:
+class BenchmarkRun:
     """What became of a benchmark.
 
     Attributes:
@@ -237,7 +239,9 @@ class Outcome:
         return self.results.to_json() | compared
 
 
-def run_and_save(options: BenchOptions, folder: Path | None, gate: Gate | None, say: Say) -> Outcome:
+def run_benchmark(
+    options: BenchOptions, folder: Path | None, gate: RegressionGate | None, progress: Progress
+) -> BenchmarkRun:
     """Measure, compare, save.
 
     What can be refused is refused before anything is measured. Results that fail a gate do not replace those that they
@@ -247,7 +251,7 @@ def run_and_save(options: BenchOptions, folder: Path | None, gate: Gate | None, 
         options: What to measure.
         folder: Where the results go; None for the artifact's folder.
         gate: What they are compared with, if anything.
-        say: Is told each step.
+        progress: Is told each step.
 
     Raises:
         LmtoolError: As for `run_bench`; the earlier results cannot be read or are of something else; the folder cannot
@@ -258,14 +262,14 @@ def run_and_save(options: BenchOptions, folder: Path | None, gate: Gate | None, 
         make_folder(folder)
     if gate is not None and before is not None and not gate.anyway:
         require_same(before, identify(options))
-    results = run_bench(options, say)
+    results = run_bench(options, progress)
     comparison = None if gate is None or before is None else compare(before, results, gate.allowed)
     target = folder or results.model.parent
-    outcome = Outcome(results, comparison, {})
+    outcome = BenchmarkRun(results, comparison, {})
     replaces = gate is not None and (target / f"{NAME}.json").resolve() == gate.old.resolve()
     name = FAILED_NAME if replaces and not outcome.passed else NAME
     try:
-        return Outcome(results, comparison, save_results(results, target, comparison, name))
+        return BenchmarkRun(results, comparison, save_results(results, target, comparison, name))
     except StorageError:
-        say(outcome.format().rstrip())  # it took minutes
+        progress(outcome.format().rstrip())  # it took minutes
         raise

@@ -8,12 +8,12 @@ from typing import final
 from ..model.run import Run
 from ..runtime.artifact.artifact import Artifact
 from ..runtime.errors import ArtifactError, ProviderError, StorageError
-from .backends.registry import KINDS, ONNXRUNTIME, TORCH, Source, torch_device
+from .backends.registry import BACKENDS, ONNXRUNTIME, TORCH, Source, torch_device
 
 STANDARD = "fp32"
 """The precision that other runtimes read."""
 
-OTHERS = tuple(name for name in KINDS if name != ONNXRUNTIME)
+OTHERS = tuple(name for name in BACKENDS if name != ONNXRUNTIME)
 """What an artifact in onnxruntime can be measured against."""
 
 _DEVICES = ("cpu", "cuda", "tensorrt")
@@ -22,28 +22,28 @@ _CPU_ONLY = {"int8": "dynamic int8 has kernels for the CPU only"}
 
 @final
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     """A runtime to verify and time: which kind it is, and what it loads."""
 
-    kind: str
+    backend: str
     source: Source
 
     @property
     def is_original(self) -> bool:
         """Whether it is what all others are verified against: the network in eager PyTorch, on the processor."""
-        return self.kind == TORCH and self.source.provider == "cpu"
+        return self.backend == TORCH and self.source.provider == "cpu"
 
     @property
     def artifact_sha256(self) -> str | None:
         """Hash of the artifact that it runs; None where it runs none."""
-        return None if self.kind.startswith(TORCH) else Artifact.read(self.source.artifact).sha256
+        return None if self.backend.startswith(TORCH) else Artifact.read(self.source.artifact).sha256
 
     @property
     def arguments(self) -> list[str]:
         """Its options on the command lines of its processes."""
         source = self.source
         found = [
-            f"--runtime={self.kind}",
+            f"--runtime={self.backend}",
             f"--artifact={source.artifact.resolve()}",
             f"--provider={source.provider}",
             f"--threads={source.threads}",
@@ -51,13 +51,13 @@ class Contender:
         return found if source.original is None else [*found, f"--original={source.original.resolve()}"]
 
 
-Contenders = dict[str, Contender]
-LeftOut = dict[str, str]
+Candidates = dict[str, Candidate]
+Skipped = dict[str, str]
 
 
-def find_contenders(
+def find_candidates(
     artifact: Path, providers: Sequence[str], against: Sequence[str], threads: int, *, alone: bool = False
-) -> tuple[Contenders, LeftOut]:
+) -> tuple[Candidates, Skipped]:
     """What is measured, by name: on each provider other runtimes first; and what is not, with the reason.
 
     Args:
@@ -72,23 +72,23 @@ def find_contenders(
         ArtifactError: It is none.
         ProviderError: Nothing of it runs on a provider.
     """
-    found: Contenders = {}
-    left_out: LeftOut = {}
+    found: Candidates = {}
+    skipped: Skipped = {}
     for provider in dict.fromkeys(providers):
         artifacts, without = find_artifacts(artifact, provider, alone=alone)
-        left_out |= without
+        skipped |= without
         standard = artifacts.get(STANDARD)
         original = run_beside(artifact) or standard
         for kind in dict.fromkeys(against):
-            reason = why_not(kind, provider, standard, original)
+            reason = reason_to_skip(kind, provider, standard, original)
             if reason is None:
-                found[on(kind, provider)] = Contender(kind, Source(standard or artifact, original, provider, threads))
+                found[on(kind, provider)] = Candidate(kind, Source(standard or artifact, original, provider, threads))
             else:
-                left_out[on(kind, provider)] = reason
+                skipped[on(kind, provider)] = reason
         for variant, path in artifacts.items():
             source = Source(path, original, provider, threads)
-            found[on(f"onnx {variant}", provider)] = Contender(ONNXRUNTIME, source)
-    return found, left_out
+            found[on(f"onnx {variant}", provider)] = Candidate(ONNXRUNTIME, source)
+    return found, skipped
 
 
 def on(name: str, provider: str) -> str:
@@ -96,7 +96,7 @@ def on(name: str, provider: str) -> str:
     return name if provider == "cpu" else f"{name} on {provider}"
 
 
-def why_not(kind: str, provider: str, standard: Path | None, original: Path | None) -> str | None:
+def reason_to_skip(kind: str, provider: str, standard: Path | None, original: Path | None) -> str | None:
     """Why another runtime cannot be measured; None where it can."""
     if kind.startswith(TORCH) and (original is None or original.is_file()):
         return "there is no PyTorch original beside the model; name it inside the run folder it was exported from"
@@ -104,14 +104,14 @@ def why_not(kind: str, provider: str, standard: Path | None, original: Path | No
         return f"there is no torch beside {provider}: it is measured beside {' and '.join(_DEVICES)}"
     if kind.startswith(TORCH) and not _torch_runs_on(provider):
         return "this torch has no CUDA; install a CUDA build of torch"
-    if KINDS[kind].cpu_only and provider != "cpu":
+    if BACKENDS[kind].cpu_only and provider != "cpu":
         return "it is measured on the processor only: --provider cpu"
     if not kind.startswith(TORCH) and standard is None:
         return f"it runs {STANDARD} artifacts, and there is none beside the model; export --precision {STANDARD}"
-    return KINDS[kind].missing()
+    return BACKENDS[kind].reason_missing()
 
 
-def find_artifacts(artifact: Path, provider: str, *, alone: bool = False) -> tuple[dict[str, Path], LeftOut]:
+def find_artifacts(artifact: Path, provider: str, *, alone: bool = False) -> tuple[dict[str, Path], Skipped]:
     """The artifact and its siblings by variant, and those that the provider cannot run with the reason.
 
     Raises:
@@ -121,27 +121,27 @@ def find_artifacts(artifact: Path, provider: str, *, alone: bool = False) -> tup
     """
     first = Artifact.read(artifact)
     chosen: dict[str, Path] = {}
-    left_out: LeftOut = {}
+    skipped: Skipped = {}
     siblings = [] if alone else sorted(path for path in artifact.parent.glob("[!.]*.onnx") if path != artifact)
     for path in [artifact, *siblings]:
         try:
             found = Artifact.read(path)
         except (ArtifactError, StorageError) as error:
-            left_out[path.name] = f"it is no artifact of this lmtool: {error}"
+            skipped[path.name] = f"it is no artifact of this lmtool: {error}"
             continue
         if found.parity.get("original_sha256") != first.parity.get("original_sha256"):
-            left_out[path.name] = "exported from another network"
+            skipped[path.name] = "exported from another network"
         elif found.variant in chosen:
-            left_out[path.name] = f"onnx {found.variant} is measured from {chosen[found.variant].name}"
+            skipped[path.name] = f"onnx {found.variant} is measured from {chosen[found.variant].name}"
         elif provider != "cpu" and found.precision in _CPU_ONLY:
-            left_out[on(f"onnx {found.variant}", provider)] = _CPU_ONLY[found.precision]
+            skipped[on(f"onnx {found.variant}", provider)] = _CPU_ONLY[found.precision]
         else:
             chosen[found.variant] = path
     if not chosen:
         raise ProviderError(
-            f"{artifact} cannot run on {provider}: {'; '.join(left_out.values())}; export --precision {STANDARD}"
+            f"{artifact} cannot run on {provider}: {'; '.join(skipped.values())}; export --precision {STANDARD}"
         )
-    return dict(sorted(chosen.items())), left_out
+    return dict(sorted(chosen.items())), skipped
 
 
 def run_beside(artifact: Path) -> Path | None:

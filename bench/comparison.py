@@ -140,7 +140,7 @@ def require_same(before: Mapping[str, Any], now: Identity) -> None:
     """Check, before anything is measured, that results would be comparable.
 
     Raises:
-        BenchError: They would be of another machine, provider, number of threads, pace, network or artifact.
+        BenchError: They would be of another machine, provider, number of threads, schedule, network or artifact.
     """
     differences = _differences(before, asdict(now))
     if differences:
@@ -185,7 +185,7 @@ def parse_share(text: str) -> float:
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     pairs: list[tuple[str, Any, Any]] = [("providers", list(before["providers"]), list(now["providers"]))]
-    pairs += [(name, before[name], now[name]) for name in ("threads", "pace", "original")]
+    pairs += [(name, before[name], now[name]) for name in ("threads", "schedule", "original")]
     pairs += [(name, before["environment"].get(name), now["environment"].get(name)) for name in _SAME]
     pairs += [
         (f"the artifact of {name}", before["artifacts"][name], sha256)

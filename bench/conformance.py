@@ -9,12 +9,12 @@ from ..export.build import STANDARD
 from ..export.parity import Case
 from ..export.test_vectors.files import read_vectors
 from ..runtime.artifact.artifact import Artifact
-from .backends.registry import KINDS, ONNXRUNTIME, TORCH, Source
-from .candidates import Contender, LeftOut, run_beside
-from .verification import Say
-from .workers.launch import CrashError, RefusedError, conformed
+from .backends.registry import BACKENDS, ONNXRUNTIME, TORCH, Source
+from .candidates import Candidate, Skipped, run_beside
+from .verification import Progress
+from .workers.launch import CrashError, RefusedError, run_vectors_job
 
-RUNTIMES = tuple(name for name in KINDS if name not in ("torch-compile", "openvino-default"))
+RUNTIMES = tuple(name for name in BACKENDS if name not in ("torch-compile", "openvino-default"))
 """What vectors can be fed to: not what is the original once more, nor what computes in another precision on its own."""
 
 
@@ -67,7 +67,7 @@ class ConformanceReport:
         bound: What is allowed.
         found: What ran.
         failed: What is there and cannot run the file, or died over it: runtime -> how.
-        left_out: What is not there, or lacks the operators of a quantized file, which are onnxruntime's own: runtime ->
+        skipped: What is not there, or lacks the operators of a quantized file, which are onnxruntime's own: runtime ->
             why.
     """
 
@@ -76,7 +76,7 @@ class ConformanceReport:
     bound: float
     found: Sequence[Conformance]
     failed: Mapping[str, str]
-    left_out: LeftOut
+    skipped: Skipped
 
     @property
     def passed(self) -> bool:
@@ -98,7 +98,7 @@ class ConformanceReport:
             f"{self.artifact}: test vectors by {self.expected_from}, {calls}; allowed {self.bound:.0e}",
             *(f"  {line}" for line in table),
             *(f"  {name}: FAILED: {reason}" for name, reason in self.failed.items()),
-            *(f"  {name}: not run: {reason}" for name, reason in self.left_out.items()),
+            *(f"  {name}: not run: {reason}" for name, reason in self.skipped.items()),
         ]
         return "\n".join(lines)
 
@@ -110,19 +110,19 @@ class ConformanceReport:
             "bound": self.bound,
             "runtimes": [each.to_json() for each in self.found],
             "failed": dict(self.failed),
-            "left_out": self.left_out,
+            "skipped": self.skipped,
             "passed": self.passed,
         }
 
 
-def check_conformance(artifact: Path, runtimes: Sequence[str], provider: str, say: Say) -> ConformanceReport:
+def check_conformance(artifact: Path, runtimes: Sequence[str], provider: str, progress: Progress) -> ConformanceReport:
     """Feed the vectors that lie beside an artifact to runtimes.
 
     Args:
         artifact: The file.
         runtimes: Which, of `RUNTIMES`.
         provider: The execution provider of onnxruntime; every other runtime computes on the processor.
-        say: Is told each step.
+        progress: Is told each step.
 
     Raises:
         StorageError: A file cannot be read.
@@ -133,27 +133,27 @@ def check_conformance(artifact: Path, runtimes: Sequence[str], provider: str, sa
     vectors = read_vectors(artifact, known)
     found: list[Conformance] = []
     failed: dict[str, str] = {}
-    left_out: LeftOut = {}
+    skipped: Skipped = {}
     for name in dict.fromkeys(runtimes):
-        if reason := _why_not(name, artifact, known.precision):
-            left_out[name] = reason
+        if reason := _reason_to_skip(name, artifact, known.precision):
+            skipped[name] = reason
             continue
-        say(f"test vectors in {name}")
+        progress(f"test vectors in {name}")
         source = Source(artifact, run_beside(artifact), provider if name == ONNXRUNTIME else "cpu")
         try:
-            found.append(_conformance(name, conformed(Contender(name, source))))
+            found.append(_conformance(name, run_vectors_job(Candidate(name, source))))
         except RefusedError as error:
-            (failed if known.precision in STANDARD else left_out)[name] = str(error)
+            (failed if known.precision in STANDARD else skipped)[name] = str(error)
         except CrashError as error:
             failed[name] = str(error)
-    return ConformanceReport(artifact, vectors.expected_from, vectors.bound, found, failed, left_out)
+    return ConformanceReport(artifact, vectors.expected_from, vectors.bound, found, failed, skipped)
 
 
-def _why_not(name: str, artifact: Path, precision: str) -> str | None:
+def _reason_to_skip(name: str, artifact: Path, precision: str) -> str | None:
     """Why a runtime is not asked; None where it is."""
     if name == TORCH and (run_beside(artifact) is None or precision not in STANDARD):
         return f"it is the original, which is asked where {' or '.join(STANDARD)} lies in its run folder"
-    return KINDS[name].missing()
+    return BACKENDS[name].reason_missing()
 
 
 def _conformance(name: str, report: dict[str, Any]) -> Conformance:

@@ -77,7 +77,7 @@ class Demo:
 
 def run_demo(
     reporter: Reporter,
-    say: Callable[[str], None],
+    progress: Callable[[str], None],
     training: TrainOptions | None = None,
     bench: BenchOptions | None = None,
 ) -> Demo:
@@ -85,7 +85,7 @@ def run_demo(
 
     Args:
         reporter: Is told how the training goes.
-        say: Is told each step, one line a call.
+        progress: Is told each step, one line a call.
         training: What to train; None for the defaults. Its run folder and `resume` are chosen here.
         bench: What to measure; None for the defaults. Its model is chosen here.
 
@@ -93,14 +93,14 @@ def run_demo(
         LmtoolError: A step failed; see the error's class.
     """
     run = Run(_RUN)
-    say(f"training in {run.path} (a training that is there already is continued, not repeated)")
+    progress(f"training in {run.path} (a training that is there already is continued, not repeated)")
     resume = (run.path / "config.json").exists()
     trained = run_training(replace(training or TrainOptions(), run=run.path, resume=resume), reporter)
     exports = {}
     for precision in ("int8", "fp32"):  # fp32 last: the latest export is what other commands take
-        say(f"exporting and verifying {precision}")
+        progress(f"exporting and verifying {precision}")
         exports[precision] = export_run(run, precision)
-    results = run_bench(replace(bench or BenchOptions(scenarios=_SCENARIOS), model=run.artifact("fp32")), say)
+    results = run_bench(replace(bench or BenchOptions(scenarios=_SCENARIOS), model=run.artifact("fp32")), progress)
     files = {"model": run.artifact("fp32"), "int8 model": run.artifact("int8"), "curves": run.curves}
     files |= save_results(results, run.path)
     predictor = Predictor.load(run.artifact("fp32"))

@@ -13,7 +13,7 @@ from .scenario import Scenario
 from .sweep import Sweep
 from .timing import Timing
 
-FORMAT = 3
+FORMAT = 4
 
 
 @final
@@ -24,7 +24,7 @@ class Identity:
     Attributes:
         providers: Execution providers of the artifacts.
         threads: Threads of one call.
-        pace: How long was measured: rounds, seconds, and what a server has to keep.
+        schedule: How long was measured: rounds, seconds, and what a server has to keep.
         original: Hash of the original's weights.
         artifacts: Runtime name -> hash of the artifact that it runs.
         environment: Machine and versions.
@@ -32,7 +32,7 @@ class Identity:
 
     providers: Sequence[str]
     threads: int
-    pace: Mapping[str, float]
+    schedule: Mapping[str, float]
     original: str | None
     artifacts: Mapping[str, str]
     environment: Mapping[str, Any]
@@ -53,7 +53,7 @@ class Results:
         floors: Runtime name -> what bounds its steps on this machine, where that was measured.
         failed: Runtime name -> by what it differs from the original, so that it was not timed.
         crashed: Runtime name -> how its process ended, so that none of its timings count.
-        left_out: Runtime name -> why it was neither verified nor timed.
+        skipped: Runtime name -> why it was neither verified nor timed.
         sweeps: Cost along axes, where that was asked for.
         sweep_failures: What failed its verification or crashed on an axis -> how.
         load_after: The machine's load average when all was measured; that before it is in the environment.
@@ -68,7 +68,7 @@ class Results:
     floors: Mapping[str, Floor] = field(default_factory=dict)
     failed: Mapping[str, Sequence[str]] = field(default_factory=dict)
     crashed: Mapping[str, str] = field(default_factory=dict)
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
     sweeps: Sequence[Sweep] = ()
     sweep_failures: Mapping[str, str] = field(default_factory=dict)
     load_after: Sequence[float] | None = None
@@ -135,7 +135,7 @@ class Results:
             "floors": {runtime: asdict(floor) for runtime, floor in self.floors.items()},
             "failed": {runtime: list(reasons) for runtime, reasons in self.failed.items()},
             "crashed": dict(self.crashed),
-            "left_out": dict(self.left_out),
+            "skipped": dict(self.skipped),
             "sweeps": [sweep.to_json() for sweep in self.sweeps],
             "sweep_failures": dict(self.sweep_failures),
             "load_after": self.load_after,

@@ -5,28 +5,28 @@ from dataclasses import dataclass, field
 from typing import final
 
 from ..runtime.errors import OptionError
-from .candidates import Contender
+from .candidates import Candidate
 from .roofline import Floor
 from .scenario import Scenario
 from .timing import Round, Timing
-from .verification import Say
-from .workers.launch import CrashError, RefusedError, Timed, served, timed
+from .verification import Progress
+from .workers.launch import CrashError, RefusedError, RoundResult, run_server_job, run_timing_job
 
 
 @final
 @dataclass(frozen=True)
-class Pace:
+class Schedule:
     """How long everything is measured.
 
     Attributes:
         rounds: How often the runtimes take turns.
-        seconds: Longest time of one scenario in one round.
+        seconds_per_scenario: Longest time of one scenario in one round.
         server_seconds: Time for which requests arrive at a server in one round.
         latency_bound: Seconds within which a server answers 99 of 100 requests, or its run is not valid.
     """
 
     rounds: int = 5
-    seconds: float = 0.4
+    seconds_per_scenario: float = 0.4
     server_seconds: float = 10.0
     latency_bound: float = 0.01
 
@@ -38,23 +38,23 @@ class Pace:
         """
         if self.rounds < 1:
             raise OptionError(f"rounds is {self.rounds}, expected 1 or more")
-        for name in ("seconds", "server_seconds", "latency_bound"):
+        for name in ("seconds_per_scenario", "server_seconds", "latency_bound"):
             if not getattr(self, name) > 0:
                 raise OptionError(f"{name} is {getattr(self, name)}, expected a positive number")
 
 
 @final
 @dataclass(frozen=True)
-class Job:
+class TimingTask:
     """A runtime and what it is timed in."""
 
-    contender: Contender
+    candidate: Candidate
     scenarios: Sequence[Scenario]
 
 
 @final
 @dataclass
-class Taken:
+class Measurements:
     """What became of jobs that took turns; by runtime name.
 
     Attributes:
@@ -74,38 +74,38 @@ class Taken:
         return [Timing(*parts) for parts in found if parts[0] not in self.crashed]
 
 
-def take_turns(jobs: Mapping[str, Job], pace: Pace, say: Say) -> Taken:
+def run_rounds(jobs: Mapping[str, TimingTask], schedule: Schedule, progress: Progress) -> Measurements:
     """Time all jobs, round by round; each round begins with another one.
 
     Args:
         jobs: By runtime name.
-        pace: How long.
-        say: Is told each step.
+        schedule: How long.
+        progress: Is told each step.
     """
-    taken = Taken({(name, scenario): [] for name, job in jobs.items() for scenario in job.scenarios})
-    for number in range(pace.rounds):
+    measurements = Measurements({(name, scenario): [] for name, job in jobs.items() for scenario in job.scenarios})
+    for number in range(schedule.rounds):
         for name in _rotated(list(jobs), number):
-            if name in taken.crashed:
+            if name in measurements.crashed:
                 continue
-            say(f"round {number + 1} of {pace.rounds}: {name}")
+            progress(f"round {number + 1} of {schedule.rounds}: {name}")
             try:
-                _one_round(name, jobs[name], pace, taken)
+                _one_round(name, jobs[name], schedule, measurements)
             except (CrashError, RefusedError) as error:
-                taken.crashed[name] = str(error)
-    return taken
+                measurements.crashed[name] = str(error)
+    return measurements
 
 
-def _one_round(name: str, job: Job, pace: Pace, taken: Taken) -> None:
+def _one_round(name: str, job: TimingTask, schedule: Schedule, measurements: Measurements) -> None:
     calls = [scenario for scenario in job.scenarios if scenario.kind != "server"]
-    found = timed(job.contender, calls, pace.seconds) if calls else Timed({})
+    found = run_timing_job(job.candidate, calls, schedule.seconds_per_scenario) if calls else RoundResult({})
     for scenario, measured in found.rounds.items():
-        taken.rounds[name, scenario].append(measured)
+        measurements.rounds[name, scenario].append(measured)
     if found.floor is not None:
-        taken.floors[name] = found.floor.best(taken.floors.get(name))
+        measurements.floors[name] = found.floor.best(measurements.floors.get(name))
     for scenario in job.scenarios:
         if scenario.kind == "server":
-            served_round = served(job.contender, scenario, pace.server_seconds, pace.latency_bound)
-            taken.rounds[name, scenario].append(served_round)
+            served_round = run_server_job(job.candidate, scenario, schedule.server_seconds, schedule.latency_bound)
+            measurements.rounds[name, scenario].append(served_round)
 
 
 def _rotated(names: list[str], number: int) -> list[str]:

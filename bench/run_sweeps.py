@@ -1,4 +1,4 @@
-"""Sweeps: the contenders once more, with other batches, chunks and threads, and over networks of other sizes.
+"""Sweeps: the candidates once more, with other batches, chunks and threads, and over networks of other sizes.
 
 What a network costs does not depend on what it has learned. The folder is what a training writes, but for the corpus:
 export and verification take it as any other run, and draw the text that they compare from the network.
@@ -21,12 +21,12 @@ from ..runtime.errors import LmtoolError, OptionError
 from ..runtime.system import usable_cores
 from ..runtime.tokenization import Tokenization
 from ..runtime.vocabulary import Vocabulary
-from .candidates import Contender, Contenders
-from .rounds import Job, Pace, take_turns
+from .candidates import Candidate, Candidates
+from .rounds import Schedule, TimingTask, run_rounds
 from .scenario import Scenario, streams
 from .sweep import AXES, Sweep
 from .timing import Timing
-from .verification import Qualifying, Say, qualify
+from .verification import Progress, VerificationResults, verify_candidates
 
 _PRESET = "untrained"
 _NO_CORPUS = "no-corpus"
@@ -108,7 +108,7 @@ class Point:
     axis: str
     runtime: str
     value: int
-    contender: Contender
+    candidate: Candidate
     scenario: Scenario
 
     @property
@@ -118,29 +118,32 @@ class Point:
         return self.runtime if shared else f"{self.runtime}, {self.axis} {self.value}"
 
 
-def run_sweeps(contenders: Contenders, pace: Pace, folder: Path, say: Say) -> tuple[list[Sweep], Qualifying]:
-    """Time the contenders along every axis of `AXES`.
+def run_sweeps(
+    candidates: Candidates, schedule: Schedule, folder: Path, progress: Progress
+) -> tuple[list[Sweep], VerificationResults]:
+    """Time the candidates along every axis of `AXES`.
 
     Args:
-        contenders: Runtimes that passed their verification.
-        pace: How long.
+        candidates: Runtimes that passed their verification.
+        schedule: How long.
         folder: For networks of other sizes.
-        say: Is told each step.
+        progress: Is told each step.
 
     Returns:
         The sweeps, and what became of the networks of other sizes, each of which is verified like anything else.
     """
-    made, qualified = _of_other_sizes(contenders, folder, say)
-    points = [*_shaped(contenders), *_threaded(contenders), *made]
+    made, verification = _of_other_sizes(candidates, folder, progress)
+    points = [*_shaped(candidates), *_threaded(candidates), *made]
     jobs = {
-        name: Job(mine[0].contender, [point.scenario for point in mine])
+        name: TimingTask(mine[0].candidate, [point.scenario for point in mine])
         for name in dict.fromkeys(point.job for point in points)
         if (mine := [point for point in points if point.job == name])
     }
-    taken = take_turns(jobs, pace, say)
-    qualified.crashed |= taken.crashed
-    measured = {(timing.runtime, timing.scenario): timing for timing in taken.timings}
-    return [_sweep(axis, points, measured) for axis in AXES if any(point.axis == axis for point in points)], qualified
+    measurements = run_rounds(jobs, schedule, progress)
+    verification.crashed |= measurements.crashed
+    measured = {(timing.runtime, timing.scenario): timing for timing in measurements.timings}
+    axes = [axis for axis in AXES if any(point.axis == axis for point in points)]
+    return [_sweep(axis, points, measured) for axis in axes], verification
 
 
 def _sweep(axis: str, points: list[Point], measured: dict[tuple[str, Scenario], Timing]) -> Sweep:
@@ -152,52 +155,54 @@ def _sweep(axis: str, points: list[Point], measured: dict[tuple[str, Scenario], 
     return Sweep(axis, found)
 
 
-def _shaped(contenders: Contenders) -> Iterator[Point]:
+def _shaped(candidates: Candidates) -> Iterator[Point]:
     """Other batches and chunks of the same runtimes."""
-    for name, contender in contenders.items():
-        batches = _BATCHES if contender.source.provider == "cpu" else _GPU_BATCHES
-        yield from (Point("batch", name, batch, contender, streams(batch)) for batch in batches)
-        yield from (Point("chunk", name, chunk, contender, Scenario("offline", 1, chunk)) for chunk in _CHUNKS)
+    for name, candidate in candidates.items():
+        batches = _BATCHES if candidate.source.provider == "cpu" else _GPU_BATCHES
+        yield from (Point("batch", name, batch, candidate, streams(batch)) for batch in batches)
+        yield from (Point("chunk", name, chunk, candidate, Scenario("offline", 1, chunk)) for chunk in _CHUNKS)
 
 
-def _threaded(contenders: Contenders) -> Iterator[Point]:
+def _threaded(candidates: Candidates) -> Iterator[Point]:
     """Other numbers of threads, of what runs on the processor; none where there is one core."""
     cores = usable_cores()
     counts = sorted({*(2**power for power in range(cores.bit_length())), cores})
-    for name, contender in contenders.items():
-        if contender.source.provider == "cpu" and cores > 1:
+    for name, candidate in candidates.items():
+        if candidate.source.provider == "cpu" and cores > 1:
             for count in counts:
-                source = replace(contender.source, threads=count)
-                yield Point("threads", name, count, replace(contender, source=source), streams(_THREADED_BATCH))
+                source = replace(candidate.source, threads=count)
+                yield Point("threads", name, count, replace(candidate, source=source), streams(_THREADED_BATCH))
 
 
-def _of_other_sizes(contenders: Contenders, folder: Path, say: Say) -> tuple[list[Point], Qualifying]:
+def _of_other_sizes(
+    candidates: Candidates, folder: Path, progress: Progress
+) -> tuple[list[Point], VerificationResults]:
     """Networks with random weights: other hidden sizes, other vocabularies; those that pass their verification."""
-    models = {name: Artifact.read(contender.source.artifact) for name, contender in contenders.items()}
+    models = {name: Artifact.read(candidate.source.artifact) for name, candidate in candidates.items()}
     first = next(iter(models.values()))
     architecture, size = first.architecture, len(first.vocabulary)
     sizes = [("hidden", _scaled(architecture, factor), size) for factor in _HIDDEN_FACTORS]
     sizes += [("vocabulary", architecture, max(int(factor * size), _LEAST_WORDS)) for factor in _VOCABULARY_FACTORS]
-    points, left_out = [], dict[str, str]()
+    points, skipped = [], dict[str, str]()
     for axis, wanted, vocabulary in dict.fromkeys(sizes):
         value = wanted.layer_sizes[0] if axis == "hidden" else vocabulary
-        say(f"making a network of {axis} {value}")
+        progress(f"making a network of {axis} {value}")
         try:
             run = make_untrained_run(folder / f"{axis}-{value}", wanted, vocabulary, _SEED)
         except LmtoolError as error:
-            left_out[f"{axis} {value}"] = str(error)
+            skipped[f"{axis} {value}"] = str(error)
             continue
         exported = {model.variant: _exported(run, model) for model in models.values()}
-        for name, contender in contenders.items():
+        for name, candidate in candidates.items():
             found = exported[models[name].variant]
             if isinstance(found, Path):
-                source = replace(contender.source, artifact=found, original=run.path)
-                points.append(Point(axis, name, value, replace(contender, source=source), streams(1)))
+                source = replace(candidate.source, artifact=found, original=run.path)
+                points.append(Point(axis, name, value, replace(candidate, source=source), streams(1)))
             else:
-                left_out[f"{name}, {axis} {value}"] = found
-    qualified = qualify({point.job: point.contender for point in points}, say)
-    qualified.left_out |= left_out
-    return [point for point in points if point.job in qualified.contenders], qualified
+                skipped[f"{name}, {axis} {value}"] = found
+    verification = verify_candidates({point.job: point.candidate for point in points}, progress)
+    verification.skipped |= skipped
+    return [point for point in points if point.job in verification.candidates], verification
 
 
 def _scaled(architecture: Architecture, factor: float) -> Architecture:

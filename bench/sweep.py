@@ -47,7 +47,8 @@ class Sweep:
 
     def seconds_per_token(self, runtime: str) -> dict[int, float]:
         """Median seconds of a call over its tokens, by value."""
-        return {value: timing.seconds / timing.scenario.tokens for value, timing in self.timings[runtime].items()}
+        timings = self.timings[runtime].items()
+        return {value: timing.median_seconds / timing.scenario.tokens for value, timing in timings}
 
     @property
     def crossovers(self) -> list[Crossover]:

@@ -20,14 +20,14 @@ class Round:
     """What one process measured.
 
     Attributes:
-        seconds: Of every call, in the order in which they were made; nothing is left out.
+        call_seconds: Of every call, in the order in which they were made; nothing is left out.
         peak_bytes: Largest resident set of the process meanwhile; None where the system does not tell.
         requests_per_second: What a server answered; None where calls follow each other.
         problems: Why a server's run is not valid.
         doubts: What makes it doubtful all the same.
     """
 
-    seconds: Sequence[float]
+    call_seconds: Sequence[float]
     peak_bytes: int | None = None
     requests_per_second: float | None = None
     problems: Sequence[str] = ()
@@ -36,22 +36,22 @@ class Round:
     @property
     def median(self) -> float:
         """Median seconds of a call."""
-        return float(np.median(self.seconds))
+        return float(np.median(self.call_seconds))
 
     @property
     def fence(self) -> float:
         """The third quartile and one and a half times the quartiles' distance, in seconds (Tukey)."""
-        first, third = np.percentile(self.seconds, (25, 75))
+        first, third = np.percentile(self.call_seconds, (25, 75))
         return float(third + 1.5 * (third - first))
 
     @property
     def outliers(self) -> int:
         """Calls that took longer than the fence."""
-        return int(np.sum(np.asarray(self.seconds) > self.fence))
+        return int(np.sum(np.asarray(self.call_seconds) > self.fence))
 
     def to_json(self) -> dict[str, Any]:
         """All of it, to the nanosecond."""
-        return {**asdict(self), "seconds": [round(seconds, 9) for seconds in self.seconds]}
+        return {**asdict(self), "call_seconds": [round(seconds, 9) for seconds in self.call_seconds]}
 
 
 @final
@@ -75,7 +75,7 @@ class Timing:
         return [found.median for found in self.rounds]
 
     @property
-    def seconds(self) -> float:
+    def median_seconds(self) -> float:
         """Median of the rounds' medians."""
         return float(np.median(self.medians))
 
@@ -83,7 +83,7 @@ class Timing:
     def costs(self) -> list[float]:
         """What counts, in seconds, round by round: the median of the calls; of a server their 99th percentile."""
         if self.scenario.kind == "server":
-            return [float(np.percentile(found.seconds, 99)) for found in self.rounds]
+            return [float(np.percentile(found.call_seconds, 99)) for found in self.rounds]
         return self.medians
 
     @property
@@ -92,22 +92,22 @@ class Timing:
         answered = [found.requests_per_second for found in self.rounds if found.requests_per_second is not None]
         if answered:
             return float(np.median(answered)) * self.scenario.tokens
-        return self.scenario.tokens / self.seconds if self.scenario.tokens else None
+        return self.scenario.tokens / self.median_seconds if self.scenario.tokens else None
 
     @property
     def spread(self) -> float:
         """(slowest - fastest round) / median."""
-        return (max(self.medians) - min(self.medians)) / self.seconds
+        return (max(self.medians) - min(self.medians)) / self.median_seconds
 
     @property
     def longest(self) -> float:
         """Seconds of the slowest call of all rounds."""
-        return max(max(found.seconds) for found in self.rounds)
+        return max(max(found.call_seconds) for found in self.rounds)
 
     @property
     def outliers(self) -> float:
         """Share of the calls that are outliers of their round."""
-        return sum(found.outliers for found in self.rounds) / sum(len(found.seconds) for found in self.rounds)
+        return sum(found.outliers for found in self.rounds) / sum(len(found.call_seconds) for found in self.rounds)
 
     @property
     def peak_bytes(self) -> int | None:
@@ -133,14 +133,14 @@ class Timing:
     @property
     def is_short(self) -> bool:
         """Whether a call takes less than a millisecond, where clock and interrupts count."""
-        return self.seconds < SHORT_SECONDS
+        return self.median_seconds < SHORT_SECONDS
 
     def percentile(self, percent: float) -> float | None:
         """Seconds that this share of the calls of all rounds did not exceed; None where so few calls cannot tell.
 
         One call at least must lie beyond it: the 99th percentile takes 100 calls.
         """
-        calls = np.concatenate([found.seconds for found in self.rounds])
+        calls = np.concatenate([found.call_seconds for found in self.rounds])
         if percent > 50 and len(calls) * (100 - percent) < 100:
             return None
         return float(np.percentile(calls, percent))
@@ -159,7 +159,7 @@ class Timing:
         """
         rounds = [Round(**found) for found in value["rounds"]]
         if not rounds or not all(
-            found.seconds and all(0 < time < math.inf for time in found.seconds) for found in rounds
+            found.call_seconds and all(0 < time < math.inf for time in found.call_seconds) for found in rounds
         ):
             raise ValueError(f"{value['runtime']}, {value['scenario']}: there are no times, or some that are none")
         return cls(value["runtime"], Scenario.parse(value["scenario"]), rounds)
@@ -170,7 +170,7 @@ class Timing:
             "runtime": self.runtime,
             "scenario": str(self.scenario),
             "tokens_per_second": self.tokens_per_second,
-            "seconds": self.seconds,
+            "median_seconds": self.median_seconds,
             "spread": self.spread,
             **{f"p{percent}": self.percentile(percent) for percent in _PERCENTILES},
             "longest": self.longest,

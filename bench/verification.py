@@ -1,4 +1,4 @@
-"""Verification before any timing: which contenders compute what the original computes."""
+"""Verification before any timing: which candidates compute what the original computes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -7,48 +7,48 @@ from typing import Any, final
 
 from ..runtime.errors import ProviderError
 from .backends.registry import ONNXRUNTIME
-from .candidates import Contenders, LeftOut
+from .candidates import Candidates, Skipped
 from .errors import BenchError
 from .roofline import Floor
 from .scenario import Scenario
-from .workers.launch import CrashError, RefusedError, verified
+from .workers.launch import CrashError, RefusedError, run_verification_job
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 """Is told each step, one line a call."""
 
 
 @final
 @dataclass
-class Qualifying:
-    """What became of the contenders; by runtime name.
+class VerificationResults:
+    """What became of the candidates; by runtime name.
 
     Attributes:
-        contenders: Those that passed.
+        candidates: Those that passed.
         reports: What each verification measured.
         placement: Provider -> operator -> number of nodes.
         floors: What bounds a step on this machine, where that was measured.
         failed: By what it differs from the original.
         crashed: How its process ended.
-        left_out: Why it cannot run here.
+        skipped: Why it cannot run here.
     """
 
-    contenders: Contenders = field(default_factory=dict)
+    candidates: Candidates = field(default_factory=dict)
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
     placement: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     floors: dict[str, Floor] = field(default_factory=dict)
     failed: dict[str, list[str]] = field(default_factory=dict)
     crashed: dict[str, str] = field(default_factory=dict)
-    left_out: LeftOut = field(default_factory=dict)
+    skipped: Skipped = field(default_factory=dict)
 
 
-def qualify(
-    contenders: Contenders, say: Say, scenarios: Sequence[Scenario] = (), required: Path | None = None
-) -> Qualifying:
+def verify_candidates(
+    candidates: Candidates, progress: Progress, scenarios: Sequence[Scenario] = (), required: Path | None = None
+) -> VerificationResults:
     """Compare each with the original, in a process of its own.
 
     Args:
-        contenders: What is to be measured.
-        say: Is told each step.
+        candidates: What is to be measured.
+        progress: Is told each step.
         scenarios: What will be timed; calls of those sizes are compared too.
         required: An artifact whose provider must take it.
 
@@ -56,28 +56,28 @@ def qualify(
         ProviderError: The required artifact is refused by its provider.
         BenchError: It is refused for another reason.
     """
-    found = Qualifying()
+    found = VerificationResults()
     shapes = list(dict.fromkeys(shape for scenario in scenarios if (shape := scenario.shape) is not None))
-    for name, contender in contenders.items():
-        if contender.is_original:
-            found.contenders[name] = contender
+    for name, candidate in candidates.items():
+        if candidate.is_original:
+            found.candidates[name] = candidate
             continue
-        say(f"parity of {name} with the original")
+        progress(f"parity of {name} with the original")
         try:
-            _take(found, name, verified(contender, shapes))
+            _record(found, name, run_verification_job(candidate, shapes))
         except CrashError as error:
             found.crashed[name] = str(error)
         except RefusedError as error:
-            if contender.kind == ONNXRUNTIME and contender.source.artifact == required:
+            if candidate.backend == ONNXRUNTIME and candidate.source.artifact == required:
                 raise (ProviderError if error.by_provider else BenchError)(str(error)) from error
-            found.left_out[name] = str(error)
+            found.skipped[name] = str(error)
         else:
             if name not in found.failed:
-                found.contenders[name] = contender
+                found.candidates[name] = candidate
     return found
 
 
-def _take(found: Qualifying, name: str, report: dict[str, Any]) -> None:
+def _record(found: VerificationResults, name: str, report: dict[str, Any]) -> None:
     if "placement" in report:
         found.placement[name] = report.pop("placement")
     if "floor" in report:

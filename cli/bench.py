@@ -62,10 +62,10 @@ def bench(
 ) -> None:
     """Verify and measure an artifact and other runtimes; exit 3 where one differs, crashes or became slower."""
     require("pytest_benchmark")
-    from ..bench.benchmark import BenchOptions, Gate, run_and_save
+    from ..bench.benchmark import BenchOptions, RegressionGate, run_benchmark
     from ..bench.candidates import OTHERS
     from ..bench.comparison import parse_share
-    from ..bench.rounds import Pace
+    from ..bench.rounds import Schedule
     from ..bench.scenario import chosen_scenarios
 
     if compare is None and (fail_if_slower is not None or compare_anyway):
@@ -77,12 +77,13 @@ def bench(
         against=OTHERS if "all" in (against or []) else against or OTHERS[:1],
         scenarios=chosen_scenarios(scenario, batch, time, rate),
         threads=threads,
-        pace=Pace(rounds, latency_bound=latency_bound / 1000),
+        schedule=Schedule(rounds, latency_bound=latency_bound / 1000),
         sweep=sweep,
     )
-    outcome = run_and_save(options, save, None if compare is None else Gate(compare, allowed, compare_anyway), say)
-    give(as_json, outcome.format(), outcome.to_json())
-    if not outcome.passed:
+    gate = None if compare is None else RegressionGate(compare, allowed, compare_anyway)
+    benchmark = run_benchmark(options, save, gate, say)
+    give(as_json, benchmark.format(), benchmark.to_json())
+    if not benchmark.passed:
         raise typer.Exit(3)
 
 

@@ -113,8 +113,8 @@ _State = dict[str, NDArray[Any]]
 
 
 @final
-class NodeFile:
-    """One session in node; see `Runtime` for its methods. A state is its arrays by the names of the inputs."""
+class NodeBackend:
+    """One session in node; see `Backend` for its methods. A state is its arrays by the names of the inputs."""
 
     def __init__(self, predictor: Predictor, session: NodeSession) -> None:
         """Measure `session`, over which `predictor` stands."""

@@ -185,7 +185,7 @@ def start(package: str) -> NodeProcess:
         raise BenchError(f"{error}; {install} in {folder} or above, or name a folder in {NODE_FOLDER}") from error
 
 
-def why_missing(package: str) -> str | None:
+def reason_missing(package: str) -> str | None:
     """Why node cannot load a package, with the remedy; None where it can."""
     try:
         start(package).close()

@@ -47,8 +47,8 @@ Tokens = NDArray[np.int64]
 
 
 @final
-class TorchNetwork:
-    """A trained network on one device; see `Runtime` for its methods.
+class TorchBackend:
+    """A trained network on one device; see `Backend` for its methods.
 
     TF32 is off, as it is in onnxruntime's CUDA provider here, and denormal numbers are flushed to zero.
     """

@@ -24,8 +24,8 @@ from ...runtime.session.providers import PROVIDERS, provider_named
 from ...runtime.session.session import SessionOptions
 from ...runtime.state import State
 from ..errors import BenchError
-from .node import NODE_CLOCK, NodeFile, NodeSession
-from .node_process import NODE_PACKAGE, WEB_PACKAGE, why_missing
+from .node import NODE_CLOCK, NodeBackend, NodeSession
+from .node_process import NODE_PACKAGE, WEB_PACKAGE, reason_missing
 from .openvino import OpenVinoSession
 
 Tokens = NDArray[np.int64]
@@ -54,7 +54,7 @@ class Source:
     threads: int = 1
 
 
-class Runtime(Protocol):
+class Backend(Protocol):
     """One way to run the model.
 
     A state is the runtime's own. When a call returns, what it computed is in host memory: that is what an application
@@ -98,7 +98,7 @@ class Runtime(Protocol):
 
 
 @final
-class OnnxFile:
+class OnnxBackend:
     """The artifact, by the predictor that applications embed, over a session of any runtime.
 
     As everywhere, onnxruntime computes no constants at loading. lmtool's graphs have none to compute; one of another
@@ -112,23 +112,23 @@ class OnnxFile:
         self.pid = os.getpid()
 
     def initial_state(self, batch_size: int) -> State:
-        """See `Runtime`."""
+        """See `Backend`."""
         return self.predictor.initial_state(batch_size)
 
     def read(self, token_ids: Tokens, state: State) -> State:
-        """See `Runtime`."""
+        """See `Backend`."""
         return self.predictor.step(token_ids, state)[1]
 
     def prefill(self, token_ids: Tokens, state: State) -> State:
-        """See `Runtime`."""
+        """See `Backend`."""
         return self.predictor.step(token_ids, state, logits_to_keep=1)[1]
 
     def score(self, token_ids: Tokens, targets: Tokens, state: State) -> State:
-        """See `Runtime`."""
+        """See `Backend`."""
         return self.predictor.log_probs(token_ids, state, targets)[1]
 
     def generate(self, token_ids: Tokens, count: int, state: State) -> State:
-        """See `Runtime`."""
+        """See `Backend`."""
         for _ in range(count):
             logits, state = self.predictor.step(token_ids, state)
             token_ids = logits.argmax(axis=2)
@@ -137,55 +137,55 @@ class OnnxFile:
 
 @final
 @dataclass(frozen=True)
-class Kind:
+class BackendSpec:
     """A runtime by name.
 
     Attributes:
-        make: Loads it.
-        missing: Why it cannot run here, with the remedy; None where it can.
+        load: Loads it.
+        reason_missing: Why it cannot run here, with the remedy; None where it can.
         cpu_only: Whether it is measured on the CPU only.
         clock: Seconds by which it is timed.
     """
 
-    make: Callable[[Source], Runtime]
-    missing: Callable[[], str | None] = lambda: None
+    load: Callable[[Source], Backend]
+    reason_missing: Callable[[], str | None] = lambda: None
     cpu_only: bool = True
     clock: Callable[[], float] = time.perf_counter
 
 
-def _onnxruntime(source: Source) -> Runtime:
-    return OnnxFile(Predictor.load(source.artifact, provider=source.provider, threads=source.threads))
+def _onnxruntime(source: Source) -> Backend:
+    return OnnxBackend(Predictor.load(source.artifact, provider=source.provider, threads=source.threads))
 
 
-def _torch(source: Source, compiled: bool) -> Runtime:
+def _torch(source: Source, compiled: bool) -> Backend:
     if source.original is None or source.original.is_file():
         raise BenchError(
             f"there is no PyTorch original of {source.artifact}: found {source.original or 'none'}, expected the run "
             "folder that it was exported from; measure without torch, or the artifact inside its run folder"
         )
-    from .pytorch import TorchNetwork  # which loads torch, and that stays away from other runtimes' processes
+    from .pytorch import TorchBackend  # which loads torch, and that stays away from other runtimes' processes
 
     def predictor(session: Any) -> Predictor:
         return _over(session, source, "fp32")
 
-    return TorchNetwork(source.original, torch_device(source.provider), source.threads, compiled, predictor)
+    return TorchBackend(source.original, torch_device(source.provider), source.threads, compiled, predictor)
 
 
-def _openvino(source: Source) -> Runtime:
-    return OnnxFile(_over(OpenVinoSession(source.artifact, source.threads, "f32"), source))
+def _openvino(source: Source) -> Backend:
+    return OnnxBackend(_over(OpenVinoSession(source.artifact, source.threads, "f32"), source))
 
 
-def _openvino_default(source: Source) -> Runtime:
+def _openvino_default(source: Source) -> Backend:
     session = OpenVinoSession(source.artifact, source.threads, None)
-    return OnnxFile(_over(session, source, {"bf16": "bf16", "f16": "fp16"}.get(session.precision)))
+    return OnnxBackend(_over(session, source, {"bf16": "bf16", "f16": "fp16"}.get(session.precision)))
 
 
-def _node(package: str, source: Source) -> Runtime:
+def _node(package: str, source: Source) -> Backend:
     session = NodeSession(source.artifact, package, source.threads)
-    return NodeFile(_over(session, source), session)
+    return NodeBackend(_over(session, source), session)
 
 
-def _reference(source: Source) -> Runtime:
+def _reference(source: Source) -> Backend:
     import onnx
     from onnx.reference import ReferenceEvaluator
 
@@ -194,7 +194,7 @@ def _reference(source: Source) -> Runtime:
         evaluator = ReferenceEvaluator(model)
     except (RuntimeError, NotImplementedError) as error:
         raise BenchError(f"onnx.reference {onnx.__version__} cannot run {source.artifact}: {error}") from error
-    return OnnxFile(_over(_Reference(evaluator), source))
+    return OnnxBackend(_over(_Reference(evaluator), source))
 
 
 @final
@@ -223,15 +223,15 @@ def _compiler() -> str | None:
 
 _OPENVINO = _needs("openvino", "pip install 'lmtool[portability]'")
 
-KINDS: Mapping[str, Kind] = {
-    ONNXRUNTIME: Kind(_onnxruntime, cpu_only=False),
-    TORCH: Kind(lambda source: _torch(source, compiled=False), cpu_only=False),
-    "torch-compile": Kind(lambda source: _torch(source, compiled=True), _compiler, cpu_only=False),
-    "openvino": Kind(_openvino, _OPENVINO),
-    "openvino-default": Kind(_openvino_default, _OPENVINO),
-    REFERENCE: Kind(_reference, _needs("onnx", "pip install onnx")),
+BACKENDS: Mapping[str, BackendSpec] = {
+    ONNXRUNTIME: BackendSpec(_onnxruntime, cpu_only=False),
+    TORCH: BackendSpec(lambda source: _torch(source, compiled=False), cpu_only=False),
+    "torch-compile": BackendSpec(lambda source: _torch(source, compiled=True), _compiler, cpu_only=False),
+    "openvino": BackendSpec(_openvino, _OPENVINO),
+    "openvino-default": BackendSpec(_openvino_default, _OPENVINO),
+    REFERENCE: BackendSpec(_reference, _needs("onnx", "pip install onnx")),
     **{
-        name: Kind(partial(_node, name), partial(why_missing, name), clock=NODE_CLOCK)
+        name: BackendSpec(partial(_node, name), partial(reason_missing, name), clock=NODE_CLOCK)
         for name in (NODE_PACKAGE, WEB_PACKAGE)
     },
 }

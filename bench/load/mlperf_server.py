@@ -25,7 +25,7 @@ from ...runtime.errors import BusyError
 from ...runtime.pool.options import PoolOptions
 from ...runtime.pool.stream_pool import StreamPool
 from ...runtime.predictor import Predictor
-from ..backends.registry import KINDS
+from ..backends.registry import BACKENDS
 from ..environment import peak_bytes
 from ..workers.job import answer, source_of, source_parser
 from .loadgen import Arrivals, serve, stop_at_sigint
@@ -260,7 +260,7 @@ def main() -> None:
 
 
 def _measure(chosen: argparse.Namespace) -> dict[str, Any]:
-    runtime = KINDS[chosen.runtime].make(source_of(chosen))
+    runtime = BACKENDS[chosen.runtime].load(source_of(chosen))
     bound = chosen.latency_bound_ms / 1000
     reports = [
         measure_server(runtime.predictor, rate, chosen.seconds, bound, max_batch=chosen.max_batch, seed=chosen.seed)

@@ -93,7 +93,7 @@ def render_report(results: Results, comparison: Comparison | None = None) -> str
         tensors=_tensors(results),
         batches=_batches(results),
         rounds=max((len(timing.rounds) for timing in results.timings), default=0),
-        calls=sum(len(found.seconds) for timing in results.timings for found in timing.rounds),
+        calls=sum(len(found.call_seconds) for timing in results.timings for found in timing.rounds),
         kinds=[(kind, _KINDS[kind]) for kind in dict.fromkeys(scenario.kind for scenario in results.scenarios)],
         telling_flags=[flag for flag in results.identity.environment.get("flags", ()) if _is_telling(flag)],
     )

@@ -57,7 +57,7 @@ def _panel(axes: Any, results: Results, scenario: Scenario) -> None:
     names = results.runtimes
     for timing in results.of(scenario):
         place = names.index(timing.runtime)
-        speed = timing.tokens_per_second or 1 / timing.seconds
+        speed = timing.tokens_per_second or 1 / timing.median_seconds
         axes.barh(place, speed, color=f"C{place % 10}")
         slowest, fastest = (speed, speed) if scenario.kind == "server" else _range(timing)
         axes.plot([slowest, fastest], [place, place], color="black", linewidth=1)

@@ -143,12 +143,12 @@ def strip(timing: Timing, scale: Scale, most: int) -> Strip:
     lane = LANES_HEIGHT / len(timing.rounds)
     ordinary, outliers = [], []
     for index, found in enumerate(timing.rounds):
-        seconds = np.asarray(found.seconds)
+        seconds = np.asarray(found.call_seconds)
         far = seconds > found.fence
         thinned = _thinned(seconds[~far], max(most // len(timing.rounds), 2))
         ordinary += _scattered(thinned, scale, index * lane, lane)
         outliers += _scattered(seconds[far], scale, index * lane, lane)
-    calls = np.concatenate([found.seconds for found in timing.rounds])
+    calls = np.concatenate([found.call_seconds for found in timing.rounds])
     first, median, third = (_x(scale, float(quartile)) for quartile in np.percentile(calls, (25, 50, 75)))
     tail = timing.percentile(99)
     return Strip(dots(ordinary), dots(outliers), (first, third), median, None if tail is None else _x(scale, tail))

@@ -25,7 +25,7 @@ def format_table(results: Results) -> str:
     lines += [f"! {runtime}: {reason}" for runtime, reasons in results.failed.items() for reason in reasons]
     lines += [f"! {runtime}: {reason}" for runtime, reason in results.crashed.items()]
     lines += textwrap.wrap("; ".join(legend(results)), _WIDTH)
-    lines += [f"not measured: {name}: {reason}" for name, reason in results.left_out.items()]
+    lines += [f"not measured: {name}: {reason}" for name, reason in results.skipped.items()]
     return "\n".join([*lines, *(f"! {warning}" for warning in warnings(results))]).rstrip()
 
 
@@ -104,7 +104,7 @@ def cells_of(timing: Timing, results: Results) -> tuple[str, ...]:
     return (
         timing.runtime,
         "" if speed is None else f"{speed:,.0f}",
-        format_seconds(timing.seconds) + ("~" if timing.is_short else " "),
+        format_seconds(timing.median_seconds) + ("~" if timing.is_short else " "),
         *(format_seconds(timing.percentile(percent)) for percent in (95, 99)),
         format_seconds(timing.longest),
         f"{timing.outliers:.1%}",

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...runtime.errors import LmtoolError, ProviderError
 from ...runtime.io.files import json_text, write_atomically
-from ..backends.registry import KINDS, Source
+from ..backends.registry import BACKENDS, Source
 
 REFUSED = "refused"
 """The key of a report that holds nothing but an error of ours."""
@@ -20,7 +20,7 @@ BY_PROVIDER = "by_provider"
 def source_parser(program: str, description: str | None) -> argparse.ArgumentParser:
     """A parser with the options that name a runtime, and the file to write."""
     parser = argparse.ArgumentParser(prog=f"python -m lmtool.bench.{program}", description=description)
-    parser.add_argument("--runtime", choices=KINDS, required=True, help="what to run")
+    parser.add_argument("--runtime", choices=BACKENDS, required=True, help="what to run")
     parser.add_argument("--artifact", type=Path, required=True, help="ONNX file")
     parser.add_argument("--original", type=Path, help="run folder of the original, or another artifact")
     parser.add_argument("--provider", default="cpu", help="execution provider")

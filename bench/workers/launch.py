@@ -12,7 +12,7 @@ from typing import Any, final
 
 from ...runtime.io.files import temporary_folder
 from ..backends.node_process import NODE_FOLDER, node_folder
-from ..candidates import Contender
+from ..candidates import Candidate
 from ..environment import NO_TF32
 from ..roofline import Floor
 from ..scenario import Scenario
@@ -67,11 +67,11 @@ class RefusedError(Exception):
         self.by_provider = by_provider
 
 
-def verified(contender: Contender, shapes: Sequence[str] = ()) -> dict[str, Any]:
+def run_verification_job(candidate: Candidate, shapes: Sequence[str] = ()) -> dict[str, Any]:
     """What the verification of a runtime found.
 
     Args:
-        contender: The runtime.
+        candidate: The runtime.
         shapes: BATCHxTIME of calls that are compared beside the usual ones.
 
     Raises:
@@ -80,11 +80,11 @@ def verified(contender: Contender, shapes: Sequence[str] = ()) -> dict[str, Any]
     """
     with temporary_folder() as folder:
         report = folder / "report.json"
-        command = ["lmtool.bench.workers.verify", *contender.arguments, *(f"--shape={shape}" for shape in shapes)]
-        return _report(_run([*command, f"--out={report}"], contender, folder), report)
+        command = ["lmtool.bench.workers.verify", *candidate.arguments, *(f"--shape={shape}" for shape in shapes)]
+        return _report(_run([*command, f"--out={report}"], candidate, folder), report)
 
 
-def conformed(contender: Contender) -> dict[str, Any]:
+def run_vectors_job(candidate: Candidate) -> dict[str, Any]:
     """What a runtime gave for the test vectors beside its artifact.
 
     Raises:
@@ -94,25 +94,25 @@ def conformed(contender: Contender) -> dict[str, Any]:
     with temporary_folder() as folder:
         report = folder / "report.json"
         return _report(
-            _run(["lmtool.bench.workers.run_vectors", *contender.arguments, f"--out={report}"], contender, folder),
+            _run(["lmtool.bench.workers.run_vectors", *candidate.arguments, f"--out={report}"], candidate, folder),
             report,
         )
 
 
 @final
 @dataclass(frozen=True)
-class Timed:
+class RoundResult:
     """What a process timed: a round of each scenario, and what bounds a step on this machine, where that is known."""
 
     rounds: Mapping[Scenario, Round]
     floor: Floor | None = None
 
 
-def timed(contender: Contender, scenarios: Sequence[Scenario], seconds: float) -> Timed:
+def run_timing_job(candidate: Candidate, scenarios: Sequence[Scenario], seconds: float) -> RoundResult:
     """One round of a runtime in these scenarios, which are made of calls, by one pytest-benchmark process.
 
     Args:
-        contender: The runtime.
+        candidate: The runtime.
         scenarios: What to time.
         seconds: Longest time of one of them, beside its warm-up.
 
@@ -122,17 +122,17 @@ def timed(contender: Contender, scenarios: Sequence[Scenario], seconds: float) -
     with temporary_folder() as folder:
         report = folder / "report.json"
         command = ["pytest", *PYTEST_OPTIONS, *map(str, _SUITES), f"--rootdir={_SUITES[0].parent}"]
-        command += [*contender.arguments, *(f"--scenario={scenario}" for scenario in scenarios)]
+        command += [*candidate.arguments, *(f"--scenario={scenario}" for scenario in scenarios)]
         command += [f"--benchmark-max-time={seconds}", f"--benchmark-json={report}"]
-        found = _report(_run(command, contender, folder), report)
+        found = _report(_run(command, candidate, folder), report)
     rounds = {
         Scenario.parse(entry["param"]): Round(entry["stats"]["data"], entry["extra_info"][PEAK])
         for entry in found["benchmarks"]
     }
-    return Timed(rounds, Floor(**found[FLOOR]) if FLOOR in found else None)
+    return RoundResult(rounds, Floor(**found[FLOOR]) if FLOOR in found else None)
 
 
-def served(contender: Contender, scenario: Scenario, seconds: float, latency_bound: float) -> Round:
+def run_server_job(candidate: Candidate, scenario: Scenario, seconds: float, latency_bound: float) -> Round:
     """One round of a server over a runtime: requests arrive for so many seconds at the scenario's rate.
 
     Raises:
@@ -141,9 +141,9 @@ def served(contender: Contender, scenario: Scenario, seconds: float, latency_bou
     """
     with temporary_folder() as folder:
         report = folder / "report.json"
-        command = ["lmtool.bench.load.mlperf_server", *contender.arguments, f"--rate={scenario.rate}"]
+        command = ["lmtool.bench.load.mlperf_server", *candidate.arguments, f"--rate={scenario.rate}"]
         command += [f"--seconds={seconds}", f"--latency-bound-ms={1000 * latency_bound}", f"--out={report}"]
-        content = _report(_run(command, contender, folder), report)
+        content = _report(_run(command, candidate, folder), report)
     (found,) = content["reports"]
     return Round(found["latencies"], content["peak_bytes"], found["achieved_rate"], found["reasons"], found["warnings"])
 
@@ -178,7 +178,7 @@ def _ending(code: int) -> str:
     return f"was killed by {signal.Signals(-code).name if -code in known else f'signal {-code}'}"
 
 
-def _run(module: list[str], contender: Contender, folder: Path) -> subprocess.CompletedProcess[str]:
+def _run(module: list[str], candidate: Candidate, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a module in a process of its own.
 
     Raises:
@@ -188,7 +188,7 @@ def _run(module: list[str], contender: Contender, folder: Path) -> subprocess.Co
         return subprocess.run(  # noqa: S603  # our own interpreter, suites and modules
             [sys.executable, "-m", *module],
             cwd=folder,
-            env=_environment(contender.source.threads, folder),
+            env=_environment(candidate.source.threads, folder),
             capture_output=True,
             text=True,
             check=False,

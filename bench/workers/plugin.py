@@ -5,7 +5,7 @@ By hand, with all of pytest-benchmark's options (--benchmark-save, --benchmark-c
     pytest -p lmtool.bench.workers.plugin --benchmark-enable bench/bench_calls.py --artifact runs/NAME/model.onnx
         --scenario single-stream --scenario multi-stream:64
 
-(and --runtime torch --original runs/NAME, or another of `lmtool.bench.backends.registry.KINDS`).
+(and --runtime torch --original runs/NAME, or another of `lmtool.bench.backends.registry.BACKENDS`).
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ..backends.registry import KINDS, ONNXRUNTIME, TORCH, Runtime, Source
+from ..backends.registry import BACKENDS, ONNXRUNTIME, TORCH, Backend, Source
 from ..environment import forget_peak, peak_bytes, pin
 from ..scenario import Scenario
 from .workload import workload
@@ -33,7 +33,7 @@ _FIXTURES = {"load": "load_scenario", "first-step": "first_step_scenario"}
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
     group = parser.getgroup("lmtool")
-    group.addoption("--runtime", choices=KINDS, default=ONNXRUNTIME, help=f"what to measure (default: {ONNXRUNTIME})")
+    group.addoption("--runtime", choices=BACKENDS, default=ONNXRUNTIME, help="what to measure (default: onnxruntime)")
     group.addoption("--artifact", type=Path, help="ONNX file")
     group.addoption("--original", type=Path, help="run folder of the PyTorch original (default: the artifact's)")
     group.addoption("--provider", default="cpu", help="execution provider (default: cpu)")
@@ -74,7 +74,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 
 
 @pytest.fixture(scope="session")
-def load_runtime(pytestconfig: pytest.Config) -> Callable[[], Runtime]:
+def load_runtime(pytestconfig: pytest.Config) -> Callable[[], Backend]:
     """Loads the runtime that the options name, on as many cores as it has threads if it runs on the processor."""
     name, artifact, original = (pytestconfig.getoption(f"--{option}") for option in ("runtime", "artifact", "original"))
     if artifact is None and (original is None or not name.startswith(TORCH)):
@@ -83,17 +83,17 @@ def load_runtime(pytestconfig: pytest.Config) -> Callable[[], Runtime]:
     provider, threads = (pytestconfig.getoption(f"--{option}") for option in ("provider", "threads"))
     if provider in _ON_THE_PROCESSOR:
         pin(threads)
-    return lambda: KINDS[name].make(Source(artifact or folder, folder, provider, threads))
+    return lambda: BACKENDS[name].load(Source(artifact or folder, folder, provider, threads))
 
 
 @pytest.fixture(scope="session")
-def runtime(load_runtime: Callable[[], Runtime]) -> Runtime:
+def runtime(load_runtime: Callable[[], Backend]) -> Backend:
     """The runtime, loaded."""
     return load_runtime()
 
 
 @pytest.fixture
-def call(runtime: Runtime, call_scenario: Scenario) -> Callable[[], object]:
+def call(runtime: Backend, call_scenario: Scenario) -> Callable[[], object]:
     """One call of a scenario that is made of calls."""
     return workload(runtime, call_scenario)
 
@@ -101,12 +101,12 @@ def call(runtime: Runtime, call_scenario: Scenario) -> Callable[[], object]:
 @pytest.fixture(autouse=True)
 def _timer(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> None:
     """Let the benchmark be timed by the runtime's clock."""
-    clock = KINDS[pytestconfig.getoption("--runtime")].clock
+    clock = BACKENDS[pytestconfig.getoption("--runtime")].clock
     request.node.add_marker(pytest.mark.benchmark(timer=clock))
 
 
 @pytest.fixture
-def measured(_timer: None, runtime: Runtime, benchmark: Any) -> Iterator[Any]:
+def measured(_timer: None, runtime: Backend, benchmark: Any) -> Iterator[Any]:
     """The benchmark, with the memory of the process that computes beside its times."""
     forget_peak(runtime.pid)
     yield benchmark

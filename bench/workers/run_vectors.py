@@ -17,7 +17,7 @@ from ...export.test_vectors.vectors import Vectors, VectorSet, run_set
 from ...runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS
 from ...runtime.predictor import Predictor
 from ..backends.node_process import versions
-from ..backends.registry import KINDS, REFERENCE, Source
+from ..backends.registry import BACKENDS, REFERENCE, Source
 from .job import answer, source_of, source_parser
 
 _DISTRIBUTIONS = {REFERENCE: "onnx"}
@@ -25,7 +25,7 @@ _DISTRIBUTIONS = {REFERENCE: "onnx"}
 
 def run_vectors(name: str, source: Source) -> dict[str, Any]:
     """What a runtime gives for the vectors: the worst case of each tensor, the closed loop on its own, its version."""
-    predictor = KINDS[name].make(source).predictor
+    predictor = BACKENDS[name].load(source).predictor
     vectors = read_vectors(source.artifact, predictor.artifact)
     cases = [case for found in vectors.sets for case in found.compare(run_set(predictor, found.inputs))]
     loop = [found for found in vectors.sets if found.in_loop]

@@ -24,7 +24,7 @@ from ...runtime.io.files import read_bytes
 from ...runtime.predictor import Predictor
 from ...runtime.session.providers import PROVIDERS, import_onnxruntime
 from ...runtime.session.session import SessionOptions, plain_session
-from ..backends.registry import KINDS, ONNXRUNTIME, REFERENCE, Source
+from ..backends.registry import BACKENDS, ONNXRUNTIME, REFERENCE, Source
 from ..roofline import measure_floor
 from .job import answer, source_of, source_parser
 
@@ -33,7 +33,7 @@ def original_for(runtime: str, source: Source, most_tokens: int) -> Original:
     """What a runtime has to agree with.
 
     Args:
-        runtime: One of `KINDS`.
+        runtime: One of `BACKENDS`.
         source: What it loads; its original may be a run folder, an artifact of the same network, or None for the file
             itself.
         most_tokens: Use so many tokens of a corpus' text at most.
@@ -61,7 +61,7 @@ def original_for(runtime: str, source: Source, most_tokens: int) -> Original:
 def _evaluated(file: Path) -> PredictorOriginal:
     import onnx
 
-    predictor = KINDS[REFERENCE].make(Source(file)).predictor
+    predictor = BACKENDS[REFERENCE].load(Source(file)).predictor
     predictor.step(np.zeros((1, 1), np.int64), predictor.initial_state(1))
     return PredictorOriginal(predictor, f"onnx.reference {onnx.__version__} over {file.name}")
 
@@ -83,7 +83,7 @@ def verify_runtime(name: str, source: Source, shapes: Sequence[tuple[int, int]] 
 
     `shapes`: (batch, time) of calls that are compared beside the usual ones.
     """
-    predictor = KINDS[name].make(source).predictor
+    predictor = BACKENDS[name].load(source).predictor
     original = original_for(name, source, _TOKENS)
     report = verify(original, predictor, _LOOP_STEPS, _DRAWN_TOKENS, shapes).to_json()
     report["provider"] = source.provider

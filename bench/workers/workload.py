@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends.registry import Runtime
+from ..backends.registry import Backend
 from ..scenario import Scenario
 
 _INPUTS = 64
 
 
-def workload(runtime: Runtime, scenario: Scenario) -> Callable[[], object]:
+def workload(runtime: Backend, scenario: Scenario) -> Callable[[], object]:
     """One call of a scenario, on other random tokens each time.
 
     Streams that only read (single-stream, multi-stream, offline) go on from where their last call stopped; a prefill
@@ -27,7 +27,7 @@ def workload(runtime: Runtime, scenario: Scenario) -> Callable[[], object]:
     }[scenario.kind](runtime, scenario)
 
 
-def _reading(runtime: Runtime, scenario: Scenario) -> Callable[[], object]:
+def _reading(runtime: Backend, scenario: Scenario) -> Callable[[], object]:
     tokens = _random_tokens(runtime, scenario.batch_size, scenario.time)
     state = runtime.initial_state(scenario.batch_size)
 
@@ -38,7 +38,7 @@ def _reading(runtime: Runtime, scenario: Scenario) -> Callable[[], object]:
     return call
 
 
-def _scoring(runtime: Runtime, scenario: Scenario) -> Callable[[], object]:
+def _scoring(runtime: Backend, scenario: Scenario) -> Callable[[], object]:
     tokens = _random_tokens(runtime, scenario.batch_size, scenario.time + 1)
     state = runtime.initial_state(scenario.batch_size)
 
@@ -50,19 +50,19 @@ def _scoring(runtime: Runtime, scenario: Scenario) -> Callable[[], object]:
     return call
 
 
-def _prefilling(runtime: Runtime, scenario: Scenario) -> Callable[[], object]:
+def _prefilling(runtime: Backend, scenario: Scenario) -> Callable[[], object]:
     tokens = _random_tokens(runtime, scenario.batch_size, scenario.time)
     start = runtime.initial_state(scenario.batch_size)
     return lambda: runtime.prefill(next(tokens), start)
 
 
-def _generating(runtime: Runtime, scenario: Scenario) -> Callable[[], object]:
+def _generating(runtime: Backend, scenario: Scenario) -> Callable[[], object]:
     tokens = _random_tokens(runtime, scenario.batch_size, 1)
     start = runtime.initial_state(scenario.batch_size)
     return lambda: runtime.generate(next(tokens), scenario.time, start)
 
 
-def _random_tokens(runtime: Runtime, batch_size: int, time: int) -> Iterator[NDArray[np.int64]]:
+def _random_tokens(runtime: Backend, batch_size: int, time: int) -> Iterator[NDArray[np.int64]]:
     """Token ids int64 [batch, time], a few different ones again and again."""
     random = np.random.default_rng(0)
     return itertools.cycle(random.integers(0, runtime.vocabulary_size, (_INPUTS, batch_size, time)))

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from lmtool.bench import BenchOptions, Scenario, format_table, run_bench, run_demo, save_results
-from lmtool.bench.backends.registry import KINDS, Source
-from lmtool.bench.rounds import Pace
+from lmtool.bench.backends.registry import BACKENDS, Source
+from lmtool.bench.rounds import Schedule
 from lmtool.bench.workers import launch
 from lmtool.model import Run, TrainOptions
 from lmtool.model.network import state_tensors
@@ -20,7 +20,7 @@ from support.models.results import ONE, make_results
 from support.runs.tiny import SETTINGS, Silent
 from support.web.pages import Page
 
-QUICK = Pace(rounds=1, seconds=0.02)
+QUICK = Schedule(rounds=1, seconds_per_scenario=0.02)
 
 
 CALLS = [Scenario.parse(text) for text in ("single-stream", "multi-stream:3", "offline:1x4", "load")]
@@ -29,7 +29,7 @@ CALLS = [Scenario.parse(text) for text in ("single-stream", "multi-stream:3", "o
 @pytest.fixture(scope="module")
 def measured(run: Run) -> Any:
     said: list[str] = []
-    return run_bench(BenchOptions(run.artifact("fp32"), scenarios=CALLS, pace=Pace(2, 0.02)), said.append), said
+    return run_bench(BenchOptions(run.artifact("fp32"), scenarios=CALLS, schedule=Schedule(2, 0.02)), said.append), said
 
 
 def test_every_runtime_is_verified_then_measured_in_every_scenario(measured: Any) -> None:
@@ -45,7 +45,7 @@ def test_every_runtime_is_verified_then_measured_in_every_scenario(measured: Any
     assert results.floors["torch"] == results.floors["onnx fp32"]
     for timing in results.timings:
         assert len(timing.rounds) == 2
-        assert all(len(found.seconds) >= 5 and min(found.seconds) > 0 for found in timing.rounds)
+        assert all(len(found.call_seconds) >= 5 and min(found.call_seconds) > 0 for found in timing.rounds)
         assert (timing.tokens_per_second is None) == (timing.scenario.kind == "load")
 
 
@@ -62,7 +62,7 @@ def test_the_memory_of_each_process_is_its_own(measured: Any) -> None:
 def test_results_are_written_as_json_a_report_and_a_picture(measured: Any, tmp_path: Path) -> None:
     files = save_results(measured[0], tmp_path / "new")
     found = json.loads(files["timings"].read_text())
-    assert found["format"] == 3
+    assert found["format"] == 4
     assert found["environment"]["packages"]["torch"]
     assert found["environment"]["tf32"] == {"NVIDIA_TF32_OVERRIDE": "0"}
     assert len(found["timings"]) == 12
@@ -83,7 +83,7 @@ def test_figures_by_hand() -> None:
     results = make_results({"torch": [[4e-3, 4e-3], [8e-3, 8e-3]], "onnx fp32": [[1e-3, 1e-3], [4e-3, 4e-3]]})
     scenario = results.scenarios[0]
     timing = results.timing("onnx fp32", scenario)
-    assert timing.seconds == 2.5e-3
+    assert timing.median_seconds == 2.5e-3
     assert timing.tokens_per_second == pytest.approx(400)
     assert timing.spread == pytest.approx(3e-3 / 2.5e-3)
     assert timing.percentile(100) is None
@@ -136,22 +136,22 @@ def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pace", "message"),
+    ("schedule", "message"),
     [
         ({"rounds": 0}, "rounds is 0"),
-        ({"seconds": 0.0}, "seconds is 0"),
+        ({"seconds_per_scenario": 0.0}, "seconds_per_scenario is 0"),
         ({"server_seconds": float("nan")}, "server_seconds is nan"),
         ({"latency_bound": -1.0}, "latency_bound is -1"),
     ],
 )
-def test_a_pace_out_of_range(pace: dict[str, Any], message: str) -> None:
+def test_a_pace_out_of_range(schedule: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        Pace(**pace)
+        Schedule(**schedule)
 
 
 def test_what_torch_does_in_each_scenario_ends_in_the_state_of_the_predictor(run: Run, predictor: Predictor) -> None:
     source = Source(run.artifact("fp32"), run.path)
-    ours, theirs = (KINDS[name].make(source) for name in ("onnxruntime", "torch"))
+    ours, theirs = (BACKENDS[name].load(source) for name in ("onnxruntime", "torch"))
     tokens = np.random.default_rng(0).integers(0, ours.vocabulary_size, (3, 5))
     for work in (
         lambda runtime, state: runtime.read(tokens, state),
@@ -185,7 +185,7 @@ def test_the_demo_chains_everything_and_a_second_time_trains_nothing(
     monkeypatch.chdir(tmp_path)
     options = TrainOptions(preset="ptb-200", data=str(corpus_folder), settings=SETTINGS)
     scenarios = [Scenario.parse(text) for text in ("single-stream", "multi-stream:2", "offline:1x3")]
-    bench = BenchOptions(pace=QUICK, scenarios=scenarios)
+    bench = BenchOptions(schedule=QUICK, scenarios=scenarios)
     reporter = Silent()
     demo = run_demo(reporter, lambda _: None, options, bench)
     assert reporter.records[-1]["kind"] == "test"

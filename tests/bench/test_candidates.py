@@ -10,29 +10,29 @@ import onnx
 import pytest
 import torch
 from lmtool.bench import BenchOptions, Scenario, candidates, format_table, run_bench
-from lmtool.bench.backends.registry import KINDS, Source
+from lmtool.bench.backends.registry import BACKENDS, Source
 from lmtool.bench.benchmark import identify
-from lmtool.bench.rounds import Pace
+from lmtool.bench.rounds import Schedule
 from lmtool.bench.workers import launch
 from lmtool.bench.workers.verify import verify_runtime
 from lmtool.model import Run
 from lmtool.runtime import ArtifactError, ProviderError
 from support.models.results import ONE
 
-QUICK = Pace(rounds=1, seconds=0.02)
+QUICK = Schedule(rounds=1, seconds_per_scenario=0.02)
 
 
 @pytest.mark.portability
 def test_other_runtimes_are_verified_and_measured(run: Run) -> None:
     others = ("openvino-default", "reference")
     scenarios = [Scenario.parse(text) for text in ("offline:1x3", "prefill:2x3", "generation:2x3", "first-step")]
-    options = BenchOptions(run.artifact("fp32"), against=others, scenarios=scenarios, pace=QUICK)
+    options = BenchOptions(run.artifact("fp32"), against=others, scenarios=scenarios, schedule=QUICK)
     results = run_bench(options, lambda _: None)
     assert results.failed == {}
-    assert set(results.runtimes) == {*others, "onnx fp32", "onnx int8"} - set(results.left_out)
+    assert set(results.runtimes) == {*others, "onnx fp32", "onnx int8"} - set(results.skipped)
     assert "reference" in results.runtimes
-    for name in set(others) & set(results.left_out):
-        assert "pip install" in results.left_out[name]
+    for name in set(others) & set(results.skipped):
+        assert "pip install" in results.skipped[name]
     for name, report in results.parity.items():
         assert report["loop_steps"] == 200, name
         assert report["passed"], name
@@ -56,10 +56,10 @@ def test_a_wrong_number_in_another_runtime_is_noticed(run: Run, monkeypatch: pyt
 
 
 def test_compiled_torch_is_verified_like_any_other(run: Run) -> None:
-    if KINDS["torch-compile"].missing():
+    if BACKENDS["torch-compile"].reason_missing():
         pytest.skip("torch.compile needs a C++ compiler")
-    contender = candidates.Contender("torch-compile", Source(run.artifact("fp32"), run.path))
-    assert launch.verified(contender)["passed"]
+    candidate = candidates.Candidate("torch-compile", Source(run.artifact("fp32"), run.path))
+    assert launch.run_verification_job(candidate)["passed"]
 
 
 def test_a_runtime_that_is_missing_is_named_with_the_remedy(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,45 +67,43 @@ def test_a_runtime_that_is_missing_is_named_with_the_remedy(run: Run, monkeypatc
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else found(name))
     monkeypatch.setattr(shutil, "which", lambda _: None)
     against = ("openvino", "torch-compile", "torch")
-    found, left_out = candidates.find_contenders(run.artifact("fp32"), ["cpu"], against, 1)
+    found, skipped = candidates.find_candidates(run.artifact("fp32"), ["cpu"], against, 1)
     assert list(found) == ["torch", "onnx fp32", "onnx int8"]
-    assert left_out["openvino"] == "it is not installed; pip install 'lmtool[portability]'"
-    assert "needs a C++ compiler" in left_out["torch-compile"]
-    assert "it runs fp32 artifacts" in str(candidates.why_not("reference", "cpu", None, run.path))
-    assert "on the processor only" in str(candidates.why_not("openvino", "cuda", run.artifact("fp32"), run.path))
-    assert "no PyTorch original" in str(candidates.why_not("torch", "cpu", None, run.artifact("fp32")))
-    assert "no torch beside openvino" in str(candidates.why_not("torch", "openvino", None, run.path))
+    assert skipped["openvino"] == "it is not installed; pip install 'lmtool[portability]'"
+    assert "needs a C++ compiler" in skipped["torch-compile"]
+    assert "it runs fp32 artifacts" in str(candidates.reason_to_skip("reference", "cpu", None, run.path))
+    assert "on the processor only" in str(candidates.reason_to_skip("openvino", "cuda", run.artifact("fp32"), run.path))
+    assert "no PyTorch original" in str(candidates.reason_to_skip("torch", "cpu", None, run.artifact("fp32")))
+    assert "no torch beside openvino" in str(candidates.reason_to_skip("torch", "openvino", None, run.path))
 
 
 def test_providers_stand_side_by_side(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    found, left_out = candidates.find_contenders(
-        run.artifact("fp32"), ["cpu", "cuda", "cpu"], ("torch", "reference"), 1
-    )
+    found, skipped = candidates.find_candidates(run.artifact("fp32"), ["cpu", "cuda", "cpu"], ("torch", "reference"), 1)
     assert list(found) == ["torch", "reference", "onnx fp32", "onnx int8", "torch on cuda", "onnx fp32 on cuda"]
-    assert {name: contender.source.provider for name, contender in found.items()} == {
+    assert {name: candidate.source.provider for name, candidate in found.items()} == {
         **dict.fromkeys(["torch", "reference", "onnx fp32", "onnx int8"], "cpu"),
         **dict.fromkeys(["torch on cuda", "onnx fp32 on cuda"], "cuda"),
     }
-    assert set(left_out) == {"reference on cuda", "onnx int8 on cuda"}
-    assert [name for name, contender in found.items() if contender.is_original] == ["torch"]
+    assert set(skipped) == {"reference on cuda", "onnx int8 on cuda"}
+    assert [name for name, candidate in found.items() if candidate.is_original] == ["torch"]
 
 
 def test_an_artifact_without_its_original_is_verified_against_the_reference(run: Run, tmp_path: Path) -> None:
     lonely = tmp_path / "model.onnx"
     lonely.write_bytes(run.artifact("fp32").read_bytes())
     server = Scenario.parse("server:100")
-    pace = Pace(1, 0.02, server_seconds=0.5)
-    results = run_bench(BenchOptions(lonely, scenarios=[Scenario("load"), server], pace=pace), lambda _: None)
+    schedule = Schedule(1, 0.02, server_seconds=0.5)
+    results = run_bench(BenchOptions(lonely, scenarios=[Scenario("load"), server], schedule=schedule), lambda _: None)
     assert results.runtimes == ["onnx fp32"]
     assert results.scenarios == [Scenario("load"), server]
     (served,) = results.timing("onnx fp32", server).rounds
-    assert 20 < len(served.seconds) < 100
+    assert 20 < len(served.call_seconds) < 100
     assert served.requests_per_second == pytest.approx(100, rel=0.5)
     assert served.problems  # so few requests prove nothing
     assert "not valid: " in format_table(results)
     assert "onnx.reference" in results.parity["onnx fp32"]["original"]
-    assert results.left_out["torch"].startswith("there is no PyTorch original beside the model")
+    assert results.skipped["torch"].startswith("there is no PyTorch original beside the model")
 
 
 def test_a_file_from_elsewhere_that_keeps_the_contract_is_measured(run: Run, tmp_path: Path) -> None:
@@ -115,7 +113,7 @@ def test_a_file_from_elsewhere_that_keeps_the_contract_is_measured(run: Run, tmp
     onnx.save(model, foreign)
     (tmp_path / "other.onnx").write_bytes(run.artifact("int8").read_bytes())
     against = ("torch", "reference")
-    options = BenchOptions(foreign, against=against, scenarios=[ONE], pace=QUICK)
+    options = BenchOptions(foreign, against=against, scenarios=[ONE], schedule=QUICK)
     results = run_bench(options, lambda _: None)
     assert results.model == foreign
     assert results.runtimes == ["reference", "onnx fp32"]
@@ -130,11 +128,11 @@ def test_a_file_from_elsewhere_that_keeps_the_contract_is_measured(run: Run, tmp
 
 
 def test_an_artifact_of_another_training_is_no_sibling(run: Run, tmp_path: Path) -> None:
-    artifacts, left_out = candidates.find_artifacts(run.artifact("fp32"), "cpu")
+    artifacts, skipped = candidates.find_artifacts(run.artifact("fp32"), "cpu")
     assert list(artifacts) == ["fp32", "int8"]
-    artifacts, left_out = candidates.find_artifacts(run.artifact("fp32"), "cuda")
+    artifacts, skipped = candidates.find_artifacts(run.artifact("fp32"), "cuda")
     assert list(artifacts) == ["fp32"]
-    assert list(left_out) == ["onnx int8 on cuda"]
+    assert list(skipped) == ["onnx int8 on cuda"]
     with pytest.raises(ProviderError, match="cannot run on cuda: dynamic int8"):
         lonely = tmp_path / "model.int8.onnx"
         lonely.write_bytes(run.artifact("int8").read_bytes())
@@ -147,10 +145,10 @@ def test_files_beside_the_model_are_measured_or_named(run: Run, tmp_path: Path) 
     (copy / "foreign.onnx").write_bytes(b"something else")
     (copy / ".model.onnx.tmp.onnx").write_bytes(b"half a file")
     (copy / "second.onnx").write_bytes((copy / "model.onnx").read_bytes())
-    artifacts, left_out = candidates.find_artifacts(copy / "model.onnx", "cpu")
+    artifacts, skipped = candidates.find_artifacts(copy / "model.onnx", "cpu")
     assert list(artifacts) == ["fp32", "int8"]
-    assert left_out["foreign.onnx"].startswith("it is no artifact of this lmtool: ")
-    assert left_out == {
-        "foreign.onnx": left_out["foreign.onnx"],
+    assert skipped["foreign.onnx"].startswith("it is no artifact of this lmtool: ")
+    assert skipped == {
+        "foreign.onnx": skipped["foreign.onnx"],
         "second.onnx": "onnx fp32 is measured from model.onnx",
     }

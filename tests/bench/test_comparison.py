@@ -53,7 +53,7 @@ def test_what_is_not_measured_any_more_is_a_failure(tmp_path: Path) -> None:
         ({}, ""),
         ({"providers": ("cuda",)}, r"providers was \['cpu'\], is \['cuda'\]"),
         ({"threads": 2}, "threads was 1, is 2"),
-        ({"pace": {"rounds": 9}}, "pace was {'rounds': 1}, is {'rounds': 9}"),
+        ({"schedule": {"rounds": 9}}, "schedule was {'rounds': 1}, is {'rounds': 9}"),
         ({"original": "1"}, "original was 0, is 1"),
         (
             {"environment": {"processor": "another", "usable_cores": 2, "gpus": []}},
@@ -86,14 +86,14 @@ def test_a_gate_that_compares_nothing_is_not_passed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "format None, expected 3"),
-        ('{"format": 2}', "format 2, expected 3"),
+        ("[]", "format None, expected 4"),
+        ('{"format": 3}', "format 3, expected 4"),
         ("text", "it is not JSON"),
         ("[" * 100_000, "it is JSON that nests 100,000 levels deep, expected 100 at most"),
-        ('{"format": 3}', "no whole results .KeyError: 'timings'"),
-        ('{"format": 3, "timings": [{"runtime": 1, "scenario": "multi-stream:0"}]}', "no whole results"),
-        ('{"format": 3, "timings": []}', "no whole results .KeyError: 'providers'"),
-        ('{"format": 3, "timings": 5}', "no whole results .TypeError"),
+        ('{"format": 4}', "no whole results .KeyError: 'timings'"),
+        ('{"format": 4, "timings": [{"runtime": 1, "scenario": "multi-stream:0"}]}', "no whole results"),
+        ('{"format": 4, "timings": []}', "no whole results .KeyError: 'providers'"),
+        ('{"format": 4, "timings": 5}', "no whole results .TypeError"),
     ],
 )
 def test_a_file_without_results_is_refused(tmp_path: Path, content: str, message: str) -> None:
@@ -113,7 +113,7 @@ def test_times_that_are_none_are_refused(tmp_path: Path) -> None:
         ([1.0, -1.0], no_times),
         ([float("nan")], "holds no results: it is JSON with NaN, expected finite numbers"),
     ):
-        good["timings"][0]["rounds"][0]["seconds"] = times
+        good["timings"][0]["rounds"][0]["call_seconds"] = times
         path.write_text(json.dumps(good))
         with pytest.raises(BenchError, match=message):
             read_results(path)

@@ -28,7 +28,7 @@ def test_a_server_that_cannot_be_measured_is_named(monkeypatch: pytest.MonkeyPat
 
 
 def test_what_is_left_out_is_named() -> None:
-    results = make_results({"torch": [[1e-3]]}, left_out={"onnx int8": "dynamic int8 has kernels for the CPU only"})
+    results = make_results({"torch": [[1e-3]]}, skipped={"onnx int8": "dynamic int8 has kernels for the CPU only"})
     assert "not measured: onnx int8: dynamic int8 has kernels for the CPU only" in format_table(results)
 
 
@@ -77,7 +77,7 @@ def test_results_that_cannot_be_saved_are_told_all_the_same(monkeypatch: pytest.
     monkeypatch.setattr(benchmark, "run_bench", lambda *_: results)
     monkeypatch.setattr(benchmark, "save_results", fails)
     with pytest.raises(StorageError, match="no space left"):
-        benchmark.run_and_save(benchmark.BenchOptions(), tmp_path, None, said.append)
+        benchmark.run_benchmark(benchmark.BenchOptions(), tmp_path, None, said.append)
     assert said == [format_table(results).rstrip()]
 
 
@@ -85,7 +85,7 @@ KILLED = """
 import os, signal, sys
 
 arguments = " ".join(sys.orig_argv)
-if "verifying --runtime=reference" in arguments or ("pytest" in arguments and "model.int8.onnx" in arguments):
+if "verify --runtime=reference" in arguments or ("pytest" in arguments and "model.int8.onnx" in arguments):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -114,31 +114,31 @@ def test_what_crashed_is_in_the_table() -> None:
 
 
 def test_a_process_that_fails_is_reported_with_its_last_words(run: Run, tmp_path: Path) -> None:
-    contender = candidates.Contender("reference", Source(tmp_path / "none.onnx", run.path))
+    candidate = candidates.Candidate("reference", Source(tmp_path / "none.onnx", run.path))
     with pytest.raises(launch.CrashError, match=r"the process ended with 1; its last words:(?s:.*)none\.onnx"):
-        launch.timed(contender, [ONE], 0.02)
+        launch.run_timing_job(candidate, [ONE], 0.02)
     with pytest.raises(launch.RefusedError, match=r"none\.onnx") as refused:
-        launch.verified(contender)
+        launch.run_verification_job(candidate)
     assert not refused.value.by_provider
 
 
 def test_a_process_that_does_not_end_is_stopped(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "_PATIENCE_SECONDS", 0.5)
     with pytest.raises(launch.CrashError, match="did not end within 0.5 seconds and was stopped"):
-        launch.verified(candidates.Contender("reference", Source(run.artifact("fp32"), run.path)))
+        launch.run_verification_job(candidates.Candidate("reference", Source(run.artifact("fp32"), run.path)))
 
 
 def test_what_a_runtime_refuses_is_left_out_and_not_a_crash(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> dict[str, Any]:
         raise launch.RefusedError("it cannot compile that", by_provider=False)
 
-    monkeypatch.setattr(verification, "verified", refuse)
-    found, _ = candidates.find_contenders(run.artifact("fp32"), ["cpu"], ("reference",), 1)
-    qualified = verification.qualify(found, lambda _: None)
-    assert qualified.left_out["reference"] == "it cannot compile that"
-    assert qualified.crashed == {}
+    monkeypatch.setattr(verification, "run_verification_job", refuse)
+    found, _ = candidates.find_candidates(run.artifact("fp32"), ["cpu"], ("reference",), 1)
+    outcome = verification.verify_candidates(found, lambda _: None)
+    assert outcome.skipped["reference"] == "it cannot compile that"
+    assert outcome.crashed == {}
     with pytest.raises(BenchError, match="it cannot compile that"):
-        verification.qualify(found, lambda _: None, required=run.artifact("fp32"))
+        verification.verify_candidates(found, lambda _: None, required=run.artifact("fp32"))
 
 
 def test_a_wrong_number_in_a_size_that_is_timed_is_noticed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

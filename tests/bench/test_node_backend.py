@@ -22,11 +22,11 @@ from lmtool.bench.backends.node_process import (
     NODE_PACKAGE,
     WEB_PACKAGE,
     node_folder,
+    reason_missing,
     versions,
-    why_missing,
 )
-from lmtool.bench.backends.registry import KINDS, Source
-from lmtool.bench.candidates import Contender, find_contenders
+from lmtool.bench.backends.registry import BACKENDS, Source
+from lmtool.bench.candidates import Candidate, find_candidates
 from lmtool.bench.workers import launch
 from lmtool.bench.workers.verify import verify_runtime
 from lmtool.model import Run
@@ -57,7 +57,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
 @pytest.fixture(params=PACKAGES)
 def package(request: pytest.FixtureRequest) -> str:
     name: str = request.param
-    if reason := why_missing(name):
+    if reason := reason_missing(name):
         pytest.skip(reason)
     return name
 
@@ -233,24 +233,24 @@ def test_a_missing_package_is_named_with_the_remedy(run: Run, tmp_path: Path, mo
     if shutil.which("node") is None:
         pytest.skip("node is not installed")
     monkeypatch.setenv(NODE_FOLDER, str(tmp_path))
-    contenders, left_out = find_contenders(run.artifact("fp32"), ["cpu"], PACKAGES, 1)
-    assert list(contenders) == ["onnx fp32", "onnx int8"]
+    candidates, skipped = find_candidates(run.artifact("fp32"), ["cpu"], PACKAGES, 1)
+    assert list(candidates) == ["onnx fp32", "onnx int8"]
     for name in PACKAGES:
-        assert f"Cannot find module '{name}'; npm install --ignore-scripts {name}@" in left_out[name]
-        assert f" in {tmp_path} or above, or name a folder in LMTOOL_NODE_FOLDER" in left_out[name]
+        assert f"Cannot find module '{name}'; npm install --ignore-scripts {name}@" in skipped[name]
+        assert f" in {tmp_path} or above, or name a folder in LMTOOL_NODE_FOLDER" in skipped[name]
     assert versions() == {}
 
 
 def test_a_missing_node_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     for name in PACKAGES:
-        assert "node is not installed; install Node.js" in str(KINDS[name].missing())
+        assert "node is not installed; install Node.js" in str(BACKENDS[name].reason_missing())
     assert versions() == {}
 
 
 def test_versions_are_those_that_load(stand_in: Callable[..., NodeSession]) -> None:
     stand_in()
-    assert why_missing(NODE_PACKAGE) is None
+    assert reason_missing(NODE_PACKAGE) is None
     found = versions()
     assert found.pop("node")
     assert found == {NODE_PACKAGE: "9.8.7"}
@@ -288,7 +288,7 @@ def test_the_packages_compute_what_the_original_computes(
 @pytest.mark.portability
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_packages_step_as_the_predictor_does(run: Run, predictor: Predictor, package: str, threads: int) -> None:
-    runtime = KINDS[package].make(Source(run.artifact("fp32"), run.path, threads=threads))
+    runtime = BACKENDS[package].load(Source(run.artifact("fp32"), run.path, threads=threads))
     token_ids = np.random.default_rng(0).integers(0, runtime.vocabulary_size, (3, 5))
     ours, theirs = runtime.predictor.initial_state(3), predictor.initial_state(3)
     for kept in (None, 2):
@@ -324,9 +324,9 @@ def test_what_is_made_of_logits_in_node_is_what_the_predictor_makes(
 
 @pytest.mark.portability
 def test_a_runtime_in_node_is_timed_by_its_clock_and_tells_its_process(run: Run, package: str) -> None:
-    clock = KINDS[package].clock
+    clock = BACKENDS[package].clock
     begun = clock()
-    runtime = KINDS[package].make(Source(run.artifact("fp32"), run.path))
+    runtime = BACKENDS[package].load(Source(run.artifact("fp32"), run.path))
     loaded = clock()
     assert loaded - begun > 1e-4
     runtime.read(np.ones((1, 1), np.int64), runtime.initial_state(1))
@@ -349,8 +349,8 @@ def test_the_harness_measures_the_packages(run: Run, package: str, monkeypatch: 
     monkeypatch.delenv(NODE_FOLDER, raising=False)
     forms = ("single-stream", "multi-stream:3", "offline:1x4", "prefill:1x5", "generation:1x3", "load", "first-step")
     scenarios = [Scenario.parse(form) for form in forms]
-    found = launch.timed(Contender(package, Source(run.artifact("fp32"), run.path)), scenarios, 0.02)
+    found = launch.run_timing_job(Candidate(package, Source(run.artifact("fp32"), run.path)), scenarios, 0.02)
     assert list(found.rounds) == scenarios
     for measured in found.rounds.values():
-        assert len(measured.seconds) >= 5
-        assert min(measured.seconds) > 1e-6
+        assert len(measured.call_seconds) >= 5
+        assert min(measured.call_seconds) > 1e-6

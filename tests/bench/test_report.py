@@ -83,7 +83,7 @@ def whole() -> Results:
         floors={"onnx fp32": Floor(4_000_000, 1e10, 2_000_000, 1e11)},
         failed={"onnx w4": ["logits differs by 3.10e-01"]},
         crashed={"torch on cuda": "the process was killed by SIGSEGV; its last words:\nout of memory"},
-        left_out={"openvino": "it is not installed; pip install 'lmtool[portability]'"},
+        skipped={"openvino": "it is not installed; pip install 'lmtool[portability]'"},
         sweeps=[sweep],
         load_after=[1.25, 0.5, 0.25],
     )
@@ -190,7 +190,7 @@ def test_what_was_not_timed_is_shown_with_its_reason(page: Page) -> None:
 
 def test_names_and_last_words_are_escaped(tmp_path: Path) -> None:
     name, words = '<b>&"', "</pre><script>alert(1)</script>\x1b[31m\x00"
-    results = measured(runtimes=("torch", name), crashed={"<i>": words}, left_out={"<u>": "<s>"})
+    results = measured(runtimes=("torch", name), crashed={"<i>": words}, skipped={"<u>": "<s>"})
     results = replace(results, model=Path("<em>\udcff.onnx"), parity={name: parity()}, failed={"<q>": ["<tt>"]})
     write_report(results, tmp_path / "bench.html")
     page = Page((tmp_path / "bench.html").read_text(encoding="utf-8"))

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from lmtool.bench import Scenario, format_table, run_bench, run_sweeps
 from lmtool.bench.benchmark import BenchOptions
-from lmtool.bench.candidates import find_contenders
-from lmtool.bench.rounds import Pace
+from lmtool.bench.candidates import find_candidates
+from lmtool.bench.rounds import Schedule
 from lmtool.export import ParityError
 from lmtool.model import Run
 from lmtool.runtime import Artifact
@@ -28,7 +28,7 @@ def test_a_sweep_times_a_runtime_along_every_axis_that_one_core_has(run: Run, tm
     (tmp_path / "run" / "model.int8.onnx").unlink()
     artifact = tmp_path / "run" / "model.onnx"
     size = len(Artifact.read(artifact).vocabulary)
-    options = BenchOptions(artifact, against=(), scenarios=[Scenario("load")], pace=Pace(1, 0.02), sweep=True)
+    options = BenchOptions(artifact, against=(), scenarios=[Scenario("load")], schedule=Schedule(1, 0.02), sweep=True)
     results = run_bench(options, lambda _: None)
     assert results.is_sound, (results.failed, results.crashed)
     found = {sweep.axis: sweep for sweep in results.sweeps}
@@ -60,22 +60,22 @@ def test_a_network_that_is_refused_in_a_precision_is_left_out_there(
         return exported(made, precision, **options)
 
     monkeypatch.setattr(run_sweeps, "export_run", picky)
-    contenders, _ = find_contenders(run.artifact("fp32"), ["cpu"], (), 1)
-    points, qualified = run_sweeps._of_other_sizes(contenders, tmp_path, lambda _: None)
+    candidates, _ = find_candidates(run.artifact("fp32"), ["cpu"], (), 1)
+    points, verification = run_sweeps._of_other_sizes(candidates, tmp_path, lambda _: None)
     assert [(point.axis, point.runtime) for point in points] == [
         ("hidden", "onnx fp32"),
         ("vocabulary", "onnx fp32"),
         ("vocabulary", "onnx int8"),
     ]
-    assert qualified.left_out == {"onnx int8, hidden 14": "it differs"}
+    assert verification.skipped == {"onnx int8, hidden 14": "it differs"}
 
 
 def test_what_runs_on_one_core_has_no_threads_to_vary(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    contenders, _ = find_contenders(run.artifact("fp32"), ["cpu"], (), 1)
+    candidates, _ = find_candidates(run.artifact("fp32"), ["cpu"], (), 1)
     monkeypatch.setattr(run_sweeps, "usable_cores", lambda: 6)
     found = [
-        point.contender.source.threads for point in run_sweeps._threaded(contenders) if point.runtime == "onnx fp32"
+        point.candidate.source.threads for point in run_sweeps._threaded(candidates) if point.runtime == "onnx fp32"
     ]
     assert found == [1, 2, 4, 6]
     monkeypatch.setattr(run_sweeps, "usable_cores", lambda: 1)
-    assert list(run_sweeps._threaded(contenders)) == []
+    assert list(run_sweeps._threaded(candidates)) == []

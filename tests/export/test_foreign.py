@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 from lmtool.bench import BenchError
-from lmtool.bench.backends.registry import KINDS, Source
+from lmtool.bench.backends.registry import BACKENDS, Source
 from lmtool.bench.workers.verify import verify_runtime
 from lmtool.export import BuildOptions, build_model
 from lmtool.export.foreign.adopt import adopt
@@ -184,12 +184,12 @@ def test_an_artifact_without_its_run_is_verified_against_its_own_graph(run: Run)
 def test_torch_needs_the_run(run: Run) -> None:
     for original in (None, run.artifact("fp32")):
         with pytest.raises(BenchError, match="there is no PyTorch original of .*expected the run folder"):
-            KINDS["torch"].make(Source(run.artifact("fp32"), original))
+            BACKENDS["torch"].load(Source(run.artifact("fp32"), original))
 
 
 def test_what_the_evaluator_lacks_is_named(run: Run) -> None:
     with pytest.raises(BenchError, match="onnx.reference .* cannot run .*: No implementation for operator"):
-        KINDS["reference"].make(Source(run.artifact("int8")))
+        BACKENDS["reference"].load(Source(run.artifact("int8")))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -299,25 +299,25 @@ def test_what_cannot_run_or_dies_fails_where_the_operators_are_standard(
 ) -> None:
     errors = {ONNXRUNTIME: CrashError("it was killed"), REFERENCE: RefusedError("no operator X", by_provider=False)}
 
-    def conformed(contender: Any) -> Any:
-        raise errors[contender.kind]
+    def run_vectors_job(candidate: Any) -> Any:
+        raise errors[candidate.backend]
 
-    monkeypatch.setattr(conformance, "conformed", conformed)
+    monkeypatch.setattr(conformance, "run_vectors_job", run_vectors_job)
     runtimes = (ONNXRUNTIME, REFERENCE, TORCH)
     report = check_conformance(own_copy, runtimes, "cpu", lambda line: None)
     assert not report.passed
     assert report.failed == {ONNXRUNTIME: "it was killed", REFERENCE: "no operator X"}
-    assert "in its run folder" in report.left_out[TORCH]
+    assert "in its run folder" in report.skipped[TORCH]
     assert "reference: FAILED: no operator X" in report.format()
     quantized = export_run(run, "int8", tmp_path / "q.onnx", test_vectors=True).path
     report = check_conformance(quantized, runtimes, "cpu", lambda line: None)
     assert report.failed == {ONNXRUNTIME: "it was killed"}
-    assert report.left_out[REFERENCE] == "no operator X"
+    assert report.skipped[REFERENCE] == "no operator X"
 
 
 def test_a_report_without_any_runtime_does_not_pass(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kind = replace(conformance.KINDS[ONNXRUNTIME], missing=lambda: "it is not installed")
-    monkeypatch.setattr(conformance, "KINDS", {**conformance.KINDS, ONNXRUNTIME: kind})
+    kind = replace(conformance.BACKENDS[ONNXRUNTIME], reason_missing=lambda: "it is not installed")
+    monkeypatch.setattr(conformance, "BACKENDS", {**conformance.BACKENDS, ONNXRUNTIME: kind})
     report = check_conformance(exported, (ONNXRUNTIME,), "cpu", lambda line: None)
     assert not report.passed
     assert "onnxruntime: not run: it is not installed" in report.format()

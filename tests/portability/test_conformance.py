@@ -11,7 +11,7 @@ import onnx.backend.test.runner
 import onnx.reference
 import pytest
 from lmtool.bench import conformance
-from lmtool.bench.backends.registry import KINDS, REFERENCE, TORCH, Source
+from lmtool.bench.backends.registry import BACKENDS, REFERENCE, TORCH, Source
 from lmtool.bench.conformance import RUNTIMES, Conformance
 from lmtool.bench.workers.run_vectors import run_vectors
 from lmtool.export import export_run
@@ -46,7 +46,7 @@ def conformance_of(runtime: str, path: Path, original: Path | None = None) -> Co
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_every_runtime_that_is_here_gives_what_is_expected(exported: Path, runtime: str) -> None:
-    if reason := KINDS[runtime].missing():
+    if reason := BACKENDS[runtime].reason_missing():
         pytest.skip(reason)
     found = conformance_of(runtime, exported, exported.parent)
     assert found.passed, found
@@ -59,7 +59,7 @@ def test_every_runtime_that_is_here_gives_what_is_expected(exported: Path, runti
 def test_runtimes_with_onnxruntimes_operators_run_quantized_files(
     run: Run, tmp_path: Path, precision: str, runtime: str
 ) -> None:
-    if reason := KINDS[runtime].missing():
+    if reason := BACKENDS[runtime].reason_missing():
         pytest.skip(reason)
     found = conformance_of(runtime, export_run(run, precision, tmp_path / "model.onnx", test_vectors=True).path)
     assert found.passed, found
