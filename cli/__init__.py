@@ -5,7 +5,7 @@ import io
 import os
 import sys
 
-from .signals import Interruptions
+from .signals import SignalHandlers
 
 __all__ = ["main"]
 
@@ -13,9 +13,9 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command in `sys.argv` and exit with its code."""
     try:
-        with Interruptions():
+        with SignalHandlers():
             _run()
-    except KeyboardInterrupt:  # while modules are still being loaded, or at the very end; commands handle their own
+    except KeyboardInterrupt:  # while modules load, or at the very end; commands handle their own
         print("error: interrupted", file=sys.stderr)
         sys.exit(130)
 
@@ -24,12 +24,13 @@ def _run() -> None:
     missing = [name for name in ("typer", "rich") if importlib.util.find_spec(name) is None]
     if missing:
         sys.exit(f"error: the command line needs {' and '.join(missing)}; pip install 'lmtool[cli]'")
-    # torch's threads spin for each other, which beside other work on the machine makes them many times slower; a quiet
-    # machine needs that for a few microseconds only.
+    # torch's threads spin while they wait for each other. Spin briefly: on a busy machine long spinning is many times
+    # slower.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks, as on stderr
     from .app import app
+    from .output import Stdout
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout = Stdout(sys.stdout.detach(), sys.stdout.encoding, "backslashreplace")  # escapes, as stderr does
     app()

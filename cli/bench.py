@@ -5,63 +5,65 @@ from typing import Annotated
 
 import typer
 
-from .options import Json, Model, Threads, path
-from .output import give, require, say
+from .options import Json, Model, Threads, parse_path
+from .output import print_result, print_status, require_module
 
 
 def bench(
     model: Model = None,
     provider: Annotated[
-        list[str] | None, typer.Option(help="Execution provider, may be repeated: cpu (default), cuda, tensorrt, ...")
+        list[str] | None, typer.Option(help="Execution provider; may be repeated: cpu (default), cuda, tensorrt, ...")
     ] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
-            help="Another runtime, may be repeated: torch (default), torch-compile, openvino, openvino-default, "
+            help="Another runtime; may be repeated: torch (default), torch-compile, openvino, openvino-default, "
             "reference, onnxruntime-node, onnxruntime-web, or all."
         ),
     ] = None,
     scenario: Annotated[
         list[str] | None,
         typer.Option(
-            help="What to time, may be repeated: single-stream, multi-stream, offline, prefill, generation, load, "
+            help="What to time; may be repeated: single-stream, multi-stream, offline, prefill, generation, load, "
             "first-step (default: all of these), server; or with sizes, as multi-stream:64 or prefill:1x2048."
         ),
     ] = None,
     batch: Annotated[
-        list[int] | None, typer.Option(help="Streams of a multi-stream call, may be repeated (default: 8, 64, 256).")
+        list[int] | None, typer.Option(help="Streams of a multi-stream call; may be repeated (default: 8, 64, 256).")
     ] = None,
     time: Annotated[
-        list[int] | None, typer.Option(help="Tokens of an offline chunk, may be repeated (default: 128).")
+        list[int] | None, typer.Option(help="Tokens of an offline chunk; may be repeated (default: 128).")
     ] = None,
     rate: Annotated[
-        list[int] | None, typer.Option(help="Requests a second for the server scenario, may be repeated.")
+        list[int] | None, typer.Option(help="Requests per second of the server scenario; may be repeated.")
     ] = None,
     threads: Threads = 1,
-    rounds: Annotated[int, typer.Option(help="How often the runtimes take turns.")] = 5,
+    rounds: Annotated[int, typer.Option(help="Rounds in which each runtime is measured once.")] = 5,
     latency_bound: Annotated[
-        float, typer.Option(metavar="MS", help="What a server must keep for 99 of 100 requests, or it is not valid.")
+        float, typer.Option(metavar="MS", help="99th percentile of latency that a valid server scenario stays under.")
     ] = 10.0,
     sweep: Annotated[
-        bool, typer.Option("--sweep", help="Cost over batch, chunk, threads, hidden size and vocabulary too.")
+        bool, typer.Option("--sweep", help="Measure over batch, chunk, threads, hidden size and vocabulary too.")
     ] = False,
     save: Annotated[
         Path | None,
-        typer.Option(help="Folder for bench.json, bench.html and bench.png (default: beside the model).", parser=path),
+        typer.Option(
+            help="Folder for bench.json, bench.html and bench.png (default: beside the model).", parser=parse_path
+        ),
     ] = None,
     compare: Annotated[
-        Path | None, typer.Option(metavar="OLD.json", help="Put the results beside these earlier ones.", parser=path)
+        Path | None, typer.Option(metavar="OLD.json", help="Compare with these earlier results.", parser=parse_path)
     ] = None,
     fail_if_slower: Annotated[
-        str | None, typer.Option(metavar="PERCENT", help="Exit 3 where a call takes longer than before by more: 10%.")
+        str | None, typer.Option(metavar="PERCENT", help="Exit 3 if a call became slower by more than this, as 10%.")
     ] = None,
     compare_anyway: Annotated[
-        bool, typer.Option("--compare-anyway", help="Compare with another machine's or artifact's results too.")
+        bool, typer.Option("--compare-anyway", help="Compare even with results of another machine or artifact.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Verify and measure an artifact and other runtimes; exit 3 where one differs, crashes or became slower."""
-    require("pytest_benchmark")
+    """Verify and measure an artifact and other runtimes; exit 3 if one differs, crashes or became slower."""
+    require_module("pytest_benchmark")
     from ..bench.benchmark import BenchOptions, RegressionGate, run_benchmark
     from ..bench.candidates import OTHERS
     from ..bench.comparison import parse_share
@@ -81,20 +83,20 @@ def bench(
         sweep=sweep,
     )
     gate = None if compare is None else RegressionGate(compare, allowed, compare_anyway)
-    benchmark = run_benchmark(options, save, gate, say)
-    give(as_json, benchmark.format(), benchmark.to_json())
+    benchmark = run_benchmark(options, save, gate, print_status)
+    print_result(as_json, benchmark.format(), benchmark.to_json())
     if not benchmark.passed:
         raise typer.Exit(3)
 
 
 def demo(as_json: Json = False) -> None:
     """Train, export, verify, measure and write text in the current folder, in a few minutes."""
-    require("pytest_benchmark")
+    require_module("pytest_benchmark")
     from ..bench import run_demo
     from .progress import TrainingProgress
 
     with TrainingProgress() as progress:
-        found = run_demo(progress, say)
-    give(as_json, found.summary(), found.to_json())
+        found = run_demo(progress, print_status)
+    print_result(as_json, found.summary(), found.to_json())
     if not found.results.is_sound:
         raise typer.Exit(3)

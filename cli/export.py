@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Json, Model, Provider, RunFolder, latest_model, path
-from .output import give, require, say
+from .options import Json, Model, Provider, RunFolder, latest_model, parse_path
+from .output import print_result, print_status, require_module
 
 if TYPE_CHECKING:
     from ..bench.conformance import ConformanceReport
@@ -15,32 +15,34 @@ if TYPE_CHECKING:
 def export(
     onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX artifact.")] = False,
     run: RunFolder = None,
-    out: Annotated[Path | None, typer.Option(help="File to write (default: in the run folder).", parser=path)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write (default: in the run folder).", parser=parse_path)
+    ] = None,
     precision: Annotated[str, typer.Option(help="fp32, fp16 (for GPUs), int8, w8 or w4.")] = "fp32",
     optimize_for: Annotated[str | None, typer.Option(help="For int8: latency or throughput (default).")] = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set, 17 to 21.")] = 17,
     test_vectors: Annotated[
         bool,
-        typer.Option("--test-vectors", help="Write inputs and expected outputs beside it, in ONNX's test folders."),
+        typer.Option("--test-vectors", help="Write inputs and expected outputs beside it, as ONNX test data."),
     ] = False,
     triton: Annotated[
-        Path | None, typer.Option(help="Write a Triton model repository into this folder too.", parser=path)
+        Path | None, typer.Option(help="Write a Triton model repository into this folder too.", parser=parse_path)
     ] = None,
-    sherpa: Annotated[bool, typer.Option("--sherpa", help="Write the names of sherpa-onnx's RNN model.")] = False,
+    sherpa: Annotated[bool, typer.Option("--sherpa", help="Write a model for sherpa-onnx instead.")] = False,
     tokens: Annotated[
-        Path | None, typer.Option(help="With --sherpa: the recognizer's tokens.txt.", parser=path)
+        Path | None, typer.Option(help="With --sherpa: the recognizer's tokens.txt.", parser=parse_path)
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Export a trained run to one ONNX file, verified against the original before it appears."""
+    """Export a trained run to one ONNX file, verified against the PyTorch network before it is written."""
     if onnx == sherpa:
-        raise typer.BadParameter("say what to export to: --onnx or --sherpa", param_hint="--onnx")
+        raise typer.BadParameter("choose one of --onnx and --sherpa", param_hint="--onnx")
     if sherpa and (precision != "fp32" or optimize_for is not None or triton is not None or test_vectors):
         hint = "--precision, --optimize-for, --test-vectors or --triton"
         raise typer.BadParameter("goes with --onnx only", param_hint=hint)
     if onnx and tokens is not None:
         raise typer.BadParameter("goes with --sherpa only", param_hint="--tokens")
-    require("onnx")
+    require_module("onnx")
     from ..export.build import BuildOptions
     from ..export.exporter import export_run, export_sherpa
     from ..export.triton import write_triton_repository
@@ -50,8 +52,8 @@ def export(
     chosen = chosen_run(run)
     if sherpa:
         path = export_sherpa(chosen, out, opset, tokens)
-        return give(as_json, str(path), {"path": str(path)})
-    say(f"exporting {chosen.path} to {precision} and verifying it")
+        return print_result(as_json, str(path), {"path": str(path)})
+    print_status(f"exporting {chosen.path} to {precision} and verifying it")
     done = export_run(chosen, precision, out, opset, optimize_for, test_vectors)
     text = f"{done.path}: {done.size_bytes:,} bytes\n{done.report.format()}"
     value = {"path": str(done.path), "size_bytes": done.size_bytes, "parity": done.report.to_json()}
@@ -62,58 +64,59 @@ def export(
         repository = write_triton_repository(done.path, triton)
         text += f"\n{repository}: a model for Triton Inference Server"
         value["triton"] = str(repository)
-    return give(as_json, text, value)
+    return print_result(as_json, text, value)
 
 
 def verify(
     model: Model = None,
     run: Annotated[
-        Path | None, typer.Option(help="Run folder of the original (default: the artifact's folder).", parser=path)
+        Path | None,
+        typer.Option(help="Run folder of the PyTorch network (default: the artifact's folder).", parser=parse_path),
     ] = None,
     provider: Provider = "cpu",
     test_vectors: Annotated[
-        bool, typer.Option("--test-vectors", help="Feed the test vectors beside it to every runtime that is here.")
+        bool, typer.Option("--test-vectors", help="Run the test vectors beside it in every installed runtime.")
     ] = False,
     against: Annotated[
-        list[str] | None, typer.Option(help="With --test-vectors: a runtime, may be repeated (default: all).")
+        list[str] | None, typer.Option(help="With --test-vectors: a runtime; may be repeated (default: all).")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare an artifact with its original, or runtimes with its test vectors; exit 3 where a bound is broken."""
+    """Compare an artifact with its PyTorch network, or runtimes with its test vectors; exit 3 if a bound is broken."""
     if test_vectors and run is not None:
         raise typer.BadParameter("test vectors bring their expected outputs with them", param_hint="--run")
     if against is not None and not test_vectors:
         raise typer.BadParameter("goes with --test-vectors", param_hint="--against")
-    require("onnx")
+    require_module("onnx")
     from ..export.exporter import verify_artifact
 
     chosen = model or latest_model()
     report = _conformance(chosen, against, provider) if test_vectors else verify_artifact(chosen, run, provider)
-    give(as_json, report.format(), report.to_json())
+    print_result(as_json, report.format(), report.to_json())
     if not report.passed:
         raise typer.Exit(3)
 
 
 def _conformance(model: Path, against: list[str] | None, provider: str) -> "ConformanceReport":
-    require("pytest_benchmark")
+    require_module("pytest_benchmark")
     from ..bench.conformance import RUNTIMES, check_conformance
 
     if unknown := sorted(set(against or []) - set(RUNTIMES)):
         raise typer.BadParameter(
             f"{unknown[0]!r} is no runtime, expected one of {', '.join(RUNTIMES)}", param_hint="--against"
         )
-    return check_conformance(model, against or RUNTIMES, provider, say)
+    return check_conformance(model, against or RUNTIMES, provider, print_status)
 
 
 def info(
     model: Model = None,
     run: RunFolder = None,
     graph: Annotated[
-        Path | None, typer.Option(help="Draw the artifact's graph into this PNG file.", parser=path)
+        Path | None, typer.Option(help="Draw the artifact's graph into this PNG file.", parser=parse_path)
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Layers, parameters, state, vocabulary, training and parity facts of an artifact, or of a run."""
+    """Show layers, parameters, state, vocabulary, training and parity of an artifact or a run."""
     from ..runtime.artifact.artifact import Artifact
     from ..runtime.artifact.summary import summarize
 
@@ -132,5 +135,5 @@ def info(
             from ..export.graph_picture import draw_graph
 
             draw_graph(path, graph)
-            say(f"{graph}: the graph of {path}")
-    give(as_json, summary.format(), summary.to_json())
+            print_status(f"{graph}: the graph of {path}")
+    print_result(as_json, summary.format(), summary.to_json())

@@ -1,4 +1,4 @@
-"""Text coloured by how surprising each of its tokens was, for a terminal."""
+"""Text on a terminal, each token coloured by its surprisal."""
 
 import math
 from typing import TYPE_CHECKING, Optional, final
@@ -13,41 +13,40 @@ if TYPE_CHECKING:
     from ..runtime.tokenization import Tokenization
 
 _STYLES = {2: "green", 5: "yellow", 8: "dark_orange", 11: "red"}
-"""Surprise in bits below which a token gets this colour: 2 bits are a probability of 1/4, 11 of about 1/2,000."""
-_HOTTEST = "white on red"
+"""Upper bound of the surprisal in bits -> colour. 2 bits are a probability of 1/4, 11 bits of about 1/2,000."""
+_HIGHEST_STYLE = "white on red"
 
 
 @final
 class Heat:
-    """Colours the tokens of texts."""
+    """Colours the tokens of texts; made by `Heat.of_terminal`."""
 
     def __init__(self, console: Console, tokenization: "Tokenization") -> None:
-        """Use `Heat.of_terminal`."""
         self._console = console
         self._tokenization = tokenization
 
     @classmethod
     def of_terminal(cls, tokenization: "Tokenization") -> Optional["Heat"]:
-        """One for stdout; None where that is no terminal (`FORCE_COLOR=1` makes it one)."""
+        """Colours for stdout; None where it is no terminal (`FORCE_COLOR=1` makes it one)."""
         console = Console(highlight=False)
         return cls(console, tokenization) if console.is_terminal else None
 
     def coloured(self, text: str, score: "Score") -> str:
-        """The tokens of `text`, each in the colour of its log-probability in `score`."""
-        shown = Text()
+        """The tokens of `text`, coloured by their log-probabilities in `score`."""
+        line = Text()
         previous = None
         for token, log_prob in zip(self._tokenization.split(text), score.token_log_probs, strict=True):
             piece = self._tokenization.piece(token, previous).replace("\n", "\N{RETURN SYMBOL}")
-            shown.append(escaped(piece), _style(-log_prob / math.log(2)))
+            line.append(escaped(piece), _style(-log_prob / math.log(2)))
             previous = token
-        return self._rendered(shown)
+        return self._rendered(line)
 
     def legend(self) -> str:
         """One line that explains the colours."""
-        shown = Text("bits of surprise: ")
+        line = Text("bits of surprise: ")
         for limit, style in _STYLES.items():
-            shown.append(f"<{limit}", style).append(" ")
-        return self._rendered(shown.append(f"{max(_STYLES)}+", _HOTTEST))
+            line.append(f"<{limit}", style).append(" ")
+        return self._rendered(line.append(f"{max(_STYLES)}+", _HIGHEST_STYLE))
 
     def _rendered(self, text: Text) -> str:
         with self._console.capture() as captured:
@@ -56,4 +55,4 @@ class Heat:
 
 
 def _style(bits: float) -> str:
-    return next((style for limit, style in _STYLES.items() if bits < limit), _HOTTEST)
+    return next((style for limit, style in _STYLES.items() if bits < limit), _HIGHEST_STYLE)

@@ -1,4 +1,4 @@
-"""Suggestions in a terminal, shown at every keystroke."""
+"""Suggestions in a terminal, updated at every keystroke."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, final
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def prompt_session(autocompletion: "Autocompletion") -> PromptSession[str]:
-    """A prompt whose menu of suggestions follows every key, and which Ctrl-D ends at once."""
+    """A prompt that updates its menu of suggestions at every key and ends at Ctrl-D."""
     session: PromptSession[str] = PromptSession(
         completer=_Menu(autocompletion), complete_while_typing=True, key_bindings=_key_bindings()
     )
 
     def show(_: Any) -> None:
-        # Typing alone opens the menu; deleting and moving do not.
+        # prompt_toolkit opens the menu when text is typed, but not when it is deleted or the cursor moves.
         if not session.app.is_done and session.default_buffer.complete_state is None:
             session.default_buffer.start_completion()
 
@@ -28,10 +28,10 @@ def prompt_session(autocompletion: "Autocompletion") -> PromptSession[str]:
 
 
 def read_lines(autocompletion: "Autocompletion", session: PromptSession[str]) -> None:
-    """Let a person type, line by line, until Ctrl-D.
+    """Read lines from the terminal until Ctrl-D.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was typed.
+        KeyboardInterrupt: The user typed Ctrl-C.
     """
     while True:
         try:

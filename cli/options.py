@@ -1,4 +1,4 @@
-"""The command-line options that several commands share."""
+"""Options that several commands share, and what they stand for."""
 
 import reprlib
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from .output import say
+from .output import print_status
 
 if TYPE_CHECKING:
     from ..runtime import Predictor
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
 
 def latest_model() -> Path:
-    """The youngest export, named on stderr so that nobody is left to guess."""
+    """The latest export in runs/; its path is printed on stderr."""
     from ..runtime import latest_artifact
 
     path = latest_artifact()
-    say(f"model: {path}")
+    print_status(f"model: {path}")
     return path
 
 
 def load_predictor(model: Path | None, threads: int) -> "Predictor":
-    """The predictor of the artifact that was named, else of the youngest export."""
+    """Load the named artifact, or the latest export."""
     from ..runtime import Predictor
 
     return Predictor.load(model or latest_model(), threads=threads)
 
 
-def as_text(value: str | list[str] | None) -> str | list[str] | None:
-    """What was given, if it is text: an argument may hold any bytes.
+def require_utf8(value: str | list[str] | None) -> str | list[str] | None:
+    """Callback of text options: return the value.
 
     Raises:
-        typer.BadParameter: It is not UTF-8.
+        typer.BadParameter: The value is not UTF-8. A shell passes any bytes.
     """
     for text in value if isinstance(value, list) else [value or ""]:
         try:
@@ -43,11 +43,11 @@ def as_text(value: str | list[str] | None) -> str | list[str] | None:
     return value
 
 
-def path(value: str) -> Path:
-    """A path, of a file or folder that need not be there.
+def parse_path(value: str) -> Path:
+    """Parser of path options; the path need not exist.
 
     Raises:
-        typer.BadParameter: It is empty, which would be the current folder.
+        typer.BadParameter: The text is empty, which `Path` would read as the current folder.
     """
     if not value:
         raise typer.BadParameter("it is empty, expected a path; the current folder is .")
@@ -56,19 +56,19 @@ def path(value: str) -> Path:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 RunFolder = Annotated[
-    Path | None, typer.Option("--run", help="Run folder (default: the latest in runs/).", parser=path)
+    Path | None, typer.Option("--run", help="Run folder (default: the latest in runs/).", parser=parse_path)
 ]
 Model = Annotated[
-    Path | None, typer.Option("--model", help="Artifact (default: the latest export in runs/).", parser=path)
+    Path | None, typer.Option("--model", help="Artifact (default: the latest export in runs/).", parser=parse_path)
 ]
 Provider = Annotated[str, typer.Option("--provider", help="Execution provider: cpu, cuda, ...")]
-Threads = Annotated[int, typer.Option("--threads", help="Threads of one call.")]
+Threads = Annotated[int, typer.Option("--threads", help="Threads used by one call.")]
 Data = Annotated[str | None, typer.Option("--data", help="Corpus: pydocs, or a folder of text files.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a field of the preset; may be repeated.")
 ]
 Texts = Annotated[
-    list[str] | None, typer.Argument(metavar="[TEXT]...", help="Text (default: standard input).", callback=as_text)
+    list[str] | None, typer.Argument(metavar="[TEXT]...", help="Text (default: standard input).", callback=require_utf8)
 ]
 Unknown = Annotated[bool, typer.Option("--allow-unknown", help="Let the unknown token be chosen.")]
 
@@ -77,7 +77,7 @@ def parse_settings(pairs: list[str] | None) -> dict[str, str]:
     """`KEY=VALUE` pairs as a dictionary.
 
     Raises:
-        typer.BadParameter: One is of another form.
+        typer.BadParameter: A pair has another form.
     """
     settings = {}
     for pair in pairs or []:
@@ -89,11 +89,11 @@ def parse_settings(pairs: list[str] | None) -> dict[str, str]:
 
 
 def cache_options(size: int | None, theta: float | None, weight: float | None) -> Optional["CacheOptions"]:
-    """The cache that the options ask for; None without `--cache`.
+    """The cache options; None without `--cache`.
 
     Raises:
-        typer.BadParameter: There is a theta or a weight, but no size.
-        OptionError: One is outside its range.
+        typer.BadParameter: `theta` or `weight` is given without a size.
+        OptionError: A value is out of range.
     """
     given = {name: value for name, value in (("theta", theta), ("weight", weight)) if value is not None}
     if size is None:

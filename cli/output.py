@@ -1,17 +1,19 @@
-"""What commands have in common: errors become messages and exit codes, results become text or one JSON object."""
+"""Errors become messages and exit codes; results become text or one JSON object."""
 
+import contextlib
 import errno
 import functools
 import importlib
+import io
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, ParamSpec
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, ParamSpec, final
 
 import typer
 
 _Parameters = ParamSpec("_Parameters")
-_PACKAGES_OF_EXTRAS = {
+_EXTRA_OF_PACKAGE = {
     "torch": "train",
     "onnx": "train",
     "safetensors": "train",
@@ -29,7 +31,7 @@ _PACKAGES_OF_EXTRAS = {
     "pydantic": "serve",
     "prometheus_client": "serve",
 }
-_OF_PLACES = (
+_PATH_ERRORS = (
     errno.ENAMETOOLONG,
     errno.ELOOP,
     errno.EINVAL,
@@ -41,65 +43,73 @@ _OF_PLACES = (
     errno.EDQUOT,
     errno.EIO,
 )
-"""What looking up a name that a user gave, or a disk, can end with. A file that is missing is none of these: commands
-look for theirs first, so that one which is not there later is a mistake of ours."""
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+"""Errors that a path from the user or a full or broken disk causes. ENOENT is absent: commands check that their files
+exist, so a file that is missing later is a bug."""
+_CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
-def command(function: Callable[_Parameters, None]) -> Callable[_Parameters, None]:
-    """Turn what a user can cause into a message on stderr and an exit code."""
+def with_exit_codes(function: Callable[_Parameters, None]) -> Callable[_Parameters, None]:
+    """Turn errors that a user can cause into a message on stderr and an exit code."""
 
     @functools.wraps(function)
     def run(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> None:
-        try:
+        with exit_codes():
             function(*args, **kwargs)
-        except KeyboardInterrupt:
-            raise _failed("interrupted", 130) from None
-        except ModuleNotFoundError as error:
-            package = (error.name or "").partition(".")[0]
-            if package not in _PACKAGES_OF_EXTRAS:
-                raise
-            extra = _PACKAGES_OF_EXTRAS[package]
-            raise _failed(f"this command needs {package}; pip install 'lmtool[{extra}]'", 1) from None
-        except Exception as error:
-            from ..runtime.errors import LmtoolError
-
-            if isinstance(error, LmtoolError):
-                raise _failed(str(error), error.exit_code) from None
-            if isinstance(error, OSError) and error.filename is not None and error.errno in _OF_PLACES:
-                raise _failed(f"cannot use {error.filename}: {error.strerror}", 1) from None
-            raise
 
     return run
 
 
-def speaks() -> bool:
-    """Whether this process reports: of several that torchrun started only the first one does."""
+@contextlib.contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turn errors that a user can cause into a message on stderr and `typer.Exit` with its code; re-raise others."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise _failure("interrupted", 130) from None
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA_OF_PACKAGE:
+            raise
+        extra = _EXTRA_OF_PACKAGE[package]
+        raise _failure(f"this command needs {package}; pip install 'lmtool[{extra}]'", 1) from None
+    except Exception as error:
+        from ..runtime.errors import LmtoolError
+
+        if isinstance(error, LmtoolError):
+            raise _failure(str(error), error.exit_code) from None
+        if isinstance(error, OSError) and error.filename is not None and error.errno in _PATH_ERRORS:
+            raise _failure(f"cannot use {error.filename}: {error.strerror}", 1) from None
+        raise
+
+
+def reports() -> bool:
+    """Whether this process prints. Of the processes that torchrun starts only the first does."""
     return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK") == "0"
 
 
-def say(line: str) -> None:
-    """Tell people something, on stderr."""
-    if speaks():
+def print_status(line: str) -> None:
+    """Print a line on stderr."""
+    if reports():
         print(escaped(line), file=sys.stderr, flush=True)
 
 
 def escaped(text: str) -> str:
-    """Text that a terminal only shows: control characters but newline and tab as `\\x1b`.
+    """Replace control characters other than newline and tab, `\\x1b` for example.
 
-    Names, words and facts in a stranger's files could hold any, and so move the cursor or write the window's title.
+    Names, words and metadata may come from a stranger's file. Unescaped they could move the cursor or set the window's
+    title.
     """
-    return text.translate(_CONTROLS)
+    return text.translate(_CONTROL_CHARACTERS)
 
 
-def give(as_json: bool, text: str, value: Any, coloured: bool = False) -> None:
-    """Print the result on stdout: `text` for people, or `value` as one JSON object.
+def print_result(as_json: bool, text: str, value: Any, coloured: bool = False) -> None:
+    """Print the result on stdout.
 
     Args:
-        as_json: Which of them.
+        as_json: Print `value` instead of `text`.
         text: For people; its control characters are escaped.
-        value: Anything that JSON holds.
-        coloured: Whether the text holds colours, and has been escaped but for them.
+        value: Anything that JSON can hold.
+        coloured: `text` holds colours, and the rest of it is escaped already.
     """
     if as_json:
         from ..runtime.io.files import json_text
@@ -109,34 +119,48 @@ def give(as_json: bool, text: str, value: Any, coloured: bool = False) -> None:
         _print(f"{text if coloured else escaped(text)}\n")
 
 
-def write(text: str) -> None:
-    """Write text of a model's to stdout at once: to a terminal escaped, elsewhere as it is.
-
-    Raises:
-        typer.Exit: Nobody reads it any more, or it cannot be written.
-    """
+def print_text(text: str) -> None:
+    """Print a model's text on stdout without delay: escaped on a terminal, unchanged elsewhere."""
     _print(escaped(text) if sys.stdout is not None and sys.stdout.isatty() else text)
 
 
 def _print(text: str) -> None:
-    """Print at once; what the encoding lacks is written as an escape, as on stderr (see `main`)."""
-    if not speaks():
-        return
-    try:
+    if reports():
         print(text, end="", flush=True)
-    except OSError as error:
-        # What is left in the buffer would be tried again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@final
+class Stdout(io.TextIOWrapper):
+    """Standard output that ends the program when it cannot be written: with one message, or silently without reader."""
+
+    def write(self, text: str, /) -> int:
+        """Write text, or exit."""
+        try:
+            return super().write(text)
+        except OSError as error:
+            self._exit(error)
+
+    def flush(self) -> None:
+        """Flush the buffer, or exit."""
+        try:
+            super().flush()
+        except OSError as error:
+            self._exit(error)
+
+    def _exit(self, error: OSError) -> NoReturn:
+        # Otherwise Python would try to write the rest again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
         if isinstance(error, BrokenPipeError):
-            raise typer.Exit(141) from None
-        raise _failed(f"cannot write to standard output: {error.strerror}", 1) from None
+            sys.exit(141)
+        print(f"error: cannot write to standard output: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
 
 
-def require(module: str) -> None:
-    """Import a module that a command will need later, so that it is missed before the work and not after it."""
+def require_module(module: str) -> None:
+    """Import a module that a command needs later, so that a missing package is reported before any work is done."""
     importlib.import_module(module)
 
 
-def _failed(message: str, code: int) -> typer.Exit:
+def _failure(message: str, code: int) -> typer.Exit:
     print(escaped(f"error: {message}"), file=sys.stderr, flush=True)
     return typer.Exit(code)

@@ -1,4 +1,4 @@
-"""How a training is shown: a progress bar on a terminal, plain lines in a log; both on stderr."""
+"""Progress of a training on stderr: a bar on a terminal, plain lines in a log."""
 
 import sys
 from types import TracebackType
@@ -7,7 +7,7 @@ from typing import Any, final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from .output import say, speaks
+from .output import print_status, reports
 
 
 @final
@@ -15,10 +15,9 @@ class TrainingProgress:
     """A `lmtool.model.Reporter`, used in a `with` block."""
 
     def __init__(self) -> None:
-        """Choose by whether stderr is a terminal."""
         self._bar: Progress | None = None
         self._task: Any = None
-        if sys.stderr.isatty() and speaks():
+        if sys.stderr.isatty() and reports():
             self._bar = Progress(
                 TextColumn("epoch {task.fields[epoch]}"),
                 BarColumn(),
@@ -31,7 +30,6 @@ class TrainingProgress:
             )
 
     def __enter__(self) -> "TrainingProgress":
-        """Show the bar."""
         if self._bar is not None:
             self._bar.start()
         return self
@@ -39,12 +37,11 @@ class TrainingProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take the bar away."""
         if self._bar is not None:
             self._bar.stop()
 
     def step(self, done: int, total: int, epoch: int, loss: float, perplexity: float, tokens_per_second: float) -> None:
-        """Move the bar."""
+        """Update the bar."""
         if self._bar is None:
             return
         fields: dict[str, Any] = {"epoch": epoch, "loss": loss, "perplexity": perplexity, "speed": tokens_per_second}
@@ -53,13 +50,13 @@ class TrainingProgress:
         self._bar.update(self._task, completed=done, **fields)
 
     def record(self, record: dict[str, Any]) -> None:
-        """Print a line: every perplexity on valid and test, and in a log each stretch of training too."""
+        """Print a line for each validation and test; without a bar, for each training interval too."""
         line = _line(record)
         if self._bar is not None:
             if record["kind"] != "train":
                 self._bar.console.print(line, highlight=False)
         else:
-            say(line)
+            print_status(line)
 
 
 def _line(record: dict[str, Any]) -> str:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from .options import Json, Model, Provider, Threads, latest_model, path
-from .output import give, require, say
+from .options import Json, Model, Provider, Threads, latest_model, parse_path
+from .output import print_result, print_status, require_module
 
 _KEY_VARIABLE = "LMTOOL_API_KEY"
 
@@ -21,7 +21,9 @@ def serve(
     ] = None,
     api_key_file: Annotated[
         Path | None,
-        typer.Option(help=f"File with the key that clients must send (or the variable {_KEY_VARIABLE}).", parser=path),
+        typer.Option(
+            help=f"File with the key that clients must send (or the variable {_KEY_VARIABLE}).", parser=parse_path
+        ),
     ] = None,
     provider: Provider = "cpu",
     threads: Threads = 1,
@@ -50,7 +52,7 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Serve an artifact over HTTP, as OpenAI's clients expect it, until SIGINT or SIGTERM."""
-    require("uvicorn")
+    require_module("uvicorn")
     from ..runtime import Predictor
     from ..serve import ServeOptions, run_server
 
@@ -80,14 +82,16 @@ def serve(
         shutdown_seconds=shutdown_seconds,
     )
     if not options.on_loopback and options.api_key is None:
-        say(
+        print_status(
             f"warning: {host} is not loopback and there is no key: whoever reaches this machine can use the server; "
             f"give it --api-key-file or {_KEY_VARIABLE}, or leave --host out"
         )
     predictor = Predictor.load(path, provider=provider, threads=threads)
 
     def on_ready(url: str) -> None:
-        give(as_json, f"serving {options.name} at {url}", {"url": url, "model": options.name, "path": str(path)})
+        print_result(
+            as_json, f"serving {options.name} at {url}", {"url": url, "model": options.name, "path": str(path)}
+        )
 
     try:
         run_server(predictor, options, on_ready)

@@ -1,4 +1,4 @@
-"""Commands that read and write text with an artifact: generate, suggest and score."""
+"""Commands that run an artifact on text: generate, suggest and score."""
 
 import sys
 from pathlib import Path
@@ -6,31 +6,33 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Json, Model, Texts, Threads, Unknown, as_text, load_predictor
-from .output import give, say, write
+from .options import Json, Model, Texts, Threads, Unknown, load_predictor, require_utf8
+from .output import print_result, print_status, print_text
 
 
 def generate(
     prompt: Texts = None,
     model: Model = None,
     max_tokens: Annotated[int, typer.Option(help="Tokens to write.")] = 50,
-    temperature: Annotated[float, typer.Option(help="0: greedy; below 1: bolder choices are rarer.")] = 0.8,
+    temperature: Annotated[float, typer.Option(help="0: greedy; below 1: fewer improbable tokens.")] = 0.8,
     top_k: Annotated[int | None, typer.Option(help="Draw among the k most probable tokens.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Draw among the tokens that hold this probability.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw among the most probable tokens that together reach this probability.")
+    ] = None,
     method: Annotated[str, typer.Option(help="greedy, weighted or weighted-at-boundaries.")] = "weighted",
     repetition_penalty: Annotated[
-        float, typer.Option(help="Above 1: words of this text come again less often (1: off; 1.2 is usual).")
+        float, typer.Option(help="Above 1: repeat words of this text less often (1: off; 1.2 is usual).")
     ] = 1.0,
     stop: Annotated[
         list[str] | None,
-        typer.Option(metavar="WORD", help="End before this word, may be repeated.", callback=as_text),
+        typer.Option(metavar="WORD", help="End before this word; may be repeated.", callback=require_utf8),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Makes the text repeatable.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed; makes the text repeatable.")] = None,
     allow_unknown: Unknown = False,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
-    """Write on from a prompt, token by token."""
+    """Continue a prompt, token by token."""
     stream = load_predictor(model, threads).stream()
     text = " ".join(prompt) if prompt else _piped_text()
     stream.feed(text)
@@ -46,11 +48,11 @@ def generate(
         stop=stop or (),
     )
     if as_json:
-        return give(True, "", {"prompt": text, "text": "".join(pieces)})
-    write(text)
+        return print_result(True, "", {"prompt": text, "text": "".join(pieces)})
+    print_text(text)
     for piece in pieces:
-        write(piece)
-    return write("\n")
+        print_text(piece)
+    return print_text("\n")
 
 
 def suggest(
@@ -58,22 +60,22 @@ def suggest(
     model: Model = None,
     k: Annotated[int, typer.Option("-k", "--count", help="Number of suggestions.")] = 5,
     prefix: Annotated[
-        str | None, typer.Option(help="Complete the word that begins with these letters.", callback=as_text)
+        str | None, typer.Option(help="Complete the word that begins with these letters.", callback=require_utf8)
     ] = None,
     allow_unknown: Unknown = False,
     as_json: Json = False,
 ) -> None:
-    """The most probable next words after a text (the arguments, joined); without one on a terminal, as you type."""
+    """List the most probable words after a text (the arguments, joined); on a terminal without one, as you type."""
     if not text and prefix is None and not as_json and _at_terminal():
         return _suggest_while_typing(model, k, allow_unknown)
     stream = load_predictor(model, 1).stream()
     stream.feed(" ".join(text) if text else _piped_text())
     words = stream.suggest(k, prefix=prefix, allow_unknown=allow_unknown)
     if prefix is not None and not words:
-        say(f"no word of the vocabulary begins with {prefix!r}")
+        print_status(f"no word of the vocabulary begins with {prefix!r}")
     lines = "\n".join(f"{probability:7.2%}  {word!r}" for word, probability in words)
     values = [{"token": word, "probability": probability} for word, probability in words]
-    return give(as_json, lines, {"suggestions": values})
+    return print_result(as_json, lines, {"suggestions": values})
 
 
 def _at_terminal() -> bool:
@@ -85,7 +87,7 @@ def _suggest_while_typing(model: Path | None, count: int, allow_unknown: bool) -
     from .interactive import prompt_session, read_lines
 
     autocompletion = Autocompletion(load_predictor(model, 1), count, allow_unknown)
-    say("Tab or an arrow takes a suggestion, Enter ends the line, Ctrl-D ends the command.")
+    print_status("Tab or an arrow takes a suggestion, Enter ends the line, Ctrl-D ends the command.")
     read_lines(autocompletion, prompt_session(autocompletion))
 
 
@@ -95,29 +97,29 @@ def score(
     end: Annotated[bool, typer.Option("--end", help="Score the end of each sentence too.")] = False,
     per_token: Annotated[bool, typer.Option("--per-token", help="Show every token.")] = False,
     heat: Annotated[
-        bool, typer.Option("--heat", help="Colour each token by its surprise, on a terminal only.")
+        bool, typer.Option("--heat", help="Colour each token by its surprisal, on a terminal only.")
     ] = False,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
-    """Log-probability and perplexity of each argument, or of each line of standard input."""
+    """Compute log-probability and perplexity of each argument, or of each line of standard input."""
     predictor = load_predictor(model, threads)
     lines = text or _piped_lines()
     texts = [f"{line}\n" if end else line for line in lines]
     scores = [predictor.score(scored) for scored in texts]
     colours = _heat(predictor) if heat else None
-    shown = []
-    for line, scored, found in zip(lines, texts, scores, strict=True):
-        perplexity = f"{found.perplexity:10.2f}" if found.tokens else f"{'-':>10}"
-        text_shown = colours.coloured(scored, found) if colours else line
-        shown.append(f"{found.log_prob:10.3f}  perplexity {perplexity}  unknown {found.unknown}  {text_shown}")
+    rows = []
+    for line, scored, result in zip(lines, texts, scores, strict=True):
+        perplexity = f"{result.perplexity:10.2f}" if result.tokens else f"{'-':>10}"
+        shown = colours.coloured(scored, result) if colours else line
+        rows.append(f"{result.log_prob:10.3f}  perplexity {perplexity}  unknown {result.unknown}  {shown}")
         if per_token:
-            pairs = zip(found.tokens, found.token_log_probs, strict=True)
-            shown += [f"{log_prob:10.3f}    {token!r}" for token, log_prob in pairs]
+            pairs = zip(result.tokens, result.token_log_probs, strict=True)
+            rows += [f"{log_prob:10.3f}    {token!r}" for token, log_prob in pairs]
     if colours:
-        shown.append(colours.legend())
-    values = [{"text": line, **found.to_json()} for line, found in zip(lines, scores, strict=True)]
-    give(as_json, "\n".join(shown), {"scores": values}, coloured=colours is not None)
+        rows.append(colours.legend())
+    values = [{"text": line, **result.to_json()} for line, result in zip(lines, scores, strict=True)]
+    print_result(as_json, "\n".join(rows), {"scores": values}, coloured=colours is not None)
 
 
 def _heat(predictor: Any) -> Any:
@@ -127,7 +129,7 @@ def _heat(predictor: Any) -> Any:
 
 
 def _piped_text() -> str:
-    """What is piped in, without the last newline; nothing where a person sits at the terminal."""
+    """Standard input without its last newline; empty on a terminal."""
     from ..runtime.io.files import decode_text
 
     if sys.stdin is None or sys.stdin.isatty():

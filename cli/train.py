@@ -1,24 +1,37 @@
-"""Commands on corpora and networks: train, evaluate, embeddings, data list and data prepare."""
+"""Commands on networks and corpora: train, evaluate, embeddings, data list and data prepare."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .options import Data, Json, Provider, RunFolder, Settings, Threads, as_text, cache_options, parse_settings, path
-from .output import give, require, say
+from .options import (
+    Data,
+    Json,
+    Provider,
+    RunFolder,
+    Settings,
+    Threads,
+    cache_options,
+    parse_path,
+    parse_settings,
+    require_utf8,
+)
+from .output import print_result, print_status, require_module
 
 
 def train(
     preset: Annotated[str | None, typer.Option(help="Recipe (default: quick).")] = None,
     data: Data = None,
-    run: Annotated[Path | None, typer.Option(help="Run folder (default: a new one in runs/).", parser=path)] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Run folder (default: a new one in runs/).", parser=parse_path)
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training text.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with --run, or with the latest run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue --run, or the latest run.")] = False,
     settings: Settings = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     seed: Annotated[int | None, typer.Option(help="Seed of weights and dropout.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads (default: one a core).")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads (default: one per core).")] = None,
     checkpoint_minutes: Annotated[float, typer.Option(help="Time between checkpoints within an epoch.")] = 3.0,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard scalars into the run folder too.")
@@ -35,7 +48,7 @@ def train(
     pause = checkpoint_minutes * 60
     options = TrainOptions(preset, data, run, resume, chosen, device, threads, pause, tensorboard)
     if resume and not (begun := chosen_run(run)).latest.exists():
-        say(f"{begun.path} has no checkpoint to go on from: its training begins again")
+        print_status(f"{begun.path} has no checkpoint to go on from: its training begins again")
     with TrainingProgress() as progress:
         result = run_training(options, progress)
     text = (
@@ -43,26 +56,30 @@ def train(
         f"{result.test_perplexity:.2f} test (word frequencies alone: {result.unigram_perplexity:.1f}), "
         f"best epoch {result.epoch}, {result.seconds:.0f} s of training"
     )
-    give(as_json, text, result.to_json())
+    print_result(as_json, text, result.to_json())
 
 
 def evaluate(
     run: RunFolder = None,
     model: Annotated[
-        Path | None, typer.Option(help="Evaluate this artifact instead of a run's network.", parser=path)
+        Path | None, typer.Option(help="Evaluate this artifact instead of a run's network.", parser=parse_path)
     ] = None,
     data: Data = None,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     provider: Provider = "cpu",
     cache: Annotated[
-        int | None, typer.Option(help="Adapt to the text by a continuous cache of so many tokens (an artifact only).")
+        int | None, typer.Option(help="Adapt to the text with a continuous cache of this many tokens (artifacts only).")
     ] = None,
-    cache_theta: Annotated[float | None, typer.Option(help="Flatness of the cache (default: 0.4).")] = None,
-    cache_weight: Annotated[float | None, typer.Option(help="Share of the cache (default: 0.15).")] = None,
+    cache_theta: Annotated[
+        float | None, typer.Option(help="Sharpness of the cache (inverse temperature; default: 0.4).")
+    ] = None,
+    cache_weight: Annotated[
+        float | None, typer.Option(help="Weight of the cache in the mixture (default: 0.15).")
+    ] = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
-    """Perplexity of a trained network, or of an artifact, on a split of a corpus read as one unbroken stream."""
+    """Compute the perplexity of a trained network or an artifact on one split of a corpus, read as one stream."""
     from ..model.evaluation import evaluate_artifact, evaluate_run
 
     if model is not None and run is not None:
@@ -76,64 +93,69 @@ def evaluate(
         result = evaluate_artifact(model, data, split, provider, threads, options)
     else:
         result = evaluate_run(run, data, split, threads)
-    give(as_json, result.format(), result.to_json())
+    print_result(as_json, result.format(), result.to_json())
 
 
 def embeddings(
     run: RunFolder = None,
     near: Annotated[
         list[str] | None,
-        typer.Option(metavar="WORD", help="List the words nearest to this one, may be repeated.", callback=as_text),
+        typer.Option(
+            metavar="WORD", help="List the words nearest to this one; may be repeated.", callback=require_utf8
+        ),
     ] = None,
-    count: Annotated[int, typer.Option(help="How many words to list.")] = 10,
-    words: Annotated[int, typer.Option(help="How many of the most frequent words to draw.")] = 200,
+    count: Annotated[int, typer.Option(help="Number of words to list.")] = 10,
+    words: Annotated[int, typer.Option(help="Number of words to draw, the most frequent first.")] = 200,
     out: Annotated[
-        Path | None, typer.Option(help="PNG file (default: embeddings.png in the run folder).", parser=path)
+        Path | None, typer.Option(help="PNG file (default: embeddings.png in the run folder).", parser=parse_path)
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the map.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Draw a t-SNE map of the most frequent words' vectors, or list the words nearest to some."""
+    """Draw a t-SNE map of the embeddings of the most frequent words, or list the nearest words."""
     if near and out is not None:
         raise typer.BadParameter("with --near words are listed and nothing is drawn", param_hint="--out")
     if not near:
-        require("sklearn")
+        require_module("sklearn")
     from ..model.embeddings import Embeddings
     from ..model.run import chosen_run
 
     chosen = chosen_run(run)
     vectors = Embeddings.of_run(chosen)
-    say(f"run: {chosen.path}")
+    print_status(f"run: {chosen.path}")
     if near:
-        found = {word: vectors.nearest(word, count) for word in near}
+        nearest = {word: vectors.nearest(word, count) for word in near}
         lines = []
-        for word, neighbours in found.items():
+        for word, neighbours in nearest.items():
             lines += [repr(word), *(f"  {similarity:6.3f}  {other!r}" for other, similarity in neighbours)]
-        lists = {word: [neighbour._asdict() for neighbour in neighbours] for word, neighbours in found.items()}
-        return give(as_json, "\n".join(lines), {"run": str(chosen.path), "near": lists})
+        lists = {word: [neighbour._asdict() for neighbour in neighbours] for word, neighbours in nearest.items()}
+        return print_result(as_json, "\n".join(lines), {"run": str(chosen.path), "near": lists})
     from ..model.embedding_map import draw_embedding_map
 
     path = out or chosen.embedding_map
     drawn = draw_embedding_map(vectors, path, words, seed)
     value = {"run": str(chosen.path), "path": str(path), "words": drawn}
-    return give(as_json, f"{path}: {drawn:,} words", value)
+    return print_result(as_json, f"{path}: {drawn:,} words", value)
 
 
 def list_data(as_json: Json = False) -> None:
-    """The corpora that need no files, and the folders that are understood."""
+    """List the built-in corpora and the folders that can be read."""
     from ..model.data.texts import corpora
 
-    found = corpora()
-    give(as_json, "\n".join(f"{name:<10} {what}" for name, what in found.items()), {"corpora": found})
+    descriptions = corpora()
+    lines = [f"{name:<10} {description}" for name, description in descriptions.items()]
+    print_result(as_json, "\n".join(lines), {"corpora": descriptions})
 
 
 def prepare_data(
     name: Annotated[str, typer.Argument(help="pydocs, or a folder of text files.")],
-    out: Annotated[Path, typer.Option(help="Folder for train.txt, valid.txt and test.txt.", parser=path)],
+    out: Annotated[Path, typer.Option(help="Folder for train.txt, valid.txt and test.txt.", parser=parse_path)],
     as_json: Json = False,
 ) -> None:
     """Write a corpus as train.txt, valid.txt and test.txt."""
     from ..model.data.texts import read_splits, write_splits
 
     sizes = write_splits(read_splits(name), out)
-    give(as_json, "\n".join(f"{out / split}.txt  {size:,} bytes" for split, size in sizes.items()), {"bytes": sizes})
+    print_result(
+        as_json, "\n".join(f"{out / split}.txt  {size:,} bytes" for split, size in sizes.items()), {"bytes": sizes}
+    )

@@ -51,15 +51,15 @@ def test_a_models_words_are_escaped_at_a_terminal_and_kept_elsewhere(
     monkeypatch: pytest.MonkeyPatch, file: io.StringIO, written: str
 ) -> None:
     monkeypatch.setattr("sys.stdout", file)
-    output.write(f"\u00e9\n\t{TITLE}")
+    output.print_text(f"\u00e9\n\t{TITLE}")
     assert file.getvalue() == f"\u00e9\n\t{written}"
 
 
 def test_results_and_remarks_are_escaped_wherever_they_go(capsys: pytest.CaptureFixture[str]) -> None:
-    output.give(False, TITLE, None)
-    output.say(TITLE)
+    output.print_result(False, TITLE, None)
+    output.print_status(TITLE)
     assert capsys.readouterr() == (f"{SHOWN}\n", f"{SHOWN}\n")
-    output.give(False, f"\x1b[31m{output.escaped(TITLE)}\x1b[0m", None, coloured=True)
+    output.print_result(False, f"\x1b[31m{output.escaped(TITLE)}\x1b[0m", None, coloured=True)
     assert capsys.readouterr().out == f"\x1b[31m{SHOWN}\x1b[0m\n"
 
 
@@ -82,7 +82,7 @@ def raising(code: int) -> Callable[[], None]:
 @pytest.mark.parametrize("code", [errno.ENAMETOOLONG, errno.EACCES, errno.ENOSPC, errno.EIO])
 def test_names_and_disks_are_the_users(capsys: pytest.CaptureFixture[str], code: int) -> None:
     with pytest.raises(typer.Exit) as ended:
-        output.command(raising(code))()
+        output.with_exit_codes(raising(code))()
     assert ended.value.exit_code == 1
     assert capsys.readouterr().err == f"error: cannot use a name: {os.strerror(code)}\n"
 
@@ -90,7 +90,7 @@ def test_names_and_disks_are_the_users(capsys: pytest.CaptureFixture[str], code:
 @pytest.mark.parametrize("code", [errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR])
 def test_our_own_mistakes_are_not_hidden(code: int) -> None:
     with pytest.raises(OSError, match="a name"):
-        output.command(raising(code))()
+        output.with_exit_codes(raising(code))()
 
 
 @pytest.mark.parametrize("key", ["parity", "training"])

@@ -15,7 +15,7 @@ whole = True
 """
 PROGRAM = """
 import contextlib, os, signal, sys, time
-from lmtool.cli.signals import Interruptions
+from lmtool.cli.signals import SignalHandlers
 signal.signal(signal.SIGINT, signal.{before})
 with {block}:
     try:
@@ -31,7 +31,7 @@ time.sleep(0.2)
 
 
 def ended(
-    folder: Path, number: int, block: str = "Interruptions()", before: str = "default_int_handler"
+    folder: Path, number: int, block: str = "SignalHandlers()", before: str = "default_int_handler"
 ) -> subprocess.CompletedProcess[str]:
     """A program that meets a signal in an import, and SIGINT at its end."""
     (folder / "slow.py").write_text(SLOW.format(number=int(number)))
@@ -65,7 +65,7 @@ def test_without_it_the_import_is_cut(tmp_path: Path) -> None:
 LAST = """
 import os, signal, time
 from lmtool import cli
-from lmtool.cli.signals import Interruptions
+from lmtool.cli.signals import SignalHandlers
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 class Held:
@@ -117,7 +117,7 @@ def test_a_signal_as_python_ends_comes_too_late(number: signal.Signals) -> None:
 def test_without_it_a_signal_in_a_finalizer_is_lost() -> None:
     """The positive control."""
     finished = ended_by_main(
-        "in_a_finalizer", signal.SIGTERM, "import sys; Interruptions._lose = sys.__unraisablehook__"
+        "in_a_finalizer", signal.SIGTERM, "import sys; SignalHandlers._on_unraisable = sys.__unraisablehook__"
     )
     assert (finished.returncode, finished.stdout) == (0, "went on\n")
     assert "Exception ignored in" in finished.stderr

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from lmtool.cli.signals import Interruptions
+from lmtool.cli.signals import SignalHandlers
 from lmtool.model import LanguageModel, evaluation, figures
 from lmtool.model.training import trainer
 from lmtool.model.training.signals import StopRequest
@@ -88,7 +88,7 @@ def deaf_trainings() -> None:
 
 def deaf_commands() -> None:
     """Protection off: a command takes no notice of SIGTERM."""
-    Interruptions._receive = lambda *_: None  # type: ignore[method-assign]
+    SignalHandlers._on_signal = lambda *_: None  # type: ignore[method-assign]
 
 
 def seldom_saved() -> None:
