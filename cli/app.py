@@ -7,7 +7,7 @@ import typer
 from .bench import bench, demo
 from .export import export, info, verify
 from .output import print_result, with_exit_codes
-from .serve import serve
+from .serve import ServeCommand, serve
 from .text import generate, score, suggest
 from .train import embeddings, evaluate, list_data, prepare_data, train
 
@@ -15,11 +15,11 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 data_app = typer.Typer(no_args_is_help=True, help="Corpora.")
 for function in (train, evaluate, export, verify, info, embeddings, generate, suggest, score, serve, bench, demo):
-    app.command()(with_exit_codes(function))
+    app.command(cls=ServeCommand if function is serve else None)(with_exit_codes(function))
 app.add_typer(data_app, name="data")
 data_app.command("list")(with_exit_codes(list_data))
 data_app.command("prepare")(with_exit_codes(prepare_data))

@@ -1,21 +1,63 @@
 """The command that serves: serve."""
 
+import dataclasses
+import inspect
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, final
 
 import typer
+from typer.core import TyperCommand
 
 from .options import Json, Model, Provider, Threads, latest_model, parse_path
-from .output import print_result, print_status, require_module
+from .output import exit_codes, print_result, print_status
 
 _KEY_VARIABLE = "LMTOOL_API_KEY"
 
 
+@final
+class ServeCommand(TyperCommand):
+    """Adds the options of `server_options` when the command runs, so that `lmtool --help` does not load the server."""
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """Complete the command, then parse its arguments."""
+
+        def template() -> None: ...
+
+        with exit_codes():
+            template.__signature__ = inspect.Signature(server_options())  # type: ignore[attr-defined]
+        app = typer.Typer(add_completion=False)
+        app.command()(template)
+        self.params += typer.main.get_command(app).params
+        return super().make_context(*args, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call the function, with those options in `ctx.obj`."""
+        ctx.obj = {option.name: ctx.params.pop(option.name) for option in server_options()}
+        return super().invoke(ctx)
+
+
+def server_options() -> list[inspect.Parameter]:
+    """The options that are fields of `ServeOptions`, with their types, defaults and help texts."""
+    from ..serve import ServeOptions
+
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=Annotated[
+                field.type, typer.Option(f"--{field.name.replace('_', '-')}", help=field.metadata["help"])
+            ],
+        )
+        for field in dataclasses.fields(ServeOptions)
+        if field.name not in ("name", "api_key")
+    ]
+
+
 def serve(
+    ctx: typer.Context,
     model: Model = None,
-    host: Annotated[str, typer.Option(help="Name or address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="TCP port; 0: one that is free.")] = 8000,
     name: Annotated[
         str | None, typer.Option(help="What clients call the model (default: the file's name without its ending).")
     ] = None,
@@ -27,80 +69,33 @@ def serve(
     ] = None,
     provider: Provider = "cpu",
     threads: Threads = 1,
-    allow_inexact: Annotated[
-        bool, typer.Option("--allow-inexact", help="Take an artifact that is not batch-invariant (dynamic int8).")
-    ] = False,
-    max_choices: Annotated[int, typer.Option(help="Choices that are written at once; one more gets 429.")] = 256,
-    max_body_bytes: Annotated[int, typer.Option(help="Size of a request's body.")] = 262_144,
-    max_header_bytes: Annotated[int, typer.Option(help="Size of a request's line and headers.")] = 16_384,
-    max_connections: Annotated[int, typer.Option(help="Connections at once; one more gets 503.")] = 1024,
-    max_prompt_tokens: Annotated[int, typer.Option(help="Tokens of one prompt.")] = 8192,
-    max_tokens: Annotated[int, typer.Option(help="Tokens that one choice may write.")] = 1024,
-    max_answer_tokens: Annotated[
-        int, typer.Option(help="Tokens of one answer: those of all its choices, and of the prompts that it echoes.")
-    ] = 16_384,
-    max_prompts: Annotated[int, typer.Option(help="Prompts of one request.")] = 32,
-    max_n: Annotated[int, typer.Option(help="Choices for each prompt.")] = 16,
-    max_stop_chars: Annotated[int, typer.Option(help="Characters of one stop string.")] = 64,
-    max_suggestions: Annotated[int, typer.Option(help="Words that one request may have suggested.")] = 100,
-    max_sessions: Annotated[int, typer.Option(help="Sessions that are kept at once.")] = 1000,
-    session_idle_seconds: Annotated[float, typer.Option(help="How long an idle session is kept.")] = 600.0,
-    request_seconds: Annotated[float, typer.Option(help="How long a request may take.")] = 60.0,
-    body_seconds: Annotated[float, typer.Option(help="How long a request's body may take to come.")] = 10.0,
-    keep_alive_seconds: Annotated[int, typer.Option(help="How long an idle connection is kept.")] = 5,
-    shutdown_seconds: Annotated[int, typer.Option(help="How long running requests are waited for at the end.")] = 5,
     as_json: Json = False,
 ) -> None:
-    """Serve an artifact over HTTP, as OpenAI's clients expect it, until SIGINT or SIGTERM."""
-    require_module("uvicorn")
+    """Serve an artifact over HTTP to OpenAI's clients, until SIGINT or SIGTERM."""
     from ..runtime import Predictor
     from ..serve import ServeOptions, run_server
 
     path = model or latest_model()
-    options = ServeOptions(
-        host=host,
-        port=port,
-        name=path.stem if name is None else name,
-        api_key=_api_key(api_key_file),
-        allow_inexact=allow_inexact,
-        max_choices=max_choices,
-        max_body_bytes=max_body_bytes,
-        max_header_bytes=max_header_bytes,
-        max_connections=max_connections,
-        max_prompt_tokens=max_prompt_tokens,
-        max_tokens=max_tokens,
-        max_answer_tokens=max_answer_tokens,
-        max_prompts=max_prompts,
-        max_n=max_n,
-        max_stop_chars=max_stop_chars,
-        max_suggestions=max_suggestions,
-        max_sessions=max_sessions,
-        session_idle_seconds=session_idle_seconds,
-        request_seconds=request_seconds,
-        body_seconds=body_seconds,
-        keep_alive_seconds=keep_alive_seconds,
-        shutdown_seconds=shutdown_seconds,
-    )
+    options = ServeOptions(name=path.stem if name is None else name, api_key=_api_key(api_key_file), **ctx.obj)
     if not options.on_loopback and options.api_key is None:
         print_status(
-            f"warning: {host} is not loopback and there is no key: whoever reaches this machine can use the server; "
-            f"give it --api-key-file or {_KEY_VARIABLE}, or leave --host out"
+            f"warning: {options.host} is not loopback and there is no key: whoever reaches this machine can use the "
+            f"server; give it --api-key-file or {_KEY_VARIABLE}, or leave --host out"
         )
     predictor = Predictor.load(path, provider=provider, threads=threads)
 
     def on_ready(url: str) -> None:
-        print_result(
-            as_json, f"serving {options.name} at {url}", {"url": url, "model": options.name, "path": str(path)}
-        )
+        value = {"url": url, "model": options.name, "path": str(path)}
+        print_result(as_json, f"serving {options.name} at {url}", value)
 
     try:
         run_server(predictor, options, on_ready)
-    except KeyboardInterrupt:  # which is how a server at a terminal is ended
+    except KeyboardInterrupt:  # the usual end of a server on a terminal
         raise typer.Exit(130) from None
 
 
 def _api_key(file: Path | None) -> str | None:
-    """The key of the file, else of the environment, else none."""
+    """The key from the file, else from the environment."""
     from ..serve import checked_key, read_key
 
     if file is not None:

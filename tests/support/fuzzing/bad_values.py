@@ -16,6 +16,7 @@ from typing import Any
 
 import typer
 from lmtool.cli.app import app, data_app
+from lmtool.cli.serve import server_options
 from lmtool.model import TrainConfig
 from lmtool.model.training.config import setting_types
 
@@ -104,14 +105,17 @@ def base_type(annotation: Any) -> type:
 
 def options(function: Callable[..., Any]) -> Iterator[tuple[str | None, type]]:
     """The names on the command line, None for an argument, and the types."""
-    hints = typing.get_type_hints(function, include_extras=True)
-    for name in inspect.signature(function).parameters:
-        marks = [mark for mark in typing.get_args(hints[name]) if hasattr(mark, "param_decls")]
+    parameters = {name: parameter.annotation for name, parameter in inspect.signature(function).parameters.items()}
+    if parameters.pop("ctx", None) is typer.Context:  # the command `serve`
+        parameters |= {option.name: option.annotation for option in server_options()}
+    for name, annotation in parameters.items():
+        marks = [mark for mark in typing.get_args(annotation) if hasattr(mark, "param_decls")]
         if any(isinstance(mark, typer.models.ArgumentInfo) for mark in marks):
-            yield None, base_type(hints[name])
+            yield None, base_type(annotation)
         else:
-            declared = [text for mark in marks for text in mark.param_decls or () if text.startswith("--")]
-            yield (declared or [f"--{name.replace('_', '-')}"])[0], base_type(hints[name])
+            names = [text for mark in marks for text in (mark.default, *(mark.param_decls or ()))]
+            names = [text for text in names if isinstance(text, str) and text.startswith("--")]
+            yield (names or [f"--{name.replace('_', '-')}"])[0], base_type(annotation)
 
 
 def is_number(kind: type, value: str) -> bool:
