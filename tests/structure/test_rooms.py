@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "export": {"model", "runtime"},
     "serve": {"runtime"},
     "bench": {"export", "model", "runtime"},
-    "cli": {"bench", "export", "model", "runtime", "serve"},
+    "cli": {"bench", "export", "model", "runtime", "serve", "__version__"},
 }
 HEAVY = {"torch", "onnx", "typer", "rich", "matplotlib", "safetensors", "onnxruntime", "numpy", "sklearn"}
 HEAVY |= {"prompt_toolkit"}
@@ -34,7 +34,7 @@ def imports(path: Path, *, top_level_only: bool = False) -> list[tuple[str, int]
         if isinstance(node, ast.Import):
             found += [(alias.name, 0) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            found.append((node.module or "", node.level))
+            found += [(node.module or alias.name, node.level) for alias in node.names]
     return found
 
 
