@@ -1,6 +1,6 @@
-"""Adopting: an ONNX file from elsewhere that keeps the artifact's contract becomes an artifact, its graph as it is.
+"""An ONNX file from elsewhere that keeps the artifact's contract becomes an artifact; its graph stays as it is.
 
-The copy has a vocabulary of numbers and says nothing of a training or an original, and every runtime loads it.
+The copy has the numbers of the tokens as its vocabulary and records no training. Every runtime loads it.
 """
 
 from pathlib import Path
@@ -13,27 +13,28 @@ from ...runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS, Architecture, 
 from ...runtime.artifact.safety import contained_weights
 from ...runtime.errors import ArtifactError, truncated
 from ...runtime.io.files import read_bytes, write_atomically
+from ...runtime.session.contract import require_contract
 from ...runtime.session.session import plain_session
 from ...runtime.tokenization import Tokenization
 from ...runtime.vocabulary import Vocabulary
 from ..build import seal
-from .architecture import Deduction
-from .contract import Fit, Tensor
+from .architecture import ForeignModel, declare_sizes
 
-_OURS = "lmtool."
 _TRIALS = ((1, 1), (2, 3))
+"""Batch and time of the calls that find the vocabulary's size and axes that are fixed against their declaration."""
+
 _SHOWN_CHARACTERS = 300
 
 
 def adopt(path: Path, folder: Path) -> Path:
-    """The file itself where it is an artifact, else a sealed copy of it in `folder`.
+    """Return the file itself where it is an artifact, else a sealed copy of it in `folder`.
 
     Args:
         path: An ONNX file.
         folder: Where to write the copy; it must be there.
 
     Raises:
-        StorageError: The file cannot be read, or the copy not be written.
+        StorageError: The file cannot be read, or the copy cannot be written.
         ArtifactError: It is a damaged artifact, is no ONNX file, has weights outside, sparse ones or local functions,
             breaks the contract (the message names the first input or output that differs), or does not run in every
             size of batch and time.
@@ -43,7 +44,7 @@ def adopt(path: Path, folder: Path) -> Path:
     try:
         contained_weights(memoryview(data))
         model = _parsed(data)
-        if any(entry.key.startswith(_OURS) for entry in model.metadata_props):
+        if any(entry.key.startswith("lmtool.") for entry in model.metadata_props):
             Artifact.parse(data)
             return path
         sealed = _sealed(model)
@@ -62,70 +63,61 @@ def _parsed(data: bytes) -> onnx.ModelProto:
 
 
 def _sealed(model: onnx.ModelProto) -> bytes:
-    inferred = _checked(model)
-    deduction = Deduction(inferred)
-    fit = Fit.of(inferred.graph)
-    size = _vocabulary_size(model.SerializeToString(), fit)
-    rows = deduction.embedding_rows()
+    inferred = _inferred(model)
+    foreign = ForeignModel(inferred)
+    require_contract(foreign.inputs, foreign.optional_inputs, foreign.outputs, foreign.states, foreign.vocabulary_size)
+    architecture = foreign.architecture
+    size = _vocabulary_size(model.SerializeToString(), architecture, foreign.vocabulary_size)
+    rows = foreign.embedding_rows
     if rows is not None and rows < size:
         raise ArtifactError(f"its embedding has {rows:,} rows for the {size:,} tokens of its logits, expected as many")
-    return seal(_declared(model, fit, size), _metadata(deduction.architecture(fit), size, deduction.precision))
+    declare_sizes(inferred.graph, architecture.states, size)
+    for values, declared in ((model.graph.input, inferred.graph.input), (model.graph.output, inferred.graph.output)):
+        del values[:]
+        values.extend(declared)
+    return seal(model, artifact_metadata(architecture, _numbers(size), foreign.precision))
 
 
-def _checked(model: onnx.ModelProto) -> onnx.ModelProto:
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its shapes inferred."""
     try:
         onnx.checker.check_model(model)
         return onnx.shape_inference.infer_shapes(model)
     except Exception as error:  # of several kinds, among them ValueError for a file that is too large
-        raise ArtifactError(f"onnx's checker refuses it: {_short(error)}") from error
+        raise ArtifactError(f"onnx's checker refuses it: {_shortened(error)}") from error
 
 
-def _vocabulary_size(data: bytes, fit: Fit) -> int:
-    """The number of tokens, found by running the graph; the axes that it declares as free have to be so."""
-    session = plain_session(data)
-    size = fit.vocabulary_size
+def _vocabulary_size(data: bytes, architecture: Architecture, declared: int | str) -> int:
+    """Run the graph to find the vocabulary's size where it is not declared, and to check the shapes of all outputs."""
+    session, states = plain_session(data), architecture.states
+    size = declared
     for batch, time in _TRIALS:
         feed: dict[str, Any] = {TOKEN_IDS: np.zeros((batch, time), np.int64)}
-        widths = {name: tensor.width for name, tensor in fit.inputs.items() if name != TOKEN_IDS}
-        feed.update({name: np.zeros((batch, width), np.float32) for name, width in widths.items() if width})
+        feed |= {name: np.zeros((batch, width), np.float32) for name, width in states.items()}
+        names = [LOGITS, *(f"{NEXT}{name}" for name in states)]
         try:
-            outputs = session.run(list(fit.outputs), feed)
-        except Exception as error:  # onnxruntime's exceptions share no base class of their own
-            raise ArtifactError(f"it does not run with token ids [{batch}, {time}]: {_short(error)}") from error
-        found = dict(zip(fit.outputs, outputs, strict=True))
-        size = size or found[LOGITS].shape[-1]
-        expected: dict[str, tuple[int, ...]] = {LOGITS: (batch, time, size)}
-        expected |= {f"{NEXT}{name}": (batch, width) for name, width in widths.items() if width}
-        for name, shape in expected.items():
-            if found[name].shape != shape:
+            outputs = session.run(names, feed)
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise ArtifactError(f"it does not run with token ids [{batch}, {time}]: {_shortened(error)}") from error
+        size = size if isinstance(size, int) else outputs[0].size // (batch * time)
+        shapes = [(batch, time, size), *((batch, width) for width in states.values())]
+        for name, output, shape in zip(names, outputs, shapes, strict=True):
+            if output.shape != shape:
                 raise ArtifactError(
                     f"the output {name!r} breaks the contract: with token ids [{batch}, {time}] found "
-                    f"{found[name].dtype} {list(found[name].shape)}, expected float32 {list(shape)}"
+                    f"{output.dtype} {list(output.shape)}, expected float32 {list(shape)}"
                 )
-    assert size is not None
+    assert isinstance(size, int)
     return size
 
 
-def _declared(model: onnx.ModelProto, fit: Fit, vocabulary_size: int) -> onnx.ModelProto:
-    """The model with the sizes that it leaves open declared."""
-    logits = Tensor("float32", ("batch", "kept", vocabulary_size))
-    known = {**fit.inputs, **fit.outputs, LOGITS: logits}
-    for value in (*model.graph.input, *model.graph.output):
-        if value.name in known:
-            tensor, kind = known[value.name], value.type.tensor_type.elem_type
-            value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, tensor.shape))
-    return model
+def _numbers(vocabulary_size: int) -> Vocabulary:
+    """The vocabulary 0, 1, ...; token 0 stands for unknown words and for the end of a sentence."""
+    tokens = [str(number) for number in range(vocabulary_size)]
+    return Vocabulary(tokens, Tokenization("whitespace", unknown="0", end_of_sentence="0"))
 
 
-def _metadata(architecture: Architecture, vocabulary_size: int, precision: str) -> dict[str, str]:
-    # The first token stands for what the graph knows nothing of: an unknown word, and a sentence's end.
-    tokenization = Tokenization("whitespace", unknown="0", end_of_sentence="0")
-    vocabulary = Vocabulary([str(number) for number in range(vocabulary_size)], tokenization)
-    return artifact_metadata(architecture, vocabulary, precision)
-
-
-def _short(error: Exception) -> str:
-    """The message in one line that can be read."""
+def _shortened(error: Exception) -> str:
+    """The message in one line of at most 300 characters."""
     text = " ".join(str(error).split())
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."

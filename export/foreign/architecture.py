@@ -1,13 +1,14 @@
-"""What a graph from elsewhere says of its network: cell, embedding, tying, precision. None of it changes what runs."""
+"""A graph from elsewhere, read for its network: states, cell, sizes, precision. Nothing here changes what runs."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import final
 
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
-from ...runtime.artifact.artifact import TOKEN_IDS, Architecture
-from .contract import Fit
+from ...runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS, Architecture, state_names
+from ...runtime.session.contract import TensorType, contract_error
 
 _INTEGER_OPERATORS = (
     "QuantizeLinear",
@@ -21,23 +22,39 @@ _INTEGER_OPERATORS = (
 _BLOCK_OPERATORS = ("MatMulNBits", "GatherBlockQuantized")
 _HALF = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
 _HIDDEN_ONLY = {"GRU": "gru", "RNN": "rnn"}
+_STATE = re.compile(rf"(?:{NEXT})?(cell|hidden)_(0|[1-9]\d{{0,2}})")
 
 
 @final
-class Deduction:
-    """A model read for its facts."""
+class ForeignModel:
+    """A model from elsewhere that names its inputs and outputs as the contract does.
+
+    Attributes:
+        inputs: Name of each input without a default -> its type.
+        optional_inputs: Likewise, of inputs with a default.
+        outputs: Likewise, of outputs.
+        states: Name of each state -> its width, or a name for a width that the graph leaves open.
+        vocabulary_size: Last axis of the logits, or a name for it where the graph leaves it open.
+    """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        """Read `model`, its shapes inferred."""
+        """Read `model`, its shapes inferred; sizes that the graph declares in one place only hold for all of it."""
         self._graph = model.graph
         self._nodes = all_nodes(model)
         self._types = _constant_types(model)
+        tensors = _types([*model.graph.input, *model.graph.output])
+        self.states = _states(tensors)
+        self.vocabulary_size = _width(tensors, LOGITS) or "vocabulary"
+        declare_sizes(model.graph, self.states, self.vocabulary_size)
+        defaults = {tensor.name for tensor in model.graph.initializer}
+        self.inputs = _types(value for value in model.graph.input if value.name not in defaults)
+        self.optional_inputs = _types(value for value in model.graph.input if value.name in defaults)
+        self.outputs = _types(model.graph.output)
 
     @property
     def precision(self) -> str:
-        """One of `PRECISIONS`: the coarsest of what operators and weights compute in.
+        """The one of `PRECISIONS` whose bounds suit the coarsest type that operators and weights compute in.
 
-        Nothing is known of how a file was quantized: it is held to the bounds of the precision that its operators make.
         bfloat16 counts as `fp16`, the other half precision.
         """
         bits = {_attribute(node, "bits", 4) for node in self._nodes if node.op_type in _BLOCK_OPERATORS}
@@ -51,24 +68,36 @@ class Deduction:
             return "w8"
         return "fp16" if not _HALF.isdisjoint(casts | self._types) else "fp32"
 
-    def architecture(self, fit: Fit) -> Architecture:
-        """Cell and sizes. What the graph does not tell is the plainest that fits: `rnn`, as wide as the first layer."""
+    @property
+    def architecture(self) -> Architecture:
+        """Cell and sizes; where the graph does not tell, `rnn`, and an embedding as wide as the first layer.
+
+        Raises:
+            ArtifactError: The graph leaves the width of a layer open.
+        """
+        layer_sizes = []
+        for name in (name for name in self.states if name.startswith("hidden")):
+            width = self.states[name]
+            if isinstance(width, str):
+                raise contract_error("input", name, self.inputs[name], "a number as its last axis", self.inputs)
+            layer_sizes.append((int(name.rpartition("_")[2]), width))
+        sizes = tuple(width for _, width in sorted(layer_sizes))
         table = self._table()
         width = None if table is None else self._shapes().get(table, (0, 0))[1]
         readers = [node for node in self._graph.node if table in node.input]
         return Architecture(
-            cell="lstm" if fit.has_cells else self._hidden_only_cell(),
-            embedding_size=width or fit.layer_sizes[0],
-            layer_sizes=fit.layer_sizes,
+            cell="lstm" if "cell_0" in self.states else self._hidden_only_cell(),
+            embedding_size=width or sizes[0],
+            layer_sizes=sizes,
             tied=any(node.op_type != "Gather" for node in readers),
         )
 
     def _hidden_only_cell(self) -> str:
-        found = (_HIDDEN_ONLY[node.op_type] for node in self._nodes if node.op_type in _HIDDEN_ONLY)
-        return next(found, "rnn")
+        return next((_HIDDEN_ONLY[node.op_type] for node in self._nodes if node.op_type in _HIDDEN_ONLY), "rnn")
 
+    @property
     def embedding_rows(self) -> int | None:
-        """How many tokens have a vector; None where the graph does not tell."""
+        """The number of tokens that have a vector; None where the graph does not tell."""
         table = self._table()
         return None if table is None else self._shapes().get(table, (0, 0))[0] or None
 
@@ -84,10 +113,54 @@ class Deduction:
 
     def _shapes(self) -> dict[str, tuple[int, int]]:
         """The matrices of fixed size: name -> rows and columns."""
-        found = {tensor.name: tuple(tensor.dims) for tensor in self._graph.initializer}
+        shapes = {tensor.name: tuple(tensor.dims) for tensor in self._graph.initializer}
         for value in self._graph.value_info:
-            found[value.name] = tuple(axis.dim_value for axis in value.type.tensor_type.shape.dim)
-        return {name: (shape[0], shape[1]) for name, shape in found.items() if len(shape) == 2 and min(shape) > 0}
+            shapes[value.name] = tuple(axis.dim_value for axis in value.type.tensor_type.shape.dim)
+        return {name: (shape[0], shape[1]) for name, shape in shapes.items() if len(shape) == 2 and min(shape) > 0}
+
+
+def declare_sizes(graph: onnx.GraphProto, states: Mapping[str, int | str], vocabulary_size: int | str) -> None:
+    """Declare the last axes of states and logits that the graph leaves open, where they are known."""
+    sizes = {LOGITS: vocabulary_size, **states, **{f"{NEXT}{name}": width for name, width in states.items()}}
+    for value in (*graph.input, *graph.output):
+        size, axes = sizes.get(value.name), value.type.tensor_type.shape.dim
+        if isinstance(size, int) and axes and not axes[-1].HasField("dim_value"):
+            axes[-1].dim_value = size
+
+
+def _states(tensors: Mapping[str, TensorType]) -> dict[str, int | str]:
+    """The states of each layer that a name mentions, and of one layer at least."""
+    matches = [match for name in tensors if (match := _STATE.fullmatch(name))]
+    layers = 1 + max((int(match[2]) for match in matches), default=0)
+    cell = "lstm" if any(match[1] == "cell" for match in matches) else "rnn"
+    widths: list[int | str] = []
+    for layer in range(layers):
+        names = [f"{prefix}{state}_{layer}" for prefix in ("", NEXT) for state in ("hidden", "cell")]
+        known = (_width(tensors, name) for name in names)
+        widths.append(next((width for width in known if width), f"size of layer {layer}"))
+    return {name: widths[int(name.rpartition("_")[2])] for name in state_names(cell, layers)}
+
+
+def _width(tensors: Mapping[str, TensorType], name: str) -> int | None:
+    """The last axis of a tensor of rank 2 or 3 where it is fixed."""
+    shape = tensors[name].shape if name in tensors else None
+    return shape[-1] if shape is not None and len(shape) in (2, 3) and isinstance(shape[-1], int) else None
+
+
+def _types(values: Iterable[onnx.ValueInfoProto]) -> dict[str, TensorType]:
+    return {value.name: _type(value) for value in values}
+
+
+def _type(value: onnx.ValueInfoProto) -> TensorType:
+    declared = value.type.tensor_type
+    if not value.type.HasField("tensor_type"):
+        return TensorType(str(value.type.WhichOneof("value") or "untyped").removesuffix("_type"), None)
+    try:
+        dtype = helper.tensor_dtype_to_np_dtype(declared.elem_type).name
+    except KeyError:
+        dtype = f"type {declared.elem_type}"
+    axes = tuple(axis.dim_value if axis.HasField("dim_value") else axis.dim_param for axis in declared.shape.dim)
+    return TensorType(dtype, axes if declared.HasField("shape") else None)
 
 
 def all_graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:

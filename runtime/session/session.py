@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
-from ..artifact.artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS, Artifact
+from ..artifact.artifact import LOGITS_TO_KEEP, Artifact
 from ..errors import ArtifactError, OptionError, ProviderError, truncated
 from ..io.files import temporary_folder
 from .calls import Shapes
+from .contract import TensorType, require_contract
 from .device import DeviceRunner
 from .host import HostRunner
 from .providers import PROVIDERS, Provider, import_onnxruntime, require_placement, require_provider
@@ -80,7 +81,7 @@ def create_runner(
 ) -> HostRunner | DeviceRunner:
     """What calls the session: on numpy arrays, or on its device."""
     shapes = Shapes(artifact.architecture.states, len(artifact.vocabulary))
-    can_keep = LOGITS_TO_KEEP in _described("overridable input", session.get_overridable_initializers())
+    can_keep = LOGITS_TO_KEEP in _types("overridable input", session.get_overridable_initializers())
     if provider.device is None:
         return HostRunner(session, shapes, can_keep)
     device = (provider.device, int(options.provider_options.get("device_id", 0)))
@@ -165,47 +166,26 @@ def _settings(onnxruntime: Any, options: SessionOptions, empty_folder: str) -> A
     return settings
 
 
-_Node = tuple[str, list[str | int]]
-_Nodes = dict[str, _Node]
-"""Name of an input or output -> its type and shape."""
-
-
 def _require_contract(session: Any, artifact: Artifact) -> None:
-    """Compare names, types and shapes with the metadata; a free axis fits anything."""
-    states: _Nodes = {name: ("tensor(float)", ["batch", width]) for name, width in artifact.architecture.states.items()}
-    logits: _Node = ("tensor(float)", ["batch", "kept", len(artifact.vocabulary)])
-    inputs: _Nodes = {TOKEN_IDS: ("tensor(int64)", ["batch", "time"]), **states}
-    outputs: _Nodes = {
-        LOGITS: logits,
-        **{f"{NEXT}{name}": kind for name, kind in states.items()},
-    }
-    _require_nodes("input", inputs, session.get_inputs())
-    _require_nodes("output", outputs, session.get_outputs())
+    """Compare inputs and outputs with the metadata."""
+    require_contract(
+        _types("input", session.get_inputs()),
+        _types("overridable input", session.get_overridable_initializers()),
+        _types("output", session.get_outputs()),
+        artifact.architecture.states,
+        len(artifact.vocabulary),
+    )
 
 
-def _require_nodes(kind: str, expected: _Nodes, nodes: list[Any]) -> None:
-    found = _described(kind, nodes)
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in expected or name not in found or not _fits(found[name], expected[name]):
-            raise ArtifactError(
-                f"the {kind} {name!r} breaks the contract: found {_shown(found.get(name))}, "
-                f"expected {_shown(expected.get(name))}"
-            )
-
-
-def _described(kind: str, nodes: list[Any]) -> _Nodes:
-    """What onnxruntime tells of them; it takes names that are no text and fails once they are asked for."""
+def _types(kind: str, nodes: list[Any]) -> dict[str, TensorType]:
+    """The name of each input or output of a session -> its type; onnxruntime accepts names that are not UTF-8."""
     try:
-        return {node.name: (node.type, node.shape) for node in nodes}
+        return {node.name: _type(node) for node in nodes}
     except UnicodeDecodeError as error:
         raise ArtifactError(f"an {kind} of the graph has a name that is not UTF-8 ({error}), expected text") from error
 
 
-def _fits(found: _Node, expected: _Node) -> bool:
-    pairs = zip(found[1], expected[1], strict=False)
-    same = all(theirs == ours for theirs, ours in pairs if isinstance(theirs, int) or isinstance(ours, int))
-    return found[0] == expected[0] and len(found[1]) == len(expected[1]) and same
-
-
-def _shown(kind: _Node | None) -> str:
-    return "none" if kind is None else f"{kind[0]} [{', '.join(map(str, kind[1]))}]"
+def _type(node: Any) -> TensorType:
+    name = str(node.type).removeprefix("tensor(").removesuffix(")")
+    shape = tuple("" if axis is None else axis for axis in node.shape)
+    return TensorType({"float": "float32", "double": "float64"}.get(name, name), shape)
