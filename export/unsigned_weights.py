@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from ..runtime.errors import ArtifactError
-from .foreign.architecture import all_graphs, all_nodes
+from .foreign.foreign_model import all_graphs, all_nodes
 
 _WEIGHTS = {
     "DynamicQuantizeLSTM": ((1, 9), (2, 11)),

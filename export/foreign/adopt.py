@@ -18,7 +18,7 @@ from ...runtime.session.session import plain_session
 from ...runtime.tokenization import Tokenization
 from ...runtime.vocabulary import Vocabulary
 from ..build import seal
-from .architecture import ForeignModel, declare_sizes
+from .foreign_model import ForeignModel, declare_sizes
 
 _TRIALS = ((1, 1), (2, 3))
 """Batch and time of the calls that find the vocabulary's size and axes that are fixed against their declaration."""

@@ -75,38 +75,36 @@ class ForeignModel:
         Raises:
             ArtifactError: The graph leaves the width of a layer open.
         """
-        layer_sizes = []
-        for name in (name for name in self.states if name.startswith("hidden")):
-            width = self.states[name]
-            if isinstance(width, str):
-                raise contract_error("input", name, self.inputs[name], "a number as its last axis", self.inputs)
-            layer_sizes.append((int(name.rpartition("_")[2]), width))
-        sizes = tuple(width for _, width in sorted(layer_sizes))
-        table = self._table()
-        width = None if table is None else self._shapes().get(table, (0, 0))[1]
-        readers = [node for node in self._graph.node if table in node.input]
+        names = sorted((name for name in self.states if name.startswith("hidden")), key=lambda name: int(name[7:]))
+        sizes = tuple(self._layer_size(name) for name in names)
+        embedding = self._embedding()
+        readers = [] if embedding is None else [node for node in self._graph.node if embedding[0] in node.input]
+        hidden_only = (_HIDDEN_ONLY[node.op_type] for node in self._nodes if node.op_type in _HIDDEN_ONLY)
         return Architecture(
-            cell="lstm" if "cell_0" in self.states else self._hidden_only_cell(),
-            embedding_size=width or sizes[0],
+            cell="lstm" if "cell_0" in self.states else next(hidden_only, "rnn"),
+            embedding_size=sizes[0] if embedding is None else embedding[1][1],
             layer_sizes=sizes,
             tied=any(node.op_type != "Gather" for node in readers),
         )
 
-    def _hidden_only_cell(self) -> str:
-        return next((_HIDDEN_ONLY[node.op_type] for node in self._nodes if node.op_type in _HIDDEN_ONLY), "rnn")
-
     @property
     def embedding_rows(self) -> int | None:
         """The number of tokens that have a vector; None where the graph does not tell."""
-        table = self._table()
-        return None if table is None else self._shapes().get(table, (0, 0))[0] or None
+        embedding = self._embedding()
+        return None if embedding is None else embedding[1][0]
 
-    def _table(self) -> str | None:
-        """The matrix whose rows the token ids choose."""
+    def _layer_size(self, name: str) -> int:
+        width = self.states[name]
+        if isinstance(width, str):
+            raise contract_error("input", name, self.inputs[name], "a number as its last axis", self.inputs)
+        return width
+
+    def _embedding(self) -> tuple[str, tuple[int, int]] | None:
+        """Name and shape of the matrix whose rows the token ids choose."""
         ids, shapes = {TOKEN_IDS}, self._shapes()
         for node in self._graph.node:
             if node.op_type == "Gather" and node.input[1] in ids and node.input[0] in shapes:
-                return str(node.input[0])
+                return node.input[0], shapes[node.input[0]]
             if ids.intersection(node.input) and node.op_type != "Gather":
                 ids.update(node.output)
         return None
