@@ -1,4 +1,4 @@
-"""The application: which path is answered by what, and what is refused before."""
+"""The ASGI application: routes, middleware and error handlers."""
 
 import functools
 from collections.abc import Awaitable, Callable
@@ -10,91 +10,77 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from . import endpoints
 from .completions.endpoint import complete
-from .endpoints import (
-    create_session,
-    delete_session,
-    detokenize,
-    health,
-    list_models,
-    metrics,
-    show_model,
-    show_session,
-    suggest,
-    tokenize,
-    tokenizer_info,
-)
 from .errors import ApiError, api_error
-from .middleware import Counting, HostGuard, KeyGuard
-from .options import ServeOptions
-from .service import Service, json_response
+from .middleware import ApiKeyMiddleware, HostMiddleware, MetricsMiddleware
+from .responses import error_response
+from .service import Service
 
 _Endpoint = Callable[[Service, Request], Awaitable[Response]]
 
 _ENDPOINTS: dict[tuple[str, str], _Endpoint] = {
     ("POST", "/v1/completions"): complete,
-    ("POST", "/v1/suggest"): suggest,
-    ("POST", "/v1/sessions"): create_session,
-    ("GET", "/v1/sessions/{id}"): show_session,
-    ("DELETE", "/v1/sessions/{id}"): delete_session,
-    ("GET", "/v1/models"): list_models,
-    ("GET", "/v1/models/{id}"): show_model,
-    ("GET", "/health"): health,
-    ("GET", "/metrics"): metrics,
-    ("GET", "/tokenizer_info"): tokenizer_info,
-    ("POST", "/tokenize"): tokenize,
-    ("POST", "/detokenize"): detokenize,
+    ("POST", "/v1/suggest"): endpoints.suggest,
+    ("POST", "/v1/sessions"): endpoints.create_session,
+    ("GET", "/v1/sessions/{id}"): endpoints.show_session,
+    ("DELETE", "/v1/sessions/{id}"): endpoints.delete_session,
+    ("GET", "/v1/models"): endpoints.list_models,
+    ("GET", "/v1/models/{id}"): endpoints.show_model,
+    ("GET", "/health"): endpoints.health,
+    ("GET", "/metrics"): endpoints.metrics,
+    ("GET", "/tokenizer_info"): endpoints.tokenizer_info,
+    ("POST", "/tokenize"): endpoints.tokenize,
+    ("POST", "/detokenize"): endpoints.detokenize,
 }
+_PATHS = frozenset(path for _, path in _ENDPOINTS)
 
 
 def create_app(service: Service) -> Starlette:
-    """The ASGI application of a service; who makes the service closes its pool.
+    """The ASGI application of a service. The caller closes the service's pool.
 
-    Bound to loopback it answers only to the names of loopback: a web page cannot reach it under a name of its own.
+    On loopback it accepts only loopback host names, so that a web page cannot reach it through a domain that resolves
+    to this machine.
     """
-    routes = frozenset(path for _, path in _ENDPOINTS)
-    guards = [Middleware(Counting, metrics=service.metrics, routes=routes)]
-    if service.options.on_loopback:
-        guards.append(Middleware(HostGuard, names=_own_names(service.options)))
-    if service.options.api_key is not None:
-        guards.append(Middleware(KeyGuard, key=service.options.api_key))
+    options = service.options
+    middleware = [Middleware(MetricsMiddleware, metrics=service.metrics, routes=_PATHS)]
+    if options.on_loopback:
+        names = frozenset({"localhost", "127.0.0.1", "[::1]", options.host.lower()})
+        middleware.append(Middleware(HostMiddleware, names=names))
+    if options.api_key is not None:
+        middleware.append(Middleware(ApiKeyMiddleware, key=options.api_key))
     return Starlette(
         routes=[
-            Route(path, functools.partial(_answer, service, endpoint), methods=[method])
+            Route(path, functools.partial(_respond, service, endpoint), methods=[method])
             for (method, path), endpoint in _ENDPOINTS.items()
         ],
-        middleware=guards,
-        exception_handlers={HTTPException: _explain_http, Exception: _explain},
+        middleware=middleware,
+        exception_handlers={HTTPException: _handle_http_exception, Exception: _handle_exception},
     )
 
 
-async def _answer(service: Service, endpoint: _Endpoint, request: Request) -> Response:
+async def _respond(service: Service, endpoint: _Endpoint, request: Request) -> Response:
     try:
         return await endpoint(service, request)
-    except Exception as error:
-        told = api_error(error)
-        if told.status == 500:
+    except Exception as exception:
+        error = api_error(exception)
+        if error.status == 500:
             raise
-        return json_response(told.to_json(), told.status, told.headers)
+        return error_response(error)
 
 
-async def _explain(_: Request, error: Exception) -> Response:
-    """What a client is told where the fault is ours; the server's log has the traceback."""
-    told = api_error(error)
-    return json_response(told.to_json(), told.status)
+async def _handle_exception(_: Request, exception: Exception) -> Response:
+    """The response to a fault of the server; its log has the traceback."""
+    return error_response(api_error(exception))
 
 
-async def _explain_http(request: Request, error: Exception) -> Response:
-    """A path or method that is not there."""
-    assert isinstance(error, HTTPException)
-    paths = ", ".join(sorted({path for _, path in _ENDPOINTS}))
+async def _handle_http_exception(request: Request, exception: Exception) -> Response:
+    """The response to an unknown path or method."""
+    assert isinstance(exception, HTTPException)
     messages = {
-        404: f"there is nothing at {request.url.path[:100]!r}, expected one of {paths}",
+        404: f"there is nothing at {request.url.path[:100]!r}, expected one of {', '.join(sorted(_PATHS))}",
         405: f"{request.method[:20]!r} does not go with {request.url.path[:100]!r}",
     }
-    told = ApiError(error.status_code, "no_such_endpoint", messages.get(error.status_code, error.detail))
-    return json_response(told.to_json(), told.status, error.headers)
-
-
-def _own_names(options: ServeOptions) -> frozenset[str]:
-    return frozenset({"localhost", "127.0.0.1", "[::1]", options.host.lower()})
+    status = exception.status_code
+    error = ApiError(status, "no_such_endpoint", messages.get(status, exception.detail))
+    return error_response(error, exception.headers)

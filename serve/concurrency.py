@@ -1,22 +1,22 @@
-"""Waiting for several things at once, and for no longer than the client does."""
+"""Helpers for asyncio: several coroutines at once, work in a thread, work that ends with its client."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from starlette.types import Receive
 
-from .errors import gone
+from .errors import disconnected
 
 Result = TypeVar("Result")
 
 
-async def together(work: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """Run coroutines side by side; their results, in order.
+async def gather(coroutines: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Run coroutines concurrently and return their results in order.
 
-    The first error ends the others, which have ended when it is raised: nobody works on with what is being given back.
+    The first error cancels the others and waits for them before it is raised, so that none uses released resources.
     """
-    first, *others = work
+    first, *others = coroutines
     if not others:
         return [await first]
     try:
@@ -27,35 +27,40 @@ async def together(work: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
     return [task.result() for task in tasks]
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine unless the client goes away; then it is cancelled.
+async def call(function: Callable[[], Result], *, in_thread: bool) -> Result:
+    """Call a function here, or in another thread if it would block the event loop for long."""
+    return await asyncio.to_thread(function) if in_thread else function()
+
+
+async def while_connected(receive: Receive, coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine; cancel it if the client disconnects.
 
     Args:
         receive: Gives the connection's messages; the request's body has been read.
-        work: What the client waits for.
+        coroutine: Makes the response.
 
     Raises:
-        ApiError: The client is gone, 499: nobody will read the answer.
+        ApiError: The client has disconnected, 499.
     """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_disconnected(receive))
+    work = asyncio.ensure_future(coroutine)
+    disconnect = asyncio.ensure_future(_wait_for_disconnect(receive))
     try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise gone()
-        return working.result()
+        await asyncio.wait((work, disconnect), return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise disconnected()
+        return work.result()
     finally:
-        await _ended(working)
-        await _ended(leaving)
+        await _cancel(work)
+        await _cancel(disconnect)
 
 
-async def _disconnected(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def _ended(task: "asyncio.Future[Any]") -> None:
-    """Cancel a task and wait until it has given back what it held; how it ends does not matter any more."""
+async def _cancel(task: "asyncio.Future[Any]") -> None:
+    """Cancel a task, wait until it has released its resources, and ignore its result."""
     task.cancel()
     await asyncio.wait((task,))
     if not task.cancelled():

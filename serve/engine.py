@@ -1,10 +1,8 @@
-"""The one stream pool behind all requests: slots are taken and given back, tokens are read in small parts.
-
-A wake-up for each of many requests would let the two threads take the interpreter from each other as often.
-"""
+"""Engine: the stream pool that runs the model for all requests; slots bound how many choices it writes at once."""
 
 import asyncio
 import contextlib
+import dataclasses
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future
@@ -19,78 +17,36 @@ from ..runtime.pool.stream_pool import StreamPool
 from ..runtime.predictor import Predictor
 from ..runtime.score import require_finite
 from ..runtime.state import State
-from .completions.logprobs import Scored, score_rows
+from .completions.logprobs import TokenLogprobs, token_logprobs
 from .errors import ServeError, busy
 from .options import ServeOptions
 
-
-@final
-class Handing:
-    """`StreamPool.step_async` for many tasks of one event loop."""
-
-    def __init__(self, pool: StreamPool) -> None:
-        """Hand out what this pool computes."""
-        self._pool = pool
-        self._ready: deque[tuple[asyncio.Future[Any], Future[Any]]] = deque()
-        self._woken: asyncio.AbstractEventLoop | None = None
-
-    async def step(self, stream: int, tokens: Sequence[int], *, logits_to_keep: int | None = 1) -> NDArray[np.float32]:
-        """Read tokens: logits, float32 [kept, vocabulary]. A task that is cancelled takes its request back.
-
-        Raises:
-            PoolError: As for `StreamPool.step`, as are TokenError and BusyError.
-        """
-        loop = asyncio.get_running_loop()
-        request = self._pool.submit(stream, tokens, logits_to_keep=logits_to_keep)
-        waiting: asyncio.Future[NDArray[np.float32]] = loop.create_future()
-        request.add_done_callback(lambda done: self._note(loop, waiting, done))
-        try:
-            return await waiting
-        finally:
-            request.cancel()  # nothing waits any more where the task was cancelled
-
-    def _note(self, loop: asyncio.AbstractEventLoop, waiting: "asyncio.Future[Any]", done: "Future[Any]") -> None:
-        """Keep what is done, and wake the loop unless it is on its way; called in the pool's thread."""
-        self._ready.append((waiting, done))
-        if self._woken is not loop:
-            self._woken = loop
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
-                loop.call_soon_threadsafe(self._hand_out)
-
-    def _hand_out(self) -> None:
-        """Give everybody their results; called in the loop."""
-        self._woken = None  # before the last look: what comes after that wakes the loop again
-        while self._ready:
-            waiting, done = self._ready.popleft()
-            if waiting.done():
-                continue
-            if done.cancelled():
-                waiting.cancel()
-            elif (error := done.exception()) is not None:
-                waiting.set_exception(error)
-            else:
-                waiting.set_result(done.result())
-
-
-_READING_CHUNK = 128
-_SCORING_CHUNK = 32
-"""Tokens of one request of the pool: others wait that long. The logits of all positions come back only for scores."""
+_READ_CHUNK = 128
+_SCORE_CHUNK = 32
+"""Tokens of one pool request, during which others wait. Scoring returns the logits of all positions."""
 
 
 @final
 class Engine:
-    """Runs the model for many requests at once. It belongs to one event loop; only numbers are made in other threads.
+    """Runs the model for many requests at once, in one event loop.
 
-    A request takes slots first, then opens as many streams. A stream that is closed while it runs keeps its place in
+    A request first takes slots, then opens as many streams. A stream that is closed while it runs keeps its place in
     the pool until that call ends, so the pool has more places than there are slots.
+
+    Attributes:
+        slots: Choices that can be written at once.
+        slots_taken: Choices that are being written.
+        tokens_read: Tokens that the model has read.
+        refused: Requests that found too few slots free.
+        start: The state at the start of a text: the end of a sentence is pending, as for `Predictor.stream`.
     """
 
     def __init__(self, predictor: Predictor, options: ServeOptions) -> None:
         """Make the pool.
 
         Raises:
-            ServeError: The artifact is not batch-invariant, and that is not allowed.
-            PoolError: It says it is, but is not on this machine; or there is not enough memory.
+            ServeError: The artifact is not batch-invariant, and the options do not allow that.
+            PoolError: The artifact's batch invariance does not hold on this machine, or there is not enough memory.
         """
         artifact = predictor.artifact
         if not (artifact.batch_invariant or options.allow_inexact):
@@ -98,22 +54,22 @@ class Engine:
                 f"the {artifact.variant} artifact is not batch-invariant: an answer would depend, slightly, on which "
                 "others are written at the same time; use another precision (fp32), or allow that: --allow-inexact"
             )
-        self.predictor = predictor
         self.vocabulary = predictor.vocabulary
         self.slots = options.max_choices
         self.slots_taken = 0
         self.tokens_read = 0
         self.refused = 0
+        self.start = _with_pending(predictor.initial_state(1), self.vocabulary.end_of_sentence_id)
         places = 2 * options.max_choices + 2
         self.pool = StreamPool(
             predictor, PoolOptions(max_streams=places, max_waiting=places, allow_inexact=options.allow_inexact)
         )
-        self._handing = Handing(self.pool)
-        self._probing = asyncio.Lock()
+        self._results = LoopResults(self.pool)
+        self._probe_lock = asyncio.Lock()
 
     @contextlib.contextmanager
     def take_slots(self, count: int) -> Iterator[None]:
-        """Keep so many slots for the length of a request.
+        """Take slots for one request.
 
         Raises:
             ApiError: Fewer are free: 429.
@@ -131,61 +87,116 @@ class Engine:
             self.slots_taken -= count
 
     @contextlib.contextmanager
-    def open_stream(self, state: State | None = None) -> Iterator[int]:
-        """A stream of the pool that goes on from `state`; it is closed in the end, whatever runs.
+    def open_stream(self, state: State) -> Iterator[int]:
+        """Open a stream of the pool that continues from `state`, without its pending tokens.
 
         Raises:
-            StateError: The state holds numbers that are not finite.
+            StateError: The state holds NaN or infinity.
         """
-        stream = self.pool.open_stream(state)
+        stream = self.pool.open_stream(State(state.model_sha256, state.tensors))
         try:
             yield stream
         finally:
             with contextlib.suppress(PoolError):  # the pool is closed, and its streams with it
                 self.pool.close_stream(stream)
 
+    def state(self, stream: int, pending: int) -> State:
+        """The stream's state, with a token that it has not read yet."""
+        return _with_pending(self.pool.state(stream), pending)
+
     async def read(self, stream: int, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Read one token or more; the logits of what comes next, float32 [vocabulary].
+        """Read one or more tokens; returns the next token's logits, float32 [vocabulary].
 
         Raises:
             PoolError: The call failed, or the pool is closed.
-            NumberError: A logit is no finite number.
+            NumberError: A logit is NaN or infinity.
         """
-        for chunk in _chunks(tokens, _READING_CHUNK):
-            logits = await self._handing.step(stream, chunk)
+        for chunk in _chunks(tokens, _READ_CHUNK):
+            logits = await self._results.step(stream, chunk)
             self.tokens_read += len(chunk)
         require_finite(logits[-1], "logits")
         return np.asarray(logits[-1])
 
     async def score(
         self, stream: int, tokens: Sequence[int], targets: Sequence[int], count: int
-    ) -> AsyncIterator[Scored]:
-        """Read tokens and score another one after each of them, with `count` of the most probable ones.
-
-        The arithmetic over the vocabulary is done in another thread.
+    ) -> AsyncIterator[TokenLogprobs]:
+        """Read tokens, and score the target that follows each of them; arguments as for `token_logprobs`.
 
         Raises:
             PoolError: The call failed, or the pool is closed.
-            NumberError: A logit is no finite number.
+            NumberError: A logit is NaN or infinity.
         """
-        parts = zip(_chunks(tokens, _SCORING_CHUNK), _chunks(targets, _SCORING_CHUNK), strict=True)
-        for chunk, wanted in parts:
-            logits = await self._handing.step(stream, chunk, logits_to_keep=None)
+        for chunk, wanted in zip(_chunks(tokens, _SCORE_CHUNK), _chunks(targets, _SCORE_CHUNK), strict=True):
+            logits = await self._results.step(stream, chunk, logits_to_keep=None)
             self.tokens_read += len(chunk)
-            for scored in await asyncio.to_thread(score_rows, logits, np.array(wanted, np.int64), count):
-                yield scored
+            for logprobs in await asyncio.to_thread(token_logprobs, logits, np.array(wanted, np.int64), count):
+                yield logprobs
 
     async def probe(self) -> None:
-        """Read one token, to see whether the pool works.
+        """Read one token, to check that the model works.
 
         Raises:
-            PoolError: It does not.
-            NumberError: What it gives is no finite number.
+            PoolError: The call failed, or the pool is closed.
+            NumberError: A logit is NaN or infinity.
         """
-        async with self._probing:
-            with self.open_stream() as stream:
-                logits = await self._handing.step(stream, [self.vocabulary.end_of_sentence_id])
+        async with self._probe_lock:
+            with self.open_stream(self.start) as stream:
+                logits = await self._results.step(stream, [self.vocabulary.end_of_sentence_id])
                 require_finite(logits, "logits")
+
+
+@final
+class LoopResults:
+    """`StreamPool.step_async` for many tasks: one wake-up of the event loop delivers all results of a call.
+
+    With a wake-up for each result, the two threads would take the interpreter from each other as often.
+    """
+
+    def __init__(self, pool: StreamPool) -> None:
+        self._pool = pool
+        self._ready: deque[tuple[asyncio.Future[Any], Future[Any]]] = deque()
+        self._woken: asyncio.AbstractEventLoop | None = None
+
+    async def step(self, stream: int, tokens: Sequence[int], *, logits_to_keep: int | None = 1) -> NDArray[np.float32]:
+        """Read tokens; returns logits, float32 [kept, vocabulary]. Cancelling the task withdraws the request.
+
+        Raises:
+            PoolError: As for `StreamPool.step`, as are TokenError and BusyError.
+        """
+        loop = asyncio.get_running_loop()
+        request = self._pool.submit(stream, tokens, logits_to_keep=logits_to_keep)
+        result: asyncio.Future[NDArray[np.float32]] = loop.create_future()
+        request.add_done_callback(lambda done: self._enqueue(loop, result, done))
+        try:
+            return await result
+        finally:
+            request.cancel()  # where the task was cancelled
+
+    def _enqueue(self, loop: asyncio.AbstractEventLoop, result: "asyncio.Future[Any]", done: "Future[Any]") -> None:
+        """Queue a result, and wake the loop unless that is under way; runs in the pool's thread."""
+        self._ready.append((result, done))
+        if self._woken is not loop:
+            self._woken = loop
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        """Deliver all queued results; runs in the loop."""
+        self._woken = None  # first, so that a result that comes after the last check wakes the loop again
+        while self._ready:
+            result, done = self._ready.popleft()
+            if result.done():
+                continue
+            if done.cancelled():
+                result.cancel()
+            elif (error := done.exception()) is not None:
+                result.set_exception(error)
+            else:
+                result.set_result(done.result())
+
+
+def _with_pending(state: State, token: int) -> State:
+    return dataclasses.replace(state, pending=np.array([[token]], np.int64))
 
 
 def _chunks(tokens: Sequence[int], size: int) -> Iterator[Sequence[int]]:

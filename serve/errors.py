@@ -1,8 +1,4 @@
-"""What the server refuses, in the shape that OpenAI's clients read: `{"error": {message, type, param, code}}`.
-
-A message says what was found, what was expected and the fix, as those of the other rooms do; `ApiError` adds the HTTP
-status.
-"""
+"""Errors of the server, in the shape that OpenAI's clients read: `{"error": {message, type, param, code}}`."""
 
 from typing import Any, final
 
@@ -23,21 +19,20 @@ _TYPES = {401: "authentication_error", 409: "conflict_error", 429: "rate_limit_e
 
 @final
 class ServeError(LmtoolError, RuntimeError):
-    """A server that cannot start: its address is taken, or its key or artifact cannot be used."""
+    """The server cannot start: its address is taken, or its key or artifact cannot be used."""
 
 
 @final
 class ApiError(LmtoolError, RuntimeError):
-    """A request that is refused or has failed.
+    """A request is refused or has failed.
 
     Attributes:
         status: The HTTP status.
-        param: The field that is to blame, None where it is not one.
         code: A short name for programs.
+        param: The field at fault; None if it is not a field.
     """
 
     def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
-        """Say why."""
         super().__init__(message)
         self.status = status
         self.code = code
@@ -45,34 +40,39 @@ class ApiError(LmtoolError, RuntimeError):
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the answer carries beside its body: 401 asks for a key, and 429 says when to try again."""
+        """The response's headers: the authentication scheme, or when to retry."""
         if self.status == 401:
             return {"www-authenticate": "Bearer"}
         return {"retry-after": str(RETRY_AFTER_SECONDS)} if self.status in (429, 503) else {}
 
     def to_json(self) -> dict[str, Any]:
-        """The body."""
+        """The response's body."""
         kind = _TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
 
 def invalid(message: str, param: str | None = None) -> ApiError:
-    """The error of a request that is wrong whenever it is sent: 400."""
+    """The request is wrong: 400."""
     return ApiError(400, "invalid_value", message, param)
 
 
 def busy(message: str) -> ApiError:
-    """The error of a request that came while there was no room: 429."""
+    """The server is at a limit: 429."""
     return ApiError(429, "busy", message)
 
 
-def gone() -> ApiError:
-    """The error of a request whose client does not wait for its answer: 499, which nobody reads."""
+def disconnected() -> ApiError:
+    """The client has closed the connection: 499, for the metrics only."""
     return ApiError(499, "client_closed_request", "the client closed the connection before its answer came")
 
 
+def stopping(advice: str = "") -> ApiError:
+    """The server stops: 503."""
+    return ApiError(503, "stopping", f"the server is stopping{advice}")
+
+
 def api_error(error: Exception) -> ApiError:
-    """What a client is told about an error; those that are nobody's fault but ours keep their text to themselves."""
+    """An exception as an `ApiError`; the text of an unexpected one stays in the server's log."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, BusyError):
@@ -85,6 +85,6 @@ def api_error(error: Exception) -> ApiError:
         return ApiError(503, "pool_failed", str(error))
     if isinstance(error, NumberError):
         return ApiError(503, "not_finite", str(error))
-    if isinstance(error, StateError):  # of a session, as nobody else brings one
+    if isinstance(error, StateError):  # only sessions bring states
         return ApiError(503, "not_finite", f"this session cannot go on: {error}; begin another: POST /v1/sessions")
     return ApiError(500, "internal_error", "the server failed; its log says more")

@@ -1,4 +1,4 @@
-"""What the server counts, in Prometheus' text format."""
+"""Prometheus metrics of the server."""
 
 from collections.abc import Iterable
 from typing import final
@@ -14,16 +14,15 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 @final
 class Metrics:
-    """Counters of one server, in a registry of its own.
+    """Counters of one server, in their own registry.
 
     Attributes:
         requests: Answered requests by `route` and `status`.
-        seconds: From a request's headers to its answer's last byte, by `route`.
-        generated: Tokens that were drawn.
+        seconds: From a request's headers to the last byte of its response, by `route`.
+        generated: Generated tokens.
     """
 
     def __init__(self, engine: Engine, sessions: Sessions) -> None:
-        """Count from zero; what the engine, its pool and the sessions know is asked for when it is told."""
         self._registry = CollectorRegistry()
         self.requests = Counter("lmtool_requests", "Answered requests.", ("route", "status"), registry=self._registry)
         self.seconds = Histogram(
@@ -37,20 +36,20 @@ class Metrics:
         self._registry.register(_Collector(engine, sessions))
 
     def text(self) -> bytes:
-        """All of it, in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
 @final
 class _Collector:
-    """What others count."""
+    """Reads the counters of the engine, its pool and the sessions."""
 
     def __init__(self, engine: Engine, sessions: Sessions) -> None:
         self._engine = engine
         self._sessions = sessions
 
     def collect(self) -> Iterable[Metric]:
-        """The numbers of this moment."""
+        """The current values."""
         engine, stats = self._engine, self._engine.pool.stats
         gauges = {
             "slots": ("Choices that may be written at once.", engine.slots),
@@ -67,7 +66,7 @@ class _Collector:
             "pool_requests": ("Requests of the pool that ran in these calls.", stats.requests),
             "pool_padding": ("Rows of these calls that belonged to no request.", stats.padding),
         }
-        for name, (what, value) in gauges.items():
-            yield GaugeMetricFamily(f"lmtool_{name}", what, value)
-        for name, (what, value) in counters.items():
-            yield CounterMetricFamily(f"lmtool_{name}", what, value)
+        for name, (help_text, value) in gauges.items():
+            yield GaugeMetricFamily(f"lmtool_{name}", help_text, value)
+        for name, (help_text, value) in counters.items():
+            yield CounterMetricFamily(f"lmtool_{name}", help_text, value)

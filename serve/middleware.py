@@ -1,4 +1,4 @@
-"""What stands before every endpoint: counting, the host's name, the key, and an end in order when the server stops."""
+"""ASGI middleware: metrics and an orderly stop, accepted host names, the API key."""
 
 import asyncio
 import hmac
@@ -9,9 +9,9 @@ from typing import final
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import ApiError
+from .errors import ApiError, stopping
 from .metrics import Metrics
-from .service import json_response
+from .responses import error_response
 
 _OPEN_PATHS = ("/health",)
 _OTHER = "other"
@@ -19,89 +19,81 @@ _PORT = re.compile(r":\d*\Z", re.ASCII)
 
 
 @final
-class KeyGuard:
-    """Lets requests through that bring the key as a bearer token; `/health` needs none."""
-
-    def __init__(self, app: ASGIApp, key: str) -> None:
-        """Guard `app`."""
-        self._app = app
-        self._expected = _bearer(key)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        given = Headers(scope=scope).get("authorization", "").encode("latin-1")
-        if scope["path"] in _OPEN_PATHS or hmac.compare_digest(given, self._expected):
-            return await self._app(scope, receive, send)
-        error = ApiError(
-            401, "invalid_api_key", "the key is missing or wrong, expected the header: Authorization: Bearer KEY"
-        )
-        return await json_response(error.to_json(), error.status, error.headers)(scope, receive, send)
-
-
-@final
-class HostGuard:
-    """Lets requests through that ask for one of the server's own names, with any port."""
-
-    def __init__(self, app: ASGIApp, names: frozenset[str]) -> None:
-        """Guard `app`; the names are in lower case."""
-        self._app = app
-        self._names = names
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        host = Headers(scope=scope).get("host", "")
-        if _PORT.sub("", host.lower()) in self._names:
-            return await self._app(scope, receive, send)
-        error = ApiError(
-            400, "invalid_host", f"the host is {host[:100]!r}, expected one of {', '.join(sorted(self._names))}"
-        )
-        return await json_response(error.to_json(), error.status, error.headers)(scope, receive, send)
-
-
-@final
-class Counting:
-    """Counts and times the requests of `app`, and answers those that a stopping server cuts off."""
+class MetricsMiddleware:
+    """Counts and times requests, and answers those that a stopping server cuts off."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, routes: frozenset[str]) -> None:
-        """Count by these routes; the others are one, whatever clients ask for."""
+        """Paths outside `routes` are counted as one route."""
         self._app = app
         self._metrics = metrics
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         began, status = time.perf_counter(), 0
 
-        async def note(message: Message) -> None:
+        async def send_and_note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, note)
+            await self._app(scope, receive, send_and_note_status)
         except asyncio.CancelledError:
             if not status:
-                error = ApiError(503, "stopping", "the server is stopping; try again later")
-                await json_response(error.to_json(), error.status, error.headers)(scope, receive, note)
+                await error_response(stopping("; try again later"))(scope, receive, send_and_note_status)
         except BaseException:
             status = status or 500
             raise
         finally:
-            route = self._route(scope)
+            route = self._route(scope["path"])
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - began)
         return None
 
-    def _route(self, scope: Scope) -> str:
-        path: str = scope["path"]
+    def _route(self, path: str) -> str:
         if path in self._routes:
             return path
         folder = f"{path.rpartition('/')[0]}/{{id}}"
         return folder if folder in self._routes else _OTHER
 
 
-def _bearer(key: str) -> bytes:
-    return f"Bearer {key}".encode()
+@final
+class HostMiddleware:
+    """Accepts only requests for one of these host names, with any port."""
+
+    def __init__(self, app: ASGIApp, names: frozenset[str]) -> None:
+        """The names are in lower case."""
+        self._app = app
+        self._names = names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        host = Headers(scope=scope).get("host", "")
+        if _PORT.sub("", host.lower()) in self._names:
+            return await self._app(scope, receive, send)
+        expected = ", ".join(sorted(self._names))
+        error = ApiError(400, "invalid_host", f"the host is {host[:100]!r}, expected one of {expected}")
+        return await error_response(error)(scope, receive, send)
+
+
+@final
+class ApiKeyMiddleware:
+    """Accepts only requests with the key as bearer token; `/health` needs none."""
+
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {key}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        authorization = Headers(scope=scope).get("authorization", "").encode("latin-1")
+        if scope["path"] in _OPEN_PATHS or hmac.compare_digest(authorization, self._expected):
+            return await self._app(scope, receive, send)
+        error = ApiError(
+            401, "invalid_api_key", "the key is missing or wrong, expected the header: Authorization: Bearer KEY"
+        )
+        return await error_response(error)(scope, receive, send)

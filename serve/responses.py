@@ -1,123 +1,86 @@
-"""Server-sent events: an answer that is sent while it is written, as OpenAI's clients read it."""
+"""HTTP responses: JSON, and server-sent events as OpenAI's clients read them; a client must read them in time."""
 
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Any, final
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from .concurrency import while_connected
-from .errors import ApiError, api_error
+from .errors import ApiError, api_error, stopping
 from .options import GRACE_SECONDS
 
-_TOGETHER = 256
-"""Items of a list that are encoded in one call."""
-
-
-def json_text(value: Any) -> str:
-    """The JSON of a value, without spaces; text outside ASCII is escaped, lonely surrogates too.
-
-    Raises:
-        ValueError: It holds NaN or infinity.
-    """
-    if isinstance(value, dict) and _is_deep(value):
-        return "{" + ",".join(f"{_encoded(name)}:{json_text(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, list) and value:
-        return "[" + ",".join(_items(value)) + "]"
-    return _encoded(value)
-
-
-def _items(values: list[Any]) -> Iterator[str]:
-    if any(map(_is_deep, values)):
-        yield from map(json_text, values)
-        return
-    for start in range(0, len(values), _TOGETHER):
-        yield _encoded(values[start : start + _TOGETHER])[1:-1]
-
-
-def _is_deep(value: Any) -> bool:
-    """Whether it is an object with lists or objects in it."""
-    return isinstance(value, dict) and any(isinstance(item, (dict, list)) for item in value.values())
-
-
-def _encoded(value: Any) -> str:
-    return json.dumps(value, allow_nan=False, separators=(",", ":"))
-
-
-_PIECE = 65_536
-
-
-async def send_body(send: Send, data: bytes, deadline: float) -> None:
-    """Send a part of a body, which goes on.
-
-    Between two pieces the event loop has a turn: it sees that the client is gone.
-
-    Args:
-        send: Takes the connection's messages.
-        data: The part.
-        deadline: When the request must be done, in the event loop's seconds.
-
-    Raises:
-        TimeoutError: The client does not take it in time.
-    """
-    for start in range(0, len(data), _PIECE):
-        async with asyncio.timeout_at(deadline + GRACE_SECONDS):
-            await send({"type": "http.response.body", "body": data[start : start + _PIECE], "more_body": True})
-            await asyncio.sleep(0)
-
-
-async def drop(scope: Scope) -> None:
-    """Break off a connection whose client does not take its answer: there is nobody to tell."""
-    abort = scope.get("state", {}).get("abort")
-    if abort is not None:
-        abort()
-        await asyncio.sleep(0)  # then the connection knows that it is lost
-
-
-@final
-class PiecewiseResponse(Response):
-    """An answer of JSON that may be large; it is broken off where the client does not take it in time."""
-
-    media_type = "application/json"
-
-    def __init__(self, body: bytes, deadline: float) -> None:
-        """Send this body until `deadline`, in the event loop's seconds."""
-        super().__init__(body)
-        self._deadline = deadline
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        try:
-            await send_body(send, bytes(self.body), self._deadline)
-        except TimeoutError:
-            return await drop(scope)
-        return await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
+_ITEMS_PER_CALL = 256
+_PIECE_BYTES = 65_536
 _DONE = b"data: [DONE]\n\n"
 
 
+def json_text(value: Any) -> str:
+    """Encode a value as compact ASCII JSON; unpaired surrogates are escaped too.
+
+    Long lists are encoded in parts, so that other threads get their turn.
+
+    Raises:
+        ValueError: The value holds NaN or infinity.
+    """
+    if isinstance(value, dict) and _is_nested(value):
+        return "{" + ",".join(f"{_encode(name)}:{json_text(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list) and value:
+        return "[" + ",".join(_encode_items(value)) + "]"
+    return _encode(value)
+
+
+def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A response with a small JSON body."""
+    return Response(json_text(value), status, headers, media_type="application/json")
+
+
+def error_response(error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
+    """The response to a request that is refused or has failed; by default with the error's own headers."""
+    return json_response(error.to_json(), error.status, error.headers if headers is None else headers)
+
+
 def event(value: Any) -> bytes:
-    """One event whose data are a JSON value."""
+    """A server-sent event with a JSON value."""
     return f"data: {json_text(value)}\n\n".encode()
 
 
 @final
-class EventResponse(Response):
-    """Sends events as they come, then `[DONE]`; an error on the way is the last event.
+class LargeJsonResponse(Response):
+    """A JSON body that may be large; the connection is aborted if the client does not read it by the deadline."""
 
-    Whatever happens, its source is closed when the response ends: when the client goes away, when an answer is not
-    taken in time, and when the server stops.
+    media_type = "application/json"
+
+    def __init__(self, body: bytes, deadline: float) -> None:
+        """`deadline` is in the event loop's seconds."""
+        super().__init__(body)
+        self._deadline = deadline
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        try:
+            await _send_pieces(send, bytes(self.body), self._deadline)
+        except TimeoutError:
+            return await _abort(scope)
+        return await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+@final
+class EventStream(Response):
+    """Server-sent events, then `[DONE]`; an error while they are made is the last event.
+
+    The source is closed when the response ends, also if the client disconnects, does not read in time, or the server
+    stops.
     """
 
     media_type = "text/event-stream"
 
     def __init__(self, first: bytes, events: AsyncGenerator[bytes, None], deadline: float) -> None:
-        """Send these events, of which `first` has come, until `deadline`, in the event loop's seconds."""
+        """Send `first`, then `events`, until `deadline` in the event loop's seconds."""
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._first = first
@@ -126,42 +89,77 @@ class EventResponse(Response):
         self._is_open = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         async with contextlib.aclosing(self._events):
             try:
                 await while_connected(receive, self._send_all(send))
             except ApiError:
-                return  # the client is gone, and there is nobody to tell
+                return  # the client has disconnected
             except TimeoutError:
-                await drop(scope)
+                await _abort(scope)
             except asyncio.CancelledError:
                 if self._is_open:
                     with contextlib.suppress(TimeoutError):
-                        await self._send_last(
-                            send, event(ApiError(503, "stopping", "the server is stopping").to_json())
-                        )
+                        await self._send_last(send, event(stopping().to_json()))
                 raise
 
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         self._is_open = True
-        await send_body(send, self._first, self._deadline)
+        await _send_pieces(send, self._first, self._deadline)
         last = _DONE
         while True:
             try:
                 data = await anext(self._events)
             except StopAsyncIteration:
                 break
-            except Exception as error:
-                told = api_error(error)
-                if told.status == 500:
+            except Exception as exception:
+                error = api_error(exception)
+                if error.status == 500:
                     raise
-                last = event(told.to_json())
+                last = event(error.to_json())
                 break
-            await send_body(send, data, self._deadline)
+            await _send_pieces(send, data, self._deadline)
         await self._send_last(send, last)
 
     async def _send_last(self, send: Send, data: bytes) -> None:
         self._is_open = False
-        await send_body(send, data, self._deadline)
+        await _send_pieces(send, data, self._deadline)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _encode_items(values: list[Any]) -> Iterator[str]:
+    if any(map(_is_nested, values)):
+        yield from map(json_text, values)
+        return
+    for start in range(0, len(values), _ITEMS_PER_CALL):
+        yield _encode(values[start : start + _ITEMS_PER_CALL])[1:-1]
+
+
+def _is_nested(value: Any) -> bool:
+    """Whether the value is an object that holds lists or objects."""
+    return isinstance(value, dict) and any(isinstance(item, (dict, list)) for item in value.values())
+
+
+def _encode(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
+async def _send_pieces(send: Send, data: bytes, deadline: float) -> None:
+    """Send part of a body. The event loop runs between two pieces and can see that the client has disconnected.
+
+    Raises:
+        TimeoutError: The client does not read by the deadline.
+    """
+    for start in range(0, len(data), _PIECE_BYTES):
+        async with asyncio.timeout_at(deadline + GRACE_SECONDS):
+            await send({"type": "http.response.body", "body": data[start : start + _PIECE_BYTES], "more_body": True})
+            await asyncio.sleep(0)
+
+
+async def _abort(scope: Scope) -> None:
+    """Abort the connection of a client that does not read its response."""
+    abort = scope.get("state", {}).get("abort")
+    if abort is not None:
+        abort()
+        await asyncio.sleep(0)  # lets the connection see that it is lost

@@ -1,9 +1,9 @@
-"""What clients send: the fields, their types and ranges, and what is said where one is wrong."""
+"""Request bodies: their fields, types and ranges, and the errors for wrong ones."""
 
 import reprlib
 from typing import Annotated, Any, TypeVar, final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from .errors import ApiError, invalid
 from .options import MAX_LOGPROBS, MAX_SEED, MAX_STOPS, ServeOptions
@@ -16,9 +16,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "presence_penalty": (None, 0),
     "frequency_penalty": (None, 0),
 }
-"""Fields of OpenAI's that this server does not have, and the values at which they change nothing."""
+"""Fields of OpenAI's API that this server does not support, and their values without effect."""
 
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Prompt = str | list[int]
 
 
@@ -28,35 +27,35 @@ class _Body(BaseModel):
 
 @final
 class StreamOptions(_Body):
-    """How a completion is streamed: `include_usage` sends the counts of tokens last."""
+    """Options of a streamed completion: `include_usage` sends the token counts last."""
 
     include_usage: bool = False
 
 
 @final
 class CompletionRequest(_Body):
-    """The body of `POST /v1/completions`. `session` is ours; everything else is OpenAI's.
+    """The body of `POST /v1/completions`: OpenAI's fields, and `session`.
 
-    With `echo` the prompt's text comes back as it was sent; only a model that reads lower case (the rule `words`) gives
-    it back in lower case where it holds a letter whose lower case is two characters, as `İ`.
+    `echo` returns the prompt's text as it was sent. A model with the rule `words`, which reads lower case, returns it
+    in lower case if it holds a letter whose lower case is two characters, such as `İ`.
 
-    A session goes on after the last token whose whole text was sent. A token that `stop` cuts is not part of it, though
-    the part before the stop was sent; nor are those of the stop.
+    A session continues after the last token that was sent in full. A token that `stop` cuts is not part of it, though
+    its text before the stop was sent; nor are the tokens of the stop.
     """
 
     model: str | None = None
     prompt: Any = ""
-    max_tokens: Annotated[int, Field(ge=0)] | None = 16
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0
-    n: Annotated[int, Field(ge=1)] | None = 1
+    max_tokens: Annotated[int, Field(ge=0)] = 16
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    n: Annotated[int, Field(ge=1)] = 1
     best_of: int | None = None
-    stream: bool | None = False
+    stream: bool = False
     stream_options: StreamOptions | None = None
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
-    echo: bool | None = False
+    echo: bool = False
     stop: str | list[str] | None = None
-    seed: Seed | None = None
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
     user: str | None = None
     session: str | None = None
     suffix: Any = None
@@ -64,15 +63,11 @@ class CompletionRequest(_Body):
     presence_penalty: Any = None
     frequency_penalty: Any = None
 
-    @property
-    def choices(self) -> int:
-        """Choices for each prompt."""
-        return 1 if self.n is None else self.n
-
-    @property
-    def tokens(self) -> int:
-        """The most tokens that a choice may get."""
-        return 16 if self.max_tokens is None else self.max_tokens
+    @field_validator("max_tokens", "temperature", "top_p", "n", "stream", "echo", mode="before")
+    @classmethod
+    def _replace_null(cls, value: Any, field: ValidationInfo) -> Any:
+        """`null` means the default."""
+        return cls.model_fields[str(field.field_name)].default if value is None else value
 
     @property
     def stops(self) -> list[str]:
@@ -86,7 +81,7 @@ class CompletionRequest(_Body):
         """The prompts, each text or token ids.
 
         Raises:
-            ApiError: `prompt` is nothing of the kind.
+            ApiError: `prompt` has another form.
         """
         if isinstance(self.prompt, str):
             return [self.prompt]
@@ -115,15 +110,12 @@ class SuggestRequest(_Body):
 
 @final
 class SessionRequest(_Body):
-    """The body of `POST /v1/sessions`: an empty object.
-
-    The session's text is that of the prompts and of whole tokens that were sent; see `CompletionRequest` for stops.
-    """
+    """The body of `POST /v1/sessions`: an empty object."""
 
 
 @final
 class TokenizeRequest(_Body):
-    """The body of `POST /tokenize`; there are no special tokens to add."""
+    """The body of `POST /tokenize`; `add_special_tokens` has no effect, as there are none to add."""
 
     model: str | None = None
     prompt: str
@@ -141,57 +133,60 @@ class DetokenizeRequest(_Body):
 Body = TypeVar("Body", bound=BaseModel)
 
 
-def parsed(kind: type[Body], value: Any) -> Body:
-    """The request in a JSON value.
+def parse_body(schema: type[Body], value: Any) -> Body:
+    """Check a JSON value against a schema.
 
     Raises:
-        ApiError: It is no object, or a field is unknown, missing, or of a wrong type or value.
+        ApiError: The value is not an object, or a field is unknown, missing, or has a wrong type or value.
     """
     if not isinstance(value, dict):
         raise invalid(f"the body is {_SHORT.repr(value)}, expected a JSON object")
     try:
-        return kind.model_validate(value)
+        return schema.model_validate(value)
     except ValidationError as error:
-        raise _explained(kind, error) from error
+        raise _to_api_error(schema, error) from error
 
 
 def check_completion(request: CompletionRequest, options: ServeOptions) -> None:
-    """Check what the fields alone do not tell, and the server's limits.
+    """Check the server's limits and how fields go together.
 
     Raises:
-        ApiError: A field is outside what this server does, or contradicts another.
+        ApiError: A field is unsupported, above a limit, or contradicts another.
     """
     for name, neutral in _NEUTRAL.items():
-        if getattr(request, name) not in neutral or isinstance(getattr(request, name), bool):
-            raise invalid(
-                f"{name} is {_SHORT.repr(getattr(request, name))}, which this server does not do; leave it out", name
-            )
-    _check_at_most("max_tokens", request.tokens, options.max_tokens)
-    _check_at_most("n", request.choices, options.max_n)
-    if request.best_of not in (None, request.choices):
-        raise invalid(f"best_of is {request.best_of}, expected n, {request.choices}; leave it out", "best_of")
+        value = getattr(request, name)
+        if value not in neutral or isinstance(value, bool):
+            raise invalid(f"{name} is {_SHORT.repr(value)}, which this server does not do; leave it out", name)
+    _check_at_most("max_tokens", request.max_tokens, options.max_tokens)
+    _check_at_most("n", request.n, options.max_n)
+    if request.best_of not in (None, request.n):
+        raise invalid(f"best_of is {request.best_of}, expected n, {request.n}; leave it out", "best_of")
     if request.stream_options is not None and not request.stream:
         raise invalid("stream_options is there without stream; leave it out, or set stream to true", "stream_options")
-    if request.tokens == 0 and not request.echo and request.session is None:
+    if request.max_tokens == 0 and not request.echo and request.session is None:
         raise invalid(
             "max_tokens is 0, expected 1 or more; 0 goes with echo, or with a session that reads", "max_tokens"
         )
-    if request.session is not None and (request.choices != 1 or len(request.prompts) != 1):
+    prompt_count = len(request.prompts)
+    if request.session is not None and (request.n != 1 or prompt_count != 1):
         raise invalid(
-            f"n is {request.choices} and there are {len(request.prompts)} prompts, expected one of each: a session has "
-            "one text",
+            f"n is {request.n} and there are {prompt_count} prompts, expected one of each: a session has one text",
             "session",
         )
-    _check_at_most("prompt", len(request.prompts), options.max_prompts, "prompts")
-    _check_at_most("n", request.choices * len(request.prompts), options.max_choices, "choices of all prompts together")
-    _check_stops(request.stops, options)
+    _check_at_most("prompt", prompt_count, options.max_prompts, "prompts")
+    _check_at_most("n", request.n * prompt_count, options.max_choices, "choices of all prompts together")
+    _check_at_most("stop", len(request.stops), MAX_STOPS, "strings")
+    for stop in request.stops:
+        if not stop:
+            raise invalid("stop holds an empty string, expected at least one character", "stop")
+        _check_at_most("stop", len(stop), options.max_stop_chars, "characters")
 
 
 def check_model(name: str | None, options: ServeOptions) -> None:
-    """Check that the model that is asked for is the one that is here; None is.
+    """Check that a request names the served model, or none.
 
     Raises:
-        ApiError: It is another one.
+        ApiError: It names another one, 404.
     """
     if name not in (None, options.name):
         raise ApiError(
@@ -200,40 +195,32 @@ def check_model(name: str | None, options: ServeOptions) -> None:
 
 
 def check_count(request: SuggestRequest, options: ServeOptions) -> None:
-    """Check how many words are asked for.
+    """Check the number of suggestions.
 
     Raises:
-        ApiError: They are too many.
+        ApiError: It is above the limit.
     """
     _check_at_most("count", request.count, options.max_suggestions)
 
 
-def _check_stops(stops: list[str], options: ServeOptions) -> None:
-    _check_at_most("stop", len(stops), MAX_STOPS, "strings")
-    for stop in stops:
-        if not stop:
-            raise invalid("stop holds an empty string, expected at least one character", "stop")
-        _check_at_most("stop", len(stop), options.max_stop_chars, "characters")
-
-
-def _check_at_most(name: str, found: int, largest: int, unit: str = "") -> None:
-    if found > largest:
-        what = f"has {found:,} {unit}" if unit else f"is {found:,}"
-        raise invalid(f"{name} {what}, expected {largest:,} or fewer", name)
+def _check_at_most(name: str, value: int, largest: int, unit: str = "") -> None:
+    if value > largest:
+        actual = f"has {value:,} {unit}" if unit else f"is {value:,}"
+        raise invalid(f"{name} {actual}, expected {largest:,} or fewer", name)
 
 
 def _are_ids(value: Any) -> bool:
     return isinstance(value, list) and all(type(item) is int for item in value)
 
 
-def _explained(kind: type[BaseModel], error: ValidationError) -> ApiError:
-    found = error.errors(include_url=False, include_context=False)
-    known = f"some of {', '.join(kind.model_fields)}" if kind.model_fields else "none"
-    unknown = [str(problem["loc"][-1]) for problem in found if problem["type"] == "extra_forbidden"]
+def _to_api_error(schema: type[BaseModel], error: ValidationError) -> ApiError:
+    problems = error.errors(include_url=False, include_context=False)
+    known = f"some of {', '.join(schema.model_fields)}" if schema.model_fields else "none"
+    unknown = [str(problem["loc"][-1]) for problem in problems if problem["type"] == "extra_forbidden"]
     if unknown:
         names = ", ".join(_SHORT.repr(name) for name in unknown[:10])
         return ApiError(400, "unknown_field", f"the body has the unknown fields {names}, expected {known}", unknown[0])
-    problem = found[0]
+    problem = problems[0]
     if not problem["loc"]:
         return ApiError(400, "unknown_field", f"the name of a field is no Unicode text, expected {known}")
     name = str(problem["loc"][0])

@@ -1,14 +1,14 @@
-"""Texts that are kept between requests: a state each, under an id that cannot be guessed, until nobody uses it."""
+"""Sessions: texts that are kept between requests under secret ids, until they are idle for too long."""
 
 import contextlib
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import final
 
 from ..runtime.state import State
-from .completions.prompt import Place
 from .errors import ApiError, busy
 from .options import ServeOptions
 
@@ -17,64 +17,66 @@ _ID_BYTES = 24
 
 @final
 @dataclass(frozen=True)
-class Snapshot:
+class SessionState:
     """A text up to some token.
 
     Attributes:
-        state: After all tokens but those in `place.pending`; None where nothing was read.
-        place: The token that is read next.
-        tokens: How many tokens the text has.
+        state: The stream's state; the text's last token is pending.
+        tokens: Number of tokens of the text.
     """
 
-    state: State | None
-    place: Place
+    state: State
     tokens: int = 0
+
+    @property
+    def last_token(self) -> int:
+        """The pending token."""
+        return int(self.state.pending[0, -1])
 
 
 @final
 class Session:
-    """A text that is kept. A request takes it, and puts a new snapshot there when it has ended well."""
+    """A text that is kept. A request takes the session, and replaces its `state` once it has succeeded."""
 
-    def __init__(self, session_id: str, snapshot: Snapshot, created: int) -> None:
+    def __init__(self, session_id: str, state: SessionState, created: int) -> None:
         """Use `Sessions.create`."""
         self.id = session_id
-        self.snapshot = snapshot
+        self.state = state
         self.created = created
         self.is_taken = False
-        self.used = 0.0
+        self.used_at = 0.0
 
 
 @final
 class Sessions:
-    """A bounded number of sessions; those that nobody has used for long are forgotten."""
+    """A bounded number of sessions; those that are idle for too long expire."""
 
     def __init__(self, options: ServeOptions, clock: Callable[[], float] = time.monotonic) -> None:
-        """None yet. `clock` gives seconds."""
-        self._largest = options.max_sessions
+        """`clock` returns seconds."""
+        self._max_sessions = options.max_sessions
         self._idle_seconds = options.session_idle_seconds
         self._clock = clock
-        self._sessions: dict[str, Session] = {}  # those that were used last stand last
+        self._sessions: dict[str, Session] = {}  # in the order of their last use
 
     def __len__(self) -> int:
-        """How many there are."""
         self._expire()
         return len(self._sessions)
 
-    def create(self, snapshot: Snapshot) -> Session:
-        """Begin one.
+    def create(self, state: SessionState) -> Session:
+        """Start a session.
 
         Raises:
-            ApiError: As many are kept as may be: 429.
+            ApiError: `max_sessions` are kept: 429.
         """
         self._expire()
-        if len(self._sessions) >= self._largest:
+        if len(self._sessions) >= self._max_sessions:
             raise busy(f"{len(self._sessions):,} sessions are kept, as many as may be; delete one, or try again later")
-        session = Session(secrets.token_urlsafe(_ID_BYTES), snapshot, int(time.time()))
+        session = Session(secrets.token_urlsafe(_ID_BYTES), state, int(time.time()))
         self._touch(session)
         return session
 
     def get(self, session_id: str) -> Session:
-        """The session with this id; that is no use of it.
+        """The session with this id; this does not count as use.
 
         Raises:
             ApiError: There is none: 404.
@@ -90,7 +92,7 @@ class Sessions:
         return self._sessions[session_id]
 
     def delete(self, session_id: str) -> None:
-        """Forget one; a request that has taken it goes on and keeps nothing.
+        """Delete a session; a request that has taken it continues, but its text is not kept.
 
         Raises:
             ApiError: There is none: 404.
@@ -99,7 +101,7 @@ class Sessions:
 
     @contextlib.contextmanager
     def take(self, session_id: str) -> Iterator[Session]:
-        """Keep others from a session for the length of a request. It does not expire meanwhile.
+        """Reserve a session for one request. It does not expire meanwhile.
 
         Raises:
             ApiError: There is none, 404; or another request has it, 409.
@@ -118,48 +120,44 @@ class Sessions:
                 self._touch(session)
 
     def idle_seconds_left(self, session: Session) -> float:
-        """When it will be forgotten, in seconds from now, unless somebody uses it."""
-        return max(session.used + self._idle_seconds - self._clock(), 0.0)
+        """Seconds until the session expires if it is not used."""
+        return max(session.used_at + self._idle_seconds - self._clock(), 0.0)
 
     def _touch(self, session: Session) -> None:
-        session.used = self._clock()
+        session.used_at = self._clock()
         self._sessions.pop(session.id, None)
         self._sessions[session.id] = session
 
     def _expire(self) -> None:
-        oldest = self._clock() - self._idle_seconds
+        latest = self._clock() - self._idle_seconds
         for session in list(self._sessions.values()):
-            if session.used > oldest:
+            if session.used_at > latest:
                 return
             if not session.is_taken:
                 del self._sessions[session.id]
 
 
 @final
-class Trail:
-    """Snapshots at the latest tokens of a text, as far back as some of them may still be cut off by a stop string."""
+class Rollback:
+    """The states after a text's latest tokens, back to the last one that a stop string cannot cut off any more."""
 
-    def __init__(self, start: Snapshot, offset: int) -> None:
-        """Begin with the snapshot at the prompt's last token, whose text ends at `offset`."""
-        self._steps = [(offset, start)]
-        self._kept_end = offset
-        self._tokens = start.tokens
+    def __init__(self, state: SessionState, end: int) -> None:
+        """Start after the prompt, whose text ends at `end`."""
+        self._states = deque([(end, state)])
 
     @property
-    def last(self) -> Snapshot:
-        """The snapshot at the last token that is kept."""
-        return [snapshot for end, snapshot in self._steps if end <= self._kept_end][-1]
+    def state(self) -> SessionState:
+        """The state after the last token that is sure to be kept."""
+        return self._states[0][1]
 
-    def add(self, snapshot: Snapshot, end: int, kept_end: int) -> None:
-        """Go on by one token.
+    def add(self, state: State, end: int, sure_end: int) -> None:
+        """Add the state after one more token.
 
         Args:
-            snapshot: At this token; its number of tokens is counted here.
+            state: After this token, which is pending.
             end: Where the token's text ends.
-            kept_end: Where the text ends that is sure to be kept.
+            sure_end: Where the text ends that no stop string can cut off any more.
         """
-        self._tokens += 1
-        self._steps.append((end, replace(snapshot, tokens=self._tokens)))
-        self._kept_end = kept_end
-        while len(self._steps) > 1 and self._steps[1][0] <= kept_end:
-            self._steps.pop(0)
+        self._states.append((end, SessionState(state, self._states[-1][1].tokens + 1)))
+        while len(self._states) > 1 and self._states[1][0] <= sure_end:
+            self._states.popleft()

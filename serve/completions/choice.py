@@ -1,4 +1,4 @@
-"""One choice of a completion: tokens are drawn one after the other, each of them read by the choice's own stream."""
+"""Choice: one text of a completion, which its stream writes token by token."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,35 +8,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.sampling import Sampling
+from ...runtime.state import State
 from ..engine import Engine
-from ..sessions import Snapshot
-from .logprobs import score_rows
-from .prompt import Place
-from .stop import HeldTokens, Token
+from .logprobs import token_logprobs
+from .stop import StopBuffer, Token
 
 
 @final
 @dataclass(frozen=True)
 class ChoiceOptions:
-    """How the tokens of a choice are chosen.
+    """How a choice is written.
 
     Attributes:
         sampling: Temperature and top-p.
-        max_tokens: How many tokens at most.
-        stops: Text ends before the first of these.
-        log_probs: How many of the most probable tokens to name beside each; None for no log-probabilities at all.
+        max_tokens: Most tokens to draw.
+        stops: The text ends before the first of these.
+        logprobs: Number of most probable tokens to return at each position; None for no log-probabilities.
     """
 
     sampling: Sampling
     max_tokens: int
     stops: list[str] = field(default_factory=list)
-    log_probs: int | None = None
+    logprobs: int | None = None
 
 
 @final
 @dataclass(frozen=True)
 class Delta:
-    """What a choice has got since its last delta: tokens that are sure, and why it ended where it has.
+    """What is new in a choice: tokens that are certain, and the reason if it has ended.
 
     `blank` is text before these tokens that belongs to none: an echoed prompt of white space only.
     """
@@ -47,11 +46,10 @@ class Delta:
     blank: str = ""
 
 
-def random_of(seed: int | None, number: int) -> np.random.Generator:
-    """The source of a prompt's choice `number`: numpy's default generator.
+def choice_random(seed: int | None, number: int) -> np.random.Generator:
+    """The random generator of a prompt's choice `number`.
 
-    Its seed is `seed` itself for choice 0, so that it draws what `Stream.generate` draws, and `[seed, number]` for the
-    others. Without a seed every choice is drawn anew each time.
+    Its seed is `seed` for choice 0, which so draws what `Stream.generate` draws, and `[seed, number]` for the others.
     """
     if seed is None:
         return np.random.default_rng()
@@ -60,7 +58,13 @@ def random_of(seed: int | None, number: int) -> np.random.Generator:
 
 @final
 class Choice:
-    """Draws tokens, as `Stream.generate` would with the same source."""
+    """Draws tokens, as `Stream.generate` does with the same random generator.
+
+    Attributes:
+        index: Which choice of the response it is.
+        finish_reason: "stop" or "length" once it has ended.
+        generated: Number of tokens drawn.
+    """
 
     def __init__(
         self,
@@ -70,17 +74,17 @@ class Choice:
         options: ChoiceOptions,
         random: np.random.Generator,
         logits: NDArray[np.float32],
-        previous: int | None,
+        previous: int,
         offset: int,
     ) -> None:
-        """Go on after a prompt.
+        """Continue after a prompt.
 
         Args:
             engine: Runs the model.
-            index: Which choice of the answer it is.
+            index: Which choice of the response it is.
             stream: The choice's stream, which has read the prompt.
-            options: How tokens are chosen.
-            random: Where draws come from.
+            options: How the choice is written.
+            random: Random generator of the draws.
             logits: float32 [vocabulary], of the first token.
             previous: The prompt's last token.
             offset: Where the choice's own text begins in the text that is sent.
@@ -94,57 +98,55 @@ class Choice:
         self._random = random
         self._logits = logits
         self._previous = previous
-        self._offset = offset
-        self._held = HeldTokens(options.stops, offset)
+        self._end = offset
+        self._buffer = StopBuffer(options.stops, offset)
 
     @property
-    def last_snapshot(self) -> Snapshot:
-        """The text up to the token that was drawn last, which the stream has not read."""
-        assert self._previous is not None
-        return Snapshot(self._engine.pool.state(self._stream), Place((self._previous,), self._previous))
-
-    @property
-    def kept_end(self) -> int:
-        """Where the text ends that is sure to be sent."""
-        return self._held.kept_end
+    def state(self) -> State:
+        """The state after the last token that was drawn, which is pending."""
+        return self._engine.state(self._stream, pending=self._previous)
 
     @property
     def end(self) -> int:
-        """Where the text of all tokens ends, those that wait included."""
-        return self._offset
+        """Where the text of all tokens ends, those that are held back included."""
+        return self._end
+
+    @property
+    def sure_end(self) -> int:
+        """Where the text ends that is certain to be sent."""
+        return self._buffer.sure_end
 
     def draw(self) -> Delta:
-        """Choose the next token; nothing runs. With `max_tokens` of 0 there is none."""
+        """Draw the next token, unless `max_tokens` is 0; the model does not run."""
         tokens: list[Token] = []
         if self._options.max_tokens:
-            tokens += self._held.push(self._draw_token())
-        if self._held.stopped:
+            tokens += self._buffer.push(self._draw_token())
+        if self._buffer.stopped:
             self.finish_reason = "stop"
         elif self.generated >= self._options.max_tokens:
             self.finish_reason = "length"
-            tokens += self._held.finish()
+            tokens += self._buffer.finish()
         return Delta(self.index, tokens, self.finish_reason)
 
     async def read(self) -> None:
-        """Read the token that was drawn last.
+        """Read the last token that was drawn.
 
         Raises:
             PoolError: The call failed.
         """
-        assert self._previous is not None
         self._logits = await self._engine.read(self._stream, [self._previous])
 
     def _draw_token(self) -> Token:
-        """The unknown token is never drawn, though it has its share of the probabilities that are told."""
+        """Draw a token. The unknown token is never drawn, but has its share of the reported probabilities."""
         vocabulary = self._engine.vocabulary
         logits = self._logits.copy()
         logits[vocabulary.unknown_id] = -np.inf
-        with np.errstate(over="ignore"):  # of a temperature near 0, where the others' weights become 0
-            chosen = self._options.sampling.choose(logits, self._random, at_boundary=True)
-        scored = None
-        if self._options.log_probs is not None:
-            (scored,) = score_rows(self._logits[None], np.array([chosen]), self._options.log_probs)
-        token = Token(vocabulary.piece(chosen, self._previous), self._offset, chosen, self._previous, scored)
-        self._previous, self._offset = chosen, token.end
+        with np.errstate(over="ignore"):  # at a temperature near 0 the other tokens' weights become 0
+            drawn = self._options.sampling.choose(logits, self._random, at_boundary=True)
+        logprobs = None
+        if self._options.logprobs is not None:
+            (logprobs,) = token_logprobs(self._logits[None], np.array([drawn]), self._options.logprobs)
+        token = Token(vocabulary.piece(drawn, self._previous), self._end, drawn, self._previous, logprobs)
+        self._previous, self._end = drawn, token.end
         self.generated += 1
         return token

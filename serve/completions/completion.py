@@ -1,4 +1,4 @@
-"""A completion from its request to its last token: prompts are read, choices are written side by side."""
+"""Completion: one request's prompts are read, and its choices written side by side."""
 
 import asyncio
 import contextlib
@@ -6,55 +6,47 @@ from collections.abc import AsyncGenerator
 from typing import final
 
 from ...runtime.sampling import Sampling
-from ..concurrency import together
+from ..concurrency import gather
 from ..engine import Engine
 from ..errors import invalid
 from ..options import ServeOptions
-from ..schemas import CompletionRequest, Prompt
-from ..sessions import Session, Sessions, Snapshot, Trail
-from .choice import Choice, ChoiceOptions, Delta, random_of
-from .logprobs import Scored
-from .prompt import Place, PromptTokens, split_prompt, start_of_text
+from ..schemas import CompletionRequest
+from ..sessions import Rollback, Session, Sessions, SessionState
+from .choice import Choice, ChoiceOptions, Delta, choice_random
+from .logprobs import TokenLogprobs
+from .prompt import PromptTokens, split_prompts
 from .stop import Token
 
-_TOKEN_CHARS = 16
-"""Characters of an echoed prompt that count as a token at least."""
-_LONG_TEXT = 4096
-"""Characters from which on a prompt is split in another thread."""
+_CHARS_PER_TOKEN = 16
+"""An echoed prompt counts as at least one token for every this many characters."""
 
 
 @final
 class Completion:
-    """The answer to one request, step by step.
+    """The work for one request, in steps.
 
-    Slots, streams and the session are taken by `steps`. Who reads the steps calls `finish` when the answer is made, and
-    `give_back` in any case.
+    `steps` takes slots, streams and the session. The caller calls `finish` when the response is made, and `release` in
+    any case.
+
+    Attributes:
+        is_done: Whether the latest step is the last one.
     """
 
     def __init__(self, engine: Engine, sessions: Sessions, request: CompletionRequest, options: ServeOptions) -> None:
-        """Nothing runs yet.
-
-        Args:
-            engine: Runs the model.
-            sessions: Where the request's session is.
-            request: What is asked for, checked.
-            options: The server's bounds.
-        """
-        self.is_written = False
-        """Whether the step that came last is the last one."""
+        """Nothing runs yet; the request has been checked."""
+        self.is_done = False
         self._engine = engine
         self._sessions = sessions
         self._request = request
-        self._bounds = options
-        self._taken = contextlib.ExitStack()
-        self._given = request.prompts
-        top_p = None if request.top_p == 1 else request.top_p
-        sampling = Sampling(temperature=1.0 if request.temperature is None else request.temperature, top_p=top_p)
-        self._options = ChoiceOptions(sampling, request.tokens, request.stops, request.logprobs)
+        self._limits = options
+        self._resources = contextlib.ExitStack()
+        sampling = Sampling(temperature=request.temperature, top_p=None if request.top_p == 1 else request.top_p)
+        self._options = ChoiceOptions(sampling, request.max_tokens, request.stops, request.logprobs)
+        self._start = SessionState(engine.start)
         self._prompts: list[PromptTokens] = []
         self._choices: list[Choice] = []
         self._session: Session | None = None
-        self._trail: Trail | None = None
+        self._rollback: Rollback | None = None
 
     @property
     def prompt_tokens(self) -> int:
@@ -63,28 +55,28 @@ class Completion:
 
     @property
     def completion_tokens(self) -> int:
-        """Tokens that were drawn so far, those of a stop included."""
+        """Tokens drawn so far, including those of a stop string."""
         return sum(choice.generated for choice in self._choices)
 
     async def steps(self, deadline: float) -> AsyncGenerator[list[Delta], None]:
-        """Write the answer: what is echoed, then a token of each choice that goes on, then another one.
+        """Yield the echoed prompts, then one token of each choice at a time.
 
         Args:
-            deadline: When it must be done, in the event loop's seconds.
+            deadline: When the last step must be done, in the event loop's seconds.
 
         Raises:
-            ApiError: There is no such session, or another request has it; a prompt or the answer is too long; or not
-                enough slots are free.
-            TimeoutError: It is not done in time.
+            ApiError: There is no such session, or it is in use; a prompt or the response is too long; or too few slots
+                are free.
+            TimeoutError: The deadline has passed.
             PoolError: A call of the model failed.
         """
         if self._request.session is not None:
-            self._session = self._taken.enter_context(self._sessions.take(self._request.session))
+            self._session = self._resources.enter_context(self._sessions.take(self._request.session))
+            self._start = self._session.state
         async with asyncio.timeout_at(deadline):
-            start = await self._split_prompts()
-            self._check_answer()
-            self._taken.enter_context(self._engine.take_slots(len(self._given) * self._request.choices))
-            deltas = await self._begin(start)
+            await self._split_prompts()
+            self._resources.enter_context(self._engine.take_slots(len(self._prompts) * self._request.n))
+            deltas = await self._read_prompts()
         if deltas:
             yield deltas
         live = self._choices
@@ -95,113 +87,113 @@ class Completion:
             if live:
                 yield deltas
                 async with asyncio.timeout_at(deadline):
-                    await together(choice.read() for choice in live)
-        self.is_written = True
+                    await gather(choice.read() for choice in live)
+        self.is_done = True
         yield deltas
 
     def finish(self) -> None:
-        """Let the session go on from here, and give everything back."""
-        if self._session is not None and self._trail is not None:
-            self._session.snapshot = self._trail.last
-        self.give_back()
+        """Move the session on, and release everything."""
+        if self._session is not None and self._rollback is not None:
+            self._session.state = self._rollback.state
+        self.release()
 
-    def give_back(self) -> None:
-        """Give back slots, streams and the session, those that are still taken."""
-        self._taken.close()
+    def release(self) -> None:
+        """Release slots, streams and the session. Idempotent."""
+        self._resources.close()
 
-    async def _split_prompts(self) -> Place:
-        """Split all prompts; where they begin."""
-        start = start_of_text(self._engine.vocabulary) if self._session is None else self._session.snapshot.place
-        if sum(map(len, self._given)) > _LONG_TEXT:
-            self._prompts = await asyncio.to_thread(self._split, start)
-        else:
-            self._prompts = self._split(start)
-        return start
-
-    def _check_answer(self) -> None:
-        """Refuse an answer that may be too long; only echoed prompts have pieces."""
-        echoed = sum(max(len(prompt.ids), len(prompt.text) // _TOKEN_CHARS) for prompt in self._prompts if prompt.text)
-        found = self._request.choices * (echoed + len(self._prompts) * self._request.tokens)
-        largest = self._bounds.max_answer_tokens
-        if found > largest:
+    async def _split_prompts(self) -> None:
+        """Split the prompts, and refuse a response that may be too long."""
+        request, limits = self._request, self._limits
+        self._prompts = await split_prompts(
+            request.prompts,
+            self._engine.vocabulary,
+            self._start.last_token,
+            limits.max_prompt_tokens,
+            with_pieces=request.echo,
+        )
+        echoed = sum(
+            max(len(prompt.ids), len(prompt.text) // _CHARS_PER_TOKEN) for prompt in self._prompts if prompt.text
+        )
+        tokens = request.n * (echoed + len(self._prompts) * request.max_tokens)
+        if tokens > limits.max_answer_tokens:
             raise invalid(
-                f"the answer may have {found:,} tokens, those of all choices echoed ones included, expected "
-                f"{largest:,} or fewer; ask for fewer tokens or choices, or in several requests",
+                f"the answer may have {tokens:,} tokens, those of all choices echoed ones included, expected "
+                f"{limits.max_answer_tokens:,} or fewer; ask for fewer tokens or choices, or in several requests",
                 "max_tokens",
             )
 
-    async def _begin(self, start: Place) -> list[Delta]:
-        """Read all prompts; what is echoed of them."""
-        found = await together(self._begin_prompt(number, prompt, start) for number, prompt in enumerate(self._prompts))
-        self._choices = [choice for choices, _ in found for choice in choices]
+    async def _read_prompts(self) -> list[Delta]:
+        """Read all prompts and make their choices; returns what is echoed."""
+        results = await gather(self._read_prompt(number, prompt) for number, prompt in enumerate(self._prompts))
+        self._choices = [choice for choices, _ in results for choice in choices]
         return [
             Delta(choice.index, echo, blank=prompt.blank)
-            for prompt, (choices, echo) in zip(self._prompts, found, strict=True)
+            for prompt, (choices, echo) in zip(self._prompts, results, strict=True)
             for choice in choices
             if echo or prompt.blank
         ]
 
-    def _split(self, start: Place) -> list[PromptTokens]:
-        vocabulary, echo = self._engine.vocabulary, bool(self._request.echo)
-
-        def split(prompt: Prompt) -> PromptTokens:
-            return split_prompt(prompt, vocabulary, start.previous, self._bounds.max_prompt_tokens, with_pieces=echo)
-
-        return [split(prompt) for prompt in self._given]
-
-    async def _begin_prompt(self, number: int, prompt: PromptTokens, start: Place) -> tuple[list[Choice], list[Token]]:
-        """Read a prompt once; its choices, each with a stream of its own, and what is echoed."""
-        if self._session is None and prompt.begins_text(start):
-            start = Place((), None)
-        engine, count = self._engine, self._request.choices
-        stream = self._taken.enter_context(
-            engine.open_stream(None if self._session is None else self._session.snapshot.state)
-        )
-        *before, last = [*start.pending, *prompt.ids]
-        before, scores = await self._read_before(stream, before, last)
-        offset = len(prompt.text)  # 0 where it is not echoed
+    async def _read_prompt(self, number: int, prompt: PromptTokens) -> tuple[list[Choice], list[Token]]:
+        """Read a prompt once; returns its choices, each with its own stream, and the tokens that are echoed."""
+        engine, request = self._engine, self._request
+        first, tokens = self._start.last_token, list(prompt.ids)
+        starts_text = self._session is None and prompt.given_as_ids and tokens[0] == first
+        if not starts_text:  # else the ids have the end of sentence after which a text begins
+            tokens.insert(0, first)
+        stream = self._resources.enter_context(engine.open_stream(self._start.state))
+        *before, last = tokens
+        before, logprobs = await self._read_before(stream, before, last)
+        offset = len(prompt.text)  # 0 unless it is echoed
         if self._session is not None:
-            tokens = self._session.snapshot.tokens + len(prompt.ids)
-            self._trail = Trail(Snapshot(engine.pool.state(stream), Place((last,), last), tokens), offset)
+            count = self._start.tokens + len(prompt.ids)
+            self._rollback = Rollback(SessionState(engine.state(stream, pending=last), count), offset)
         logits = await engine.read(stream, [*before, last])
-        states = [engine.pool.state(stream)] * (count - 1) if count > 1 else []
-        streams = [stream, *(self._taken.enter_context(engine.open_stream(state)) for state in states)]
-        choices = []
-        for place, own in enumerate(streams):
-            random = random_of(self._request.seed, place)
-            index = number * count + place
-            choices.append(Choice(engine, index, own, self._options, random, logits, last, offset))
-        return choices, _echo(prompt, start, scores) if self._request.echo else []
+        states = [engine.pool.state(stream)] * (request.n - 1) if request.n > 1 else []
+        streams = [stream, *(self._resources.enter_context(engine.open_stream(state)) for state in states)]
+        choices = [
+            Choice(
+                engine,
+                index=number * request.n + place,
+                stream=own_stream,
+                options=self._options,
+                random=choice_random(request.seed, place),
+                logits=logits,
+                previous=last,
+                offset=offset,
+            )
+            for place, own_stream in enumerate(streams)
+        ]
+        return choices, _echo(prompt, None if starts_text else first, logprobs) if request.echo else []
 
-    async def _read_before(self, stream: int, before: list[int], last: int) -> tuple[list[int], list[Scored]]:
-        """Read what must be read apart from the prompt's last token: what is left of it, and scores.
+    async def _read_before(self, stream: int, before: list[int], last: int) -> tuple[list[int], list[TokenLogprobs]]:
+        """Read the tokens before a prompt's last one, if they are scored or a session may continue from there.
 
-        That is all of it where it is scored, and where a session may have to go on from before the last token.
+        Returns:
+            The tokens that are not read yet, and the scores.
         """
         request = self._request
         if request.echo and request.logprobs is not None:
             targets = [*before, last][1:]
-            return [], [scored async for scored in self._engine.score(stream, before, targets, request.logprobs)]
+            return [], [item async for item in self._engine.score(stream, before, targets, request.logprobs)]
         if self._session is not None and before:
             await self._engine.read(stream, before)
             return [], []
         return before, []
 
     async def _draw(self, choice: Choice) -> Delta:
-        """Draw a token, and let others have a turn: over a large vocabulary a draw takes a while."""
+        """Draw a token, then let the event loop run: with a large vocabulary a draw takes a while."""
         delta = choice.draw()
-        if self._trail is not None and choice.generated:
-            self._trail.add(choice.last_snapshot, choice.end, choice.kept_end)
+        if self._rollback is not None and choice.generated:
+            self._rollback.add(choice.state, choice.end, choice.sure_end)
         await asyncio.sleep(0)
         return delta
 
 
-def _echo(prompt: PromptTokens, start: Place, scores: list[Scored]) -> list[Token]:
-    """The tokens of an echoed prompt; the first has no score where it begins the text by itself."""
-    previous = [start.previous, *prompt.ids[:-1]][: len(prompt.ids)]
-    known: list[Scored | None] = [*([None] * (len(prompt.ids) - len(scores))), *scores]
+def _echo(prompt: PromptTokens, previous: int | None, logprobs: list[TokenLogprobs]) -> list[Token]:
+    """The tokens of an echoed prompt; the first has no score if it is the start of the text."""
+    scores: list[TokenLogprobs | None] = [*([None] * (len(prompt.ids) - len(logprobs))), *logprobs]
     tokens, offset = [], 0
-    for text, token_id, before, scored in zip(prompt.pieces, prompt.ids, previous, known, strict=True):
-        tokens.append(Token(text, offset, token_id, before, scored))
-        offset += len(text)
+    for text, token_id, score in zip(prompt.pieces, prompt.ids, scores, strict=True):
+        tokens.append(Token(text, offset, token_id, previous, score))
+        previous, offset = token_id, offset + len(text)
     return tokens

@@ -1,4 +1,4 @@
-"""Log-probabilities of tokens, and of the most probable ones beside them, from logits."""
+"""Log-probabilities of tokens, and of the most probable tokens at their positions, from logits."""
 
 from typing import NamedTuple, final
 
@@ -10,8 +10,8 @@ from ...runtime.score import require_finite
 
 
 @final
-class Scored(NamedTuple):
-    """What the model made of one token of a text.
+class TokenLogprobs(NamedTuple):
+    """The score of one token.
 
     Attributes:
         log_prob: Natural log-probability of the token.
@@ -22,32 +22,29 @@ class Scored(NamedTuple):
     top: tuple[tuple[int, float], ...]
 
 
-def score_rows(logits: NDArray[np.float32], targets: NDArray[np.int64], count: int) -> list[Scored]:
-    """The scores of one token at each position.
+def token_logprobs(logits: NDArray[np.float32], targets: NDArray[np.int64], count: int) -> list[TokenLogprobs]:
+    """Score one token at each position.
 
-    The numbers are the model's own: neither temperature nor top-p changes them, and the unknown token has its share.
+    Temperature and top-p do not change the scores, and the unknown token keeps its share.
 
     Args:
         logits: float32 [positions, vocabulary].
         targets: int64 [positions].
-        count: How many of the most probable tokens to name, those of equal probability by id.
+        count: Number of most probable tokens to return; equal ones are ordered by id.
 
     Raises:
-        NumberError: A logit is no finite number.
+        NumberError: A logit is NaN or infinity.
     """
     require_finite(logits, "logits")
-    log_probs = log_softmax(logits)
-    return [_scored(row, int(target), count) for row, target in zip(log_probs, targets, strict=True)]
+    rows = zip(log_softmax(logits), targets.tolist(), strict=True)
+    return [
+        TokenLogprobs(float(row[target]), tuple((token, float(row[token])) for token in _top(row, count)))
+        for row, target in rows
+    ]
 
 
-def _scored(log_probs: NDArray[np.float64], target: int, count: int) -> Scored:
-    return Scored(
-        float(log_probs[target]), tuple((index, float(log_probs[index])) for index in _best(log_probs, count))
-    )
-
-
-def _best(log_probs: NDArray[np.float64], count: int) -> list[int]:
-    """Ids of the `count` largest, largest first, equal ones by id."""
+def _top(log_probs: NDArray[np.float64], count: int) -> list[int]:
+    """Ids of the `count` largest values, largest first, equal ones by id."""
     if count == 0:
         return []
     if count >= len(log_probs):
@@ -55,5 +52,5 @@ def _best(log_probs: NDArray[np.float64], count: int) -> list[int]:
     else:
         candidates = np.flatnonzero(log_probs >= np.partition(log_probs, -count)[-count])
     order = np.argsort(-log_probs[candidates], kind="stable")[:count]
-    best: list[int] = candidates[order].tolist()
-    return best
+    top: list[int] = candidates[order].tolist()
+    return top

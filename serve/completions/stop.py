@@ -1,23 +1,48 @@
-"""The tokens of a choice, and which of them may be sent while a stop string may still be growing."""
+"""Stop strings: text and tokens are held back while they may still become part of one."""
 
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
-from .logprobs import Scored
+from .logprobs import TokenLogprobs
 
 
 @final
-class StopFilter:
-    """Lets text through as soon as no stop can begin in it any more.
+@dataclass(frozen=True)
+class Token:
+    """A token of a completion.
 
-    The text ends before the stop that is complete first; of several that are complete at the same character, before
-    the longest. What comes through does not depend on how the text was cut.
+    Attributes:
+        text: Its piece of the text.
+        offset: Where that begins, in characters of the choice's text.
+        token_id: Its id.
+        previous: Id of the token before it; None at the start of a text.
+        logprobs: Its score; None if not requested, or at the start of a text.
+    """
+
+    text: str
+    offset: int
+    token_id: int
+    previous: int | None
+    logprobs: TokenLogprobs | None = None
+
+    @property
+    def end(self) -> int:
+        """Where its text ends."""
+        return self.offset + len(self.text)
+
+
+@final
+class StopMatcher:
+    """Releases text as soon as no stop string can begin in it.
+
+    The text ends before the first stop string that is complete; of several that are complete at the same character,
+    before the longest. The result does not depend on how the text is cut into pieces.
 
     Example:
-        >>> from lmtool.serve.completions.stop import StopFilter
-        >>> stops = StopFilter(["the end"])
+        >>> from lmtool.serve.completions.stop import StopMatcher
+        >>> stops = StopMatcher(["the end"])
         >>> [stops.push(piece) for piece in ("this is the", " end", " of it")]
         ['this is ', '', '']
         >>> stops.stopped
@@ -25,29 +50,29 @@ class StopFilter:
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
-        """Wait for these; an empty one is never found."""
+        """Empty stop strings are ignored."""
         self._stops = [stop for stop in stops if stop]
         self._held = ""
         self.stopped = False
-        """Whether a stop was found."""
+        """Whether a stop string is complete."""
 
     def push(self, piece: str) -> str:
-        """The text that is sure now, after this piece has come too. Nothing comes through after a stop."""
+        """Add a piece of text; returns the text that is released. After a stop nothing is."""
         if self.stopped:
             return ""
         self._held += piece
-        found = [(start + len(stop), start) for stop in self._stops if (start := self._held.find(stop)) >= 0]
-        if found:
+        matches = [(start + len(stop), start) for stop in self._stops if (start := self._held.find(stop)) >= 0]
+        if matches:
             self.stopped = True
-            return self._release(min(found)[1])
-        return self._release(len(self._held) - self._possible_start())
+            return self._release(min(matches)[1])
+        return self._release(len(self._held) - self._partial_match())
 
     def finish(self) -> str:
-        """The rest of a text that ended by itself; nothing after a stop."""
+        """End the text; returns the rest of it, nothing after a stop."""
         return "" if self.stopped else self._release(len(self._held))
 
-    def _possible_start(self) -> int:
-        """How many characters at the end may be the beginning of a stop."""
+    def _partial_match(self) -> int:
+        """How many characters at the end may be the beginning of a stop string."""
         longest = max(map(len, self._stops), default=0) - 1
         for length in range(min(longest, len(self._held)), 0, -1):
             end = self._held[len(self._held) - length :]
@@ -61,69 +86,39 @@ class StopFilter:
 
 
 @final
-@dataclass(frozen=True)
-class Token:
-    """A token of an answer.
-
-    Attributes:
-        text: What it adds to the text.
-        offset: Where that begins, in characters of the choice's text.
-        token_id: Its id.
-        previous: The id of the token before it; None where it begins the text.
-        scored: What the model made of it; None where nobody asked, or where the text begins with it.
-    """
-
-    text: str
-    offset: int
-    token_id: int
-    previous: int | None
-    scored: Scored | None = None
-
-    @property
-    def end(self) -> int:
-        """Where its text ends."""
-        return self.offset + len(self.text)
-
-
-@final
-class HeldTokens:
-    """Holds tokens back until it is sure that their text is before every stop string.
+class StopBuffer:
+    """Releases tokens once their text is certain to stand before every stop string.
 
     The last token before a stop may be cut: its text is then the part before the stop.
     """
 
     def __init__(self, stops: list[str], offset: int) -> None:
-        """Begin a text at `offset`."""
-        self._filter = StopFilter(stops)
+        """`offset`: where the text begins."""
+        self._matcher = StopMatcher(stops)
         self._held: deque[Token] = deque()
-        self._sure = offset
+        self.sure_end = offset
+        """Where the text ends that is certain to be kept."""
 
     @property
     def stopped(self) -> bool:
-        """Whether a stop was found."""
-        return self._filter.stopped
-
-    @property
-    def kept_end(self) -> int:
-        """Where the text ends that is sure."""
-        return self._sure
+        """Whether a stop string is complete."""
+        return self._matcher.stopped
 
     def push(self, token: Token) -> list[Token]:
-        """The tokens that are sure now, after this one has come too."""
+        """Add a token; returns the tokens that are released."""
         self._held.append(token)
-        self._sure += len(self._filter.push(token.text))
-        return self._release()
+        return self._release(self._matcher.push(token.text))
 
     def finish(self) -> list[Token]:
-        """The rest of a text that has ended."""
-        self._sure += len(self._filter.finish())
-        return self._release()
+        """End the text; returns the rest of its tokens."""
+        return self._release(self._matcher.finish())
 
-    def _release(self) -> list[Token]:
+    def _release(self, text: str) -> list[Token]:
+        self.sure_end += len(text)
         released = []
-        while self._held and self._held[0].end <= self._sure:
+        while self._held and self._held[0].end <= self.sure_end:
             released.append(self._held.popleft())
-        if self.stopped and self._held and self._held[0].offset < self._sure:
+        if self.stopped and self._held and self._held[0].offset < self.sure_end:
             cut = self._held.popleft()
-            released.append(replace(cut, text=cut.text[: self._sure - cut.offset]))
+            released.append(replace(cut, text=cut.text[: self.sure_end - cut.offset]))
         return released

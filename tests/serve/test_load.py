@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from lmtool.runtime import PoolError, Predictor, StreamPool
 from lmtool.serve import endpoints
-from lmtool.serve.engine import Handing
-from lmtool.serve.responses import EventResponse
+from lmtool.serve.completions import prompt as prompt_module
+from lmtool.serve.engine import LoopResults
+from lmtool.serve.responses import EventStream
 from support.pools import PATIENCE_SECONDS, Gate
 from support.servers import Local, local
 
@@ -114,7 +115,7 @@ def test_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch
             await asyncio.sleep(PATIENCE_SECONDS)
 
     async def main() -> None:
-        response = EventResponse(b"data: 0\n\n", events(), asyncio.get_running_loop().time() + 0.05)
+        response = EventStream(b"data: 0\n\n", events(), asyncio.get_running_loop().time() + 0.05)
         await response({"type": "http"}, receive, send)
 
     asyncio.run(asyncio.wait_for(main(), PATIENCE_SECONDS))
@@ -124,10 +125,10 @@ def test_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch
 
 def test_results_of_one_call_wake_the_loop_once(pool: StreamPool, predictor: Predictor) -> None:
     async def main() -> None:
-        handing, loop, woken = Handing(pool), asyncio.get_running_loop(), []
+        results, loop, woken = LoopResults(pool), asyncio.get_running_loop(), []
         real = loop.call_soon_threadsafe
         loop.call_soon_threadsafe = lambda *work: woken.append(work)  # type: ignore[assignment,return-value,func-returns-value]
-        tasks = [asyncio.ensure_future(handing.step(pool.open_stream(), [word])) for word in (1, 2, 3)]
+        tasks = [asyncio.ensure_future(results.step(pool.open_stream(), [word])) for word in (1, 2, 3)]
         await asyncio.sleep(0)
         while pool.stats.requests < 3:
             await asyncio.sleep(0.001)
@@ -137,7 +138,7 @@ def test_results_of_one_call_wake_the_loop_once(pool: StreamPool, predictor: Pre
         for word, task in zip((1, 2, 3), tasks, strict=True):
             expected, _ = predictor.step([[word]], predictor.initial_state())
             assert np.array_equal(await task, expected[0])
-        tasks = [asyncio.ensure_future(handing.step(pool.open_stream(), [1]))]
+        tasks = [asyncio.ensure_future(results.step(pool.open_stream(), [1]))]
         while len(woken) < 2:
             await asyncio.sleep(0.001)
         loop.call_soon_threadsafe = real  # type: ignore[method-assign]
@@ -152,18 +153,18 @@ def test_a_task_that_is_cancelled_takes_its_request_back(gated: tuple[Local, Gat
     pool = served.service.engine.pool
 
     async def work(_: httpx.AsyncClient) -> None:
-        handing = Handing(pool)
-        running = asyncio.ensure_future(handing.step(pool.open_stream(), [1]))
+        results = LoopResults(pool)
+        running = asyncio.ensure_future(results.step(pool.open_stream(), [1]))
         await asyncio.sleep(0)
         gate.wait_for_a_call()
-        waiting = asyncio.ensure_future(handing.step(pool.open_stream(), [1]))
+        waiting = asyncio.ensure_future(results.step(pool.open_stream(), [1]))
         await until(lambda: pool.stats.waiting == 1)
         waiting.cancel()
         await until(lambda: pool.stats.waiting == 0)
         gate.open()
         assert (await running).shape[0] == 1
         with pytest.raises(PoolError, match="no open stream"):
-            await handing.step(-1, [1])
+            await results.step(-1, [1])
 
     served.run(work)
 
@@ -173,17 +174,17 @@ def test_suggestions_are_made_beside_the_loop_where_they_take_long(
 ) -> None:
     threads: dict[str, threading.Thread] = {}
 
-    def noted(name: str) -> None:
-        real = getattr(endpoints, name)
+    def note_thread(module: Any, name: str) -> None:
+        real = getattr(module, name)
 
         def call(*args: Any, **options: Any) -> Any:
             threads[name] = threading.current_thread()
             return real(*args, **options)
 
-        monkeypatch.setattr(endpoints, name, call)
+        monkeypatch.setattr(module, name, call)
 
-    noted("split_prompt")
-    noted("suggested")
+    note_thread(prompt_module, "split_prompt")
+    note_thread(endpoints, "suggested")
     with local(predictor) as served:
         short = served.post("/v1/suggest", text="the")
         assert set(threads.values()) == {threading.main_thread()}

@@ -60,7 +60,7 @@ def test_slots_and_the_session_are_held_until_the_answer_is_made(
     held: list[tuple[int, int]] = []
 
     def noted(*arguments: Any) -> Any:
-        held.append((engine.slots_taken, served.service.sessions.get(session).snapshot.tokens))
+        held.append((engine.slots_taken, served.service.sessions.get(session).state.tokens))
         return real(*arguments)
 
     name = "event" if stream else "json_text"
@@ -69,7 +69,7 @@ def test_slots_and_the_session_are_held_until_the_answer_is_made(
     assert served.ask("POST", "/v1/completions", json={**LONG, "session": session, "stream": stream}).status_code == 200
     assert held == [(1, 0)] * (2 if stream else 1)
     assert engine.slots_taken == 0
-    assert served.service.sessions.get(session).snapshot.tokens == 301
+    assert served.service.sessions.get(session).state.tokens == 301
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -130,8 +130,8 @@ def test_json_made_in_parts_is_that_of_the_whole(value: Any, monkeypatch: pytest
         lengths.append(len(text))
         return text
 
-    real = responses._encoded
-    monkeypatch.setattr(responses, "_encoded", noted)
+    real = responses._encode
+    monkeypatch.setattr(responses, "_encode", noted)
     assert json_text(value) == expected
     assert max(lengths, default=0) < 6000
     with pytest.raises(ValueError, match="JSON compliant"):

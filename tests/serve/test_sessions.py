@@ -8,11 +8,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from lmtool.runtime import Predictor
-from lmtool.serve.completions.prompt import Place
+from lmtool.runtime import Predictor, State
 from lmtool.serve.errors import ApiError
 from lmtool.serve.options import ServeOptions
-from lmtool.serve.sessions import Sessions, Snapshot
+from lmtool.serve.sessions import Sessions, SessionState
 from support.servers import Local, local
 
 
@@ -182,9 +181,8 @@ def test_numbers_that_are_not_finite_are_told_and_leave_a_session_as_it_was(
 def test_a_session_whose_state_is_spoilt_cannot_go_on(served: Local, session: str) -> None:
     text_of(served, prompt="the cat", max_tokens=2, seed=1, session=session)
     kept = served.service.sessions.get(session)
-    assert kept.snapshot.state is not None
-    tensors = tuple(np.asarray(tensor) * np.float32("inf") for tensor in kept.snapshot.state.tensors)
-    kept.snapshot = replace(kept.snapshot, state=replace(kept.snapshot.state, tensors=tensors))
+    tensors = tuple(np.asarray(tensor) * np.float32("inf") for tensor in kept.state.state.tensors)
+    kept.state = replace(kept.state, state=replace(kept.state.state, tensors=tensors))
     for path in ("/v1/completions", "/v1/suggest"):
         status, error = served.refused(path, session=session)
         assert (status, error["code"]) == (503, "not_finite")
@@ -235,7 +233,7 @@ class Clock:
 def test_sessions_are_forgotten_when_nobody_uses_them() -> None:
     clock = Clock()
     sessions = Sessions(ServeOptions(max_sessions=2, session_idle_seconds=10), clock)
-    start = Snapshot(None, Place((0,), 0))
+    start = SessionState(State("0" * 64, (np.zeros((1, 3), np.float32),), np.zeros((1, 1), np.int64)))
     old, used = sessions.create(start), sessions.create(start)
     with pytest.raises(ApiError, match="2 sessions are kept, as many as may be"):
         sessions.create(start)

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from lmtool.serve import responses
-from lmtool.serve.responses import PiecewiseResponse
+from lmtool.serve.responses import LargeJsonResponse
 from support.processes.commands import PATIENCE_SECONDS
 from support.servers import Running, request_bytes
 
@@ -113,7 +113,7 @@ def test_a_large_body_is_sent_in_pieces_until_its_deadline(monkeypatch: pytest.M
             await asyncio.sleep(PATIENCE_SECONDS)
 
     async def answer() -> None:
-        response = PiecewiseResponse(b"x" * 200_000, asyncio.get_running_loop().time())
+        response = LargeJsonResponse(b"x" * 200_000, asyncio.get_running_loop().time())
         await response({"type": "http", "state": {"abort": lambda: dropped.append(True)}}, None, send)  # type: ignore[arg-type]
 
     slow = False
