@@ -231,7 +231,7 @@ def _measure(chosen: argparse.Namespace) -> bool:
         phases = asyncio.run(measure(chosen.model, server, chosen.clients, chosen.seconds, chosen.slots))
     environment = describe_environment()
     machine = f"{environment['processor']}, {environment['usable_cores']} cores shared with the clients"
-    print(f"{machine}; {chosen.slots} slots\n{report(phases)}")  # noqa: T201
+    print(f"{machine}; {chosen.slots} slots\n{report(phases)}")
     if chosen.json is not None:
         value = {"format": _FORMAT, "environment": environment, "slots": chosen.slots, "threads": chosen.threads}
         value["phases"] = [phase.to_json() for phase in phases]
@@ -254,7 +254,7 @@ def main() -> None:
     try:
         met = _measure(chosen)
     except LmtoolError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

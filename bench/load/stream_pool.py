@@ -181,11 +181,11 @@ def main() -> None:
     try:
         found = _measure(chosen)
     except LmtoolError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     environment = describe_environment()
-    print(f"{environment['processor']}, {environment['usable_cores']} cores, {chosen.threads} threads a call")  # noqa: T201
-    print(found)  # noqa: T201
+    print(f"{environment['processor']}, {environment['usable_cores']} cores, {chosen.threads} threads a call")
+    print(found)
 
 
 if __name__ == "__main__":

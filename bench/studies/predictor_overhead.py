@@ -1,11 +1,11 @@
-"""What the predictor costs beside the session it drives: importing it, a step, and scoring a long text.
+"""Measure what the predictor adds to its session: import time, time of a step, speed and memory of scoring.
 
-    python -m lmtool.bench.studies.predictor_overhead --model FILE [--threads N] [--tokens N]
+    python bench/studies/predictor_overhead.py --model FILE [--threads N] [--tokens N]
 
-A step is compared with `InferenceSession.run` of the same session on prepared inputs, both in a closed loop of their
-own (each feeds the states it got), taking turns call by call, the first turn alternating. Import times are those of
-fresh processes, with and without lmtool.runtime, which take turns too. The text is of random tokens; the resident set
-is read after a tenth of it and at its end.
+A step is compared with `InferenceSession.run` of the same session on prepared inputs. Both run closed loops (each call
+reads the states of the call before) and alternate call by call. Import times are those of fresh processes with and
+without lmtool.runtime, which alternate too. The scored text consists of random tokens; the resident set is read after a
+tenth of it and at its end.
 """
 
 import argparse
@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-
-from ...runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS
-from ...runtime.predictor import Predictor
-from ..environment import describe_environment, resident_bytes
+from lmtool.bench.environment import describe_environment, resident_bytes
+from lmtool.bench.program import run_program
+from lmtool.runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS
+from lmtool.runtime.io.text_table import text_table
+from lmtool.runtime.predictor import Predictor
 
 _WITHOUT = "import numpy, onnxruntime"
 
@@ -30,7 +31,7 @@ _WITHOUT = "import numpy, onnxruntime"
 @final
 @dataclass(frozen=True)
 class StepCost:
-    """Seconds of a bare call and of a step at one batch size, call by call."""
+    """Seconds of each bare call and of each step at one batch size."""
 
     batch_size: int
     bare: list[float]
@@ -44,7 +45,7 @@ class StepCost:
 @final
 @dataclass(frozen=True)
 class ScoringCost:
-    """A long text: its tokens, seconds, and the resident set after a tenth of it and at its end, in bytes."""
+    """A long text: tokens, seconds, and the resident set in bytes after a tenth of it and at its end."""
 
     tokens: int
     seconds: float
@@ -53,11 +54,11 @@ class ScoringCost:
 
 
 def measure_step(predictor: Predictor, batch_size: int, calls: int) -> StepCost:
-    """Time so many closed-loop calls of each kind, one token a stream."""
+    """Time `calls` closed-loop calls of each kind, one token a stream."""
     loops = {"bare": _bare_loop(predictor, batch_size), "step": _step_loop(predictor, batch_size)}
     times: dict[str, list[float]] = {name: [] for name in loops}
-    for turn in range(calls):
-        for name in sorted(loops, reverse=turn % 2 == 1):
+    for index in range(calls):
+        for name in sorted(loops, reverse=index % 2 == 1):
             start = time.perf_counter()
             loops[name]()
             times[name].append(time.perf_counter() - start)
@@ -88,10 +89,10 @@ def _step_loop(predictor: Predictor, batch_size: int) -> Callable[[], None]:
 
 
 def measure_scoring(predictor: Predictor, tokens: int) -> ScoringCost:
-    """Score a text of random tokens in one go.
+    """Score a text of random tokens.
 
     Raises:
-        BenchError: The system does not tell the resident memory as Linux does.
+        BenchError: The system does not report the resident memory as Linux does.
     """
     ids = np.random.default_rng(0).integers(0, len(predictor.vocabulary), tokens)
     stream = predictor.stream(predictor.initial_state(1))
@@ -108,25 +109,26 @@ def measure_import(repeats: int) -> tuple[float, float]:
     """Median seconds of a process that imports numpy and onnxruntime, and of one that imports lmtool.runtime too."""
     times: dict[str, list[float]] = {_WITHOUT: [], f"{_WITHOUT}, lmtool.runtime": []}
     for _ in range(repeats):
-        for code, found in times.items():
+        for code, seconds in times.items():
             start = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 (our own interpreter and code)
-            found.append(time.perf_counter() - start)
-    without, with_us = (statistics.median(found) for found in times.values())
-    return without, with_us
+            subprocess.run([sys.executable, "-c", code], check=True)
+            seconds.append(time.perf_counter() - start)
+    without, with_runtime = map(statistics.median, times.values())
+    return without, with_runtime
 
 
-def report(imports: tuple[float, float], steps: list[StepCost], scoring: ScoringCost | None) -> str:
+def format_report(imports: tuple[float, float], steps: list[StepCost], scoring: ScoringCost | None) -> str:
     """The measurements as text."""
-    without, with_us = imports
-    lines = [
-        f"import: numpy and onnxruntime {without * 1000:,.0f} ms, with lmtool.runtime {with_us * 1000:,.0f} ms",
-        "",
-        f"{'batch':>5}  {'bare call':>10}  {'step':>10}  {'ratio of medians':>16}  {'of 10th percentiles':>19}",
-    ]
+    without, with_runtime = imports
+    rows = [("batch", "bare call", "step", "ratio of medians", "of 10th percentiles")]
     for cost in steps:
         bare, step = (f"{statistics.median(times) * 1e6:,.0f} us" for times in (cost.bare, cost.step))
-        lines.append(f"{cost.batch_size:>5}  {bare:>10}  {step:>10}  {cost.ratio(50):>16.3f}  {cost.ratio(10):>19.3f}")
+        rows.append((str(cost.batch_size), bare, step, f"{cost.ratio(50):.3f}", f"{cost.ratio(10):.3f}"))
+    lines = [
+        f"import: numpy and onnxruntime {without * 1000:,.0f} ms, with lmtool.runtime {with_runtime * 1000:,.0f} ms",
+        "",
+        *text_table(rows, ">"),
+    ]
     if scoring is not None:
         lines += [
             "",
@@ -138,21 +140,21 @@ def report(imports: tuple[float, float], steps: list[StepCost], scoring: Scoring
 
 def main() -> None:
     """Parse the arguments, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m lmtool.bench.studies.predictor_overhead", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="artifact")
-    parser.add_argument("--threads", type=int, default=1, help="threads of one call")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 64], help="streams of one call")
+    parser.add_argument("--threads", type=int, default=1, help="threads of a call")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 64], help="streams of a call")
     parser.add_argument("--calls", type=int, default=2000, help="calls of each kind")
     parser.add_argument("--tokens", type=int, default=1_000_000, help="length of the scored text; 0: none")
-    parser.add_argument("--repeats", type=int, default=11, help="processes of each kind that import")
-    chosen = parser.parse_args()
-    predictor = Predictor.load(chosen.model, threads=chosen.threads)
-    steps = [measure_step(predictor, size, chosen.calls) for size in chosen.batch]
-    scoring = measure_scoring(predictor, chosen.tokens) if chosen.tokens else None
+    parser.add_argument("--repeats", type=int, default=11, help="importing processes of each kind")
+    options = parser.parse_args()
+    predictor = Predictor.load(options.model, threads=options.threads)
+    steps = [measure_step(predictor, size, options.calls) for size in options.batch]
+    scoring = measure_scoring(predictor, options.tokens) if options.tokens else None
     environment = describe_environment()
-    print(f"{environment['processor']}, {environment['usable_cores']} cores, {chosen.threads} threads a call")  # noqa: T201
-    print(report(measure_import(chosen.repeats), steps, scoring))  # noqa: T201
+    print(f"{environment['processor']}, {environment['usable_cores']} cores, {options.threads} threads a call")
+    print(format_report(measure_import(options.repeats), steps, scoring))
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

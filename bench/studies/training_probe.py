@@ -1,4 +1,4 @@
-"""One measurement of training speed, in a process of its own: `python -m lmtool.bench.studies.training_probe JSON`."""
+"""Measure one training; `training_speed.py` runs it in a process for each: `python training_probe.py JSON`."""
 
 import contextlib
 import json
@@ -14,20 +14,19 @@ from unittest import mock
 
 import numpy as np
 import torch
+from lmtool.model.data.corpus import Corpus, load_corpus
+from lmtool.model.run import Run
+from lmtool.model.training.config import TrainConfig
+from lmtool.model.training.presets import preset_named
+from lmtool.model.training.trainer import Trainer
+from lmtool.runtime.tokenization import Tokenization
+from lmtool.runtime.vocabulary import Vocabulary
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
-from ...model.data.corpus import Corpus, load_corpus
-from ...model.run import Run
-from ...model.training.config import TrainConfig
-from ...model.training.presets import preset_named
-from ...model.training.trainer import Trainer
-from ...runtime.tokenization import Tokenization
-from ...runtime.vocabulary import Vocabulary
-
 _WARM_UP, _PIECE = 10, 100_000
 PLAIN_LOSS, ALL_ROWS = "plain loss", "all rows"
-"""Measures that a probe can leave out: the fused loss, the update of the touched rows only."""
+"""Optimizations that a probe can leave out: the fused loss, the update of touched embedding rows only."""
 
 
 @final
@@ -36,13 +35,13 @@ class Probe:
     """What to measure.
 
     Attributes:
-        settings: Changes of the preset `ptb-200`.
+        settings: Changes to the preset `ptb-200`.
         data: Corpus folder; None for random tokens.
         vocabulary: Number of random words.
         tokens: Number of random tokens.
         steps: Steps to measure, after a few to warm up.
         threads: Threads of torch.
-        without: Measures to leave out.
+        without: Optimizations to leave out.
     """
 
     settings: dict[str, str] = field(default_factory=dict)
@@ -54,17 +53,17 @@ class Probe:
     without: tuple[str, ...] = ()
 
     def command(self) -> list[str]:
-        """What runs it in a process of its own."""
-        return [sys.executable, "-m", "lmtool.bench.studies.training_probe", json.dumps(asdict(self))]
+        """The command that measures it."""
+        return [sys.executable, str(Path(__file__)), json.dumps(asdict(self))]
 
 
-class _Enough(Exception):  # noqa: N818  # no error: it ends the measurement
+class _Enough(Exception):  # noqa: N818  # ends the training; not an error
     pass
 
 
 @final
 class _Clock:
-    """A reporter that notes the time of each step and ends the training after some."""
+    """A reporter that records the time of each step and ends the training after `steps` of them."""
 
     def __init__(self, steps: int) -> None:
         self._left = steps + _WARM_UP
@@ -86,7 +85,7 @@ def measure(probe: Probe) -> dict[str, Any]:
     config = preset_named("ptb-200").with_settings(probe.settings)
     corpus = _random_corpus(probe) if probe.data is None else load_corpus(probe.data, config.tokenization)
     clock = _Clock(probe.steps)
-    with tempfile.TemporaryDirectory() as folder, _left_out(probe.without):
+    with tempfile.TemporaryDirectory() as folder, _without(probe.without):
         _train(config, corpus, Run(Path(folder) / "run"), clock, all_rows=ALL_ROWS in probe.without)
     return {
         "seconds": np.diff(clock.times)[_WARM_UP - 1 :].tolist(),
@@ -105,9 +104,9 @@ def _train(config: TrainConfig, corpus: Corpus, run: Run, clock: _Clock, *, all_
 
 
 @contextlib.contextmanager
-def _left_out(without: tuple[str, ...]) -> Iterator[None]:
+def _without(optimizations: tuple[str, ...]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
-        if PLAIN_LOSS in without:
+        if PLAIN_LOSS in optimizations:
             stack.enter_context(mock.patch("lmtool.model.training.loss.projection_loss", _plain_loss))
         yield
 
@@ -117,16 +116,16 @@ def _plain_loss(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, s
 
 
 def _random_corpus(probe: Probe) -> Corpus:
-    """Words by Zipf's law, as many as are asked for."""
+    """A corpus of Zipf-distributed random words."""
     words = [f"w{index}" for index in range(probe.vocabulary - 2)]
     vocabulary = Vocabulary([*words, "<eos>", "<unk>"], Tokenization("whitespace"))
     weights = 1 / np.arange(1, probe.vocabulary + 1)
     ids, generator = np.empty(probe.tokens, np.int32), np.random.default_rng(0)
-    for start in range(0, probe.tokens, _PIECE):  # in pieces, for the peak of memory is measured
+    for start in range(0, probe.tokens, _PIECE):  # in pieces, because peak memory is measured
         piece = ids[start : start + _PIECE]
         piece[:] = generator.choice(probe.vocabulary, len(piece), p=weights / weights.sum())
     return Corpus("random", "0" * 64, vocabulary, {"train": ids, "valid": ids[:100], "test": ids[:100]})
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(Probe(**json.loads(sys.argv[1])))))  # noqa: T201
+    print(json.dumps(measure(Probe(**json.loads(sys.argv[1])))))

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import predictor_overhead
 import pytest
-from lmtool.bench.studies import predictor_overhead
 from lmtool.runtime import Predictor
 
 
@@ -36,7 +36,7 @@ def test_the_report_tells_imports_steps_and_scoring(
     artifact_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = ["--calls", "5", "--tokens", "3000", "--repeats", "1", "--batch", "1", "4"]
-    monkeypatch.setattr(sys, "argv", ["predictor_costs", "--model", str(artifact_path), *small])
+    monkeypatch.setattr(sys, "argv", ["predictor_overhead.py", "--model", str(artifact_path), *small])
     predictor_overhead.main()
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("import: numpy and onnxruntime ")

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lmtool.bench.studies import corpus_loading
 from lmtool.model import Corpus, load_corpus, read_splits
 from lmtool.model.data.corpus import build_vocabulary
 from lmtool.model.data.token_ids import numbered
@@ -138,11 +137,3 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
     assert peak_bytes(load.format(str(large))) - base < 8 * MEGABYTE
     read = "from pathlib import Path; from lmtool.runtime.io.files import read_text; read_text(Path({!r}))"
     assert peak_bytes(read.format(str(large / "train.txt"))) - base > 64 * MEGABYTE
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
-def test_the_rate_of_a_generated_corpus_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    assert corpus_loading.main(["--words", "2000", "--distinct", "50"]) == 0
-    assert capsys.readouterr().out.startswith("4,200 tokens, a vocabulary of 52, in ")
-    assert corpus_loading.main(["--distinct", "0"]) == 1
-    assert "expected 1 or more" in capsys.readouterr().err
