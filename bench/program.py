@@ -14,7 +14,7 @@ def run_program(main: Callable[[], int | None]) -> NoReturn:
     ends it with 130.
     """
     try:
-        sys.exit(main())
+        sys.exit(main() or 0)
     except KeyboardInterrupt:
         message, code = "interrupted", 130
     except LmtoolError as error:

@@ -1,21 +1,23 @@
-"""What a server does under load: latency and throughput of many clients, an overload, and what is left of it.
+"""Measure `lmtool serve` under load: latency, throughput and memory of many clients, an overload, and the recovery.
 
     python -m lmtool.bench.load.http_server --model FILE [--clients 50] [--seconds 60] [--slots 64] [--json FILE]
 
-`lmtool serve` runs as a process of its own on loopback. Each client sends one request after the other over a connection
-that it keeps: of 20, 11 completions (prompts of 32 random tokens, 16 tokens to write), 6 streamed ones, 3 suggestions.
-First as many clients as were asked for; then, for a third of that time, three times as many as there are slots, which
-wait 0.1 s after a refusal (429) although they are told to wait longer; then the first ones again. Exit code 3 where
-there was any other error, where the overload had no refusal, where the load or the recovery had one or had no answer,
-and where the server's resident set grew by more than a fifth and 20 MB from the load's end to the recovery's.
+The server is a process on loopback. Each client sends one request after the other over a kept connection. Of 20
+requests, 11 are completions (prompts of 32 random tokens, 16 tokens to write), 6 streamed completions, 3 suggestions.
+
+There are three phases. The load has `--clients` clients. The overload has three times as many clients as the server has
+slots, for a third of the time; they wait 0.1 s after a refusal (429), less than the server asks for. The recovery is
+the load again. The exit code is 3 if a request fails in any phase, if nothing is refused in the overload, if the load
+or the recovery has a refusal or no answer, or if the server's resident set grows by more than a fifth and 20 MB between
+the end of the load and the end of the recovery.
 """
 
 import argparse
 import asyncio
 import json
-import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -23,10 +25,13 @@ from typing import Any, final
 import numpy as np
 
 from ...runtime.artifact.artifact import Artifact
-from ...runtime.errors import LmtoolError, OptionError
+from ...runtime.errors import OptionError
 from ...runtime.io.files import json_text, write_atomically
+from ...runtime.io.text_table import text_table
 from ..environment import describe_environment
+from ..program import run_program
 from .http_client import HttpClient, Reply, ServerProcess
+from .percentile import percentile
 
 _FORMAT = 1
 _PROMPT_TOKENS, _WRITTEN_TOKENS = 32, 16
@@ -38,23 +43,29 @@ _WARM_UP_SECONDS = 1.0
 _REFUSED = 429
 _GATE_NOT_MET = 3
 _GROWTH, _GROWTH_BYTES = 1.2, 20_000_000
-"""How much larger a server may be that has recovered; buffers of an overload may stay with the allocator."""
+"""Allowed growth of the resident set; the allocator may keep buffers of the overload."""
+
+_PERCENTILES = {"p50": 50, "p95": 95, "p99": 99, "longest": 100}
+_HEADER = (
+    *("phase", "clients", "requests/s", "tokens/s", *_PERCENTILES, "event p50", "event p99", "429", "failed"),
+    "memory at start, middle, end",
+)
 
 
 @final
 @dataclass
 class Phase:
-    """What so many clients saw.
+    """Measurements of one phase.
 
     Attributes:
-        name: Which phase it is.
-        clients: How many clients.
-        seconds: How long, until the last answer.
+        name: Name of the phase.
+        clients: Number of clients.
+        seconds: Duration, up to the last answer.
         latencies: Seconds of each request that was answered with 200.
         first_events: Seconds to the first event of each stream.
-        tokens: Tokens that were written.
-        statuses: How many answers had each status.
-        errors: What else went wrong, and how often.
+        tokens: Number of written tokens.
+        statuses: Number of answers with each HTTP status.
+        errors: Number of other errors, by name.
         resident: Resident set of the server at the start, in the middle and at the end, in bytes.
     """
 
@@ -70,16 +81,16 @@ class Phase:
 
     @property
     def refused(self) -> float:
-        """The share of the requests that were refused."""
+        """Share of the requests that were refused."""
         return self.statuses[_REFUSED] / max(self.statuses.total(), 1)
 
     @property
     def failures(self) -> int:
-        """Answers that were neither 200 nor 429, and requests without an answer."""
+        """Answers that are neither 200 nor 429, and requests without an answer."""
         return self.statuses.total() - self.statuses[200] - self.statuses[_REFUSED] + self.errors.total()
 
-    def take(self, kind: str, reply: Reply) -> None:
-        """Note an answer."""
+    def record(self, kind: str, reply: Reply) -> None:
+        """Add an answer."""
         self.statuses[reply.status] += 1
         if reply.status != 200:
             return
@@ -111,10 +122,7 @@ class Phase:
 
 
 def _percentiles(seconds: list[float]) -> dict[str, float] | None:
-    if not seconds:
-        return None
-    found = np.percentile(seconds, [50, 95, 99, 100]).tolist()
-    return dict(zip(("p50", "p95", "p99", "longest"), found, strict=True))
+    return {name: percentile(seconds, percent) for name, percent in _PERCENTILES.items()} if seconds else None
 
 
 @final
@@ -122,56 +130,56 @@ class Load:
     """The clients of one server."""
 
     def __init__(self, model: Path, server: ServerProcess) -> None:
-        """Draw the requests: prompts of token ids, so that nothing about them depends on the language."""
         self._server = server
         self._requests = _draw_requests(len(Artifact.read(model).vocabulary), HttpClient("127.0.0.1", server.port))
 
     async def phase(self, name: str, clients: int, seconds: float) -> Phase:
-        """Let so many clients send requests for so long; each ends with an answer."""
-        phase, began = Phase(name, clients), time.perf_counter()
+        """Run `clients` clients for `seconds`; each ends after an answer."""
+        phase, start = Phase(name, clients), time.perf_counter()
         phase.resident.append(self._server.resident_bytes)
-        running = [asyncio.ensure_future(self._client(phase, number, began + seconds)) for number in range(clients)]
+        running = [asyncio.ensure_future(self._client(phase, number, start + seconds)) for number in range(clients)]
         await asyncio.sleep(seconds / 2)
         phase.resident.append(self._server.resident_bytes)
         await asyncio.gather(*running)
         phase.resident.append(self._server.resident_bytes)
-        phase.seconds = time.perf_counter() - began
+        phase.seconds = time.perf_counter() - start
         return phase
 
     async def _client(self, phase: Phase, number: int, end: float) -> None:
         client = HttpClient("127.0.0.1", self._server.port)
-        place = number * 7
+        index = number * 7
         while time.perf_counter() < end:
-            kind, request = self._requests[place % len(self._requests)]
-            place += 1
+            kind, request = self._requests[index % len(self._requests)]
+            index += 1
             try:
                 reply = await client.send(request)
             except (OSError, EOFError) as error:
                 phase.errors[type(error).__name__] += 1
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
-            phase.take(kind, reply)
+            phase.record(kind, reply)
             if reply.status == _REFUSED:
                 await asyncio.sleep(_PAUSE_SECONDS)
         await client.close()
 
 
 def _draw_requests(vocabulary_size: int, client: HttpClient) -> list[tuple[str, bytes]]:
+    """Draw requests; prompts are token ids, so that they do not depend on the language."""
     random = np.random.default_rng(0)
-    found = []
+    requests = []
     for number in range(_BODIES):
         kind, ids = _KINDS[number % len(_KINDS)], random.integers(0, vocabulary_size, _PROMPT_TOKENS).tolist()
-        if kind == "suggest":
-            found.append((kind, client.request("/v1/suggest", json.dumps({"text": "the", "count": 5}).encode())))
-            continue
-        fields = {"prompt": ids, "max_tokens": _WRITTEN_TOKENS, "seed": number, "stream": kind == "stream"}
-        found.append((kind, client.request("/v1/completions", json.dumps(fields).encode())))
-    random.shuffle(found)
-    return found
+        path, body = "/v1/suggest", {"text": "the", "count": 5}
+        if kind != "suggest":
+            path = "/v1/completions"
+            body = {"prompt": ids, "max_tokens": _WRITTEN_TOKENS, "seed": number, "stream": kind == "stream"}
+        requests.append((kind, client.request(path, json.dumps(body).encode())))
+    random.shuffle(requests)
+    return requests
 
 
 async def measure(model: Path, server: ServerProcess, clients: int, seconds: float, slots: int) -> list[Phase]:
-    """The three phases, after a warm-up."""
+    """Load, overload and recovery, after a warm-up."""
     load = Load(model, server)
     await load.phase("warm-up", clients, min(seconds, _WARM_UP_SECONDS))
     return [
@@ -181,35 +189,34 @@ async def measure(model: Path, server: ServerProcess, clients: int, seconds: flo
     ]
 
 
-def report(phases: list[Phase]) -> str:
-    """The figures as a table, a line for each phase."""
-    head = f"{'phase':<9} {'clients':>7} {'requests/s':>10} {'tokens/s':>8}"
-    head += "".join(f" {name:>10}" for name in ("p50", "p95", "p99", "longest", "event p50", "event p99"))
-    head += f" {'429':>5} {'failed':>6}  memory at start, middle, end"
-    return "\n".join([head, *map(_line, phases), "event: the first of a streamed answer; 429: share that was refused"])
+def format_report(phases: Sequence[Phase]) -> str:
+    """The figures as a table, one line for each phase."""
+    table = text_table([_HEADER, *map(_row, phases)], "<" + ">" * (len(_HEADER) - 2) + "<")
+    return "\n".join([*table, "event: the first event of a stream; 429: share of refused requests"])
 
 
-def _line(phase: Phase) -> str:
-    found = phase.to_json()
-    latency, first = (found[name] or {} for name in ("latency", "first_event"))
-    times = [*(latency.get(name) for name in ("p50", "p95", "p99", "longest")), first.get("p50"), first.get("p99")]
+def _row(phase: Phase) -> tuple[str, ...]:
+    figures = phase.to_json()
+    latency, first = (figures[name] or {} for name in ("latency", "first_event"))
+    times = [*(latency.get(name) for name in _PERCENTILES), first.get("p50"), first.get("p99")]
     memory = ", ".join(f"{size / 1e6:.0f}" for size in phase.resident)
     return (
-        f"{phase.name:<9} {phase.clients:>7} {found['requests_per_second']:>10,.0f} {found['tokens_per_second']:>8,.0f}"
-        + "".join(f" {_milliseconds(seconds):>10}" for seconds in times)
-        + f" {phase.refused:>5.0%} {phase.failures:>6}  {memory} MB"
+        phase.name,
+        str(phase.clients),
+        f"{figures['requests_per_second']:,.0f}",
+        f"{figures['tokens_per_second']:,.0f}",
+        *("-" if seconds is None else f"{seconds * 1000:,.1f} ms" for seconds in times),
+        f"{phase.refused:.0%}",
+        str(phase.failures),
+        f"{memory} MB",
     )
 
 
-def _milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1000:,.1f} ms"
-
-
-def passed(phases: list[Phase]) -> bool:
-    """Whether nothing failed, only what was too much was refused, and the server has recovered.
+def passed(phases: Sequence[Phase]) -> bool:
+    """Whether no request failed, only the overload was refused, and the server recovered.
 
     Args:
-        phases: Load, overload and recovery, as `measure` gives them.
+        phases: Load, overload and recovery.
     """
     load, overload, recovery = phases
     return (
@@ -220,46 +227,32 @@ def passed(phases: list[Phase]) -> bool:
     )
 
 
-def _measure(chosen: argparse.Namespace) -> bool:
-    """Measure, print, write; whether the gate was met."""
-    if chosen.clients < 1 or chosen.slots < chosen.clients or not chosen.seconds > 0:
-        raise OptionError(
-            f"clients is {chosen.clients}, slots is {chosen.slots}, seconds is {chosen.seconds}, expected 1 client or "
-            "more, as many slots or more, and more than 0 seconds"
-        )
-    with ServerProcess(chosen.model, chosen.slots, chosen.threads) as server:
-        phases = asyncio.run(measure(chosen.model, server, chosen.clients, chosen.seconds, chosen.slots))
-    environment = describe_environment()
-    machine = f"{environment['processor']}, {environment['usable_cores']} cores shared with the clients"
-    print(f"{machine}; {chosen.slots} slots\n{report(phases)}")
-    if chosen.json is not None:
-        value = {"format": _FORMAT, "environment": environment, "slots": chosen.slots, "threads": chosen.threads}
-        value["phases"] = [phase.to_json() for phase in phases]
-        write_atomically(chosen.json, json_text(value, indent=1).encode())
-    return passed(phases)
-
-
-def main() -> None:
-    """Parse the arguments, measure, print; an error of ours becomes a message and its exit code."""
+def main() -> int:
+    """Parse the arguments, measure, print and write the figures; the exit code tells whether the gate was met."""
     parser = argparse.ArgumentParser(prog="python -m lmtool.bench.load.http_server", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="artifact")
-    parser.add_argument("--clients", type=int, default=50, help="clients that send one request after the other")
-    parser.add_argument(
-        "--seconds", type=float, default=60.0, help="length of the load; overload and recovery: a third"
-    )
+    parser.add_argument("--clients", type=int, default=50, help="number of clients, each with one request at a time")
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of the load; of the others a third")
     parser.add_argument("--slots", type=int, default=64, help="choices that the server writes at once")
-    parser.add_argument("--threads", type=int, default=1, help="threads of one call")
+    parser.add_argument("--threads", type=int, default=1, help="threads of a call")
     parser.add_argument("--json", type=Path, help="file for the figures")
-    chosen = parser.parse_args()
-    try:
-        met = _measure(chosen)
-    except LmtoolError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(0 if met else _GATE_NOT_MET)
+    options = parser.parse_args()
+    if options.clients < 1 or options.slots < options.clients or not options.seconds > 0:
+        raise OptionError(
+            f"clients is {options.clients}, slots is {options.slots}, seconds is {options.seconds}, expected 1 client "
+            "or more, as many slots or more, and more than 0 seconds"
+        )
+    with ServerProcess(options.model, options.slots, options.threads) as server:
+        phases = asyncio.run(measure(options.model, server, options.clients, options.seconds, options.slots))
+    environment = describe_environment()
+    machine = f"{environment['processor']}, {environment['usable_cores']} cores shared with the clients"
+    print(f"{machine}; {options.slots} slots\n{format_report(phases)}")
+    if options.json is not None:
+        value = {"format": _FORMAT, "environment": environment, "slots": options.slots, "threads": options.threads}
+        value["phases"] = [phase.to_json() for phase in phases]
+        write_atomically(options.json, json_text(value, indent=1).encode())
+    return 0 if passed(phases) else _GATE_NOT_MET
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

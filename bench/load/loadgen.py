@@ -1,8 +1,8 @@
 """MLPerf's load generator in its server scenario: requests arrive at random, and its own rules judge the run.
 
-Arrivals are a Poisson process. A latency runs from when a request was due, not from when a late generator got round to
-it, to its answer. To know that of every request loadgen has to write a trace: about 0.8 kB a request in the folder for
-temporary files, and some 10 microseconds of a core, in a thread of its own.
+Arrivals are a Poisson process. A latency runs from when a request was due, not from when a late generator issued it, to
+its answer. To know the latency of every request, loadgen has to write a trace: about 0.8 kB a request in the folder
+for temporary files, and some 10 microseconds of a core, in a separate thread.
 """
 
 import functools
@@ -21,24 +21,24 @@ import numpy as np
 
 from ...runtime.errors import OptionError
 from ..errors import BenchError
-from .loadgen_logs import NANOSECONDS, PERCENTILE, Served, read_logs
+from .loadgen_logs import NANOSECONDS, PERCENTILE, LoadgenResult, read_logs
 
-_MOST_REQUESTS = 5_000_000
+_MAX_REQUESTS = 5_000_000
 
-Take = Callable[[int, Callable[[], None]], None]
-"""Called for each request with a sample's index and what must be called, once, when the request is answered."""
+Issue = Callable[[int, Callable[[], None]], None]
+"""Called for each request with a sample's index and a function to call, once, when the request is answered."""
 
 
 @final
 @dataclass(frozen=True)
 class Arrivals:
-    """Requests that arrive at random, and what is expected of their latencies.
+    """Random arrivals and the bound of their latencies.
 
     Attributes:
-        rate: Requests a second, on average.
-        seconds: How long they arrive.
-        latency_bound_seconds: 99 % of them must be answered within that time.
-        seed: Of the times and of the samples that are asked for.
+        rate: Mean requests a second.
+        seconds: How long requests arrive.
+        latency_bound_seconds: Bound that 99 % of the latencies must keep.
+        seed: Seed of the arrival times and of the samples.
     """
 
     rate: float
@@ -58,15 +58,15 @@ class Arrivals:
                 raise OptionError(f"{name} is {value}, expected {f'{least:g} or more' if least else 'more than 0'}")
         if not 0 <= self.seed < 2**32:
             raise OptionError(f"seed is {self.seed}, expected 0 or more, below 2^32")
-        if not 1 <= self.rate * self.seconds <= _MOST_REQUESTS:
+        if not 1 <= self.rate * self.seconds <= _MAX_REQUESTS:
             raise OptionError(
                 f"{self.rate:g} requests a second for {self.seconds:g} seconds are {self.rate * self.seconds:,g}, "
-                f"expected 1 to {_MOST_REQUESTS:,}; choose another rate or another time"
+                f"expected 1 to {_MAX_REQUESTS:,}; choose another rate or another time"
             )
 
 
 def missing() -> str | None:
-    """Why loadgen cannot run here, with the remedy; None where it can."""
+    """Why loadgen cannot run here, with the remedy; None if it can."""
     if importlib.util.find_spec("mlperf_loadgen"):
         return None
     return (
@@ -76,45 +76,45 @@ def missing() -> str | None:
 
 
 def stop_at_sigint() -> None:
-    """Let SIGINT end the process at once, for a program that leaves nothing half written: loadgen cannot be stopped."""
+    """Let SIGINT end the process at once: loadgen cannot be stopped. For programs that leave no half-written file."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def serve(arrivals: Arrivals, samples: int, take: Take) -> Served:
-    """Let requests for `samples` different samples arrive, until all that did have been answered.
+def run_loadgen(arrivals: Arrivals, samples: int, issue: Issue) -> LoadgenResult:
+    """Let requests for `samples` different samples arrive, until all are answered.
 
-    It lasts as long as they arrive and as the last answers take, also where `take` fails or SIGINT comes: loadgen
-    cannot be stopped. Whatever arrives then counts as answered at once and is not taken any more.
+    If `issue` raises or SIGINT comes, the run still lasts to its end, because loadgen cannot be stopped: later requests
+    count as answered at once and are not issued.
 
     Raises:
-        BenchError: Loadgen is not installed, or has written no verdict.
-        Exception: What `take` raised first, after the run; a KeyboardInterrupt too.
+        BenchError: Loadgen is not installed, or wrote no verdict.
+        Exception: The first exception of `issue`, after the run; a KeyboardInterrupt too.
     """
     reason = missing()
     if reason is not None:
         raise BenchError(reason)
     with tempfile.TemporaryDirectory(prefix="lmtool-loadgen-") as folder:
-        issuing = _Issuing(take)
-        with _interrupts_kept(issuing.failures):
-            _start_test(arrivals, samples, issuing, Path(folder))
-        if issuing.failures:
-            raise issuing.failures[0]
-        return read_logs(Path(folder), np.array(issuing.seconds))
+        issuer = _Issuer(issue)
+        with _deferred_interrupts(issuer.failures):
+            _start_test(arrivals, samples, issuer, Path(folder))
+        if issuer.failures:
+            raise issuer.failures[0]
+        return read_logs(Path(folder), np.array(issuer.seconds))
 
 
 @contextmanager
-def _interrupts_kept(failures: list[BaseException]) -> Iterator[None]:
-    """Keep what SIGINT would raise for later: raised in a call from loadgen, it would end that among open requests."""
+def _deferred_interrupts(failures: list[BaseException]) -> Iterator[None]:
+    """Add a KeyboardInterrupt to `failures` on SIGINT: raised inside loadgen, it would leave requests unanswered."""
 
-    def keep(*_: object) -> None:
+    def defer(*_: object) -> None:
         failures.append(KeyboardInterrupt())
 
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGINT)
-    if not in_main or not callable(before):  # nobody listens, or not in Python
+    if not in_main or not callable(before):  # SIGINT is ignored, or not handled in Python
         yield
         return
-    signal.signal(signal.SIGINT, keep)
+    signal.signal(signal.SIGINT, defer)
     try:
         yield
     finally:
@@ -122,33 +122,33 @@ def _interrupts_kept(failures: list[BaseException]) -> Iterator[None]:
 
 
 @final
-class _Issuing:
-    """Hands loadgen's requests over and gives it the answers, each once."""
+class _Issuer:
+    """Issues loadgen's requests and answers each once."""
 
-    def __init__(self, take: Take) -> None:
+    def __init__(self, issue: Issue) -> None:
         import mlperf_loadgen
 
         self.seconds: list[float] = []
         self.failures: list[BaseException] = []
-        self._take = take
+        self._issue = issue
         self._complete = mlperf_loadgen.QuerySamplesComplete
         self._response = mlperf_loadgen.QuerySampleResponse
         self._open: set[int] = set()
 
     def __call__(self, ids: list[int], indices: list[int]) -> None:
-        """Called by loadgen, in the thread that started it: an exception must not get there."""
+        """Called by loadgen in the thread that started it; raises nothing."""
         for query, index in zip(ids, indices, strict=True):  # one in the server scenario
-            began = time.perf_counter()
+            start = time.perf_counter()
             self._open.add(query)
             try:
                 if self.failures:
                     self._answer(query)
                 else:
-                    self._take(index, functools.partial(self._answer, query))
+                    self._issue(index, functools.partial(self._answer, query))
             except Exception as error:
                 self.failures.append(error)
                 self._answer(query)
-            self.seconds.append(time.perf_counter() - began)
+            self.seconds.append(time.perf_counter() - start)
 
     def _answer(self, query: int) -> None:
         if query in self._open:
@@ -156,13 +156,13 @@ class _Issuing:
             self._complete([self._response(query, 0, 0)])
 
 
-def _start_test(arrivals: Arrivals, samples: int, issue: _Issuing, folder: Path) -> None:
+def _start_test(arrivals: Arrivals, samples: int, issuer: _Issuer, folder: Path) -> None:
     import mlperf_loadgen as loadgen
 
     def ignore(*_: Any) -> None:
-        """Samples are in memory already, and nothing is held back that could be flushed."""
+        """Samples are in memory already, and there is nothing to flush."""
 
-    system = loadgen.ConstructFastSUT(issue, ignore)
+    system = loadgen.ConstructFastSUT(issuer, ignore)
     library = loadgen.ConstructQSL(samples, samples, ignore, ignore)
     try:
         no_audit = str(folder / "audit.config")  # else one in the current folder would change the settings
@@ -182,7 +182,7 @@ def _settings(arrivals: Arrivals) -> Any:
     settings.server_target_latency_ns = round(arrivals.latency_bound_seconds * NANOSECONDS)
     settings.server_target_latency_percentile = PERCENTILE / 100
     settings.min_duration_ms = round(arrivals.seconds * 1000)
-    settings.min_query_count = 1  # how many are enough, its rule of early stopping says better: 459 or more for 99 %
+    settings.min_query_count = 1  # loadgen's rule of early stopping asks for enough: 459 or more for 99 %
     settings.schedule_rng_seed = settings.sample_index_rng_seed = arrivals.seed
     return settings
 

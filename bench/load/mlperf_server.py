@@ -1,11 +1,11 @@
-"""MLPerf's server scenario over a stream pool: latency where requests arrive at random, judged by loadgen's rules.
+"""MLPerf's server scenario over a stream pool: latency under random arrivals, judged by loadgen's rules.
 
     python -m lmtool.bench.load.mlperf_server --runtime NAME --artifact FILE --original RUN [--provider P] [--threads N]
         --rate R [--rate ...] --seconds S --latency-bound-ms L --out FILE
 
-A request is one token for a stream that has none waiting. The pool runs whatever waits together, by whichever runtime
-stands behind the predictor. The file holds one report for each rate, with the latency of every request, and the
-highest memory of the process that computes.
+A request is one token for a stream that has no other request. The pool runs waiting requests together, in the
+predictor's runtime. The file holds one report for each rate, with the latency of every request, and the peak memory of
+the process that computes.
 """
 
 import argparse
@@ -28,13 +28,14 @@ from ...runtime.predictor import Predictor
 from ..backends.registry import BACKENDS
 from ..environment import peak_bytes
 from ..workers.job import answer, source_of, source_parser
-from .loadgen import Arrivals, serve, stop_at_sigint
-from .loadgen_logs import PERCENTILE, Served, percentile
+from .loadgen import Arrivals, run_loadgen, stop_at_sigint
+from .loadgen_logs import PERCENTILE, LoadgenResult
+from .percentile import percentile
 
 MAX_BATCH = 64
 MAX_WAITING = 4096
 LATE_SHARE = 0.25
-"""Of the p99 latency: if requests are made later than that, the generator is part of what was measured."""
+"""Share of the p99 latency; requests that are later than that falsify it."""
 
 _SAMPLES = 4096
 
@@ -42,23 +43,23 @@ _SAMPLES = 4096
 @final
 @dataclass(frozen=True)
 class ServerReport:
-    """What became of requests that arrived at random.
+    """Latencies of requests that arrive at random.
 
     Attributes:
-        rate: Requests a second that were asked for.
+        rate: Requested mean of requests a second.
         achieved_rate: Requests answered a second, from the first one's due time to the last answer.
-        seconds: How long they arrived.
-        latency_bound_seconds: Within which 99 % had to be answered.
-        seed: Of the arrivals.
-        max_batch: Streams that could run together in one call.
-        max_waiting: Requests that could wait.
-        latencies: Seconds from when a request was due to its answer, in order of arrival, without the refused ones.
-        refused: Requests that found the queue full.
-        calls: Calls of the session.
-        lateness_p99: Seconds; all but 1 % of the requests were made so soon after they were due.
-        exact: Whether each stream got to the bit what it gets alone.
-        valid: Whether all of loadgen's rules were met and nothing was refused.
-        reasons: Why it is not valid.
+        seconds: How long requests arrived.
+        latency_bound_seconds: Bound that 99 % of the latencies must keep.
+        seed: Seed of the arrivals.
+        max_batch: Most streams in one call.
+        max_waiting: Most requests in the queue.
+        latencies: Seconds from when a request was due to its answer, in order of arrival, without refused ones.
+        refused: Number of requests that found the queue full.
+        calls: Number of calls of the session.
+        lateness_p99: 99th percentile of the seconds from when a request was due until it was issued.
+        exact: Whether each stream gets the same bits as alone.
+        valid: Whether all of loadgen's rules are met and nothing was refused.
+        invalid_reasons: Why it is not valid.
     """
 
     rate: float
@@ -74,21 +75,21 @@ class ServerReport:
     lateness_p99: float
     exact: bool
     valid: bool
-    reasons: Sequence[str]
+    invalid_reasons: Sequence[str]
 
     @property
     def requests(self) -> int:
-        """Requests that arrived."""
+        """Number of requests that arrived."""
         return len(self.latencies) + self.refused
 
     @property
     def streams_per_call(self) -> float:
-        """Mean number of requests that a call answered."""
+        """Mean number of requests in a call."""
         return len(self.latencies) / self.calls
 
     @property
     def warnings(self) -> list[str]:
-        """What makes the latencies doubtful."""
+        """Why the latencies are doubtful."""
         latency = self.percentile(PERCENTILE)
         if self.lateness_p99 <= LATE_SHARE * latency:
             return []
@@ -99,8 +100,8 @@ class ServerReport:
         ]
 
     def percentile(self, percent: float) -> float:
-        """Seconds that this share of the answered requests did not exceed."""
-        return percentile(np.array(self.latencies), percent)
+        """Seconds that `percent` of the answered requests do not exceed."""
+        return percentile(self.latencies, percent)
 
     def to_json(self) -> dict[str, Any]:
         """The figures and every latency, ready for JSON; times in seconds."""
@@ -126,17 +127,17 @@ def measure_server(
 ) -> ServerReport:
     """Let requests arrive at a pool over `predictor`.
 
-    An artifact that is not batch-invariant is taken too; the report says so.
+    An artifact that is not batch-invariant is measured too; the report says so.
 
     Args:
-        predictor: Over a session of any runtime.
-        rate: Requests a second.
-        seconds: How long they arrive. Below 459 requests, or with few more of which some are late, loadgen's rules find
-            a run too short.
-        latency_bound_seconds: Within which 99 % must be answered.
-        max_batch: Streams that may run together in one call.
-        max_waiting: Requests that may wait; another one is refused, which makes the run invalid.
-        seed: Of the arrivals and the tokens.
+        predictor: A predictor in any runtime.
+        rate: Mean requests a second.
+        seconds: How long requests arrive. Loadgen's rules find a run of less than 459 requests too short; if some are
+            late, it takes more.
+        latency_bound_seconds: Bound that 99 % of the latencies must keep.
+        max_batch: Most streams in one call.
+        max_waiting: Most requests in the queue; another one is refused, which makes the run invalid.
+        seed: Seed of the arrivals and the tokens.
 
     Raises:
         BenchError: Loadgen is not installed.
@@ -145,7 +146,7 @@ def measure_server(
     """
     arrivals = Arrivals(rate, seconds, latency_bound_seconds, seed)
     options = PoolOptions(
-        max_streams=max_waiting + 2 * max_batch,  # those that wait, those that run, those just answered
+        max_streams=max_waiting + 2 * max_batch,  # waiting, running, just answered
         max_waiting=max_waiting,
         max_batch=max_batch,
         max_tokens=max_batch,
@@ -155,16 +156,16 @@ def measure_server(
     _warm_up(predictor, options.batch_sizes)
     with StreamPool(predictor, options) as pool:
         requests = _Requests(pool, seed)
-        with _nothing_old_to_collect():
-            served = serve(arrivals, _SAMPLES, requests.take)
+        with _frozen_garbage():
+            result = run_loadgen(arrivals, _SAMPLES, requests.issue)
             pool.close()
         requests.require_success()
-        return _report(arrivals, options, served, requests.refused, pool.stats.calls, exact)
+        return _report(arrivals, options, result, requests.refused, pool.stats.calls, exact)
 
 
 @contextmanager
-def _nothing_old_to_collect() -> Iterator[None]:
-    """Keep the garbage collector from walking through all that the harness has imported: with torch, for 0.1 s."""
+def _frozen_garbage() -> Iterator[None]:
+    """Keep the garbage collector from walking through all imported modules: with torch, that takes 0.1 s."""
     gc.collect()
     gc.freeze()
     try:
@@ -175,19 +176,19 @@ def _nothing_old_to_collect() -> Iterator[None]:
 
 @functools.lru_cache(maxsize=1)
 def _is_exact(predictor: Predictor, batch_sizes: tuple[int, ...]) -> bool:
-    """Measured once for all rates of a predictor: with a large network it takes a while."""
+    """Whether a row of a batch is what it is alone; cached, because it takes a while with a large network."""
     return predictor.artifact.batch_invariant and first_difference(predictor, batch_sizes) is None
 
 
 def _warm_up(predictor: Predictor, batch_sizes: Sequence[int]) -> None:
-    """A runtime may prepare each shape when it first sees it."""
+    """Run each batch size once: a runtime may prepare each shape when it first sees it."""
     for size in batch_sizes:
         predictor.step(np.zeros((size, 1), np.int64), predictor.initial_state(size))
 
 
 @final
 class _Requests:
-    """Puts requests into a pool, each for the stream that has been idle longest: there are more than can wait."""
+    """Submits requests to a pool, each for the stream that is idle longest."""
 
     def __init__(self, pool: StreamPool, seed: int) -> None:
         self.refused: set[int] = set()
@@ -197,8 +198,8 @@ class _Requests:
         self._count = 0
         self._failure: BaseException | None = None
 
-    def take(self, sample: int, done: Callable[[], None]) -> None:
-        """Submit one request; a refused one is done at once."""
+    def issue(self, sample: int, done: Callable[[], None]) -> None:
+        """Submit one request; call `done` when it is answered or refused."""
         self.require_success()
         number, stream = self._count, self._idle.popleft()
         self._count += 1
@@ -216,22 +217,22 @@ class _Requests:
             done()
 
     def require_success(self) -> None:
-        """Raise what a call failed with."""
+        """Raise the first exception of a call."""
         if self._failure is not None:
             raise self._failure
 
 
 def _report(
-    arrivals: Arrivals, options: PoolOptions, served: Served, refused: set[int], calls: int, exact: bool
+    arrivals: Arrivals, options: PoolOptions, result: LoadgenResult, refused: set[int], calls: int, exact: bool
 ) -> ServerReport:
-    answered = np.ones(len(served.latencies), bool)
+    answered = np.ones(len(result.latencies), bool)
     answered[list(refused)] = False
-    latencies = served.latencies[answered]
+    latencies = result.latencies[answered]
     full = [f"{len(refused):,} of {len(answered):,} requests were refused: {options.max_waiting:,} waited already"]
-    last_answer = float((served.due[answered] + latencies).max())
+    last_answer = float((result.due[answered] + latencies).max())
     return ServerReport(
         rate=arrivals.rate,
-        achieved_rate=(len(latencies) - 1) / last_answer,  # as loadgen counts: the first one begins the time
+        achieved_rate=(len(latencies) - 1) / last_answer,  # as loadgen counts: time starts with the first request
         seconds=arrivals.seconds,
         latency_bound_seconds=arrivals.latency_bound_seconds,
         seed=arrivals.seed,
@@ -240,10 +241,10 @@ def _report(
         latencies=latencies.tolist(),
         refused=len(refused),
         calls=calls,
-        lateness_p99=percentile(served.lateness, 99),
+        lateness_p99=percentile(result.lateness, 99),
         exact=exact,
-        valid=served.valid and not refused,
-        reasons=[*(full if refused else []), *served.reasons],
+        valid=result.valid and not refused,
+        invalid_reasons=[*(full if refused else []), *result.invalid_reasons],
     )
 
 

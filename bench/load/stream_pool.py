@@ -1,40 +1,40 @@
-"""What a stream pool does under load: throughput by streams per call, latency at given arrivals, memory of its streams.
+"""Measure a stream pool: throughput by streams per call, latency under random arrivals, memory of open streams.
 
     python -m lmtool.bench.load.stream_pool --model FILE [--threads N] [--streams N] [--seconds S]
 
-Throughput is that of requests of one token, so many in each call, the next ones waiting already; the largest of them is
-the capacity. Then requests arrive at random at fractions of it, as in `server_scenario`. Memory is the process's
-resident set before the streams are opened and after each has read one token, ids included.
+Throughput is that of one-token requests with a fixed number of them in each call and the next ones already queued; the
+largest throughput is the capacity. Then requests arrive at random at fractions of the capacity, as in `mlperf_server`.
+Memory is the process's resident set before the streams are opened and after each has read one token, ids included.
 """
 
 import argparse
-import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.errors import LmtoolError
+from ...runtime.io.text_table import text_table
 from ...runtime.pool.options import PoolOptions
 from ...runtime.pool.stream_pool import StreamPool
 from ...runtime.predictor import Predictor
 from ..environment import describe_environment, resident_bytes
+from ..program import run_program
 from .loadgen import missing, stop_at_sigint
 from .mlperf_server import ServerReport, measure_server
 
 _LINGER_SECONDS = 60.0
-"""Longer than any call, so that a call has exactly as many streams as it should."""
+"""Longer than any call, so that each call has exactly the intended number of streams."""
 
 
 @final
 @dataclass(frozen=True)
 class Throughput:
-    """Requests of one token, `together` in each call: tokens per second over the whole measurement."""
+    """Tokens per second over the whole measurement with `together` one-token requests in each call."""
 
     together: int
     tokens_per_second: float
@@ -43,9 +43,9 @@ class Throughput:
 @final
 @dataclass(frozen=True)
 class Memory:
-    """What open streams took, in bytes: their states by count, and the resident set before they were opened and after.
+    """Memory of open streams, in bytes: their states, and the resident set before they are opened and after.
 
-    The set before holds the interpreter with this package, and the model.
+    The resident set before holds the interpreter with this package, and the model.
     """
 
     streams: int
@@ -53,9 +53,18 @@ class Memory:
     resident_before: int
     resident_after: int
 
+    def format(self) -> str:
+        """The measurement in one line."""
+        grown = self.resident_after - self.resident_before
+        return (
+            f"{self.streams:,} streams: states {self.state_bytes / 1e6:,.0f} MB; the process "
+            f"{self.resident_before / 1e6:,.0f} MB before, {self.resident_after / 1e6:,.0f} MB after, "
+            f"{grown / self.streams:,.0f} bytes a stream"
+        )
+
 
 def measure_throughput(predictor: Predictor, together: int, seconds: float, allow_inexact: bool) -> Throughput:
-    """Two sets of streams take turns, so that one waits while the other runs."""
+    """Time one-token requests of two sets of streams; one set is queued while the other runs."""
     options = PoolOptions(
         max_streams=2 * together,
         max_waiting=2 * together,
@@ -68,32 +77,32 @@ def measure_throughput(predictor: Predictor, together: int, seconds: float, allo
         tokens = _random_tokens(predictor)
         sets = [[pool.open_stream() for _ in range(together)] for _ in range(2)]
         running = [_submit_all(pool, streams, tokens) for streams in sets]
-        answered, start = 0, time.perf_counter()
-        while time.perf_counter() - start < seconds:
+        answered, start = 0, perf_counter()
+        while perf_counter() - start < seconds:
             for index, streams in enumerate(sets):
-                _results(running[index])
+                _wait_for_all(running[index])
                 answered += together
                 running[index] = _submit_all(pool, streams, tokens)
-        speed = answered / (time.perf_counter() - start)
+        speed = answered / (perf_counter() - start)
         for requests in running:
-            _results(requests)
+            _wait_for_all(requests)
     return Throughput(together, speed)
 
 
 def measure_memory(predictor: Predictor, streams: int, allow_inexact: bool) -> Memory:
-    """Open so many streams and let each read a token."""
+    """Open `streams` streams and let each read a token."""
     together = 256
     options = PoolOptions(max_streams=streams, max_waiting=together, max_batch=together, allow_inexact=allow_inexact)
     with StreamPool(predictor, options) as pool:
         tokens, before = _random_tokens(predictor), resident_bytes()
         ids = np.fromiter((pool.open_stream() for _ in range(streams)), np.int64, streams)
         for start in range(0, streams, together):
-            _results(_submit_all(pool, ids[start : start + together].tolist(), tokens))
+            _wait_for_all(_submit_all(pool, ids[start : start + together].tolist(), tokens))
         return Memory(streams, pool.stats.state_bytes, before, resident_bytes())
 
 
 def _random_tokens(predictor: Predictor) -> Iterator[NDArray[np.int64]]:
-    """Requests of one random token, without end."""
+    """Endless requests of one random token: int64 [1]."""
     tokens = np.random.default_rng(0).integers(0, len(predictor.vocabulary), (4096, 1))
     while True:
         yield from tokens
@@ -103,91 +112,73 @@ def _submit_all(pool: StreamPool, streams: Sequence[int], tokens: Iterator[NDArr
     return [pool.submit(stream, next(tokens)) for stream in streams]
 
 
-def _results(requests: list[Future[Any]]) -> None:
+def _wait_for_all(requests: list[Future[Any]]) -> None:
     wait(requests)
     for request in requests:
         request.result()
 
 
-def report(throughputs: list[Throughput], loads: dict[float, ServerReport], memory: Memory | None) -> str:
+def format_report(throughputs: Sequence[Throughput], loads: Mapping[float, ServerReport], memory: Memory | None) -> str:
     """The measurements as text; `loads` by the fraction of the capacity."""
-    lines = [f"{'streams a call':>14}  {'tokens/s':>9}"]
-    lines += [f"{found.together:>14}  {found.tokens_per_second:>9,.0f}" for found in throughputs]
-    lines += ["", *_load_table(loads)]
-    if memory is not None:
-        grown = memory.resident_after - memory.resident_before
-        lines += [
-            "",
-            f"{memory.streams:,} streams: states {memory.state_bytes / 1e6:,.0f} MB; the process "
-            f"{memory.resident_before / 1e6:,.0f} MB before, {memory.resident_after / 1e6:,.0f} MB after, "
-            f"{grown / memory.streams:,.0f} bytes a stream",
-        ]
-    return "\n".join(lines)
+    rows = [("streams a call", "tokens/s"), *((str(t.together), f"{t.tokens_per_second:,.0f}") for t in throughputs)]
+    lines = [*text_table(rows, ">"), "", *_format_loads(loads)]
+    return "\n".join(lines if memory is None else [*lines, "", memory.format()])
 
 
-def _load_table(loads: dict[float, ServerReport]) -> list[str]:
-    """A line for each load, then what makes one invalid or doubtful."""
+def _format_loads(loads: Mapping[float, ServerReport]) -> list[str]:
+    """A line for each load, then the reasons why one is invalid, and warnings."""
     reason = missing()
     if reason is not None:
         return [f"latency under random arrivals was not measured: {reason}"]
-    head = f"{'of capacity':>14}  {'requests/s':>10}  {'p50':>9}  {'p99':>9}  {'a call':>6}  {'refused':>7}"
-    remarks = [
-        f"{fraction:.0%}: {remark}" for fraction, found in loads.items() for remark in (*found.reasons, *found.warnings)
-    ]
-    return [head, *(_load_line(fraction, found) for fraction, found in loads.items()), *remarks]
-
-
-def _load_line(fraction: float, found: ServerReport) -> str:
-    p50, p99 = (f"{found.percentile(percent) * 1000:,.2f} ms" for percent in (50, 99))
-    verdict = "VALID" if found.valid else "INVALID"
-    return (
-        f"{fraction:>14.0%}  {found.rate:>10,.0f}  {p50:>9}  {p99:>9}  {found.streams_per_call:>6.1f}  "
-        f"{found.refused:>7,}  {verdict}"
-    )
-
-
-def _measure(chosen: argparse.Namespace) -> str:
-    """All measurements that were asked for, as text."""
-    predictor, inexact = Predictor.load(chosen.model, threads=chosen.threads), chosen.allow_inexact
-    memory = measure_memory(predictor, chosen.streams, inexact) if chosen.streams else None
-    throughputs = [measure_throughput(predictor, count, chosen.seconds, inexact) for count in chosen.together]
-    best = max(throughputs, key=lambda found: found.tokens_per_second)
-    loads = {
-        fraction: measure_server(
-            predictor,
-            fraction * best.tokens_per_second,
-            chosen.seconds,
-            chosen.latency_bound_ms / 1000,
-            max_batch=best.together,
+    rows = [("of capacity", "requests/s", "p50", "p99", "a call", "refused", "")]
+    rows += [
+        (
+            f"{fraction:.0%}",
+            f"{load.rate:,.0f}",
+            *(f"{load.percentile(percent) * 1000:,.2f} ms" for percent in (50, 99)),
+            f"{load.streams_per_call:.1f}",
+            f"{load.refused:,}",
+            "VALID" if load.valid else "INVALID",
         )
-        for fraction in chosen.fractions
-        if missing() is None
-    }
-    return report(throughputs, loads, memory)
+        for fraction, load in loads.items()
+    ]
+    remarks = [
+        f"{fraction:.0%}: {remark}"
+        for fraction, load in loads.items()
+        for remark in (*load.invalid_reasons, *load.warnings)
+    ]
+    return [*text_table(rows, ">"), *remarks]
 
 
 def main() -> None:
-    """Parse the arguments, measure, print; an error of ours becomes a message and its exit code."""
+    """Parse the arguments, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m lmtool.bench.load.stream_pool", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="artifact")
-    parser.add_argument("--threads", type=int, default=1, help="threads of one call")
-    parser.add_argument("--together", type=int, nargs="+", default=[1, 8, 64, 256], help="streams in one call")
+    parser.add_argument("--threads", type=int, default=1, help="threads of a call")
+    parser.add_argument("--together", type=int, nargs="+", default=[1, 8, 64, 256], help="streams of a call")
     parser.add_argument("--fractions", type=float, nargs="+", default=[0.5, 0.8], help="arrivals, of the capacity")
-    parser.add_argument("--latency-bound-ms", type=float, default=100.0, help="what 99 %% of the latencies must keep")
+    parser.add_argument("--latency-bound-ms", type=float, default=100.0, help="bound of 99 %% of the latencies")
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each measurement")
     parser.add_argument("--streams", type=int, default=1_000_000, help="open streams whose memory is measured; 0: none")
     parser.add_argument("--allow-inexact", action="store_true", help="take an artifact that is not batch-invariant")
-    chosen = parser.parse_args()
-    try:
-        found = _measure(chosen)
-    except LmtoolError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    options = parser.parse_args()
+    predictor, inexact = Predictor.load(options.model, threads=options.threads), options.allow_inexact
+    memory = measure_memory(predictor, options.streams, inexact) if options.streams else None
+    throughputs = [measure_throughput(predictor, count, options.seconds, inexact) for count in options.together]
+    best = max(throughputs, key=lambda throughput: throughput.tokens_per_second)
+    bound = options.latency_bound_ms / 1000
+    loads = {
+        fraction: measure_server(
+            predictor, fraction * best.tokens_per_second, options.seconds, bound, max_batch=best.together
+        )
+        for fraction in options.fractions
+        if missing() is None
+    }
     environment = describe_environment()
-    print(f"{environment['processor']}, {environment['usable_cores']} cores, {chosen.threads} threads a call")
-    print(found)
+    print(f"{environment['processor']}, {environment['usable_cores']} cores, {options.threads} threads a call")
+    print(format_report(throughputs, loads, memory))
 
 
 if __name__ == "__main__":
     stop_at_sigint()
-    main()
+    run_program(main)

@@ -145,7 +145,8 @@ def run_server_job(candidate: Candidate, scenario: Scenario, seconds: float, lat
         command += [f"--seconds={seconds}", f"--latency-bound-ms={1000 * latency_bound}", f"--out={report}"]
         content = _report(_run(command, candidate, folder), report)
     (found,) = content["reports"]
-    return Round(found["latencies"], content["peak_bytes"], found["achieved_rate"], found["reasons"], found["warnings"])
+    reasons, warnings = found["invalid_reasons"], found["warnings"]
+    return Round(found["latencies"], content["peak_bytes"], found["achieved_rate"], reasons, warnings)
 
 
 def _report(finished: subprocess.CompletedProcess[str], report: Path) -> dict[str, Any]:

@@ -11,15 +11,16 @@ from lmtool.bench.errors import BenchError
 from lmtool.bench.load import http_client, http_server
 from lmtool.bench.load.http_client import HttpClient, Reply, ServerProcess
 from lmtool.bench.load.http_server import Phase, passed
+from lmtool.bench.program import run_program
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the resident set is read as Linux tells it")
 MEGABYTE = 1_000_000
 
 
 def program(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | None:
-    monkeypatch.setattr(sys, "argv", ["http_load", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["http_server", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
-        http_server.main()
+        run_program(http_server.main)
     return ended.value.code
 
 
@@ -73,7 +74,7 @@ def test_a_server_that_says_much_is_not_held_up(monkeypatch: pytest.MonkeyPatch)
 def phase_of(*statuses: int, megabytes: int = 100) -> Phase:
     phase = Phase("load", 1, 1.0, resident=[MEGABYTE, MEGABYTE, megabytes * MEGABYTE])
     for status in statuses:
-        phase.take("completion", Reply(status, b"", 0.1, None))
+        phase.record("completion", Reply(status, b"", 0.1, None))
     return phase
 
 
@@ -106,7 +107,7 @@ def test_broken_connections_and_streams_do_not_pass() -> None:
     broken.errors["ConnectionResetError"] += 1
     assert not passed([phase_of(200), broken, phase_of(200)])
     cut = phase_of(429)
-    cut.take("stream", Reply(200, b"data: {}\n\n", 0.1, 0.1))
+    cut.record("stream", Reply(200, b"data: {}\n\n", 0.1, 0.1))
     assert not passed([phase_of(200), cut, phase_of(200)])
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lmtool.bench import BenchError
-from lmtool.bench.load.loadgen import Arrivals, missing, serve
-from lmtool.bench.load.loadgen_logs import percentile, read_logs
+from lmtool.bench.load.loadgen import Arrivals, missing, run_loadgen
+from lmtool.bench.load.loadgen_logs import read_logs
+from lmtool.bench.load.percentile import percentile
 from lmtool.runtime import OptionError
 
 needs_loadgen = pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -27,25 +28,25 @@ def at_once(_: int, done: Callable[[], None]) -> None:
 
 
 @needs_loadgen
-def test_a_seed_decides_when_requests_arrive_and_what_they_ask_for(capfd: pytest.CaptureFixture[str]) -> None:
-    asked: list[list[int]] = []
+def test_a_seed_decides_arrivals_and_samples(capfd: pytest.CaptureFixture[str]) -> None:
+    samples: list[list[int]] = []
 
-    def take(sample: int, done: Callable[[], None]) -> None:
-        asked[-1].append(sample)
+    def issue(sample: int, done: Callable[[], None]) -> None:
+        samples[-1].append(sample)
         done()
 
     def run(seed: int) -> np.ndarray:
-        asked.append([])
-        served = serve(Arrivals(800.0, 0.8, 5.0, seed), 7, take)
-        assert served.valid
-        assert served.reasons == ()
-        assert len(served.due) == len(served.latencies) == len(served.lateness) == len(asked[-1])
-        return served.due
+        samples.append([])
+        result = run_loadgen(Arrivals(800.0, 0.8, 5.0, seed), 7, issue)
+        assert result.valid
+        assert result.invalid_reasons == ()
+        assert len(result.due) == len(result.latencies) == len(result.lateness) == len(samples[-1])
+        return result.due
 
     first, again, other = run(1), run(1), run(2)
     np.testing.assert_allclose(first, again, atol=1e-6)
-    assert asked[0] == asked[1] != asked[2]
-    assert set(asked[0]) == set(range(7))
+    assert samples[0] == samples[1] != samples[2]
+    assert set(samples[0]) == set(range(7))
     assert not np.array_equal(first[:100], other[:100])
     assert first[0] == 0
     assert 0.8 <= first[-1] < 0.85
@@ -61,7 +62,7 @@ def test_a_generator_that_is_held_up_is_seen_and_its_delay_is_part_of_the_latenc
         time.sleep(0.004)
         done()
 
-    quick, slow = serve(LIGHT, 7, at_once), serve(LIGHT, 7, held_up)
+    quick, slow = run_loadgen(LIGHT, 7, at_once), run_loadgen(LIGHT, 7, held_up)
     assert np.median(quick.lateness) < 0.01
     assert percentile(slow.lateness, 99) > 0.5
     assert (slow.lateness > -1e-5).all()
@@ -73,7 +74,7 @@ def test_a_generator_that_is_held_up_is_seen_and_its_delay_is_part_of_the_latenc
 def test_answers_in_another_order_belong_to_their_requests() -> None:
     held: list[Callable[[], None]] = []
 
-    def take(_: int, done: Callable[[], None]) -> None:
+    def issue(_: int, done: Callable[[], None]) -> None:
         held.append(done)
         if len(held) == 3:
             while held:
@@ -87,34 +88,35 @@ def test_answers_in_another_order_belong_to_their_requests() -> None:
 
     flushed = Flushed()
     flushed.start()
-    served = serve(LIGHT, 7, take)
+    result = run_loadgen(LIGHT, 7, issue)
     flushed.join()
-    whole = len(served.due) // 3 * 3
-    waited = served.latencies[:whole].reshape(-1, 3) + served.due[:whole].reshape(-1, 3)
-    assert (waited[:, 0] >= served.due[2:whole:3]).all()  # the first of three is answered when the third has come
+    whole = len(result.due) // 3 * 3
+    waited = result.latencies[:whole].reshape(-1, 3) + result.due[:whole].reshape(-1, 3)
+    assert (waited[:, 0] >= result.due[2:whole:3]).all()  # the first of three is answered when the third has come
     assert (np.diff(waited, axis=1) <= 1e-6).all()
 
 
 @needs_loadgen
 def test_too_few_requests_are_no_valid_run() -> None:
-    served = serve(Arrivals(100.0, 0.2, 5.0), 7, at_once)
-    assert not served.valid
-    assert served.reasons[0] == "Early stopping satisfied: NO"
-    assert any("Would need to run at least" in reason and "under latency." in reason for reason in served.reasons)
+    result = run_loadgen(Arrivals(100.0, 0.2, 5.0), 7, at_once)
+    assert not result.valid
+    assert result.invalid_reasons[0] == "Early stopping satisfied: NO"
+    reasons = result.invalid_reasons
+    assert any("Would need to run at least" in reason and "under latency." in reason for reason in reasons)
 
 
 @needs_loadgen
 def test_an_error_ends_the_run_after_the_last_arrival() -> None:
     taken = []
 
-    def take(sample: int, done: Callable[[], None]) -> None:
+    def issue(sample: int, done: Callable[[], None]) -> None:
         taken.append(sample)
         if len(taken) == 5:
             raise ZeroDivisionError("planted")
         done()
 
     with pytest.raises(ZeroDivisionError, match="planted"):
-        serve(LIGHT, 7, take)
+        run_loadgen(LIGHT, 7, issue)
     assert len(taken) == 5
 
 
@@ -122,7 +124,7 @@ def test_an_error_ends_the_run_after_the_last_arrival() -> None:
 def test_an_interrupt_ends_the_run_after_the_last_arrival() -> None:
     taken: list[float] = []
 
-    def take(_: int, done: Callable[[], None]) -> None:
+    def issue(_: int, done: Callable[[], None]) -> None:
         taken.append(time.monotonic())
         done()
 
@@ -131,7 +133,7 @@ def test_an_interrupt_ends_the_run_after_the_last_arrival() -> None:
         timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
         timer.start()
         with pytest.raises(KeyboardInterrupt):
-            serve(LIGHT, 7, take)
+            run_loadgen(LIGHT, 7, issue)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
@@ -140,10 +142,10 @@ def test_an_interrupt_ends_the_run_after_the_last_arrival() -> None:
 
 SLOW_PROGRAM = """
 import os, signal, threading
-from lmtool.bench.load.loadgen import Arrivals, serve, stop_at_sigint
+from lmtool.bench.load.loadgen import Arrivals, run_loadgen, stop_at_sigint
 stop_at_sigint()
 threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
-serve(Arrivals(5.0, 600.0, 1.0), 1, lambda sample, done: done())
+run_loadgen(Arrivals(5.0, 600.0, 1.0), 1, lambda sample, done: done())
 """
 
 
@@ -177,7 +179,7 @@ def test_arguments_outside_their_ranges_are_refused(rate: float, seconds: float,
 def test_where_loadgen_is_missing_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BenchError, match=r"pip install 'lmtool\[loadgen\]'"):
-        serve(LIGHT, 7, at_once)
+        run_loadgen(LIGHT, 7, at_once)
 
 
 SUMMARY = """Result is : {verdict}
@@ -206,27 +208,27 @@ def write_logs(folder: Path, verdict: str = "VALID", answer: str = "Yes", more: 
 
 def test_the_logs_give_the_times_of_every_request(tmp_path: Path) -> None:
     write_logs(tmp_path)
-    served = read_logs(tmp_path, np.full(3, 1e-6))
-    np.testing.assert_allclose(served.latencies, [1e-6, 2e-6, 3e-6])
-    np.testing.assert_allclose(served.due, [0, 10e-6, 20e-6])
-    np.testing.assert_allclose(served.lateness, [2.25e-6] * 3)  # 1 + 2.5 - 0.25 - 1 us
-    assert served.valid
+    result = read_logs(tmp_path, np.full(3, 1e-6))
+    np.testing.assert_allclose(result.latencies, [1e-6, 2e-6, 3e-6])
+    np.testing.assert_allclose(result.due, [0, 10e-6, 20e-6])
+    np.testing.assert_allclose(result.lateness, [2.25e-6] * 3)  # 1 + 2.5 - 0.25 - 1 us
+    assert result.valid
 
 
 def test_the_logs_give_the_reasons(tmp_path: Path) -> None:
     write_logs(tmp_path, "INVALID", "NO", "Recommendations:\n * Do less\n   and later.\n * Or wait.\nThe end:")
-    served = read_logs(tmp_path, np.zeros(3))
-    assert served.reasons == ("Performance constraints satisfied: NO", "Do less and later.", "Or wait.")
-    assert not served.valid
+    result = read_logs(tmp_path, np.zeros(3))
+    assert result.invalid_reasons == ("Performance constraints satisfied: NO", "Do less and later.", "Or wait.")
+    assert not result.valid
 
 
 def test_an_error_of_loadgen_itself_makes_a_run_invalid(tmp_path: Path) -> None:
     write_logs(tmp_path)
     with (tmp_path / "mlperf_log_summary.txt").open("a") as file:
         file.write("\n2 ERRORS encountered. See detailed log.\n")
-    served = read_logs(tmp_path, np.zeros(3))
-    assert served.reasons == ("loadgen met 2 ERRORS",)
-    assert not served.valid
+    result = read_logs(tmp_path, np.zeros(3))
+    assert result.invalid_reasons == ("loadgen met 2 ERRORS",)
+    assert not result.valid
 
 
 def test_logs_that_contradict_each_other_or_lack_something_are_refused(tmp_path: Path) -> None:

@@ -46,8 +46,8 @@ def test_a_light_load_is_valid_and_every_request_is_answered(
     predictor: Predictor, capfd: pytest.CaptureFixture[str]
 ) -> None:
     report = light(predictor)
-    assert report.valid, report.reasons
-    assert report.reasons == []
+    assert report.valid, report.invalid_reasons
+    assert report.invalid_reasons == []
     assert report.refused == 0
     assert report.requests == len(report.latencies) >= 459
     assert 0 < report.percentile(50) <= report.percentile(95) <= report.percentile(99) <= max(report.latencies)
@@ -69,7 +69,7 @@ def test_the_report_as_json_holds_every_latency(report: ServerReport) -> None:
 
 def test_an_inexact_artifact_is_measured_and_named_so(int8_predictor: Predictor) -> None:
     report = light(int8_predictor)
-    assert report.valid, report.reasons
+    assert report.valid, report.invalid_reasons
     assert not report.exact
 
 
@@ -83,7 +83,7 @@ def test_requests_that_are_made_late_are_warned_of(report: ServerReport) -> None
 def test_an_overload_is_not_valid(slow: Predictor) -> None:
     report = measure_server(slow, 1100.0, 0.7, 0.01, max_batch=4)
     assert not report.valid
-    assert "Performance constraints satisfied: NO" in report.reasons
+    assert "Performance constraints satisfied: NO" in report.invalid_reasons
     assert report.refused == 0
     assert report.percentile(99) > 0.01
     assert report.achieved_rate < 0.9 * report.rate
@@ -97,7 +97,8 @@ def test_a_full_queue_refuses_and_that_alone_makes_a_run_invalid(slow: Predictor
     assert min(report.latencies) > 0.005  # a refusal is no answer
     assert report.achieved_rate < 250
     assert not report.valid
-    assert report.reasons == [f"{report.refused:,} of {report.requests:,} requests were refused: 2 waited already"]
+    share = f"{report.refused:,} of {report.requests:,}"
+    assert report.invalid_reasons == [f"{share} requests were refused: 2 waited already"]
 
 
 def test_a_runtime_that_fails_ends_the_measurement_with_its_error(
@@ -140,7 +141,7 @@ def test_the_program_measures_each_rate_of_a_runtime(artifact_path: Path, run: R
 def test_an_error_of_the_program_is_a_message(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = ["server_scenario", "--runtime", "onnxruntime", *arguments(tmp_path / "no.onnx", run, tmp_path / "out")]
+    line = ["mlperf_server", "--runtime", "onnxruntime", *arguments(tmp_path / "no.onnx", run, tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", line)
     with pytest.raises(SystemExit) as ended:
         mlperf_server.main()

@@ -6,15 +6,18 @@ from pathlib import Path
 import pytest
 from lmtool.bench.load import stream_pool
 from lmtool.bench.load.loadgen import missing
+from lmtool.bench.program import run_program
 from lmtool.model import Run
 
 SMALL = ["--together", "1", "3", "--seconds", "0.05"]
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the resident set is read as Linux tells it")
 
 
-def program(monkeypatch: pytest.MonkeyPatch, artifact: Path, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["pool_load", "--model", str(artifact), *SMALL, *arguments])
-    stream_pool.main()
+def program(monkeypatch: pytest.MonkeyPatch, artifact: Path, *arguments: str) -> int | str | None:
+    monkeypatch.setattr(sys, "argv", ["stream_pool", "--model", str(artifact), *SMALL, *arguments])
+    with pytest.raises(SystemExit) as ended:
+        run_program(stream_pool.main)
+    return ended.value.code
 
 
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -22,7 +25,7 @@ def program(monkeypatch: pytest.MonkeyPatch, artifact: Path, *arguments: str) ->
 def test_the_report_tells_throughput_latency_and_memory(
     artifact_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program(monkeypatch, artifact_path, "--streams", "300", "--latency-bound-ms", "0.001")
+    assert program(monkeypatch, artifact_path, "--streams", "300", "--latency-bound-ms", "0.001") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[2:4]] == ["1", "3"]
     assert [line.split()[0] for line in lines[6:8]] == ["50%", "80%"]
@@ -35,7 +38,7 @@ def test_without_loadgen_the_rest_is_measured(
     artifact_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream_pool, "missing", lambda: "planted")
-    program(monkeypatch, artifact_path, "--streams", "0")
+    assert program(monkeypatch, artifact_path, "--streams", "0") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[2:4]] == ["1", "3"]
     assert lines[-1] == "latency under random arrivals was not measured: planted"
@@ -46,9 +49,7 @@ def test_an_inexact_artifact_is_refused_with_a_message_unless_it_is_allowed(
 ) -> None:
     artifact = run.artifact("int8")
     monkeypatch.setattr(stream_pool, "missing", lambda: "planted")
-    with pytest.raises(SystemExit) as ended:
-        program(monkeypatch, artifact, "--streams", "0")
-    assert ended.value.code == 1
+    assert program(monkeypatch, artifact, "--streams", "0") == 1
     assert "not batch-invariant" in capsys.readouterr().err
-    program(monkeypatch, artifact, "--streams", "0", "--allow-inexact")
+    assert program(monkeypatch, artifact, "--streams", "0", "--allow-inexact") == 0
     assert "tokens/s" in capsys.readouterr().out
