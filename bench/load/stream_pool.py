@@ -130,7 +130,7 @@ def _format_loads(loads: Mapping[float, ServerReport]) -> list[str]:
     reason = missing()
     if reason is not None:
         return [f"latency under random arrivals was not measured: {reason}"]
-    rows = [("of capacity", "requests/s", "p50", "p99", "a call", "refused", "")]
+    rows: list[tuple[str, ...]] = [("of capacity", "requests/s", "p50", "p99", "a call", "refused", "")]
     rows += [
         (
             f"{fraction:.0%}",
