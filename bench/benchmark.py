@@ -25,7 +25,7 @@ from .load import loadgen
 from .report.save import FAILED_NAME, NAME, save_results
 from .report.text import format_table
 from .results import Identity, Results
-from .roofline import Floor
+from .roofline import Roofline
 from .rounds import Measurements, Schedule, TimingTask, run_rounds
 from .run_sweeps import run_sweeps
 from .scenario import Scenario, chosen_scenarios
@@ -124,7 +124,7 @@ def _measure(options: BenchOptions, folder: Path, progress: Progress) -> Results
         timings=measurements.timings,
         parity=verification.reports,
         placement=verification.placement,
-        floors=_floors(verification, measurements),
+        rooflines=_rooflines(verification, measurements),
         failed=verification.failed,
         crashed=verification.crashed | measurements.crashed,
         skipped=skipped | impossible | verification.skipped | swept.skipped,
@@ -179,9 +179,10 @@ def _node_versions(candidates: Candidates) -> dict[str, str]:
     return versions() if kinds & {NODE_PACKAGE, WEB_PACKAGE} else {}
 
 
-def _floors(verification: VerificationResults, measurements: Measurements) -> dict[str, Floor]:
+def _rooflines(verification: VerificationResults, measurements: Measurements) -> dict[str, Roofline]:
     """At the best rates that were measured; other runtimes that read the same fp32 weights have the same one."""
-    found = {name: floor.best(measurements.floors.get(name)) for name, floor in verification.floors.items()}
+    known = measurements.rooflines
+    found = {name: roofline.best(known.get(name)) for name, roofline in verification.rooflines.items()}
     shared = found.get(f"onnx {STANDARD}")
     for name, candidate in verification.candidates.items():
         if shared is not None and candidate.source.provider == "cpu" and candidate.backend not in _OF_ITS_OWN:

@@ -34,14 +34,14 @@ class Change:
         scenario: What it did.
         before: Seconds then.
         after: Seconds now.
-        problems: Why a server's run is not valid any more.
+        invalid_reasons: Why a server's run is not valid any more.
     """
 
     runtime: str
     scenario: Scenario
     before: float
     after: float
-    problems: Sequence[str] = ()
+    invalid_reasons: Sequence[str] = ()
 
     @property
     def slower(self) -> float:
@@ -75,9 +75,9 @@ class Comparison:
             for change in slower
         ]
         found += [
-            f"{change.runtime}, {change.scenario.name}: not valid any more: {' '.join(change.problems)}"
+            f"{change.runtime}, {change.scenario.name}: not valid any more: {' '.join(change.invalid_reasons)}"
             for change in self.changes
-            if change.problems
+            if change.invalid_reasons
         ]
         found += [f"{name}: measured before, not now" for name in self.missing]
         return found or ([] if self.changes else ["nothing was measured both times"])
@@ -104,7 +104,7 @@ class Comparison:
                     "before": change.before,
                     "after": change.after,
                     "slower": change.slower,
-                    "problems": list(change.problems),
+                    "invalid_reasons": list(change.invalid_reasons),
                 }
                 for change in self.changes
             ],
@@ -159,8 +159,8 @@ def compare(before: Mapping[str, Any], now: Results, allowed: float | None) -> C
     """
     old, new = _timings(before), _timings(now.to_json())
     changes = [
-        Change(*key, min(old[key].costs), min(new[key].costs), [] if old[key].problems else new[key].problems)
-        for key in old
+        Change(*key, min(timing.costs), min(new[key].costs), [] if timing.invalid_reasons else new[key].invalid_reasons)
+        for key, timing in old.items()
         if key in new
     ]
     missing = [f"{name}, {scenario.name}" for name, scenario in old if (name, scenario) not in new]

@@ -44,14 +44,19 @@ class Verdict:
 def verdicts(results: Results) -> list[Verdict]:
     """One for each scenario in which a valid time was measured."""
     ranked = [
-        [timing for timing in ranking(results, scenario) if not timing.problems] for scenario in results.scenarios
+        [timing for timing in ranking(results, scenario) if not timing.invalid_reasons]
+        for scenario in results.scenarios
     ]
     return [_verdict(results, timings) for timings in ranked if timings]
 
 
 def ranking(results: Results, scenario: Scenario) -> list[Timing]:
     """The timings in a scenario, the fastest first; a server whose rounds are not valid comes after all that are."""
-    return sorted(results.of(scenario), key=lambda timing: (bool(timing.problems), float(np.median(timing.costs))))
+
+    def key(timing: Timing) -> tuple[bool, float]:
+        return bool(timing.invalid_reasons), float(np.median(timing.costs))
+
+    return sorted(results.of(scenario), key=key)
 
 
 def is_invariant(results: Results, runtime: str) -> bool | None:

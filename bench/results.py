@@ -8,7 +8,7 @@ from typing import Any, final
 import numpy as np
 
 from ..runtime.io.files import json_text, write_atomically
-from .roofline import Floor
+from .roofline import Roofline
 from .scenario import Scenario
 from .sweep import Sweep
 from .timing import Timing
@@ -50,7 +50,7 @@ class Results:
         timings: One for each runtime and scenario.
         parity: Runtime name -> what its verification measured.
         placement: Runtime name -> provider -> operator -> number of nodes.
-        floors: Runtime name -> what bounds its steps on this machine, where that was measured.
+        rooflines: Runtime name -> what bounds its steps on this machine, where that was measured.
         failed: Runtime name -> by what it differs from the original, so that it was not timed.
         crashed: Runtime name -> how its process ended, so that none of its timings count.
         skipped: Runtime name -> why it was neither verified nor timed.
@@ -65,7 +65,7 @@ class Results:
     timings: Sequence[Timing]
     parity: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     placement: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
-    floors: Mapping[str, Floor] = field(default_factory=dict)
+    rooflines: Mapping[str, Roofline] = field(default_factory=dict)
     failed: Mapping[str, Sequence[str]] = field(default_factory=dict)
     crashed: Mapping[str, str] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
@@ -113,10 +113,10 @@ class Results:
         ratios = self.ratios(runtime, scenario)
         return None if ratios is None else float(np.median(ratios))
 
-    def floor(self, runtime: str, scenario: Scenario) -> float | None:
+    def roofline_seconds(self, runtime: str, scenario: Scenario) -> float | None:
         """Seconds below which a call cannot go; None where that is not known, as for several tokens of a stream."""
-        known = runtime in self.floors and scenario.kind in ("single-stream", "multi-stream")
-        return self.floors[runtime].seconds(scenario.batch_size) if known else None
+        known = runtime in self.rooflines and scenario.kind in ("single-stream", "multi-stream")
+        return self.rooflines[runtime].seconds(scenario.batch_size) if known else None
 
     def to_json(self) -> dict[str, Any]:
         """All of it, ready for JSON."""
@@ -132,7 +132,7 @@ class Results:
             "timings": [timing.to_json() for timing in self.timings],
             "parity": dict(self.parity),
             "placement": dict(self.placement),
-            "floors": {runtime: asdict(floor) for runtime, floor in self.floors.items()},
+            "rooflines": {runtime: asdict(roofline) for runtime, roofline in self.rooflines.items()},
             "failed": {runtime: list(reasons) for runtime, reasons in self.failed.items()},
             "crashed": dict(self.crashed),
             "skipped": dict(self.skipped),

@@ -25,7 +25,7 @@ _PRODUCTS = ((64, 256, 4096), (64, 1024, 1024), (256, 256, 4096), (512, 512, 512
 
 @final
 @dataclass(frozen=True)
-class Floor:
+class Roofline:
     """What bounds a step of an artifact on this machine.
 
     Attributes:
@@ -40,7 +40,7 @@ class Floor:
     operations: int
     operations_per_second: float
 
-    def best(self, other: "Floor | None") -> "Floor":
+    def best(self, other: "Roofline | None") -> "Roofline":
         """The same weights at the better rates of two measurements: other work on a machine only ever lowers them."""
         if other is None:
             return self
@@ -56,12 +56,12 @@ class Floor:
         return reading if batch_size == 1 else max(reading, batch_size * self.operations / self.operations_per_second)
 
 
-def measure_floor(artifact: Path) -> Floor:
+def measure_roofline(artifact: Path) -> Roofline:
     """Count an artifact's weights and measure this machine's rates for as many."""
     weights = _weights(artifact)
     size = sum(weight.nbytes for weight in weights)
     operations = sum(2 * weight.size for weight in weights if _is_matrix(weight) and weight.dtype == np.float32)
-    return Floor(size, _bytes_per_second(size), operations, _operations_per_second())
+    return Roofline(size, _bytes_per_second(size), operations, _operations_per_second())
 
 
 def _is_matrix(weight: np.ndarray) -> bool:

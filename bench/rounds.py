@@ -6,7 +6,7 @@ from typing import final
 
 from ..runtime.errors import OptionError
 from .candidates import Candidate
-from .roofline import Floor
+from .roofline import Roofline
 from .scenario import Scenario
 from .timing import Round, Timing
 from .verification import Progress
@@ -59,12 +59,12 @@ class Measurements:
 
     Attributes:
         rounds: What was timed, by runtime and scenario.
-        floors: What bounds a step on this machine, at the best rates of all rounds.
+        rooflines: What bounds a step on this machine, at the best rates of all rounds.
         crashed: How those ended whose process did not come to its end.
     """
 
     rounds: dict[tuple[str, Scenario], list[Round]]
-    floors: dict[str, Floor] = field(default_factory=dict)
+    rooflines: dict[str, Roofline] = field(default_factory=dict)
     crashed: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -100,8 +100,8 @@ def _one_round(name: str, job: TimingTask, schedule: Schedule, measurements: Mea
     found = run_timing_job(job.candidate, calls, schedule.seconds_per_scenario) if calls else RoundResult({})
     for scenario, measured in found.rounds.items():
         measurements.rounds[name, scenario].append(measured)
-    if found.floor is not None:
-        measurements.floors[name] = found.floor.best(measurements.floors.get(name))
+    if found.roofline is not None:
+        measurements.rooflines[name] = found.roofline.best(measurements.rooflines.get(name))
     for scenario in job.scenarios:
         if scenario.kind == "server":
             served_round = run_server_job(job.candidate, scenario, schedule.server_seconds, schedule.latency_bound)

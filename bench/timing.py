@@ -23,15 +23,15 @@ class Round:
         call_seconds: Of every call, in the order in which they were made; nothing is left out.
         peak_bytes: Largest resident set of the process meanwhile; None where the system does not tell.
         requests_per_second: What a server answered; None where calls follow each other.
-        problems: Why a server's run is not valid.
-        doubts: What makes it doubtful all the same.
+        invalid_reasons: Why a server's run is not valid.
+        warnings: What makes it doubtful all the same.
     """
 
     call_seconds: Sequence[float]
     peak_bytes: int | None = None
     requests_per_second: float | None = None
-    problems: Sequence[str] = ()
-    doubts: Sequence[str] = ()
+    invalid_reasons: Sequence[str] = ()
+    warnings: Sequence[str] = ()
 
     @property
     def median(self) -> float:
@@ -116,14 +116,14 @@ class Timing:
         return int(np.median(known)) if known else None
 
     @property
-    def problems(self) -> list[str]:
+    def invalid_reasons(self) -> list[str]:
         """Why a server's rounds are not valid, each reason once."""
-        return list(dict.fromkeys(problem for found in self.rounds for problem in found.problems))
+        return list(dict.fromkeys(reason for found in self.rounds for reason in found.invalid_reasons))
 
     @property
-    def doubts(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """What makes a server's rounds doubtful, each once."""
-        return list(dict.fromkeys(doubt for found in self.rounds for doubt in found.doubts))
+        return list(dict.fromkeys(warning for found in self.rounds for warning in found.warnings))
 
     @property
     def is_unstable(self) -> bool:

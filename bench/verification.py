@@ -9,7 +9,7 @@ from ..runtime.errors import ProviderError
 from .backends.registry import ONNXRUNTIME
 from .candidates import Candidates, Skipped
 from .errors import BenchError
-from .roofline import Floor
+from .roofline import Roofline
 from .scenario import Scenario
 from .workers.launch import CrashError, RefusedError, run_verification_job
 
@@ -26,7 +26,7 @@ class VerificationResults:
         candidates: Those that passed.
         reports: What each verification measured.
         placement: Provider -> operator -> number of nodes.
-        floors: What bounds a step on this machine, where that was measured.
+        rooflines: What bounds a step on this machine, where that was measured.
         failed: By what it differs from the original.
         crashed: How its process ended.
         skipped: Why it cannot run here.
@@ -35,7 +35,7 @@ class VerificationResults:
     candidates: Candidates = field(default_factory=dict)
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
     placement: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
-    floors: dict[str, Floor] = field(default_factory=dict)
+    rooflines: dict[str, Roofline] = field(default_factory=dict)
     failed: dict[str, list[str]] = field(default_factory=dict)
     crashed: dict[str, str] = field(default_factory=dict)
     skipped: Skipped = field(default_factory=dict)
@@ -80,8 +80,8 @@ def verify_candidates(
 def _record(found: VerificationResults, name: str, report: dict[str, Any]) -> None:
     if "placement" in report:
         found.placement[name] = report.pop("placement")
-    if "floor" in report:
-        found.floors[name] = Floor(**report.pop("floor"))
+    if "roofline" in report:
+        found.rooflines[name] = Roofline(**report.pop("roofline"))
     found.reports[name] = report
     if not report["passed"]:
         found.failed[name] = report["failures"]

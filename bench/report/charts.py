@@ -61,14 +61,15 @@ class Panel:
     strip_ticks: Sequence[tuple[float, str]]
 
     @property
-    def problems(self) -> list[str]:
+    def invalid_reasons(self) -> list[str]:
         """Why a server's rounds are not valid, runtime by runtime."""
-        return [f"{row.timing.runtime}: {' '.join(row.timing.problems)}" for row in self.rows if row.timing.problems]
+        timings = [row.timing for row in self.rows]
+        return [f"{timing.runtime}: {' '.join(reasons)}" for timing in timings if (reasons := timing.invalid_reasons)]
 
     @property
-    def doubts(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """What makes a server's rounds doubtful, runtime by runtime."""
-        return [f"{row.timing.runtime}: {doubt}" for row in self.rows for doubt in row.timing.doubts[:1]]
+        return [f"{row.timing.runtime}: {warning}" for row in self.rows for warning in row.timing.warnings[:1]]
 
     @property
     def summary(self) -> str:

@@ -115,7 +115,7 @@ def _tensors(results: Results) -> list[str]:
 
 
 def _batches(results: Results) -> list[int]:
-    """The batches for which floors are known to apply."""
+    """The batches for which rooflines are known to apply."""
     steps = {
         scenario.batch_size for scenario in results.scenarios if scenario.kind in ("single-stream", "multi-stream")
     }

@@ -34,8 +34,8 @@ def warnings(results: Results) -> list[str]:
     found = []
     for timing in results.timings:
         where = f"{timing.runtime}, {timing.scenario}"
-        found += [f"{where}: not valid: {' '.join(timing.problems)}"] if timing.problems else []
-        found += [f"{where}: {doubt}" for doubt in timing.doubts[:1]]
+        found += [f"{where}: not valid: {' '.join(timing.invalid_reasons)}"] if timing.invalid_reasons else []
+        found += [f"{where}: {warning}" for warning in timing.warnings[:1]]
     if any(timing.is_unstable for timing in results.timings):
         found.append("medians of the rounds lie more than 10 % apart: the machine was busy, compare the ratios")
     if any(timing.is_short for timing in results.timings):
@@ -99,7 +99,7 @@ def _block(results: Results, scenario: Scenario) -> list[str]:
 
 def cells_of(timing: Timing, results: Results) -> tuple[str, ...]:
     """What the columns of `HEADER` say of a timing; empty where it is not known."""
-    floor = results.floor(timing.runtime, timing.scenario)
+    floor = results.roofline_seconds(timing.runtime, timing.scenario)
     speed, memory = timing.tokens_per_second, timing.peak_bytes
     return (
         timing.runtime,
@@ -129,7 +129,7 @@ def legend(results: Results) -> list[str]:
         "the logits of every position, onnxruntime and torch those of the last one": _has(results, "prefill"),
         "server: speed-ups are those of the 99th percentile; its process is not pinned": _has(results, "server"),
         "floor: reading the weights once, or in fp32 batches multiplying by them, at numpy's best rates of all rounds; "
-        "to floor: the fastest round over it": bool(results.floors),
+        "to floor: the fastest round over it": bool(results.rooflines),
     }
     return [sentence for sentence, applies in sentences.items() if applies and results.timings]
 

@@ -14,11 +14,11 @@ from ...runtime.io.files import temporary_folder
 from ..backends.node_process import NODE_FOLDER, node_folder
 from ..candidates import Candidate
 from ..environment import NO_TF32
-from ..roofline import Floor
+from ..roofline import Roofline
 from ..scenario import Scenario
 from ..timing import Round
 from .job import BY_PROVIDER, REFUSED
-from .plugin import FLOOR, PEAK
+from .plugin import PEAK, ROOFLINE
 
 _SUITES = tuple(Path(__file__).with_name(name) for name in ("bench_calls.py",))
 _LAST_WORDS = 12
@@ -105,7 +105,7 @@ class RoundResult:
     """What a process timed: a round of each scenario, and what bounds a step on this machine, where that is known."""
 
     rounds: Mapping[Scenario, Round]
-    floor: Floor | None = None
+    roofline: Roofline | None = None
 
 
 def run_timing_job(candidate: Candidate, scenarios: Sequence[Scenario], seconds: float) -> RoundResult:
@@ -129,7 +129,7 @@ def run_timing_job(candidate: Candidate, scenarios: Sequence[Scenario], seconds:
         Scenario.parse(entry["param"]): Round(entry["stats"]["data"], entry["extra_info"][PEAK])
         for entry in found["benchmarks"]
     }
-    return RoundResult(rounds, Floor(**found[FLOOR]) if FLOOR in found else None)
+    return RoundResult(rounds, Roofline(**found[ROOFLINE]) if ROOFLINE in found else None)
 
 
 def run_server_job(candidate: Candidate, scenario: Scenario, seconds: float, latency_bound: float) -> Round:

@@ -23,8 +23,8 @@ from .workload import workload
 PEAK = "peak_bytes"
 """The largest resident set meanwhile, in the extra information of a benchmark's JSON."""
 
-FLOOR = "floor"
-"""A `Floor` beside the benchmarks in their JSON."""
+ROOFLINE = "roofline"
+"""A `Roofline` beside the benchmarks in their JSON."""
 
 _ON_THE_PROCESSOR = ("cpu", "openvino")
 _FIXTURES = {"load": "load_scenario", "first-step": "first_step_scenario"}
@@ -68,9 +68,9 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
         and config.getoption("--provider") == "cpu"
         and artifact is not None
     ):
-        from ..roofline import measure_floor  # which loads onnx, and that is none of the runtime's memory
+        from ..roofline import measure_roofline  # which loads onnx, and that is none of the runtime's memory
 
-        output_json[FLOOR] = asdict(measure_floor(artifact))
+        output_json[ROOFLINE] = asdict(measure_roofline(artifact))
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ from ...runtime.predictor import Predictor
 from ...runtime.session.providers import PROVIDERS, import_onnxruntime
 from ...runtime.session.session import SessionOptions, plain_session
 from ..backends.registry import BACKENDS, ONNXRUNTIME, REFERENCE, Source
-from ..roofline import measure_floor
+from ..roofline import measure_roofline
 from .job import answer, source_of, source_parser
 
 
@@ -90,7 +90,7 @@ def verify_runtime(name: str, source: Source, shapes: Sequence[tuple[int, int]] 
     if name == ONNXRUNTIME:
         report["placement"] = predictor.placement
         if source.provider == "cpu":
-            report["floor"] = asdict(measure_floor(source.artifact))
+            report["roofline"] = asdict(measure_roofline(source.artifact))
     return report
 
 

@@ -42,7 +42,7 @@ def test_every_runtime_is_verified_then_measured_in_every_scenario(measured: Any
     turns = ["torch", "onnx fp32", "onnx int8", "onnx fp32", "onnx int8", "torch"]
     assert [line.partition(": ")[2] for line in said[2:]] == turns
     assert results.placement["onnx fp32"]["cpu"]["LSTM"] == 2
-    assert results.floors["torch"] == results.floors["onnx fp32"]
+    assert results.rooflines["torch"] == results.rooflines["onnx fp32"]
     for timing in results.timings:
         assert len(timing.rounds) == 2
         assert all(len(found.call_seconds) >= 5 and min(found.call_seconds) > 0 for found in timing.rounds)

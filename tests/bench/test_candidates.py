@@ -100,7 +100,7 @@ def test_an_artifact_without_its_original_is_verified_against_the_reference(run:
     (served,) = results.timing("onnx fp32", server).rounds
     assert 20 < len(served.call_seconds) < 100
     assert served.requests_per_second == pytest.approx(100, rel=0.5)
-    assert served.problems  # so few requests prove nothing
+    assert served.invalid_reasons  # so few requests prove nothing
     assert "not valid: " in format_table(results)
     assert "onnx.reference" in results.parity["onnx fp32"]["original"]
     assert results.skipped["torch"].startswith("there is no PyTorch original beside the model")

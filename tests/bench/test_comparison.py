@@ -129,7 +129,7 @@ def test_a_server_is_compared_by_its_tail_and_its_validity(tmp_path: Path) -> No
     same = make_results({"torch": [[1e-3] * 199 + [2e-3]]}, server)
     assert compare(before, same, 0.1).failures == []
     (timing,) = same.timings
-    invalid = replace(timing, rounds=[replace(timing.rounds[0], problems=["too late"])])
+    invalid = replace(timing, rounds=[replace(timing.rounds[0], invalid_reasons=["too late"])])
     failures = compare(before, replace(same, timings=[invalid]), 0.1).failures
     assert failures == [f"torch, {server.name}: not valid any more: too late"]
 

@@ -36,8 +36,8 @@ def test_a_lead_that_is_lost_in_a_round_is_not_clear() -> None:
     assert (alone.second, alone.lead, alone.is_clear) == (None, None, True)
 
 
-def served(runtime: str, seconds: list[float], problems: tuple[str, ...] = ()) -> Timing:
-    return Timing(runtime, Scenario("server", rate=9), [Round(seconds, None, 9.0, problems)])
+def served(runtime: str, seconds: list[float], invalid_reasons: tuple[str, ...] = ()) -> Timing:
+    return Timing(runtime, Scenario("server", rate=9), [Round(seconds, None, 9.0, invalid_reasons)])
 
 
 def test_a_server_is_judged_by_its_tail_and_its_validity() -> None:

@@ -13,7 +13,7 @@ from lmtool.bench import Results, Round, Scenario, Timing, save_results
 from lmtool.bench.comparison import Change, Comparison, compare, read_results
 from lmtool.bench.report.charts import DOTS
 from lmtool.bench.report.html import render_report, write_report
-from lmtool.bench.roofline import Floor
+from lmtool.bench.roofline import Roofline
 from lmtool.bench.scenario import streams
 from lmtool.bench.sweep import Sweep
 from lmtool.export.parity import Case, Largest, ParityReport
@@ -80,7 +80,7 @@ def whole() -> Results:
     return measured(
         parity={"onnx fp32": parity(), "onnx int8": parity(20.2, batch_invariant=False)},
         placement={"onnx fp32": {"cpu": {"LSTM": 2, "Gemm": 1}}},
-        floors={"onnx fp32": Floor(4_000_000, 1e10, 2_000_000, 1e11)},
+        rooflines={"onnx fp32": Roofline(4_000_000, 1e10, 2_000_000, 1e11)},
         failed={"onnx w4": ["logits differs by 3.10e-01"]},
         crashed={"torch on cuda": "the process was killed by SIGSEGV; its last words:\nout of memory"},
         skipped={"openvino": "it is not installed; pip install 'lmtool[portability]'"},
@@ -259,9 +259,9 @@ def test_parity_floors_and_placement_are_shown(page: Page) -> None:
     for expected in ("1.0e-06", "3.3e-07", "7 of 200", "20.0000", "+0.000%", "0.01%", "yes"):
         assert expected in row
     assert "the test split of a corpus" in page.text
-    floors = next(found.text for found in page.all("table") if "GB/s" in found.text)
+    rooflines = next(found.text for found in page.all("table") if "GB/s" in found.text)
     for expected in ("4,000,000 bytes", "10.0 GB/s", "2,000,000", "100 Gflop/s", "400 µs"):
-        assert expected in floors
+        assert expected in rooflines
     assert "Gemm 1, LSTM 2" in page.text
     single = next(found.text for found in page.all("table") if "to floor" in found.text)
     assert "400 µs5.5x" in single
