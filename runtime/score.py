@@ -2,15 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import NumberError
-
-if TYPE_CHECKING:
-    from .vocabulary import Vocabulary
+from .vocabulary import Vocabulary
 
 
 @final
@@ -30,7 +28,7 @@ class Score:
 
     @classmethod
     def of(
-        cls, token_ids: NDArray[np.int64], token_log_probs: NDArray[np.float64], vocabulary: "Vocabulary"
+        cls, token_ids: NDArray[np.integer[Any]], token_log_probs: NDArray[np.float64], vocabulary: Vocabulary
     ) -> "Score":
         """The score of the tokens with these ids; both arrays are [tokens]."""
         tokens = tuple(vocabulary.token(index) for index in token_ids.tolist())
@@ -65,6 +63,12 @@ def perplexity(log_prob: float, count: int) -> float:
         return math.exp(-log_prob / count)
     except OverflowError:
         return math.inf
+
+
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Natural log-probabilities along the last axis, in float64; same shape as `logits`."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
 def target_log_probs(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,10 +1,10 @@
-"""One text stream: text goes in, suggestions and new text come out; its state can be kept, forked, restored."""
+"""A text stream: text goes in, suggestions and new text come out; its state can be saved, forked and restored."""
 
 import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, final
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,36 +12,30 @@ from numpy.typing import ArrayLike, NDArray
 from .arrays import freeze
 from .cache import CacheMemory
 from .errors import OptionError, OwnerError, StateError
-from .sampling import Sampling, log_softmax
+from .network import Network
+from .sampling import Sampling
 from .score import Score, require_finite, target_log_probs
 from .state import State
-from .vocabulary import Vocabulary
+from .suggestions import suggest_tokens
 
-if TYPE_CHECKING:
-    from .predictor import Predictor
+_FLUSH_AT = 512
+_SCORING_CHUNK = 128
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
 
-class Owned(Protocol):
-    """What has a lock of its own, which one thread may take several times."""
-
+class _Lockable(Protocol):
     _lock: Any
 
 
-_Object = TypeVar("_Object", bound=Owned)
+_Object = TypeVar("_Object", bound=_Lockable)
 
 
-def new_lock() -> Any:
-    """The lock of an owned object."""
-    return threading.RLock()
-
-
-def owned(
+def _owned(
     method: Callable[Concatenate[_Object, _Parameters], _Result],
 ) -> Callable[Concatenate[_Object, _Parameters], _Result]:
-    """A method that raises an OwnerError, and does nothing, while another thread is in the object."""
+    """Make `method` raise OwnerError, and do nothing, while another thread runs a method of the object."""
 
     @functools.wraps(method)
     def call(self: _Object, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
@@ -58,66 +52,13 @@ def owned(
     return call
 
 
-def suggested(
-    logits: Callable[[], NDArray[np.float32]],
-    vocabulary: Vocabulary,
-    k: int,
-    *,
-    prefix: str | None = None,
-    allow_unknown: bool = False,
-) -> list[tuple[str, float]]:
-    """What `Stream.suggest` gives, which describes the arguments.
-
-    Args:
-        logits: Gives the next token's logits, float32 [vocabulary]; called where they are needed, after all checks.
-        vocabulary: The tokens.
-        k: See `Stream.suggest`.
-        prefix: See `Stream.suggest`.
-        allow_unknown: See `Stream.suggest`.
-
-    Raises:
-        OptionError: As for `Stream.suggest`.
-    """
-    if k < 1:
-        raise OptionError(f"the number of suggestions is {k}, expected 1 or more")
-    if prefix:
-        return _completed(logits, vocabulary, k, prefix)
-    log_probs = log_softmax(logits())
-    order = np.argsort(-log_probs, kind="stable")[: k + 1].tolist()
-    chosen = [index for index in order if allow_unknown or index != vocabulary.unknown_id][:k]
-    return [(vocabulary.token(index), float(np.exp(log_probs[index]))) for index in chosen]
-
-
-def _completed(
-    logits: Callable[[], NDArray[np.float32]], vocabulary: Vocabulary, k: int, prefix: str
-) -> list[tuple[str, float]]:
-    if vocabulary.tokenization.unit != "word":
-        raise OptionError(
-            f"prefix is {prefix!r}, but this model reads characters and completes whatever it was fed; "
-            f"feed the letters instead"
-        )
-    if prefix.split() != [prefix]:
-        raise OptionError(f"prefix is {prefix!r}, expected the letters of one word; feed the words before it")
-    ids = vocabulary.completions(prefix)
-    if not ids:
-        return []
-    log_probs = log_softmax(logits()[ids])
-    order = np.argsort(-log_probs, kind="stable")[:k].tolist()
-    return [(vocabulary.token(ids[place]), float(np.exp(log_probs[place]))) for place in order]
-
-
-_FLUSH_AT = 512
-_SCORING_CHUNK = 128
-
-
 @final
 class Stream:
-    """A reader and writer of one text. It belongs to one thread at a time: what another one asks of it meanwhile is
-    refused with an OwnerError.
+    """A reader and writer of one text. It belongs to one thread at a time; concurrent use raises OwnerError.
 
-    Text that is fed runs when a prediction is asked for, or when a few hundred tokens have gathered, in one call that
+    Text that is fed runs when a prediction is needed, or when a few hundred tokens have gathered, in one call that
     computes one position's logits; so feeding word by word costs no more than feeding a page. With a cache each token
-    is a call of its own.
+    is a call.
 
     Example:
         >>> from lmtool.runtime import Predictor, State
@@ -133,46 +74,49 @@ class Stream:
         True
     """
 
-    def __init__(self, predictor: "Predictor", state: State, memory: CacheMemory | None) -> None:
-        """Use `Predictor.stream`."""
-        self._predictor = predictor
+    def __init__(self, network: Network, state: State, memory: CacheMemory | None) -> None:
+        """Use `Predictor.stream`, which checks `state`."""
+        self._network = network
+        self._vocabulary = network.vocabulary
         self._state = State(state.model_sha256, state.tensors)
         self._pending: list[int] = state.pending[0].tolist() if state.pending.size else []
         self._last_token: int | None = self._pending[-1] if self._pending else None
         self._lookahead: tuple[NDArray[np.float32], State] | None = None
         self._memory = memory
-        self._lock = new_lock()
+        self._lock = threading.RLock()
         if state.cache is None:
             self._remember_next()
 
     @property
-    @owned
+    @_owned
     def state(self) -> State:
-        """A snapshot; `predictor.stream(state=...)` goes on from it, here or, by way of bytes, in another process."""
+        """A snapshot for `predictor.stream(state=...)`, here or, as bytes, in another process."""
         pending = np.array([self._pending], np.int64).reshape(1, -1)
         cache = None if self._memory is None else self._memory.cache
         return State(self._state.model_sha256, self._state.tensors, pending, cache)
 
-    @owned
+    @_owned
     def fork(self) -> "Stream":
-        """A stream of its own that goes on from here. Unlike one made from `state` it runs nothing a second time."""
+        """An independent stream with the same state. Unlike one made from `state` it runs nothing a second time."""
         state = self.state
-        fork = Stream(self._predictor, state, None if state.cache is None else CacheMemory(state.cache))
+        fork = Stream(self._network, state, None if state.cache is None else CacheMemory(state.cache))
         fork._lookahead = self._lookahead
         return fork
 
     def feed(self, text: str) -> None:
         """Append text; a newline ends the sentence."""
-        self.feed_ids(self._predictor.vocabulary.encode(text))
+        self.feed_ids(self._vocabulary.encode(text))
 
-    @owned
+    @_owned
     def feed_ids(self, token_ids: ArrayLike) -> None:
         """Append tokens.
 
         Raises:
             TokenError: An id lies outside the vocabulary; nothing was appended.
         """
-        ids = self._predictor.checked_ids(token_ids).tolist()
+        self._append(self._network.checked_ids(token_ids).tolist())
+
+    def _append(self, ids: list[int]) -> None:
         if not ids:
             return
         if self._lookahead is not None:
@@ -189,24 +133,24 @@ class Stream:
         """Run the first `count` pending tokens: in one call, or one by one where a cache needs every hidden state."""
         size = count if self._memory is None else 1
         for _ in range(0, count, size):
-            self._state = self._predictor.step([self._pending[:size]], self._state, logits_to_keep=1)[1]
+            self._state = self._network.run(np.array([self._pending[:size]], np.int64), self._state, 1)[1]
             del self._pending[:size]
             self._remember_next()
 
     def _remember_next(self) -> None:
-        """Put the hidden state and the token that comes next into the cache; a network that read nothing has none."""
+        """Cache the hidden state with the token that follows it, unless the network has read nothing yet."""
         if self._memory is not None and self._pending:
-            hidden = self._predictor.last_hidden(self._state)[0]
+            hidden = self._network.last_hidden(self._state)[0]
             if hidden.any():
                 self._memory.remember(hidden, self._pending[0])
 
-    @owned
+    @_owned
     def logits(self) -> NDArray[np.float32]:
-        """Logits of the next token, float32 [vocabulary], read-only; with a cache, those whose softmax is the mixture.
+        """Logits of the next token, float32 [vocabulary], read-only; with a cache, the softmax of them is the mixture.
 
         Raises:
             StateError: The stream began from a state that `Predictor.step` returned, and nothing was fed since.
-            NumberError: A logit is no finite number. So do all methods that need logits.
+            NumberError: A logit is NaN or infinite. All methods that need logits raise it.
         """
         if self._lookahead is None:
             self._lookahead = self._look_ahead()
@@ -216,11 +160,11 @@ class Stream:
         self._require_pending()
         if self._memory is not None:
             self._run(len(self._pending) - 1)
-        logits, state = self._predictor.step([self._pending], self._state, logits_to_keep=1)
+        logits, state = self._network.run(np.array([self._pending], np.int64), self._state, 1)
         last = logits[0, -1]
         require_finite(last, "logits")
         if self._memory is not None:
-            last = self._memory.mixed(last, self._predictor.last_hidden(state)[0])
+            last = self._memory.mixed(last, self._network.last_hidden(state)[0])
             require_finite(last, "mixed logits")
         return freeze(last), state
 
@@ -232,38 +176,42 @@ class Stream:
             )
 
     def score(self, text: str | ArrayLike) -> Score:
-        """Append text, or token ids, and say how probable each of its tokens was after all before it.
+        """Append text, or token ids; return the log-probability of each token given all before it.
 
         Raises:
             TokenError: An id lies outside the vocabulary; nothing was appended.
             StateError: As for `logits`.
         """
-        vocabulary = self._predictor.vocabulary
-        ids = self._predictor.checked_ids(vocabulary.encode(text) if isinstance(text, str) else text)
-        return Score.of(ids, np.concatenate([np.zeros(0), *self.token_log_probs(ids)]), vocabulary)
+        ids = self._vocabulary.encode(text) if isinstance(text, str) else text
+        return self.score_ids(self._network.checked_ids(ids))
+
+    def score_ids(self, ids: NDArray[np.integer[Any]]) -> Score:
+        """As `score`, for checked ids, any integer [tokens]."""
+        return Score.of(ids, np.concatenate([np.zeros(0), *self.token_log_probs(ids)]), self._vocabulary)
 
     def token_log_probs(self, ids: NDArray[np.integer[Any]]) -> Iterator[NDArray[np.float64]]:
-        """Append checked ids, any integer [n], and give their log-probabilities.
+        """Append checked ids, any integer [tokens], and yield their log-probabilities.
 
-        They come a chunk at a time, so that neither [n, vocabulary] nor int64 [n] ever exists.
+        They come a chunk at a time, so that neither [tokens, vocabulary] nor int64 [tokens] ever exists.
         """
         size, score = (_SCORING_CHUNK, self._score_chunk) if self._memory is None else (1, self._score_one)
         for start in range(0, len(ids), size):
             yield score(ids[start : start + size].astype(np.int64, copy=False))
 
+    @_owned
     def _score_one(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """Append one token, int64 [1]; its log-probability, float64 [1]."""
         log_probs = target_log_probs(self.logits()[None].copy(), ids)
         require_finite(log_probs, "log-probabilities")
-        self.feed_ids(ids)
+        self._append(ids.tolist())
         return log_probs
 
-    @owned
+    @_owned
     def _score_chunk(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """Append tokens, int64 [tokens], in one call; their log-probabilities, float64 [tokens]."""
         self._require_pending()
-        inputs = [*self._pending, *ids[:-1].tolist()]
-        log_probs, self._state = self._predictor.log_probs([inputs], self._state, ids[None])
+        inputs = np.array([[*self._pending, *ids[:-1].tolist()]], np.int64)
+        log_probs, self._state = self._network.run_log_probs(inputs, self._state, ids[None])
         self._pending, self._lookahead = ids[-1:].tolist(), None
         self._last_token = self._pending[0]
         return np.asarray(log_probs[0])
@@ -271,19 +219,19 @@ class Stream:
     def suggest(self, k: int = 5, *, prefix: str | None = None, allow_unknown: bool = False) -> list[tuple[str, float]]:
         """The k most probable next tokens with their probabilities, most probable first.
 
-        The unknown token is left out unless `allow_unknown`; the probabilities are the model's own all the same.
+        The unknown token is left out unless `allow_unknown`; the probabilities of the others do not change.
 
         Args:
-            k: How many.
-            prefix: The letters typed so far of a word that was not fed (word-level models only). The words of the
-                vocabulary that begin with them are suggested, the special tokens never; their probabilities are
-                those of a word that begins so: over all such words they sum to 1. No such word: an empty list.
+            k: The number of suggestions.
+            prefix: The letters typed so far of a word that was not fed (word-level models only). Suggests the words of
+                the vocabulary that begin with them, never the special tokens; the probabilities are conditional on
+                the prefix: over all such words they sum to 1. Without such a word the list is empty.
             allow_unknown: Whether the unknown token may be suggested.
 
         Raises:
             OptionError: `k` is below 1; `prefix` holds white space, or the model reads characters.
         """
-        return suggested(self.logits, self._predictor.vocabulary, k, prefix=prefix, allow_unknown=allow_unknown)
+        return suggest_tokens(self.logits, self._vocabulary, k, prefix=prefix, allow_unknown=allow_unknown)
 
     def generate(
         self,
@@ -300,27 +248,27 @@ class Stream:
         stop: str | Sequence[str] = (),
         stop_at_end_of_sentence: bool = False,
     ) -> Iterator[str]:
-        """Write on: choose a token, feed it, yield what it adds to the text, `max_tokens` times.
+        """Continue the text: choose a token, feed it, yield the text it adds, `max_tokens` times.
 
-        The text depends on what the stream has read, on these arguments and on the seed, not on the parts in which the
-        stream was fed (for an artifact whose `batch_invariant` is true).
+        The text depends on the text read so far, the arguments and the seed, but not on how the text was split into
+        `feed` calls (for an artifact whose `batch_invariant` is true).
 
         Args:
-            max_tokens: How many tokens to choose.
+            max_tokens: The number of tokens to choose.
             temperature: See `Sampling`, as for `top_k`, `top_p`, `method` and `allow_unknown`.
             top_k: See `Sampling`.
             top_p: See `Sampling`.
             method: See `Sampling`.
-            seed: Makes the draws repeatable; None draws anew each time.
+            seed: Makes the draws repeatable; None takes a random seed.
             allow_unknown: See `Sampling`.
-            repetition_penalty: See `Sampling`. It holds back what this call wrote, but never the end of a sentence.
+            repetition_penalty: See `Sampling`. It applies to tokens of this call, never to the end of a sentence.
             repetition_window: See `Sampling`.
-            stop: A token or several, as text (a newline is the end of a sentence). Generation ends before the first
+            stop: One or more tokens, as text (a newline is the end of a sentence). Generation ends before the first
                 of them: it is neither yielded nor fed.
             stop_at_end_of_sentence: End before the first end-of-sentence token, as if it were in `stop`.
 
         Raises:
-            OptionError: An argument is outside its range, or something in `stop` is no token of the vocabulary.
+            OptionError: An argument is outside its range, or an entry of `stop` is not a token of the vocabulary.
         """
         if max_tokens < 0:
             raise OptionError(f"max_tokens is {max_tokens}, expected 0 or more")
@@ -329,23 +277,22 @@ class Stream:
         sampling = Sampling(method, temperature, top_k, top_p, allow_unknown, repetition_penalty, repetition_window)
         stop_ids = {self._stop_id(text) for text in ([stop] if isinstance(stop, str) else stop)}
         if stop_at_end_of_sentence:
-            stop_ids.add(self._predictor.vocabulary.end_of_sentence_id)
+            stop_ids.add(self._vocabulary.end_of_sentence_id)
         return self._generate(max_tokens, sampling, np.random.default_rng(seed), stop_ids)
 
     def _stop_id(self, text: str) -> int:
-        vocabulary = self._predictor.vocabulary
-        tokens = vocabulary.tokenization.split(text)
-        if len(tokens) != 1 or tokens[0] not in vocabulary:
+        tokens = self._vocabulary.tokenization.split(text)
+        if len(tokens) != 1 or tokens[0] not in self._vocabulary:
             raise OptionError(
                 f"stop holds {text!r}, which is no token of this model's vocabulary and would never be written; "
                 f"expected single tokens of it"
             )
-        return vocabulary.id(tokens[0])
+        return self._vocabulary.id(tokens[0])
 
     def _generate(
         self, max_tokens: int, sampling: Sampling, random: "np.random.Generator", stop_ids: Collection[int]
     ) -> Iterator[str]:
-        vocabulary = self._predictor.vocabulary
+        vocabulary = self._vocabulary
         recent: deque[int] = deque(maxlen=sampling.repetition_window)
         for _ in range(max_tokens):
             logits = self.logits()
@@ -362,7 +309,6 @@ class Stream:
             yield piece
 
     def _at_boundary(self) -> bool:
-        vocabulary = self._predictor.vocabulary
-        if vocabulary.tokenization.unit == "word" or self._last_token is None:
+        if self._vocabulary.tokenization.unit == "word" or self._last_token is None:
             return True
-        return vocabulary.token(self._last_token).isspace()
+        return self._vocabulary.token(self._last_token).isspace()

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..runtime.errors import LmtoolError, TokenError
-from ..runtime.stream import suggested
+from ..runtime.suggestions import suggest_tokens
 from .completions.prompt import split_prompts
 from .concurrency import call, while_connected
 from .errors import ApiError, invalid
@@ -59,7 +59,7 @@ async def _suggest(service: Service, body: SuggestRequest) -> list[tuple[str, fl
             await engine.read(stream, before)
         state = engine.state(stream, pending=last)
         logits = await engine.read(stream, [last])
-        rank = functools.partial(suggested, lambda: logits, vocabulary, body.count, prefix=body.prefix)
+        rank = functools.partial(suggest_tokens, lambda: logits, vocabulary, body.count, prefix=body.prefix)
         words = await call(rank, in_thread=len(vocabulary) >= _LARGE_VOCABULARY)
         if session is not None and prompt.ids:
             session.state = SessionState(state, start.tokens + len(prompt.ids))

@@ -197,7 +197,7 @@ class StreamPool:
 
     def _checked_tokens(self, token_ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         """A copy, int64 [tokens]."""
-        tokens = np.array(self.predictor.checked_ids(token_ids))
+        tokens = np.array(self.predictor.network.checked_ids(token_ids), np.int64)
         if not 1 <= len(tokens) <= self.options.max_tokens:
             raise TokenError(
                 f"the request has {len(tokens):,} tokens, expected 1 to {self.options.max_tokens:,}; "
@@ -206,7 +206,7 @@ class StreamPool:
         return tokens
 
     def _check_state(self, state: State) -> None:
-        self.predictor.check_state(state, 1)
+        self.predictor.network.check_state(state, 1)
         state.require_finite()
         if state.pending.size:
             raise StateError(

@@ -5,8 +5,7 @@ from typing import NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.sampling import log_softmax
-from ...runtime.score import require_finite
+from ...runtime.score import log_softmax, require_finite
 
 
 @final

@@ -19,7 +19,7 @@ def test_the_bare_loop_and_the_steps_do_the_same(predictor: Predictor, monkeypat
             return made[-1]
 
     monkeypatch.setattr(predictor, "session", Watched())
-    monkeypatch.setattr(predictor._runner, "_session", predictor.session)
+    monkeypatch.setattr(predictor.network._runner, "_session", predictor.session)
     cost = predictor_overhead.measure_step(predictor, 3, 4)
     assert (len(cost.bare), len(cost.step), len(made)) == (4, 4, 8)
     for first, second in zip(made[::2], made[1::2], strict=True):

@@ -85,13 +85,13 @@ def test_what_cannot_be_read_says_why(parts: ModuleType, tmp_path: Path, monkeyp
 def count_calls(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that gets the batch size of each call from now on."""
     sizes: list[int] = []
-    log_probs = predictor.log_probs
+    log_probs = predictor.network.run_log_probs
 
     def counted(token_ids: Any, *arguments: Any) -> Any:
         sizes.append(len(token_ids))
         return log_probs(token_ids, *arguments)
 
-    monkeypatch.setattr(predictor, "log_probs", counted)
+    monkeypatch.setattr(predictor.network, "run_log_probs", counted)
     return sizes
 
 

@@ -245,6 +245,6 @@ def test_outputs_of_other_shapes_than_declared_are_refused(own: Predictor, monke
             logits, *states = own.session.run(names, feed)
             return [logits[..., :-1], *states]
 
-    monkeypatch.setattr(own._runner, "_session", Odd())
+    monkeypatch.setattr(own.network._runner, "_session", Odd())
     with pytest.raises(ArtifactError, match="the artifact's graph breaks the contract: for a batch of 1 and 1 posit"):
         own.step([[1]], own.initial_state())

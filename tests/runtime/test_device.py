@@ -30,7 +30,7 @@ def calls_on_a_device(predictor: Predictor, can_keep: bool = True) -> DeviceRunn
 def device(artifact_path: Path, predictor: Predictor, request: pytest.FixtureRequest) -> Predictor:
     """A predictor whose states stay on its device, and that makes the same states as `predictor` does."""
     made = Predictor.load(artifact_path)
-    made._runner = calls_on_a_device(made, request.param)
+    made.network._runner = calls_on_a_device(made, request.param)
     return made
 
 
@@ -140,7 +140,7 @@ def test_outputs_of_other_shapes_than_declared_are_refused(predictor: Predictor,
 def test_a_graph_that_cannot_run_says_so(device: Predictor) -> None:
     outside = np.array([[len(device.vocabulary)]])
     with pytest.raises(ArtifactError, match="onnxruntime cannot run the artifact: .*Gather"):
-        device._runner.run(outside, device.initial_state().tensors, 1)
+        device.network._runner.run(outside, device.initial_state().tensors, 1)
 
 
 def test_the_scoring_graph_is_a_graph_of_standard_operators() -> None:

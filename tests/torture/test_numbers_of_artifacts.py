@@ -110,7 +110,7 @@ def test_results_that_nobody_looks_at_are_no_numbers(
     artifacts: dict[str, Path], draw: random.Random, monkeypatch: pytest.MonkeyPatch, tally: Tally
 ) -> None:
     """Positive control. onnxruntime's LSTM even makes numbers of NaN, which mean nothing: so weights are looked at."""
-    for name in ("predictor", "stream"):
+    for name in ("network", "stream"):
         monkeypatch.setattr(f"lmtool.runtime.{name}.require_finite", lambda *_: None)
     monkeypatch.setattr("lmtool.runtime.artifact.artifact.require_finite_weights", lambda _: None)
     found = Counter[str]()

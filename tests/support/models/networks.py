@@ -93,11 +93,11 @@ def predictor_of(network: LanguageModel, tokens: list[str], rule: str) -> Predic
 def count_tokens(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that gets, for each call from now on, how many tokens it ran."""
     ran: list[int] = []
-    step = predictor.step
+    run = predictor.network.run
 
     def counted(token_ids: Any, *arguments: Any, **options: Any) -> Any:
         ran.append(len(token_ids[0]))
-        return step(token_ids, *arguments, **options)
+        return run(token_ids, *arguments, **options)
 
-    monkeypatch.setattr(predictor, "step", counted)
+    monkeypatch.setattr(predictor.network, "run", counted)
     return ran

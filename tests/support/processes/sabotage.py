@@ -17,7 +17,7 @@ from lmtool.cli.signals import SignalHandlers
 from lmtool.model import LanguageModel, evaluation, figures
 from lmtool.model.training import trainer
 from lmtool.model.training.signals import StopRequest
-from lmtool.runtime import Artifact, StorageError, predictor, stream
+from lmtool.runtime import Artifact, StorageError, network, stream
 from lmtool.runtime.artifact import artifact
 from lmtool.runtime.io import files
 from lmtool.runtime.state import State
@@ -124,7 +124,7 @@ def unchecked_numbers() -> None:
     """Protection off: neither weights nor states nor results are looked at."""
     artifact.require_finite_weights = lambda _: None
     State.require_finite = lambda _: None  # type: ignore[method-assign]
-    predictor.require_finite = stream.require_finite = lambda *_: None
+    network.require_finite = stream.require_finite = lambda *_: None
     evaluation.math = SimpleNamespace(isfinite=lambda _: True)
 
 

@@ -1,0 +1,58 @@
+"""The most probable next tokens, for `Stream.suggest` and the HTTP server."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import OptionError
+from .score import log_softmax
+from .vocabulary import Vocabulary
+
+
+def suggest_tokens(
+    logits: Callable[[], NDArray[np.float32]],
+    vocabulary: Vocabulary,
+    k: int,
+    *,
+    prefix: str | None = None,
+    allow_unknown: bool = False,
+) -> list[tuple[str, float]]:
+    """Tokens and their probabilities, most probable first; `Stream.suggest` describes the other arguments.
+
+    Args:
+        logits: Returns the next token's logits, float32 [vocabulary]; called after all checks, and only if needed.
+        vocabulary: The tokens.
+        k: As for `Stream.suggest`.
+        prefix: As for `Stream.suggest`.
+        allow_unknown: As for `Stream.suggest`.
+
+    Raises:
+        OptionError: As for `Stream.suggest`.
+    """
+    if k < 1:
+        raise OptionError(f"the number of suggestions is {k}, expected 1 or more")
+    if prefix:
+        return _complete_word(logits, vocabulary, k, prefix)
+    log_probs = log_softmax(logits())
+    order = np.argsort(-log_probs, kind="stable")[: k + 1].tolist()
+    chosen = [index for index in order if allow_unknown or index != vocabulary.unknown_id][:k]
+    return [(vocabulary.token(index), float(np.exp(log_probs[index]))) for index in chosen]
+
+
+def _complete_word(
+    logits: Callable[[], NDArray[np.float32]], vocabulary: Vocabulary, k: int, prefix: str
+) -> list[tuple[str, float]]:
+    if vocabulary.tokenization.unit != "word":
+        raise OptionError(
+            f"prefix is {prefix!r}, but this model reads characters and completes whatever it was fed; "
+            f"feed the letters instead"
+        )
+    if prefix.split() != [prefix]:
+        raise OptionError(f"prefix is {prefix!r}, expected the letters of one word; feed the words before it")
+    ids = vocabulary.completions(prefix)
+    if not ids:
+        return []
+    log_probs = log_softmax(logits()[ids])
+    order = np.argsort(-log_probs, kind="stable")[:k].tolist()
+    return [(vocabulary.token(ids[index]), float(np.exp(log_probs[index]))) for index in order]
