@@ -13,9 +13,9 @@ from typing import final
 from ..export.exporter import export_run
 from ..model.checkpoint import Checkpoint
 from ..model.data.corpus import Corpus
-from ..model.network import initial_network
 from ..model.run import Run
 from ..model.training.config import TrainConfig
+from ..model.training.learner import initial_network
 from ..runtime.artifact.artifact import Architecture, Artifact
 from ..runtime.errors import LmtoolError, OptionError
 from ..runtime.system import usable_cores

@@ -1,4 +1,4 @@
-"""Corpora, the network, its training and its checkpoints (needs torch)."""
+"""Corpora, the network, training and checkpoints (needs torch)."""
 
 from .checkpoint import Checkpoint
 from .data.corpus import Corpus, load_corpus, load_corpus_with
@@ -9,8 +9,9 @@ from .network import LanguageModel, NetworkState
 from .run import RUNS, Run, latest_run
 from .training.config import TrainConfig
 from .training.presets import PRESETS, preset_named
+from .training.reporters import Reporter
 from .training.train import TrainOptions, TrainResult, run_training
-from .training.trainer import Reporter, Trainer
+from .training.trainer import Trainer
 
 __all__ = [
     "PRESETS",

@@ -1,12 +1,14 @@
-"""A checkpoint: one safetensors file that holds everything a training needs to go on exactly where it was.
+"""Checkpoints: one safetensors file with everything that a training needs to go on exactly where it was.
 
-Tensors are named `model.*`, `optimizer.*`, `average.*`, `carried.*` (the recurrent state) and
-`random.PROCESS.*`. The header's metadata holds `facts` (JSON) and `sha256`, a hash over facts and tensors, so that any
-changed bit is noticed. One file replaced in one step can neither be half-written nor mix two moments."""
+Tensors are named `model.*`, `optimizer.*`, `average.*`, `carried.*` (the recurrent state) and `random.PROCESS.*`. The
+header's metadata holds `facts` (JSON) and `sha256`, a hash over facts and tensors, so that any changed bit is noticed.
+The file is replaced in one step: it is never half-written, and never mixes two moments of a training.
+"""
 
 import contextlib
 import hashlib
 import json
+import math
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,31 +26,6 @@ from ..runtime.io.json_reader import LARGE_BYTES, parse_json
 from ..runtime.vocabulary import Vocabulary
 from .errors import CheckpointError
 
-
-def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The states of the processor's generator and, where it is used, of the GPU's."""
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
-    """Go on from what `random_state` gave.
-
-    Raises:
-        CheckpointError: There is none for this process, or it is none of torch's.
-    """
-    if "cpu" not in state:
-        raise CheckpointError("the checkpoint lacks the random state of this process")
-    try:
-        torch.set_rng_state(state["cpu"])
-        if device.type == "cuda" and "cuda" in state:
-            torch.cuda.set_rng_state(state["cuda"], device)
-    except (RuntimeError, TypeError) as error:
-        raise CheckpointError(f"the checkpoint's random state is none of this torch: {error}") from error
-
-
 VERSION = 1
 
 
@@ -59,7 +36,7 @@ class Checkpoint:
 
     Attributes:
         tensors: Name -> tensor, on the CPU.
-        facts: Position, history and what else is no tensor; `version` is added when it is written.
+        facts: Progress, history, hashes: everything else, ready for JSON. `write` adds `version`.
     """
 
     tensors: Mapping[str, Tensor]
@@ -69,7 +46,7 @@ class Checkpoint:
     def of_weights(
         cls, weights: Mapping[str, Tensor], vocabulary: Vocabulary, facts: Mapping[str, Any]
     ) -> "Checkpoint":
-        """What `Run.trained` reads: weights by name, the facts, and the hashes of weights and vocabulary."""
+        """A checkpoint of weights only, for `Run.trained`; adds the hashes of weights and vocabulary to the facts."""
         tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
         hashes = {"weights_sha256": weights_hash(weights), "vocabulary_sha256": vocabulary.sha256}
         return cls(tensors, {**facts, **hashes})
@@ -79,19 +56,34 @@ class Checkpoint:
         start = f"{prefix}."
         return {name[len(start) :]: tensor for name, tensor in self.tensors.items() if name.startswith(start)}
 
-    def checked(self, prefix: str, expected: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-        """The tensors of a group, as `checked_tensors` takes them.
+    def validated(self, prefix: str, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+        """The group `prefix`, checked by `validate_tensors`.
 
         Raises:
-            CheckpointError: As for that.
+            CheckpointError: A tensor is missing, extra, of another shape or type, or holds NaN or infinity.
         """
-        return checked_tensors(prefix, self.group(prefix), expected)
+        return validate_tensors(prefix, self.group(prefix), shapes)
+
+    def require_epoch_facts(self) -> None:
+        """Check epoch and perplexities, the facts of weights that `of_weights` saved.
+
+        Raises:
+            CheckpointError: One is missing or outside its range.
+        """
+        epoch = self.facts.get("epoch")
+        if type(epoch) is not int or not 0 <= epoch < 2**63:
+            raise CheckpointError(f"the checkpoint has the epoch {reprlib.repr(epoch)}, expected 0 or more, below 2^63")
+        for key in ("valid_perplexity", "test_perplexity"):
+            value = self.facts.get(key, math.nan)
+            if value is not None and not (type(value) is float and 1 <= value < math.inf):
+                shown = reprlib.repr(self.facts.get(key))
+                raise CheckpointError(f"the checkpoint has the {key} {shown}, expected a finite number of 1 or more")
 
     def write(self, path: Path) -> None:
-        """Write the file in one step; what fails is tried again a few times.
+        """Write the file in one step; a failed write is repeated a few times.
 
         Raises:
-            StorageError: It still cannot be written; an older checkpoint under this name is untouched.
+            StorageError: It cannot be written; an older checkpoint under this name is untouched.
         """
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
         facts = json.dumps({"version": VERSION, **self.facts})
@@ -104,7 +96,7 @@ class Checkpoint:
 
         Raises:
             StorageError: It cannot be read.
-            CheckpointError: It is no checkpoint, is damaged, or has another version.
+            CheckpointError: It is not a checkpoint, is damaged, or has another version.
         """
         data = read_bytes(path)
         try:
@@ -130,8 +122,8 @@ class Checkpoint:
 
 
 @contextlib.contextmanager
-def errors_of(path: Path) -> Iterator[None]:
-    """Let errors about what the checkpoint at `path` holds out with its name and what to do."""
+def checkpoint_errors(path: Path) -> Iterator[None]:
+    """Add the checkpoint's path and the fix to a `CheckpointError` of the block."""
     try:
         yield
     except CheckpointError as error:
@@ -139,28 +131,28 @@ def errors_of(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{what}; put a copy of that file back, or train anew: lmtool train --run DIR") from error
 
 
-def checked_tensors(prefix: str, found: dict[str, Tensor], expected: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-    """`found` itself, if it holds the expected names and shapes, in finite float32; `prefix` is its group's name.
+def validate_tensors(prefix: str, tensors: dict[str, Tensor], shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+    """Return `tensors`, a checkpoint's group `prefix`, if they have these names and shapes and are finite float32.
 
     Raises:
-        CheckpointError: A tensor is missing, extra, of another shape or type, or holds a number that is not finite.
+        CheckpointError: A tensor is missing, extra, of another shape or type, or holds NaN or infinity.
     """
-    for name in sorted(expected.keys() | found.keys()):
+    for name in sorted(shapes.keys() | tensors.keys()):
         shown = f"the checkpoint's tensor {f'{prefix}.{name}'!r}"
-        if name not in found or name not in expected:
-            raise CheckpointError(f"{shown} is {'missing' if name in expected else 'not expected'}")
-        tensor, shape = found[name], list(expected[name])
+        if name not in tensors or name not in shapes:
+            raise CheckpointError(f"{shown} is {'missing' if name in shapes else 'not expected'}")
+        tensor, shape = tensors[name], list(shapes[name])
         if list(tensor.shape) != shape:
             raise CheckpointError(f"{shown} is {list(tensor.shape)}, expected {shape}")
         if tensor.dtype != torch.float32:
             raise CheckpointError(f"{shown} is {tensor.dtype}, expected torch.float32")
         if not bool(tensor.isfinite().all()):
             raise CheckpointError(f"{shown} holds numbers that are not finite")
-    return found
+    return tensors
 
 
 def weights_hash(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and values, in order of the names."""
+    """SHA-256 over names, types, shapes and values, sorted by name."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -169,13 +161,38 @@ def weights_hash(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The states of torch's random generators: the CPU's, and the GPU's if `device` is one."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    """Restore what `random_state` returned.
+
+    Raises:
+        CheckpointError: It is missing, or this torch cannot use it.
+    """
+    if "cpu" not in state:
+        raise CheckpointError("the checkpoint lacks the random state of this process")
+    try:
+        torch.set_rng_state(state["cpu"])
+        if device.type == "cuda" and "cuda" in state:
+            torch.cuda.set_rng_state(state["cuda"], device)
+    except (RuntimeError, TypeError) as error:
+        raise CheckpointError(f"the checkpoint's random state is none of this torch: {error}") from error
+
+
 def _hash(tensors: Mapping[str, Tensor], facts: str) -> str:
     return hashlib.sha256(f"{facts}\n{weights_hash(tensors)}".encode()).hexdigest()
 
 
 def _metadata(data: bytes) -> dict[str, str]:
     size = int.from_bytes(data[:8], "little")
-    found = parse_json(data[8 : 8 + size], 2 * LARGE_BYTES)["__metadata__"]  # the facts in it have their quotes escaped
-    if not isinstance(found, dict):
+    # Twice the size of the facts: the quotes in them are escaped.
+    metadata = parse_json(data[8 : 8 + size], 2 * LARGE_BYTES)["__metadata__"]
+    if not isinstance(metadata, dict):
         raise CheckpointError("its metadata is no object")
-    return found
+    return metadata

@@ -1,4 +1,4 @@
-"""Dropout in its forms: of numbers, locked over time, of whole words, of recurrent weights."""
+"""Dropout of activations, of whole words, and of recurrent weights."""
 
 from dataclasses import dataclass
 from typing import final
@@ -11,15 +11,15 @@ from torch.nn.functional import dropout
 @final
 @dataclass(frozen=True)
 class Dropouts:
-    """Probabilities of dropping, for training only.
+    """Dropout probabilities, for training only.
 
     Attributes:
-        input: A number of a token's vector.
-        hidden: A number of a layer's output that goes to the next layer.
-        output: A number of the last layer's output.
-        embedding: A word's whole vector, wherever the word stands in the step.
-        weight: A recurrent weight.
-        locked: Whether the first three drop the same numbers at every time step of a row.
+        input: Of the embedding's output.
+        hidden: Of a layer's output to the next layer.
+        output: Of the last layer's output.
+        embedding: Of a word's whole vector, at all its places in the step (arXiv 1512.05287).
+        weight: Of a recurrent weight (DropConnect, arXiv 1708.02182).
+        locked: Whether the first three drop the same numbers at every time step of a row (variational dropout).
     """
 
     input: float = 0.0
@@ -30,8 +30,8 @@ class Dropouts:
     locked: bool = False
 
 
-def drop_numbers(activations: Tensor, probability: float, *, locked: bool) -> Tensor:
-    """Drop numbers of [batch, time, width] and scale up the rest; `locked`: the same at every time step."""
+def drop_activations(activations: Tensor, probability: float, *, locked: bool) -> Tensor:
+    """Dropout of [batch, time, width]; `locked`: the same numbers at every time step."""
     if probability == 0:
         return activations
     if not locked:
@@ -41,8 +41,8 @@ def drop_numbers(activations: Tensor, probability: float, *, locked: bool) -> Te
 
 
 def drop_words(vectors: Tensor, token_ids: Tensor, vocabulary_size: int, probability: float) -> Tensor:
-    """Drop the vectors [batch, time, width] of words drawn from the vocabulary, at all their places."""
+    """Drop the vectors of random words at all their places; `vectors` is [batch, time, width]."""
     if probability == 0:
         return vectors
-    kept = dropout(torch.ones(vocabulary_size, device=vectors.device), probability)
-    return vectors * kept[token_ids][..., None]
+    scales = dropout(torch.ones(vocabulary_size, device=vectors.device), probability)
+    return vectors * scales[token_ids][..., None]

@@ -1,4 +1,4 @@
-"""The picture of the word vectors: a t-SNE map on which words that are used alike stand together (scikit-learn)."""
+"""A t-SNE map of the word vectors as a PNG picture: words that are used alike stand together (scikit-learn)."""
 
 import math
 import warnings
@@ -25,13 +25,13 @@ _FONT_SIZE = 8
 
 
 def draw_embedding_map(embeddings: Embeddings, path: Path, words: int = 200, seed: int = 1) -> int:
-    """Draw the most frequent words into a PNG file, coloured by clusters of their vectors; returns how many they are.
+    """Draw the most frequent words into a PNG file, coloured by clusters of their vectors; returns their number.
 
     Args:
         embeddings: The vectors.
         path: The file.
-        words: How many; where the vocabulary has fewer, all of it. Special tokens are left out.
-        seed: Of the map and the clusters: the same seed gives the same picture with the same scikit-learn.
+        words: Number of words; all if the vocabulary has fewer. Special tokens are left out.
+        seed: Seed of map and clusters: the same seed gives the same picture with the same scikit-learn.
 
     Raises:
         OptionError: `words` or `seed` is outside its range, or the file's name does not end in `.png`.
@@ -49,24 +49,24 @@ def draw_embedding_map(embeddings: Embeddings, path: Path, words: int = 200, see
             f"the vocabulary holds {len(ids)} {embeddings.vocabulary.tokenization.unit}s beside its special tokens, "
             f"a map needs {FEWEST_WORDS} or more; train on a larger text"
         )
-    points, clusters = _arranged(embeddings.directions()[ids], seed)
+    points, clusters = _layout(embeddings.directions()[ids], seed)
     write_atomically(path, _picture([_label(embeddings.vocabulary.token(index)) for index in ids], points, clusters))
     return len(ids)
 
 
-def _arranged(directions: Any, seed: int) -> tuple[Any, Any]:
-    """Places float32 [words, 2] by t-SNE and a cluster's number for each word by k-means."""
+def _layout(directions: Any, seed: int) -> tuple[Any, Any]:
+    """Points of the words by t-SNE, float32 [words, 2], and their cluster numbers by k-means, int [words]."""
     count, width = directions.shape
     distinct = len(np.unique(directions, axis=0))
-    places = TSNE(
+    tsne = TSNE(
         perplexity=min(_USUAL_PERPLEXITY, (count - 1) / 3),
         init="pca" if min(width, distinct) > 1 else "random",
         random_state=seed,
     )
-    clusters = KMeans(min(_MOST_CLUSTERS, count // FEWEST_WORDS, distinct), n_init=10, random_state=seed)
-    # Sums over several threads come out in another order each time, and the map with them.
+    kmeans = KMeans(min(_MOST_CLUSTERS, count // FEWEST_WORDS, distinct), n_init=10, random_state=seed)
+    # With several threads the order of sums, and so the map, would change from call to call.
     with threadpool_limits(1):
-        return places.fit_transform(directions), clusters.fit_predict(directions)
+        return tsne.fit_transform(directions), kmeans.fit_predict(directions)
 
 
 def _picture(labels: list[str], points: Any, clusters: Any) -> bytes:
@@ -79,30 +79,30 @@ def _picture(labels: list[str], points: Any, clusters: Any) -> bytes:
     axes.scatter(points[:, 0], points[:, 1], s=5, c=colors)
     axes.autoscale_view()
     spots = axes.transData.transform(points) * 72 / figure.dpi
-    for label, point, shift, color in zip(labels, points, _shifts(labels, spots), colors, strict=True):
-        place: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center"}
-        axes.annotate(label, point, shift, fontsize=_FONT_SIZE, color=color, parse_math=False, **place)
+    centered: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center"}
+    for label, point, shift, color in zip(labels, points, _label_shifts(labels, spots), colors, strict=True):
+        axes.annotate(label, point, shift, fontsize=_FONT_SIZE, color=color, parse_math=False, **centered)
     title = f"t-SNE of the vectors of the {len(labels):,} most frequent words; colours: k-means clusters"
     axes.text(0.5, 0.99, title, ha="center", va="top", transform=axes.transAxes)
     with warnings.catch_warnings():
-        # A character that matplotlib's font lacks is drawn as an empty box.
+        # Characters that are missing from matplotlib's font are drawn as empty boxes.
         warnings.filterwarnings("ignore", "Glyph")
         return png(figure)
 
 
-def _shifts(labels: list[str], spots: Any) -> list[Any]:
-    """From each spot to its label's middle: above, below, right or left, whichever covers least of earlier labels.
+def _label_shifts(labels: list[str], spots: Any) -> list[Any]:
+    """Vector from each spot to the centre of its label: above, below, right or left, with the least overlap so far.
 
-    All in typographic points; `spots` is float [labels, 2]. A character is taken to be 0.6 of the font size wide.
+    Units are typographic points; `spots` is float [labels, 2]. The estimated width of a character is 0.6 font sizes.
     """
     height = 1.1 * _FONT_SIZE
-    middles, sizes, shifts = np.zeros((0, 2)), np.zeros((0, 2)), []
+    centres, sizes, shifts = np.zeros((0, 2)), np.zeros((0, 2)), []
     for label, spot in zip(labels, spots, strict=True):
         size = np.array([0.6 * _FONT_SIZE * len(label), height])
         sides = np.array([(0, 1), (0, -1), (1, 0), (-1, 0)]) * (size / 2 + 3)
-        shared = (sizes + size) / 2 - np.abs(middles - (spot + sides)[:, None])
-        shift = sides[np.argmin(shared.clip(0).prod(axis=2).sum(axis=1))]
-        middles, sizes = np.vstack([middles, spot + shift]), np.vstack([sizes, size])
+        overlaps = (sizes + size) / 2 - np.abs(centres - (spot + sides)[:, None])
+        shift = sides[np.argmin(overlaps.clip(0).prod(axis=2).sum(axis=1))]
+        centres, sizes = np.vstack([centres, spot + shift]), np.vstack([sizes, size])
         shifts.append(shift)
     return shifts
 

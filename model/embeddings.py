@@ -1,4 +1,4 @@
-"""The word vectors of a trained network: which words are near which, by the cosine of the angle between them."""
+"""The word vectors of a trained network, and the nearest words by cosine similarity."""
 
 import difflib
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from .run import Run
 
 
 class Neighbour(NamedTuple):
-    """A word, and the cosine of the angle between its vector and the one that was asked about."""
+    """A word, and the cosine similarity of its vector to the query's."""
 
     word: str
     similarity: float
@@ -26,7 +26,7 @@ class Embeddings:
 
     Attributes:
         vocabulary: The tokens.
-        vectors: float32 [vocabulary, embedding size], the row of an id is its token's vector.
+        vectors: float32 [vocabulary, embedding size], indexed by token id.
     """
 
     vocabulary: Vocabulary
@@ -37,39 +37,39 @@ class Embeddings:
         """The input vectors of a run's best weights.
 
         Raises:
-            RunError: The folder holds no run, or no epoch was finished.
+            RunError: The folder holds no run, or no epoch is finished.
             CheckpointError: The checkpoint is damaged, or does not fit.
         """
         network, _ = run.trained()
         return cls(run.vocabulary(), network.embedding.weight.detach().numpy())
 
     def frequent(self, count: int | None = None) -> list[int]:
-        """Ids of the `count` most frequent words, most frequent first; None for all. Special tokens are no words."""
+        """Ids of the `count` most frequent words, most frequent first; None for all. Special tokens are left out."""
         specials = self.vocabulary.tokenization.specials
         return [index for index, token in enumerate(self.vocabulary.tokens) if token not in specials][:count]
 
     def directions(self) -> npt.NDArray[np.float32]:
-        """The vectors at length 1, float32 [vocabulary, embedding size]; a vector of zeros stays as it is."""
+        """The vectors scaled to length 1, float32 [vocabulary, embedding size]; a zero vector stays zero."""
         lengths = np.linalg.norm(self.vectors, axis=1, keepdims=True)
         return np.asarray(self.vectors / np.where(lengths == 0, 1, lengths), dtype=np.float32)
 
     def nearest(self, word: str, count: int = 10) -> list[Neighbour]:
-        """The words whose vectors point most nearly in the direction of `word`'s, nearest first, `word` left out.
+        """The words whose vectors are most similar to `word`'s, nearest first, without `word` itself.
 
         Raises:
-            OptionError: The vocabulary lacks the word, or `count` is below 1.
+            OptionError: The word is not in the vocabulary, or `count` is below 1.
         """
         if count < 1:
             raise OptionError(f"count is {count}, expected 1 or more")
         if word not in self.vocabulary:
-            raise OptionError(self._lacks(word))
-        asked, directions = self.vocabulary.id(word), self.directions()
-        similarities = directions @ directions[asked]
-        others = [index for index in self.frequent() if index != asked]
+            raise OptionError(self._unknown_word(word))
+        query, directions = self.vocabulary.id(word), self.directions()
+        similarities = directions @ directions[query]
+        others = [index for index in self.frequent() if index != query]
         others.sort(key=lambda index: -similarities[index])
         return [Neighbour(self.vocabulary.token(index), float(similarities[index])) for index in others[:count]]
 
-    def _lacks(self, word: str) -> str:
+    def _unknown_word(self, word: str) -> str:
         spellings = {self.vocabulary.token(index).lower(): self.vocabulary.token(index) for index in self.frequent()}
         close = [repr(spellings[match]) for match in difflib.get_close_matches(word.lower(), spellings)]
         return (

@@ -1,4 +1,4 @@
-"""The errors of reading data, configuring and training; the family is `lmtool.runtime.LmtoolError`."""
+"""Errors of data, configuration and training, all subclasses of `lmtool.runtime.LmtoolError`."""
 
 import signal
 from pathlib import Path
@@ -25,14 +25,13 @@ class CheckpointError(LmtoolError, ValueError):
 
 
 class TrainingError(LmtoolError, ArithmeticError):
-    """The training cannot go on: the loss is no finite number."""
+    """A training that diverges, runs out of memory, or loses another process."""
 
 
 class Interrupted(LmtoolError):  # noqa: N818  # the standard library says InterruptedError of system calls
-    """A signal ended the work at a safe point; what was done so far is saved."""
+    """A training that a signal stopped at a safe point; everything is saved."""
 
     def __init__(self, number: int, run: Path) -> None:
-        """Remember the signal's number and the run folder."""
         super().__init__(
             f"stopped by {signal.Signals(number).name}; everything is saved, go on with: "
             f"lmtool train --resume --run {run}"

@@ -1,4 +1,4 @@
-"""Perplexity from either side of the export, by one definition and over one corpus."""
+"""Perplexity of a network or of an exported artifact, by the same definition over the same corpus."""
 
 import contextlib
 import math
@@ -29,8 +29,8 @@ _CHUNK = 256
 def single_thread() -> Iterator[None]:
     """Run the block with one torch thread.
 
-    The matrix products of a stream that is read token by token are too small to share out, and two threads that spin
-    for each other beside a busy process are many times slower than one.
+    The matrix products of a single stream are too small to share: on a busy machine two threads that wait for each
+    other are many times slower than one.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -46,10 +46,7 @@ def evaluate_perplexity(
 ) -> float:
     """exp(mean negative log-likelihood) of `token_ids` [tokens] read from the zero state, without dropout.
 
-    `check` is called every few hundred tokens.
-
-    Raises:
-        Exception: Whatever `check` raises, which ends the evaluation.
+    `check` is called every few hundred tokens; an exception that it raises ends the evaluation.
     """
     device = network.projection.weight.device
     state = network.initial_state(1)
@@ -77,9 +74,9 @@ class Evaluation:
         corpus: Name of the corpus.
         split: Its split.
         tokens: Number of its tokens; each after the first is scored.
-        unknown: How many are outside the vocabulary (each is scored as the unknown token).
+        unknown: Number of tokens outside the vocabulary (each is scored as the unknown token).
         perplexity: exp(mean negative log-likelihood of a token).
-        cache: The cache it was read with, if any.
+        cache: The cache that was used, if any.
     """
 
     what: str
@@ -91,7 +88,7 @@ class Evaluation:
     cache: CacheOptions | None = None
 
     def format(self) -> str:
-        """The findings in one line."""
+        """The result in one line."""
         line = (
             f"{self.what}: perplexity {self.perplexity:.4f} on {self.split} of {self.corpus}, {self.tokens:,} tokens, "
             f"{self.unknown:,} unknown"
@@ -101,7 +98,7 @@ class Evaluation:
         return line
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
+        """All fields, ready for JSON."""
         return asdict(self)
 
 
@@ -118,14 +115,14 @@ def evaluate_run(path: Path | None, data: str | None, split: str, threads: int) 
         RunError: There is no such run.
         OptionError: `threads` is outside its range.
         DataError: There is no such corpus or split, or the split has fewer than two tokens.
-        NumberError: The perplexity is no finite number.
+        NumberError: The perplexity is NaN or infinite.
     """
     check_threads(threads)
     run = chosen_run(path)
     network, _ = run.trained()
     corpus = run.corpus() if data is None else load_corpus_with(data, run.vocabulary())
     torch.set_num_threads(threads)
-    return _evaluation(str(run.path), corpus, split, lambda ids: evaluate_perplexity(network, ids))
+    return _evaluate(str(run.path), corpus, split, lambda ids: evaluate_perplexity(network, ids))
 
 
 def evaluate_artifact(
@@ -139,12 +136,12 @@ def evaluate_artifact(
         split: `train`, `valid` or `test`.
         provider: Execution provider.
         threads: Threads of one call.
-        cache: Read the split with this continuous cache, token by token.
+        cache: Continuous cache to evaluate with; the split is then read token by token.
 
     Raises:
         ArtifactError: The artifact cannot be used.
         DataError: There is no such corpus or split, or the split has fewer than two tokens.
-        NumberError: The perplexity is no finite number.
+        NumberError: The perplexity is NaN or infinite.
     """
     predictor = Predictor.load(path, provider=provider, threads=threads)
     run = Run(path.resolve().parent)
@@ -153,18 +150,20 @@ def evaluate_artifact(
             f"{path} lies in no run folder, so its corpus is not known; name one: --data pydocs, or a folder"
         )
     corpus = run.corpus() if data is None else load_corpus_with(data, predictor.vocabulary)
-    found = _evaluation(str(path), corpus, split, lambda ids: predictor.perplexity(ids, cache=cache))
-    return replace(found, cache=cache)
+    evaluation = _evaluate(str(path), corpus, split, lambda ids: predictor.perplexity(ids, cache=cache))
+    return replace(evaluation, cache=cache)
 
 
-def _evaluation(what: str, corpus: Corpus, split: str, measure: Any) -> Evaluation:
+def _evaluate(
+    what: str, corpus: Corpus, split: str, compute_perplexity: Callable[[NDArray[np.int32]], float]
+) -> Evaluation:
     ids = corpus.split(split)
     if len(ids) < 2:
         raise DataError(f"the {split} text of {corpus.name} holds {len(ids)} tokens, expected at least 2")
-    found = measure(ids)
-    if not math.isfinite(found):
+    value = compute_perplexity(ids)
+    if not math.isfinite(value):
         raise NumberError(
-            f"the perplexity of {what} on {split} of {corpus.name} is {found}: its weights are too large or damaged; "
+            f"the perplexity of {what} on {split} of {corpus.name} is {value}: its weights are too large or damaged; "
             "train again with a lower learning_rate or clip_norm"
         )
-    return Evaluation(what, corpus.name, split, len(ids), corpus.count_unknown(split), found)
+    return Evaluation(what, corpus.name, split, len(ids), corpus.count_unknown(split), value)

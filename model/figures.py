@@ -1,4 +1,4 @@
-"""The picture of the learning curves: perplexity of training and valid text over the epochs."""
+"""PNG figures, and the learning curves: perplexity of train and valid over the epochs."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -13,24 +13,20 @@ from ..runtime.io.files import RETRY_AFTER_SECONDS, write_atomically
 
 
 def check_png_name(path: Path) -> None:
-    """See to it that a name does not promise another format than the one that is written.
-
-    Raises:
-        OptionError: It does not end in `.png`.
-    """
+    """Raise `OptionError` unless the name ends in `.png`."""
     if path.suffix.lower() != ".png":
         raise OptionError(f"cannot draw into {path}: pictures are PNG files, expected a name that ends in .png")
 
 
 def png(figure: Figure, dots_per_inch: int = 110) -> bytes:
-    """The figure as a PNG file's content."""
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=dots_per_inch)
-    return picture.getvalue()
+    """The bytes of a PNG file of the figure."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dots_per_inch)
+    return file.getvalue()
 
 
 def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw the records of a training into a PNG file.
+    """Draw the perplexities in the records of a training into a PNG file.
 
     Raises:
         StorageError: It cannot be written.

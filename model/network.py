@@ -1,6 +1,7 @@
-"""The network: embedding, stacked recurrent layers of any sizes, projection; state goes in and comes out."""
+"""The network: embedding, stacked recurrent layers of any sizes, projection; state is an input and an output."""
 
 import itertools
+from collections.abc import Mapping
 from typing import Any, final
 
 import torch
@@ -8,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from ..runtime.artifact.artifact import CELLS, Architecture
-from .dropout import Dropouts, drop_numbers, drop_words
-from .training.config import TrainConfig
+from .dropout import Dropouts, drop_activations, drop_words
 
 NetworkState = tuple[tuple[Tensor, ...], ...]
 """(hidden, cell) of each LSTM layer, (hidden,) of any other, float32 [batch, hidden size of the layer] each."""
@@ -28,7 +28,7 @@ class LanguageModel(nn.Module):
     """
 
     def __init__(self, architecture: Architecture, vocabulary_size: int, dropouts: Dropouts | None = None) -> None:
-        """Make the layers; the weights are torch's defaults until `initialize` or a checkpoint sets them."""
+        """Make the layers with torch's default weights; `initialize` or `load_weights` replaces them."""
         super().__init__()
         self.architecture = architecture
         self.vocabulary_size = vocabulary_size
@@ -48,7 +48,7 @@ class LanguageModel(nn.Module):
     def initialize(self, init_range: float, generator: torch.Generator, *, scaled_layers: bool = False) -> None:
         """Draw every weight uniformly from (-init_range, init_range); biases become 0.
 
-        `scaled_layers`: those of a recurrent layer from (-r, r) with r = 1 / sqrt(hidden size).
+        `scaled_layers`: draw the weights of a recurrent layer from (-r, r) with r = 1 / sqrt(hidden size) instead.
         """
         for name, parameter in self.named_parameters():
             if "bias" in name:
@@ -60,11 +60,18 @@ class LanguageModel(nn.Module):
             parameter.uniform_(-bound, bound, generator=generator)
 
     def weights(self) -> dict[str, Tensor]:
-        """The parameters by name; one that is shared (tied) appears once, under its first name."""
+        """The parameters by name; a shared one (tied) appears once, under its first name."""
         return {name: parameter.detach() for name, parameter in self.named_parameters()}
 
+    @torch.no_grad()
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Copy weights into the parameters of their names; shapes and types must fit."""
+        parameters = self.weights()
+        for name, weight in weights.items():
+            parameters[name].copy_(weight)
+
     def initial_state(self, batch_size: int) -> NetworkState:
-        """The all-zero state."""
+        """The all-zero state of `batch_size` rows."""
         device = self.projection.weight.device
         names = _STATES[self.architecture.cell]
         return tuple(
@@ -92,17 +99,17 @@ class LanguageModel(nn.Module):
             state: The state of the same batch.
 
         Returns:
-            What the projection takes, float32 [batch, time, width of the last layer]; the same before dropout; and the
+            The projection's input, float32 [batch, time, width of the last layer]; the same before dropout; and the
             state after the last token.
         """
-        drops = self._dropouts if self.training else Dropouts()
-        vectors = drop_words(self.embedding(token_ids), token_ids, self.vocabulary_size, drops.embedding)
-        activations = drop_numbers(vectors, drops.input, locked=drops.locked)
+        dropouts = self._dropouts if self.training else Dropouts()
+        vectors = drop_words(self.embedding(token_ids), token_ids, self.vocabulary_size, dropouts.embedding)
+        activations = drop_activations(vectors, dropouts.input, locked=dropouts.locked)
         raw, new_state, last = activations, [], len(self.layers) - 1
         for index, (layer, before) in enumerate(zip(self.layers, state, strict=True)):
-            raw, after = self._run_layer(layer, activations, before, drops.weight)
-            share = drops.output if index == last else drops.hidden
-            activations = drop_numbers(raw, share, locked=drops.locked)
+            raw, after = self._run_layer(layer, activations, before, dropouts.weight)
+            probability = dropouts.output if index == last else dropouts.hidden
+            activations = drop_activations(raw, probability, locked=dropouts.locked)
             new_state.append(after)
         return activations, raw, tuple(new_state)
 
@@ -115,11 +122,11 @@ class LanguageModel(nn.Module):
             output, after = layer(activations, state)
             new = after if len(stacked) > 1 else (after,)
         else:
-            output, *new = self._run_dropped(layer, activations, state, weight_dropout)
-        kind = self.projection.weight.dtype  # layers under autocast give bf16
-        return output.to(kind), tuple(tensor[0].to(kind) for tensor in new)
+            output, *new = self._run_with_weight_dropout(layer, activations, state, weight_dropout)
+        dtype = self.projection.weight.dtype  # layers under autocast return bf16
+        return output.to(dtype), tuple(tensor[0].to(dtype) for tensor in new)
 
-    def _run_dropped(self, layer: Any, activations: Tensor, state: Any, probability: float) -> Any:
+    def _run_with_weight_dropout(self, layer: Any, activations: Tensor, state: Any, probability: float) -> Any:
         weights = [
             layer.weight_ih_l0,
             dropout(layer.weight_hh_l0, probability),
@@ -130,16 +137,8 @@ class LanguageModel(nn.Module):
         return run(activations, state, weights, True, 1, 0.0, True, False, True)
 
 
-def initial_network(config: TrainConfig, vocabulary_size: int) -> LanguageModel:
-    """The network as its training begins: weights drawn by the configuration's seed, on the CPU."""
-    network = LanguageModel(config.architecture, vocabulary_size, config.dropouts)
-    generator = torch.Generator().manual_seed(config.seed)
-    network.initialize(config.init_range, generator, scaled_layers=config.layer_init == "scaled")
-    return network
-
-
 def weight_shapes(architecture: Architecture, vocabulary_size: int) -> dict[str, tuple[int, ...]]:
-    """The name of each of the network's `weights` -> its shape, without a network."""
+    """Name -> shape of the `weights` of a network, without making it."""
     gates, widths = _GATES[architecture.cell], (architecture.embedding_size, *architecture.layer_sizes)
     shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (vocabulary_size, widths[0])}
     for index, (width, size) in enumerate(itertools.pairwise(widths)):
@@ -152,7 +151,7 @@ def weight_shapes(architecture: Architecture, vocabulary_size: int) -> dict[str,
 
 
 def state_shapes(architecture: Architecture, batch_size: int) -> dict[str, tuple[int, int]]:
-    """The name of each of the state's tensors, as in `state_tensors` -> its shape."""
+    """Name -> shape of the tensors of a state, named as by `state_tensors`."""
     return {name: (batch_size, width) for name, width in architecture.states.items()}
 
 

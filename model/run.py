@@ -1,26 +1,22 @@
-"""The run folder: where a training keeps its configuration, vocabulary, checkpoints, metrics and picture.
+"""The run folder of a training: configuration, vocabulary, checkpoints, metrics and pictures.
 
-RUN/config.json             configuration, corpus and its hash, what the training ran on
-RUN/vocabulary.json         tokens and tokenization
-RUN/checkpoints/latest.safetensors   to go on from
+RUN/config.json                      configuration, corpus and its hash, device and versions
+RUN/vocabulary.json                  tokens and tokenization
+RUN/checkpoints/latest.safetensors   to resume from
 RUN/checkpoints/best.safetensors     the epoch with the lowest valid perplexity
-RUN/metrics.jsonl           one JSON object per record
-RUN/tensorboard/            the records as TensorBoard scalars, where they were asked for
-RUN/curves.png              learning curves
-RUN/embeddings.png          map of the word vectors
-RUN/*.onnx                  exports
+RUN/metrics.jsonl                    one JSON object per record
+RUN/tensorboard/                     the records as TensorBoard scalars (optional)
+RUN/curves.png                       learning curves
+RUN/embeddings.png                   map of the word vectors
+RUN/*.onnx                           exports
 """
 
-import math
-import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 import filelock
-import torch
-from torch import Tensor
 
 from ..runtime.artifact.summary import Summary
 from ..runtime.errors import JsonError, VocabularyError
@@ -34,10 +30,10 @@ from ..runtime.io.files import (
 )
 from ..runtime.io.json_reader import LARGE_BYTES, MOST_BYTES, parse_json
 from ..runtime.vocabulary import Vocabulary
-from .checkpoint import Checkpoint, errors_of
+from .checkpoint import Checkpoint, checkpoint_errors
 from .data.corpus import Corpus, load_corpus_with
 from .data.texts import PYDOCS
-from .errors import CheckpointError, ConfigError, DataError, RunError
+from .errors import ConfigError, DataError, RunError
 from .network import LanguageModel, weight_shapes
 from .training.config import TrainConfig
 
@@ -48,13 +44,13 @@ _PUT_BACK = "put a copy of that file back, or train in another folder: --run DIR
 @final
 @dataclass(frozen=True)
 class Run:
-    """A run folder by its path; nothing is read until it is asked for."""
+    """A run folder; its files are read when a method needs them."""
 
     path: Path
 
     @property
     def latest(self) -> Path:
-        """The checkpoint to go on from."""
+        """The checkpoint to resume from."""
         return self.path / "checkpoints" / "latest.safetensors"
 
     @property
@@ -64,7 +60,7 @@ class Run:
 
     @property
     def metrics(self) -> Path:
-        """The records of the training, one JSON object a line."""
+        """The records of the training."""
         return self.path / "metrics.jsonl"
 
     @property
@@ -78,6 +74,11 @@ class Run:
         return self.path / "curves.png"
 
     @property
+    def embedding_map(self) -> Path:
+        """The map of the word vectors."""
+        return self.path / "embeddings.png"
+
+    @property
     def _config(self) -> Path:
         return self.path / "config.json"
 
@@ -85,20 +86,15 @@ class Run:
     def _vocabulary(self) -> Path:
         return self.path / "vocabulary.json"
 
-    @property
-    def embedding_map(self) -> Path:
-        """The map of the word vectors."""
-        return self.path / "embeddings.png"
-
     def artifact(self, variant: str) -> Path:
-        """Where an export goes by default: `model.onnx`, `model.w8.onnx`, `model.int8-latency.onnx`, ..."""
+        """Default path of an export: `model.onnx`, `model.w8.onnx`, `model.int8-latency.onnx`, ..."""
         return self.path / ("model.onnx" if variant == "fp32" else f"model.{variant}.onnx")
 
     def create(self, config: TrainConfig, corpus: Corpus, environment: Mapping[str, Any] | None = None) -> None:
-        """Make the folder and write configuration, vocabulary and what the training runs on.
+        """Make the folder and write configuration, vocabulary, corpus facts and environment.
 
         Raises:
-            RunError: It holds a run already, or the vocabulary is larger than what is read.
+            RunError: It holds a run already, or the vocabulary is larger than `vocabulary` reads.
             StorageError: It cannot be written.
         """
         if self._config.exists():
@@ -127,7 +123,7 @@ class Run:
         write_atomically(self._config, _json_lines(facts))
 
     def lock(self) -> filelock.BaseFileLock:
-        """A held lock on the folder, for a `with` block.
+        """Lock the folder; the returned lock is held, for a `with` block.
 
         Raises:
             RunError: Another process holds it, or the folder cannot be written.
@@ -144,9 +140,8 @@ class Run:
         return lock
 
     def remove_leftovers(self) -> None:
-        """Remove what a training that was killed in the middle of a save left behind; hold the lock meanwhile."""
-        written = (self._config, self._vocabulary, self.metrics, self.latest, self.best, self.curves)
-        for path in written:
+        """Remove temporary files of a training that was killed while saving; hold the lock meanwhile."""
+        for path in (self._config, self._vocabulary, self.metrics, self.latest, self.best, self.curves):
             remove_leftovers(path)
 
     def config(self) -> TrainConfig:
@@ -156,15 +151,15 @@ class Run:
             RunError: The folder holds no run, or its configuration is damaged.
         """
         try:
-            return TrainConfig.from_json(self._settings().get("training"))
+            return TrainConfig.from_json(self._read_json(self._config).get("training"))
         except ConfigError as error:
             raise RunError(f"{self._config} is damaged: {error}; {_PUT_BACK}") from error
 
     def require_same(self, config: TrainConfig, corpus: Corpus) -> None:
-        """Check that the run was begun with this configuration and corpus.
+        """Check that the run has this configuration and corpus.
 
         Raises:
-            RunError: It was not; the message names what differs.
+            RunError: It has others; the message names the differences.
         """
         began, now = self.config().to_json(), config.to_json()
         differences = [f"{key} was {began[key]!r}, is {now[key]!r}" for key in now if began[key] != now[key]]
@@ -182,7 +177,7 @@ class Run:
         Raises:
             RunError: As for `config`.
         """
-        facts = self._settings().get("corpus")
+        facts = self._read_json(self._config).get("corpus")
         if not isinstance(facts, dict) or not all(isinstance(facts.get(key), str) for key in ("name", "sha256")):
             raise RunError(f"{self._config} is damaged: it lacks the corpus' name and sha256; {_PUT_BACK}")
         return facts
@@ -191,7 +186,7 @@ class Run:
         """The corpus of the training, read again and encoded with the run's vocabulary.
 
         Raises:
-            DataError: It is not where it was, or has changed.
+            DataError: It is missing or has changed.
         """
         facts = self.corpus_facts()
         corpus = load_corpus_with(facts["name"], self.vocabulary())
@@ -215,16 +210,16 @@ class Run:
             raise RunError(f"{self._vocabulary} is damaged: {error}; {_PUT_BACK}") from error
 
     def read_latest(self) -> Checkpoint | None:
-        """The checkpoint to go on from; None where there is none yet.
+        """The checkpoint to resume from; None if there is none yet.
 
         Raises:
-            RunError: It is missing, though epochs were finished.
+            RunError: It is missing, although epochs are finished.
             CheckpointError: It is damaged.
             StorageError: It cannot be read.
         """
         if self.latest.exists():
             return _read(self.latest)
-        # One that was killed as it saved its first epoch has the best weights only, and begins again.
+        # A training that was killed while it saved its first epoch has the best weights only, and begins again.
         if self.best.exists() and _read(self.best).facts.get("epoch", 0) > 1:
             raise RunError(
                 f"{self.latest} is missing, though epochs were finished, so there is nothing to go on from; put it "
@@ -233,10 +228,10 @@ class Run:
         return None
 
     def trained(self) -> tuple[LanguageModel, Checkpoint]:
-        """The network with the best weights, in evaluation mode on the CPU, and the checkpoint they are from.
+        """The network with the best weights, in evaluation mode on the CPU, and their checkpoint.
 
         Raises:
-            RunError: The folder holds no run, or no epoch was finished.
+            RunError: The folder holds no run, or no epoch is finished.
             CheckpointError: The checkpoint is damaged, or does not fit configuration and vocabulary.
         """
         config, vocabulary = self.config(), self.vocabulary()
@@ -248,16 +243,16 @@ class Run:
         checkpoint = _read(self.best)
         if checkpoint.facts.get("vocabulary_sha256") != vocabulary.sha256:
             raise RunError(f"{self._vocabulary} is not the vocabulary that {self.best} was trained with; {_PUT_BACK}")
-        with errors_of(self.best):
-            _require_facts(checkpoint)
-            # Before the network is made: what the configuration says could be of any size.
-            weights = checkpoint.checked("model", weight_shapes(config.architecture, len(vocabulary)))
+        with checkpoint_errors(self.best):
+            checkpoint.require_epoch_facts()
+            # Before the network is made: a damaged configuration may ask for any size.
+            weights = checkpoint.validated("model", weight_shapes(config.architecture, len(vocabulary)))
         network = LanguageModel(config.architecture, len(vocabulary))
-        load_weights(network, weights)
+        network.load_weights(weights)
         return network.eval(), checkpoint
 
     def summary(self) -> Summary:
-        """The run in facts: sizes, vocabulary, training.
+        """Sizes, vocabulary and training of the run.
 
         Raises:
             RunError: As for `trained`.
@@ -272,7 +267,7 @@ class Run:
         )
 
     def training_facts(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """What an artifact records of the training that led to `checkpoint`.
+        """The facts of the training that an artifact of `checkpoint` records.
 
         Raises:
             RunError: As for `config`.
@@ -287,16 +282,13 @@ class Run:
         }
 
     def write_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Replace the records of the training.
+        """Replace the records.
 
         Raises:
             StorageError: They cannot be written.
         """
         data = "".join(f"{json_text(record)}\n" for record in records).encode()
         write_atomically(self.metrics, data, RETRY_AFTER_SECONDS)
-
-    def _settings(self) -> dict[str, Any]:
-        return self._read_json(self._config)
 
     def _read_json(self, path: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
         if not path.exists():
@@ -315,56 +307,33 @@ class Run:
 
 
 def chosen_run(path: Path | None) -> Run:
-    """The run in that folder; None for the latest in `runs`.
+    """The run in the folder `path`; None for the latest in `runs`.
 
     Raises:
-        RunError: There is none in `runs`.
+        RunError: `path` is None and there is no run in `runs`.
     """
     return latest_run() if path is None else Run(path)
 
 
 def latest_run(runs: Path = RUNS) -> Run:
-    """The run in the folder `runs` whose configuration is youngest.
+    """The run in the folder `runs` whose configuration is the newest.
 
     Raises:
         RunError: There is none.
     """
-    found = sorted(runs.glob("*/config.json"), key=lambda path: (path.stat().st_mtime_ns, path))
-    if not found:
+    configs = sorted(runs.glob("*/config.json"), key=lambda path: (path.stat().st_mtime_ns, path))
+    if not configs:
         raise RunError(f"there is no run in {runs.resolve()}; train one: lmtool train, or name one: --run DIR")
-    return Run(found[-1].parent)
-
-
-@torch.no_grad()
-def load_weights(network: LanguageModel, weights: Mapping[str, Tensor]) -> None:
-    """Set the network's parameters from tensors of their names, shapes and type, as `Checkpoint.checked` gives them."""
-    for name, weight in network.weights().items():
-        weight.copy_(weights[name])
+    return Run(configs[-1].parent)
 
 
 def _read(path: Path) -> Checkpoint:
-    with errors_of(path):
+    with checkpoint_errors(path):
         return Checkpoint.read(path)
 
 
-def _require_facts(checkpoint: Checkpoint) -> None:
-    facts = checkpoint.facts
-    epoch = facts.get("epoch")
-    if type(epoch) is not int or not 0 <= epoch < 2**63:
-        raise CheckpointError(f"the checkpoint has the epoch {reprlib.repr(epoch)}, expected 0 or more, below 2^63")
-    for key in ("valid_perplexity", "test_perplexity"):
-        if key not in facts or not (facts[key] is None or _is_perplexity(facts[key])):
-            raise CheckpointError(
-                f"the checkpoint has the {key} {reprlib.repr(facts.get(key))}, expected a finite number of 1 or more"
-            )
-
-
-def _is_perplexity(value: Any) -> bool:
-    return type(value) is float and 1 <= value < math.inf
-
-
 def _recorded_name(name: str) -> str:
-    """A folder by its whole path, so that the run can be resumed from anywhere."""
+    """The name of a corpus, a folder by its absolute path, so that the run can be resumed from any directory."""
     return name if name == PYDOCS else str(Path(name).resolve())
 
 

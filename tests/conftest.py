@@ -13,7 +13,8 @@ from lmtool.model import Run, TrainOptions, run_training
 from lmtool.runtime import PoolOptions, Predictor, StreamPool
 from support.corpora import write_corpus
 from support.pools import Gate
-from support.runs.tiny import SETTINGS, Silent
+from support.runs.reporters import RecordingReporter
+from support.runs.settings import SETTINGS
 
 # A busy machine is slow now and then, and that is no error.
 hypothesis.settings.register_profile("lmtool", deadline=None)
@@ -21,8 +22,8 @@ hypothesis.settings.load_profile("lmtool")
 
 
 @pytest.fixture
-def reporter() -> Silent:
-    return Silent()
+def reporter() -> RecordingReporter:
+    return RecordingReporter()
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, corpus_folder: Path) -> Run:
     """A finished run, exported in every precision."""
     path = tmp_path_factory.mktemp("runs") / "tiny"
     options = TrainOptions(preset="ptb-200", data=str(corpus_folder), run=path, settings=SETTINGS, threads=1)
-    run_training(options, Silent())
+    run_training(options, RecordingReporter())
     for precision in ("fp32", "int8"):
         export_run(Run(path), precision)
     return Run(path)

@@ -14,8 +14,8 @@ from lmtool.model import Interrupted, Run, TrainOptions, run_training
 from lmtool.runtime import Predictor, ProviderError, available_providers
 from lmtool.runtime.arrays import DeviceTensors
 from support.corpora import write_corpus
-from support.runs.stopped import StopAfter
-from support.runs.tiny import SETTINGS, Silent
+from support.runs.reporters import RecordingReporter, StopAfter
+from support.runs.settings import SETTINGS
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def _onnxruntime_on_a_gpu() -> None:
 def test_the_artifact_on_cuda_matches_the_original(tmp_path: Path, cell: str, precision: str) -> None:
     data = write_corpus(tmp_path / "data")
     settings = {**SETTINGS, "cell": cell, "layer_sizes": "48,32", "embedding_size": "24", "epochs": "1"}
-    run_training(TrainOptions("ptb-200", str(data), tmp_path / "run", settings=settings, threads=1), Silent())
+    run_training(TrainOptions("ptb-200", str(data), tmp_path / "run", settings=settings, threads=1), RecordingReporter())
     exported = export_run(Run(tmp_path / "run"), precision)
     report = verify_artifact(exported.path, provider="cuda")
     assert report.passed, report.format()
@@ -81,7 +81,7 @@ def test_the_harness_measures_both_sides_on_the_gpu(run: Run) -> None:
 def test_training_on_the_gpu_is_recorded_in_its_precision(tmp_path: Path, corpus_folder: Path, precision: str) -> None:
     settings = {**SETTINGS, "precision": precision, "weight_dropout": "0.1", "averaging": "exponential"}
     options = TrainOptions("ptb-200", str(corpus_folder), tmp_path / "run", settings=settings, device="cuda")
-    result = run_training(options, Silent())
+    result = run_training(options, RecordingReporter())
     assert result.test_perplexity < result.unigram_perplexity
     recorded = json.loads((tmp_path / "run" / "config.json").read_text())
     assert recorded["training"]["precision"] == precision
@@ -92,7 +92,7 @@ def test_training_on_the_gpu_is_recorded_in_its_precision(tmp_path: Path, corpus
 def test_the_first_losses_on_the_gpu_are_those_of_the_processor(tmp_path: Path, corpus_folder: Path) -> None:
     losses = {}
     for device in ("cpu", "cuda"):
-        reporter, settings = Silent(), {**SETTINGS, "precision": "fp32", "epochs": "1"}
+        reporter, settings = RecordingReporter(), {**SETTINGS, "precision": "fp32", "epochs": "1"}
         run = tmp_path / device
         run_training(TrainOptions("ptb-200", str(corpus_folder), run, settings=settings, device=device), reporter)
         losses[device] = [record["loss"] for record in reporter.records if record["kind"] == "train"]
@@ -104,9 +104,9 @@ def test_training_on_the_gpu_goes_on_where_it_was_stopped(tmp_path: Path, corpus
         settings = {**SETTINGS, "dropout": "0.2", "averaging": "exponential"}
         return TrainOptions("ptb-200", str(corpus_folder), tmp_path / name, resume, settings, "cuda")
 
-    whole = run_training(options("whole"), Silent())
+    whole = run_training(options("whole"), RecordingReporter())
     with pytest.raises(Interrupted):
         run_training(options("stopped"), StopAfter(150))
-    resumed = run_training(options("stopped", resume=True), Silent())
+    resumed = run_training(options("stopped", resume=True), RecordingReporter())
     assert resumed.valid_perplexity == pytest.approx(whole.valid_perplexity, rel=1e-3)
     assert resumed.test_perplexity < resumed.unigram_perplexity

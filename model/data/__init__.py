@@ -1,1 +1,1 @@
-"""Text to batches of token ids."""
+"""Data: texts, tokenized corpora, batches."""

@@ -1,4 +1,4 @@
-"""Batches for truncated back-propagation through time: the corpus cut into rows that are read side by side."""
+"""Batches for truncated back-propagation through time: the corpus cut into rows that are read in parallel."""
 
 from typing import final
 
@@ -9,47 +9,42 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..training.config import TrainConfig
-from ..training.distributed import Processes
+from ..training.distributed import ProcessGroup
 
 _SHORTEST, _HALVED, _DEVIATION = 5, 0.05, 5.0
-"""Of variable steps (arXiv 1708.02182): fewest tokens, share of steps around half the length, standard deviation."""
+"""Of variable steps (arXiv 1708.02182): fewest tokens, probability of half the length, standard deviation."""
 
 
 @final
 class Batches:
-    """`batch_size` rows of the token ids, in steps of `steps`; the tail that fills no step is left out.
+    """`batch_size` rows of the token ids, read in steps of `steps` tokens; an incomplete last step is left out.
 
-    Row b at step s + 1 goes on where it stopped at step s, so the recurrent state carries over. This is the Penn
-    Treebank reader's cut: rows of len(ids) // batch_size tokens, targets one token ahead. Of several processes each
-    reads its share of the rows.
+    Row b continues at step s + 1 where it stopped at step s, so the recurrent state carries over. Rows are cut as by
+    the Penn Treebank reader: len(ids) // batch_size tokens each, targets one token ahead. Each process of a group reads
+    its share of the rows.
     """
 
-    def __init__(self, token_ids: NDArray[np.int32], config: TrainConfig, processes: Processes | None = None) -> None:
+    def __init__(self, token_ids: NDArray[np.int32], config: TrainConfig, group: ProcessGroup | None = None) -> None:
         """Cut the rows; the ids are not copied.
 
         Raises:
             DataError: There are too few tokens for one step, or the processes cannot share the rows evenly.
         """
-        processes = processes or Processes()
+        group = group or ProcessGroup()
         batch_size, steps = config.batch_size, config.steps
         width = len(token_ids) // batch_size
         if width <= steps:
             raise DataError(_too_short(len(token_ids), batch_size, steps))
-        if batch_size % processes.count:
+        if batch_size % group.count:
             raise DataError(
-                f"batch_size {batch_size} cannot be shared evenly by {processes.count} processes; "
-                f"try --set batch_size={-(-batch_size // processes.count) * processes.count}"
+                f"batch_size {batch_size} cannot be shared evenly by {group.count} processes; "
+                f"try --set batch_size={-(-batch_size // group.count) * group.count}"
             )
-        self._rows = token_ids[: width * batch_size].reshape(batch_size, width)[processes.rows(batch_size)]
+        self._rows = token_ids[: width * batch_size].reshape(batch_size, width)[group.rows(batch_size)]
         self._config = config
 
-    @property
-    def row_count(self) -> int:
-        """How many rows this process reads."""
-        return len(self._rows)
-
     def spans(self, epoch: int) -> list[tuple[int, int]]:
-        """First column and the one after the last of each step of an epoch (from 0)."""
+        """(first column, column after the last) of each step of an epoch; epochs count from 0."""
         inputs, steps = self._rows.shape[1] - 1, self._config.steps
         if not self._config.variable_steps:
             return [(start, start + steps) for start in range(0, inputs - steps + 1, steps)]

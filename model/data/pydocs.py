@@ -1,7 +1,7 @@
-"""The embedded corpus `pydocs`: the English prose that every Python installation carries, nothing downloaded.
+"""The embedded corpus `pydocs`: English prose from the documentation inside every Python installation.
 
 Documents are the docstrings of the standard library's modules and the topics of the language reference
-(`pydoc_data.topics`). Sources are parsed, never imported. The text is the same for the same Python version.
+(`pydoc_data.topics`). Sources are parsed, never imported. The text depends on the Python version only.
 """
 
 import ast
@@ -23,10 +23,10 @@ _CODE = re.compile(r"^(>>>|\.\.\.|\.\. |:\w+|[-=+*~^|#$]{3,}|[@{}<]|\w+\s*=|def 
 
 
 def read_pydocs() -> dict[str, str]:
-    """The splits `train`, `valid`, `test`: one sentence a line. Every document lies in one split as a whole.
+    """The splits `train`, `valid`, `test`, one sentence per line; no document is in two splits.
 
     Raises:
-        DataError: This Python came without its library's sources and topics.
+        DataError: This Python has neither library sources nor topics.
     """
     splits: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
     seen: set[str] = set()
@@ -46,7 +46,7 @@ def read_pydocs() -> dict[str, str]:
 
 
 def _documents() -> Iterator[str]:
-    """One text for each module of the standard library, then one for each topic, in order of their names."""
+    """One text per module of the standard library, then one per topic, sorted by name."""
     library = Path(sysconfig.get_paths()["stdlib"])
     for path in sorted(library.rglob("*.py")):
         folders = path.relative_to(library).parts[:-1]
@@ -65,7 +65,7 @@ def _documents() -> Iterator[str]:
 def _docstrings(path: Path) -> Iterator[str]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # some library sources hold invalid escapes
+            warnings.simplefilter("ignore")  # some library sources contain invalid escapes
             tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return
@@ -85,7 +85,7 @@ def _sentences(document: str) -> Iterator[str]:
 
 
 def _is_prose(paragraph: str) -> bool:
-    """No code, table, grammar or signature: begins like a sentence and is mostly lower-case words."""
+    """Whether it is prose: mostly words, some in lower case; no code, table, grammar or signature."""
     lines = [line.strip() for line in paragraph.strip().splitlines()]
     if not lines or any(_CODE.match(line) or "  " in line.replace(".  ", ". ") or "::=" in line for line in lines):
         return False
@@ -96,6 +96,6 @@ def _is_prose(paragraph: str) -> bool:
 
 
 def _without_markup(paragraph: str) -> str:
-    """The text without the marks of reStructuredText that carry no words."""
+    """The text without reStructuredText markup."""
     text = re.sub(r":\w+:`~?([^`<]+)(?:\s*<[^>]*>)?`", r"\1", paragraph)
     return re.sub(r"[`*\"“”]|(?<!\w)'(?=\S)|(?<=\S)'(?!\w)", "", text)

@@ -1,4 +1,4 @@
-"""The texts of a corpus, from a folder or from `pydocs`: read in chunks and never whole, so that any size will do."""
+"""The texts of a corpus, from a folder or from `pydocs`, read in chunks so that any size fits in memory."""
 
 import contextlib
 import functools
@@ -21,19 +21,19 @@ _HELD_OUT_SHARE = 20
 
 
 def read_splits(name: str, chunk_bytes: int = CHUNK_BYTES) -> dict[str, Iterable[str]]:
-    """The texts `train`, `valid`, `test` of a corpus, each in chunks that are read when they are asked for.
+    """The texts `train`, `valid`, `test` of a corpus, each an iterable of chunks that are read on demand.
 
-    A folder holds `train.txt`, `valid.txt`, `test.txt` (or `ptb.train.txt` ..., `wiki.train.tokens` ...). Any other
-    folder of text files (.txt, .md, .rst, .text) is read in order of their names; the first 90 % of the lines are
-    train, the next 5 % valid, the rest test.
+    A folder holds `train.txt`, `valid.txt`, `test.txt` (or `ptb.train.txt` ..., `wiki.train.tokens` ...). In any other
+    folder the text files (.txt, .md, .rst, .text) are read sorted by name; the first 90 % of the lines are train, the
+    next 5 % valid, the rest test.
 
     Args:
         name: `pydocs`, or the path of a folder.
-        chunk_bytes: How much of a file is read at once.
+        chunk_bytes: Bytes to read at once.
 
     Raises:
         DataError: There is no such folder, or no text in it.
-        StorageError: A file cannot be read or is not UTF-8; at the latest when its chunks are asked for.
+        StorageError: A file cannot be read or is not UTF-8; at the latest when its chunks are read.
     """
     if name == PYDOCS:
         return {split: (text,) for split, text in _pydocs().items()}
@@ -42,17 +42,17 @@ def read_splits(name: str, chunk_bytes: int = CHUNK_BYTES) -> dict[str, Iterable
         raise DataError(f"there is no folder {_shorten(name)!r}; expected {PYDOCS!r} or a folder of text files")
     for pattern in _FILE_NAMES:
         paths = {split: folder / pattern.format(split) for split in SPLITS}
-        found = [path for path in paths.values() if path.is_file()]
-        if found and len(found) < len(SPLITS):
-            missing = [path.name for path in paths.values() if path not in found]
-            raise DataError(f"{name} holds {found[0].name} but not {', '.join(missing)}; all three are needed")
-        if found:
+        present = [path for path in paths.values() if path.is_file()]
+        if present and len(present) < len(SPLITS):
+            missing = [path.name for path in paths.values() if path not in present]
+            raise DataError(f"{name} holds {present[0].name} but not {', '.join(missing)}; all three are needed")
+        if present:
             return {split: _FileText(path, chunk_bytes) for split, path in paths.items()}
     return _split_lines(name, folder, chunk_bytes)
 
 
 def corpora() -> dict[str, str]:
-    """The names that `read_splits` takes, with what each is."""
+    """The names that `read_splits` accepts -> their descriptions."""
     files = "; ".join(", ".join(pattern.format(split) for split in SPLITS) for pattern in _FILE_NAMES)
     return {
         PYDOCS: "English prose from the documentation inside this Python; nothing is downloaded",
@@ -62,14 +62,13 @@ def corpora() -> dict[str, str]:
 
 
 def write_splits(texts: Mapping[str, Iterable[str]], folder: Path) -> dict[str, int]:
-    """Write `train.txt`, `valid.txt` and `test.txt` into `folder`, which is made if it is missing.
+    """Write `train.txt`, `valid.txt` and `test.txt` into `folder`, which is created if necessary.
 
     Returns:
         The size of each split in bytes.
 
     Raises:
-        StorageError: One of them is there already; nothing is overwritten. Or one cannot be written, or a text cannot
-            be read; then none of them appears.
+        StorageError: A file exists already, or cannot be written, or a text cannot be read. Nothing is written then.
     """
     paths = {split: folder / f"{split}.txt" for split in texts}
     for path in paths.values():
@@ -108,7 +107,7 @@ class _FileText:
 @final
 @dataclass(frozen=True)
 class _JoinedText:
-    """Files one after the other; each ends with one newline, however many it has there."""
+    """Files one after the other; each ends with exactly one newline."""
 
     paths: tuple[Path, ...]
     chunk_bytes: int
@@ -128,7 +127,7 @@ class _JoinedText:
 @final
 @dataclass(frozen=True)
 class _Lines:
-    """The lines of a text from number `first` to before number `stop`."""
+    """The lines of a text with the numbers `first` to `stop` - 1."""
 
     text: Iterable[str]
     first: int
@@ -144,7 +143,7 @@ class _Lines:
 
 
 def _after_newlines(text: str, count: int) -> int:
-    """Where `text` goes on after so many newlines: its length where it has fewer."""
+    """Index in `text` after `count` newlines; its length if it has fewer."""
     if count <= 0:
         return 0
     if text.count("\n") < count:
@@ -176,12 +175,11 @@ def _pydocs() -> Mapping[str, str]:
 
 
 def _shorten(text: str, most: int = 120) -> str:
-    """The beginning of a text that is too long for a message."""
     return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir() and os.access(path, os.R_OK | os.X_OK)
-    except OSError:  # a name that is too long, for example
+    except OSError:  # for example a name that is too long
         return False

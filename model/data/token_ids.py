@@ -1,9 +1,8 @@
-"""Texts of any size as token ids: split once, kept in a temporary file, mapped read-only.
+"""Token ids of texts of any size: tokenized once, kept in a temporary file, mapped read-only.
 
-Memory holds a chunk of text and the distinct tokens. The file takes 4 bytes a token, has no name, lies in the folder
-that TMPDIR names and is gone with the last array that maps it. For very large texts that folder should be on a disk:
-where it is kept in memory, as `/tmp` is on some systems, so are the ids. What is read of the mapped ids counts as
-resident memory, but the system takes it back when it needs it.
+Memory holds one chunk of text and the distinct tokens. The file takes 4 bytes per token, has no name, lies in the
+folder TMPDIR and vanishes with the last array that maps it. For very large texts TMPDIR should be on a disk: some
+systems keep `/tmp` in memory. Mapped ids that were read count as resident memory, which the system can reclaim.
 """
 
 import contextlib
@@ -29,15 +28,15 @@ Ids = NDArray[np.int32]
 
 
 @contextlib.contextmanager
-def numbered(texts: Mapping[str, Iterable[str]], tokenization: Tokenization) -> Iterator["NumberedTexts"]:
-    """Number the tokens of `texts`, for a `with` block.
+def token_file(texts: Mapping[str, Iterable[str]], tokenization: Tokenization) -> Iterator["TokenFile"]:
+    """Tokenize `texts` into a temporary file, for a `with` block.
 
     Raises:
         StorageError: A text cannot be read, or the temporary file cannot be written.
     """
     try:
         with tempfile.TemporaryFile() as file:
-            yield NumberedTexts(texts, tokenization, file)
+            yield TokenFile(texts, tokenization, file)
     except OSError as error:
         if isinstance(error, StorageError):
             raise
@@ -48,17 +47,17 @@ def numbered(texts: Mapping[str, Iterable[str]], tokenization: Tokenization) -> 
 
 
 @final
-class NumberedTexts:
-    """Texts as numbers in a file; a token's number is its place in the order in which tokens first appear.
+class TokenFile:
+    """The tokens of several texts as numbers in a file; tokens are numbered by their first appearance.
 
-    Numbers become ids when the vocabulary is known, so that the text need not be read and split a second time.
+    `to_ids` turns the numbers into ids once the vocabulary is known, so texts are read and tokenized only once.
 
     Attributes:
         sha256: Hash of the hashes of the texts.
     """
 
     def __init__(self, texts: Mapping[str, Iterable[str]], tokenization: Tokenization, file: IO[bytes]) -> None:
-        """Read the texts in their order and write their numbers to `file`."""
+        """Tokenize the texts in order and write the numbers to `file`."""
         self._file = file
         self._numbers: defaultdict[str, int] = defaultdict()
         self._numbers.default_factory = self._numbers.__len__  # an unseen token gets the next number
@@ -74,13 +73,13 @@ class NumberedTexts:
         self.sha256 = digest.hexdigest()
 
     def first_counts(self) -> Counter[str]:
-        """How often each token appears in the first text."""
+        """Token -> count in the first text."""
         first = next(iter(self._ends.values()))
         counts = count_ids((self._read(at, stop) for at, stop in _blocks(first)), len(self._numbers))
         return Counter({token: count for token, count in zip(self._numbers, counts.tolist(), strict=True) if count})
 
     def to_ids(self, vocabulary: Vocabulary) -> dict[str, Ids]:
-        """Turn the numbers into ids, in the file too: this is the last thing to do with it.
+        """Replace the numbers by ids, also in the file; call this last.
 
         Returns:
             Split -> int32 [tokens], mapped from the file and read-only.
@@ -110,16 +109,16 @@ class NumberedTexts:
 
 
 def count_ids(blocks: Iterable[Ids], size: int) -> NDArray[np.int64]:
-    """How often each id from 0 to before `size` appears in all the blocks, int64 [size]."""
+    """Count of each id below `size` over all blocks, int64 [size]."""
     counts = np.zeros(size, np.int64)
     for block in blocks:
-        found = np.bincount(block)
-        counts[: len(found)] += found
+        block_counts = np.bincount(block)
+        counts[: len(block_counts)] += block_counts
     return counts
 
 
 def in_blocks(ids: Ids) -> Iterator[Ids]:
-    """`ids` in views of a size that a copy may have."""
+    """Views of `ids` that are small enough to copy."""
     return (ids[at:stop] for at, stop in _blocks(len(ids)))
 
 
@@ -128,7 +127,7 @@ def _blocks(count: int) -> Iterator[tuple[int, int]]:
 
 
 def _hashed(text: Iterable[str], digest: Any) -> Iterator[str]:
-    """The same chunks; `digest` is fed on the way."""
+    """Yield the chunks and update `digest` with them."""
     for chunk in text:
         digest.update(chunk.encode())
         yield chunk

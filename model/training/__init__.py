@@ -1,1 +1,1 @@
-"""A training, from its configuration to its checkpoints."""
+"""Training: from a configuration to checkpoints."""

@@ -1,4 +1,4 @@
-"""The training configuration: one flat, frozen, validated dataclass."""
+"""The training configuration, a flat dataclass that is validated when it is made, and its `key=value` settings."""
 
 import dataclasses
 import difflib
@@ -31,21 +31,16 @@ _PROBABILITIES = ("dropout", "embedding_dropout", "weight_dropout", "input_dropo
 _COUNTS = ("min_count", "batch_size", "steps", "patience")
 _COUNTS_OR_ZERO = ("decay_after", "early_stopping")
 _POSITIVE = ("init_range", "learning_rate", "clip_norm")
-_NON_NEGATIVE = (
-    "weight_decay",
-    "activation_penalty",
-    "temporal_penalty",
-    "warmup_epochs",
-)
+_NON_NEGATIVE = ("weight_decay", "activation_penalty", "temporal_penalty", "warmup_epochs")
 _FRACTIONS = ("averaging_decay", "beta1")
 
 _WIDEST, _MOST_LAYERS = 2**16, 1000
 _MOST_EPOCHS = 10_000
-"""Checkpoints keep the records of all epochs, and are read up to some size."""
+"""Checkpoints keep the records of all epochs, and their size is limited."""
 
 _MOST = 2**31 - 1
 _SMALLEST, _LARGEST = 2.0**-126, 2.0**60
-"""Numbers that float32 holds in full, and whose products it holds too."""
+"""Range of numbers that float32 represents, with their products, in full precision."""
 
 
 def _is_width(value: int) -> bool:
@@ -64,61 +59,60 @@ def _is_non_negative(value: float) -> bool:
     return value == 0 or _is_positive(value)
 
 
-def _is_share(value: float | None) -> bool:
+def _is_fraction(value: float | None) -> bool:
     return value is None or value == 0 or _SMALLEST <= value < 1
 
 
 @final
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides what a training computes, but for the corpus and the device.
+    """Everything that determines a training, except corpus and device.
 
     Attributes:
-        preset: The preset it began from.
+        preset: The preset that it starts from.
         cell: Recurrent cell of every layer: `lstm`, `gru` or `rnn` (tanh).
         embedding_size: Width of a token's vector.
         layer_sizes: Hidden size of each layer, first to last.
         tied: Share one matrix between embedding and output projection; the last layer is then as wide as the embedding.
-        dropout: Probability of dropping a number between two layers, and, where the next two are not given, of the
-            embedding's and of the last layer's output (1 - keep_prob).
-        input_dropout: The same of the embedding's output; None for `dropout`.
-        output_dropout: The same of the last layer's output; None for `dropout`.
+        dropout: Dropout probability (1 - keep_prob) between two layers, and where the next two are None.
+        input_dropout: Dropout probability of the embedding's output; None for `dropout`.
+        output_dropout: Dropout probability of the last layer's output; None for `dropout`.
         locked: Drop the same numbers at every time step of a row (variational dropout, arXiv 1512.05287).
         embedding_dropout: Probability of dropping a word's whole vector for the step (arXiv 1512.05287).
         weight_dropout: Probability of dropping a recurrent weight (DropConnect, arXiv 1708.02182).
-        activation_penalty: AR: times the mean square of the last layer's output after dropout (arXiv 1708.01009).
-        temporal_penalty: TAR: times the mean square of the change of the last layer's output, before dropout, from one
-            time step to the next (arXiv 1708.01009).
-        init_range: Weights begin uniform in (-init_range, init_range), biases at 0.
-        layer_init: `uniform`: recurrent layers too; `scaled`: they begin within 1/sqrt(hidden size).
-        tokenization: Rule that makes tokens of text (`lmtool.runtime.RULES`); `auto` takes the corpus' own.
-        min_count: Tokens seen less often in the training text become the unknown token.
-        batch_size: Streams trained side by side, over all processes.
-        steps: Tokens of each stream between updates (truncated back-propagation through time).
-        variable_steps: Draw the number of tokens anew for each update, around `steps`, or around half of it once in
-            twenty; the learning rate, or the summed loss with `sgd`, follows it (arXiv 1708.02182).
+        activation_penalty: AR: factor of the mean square of the last layer's output after dropout (arXiv 1708.01009).
+        temporal_penalty: TAR: factor of the mean squared difference of the last layer's output, before dropout, between
+            successive time steps (arXiv 1708.01009).
+        init_range: Initial weights are uniform in (-init_range, init_range), biases 0.
+        layer_init: Initial recurrent layers: `uniform`, as all weights; `scaled`: within 1/sqrt(hidden size).
+        tokenization: Rule that splits text into tokens (`lmtool.runtime.RULES`); `auto` for the corpus' default.
+        min_count: Tokens that are rarer in the training text become the unknown token.
+        batch_size: Streams trained in parallel, over all processes.
+        steps: Tokens of each stream per update (truncated back-propagation through time).
+        variable_steps: Draw the number of tokens for each update, around `steps`, or around half of it once in twenty;
+            the learning rate, or the summed loss with `sgd`, is proportional to it (arXiv 1708.02182).
         epochs: Passes over the training text.
         optimizer: `sgd`, `adam` or `adamw` (decoupled weight decay).
         beta1: Decay of Adam's first moment; 0 for none.
-        weight_decay: L2 penalty's factor; decoupled for `adamw`.
-        learning_rate: At the start.
-        loss_over_time: Whether the loss whose gradient is clipped is the `sum` over the time steps or their `mean`; it
-            is averaged over the batch.
-        schedule: `step`: times decay^max(epoch - decay_after, 0), epoch from 0. `cosine`: half a cosine, down to 0.
-            `plateau`: times `decay` whenever `patience` epochs went by without a better valid perplexity.
+        weight_decay: Factor of the L2 penalty; decoupled for `adamw`.
+        learning_rate: Initial learning rate.
+        loss_over_time: `sum` or `mean` of the loss over the time steps, before clipping; it is averaged over the batch.
+        schedule: Learning rate. `step`: times decay^max(epoch - decay_after, 0), epoch from 0. `cosine`: half a cosine,
+            down to 0. `plateau`: times `decay` after every `patience` epochs without a better valid perplexity.
         decay: See `schedule`.
         decay_after: See `schedule`.
         patience: See `schedule` and `averaging`.
-        warmup_epochs: The learning rate rises linearly over so many epochs, parts included.
-        early_stopping: Stop once so many epochs went by without a better valid perplexity; 0 for never.
-        averaging: What is evaluated and kept: the weights (`none`); the mean of all since the first step (`uniform`:
-            averaged SGD, ASGD); the mean since the valid perplexity was no better than the best one up to `patience`
+        warmup_epochs: Number of epochs, also fractional, in which the learning rate rises linearly.
+        early_stopping: Stop after this number of epochs without a better valid perplexity; 0 for never.
+        averaging: Weights that are evaluated and saved: the last (`none`); their mean since the first step (`uniform`:
+            averaged SGD, ASGD); their mean since the valid perplexity was no better than the best one up to `patience`
             epochs before (`triggered`: NT-ASGD, arXiv 1708.02182); or a moving mean (`exponential`).
-        averaging_decay: Share of the moving mean that step n keeps, at most; n / (10 + n) at the beginning.
+        averaging_decay: Decay of the moving mean; at step n at most n / (10 + n).
         clip_norm: Largest global norm of the gradient.
-        precision: Numbers in matrix products: `fp32`, `tf32` (CUDA only), or `bf16` with sums and weights in fp32;
-            `auto` takes bf16 where the device computes in it, and is replaced by what was taken when a run begins.
-        seed: Seed of the initial weights and of dropout.
+        precision: Operands of matrix products: `fp32`, `tf32` (CUDA only), or `bf16` with sums and weights in fp32,
+            which is slow on devices without bf16 units; `auto`: bf16 on devices with them, else fp32. A run records
+            its choice.
+        seed: Seed of initial weights and dropout.
     """
 
     preset: str
@@ -167,15 +161,15 @@ class TrainConfig:
         """
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                found = reprlib.repr(getattr(self, name))
-                raise ConfigError(f"{name} is {found}, expected one of {', '.join(choices)}")
+                value = reprlib.repr(getattr(self, name))
+                raise ConfigError(f"{name} is {value}, expected one of {', '.join(choices)}")
         for name in _COUNTS:
             self._require(name, lambda value: 1 <= value <= _MOST, f"1 or more, {_MOST:,} at most")
         for name in _COUNTS_OR_ZERO:
             self._require(name, lambda value: 0 <= value <= _MOST, f"0 or more, {_MOST:,} at most")
         self._require("epochs", lambda value: 1 <= value <= _MOST_EPOCHS, f"1 or more, {_MOST_EPOCHS:,} at most")
         for name in (*_PROBABILITIES, *_FRACTIONS):
-            self._require(name, _is_share, f"0 or more and below 1 ({_SMALLEST:.1e} or more where it is not 0)")
+            self._require(name, _is_fraction, f"0 or more and below 1 ({_SMALLEST:.1e} or more where it is not 0)")
         for name in _POSITIVE:
             self._require(name, _is_positive, f"a positive number of {_SMALLEST:.1e} to {_LARGEST:.1e}")
         for name in _NON_NEGATIVE:
@@ -190,19 +184,19 @@ class TrainConfig:
                 f"{self.layer_sizes[-1]}, embedding_size is {self.embedding_size}"
             )
 
-    def _require(self, name: str, holds: Callable[[Any], bool], expected: str) -> None:
+    def _require(self, name: str, is_valid: Callable[[Any], bool], expected: str) -> None:
         value = getattr(self, name)
-        if not holds(value):
+        if not is_valid(value):
             raise ConfigError(f"{name} is {reprlib.repr(value)}, expected {expected}")
 
     @property
     def architecture(self) -> Architecture:
-        """The part that shapes the network."""
+        """Cell and sizes of the network."""
         return Architecture(self.cell, self.embedding_size, self.layer_sizes, self.tied)
 
     @property
     def dropouts(self) -> Dropouts:
-        """What is dropped where while training."""
+        """The dropout probabilities."""
         return Dropouts(
             input=self.dropout if self.input_dropout is None else self.input_dropout,
             hidden=self.dropout,
@@ -217,17 +211,17 @@ class TrainConfig:
         rate = self.learning_rate * min(1.0, progress / self.warmup_epochs if self.warmup_epochs else 1.0)
         if self.schedule == "cosine":
             return rate * 0.5 * (1 + math.cos(math.pi * min(progress / self.epochs, 1.0)))
-        fallen = drops if self.schedule == "plateau" else max(int(progress) - self.decay_after, 0)
-        return float(rate * self.decay**fallen)
+        decays = drops if self.schedule == "plateau" else max(int(progress) - self.decay_after, 0)
+        return float(rate * self.decay**decays)
 
     def with_settings(self, settings: Mapping[str, str]) -> "TrainConfig":
-        """A copy with fields replaced by text values, as `--set key=value` gives them.
+        """A copy with fields replaced, whose values are text as in `--set key=value`.
 
         Raises:
-            ConfigError: A key is no field (the message names the nearest one), or a value does not fit it.
+            ConfigError: A field is unknown (the message names the nearest one), or a value does not fit it.
         """
         if "preset" in settings:
-            raise no_setting(TrainConfig, "preset")
+            raise unknown_setting(TrainConfig, "preset")
         return dataclasses.replace(
             self, **{key: parse_setting(TrainConfig, key, text) for key, text in settings.items()}
         )
@@ -238,7 +232,7 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, value: Any) -> "TrainConfig":
-        """Read what `to_json` gave.
+        """Read the output of `to_json`.
 
         Raises:
             ConfigError: A field is missing, unknown, of another type, or outside its range.
@@ -252,7 +246,7 @@ class TrainConfig:
         return cls(**{key: parse_setting(cls, key, text) for key, text in texts.items()})
 
 
-_KIND_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 def setting_types(kind: Any) -> dict[str, Any]:
@@ -261,32 +255,32 @@ def setting_types(kind: Any) -> dict[str, Any]:
 
 
 def parse_setting(kind: Any, key: str, text: str) -> Any:
-    """The value that `text` stands for in the field `key` of the dataclass `kind`.
+    """Parse the text of the field `key` of the dataclass `kind`.
 
     Raises:
-        ConfigError: There is no such field (the message names the nearest one), or the text does not fit it.
+        ConfigError: The field is unknown (the message names the nearest one), or the text does not fit it.
     """
     if key not in setting_types(kind):
-        raise no_setting(kind, key)
-    wanted = setting_types(kind)[key]
-    if isinstance(wanted, types.UnionType):
+        raise unknown_setting(kind, key)
+    field_type = setting_types(kind)[key]
+    if isinstance(field_type, types.UnionType):
         if text in ("none", "null"):
             return None
-        wanted = next(part for part in typing.get_args(wanted) if part is not types.NoneType)
+        field_type = next(part for part in typing.get_args(field_type) if part is not types.NoneType)
     try:
-        if isinstance(wanted, types.GenericAlias):
+        if isinstance(field_type, types.GenericAlias):
             return tuple(int(part) for part in text.strip("[]() ").split(",") if part.strip())
-        if wanted is bool:
+        if field_type is bool:
             return {"true": True, "false": False}[text.lower()]
-        return wanted(text)
+        return field_type(text)
     except (ValueError, KeyError) as error:
-        again = "; name one field with each --set" if "=" in text else ""
-        shape = "numbers like 256,128" if isinstance(wanted, types.GenericAlias) else _KIND_NAMES[wanted]
-        raise ConfigError(f"{key} is {reprlib.repr(text)}, expected {shape}{again}") from error
+        fix = "; name one field with each --set" if "=" in text else ""
+        expected = "numbers like 256,128" if isinstance(field_type, types.GenericAlias) else _TYPE_NAMES[field_type]
+        raise ConfigError(f"{key} is {reprlib.repr(text)}, expected {expected}{fix}") from error
 
 
-def no_setting(kind: Any, key: str) -> ConfigError:
-    """The error for a field that is not there, with the nearest name."""
+def unknown_setting(kind: Any, key: str) -> ConfigError:
+    """The error for an unknown field, with the nearest name."""
     known = [name for name in setting_types(kind) if name != "preset"]
     near = difflib.get_close_matches(key[:100], known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."

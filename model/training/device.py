@@ -1,6 +1,8 @@
-"""Which numbers matrix products take: what a device can do, and the switches of torch."""
+"""What training needs from a device: precision of matrix products, enough memory, facts for the run folder."""
 
 import contextlib
+import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,47 +10,74 @@ import torch
 
 from ...runtime.system import processor_name
 from ..errors import ConfigError, TrainingError
-from .distributed import Processes
+from .config import TrainConfig
+from .distributed import ProcessGroup
 
 
-def resolved_precision(wanted: str, device: str) -> str:
-    """`fp32`, `tf32` or `bf16` for what a configuration wants on `cpu` or `cuda`.
+def resolve_precision(config: TrainConfig, device: str) -> TrainConfig:
+    """The configuration with `auto` replaced by the device's precision; `device` is `cpu` or `cuda`.
 
-    `auto` is bf16 where the device has units for it: a GPU since Ampere, a processor with AMX.
+    `auto` is bf16 where the device has units for it (a GPU since Ampere, a processor with AMX), else fp32.
 
     Raises:
-        ConfigError: The device cannot do it.
+        ConfigError: The device does not support the precision.
     """
-    if wanted == "tf32" and device != "cuda":
+    if config.precision == "tf32" and device != "cuda":
         raise ConfigError("precision is 'tf32', which only CUDA devices know; expected fp32, bf16 or auto")
-    if wanted != "auto":
-        return wanted
+    if config.precision != "auto":
+        return config
     has_units = torch.cuda.is_bf16_supported(including_emulation=False) if device == "cuda" else _has_amx()
-    return "bf16" if has_units else "fp32"
+    return dataclasses.replace(config, precision="bf16" if has_units else "fp32")
 
 
 def set_precision(precision: str) -> None:
-    """Set the switches of torch that are global: TF32 if and only if it is asked for, and sums of bf16 in float32."""
-    allowed = precision == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-    torch.backends.cudnn.allow_tf32 = allowed
+    """Set torch's global switches: TF32 only where it is chosen, and sums of bf16 products in float32."""
+    use_tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = use_tf32
+    torch.backends.cudnn.allow_tf32 = use_tf32
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
 
+@contextlib.contextmanager
+def bf16_layers(device: str) -> Iterator[None]:
+    """Compute layers in bf16 within the block, on `cpu` or `cuda`.
+
+    On a CPU torch prefers oneDNN's LSTM, which fails in bf16 on processors without AVX-512. There it is switched off,
+    and torch's own LSTM does the same products, slowly.
+    """
+    onednn = torch.backends.mkldnn.enabled
+    torch.backends.mkldnn.enabled = onednn and (device != "cpu" or _onednn_has_bf16_lstm())  # type: ignore[assignment]
+    try:
+        with torch.autocast(device, torch.bfloat16):
+            yield
+    finally:
+        torch.backends.mkldnn.enabled = onednn
+
+
+@functools.cache
+def _onednn_has_bf16_lstm() -> bool:
+    """Whether an LSTM of one unit can be trained in bf16 as torch runs it by default."""
+    ones = torch.ones(1, 1, 1)
+    weights = [torch.ones(4, 1, requires_grad=True), torch.ones(4, 1, requires_grad=True), torch.ones(4), torch.ones(4)]
+    try:
+        with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16):
+            output, *_ = torch.lstm(ones, (ones, ones), weights, True, 1, 0.0, True, False, True)
+        output.float().sum().backward()
+    except RuntimeError:
+        return False
+    return True
+
+
 def _has_amx() -> bool:
-    """Whether the processor multiplies bf16 matrices; a torch too old to tell counts as no."""
+    """Whether the processor multiplies bf16 matrices; False where torch is too old to tell."""
     if not hasattr(torch.cpu, "get_capabilities"):
         return False
     return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
 @contextlib.contextmanager
-def enough_memory() -> Iterator[None]:
-    """Run the block.
-
-    Raises:
-        TrainingError: Memory did not suffice.
-    """
+def translate_memory_errors() -> Iterator[None]:
+    """Raise `TrainingError` when memory runs out within the block."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -60,13 +89,13 @@ def enough_memory() -> Iterator[None]:
         ) from error
 
 
-def environment(device: str, processes: Processes) -> dict[str, Any]:
-    """Device, threads and processes, versions, and the switches that decide how exact a GPU's products are."""
+def environment(device: str, group: ProcessGroup) -> dict[str, Any]:
+    """Device, threads, processes, versions, and whether a GPU's products are TF32."""
     return {
         "device": device,
         "device_name": torch.cuda.get_device_name() if device == "cuda" else processor_name(),
         "threads": torch.get_num_threads(),
-        "processes": processes.count,
+        "processes": group.count,
         "torch": torch.__version__,
         "cudnn": torch.backends.cudnn.version() if device == "cuda" else None,  # type: ignore[no-untyped-call]
         "tf32": torch.backends.cuda.matmul.allow_tf32,

@@ -1,4 +1,4 @@
-"""Several processes that train one network together, as `torchrun -m lmtool.cli train ...` starts them."""
+"""Data-parallel training by several processes, started with `torchrun -m lmtool.cli -- train ...`."""
 
 import contextlib
 import datetime
@@ -15,14 +15,16 @@ from ...runtime.errors import LmtoolError, ProviderError
 from ..errors import TrainingError
 
 T = TypeVar("T")
-_PATIENCE = datetime.timedelta(hours=2)
-"""How long a process waits for the others; the first one evaluates alone meanwhile."""
+_TIMEOUT = datetime.timedelta(hours=2)
+"""How long a process waits for the others; only the first one evaluates."""
 
 
 @final
 @dataclass(frozen=True)
-class Processes:
-    """This process among all; alone, nothing is exchanged.
+class ProcessGroup:
+    """The processes that train one network; a group of one exchanges nothing.
+
+    Every method that exchanges data raises `TrainingError` if another process has failed.
 
     Attributes:
         rank: Number of this process, from 0.
@@ -33,19 +35,19 @@ class Processes:
     count: int = 1
 
     @classmethod
-    def join(cls, device: str) -> "Processes":
-        """Meet the others that torchrun started, if it did: over gloo, or NCCL for CUDA.
+    def join(cls, device: str) -> "ProcessGroup":
+        """Join the processes that torchrun started, if it did: over gloo, or NCCL for CUDA.
 
         Raises:
             ProviderError: There are more processes on this machine than GPUs.
-            TrainingError: Another process has failed; the methods that exchange something raise it too.
+            TrainingError: Another process has failed.
         """
         if not dist.is_torchelastic_launched():
             return cls()
         if device == "cuda":
             _choose_gpu(int(os.environ["LOCAL_RANK"]))
-        with _together():
-            dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
+        with _translate_errors():
+            dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_TIMEOUT)
         return cls(dist.get_rank(), dist.get_world_size())
 
     @property
@@ -53,90 +55,84 @@ class Processes:
         """Whether this process writes the files and reports."""
         return self.rank == 0
 
+    @property
+    def on_this_machine(self) -> int:
+        """Number of processes on this machine."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if self.count > 1 else 1
+
     def rows(self, batch_size: int) -> slice:
-        """The rows of a batch that are this process's; `batch_size` is a multiple of the count."""
+        """This process' rows of a batch; `batch_size` is a multiple of the count."""
         share = batch_size // self.count
         return slice(self.rank * share, (self.rank + 1) * share)
 
-    @property
-    def on_this_machine(self) -> int:
-        """How many of them share this machine."""
-        return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if self.count > 1 else 1
-
-    def wait(self) -> None:
-        """Wait until every process is here."""
-        if self.count > 1:
-            with _together():
-                dist.barrier()
-
-    def spread(self, module: nn.Module, device: torch.device) -> nn.Module:
-        """The module whose gradients are the mean over all processes."""
+    def data_parallel(self, module: nn.Module, device: torch.device) -> nn.Module:
+        """Wrap a module so that its gradients are averaged over all processes."""
         if self.count == 1:
             return module
-        places = [torch.cuda.current_device()] if device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(module, device_ids=places)
+        device_ids = [torch.cuda.current_device()] if device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(module, device_ids=device_ids)
 
     def mean(self, value: Tensor) -> float:
         """The mean of a scalar over all processes."""
         if self.count > 1:
             value = value.clone()
-            with _together():
+            with _translate_errors():
                 dist.all_reduce(value)
         return value.item() / self.count
 
-    def largest(self, number: int, device: torch.device) -> int:
-        """The largest of the processes' numbers."""
+    def maximum(self, number: int, device: torch.device) -> int:
+        """The largest number of all processes."""
         if self.count == 1:
             return number
-        held = torch.tensor(number, device=device)
-        with _together():
-            dist.all_reduce(held, dist.ReduceOp.MAX)
-        return int(held)
+        tensor = torch.tensor(number, device=device)
+        with _translate_errors():
+            dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return int(tensor)
 
-    def from_first(self, value: T) -> T:
-        """The first process's value, in every process."""
+    def broadcast(self, value: T) -> T:
+        """The first process' value, in every process."""
         if self.count == 1:
             return value
-        held: list[Any] = [value]
-        with _together():
-            dist.broadcast_object_list(held)
-        return held[0]  # type: ignore[no-any-return]
+        values: list[Any] = [value]
+        with _translate_errors():
+            dist.broadcast_object_list(values)
+        return values[0]  # type: ignore[no-any-return]
 
-    def agree(self, failure: LmtoolError | None) -> None:
-        """Raise the first process's failure in every process, if there is one."""
-        found = self.from_first(failure)
-        if found is not None:
-            raise found
+    def raise_on_all(self, error: LmtoolError | None) -> None:
+        """Raise the first process' error, if there is one, in every process."""
+        error = self.broadcast(error)
+        if error is not None:
+            raise error
 
-    def gathered(self, tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-        """The tensors of every process, on the CPU, in order of the ranks."""
-        held = {name: tensor.cpu() for name, tensor in tensors.items()}
+    def gather(self, tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """The tensors of every process, on the CPU, by rank."""
+        on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
         if self.count == 1:
-            return [held]
-        found: list[Any] = [None] * self.count
-        with _together():
-            dist.all_gather_object(found, held)
-        return found
+            return [on_cpu]
+        gathered: list[Any] = [None] * self.count
+        with _translate_errors():
+            dist.all_gather_object(gathered, on_cpu)
+        return gathered
 
     def leave(self) -> None:
-        """Part from the others."""
+        """Leave the group."""
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
 def _choose_gpu(index: int) -> None:
-    found = torch.cuda.device_count()
-    if index >= found:
+    gpus = torch.cuda.device_count()
+    if index >= gpus:
         raise ProviderError(
-            f"process {index} of this machine finds {found} GPUs; "
-            f"start at most one process a GPU: --nproc-per-node {found}"
+            f"process {index} of this machine finds {gpus} GPUs; "
+            f"start at most one process a GPU: --nproc-per-node {gpus}"
         )
     torch.cuda.set_device(index)
 
 
 @contextlib.contextmanager
-def _together() -> Iterator[None]:
-    """What another process's end does to this one is an error of the family."""
+def _translate_errors() -> Iterator[None]:
+    """Raise `TrainingError` when another process ends during an exchange."""
     try:
         yield
     except RuntimeError as error:

@@ -1,11 +1,12 @@
-"""Projection, softmax and cross-entropy as one function, with its gradients computed on the way.
+"""The training objective: cross-entropy, fused with projection and softmax and their gradients, and penalties.
 
-Three matrix products and one pass of `exp` over a matrix [vocabulary, tokens], which is the only thing of that size.
-Every token's logits are taken relative to its target's, which two extra columns of the product subtract, so that the
-loss is log sum exp of them, and no pass for the maximum, the sum, or a division is left: the sum comes out of the
-product that gives the hidden vectors' gradient (by a column of ones), the division goes to the smaller matrix. Where a
-logit lies so far above its target's that `exp` grows too large, all are computed again relative to the largest ones."""
+The fused loss costs three matrix products and one pass of `exp` over a [vocabulary, tokens] matrix, the only array of
+that size. Logits are taken relative to the target's, which two extra columns of the product subtract: the loss is then
+log sum exp, without a pass for the maximum. A column of ones makes the product that gives the hidden gradient return
+the sums too. If a logit lies so far above its target's that `exp` would overflow, the logits are computed again
+relative to the largest one."""
 
+import contextlib
 from typing import Any, final
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from ..network import LanguageModel, NetworkState
 from .config import TrainConfig
+from .device import bf16_layers
 
 _LARGEST_SUM = 1e30
 """Of exponentials relative to the target's: above it, products or reciprocals may leave float32's range."""
@@ -23,19 +25,18 @@ _EXTRA = 4
 
 @final
 class Workspace:
-    """Memory for one shape of `projection_loss`, so that it is not asked for anew at every step."""
+    """Buffers of `projection_loss`, reused from step to step."""
 
     def __init__(self) -> None:
-        """Hold nothing yet."""
         self._buffers: dict[str, Tensor] = {}
 
-    def take(self, name: str, shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
-        """A buffer of this shape; its content is arbitrary."""
+    def buffer(self, name: str, shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """A buffer of this shape with arbitrary content."""
         size = shape[0] * shape[1]
-        held = self._buffers.get(name)
-        if held is None or held.numel() < size or held.dtype != dtype or held.device != device:
-            held = self._buffers[name] = torch.empty(size, dtype=dtype, device=device)
-        return held[:size].view(shape)
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.numel() < size or buffer.dtype != dtype or buffer.device != device:
+            buffer = self._buffers[name] = torch.empty(size, dtype=dtype, device=device)
+        return buffer[:size].view(shape)
 
 
 def projection_loss(
@@ -54,9 +55,9 @@ def projection_loss(
         weight: float32 [vocabulary, width].
         bias: float32 [vocabulary].
         targets: int64 [tokens].
-        scale: What the loss, and so its gradient, is multiplied by.
-        dtype: Numbers in the products: float32, or bfloat16; these are summed in float32 and their results rounded.
-        workspace: Memory that is used again at the next call.
+        scale: Factor of the loss and of its gradient.
+        dtype: Type of the products' operands and results: float32, or bfloat16, which is summed in float32.
+        workspace: Buffers, reused by the next call.
 
     Returns:
         float32 [], differentiable by hidden, weight and bias.
@@ -79,11 +80,11 @@ class _ProjectionLoss(torch.autograd.Function):
         workspace: Workspace,
     ) -> Tensor:
         tokens, width = hidden.shape
-        own = weight[targets]
-        shift = (hidden * own).sum(1) + bias[targets]
+        target_weights = weight[targets]
+        shift = (hidden * target_weights).sum(1) + bias[targets]
         left = _weights_with_columns(weight, bias, dtype, workspace)
         right = _hidden_with_rows(hidden, shift, dtype, workspace)
-        exps = workspace.take("exps", (len(weight), tokens), dtype, hidden.device)
+        exps = workspace.buffer("exps", (len(weight), tokens), dtype, hidden.device)
         torch.mm(left, right, out=exps)
         exps.exp_()
         by_hidden = torch.mm(left.t(), exps).float()  # [width + extra, tokens]
@@ -98,7 +99,7 @@ class _ProjectionLoss(torch.autograd.Function):
         else:
             loss = sums.log().sum()
         shares = scale / sums
-        d_hidden = by_hidden[:width].mul_(shares).t().sub_(own, alpha=scale)
+        d_hidden = by_hidden[:width].mul_(shares).t().sub_(target_weights, alpha=scale)
         right[:width] = (hidden * shares[:, None]).t()
         right[width] = shares
         by_weight = torch.mm(exps, right.t())
@@ -111,18 +112,18 @@ class _ProjectionLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (factor,) = gradients
-        found = ctx.saved_tensors
+        saved = ctx.saved_tensors
         if float(factor) != 1.0:
-            found = tuple(tensor * factor for tensor in found)
-        return (*found, None, None, None, None)
+            saved = tuple(tensor * factor for tensor in saved)
+        return (*saved, None, None, None, None)
 
 
 def _weights_with_columns(weight: Tensor, bias: Tensor, dtype: torch.dtype, workspace: Workspace) -> Tensor:
     """[vocabulary, width + extra]: the weights, the bias in two parts, and ones."""
     width = weight.shape[1]
-    left = workspace.take("left", (len(weight), _aligned(width + _EXTRA)), dtype, weight.device)
+    left = workspace.buffer("left", (len(weight), _aligned(width + _EXTRA)), dtype, weight.device)
     left[:, :width] = weight
-    left[:, width], left[:, width + 1] = _parts(bias, dtype)
+    left[:, width], left[:, width + 1] = _in_two_parts(bias, dtype)
     left[:, width + 2 : width + 4] = 1
     left[:, width + 4 :] = 0
     return left
@@ -131,34 +132,33 @@ def _weights_with_columns(weight: Tensor, bias: Tensor, dtype: torch.dtype, work
 def _hidden_with_rows(hidden: Tensor, shift: Tensor, dtype: torch.dtype, workspace: Workspace) -> Tensor:
     """[width + extra, tokens]: the hidden vectors, ones for the bias, and the negative shift in two parts."""
     tokens, width = hidden.shape
-    right = workspace.take("right", (_aligned(width + _EXTRA), tokens), dtype, hidden.device)
+    right = workspace.buffer("right", (_aligned(width + _EXTRA), tokens), dtype, hidden.device)
     right[:width] = hidden.t()
     right[width : width + 2] = 1
-    right[width + 2], right[width + 3] = _parts(-shift, dtype)
+    right[width + 2], right[width + 3] = _in_two_parts(-shift, dtype)
     right[width + 4 :] = 0
     return right
 
 
-def _parts(numbers: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Two numbers whose sum is nearer to each number than one could be where products take bf16 or TF32."""
+def _in_two_parts(numbers: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Two tensors that sum to `numbers`, more exactly than one could where products round to bf16 or TF32."""
     first = numbers.to(torch.bfloat16).float()
     return first.to(dtype), (numbers - first).to(dtype)
 
 
 def _aligned(width: int) -> int:
-    """The next multiple of what matrix units want a row's length to be; the columns added are zero."""
+    """`width` rounded up to the row length that matrix units prefer; the added columns are zero."""
     return -(-width // _ALIGNMENT) * _ALIGNMENT
 
 
 @final
 class Objective(nn.Module):
-    """The loss of one step as a module, so that it can be spread over processes.
+    """The loss of one step as a module, so that `DistributedDataParallel` can wrap it.
 
-    The loss of the recipes is summed over the time steps and averaged over the batch (`loss_over_time="sum"`).
+    The recipes sum the loss over the time steps and average it over the batch (`loss_over_time="sum"`).
     """
 
     def __init__(self, network: LanguageModel, config: TrainConfig) -> None:
-        """Take the network, and from the configuration precision, penalties and the loss over time."""
         super().__init__()
         self.network = network
         self._dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
@@ -180,10 +180,10 @@ class Objective(nn.Module):
         """
         batch, time = inputs.shape
         factor = float(time) if self._summed else 1.0
-        kind = inputs.device.type
-        with torch.autocast(kind, torch.bfloat16, enabled=self._dtype == torch.bfloat16):
-            output, raw, after = self.network.read(inputs, state)
-        with torch.autocast(kind, enabled=False):
+        device = inputs.device.type
+        with bf16_layers(device) if self._dtype == torch.bfloat16 else contextlib.nullcontext():
+            output, raw, new_state = self.network.read(inputs, state)
+        with torch.autocast(device, enabled=False):
             projection = self.network.projection
             loss = projection_loss(
                 output.flatten(0, 1),
@@ -194,15 +194,12 @@ class Objective(nn.Module):
                 self._dtype,
                 self._workspace,
             )
-            total = loss + factor * self._penalty(output, raw) if self._penalised else loss
-        kept = tuple(tuple(tensor.detach() for tensor in layer) for layer in after)
-        return total, loss.detach() / factor, kept
-
-    @property
-    def _penalised(self) -> bool:
-        return self._activation > 0 or self._temporal > 0
+            total = loss + factor * self._penalty(output, raw) if self._activation or self._temporal else loss
+        detached = tuple(tuple(tensor.detach() for tensor in layer) for layer in new_state)
+        return total, loss.detach() / factor, detached
 
     def _penalty(self, output: Tensor, raw: Tensor) -> Tensor:
+        """AR and TAR of arXiv 1708.01009, float32 []; `output` and `raw` are [batch, time, width]."""
         penalty = self._activation * output.square().mean()
         if raw.shape[1] > 1:
             penalty = penalty + self._temporal * (raw[:, 1:] - raw[:, :-1]).square().mean()

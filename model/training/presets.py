@@ -1,4 +1,4 @@
-"""The presets: recipes by name, from the Penn Treebank tutorials, from papers, and our own."""
+"""Presets: training recipes by name, from the Penn Treebank tutorials, from papers, and our own."""
 
 import difflib
 
@@ -119,11 +119,11 @@ PRESETS = {
 }
 """Preset name -> configuration.
 
-`ptb-200` and `ptb-256-128` are the recipes of the Penn Treebank tutorials (published for the first: perplexity 121.4
-valid, 115.9 test), `char-128` that of the character tutorial (`--set cell=lstm` for an LSTM), `zaremba-medium` and
+Perplexities are the published ones, valid / test. `ptb-200` (121.4 / 115.9) and `ptb-256-128` are the recipes of the
+Penn Treebank tutorials, `char-128` that of the character tutorial (`--set cell=lstm` for an LSTM), `zaremba-medium` and
 `-large` those of arXiv 1409.2329 (86.2 / 82.7 and 82.2 / 78.4), `awd` that of arXiv 1708.02182 with its authors'
-settings, without the fine-tuning (61.2 / 58.8). `quick` (a few minutes) and `ptb-best-cpu` (an hour, at
-most 5 million parameters) are ours, for two cores."""
+settings, without the fine-tuning (61.2 / 58.8). `quick` (a few minutes) and `ptb-best-cpu` (an hour, at most 5 million
+parameters) are ours, for two cores."""
 
 
 def preset_named(name: str) -> TrainConfig:

@@ -1,4 +1,4 @@
-"""Where a training stands, as its checkpoints keep it."""
+"""How far a training has come, as its checkpoints keep it, and how fast it goes."""
 
 import collections
 import dataclasses
@@ -11,58 +11,25 @@ from typing import Any, final
 from ..errors import CheckpointError
 
 _AVERAGED_STEPS = 50
-
-
-@final
-class Speedometer:
-    """Counts tokens against the clock."""
-
-    def __init__(self) -> None:
-        """Begin at nothing."""
-        self.start()
-
-    def start(self) -> None:
-        """Begin again, here and now."""
-        self._tokens = 0
-        self._lap = (time.monotonic(), 0)
-        self._recent: collections.deque[tuple[float, int]] = collections.deque([self._lap], maxlen=_AVERAGED_STEPS)
-
-    def add(self, tokens: int) -> None:
-        """So many more tokens are done."""
-        self._tokens += tokens
-        self._recent.append((time.monotonic(), self._tokens))
-
-    def recent(self) -> float:
-        """Over the last steps."""
-        (began, first), (ended, last) = self._recent[0], self._recent[-1]
-        return (last - first) / max(ended - began, 1e-9)
-
-    def lap(self) -> float:
-        """Since the last lap, or since the start; begins the next one."""
-        now, (began, first) = time.monotonic(), self._lap
-        self._lap = (now, self._tokens)
-        return (self._tokens - first) / max(now - began, 1e-9)
-
-
-_KINDS = ("train", "valid", "test")
-_MOST = 2**63
+_RECORD_KINDS = ("train", "valid", "test")
+_INTEGER_LIMIT = 2**63
 
 
 @final
 @dataclass
-class Position:
-    """Where a training stands: the facts of its checkpoint that are no tensors.
+class TrainingProgress:
+    """Counters and history of a training: the part of its checkpoint that is not tensors.
 
     Attributes:
-        epoch: Epochs finished.
-        step: Steps finished in the current epoch.
-        seconds: Time spent in steps so far, over all sittings.
+        epoch: Finished epochs.
+        step: Finished steps of the current epoch.
+        seconds: Time spent in steps so far, over all resumes.
         best_valid: Lowest valid perplexity so far, None before the first.
-        stale: Epochs since then.
-        drops: How often the learning rate fell at a plateau.
+        stale: Epochs since the lowest valid perplexity.
+        drops: How often a plateau lowered the learning rate.
         finished: Whether the last epoch and the test are done.
-        loss_sum: Loss of the steps since the last record, each step's mean over a row summed over its tokens.
-        loss_tokens: Tokens of a row since then.
+        loss_sum: Sum of the loss over the tokens of a row since the last record.
+        loss_tokens: Tokens of a row since the last record.
         history: The records of metrics.jsonl.
     """
 
@@ -78,19 +45,19 @@ class Position:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def from_json(cls, value: Any) -> "Position":
-        """Read what `dataclasses.asdict` gave.
+    def from_json(cls, value: Any) -> "TrainingProgress":
+        """Read the JSON of `dataclasses.asdict`.
 
         Raises:
-            CheckpointError: A field is missing, unknown, of another type, or outside its range, or the history lacks
-                an epoch.
+            CheckpointError: A field is missing, unknown, of another type, or outside its range, or an epoch is missing
+                from the history.
         """
         names = {entry.name for entry in dataclasses.fields(cls)}
         if not isinstance(value, dict) or value.keys() != names:
             raise CheckpointError(f"the checkpoint has no position to go on from: {reprlib.repr(value)}")
-        for name, found in value.items():
-            if not _fits(name, found):
-                raise CheckpointError(f"the checkpoint's position has the {name} {reprlib.repr(found)}")
+        for name, item in value.items():
+            if not _is_valid(name, item):
+                raise CheckpointError(f"the checkpoint's position has the {name} {reprlib.repr(item)}")
         recorded = sum(record["kind"] == "valid" for record in value["history"])
         if recorded < value["epoch"]:
             raise CheckpointError(
@@ -98,35 +65,80 @@ class Position:
             )
         return cls(**value)
 
+    @property
+    def mean_loss(self) -> float:
+        """Mean loss of a token since the last record."""
+        return self.loss_sum / self.loss_tokens
 
-def _fits(name: str, value: Any) -> bool:
+    def add_loss(self, loss: float, tokens: int) -> None:
+        """Count a step whose mean loss of a token is `loss`, over `tokens` tokens of each row."""
+        self.step += 1
+        self.loss_sum += loss * tokens
+        self.loss_tokens += tokens
+
+    def valid_perplexities(self) -> list[float]:
+        """Perplexity on valid after each epoch."""
+        return [record["perplexity"] for record in self.history if record["kind"] == "valid"]
+
+
+@final
+class Throughput:
+    """Tokens per second, over the last steps and since the last lap."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """Forget everything and start the clock."""
+        self._tokens = 0
+        self._lap = (time.monotonic(), 0)
+        self._recent: collections.deque[tuple[float, int]] = collections.deque([self._lap], maxlen=_AVERAGED_STEPS)
+
+    def add(self, tokens: int) -> None:
+        """Count the tokens of a finished step."""
+        self._tokens += tokens
+        self._recent.append((time.monotonic(), self._tokens))
+
+    def recent(self) -> float:
+        """Tokens per second over the last steps."""
+        (began, first), (ended, last) = self._recent[0], self._recent[-1]
+        return (last - first) / max(ended - began, 1e-9)
+
+    def lap(self) -> float:
+        """Tokens per second since the last call of `lap`, or since the start."""
+        now, (began, first) = time.monotonic(), self._lap
+        self._lap = (now, self._tokens)
+        return (self._tokens - first) / max(now - began, 1e-9)
+
+
+def _is_valid(name: str, value: Any) -> bool:
     if name == "finished":
         return type(value) is bool
     if name == "history":
         return isinstance(value, list) and all(map(_is_record, value))
     if name in ("epoch", "step", "stale", "drops", "loss_tokens"):
-        return type(value) is int and 0 <= value < _MOST
+        return type(value) is int and 0 <= value < _INTEGER_LIMIT
     return (value is None and name == "best_valid") or _is_number(value)
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < (_MOST if type(value) is int else math.inf)
+    return type(value) in (int, float) and 0 <= value < (_INTEGER_LIMIT if type(value) is int else math.inf)
 
 
 def _is_record(value: Any) -> bool:
-    """Whether it is a record of metrics.jsonl; its perplexity may be too large for a number, and infinite then."""
+    """Whether it is a record of metrics.jsonl. The perplexity of a training that diverges may be infinite."""
     return (
         isinstance(value, dict)
-        and value.get("kind") in _KINDS
+        and value.get("kind") in _RECORD_KINDS
         and _is_number(value.get("epoch"))
-        and value["epoch"] < _MOST
+        and value["epoch"] < _INTEGER_LIMIT
         and (value.get("perplexity") == math.inf or _is_number(value.get("perplexity")))
         and value["perplexity"] > 0
-        and all(map(_is_item, value.values()))
+        and all(map(_is_record_value, value.values()))
     )
 
 
-def _is_item(value: Any) -> bool:
+def _is_record_value(value: Any) -> bool:
     if type(value) is int:
-        return -_MOST <= value < _MOST
+        return -_INTEGER_LIMIT <= value < _INTEGER_LIMIT
     return type(value) is str or (type(value) is float and not math.isnan(value))

@@ -1,24 +1,33 @@
-"""Several reporters as one."""
+"""Reporters of a training's progress."""
 
-from typing import Any, final
+from typing import Any, Protocol, final
 
-from .trainer import Reporter
+
+class Reporter(Protocol):
+    """Receives the progress of a training."""
+
+    def step(self, done: int, total: int, epoch: int, loss: float, perplexity: float, tokens_per_second: float) -> None:
+        """`done` of `total` steps of the whole training; loss per token, perplexity and speed are recent averages."""
+        ...
+
+    def record(self, record: dict[str, Any]) -> None:
+        """A new record of metrics.jsonl; its `kind` is `train`, `valid` or `test`."""
+        ...
 
 
 @final
 class Reporters:
-    """A `Reporter` that tells each of some others, in their order."""
+    """Several reporters as one; each is called in order."""
 
     def __init__(self, *reporters: Reporter) -> None:
-        """Remember whom to tell."""
         self._reporters = reporters
 
     def step(self, done: int, total: int, epoch: int, loss: float, perplexity: float, tokens_per_second: float) -> None:
-        """Tell each."""
+        """Report a step to each."""
         for reporter in self._reporters:
             reporter.step(done, total, epoch, loss, perplexity, tokens_per_second)
 
     def record(self, record: dict[str, Any]) -> None:
-        """Tell each."""
+        """Report a record to each."""
         for reporter in self._reporters:
             reporter.record(record)

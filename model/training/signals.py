@@ -9,35 +9,31 @@ _HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
 class StoppedError(Exception):
-    """A signal ended something that leaves nothing behind and can be done again."""
+    """A signal ended work that leaves nothing behind and can be repeated."""
 
 
 @final
 class StopRequest:
-    """Within a `with` block, remembers the first SIGINT or SIGTERM. Outside the main thread it does nothing."""
+    """Records the first SIGINT or SIGTERM within a `with` block; outside the main thread it does nothing.
+
+    Attributes:
+        received: Number of the signal; 0 for none.
+    """
 
     def __init__(self) -> None:
-        """No signal has come."""
         self.received = 0
-        """Number of the signal; 0: none has come."""
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        """Start to listen."""
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._receive) for number in _HANDLED}
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Restore the handlers."""
         self._restore()
 
     def check(self) -> None:
-        """End what is being done if a signal has come.
-
-        Raises:
-            StoppedError: One has.
-        """
+        """Raise `StoppedError` if a signal has come."""
         if self.received:
             raise StoppedError
 

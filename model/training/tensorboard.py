@@ -1,7 +1,7 @@
 """A training's records as TensorBoard scalars (needs the package tensorboard).
 
-The history of the training is the truth: the event file is written anew from it whenever a training starts, so that a
-resumed one shows neither points twice nor points that a kill threw away.
+The event file is rewritten from the history whenever a training starts, so a resumed one shows no point twice and none
+that its checkpoint does not have.
 """
 
 import contextlib
@@ -16,31 +16,31 @@ from ...runtime.errors import StorageError
 from ...runtime.io.files import make_folder
 
 STEPS_PER_EPOCH = 1000
-"""TensorBoard counts in whole steps: the step of a scalar is its epoch in thousandths."""
+"""TensorBoard's steps are integers: the step of a scalar is its epoch in thousandths."""
 
 _EVENT_FILES = "events.out.tfevents.*"
 
 
 @contextlib.contextmanager
-def tensorboard_scalars(folder: Path, history: Sequence[dict[str, Any]]) -> Iterator["Scalars"]:
-    """A reporter for a `with` block; the event files in `folder` are replaced by one that begins with `history`.
+def tensorboard_reporter(folder: Path, history: Sequence[dict[str, Any]]) -> Iterator["ScalarReporter"]:
+    """A reporter for a `with` block; it replaces the event files in `folder` by one that begins with `history`.
 
     Raises:
         StorageError: They cannot be replaced.
     """
     make_folder(folder)
-    with _quiet_thread():
-        scalars = Scalars(folder)
+    with _suppress_thread_errors():
+        reporter = ScalarReporter(folder)
         try:
             for record in history:
-                scalars.record(record)
-            yield scalars
+                reporter.record(record)
+            yield reporter
         finally:
-            scalars.close()
+            reporter.close()
 
 
 @final
-class Scalars:
+class ScalarReporter:
     """A `Reporter` that writes the numbers of each record as `KIND/NAME`."""
 
     def __init__(self, folder: Path) -> None:
@@ -56,7 +56,7 @@ class Scalars:
             self._writer = SummaryWriter(str(folder))
 
     def step(self, done: int, total: int, epoch: int, loss: float, perplexity: float, tokens_per_second: float) -> None:
-        """Only records are written."""
+        """Do nothing: only records are written."""
 
     def record(self, record: dict[str, Any]) -> None:
         """Write a record.
@@ -72,7 +72,7 @@ class Scalars:
             self._writer.flush()
 
     def close(self) -> None:
-        """Close the event file; all that could be written is in it by now."""
+        """Close the event file; every record is flushed by now."""
         with contextlib.suppress(OSError):
             self._writer.close()
 
@@ -85,15 +85,15 @@ class Scalars:
 
 
 @contextlib.contextmanager
-def _quiet_thread() -> Iterator[None]:
-    """Let the writer's thread fail in silence: its error is raised again where the next record is written."""
+def _suppress_thread_errors() -> Iterator[None]:
+    """Print no traceback of the writer's thread; its error is raised again at the next record."""
     hook = threading.excepthook
 
-    def failed(failure: threading.ExceptHookArgs) -> None:
+    def print_unless_storage(failure: threading.ExceptHookArgs) -> None:
         if not isinstance(failure.exc_value, OSError):
             hook(failure)
 
-    threading.excepthook = failed
+    threading.excepthook = print_unless_storage
     try:
         yield
     finally:

@@ -1,7 +1,6 @@
-"""A training job: a new run or one to go on with, from the options of a command to the finished network."""
+"""A training from the options of a command to the finished network, in a new run or a resumed one."""
 
 import contextlib
-import dataclasses
 import datetime
 import importlib
 import math
@@ -16,18 +15,16 @@ from ...runtime.errors import LmtoolError, OptionError, ProviderError
 from ...runtime.io.files import make_folder
 from ...runtime.session.session import check_threads
 from ...runtime.system import usable_cores
-from ..checkpoint import errors_of
 from ..data.corpus import load_corpus
 from ..data.texts import PYDOCS
 from ..errors import CheckpointError
-from ..network import weight_shapes
 from ..run import RUNS, Run, chosen_run
 from .config import TrainConfig
-from .device import enough_memory, environment, resolved_precision
-from .distributed import Processes
+from .device import environment, translate_memory_errors
+from .distributed import ProcessGroup
 from .presets import preset_named
-from .reporters import Reporters
-from .trainer import Reporter, Trainer
+from .reporters import Reporter, Reporters
+from .trainer import Trainer
 
 DEFAULT_PRESET = "quick"
 DEVICES = ("cpu", "cuda")
@@ -36,18 +33,18 @@ DEVICES = ("cpu", "cuda")
 @final
 @dataclass(frozen=True)
 class TrainOptions:
-    """What to train.
+    """Options of a training.
 
     Attributes:
-        preset: Name of a preset; None for `quick`, or for what a resumed run has.
-        data: Corpus; None for `pydocs`, or for what a resumed run has.
+        preset: Name of a preset; None for `quick`, or for that of a resumed run.
+        data: Corpus; None for `pydocs`, or for that of a resumed run.
         run: Run folder; None for a new one under `runs`, or for the latest to resume.
-        resume: Go on with a run; a finished one is left as it is.
+        resume: Continue a run; a finished one is left as it is.
         settings: Fields of the configuration to replace, as text.
         device: `cpu` or `cuda`.
-        threads: Threads of torch; None for one for each usable core.
+        threads: Threads of torch; None for one per usable core.
         checkpoint_seconds: Time between checkpoints within an epoch.
-        tensorboard: Write the records as TensorBoard scalars too.
+        tensorboard: Also write the records as TensorBoard scalars.
     """
 
     preset: str | None = None
@@ -64,9 +61,9 @@ class TrainOptions:
         """Check the device and the ranges.
 
         Raises:
-            OptionError: One is outside its range.
-            ProviderError: The device is not there.
-            ModuleNotFoundError: `tensorboard` is asked for and not installed.
+            OptionError: A value is outside its range.
+            ProviderError: The device is missing.
+            ModuleNotFoundError: `tensorboard` is not installed.
         """
         if self.tensorboard:
             importlib.import_module("tensorboard")
@@ -88,14 +85,14 @@ class TrainOptions:
 @final
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training reached.
+    """The result of a training.
 
     Attributes:
-        run: Where it is.
+        run: The run folder.
         epoch: The epoch of the best weights.
         valid_perplexity: Of the best weights.
         test_perplexity: Of the best weights.
-        unigram_perplexity: Of the test text under its tokens' frequencies, to compare with.
+        unigram_perplexity: Of the test text under the token frequencies, for comparison.
         seconds: Time spent in training steps.
         parameters: Number of trained parameters.
     """
@@ -109,7 +106,7 @@ class TrainResult:
     parameters: int
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
+        """All fields, ready for JSON."""
         return {**self.__dict__, "run": str(self.run)}
 
 
@@ -117,56 +114,50 @@ def run_training(options: TrainOptions, reporter: Reporter) -> TrainResult:
     """Train to the end.
 
     Raises:
-        LmtoolError: Whatever is wrong with options, corpus, run folder or the training itself; see the error's class.
+        LmtoolError: Options, corpus, run folder or the training itself are at fault; see the error's class.
     """
-    processes = Processes.join(options.device)
+    group = ProcessGroup.join(options.device)
     try:
-        with enough_memory(), contextlib.ExitStack() as stack:
-            trainer = _begin(options, processes, stack)
-            if options.tensorboard and processes.first:
-                from .tensorboard import tensorboard_scalars
+        with translate_memory_errors(), contextlib.ExitStack() as stack:
+            trainer = _make_trainer(options, group, stack)
+            if options.tensorboard and group.first:
+                from .tensorboard import tensorboard_reporter
 
-                scalars = tensorboard_scalars(trainer.run.tensorboard, trainer.position.history)
+                scalars = tensorboard_reporter(trainer.run.tensorboard, trainer.progress.history)
                 reporter = Reporters(reporter, stack.enter_context(scalars))
             trainer.train(reporter, options.checkpoint_seconds)
     finally:
-        processes.leave()
+        group.leave()
     return _result(trainer)
 
 
-def _begin(options: TrainOptions, processes: Processes, stack: contextlib.ExitStack) -> Trainer:
-    """A trainer that is ready to go (on); `stack` keeps the run's lock."""
-    torch.set_num_threads(options.threads or max(usable_cores() // processes.on_this_machine, 1))
-    run, config, data = processes.from_first(_resolve(options))
+def _make_trainer(options: TrainOptions, group: ProcessGroup, stack: contextlib.ExitStack) -> Trainer:
+    """A trainer of a new or a resumed run, whose lock `stack` holds."""
+    torch.set_num_threads(options.threads or max(usable_cores() // group.on_this_machine, 1))
+    run, config, data = group.broadcast(_resolve(options))
     corpus = load_corpus(data, config.tokenization, config.min_count)
     if options.resume:
-        _take(run, processes, stack)
-        precision = resolved_precision(config.precision, options.device)
-        run.require_same(dataclasses.replace(config, precision=precision), corpus)
-        if checkpoint := run.read_latest():
-            # Before the network is made: what a damaged configuration says could be of any size.
-            with errors_of(run.latest):
-                checkpoint.checked("model", weight_shapes(config.architecture, len(corpus.vocabulary)))
-        trainer = Trainer(config, corpus, run, options.device, processes)
-        trainer.restore(checkpoint)
-        return trainer
-    trainer = Trainer(config, corpus, run, options.device, processes)
-    _take(run, processes, stack, lambda: run.create(trainer.config, corpus, environment(options.device, processes)))
+        _lock_run(run, group, stack)
+        return Trainer.resume(config, corpus, run, options.device, group)
+    trainer = Trainer(config, corpus, run, options.device, group)
+    _lock_run(run, group, stack, lambda: run.create(trainer.config, corpus, environment(options.device, group)))
     return trainer
 
 
-def _take(run: Run, processes: Processes, stack: contextlib.ExitStack, then: Callable[[], None] = lambda: None) -> None:
-    """Lock the run's folder; the first process does it for all, and goes on with `then`."""
+def _lock_run(
+    run: Run, group: ProcessGroup, stack: contextlib.ExitStack, create: Callable[[], None] = lambda: None
+) -> None:
+    """Lock the run folder and call `create`, in the first process; its error is raised in all."""
     failure = None
-    if processes.first:
+    if group.first:
         try:
             make_folder(run.path)
             stack.enter_context(run.lock())
             run.remove_leftovers()
-            then()
+            create()
         except LmtoolError as error:
             failure = error
-    processes.agree(failure)
+    group.raise_on_all(failure)
 
 
 def _result(trainer: Trainer) -> TrainResult:
@@ -179,26 +170,25 @@ def _result(trainer: Trainer) -> TrainResult:
         valid_perplexity=best.facts["valid_perplexity"],
         test_perplexity=best.facts["test_perplexity"],
         unigram_perplexity=trainer.corpus.unigram_perplexity("test"),
-        seconds=trainer.position.seconds,
+        seconds=trainer.progress.seconds,
         parameters=sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
     )
 
 
 def _resolve(options: TrainOptions) -> tuple[Run, TrainConfig, str]:
+    """Run folder, configuration and corpus name that the options stand for."""
     if not options.resume:
         preset = DEFAULT_PRESET if options.preset is None else options.preset
         config = preset_named(preset).with_settings(options.settings)
         return Run(options.run or _new_folder(preset)), config, PYDOCS if options.data is None else options.data
     run = chosen_run(options.run)
-    began = run.config()
-    base = began if options.preset is None else preset_named(options.preset)
-    return (
-        run,
-        base.with_settings(options.settings),
-        run.corpus_facts()["name"] if options.data is None else options.data,
-    )
+    base = run.config()
+    if options.preset is not None:
+        base = preset_named(options.preset)
+    data = run.corpus_facts()["name"] if options.data is None else options.data
+    return run, base.with_settings(options.settings), data
 
 
 def _new_folder(preset: str) -> Path:
-    """`runs/DATE-TIME-MICROSECONDS-PRESET`: trainings that begin in the same second do not meet."""
+    """`runs/DATE-TIME-MICROSECONDS-PRESET`; microseconds, so that two trainings never share a folder."""
     return RUNS / f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}-{preset}"

@@ -1,65 +1,37 @@
-"""Training: truncated back-propagation with carried state, exact checkpoints, a history that a resume continues."""
+"""The training loop: truncated back-propagation through time with carried state, and exact resume."""
 
 import contextlib
-import dataclasses
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import torch
-from torch import Tensor
 
 from ...runtime.io.files import make_folder
-from ..checkpoint import Checkpoint, errors_of, random_state, set_random_state
+from ..checkpoint import Checkpoint, checkpoint_errors
 from ..data.batches import Batches
 from ..data.corpus import Corpus
 from ..errors import CheckpointError, Interrupted, RunError, TrainingError
 from ..evaluation import evaluate_perplexity, single_thread
 from ..figures import draw_curves
-from ..network import (
-    LanguageModel,
-    NetworkState,
-    initial_network,
-    state_from_tensors,
-    state_shapes,
-    state_tensors,
-    weight_shapes,
-)
-from ..run import Run, load_weights
+from ..network import LanguageModel, weight_shapes
+from ..run import Run
 from .config import TrainConfig
-from .device import resolved_precision, set_precision
-from .distributed import Processes
-from .loss import Objective
-from .optimizers import (
-    WeightAverage,
-    clip_gradients,
-    load_optimizer,
-    make_optimizer,
-    optimizer_tensors,
-    updates_touched_rows,
-)
-from .progress import Position, Speedometer
+from .device import resolve_precision, set_precision
+from .distributed import ProcessGroup
+from .learner import DivergenceError, Learner
+from .progress import Throughput, TrainingProgress
+from .reporters import Reporter
 from .signals import StoppedError, StopRequest
 
 RECORDS_PER_EPOCH = 20
 
 
-class Reporter(Protocol):
-    """Who is told how a training goes."""
-
-    def step(self, done: int, total: int, epoch: int, loss: float, perplexity: float, tokens_per_second: float) -> None:
-        """`done` of `total` steps of the whole training; loss per token, perplexity and speed are recent averages."""
-        ...
-
-    def record(self, record: dict[str, Any]) -> None:
-        """A record of metrics.jsonl was made: `kind` is `train`, `valid` or `test`."""
-        ...
-
-
 @final
 class Trainer:
-    """One training in one run folder, in this process or in one of several that train together."""
+    """One training in one run folder, in this process or in a group of processes."""
 
     def __init__(
         self,
@@ -67,306 +39,253 @@ class Trainer:
         corpus: Corpus,
         run: Run,
         device: str = "cpu",
-        processes: Processes | None = None,
+        group: ProcessGroup | None = None,
     ) -> None:
-        """Make the network, its optimiser and the batches; seeds torch and sets its switches for the whole process.
+        """Begin a training; seeds torch and sets its switches for the whole process.
 
         Raises:
             DataError: The corpus is too short for batch_size x steps.
-            ConfigError: The device cannot compute in the precision.
+            ConfigError: The device does not support the precision.
         """
-        processes = processes or Processes()
-        precision = resolved_precision(config.precision, device)
-        self.config = config = dataclasses.replace(config, precision=precision)
+        self._group = group = group or ProcessGroup()
+        self.config = config = resolve_precision(config, device)
         self.corpus = corpus
         self.run = run
-        self.position = Position()
-        self._processes = processes
-        self._batches = Batches(corpus.ids["train"], config, processes)
+        self.progress = TrainingProgress()
+        self._batches = Batches(corpus.ids["train"], config, group)
         self._device = torch.device(device)
-        self._network = initial_network(config, len(corpus.vocabulary))
-        self._network.embedding.sparse = updates_touched_rows(config) and processes.count == 1
-        self._network.to(self._device)
-        self._parameters = [parameter for parameter in self._network.parameters() if parameter.requires_grad]
-        self._objective = processes.spread(Objective(self._network, config), self._device)
-        self._optimizer = make_optimizer(config, self._parameters)
-        self._average = WeightAverage(config, self._network)
-        self._state = self._zero_state()
-        self._speed = Speedometer()
-        torch.manual_seed(config.seed + processes.rank)
+        self._learner = Learner(config, len(corpus.vocabulary), self._device, group)
+        self._throughput = Throughput()
+        torch.manual_seed(config.seed + group.rank)
         torch.set_flush_denormal(True)
-        set_precision(precision)
+        set_precision(config.precision)
 
-    def restore(self, checkpoint: Checkpoint | None) -> None:
-        """Go on from what the run's `read_latest` gave.
+    @classmethod
+    def resume(
+        cls,
+        config: TrainConfig,
+        corpus: Corpus,
+        run: Run,
+        device: str = "cpu",
+        group: ProcessGroup | None = None,
+    ) -> "Trainer":
+        """Continue a run from its latest checkpoint, or begin it again if it has none.
 
         Raises:
-            RunError: The run was begun with another configuration or corpus, or its checkpoint is of another
-                configuration or number of processes; the message says what differs.
-            CheckpointError: The checkpoint does not fit.
+            RunError: The run or its checkpoint is of another configuration, corpus or number of processes; the message
+                names the difference.
+            CheckpointError: The checkpoint is damaged or does not fit.
+            DataError: As for `Trainer`.
+            ConfigError: As for `Trainer`.
         """
-        self.run.require_same(self.config, self.corpus)
+        run.require_same(resolve_precision(config, device), corpus)
+        checkpoint = run.read_latest()
         if checkpoint is None:
-            make_folder(self.run.latest.parent)
-            self._write_metrics()
-            return
-        with errors_of(self.run.latest):
-            self._require_own(checkpoint)
-            self._load(checkpoint)
-        self._write_metrics()
-        self._draw_curves()
-
-    def _require_own(self, checkpoint: Checkpoint) -> None:
-        facts, own = checkpoint.facts, self._facts()
-        if "processes" not in facts:
-            raise CheckpointError("it holds weights only, nothing to go on from")
-        if facts["processes"] != own["processes"]:
-            raise RunError(
-                f"{self.run.latest} is of {facts['processes']} processes, this training has {own['processes']}; "
-                "resume with as many processes as it was made by"
-            )
-        if facts.get("training") != own["training"]:
-            raise RunError(
-                f"{self.run.latest} was made with another configuration than {self.run.path} holds now; put back the "
-                "config.json that it was begun with, or begin a new run: --run DIR"
-            )
-
-    def _facts(self) -> dict[str, Any]:
-        """What a checkpoint has to have in common with the training that goes on from it, ready for JSON."""
-        return {"processes": self._processes.count, "training": self.config.to_json()}
-
-    def _load(self, checkpoint: Checkpoint) -> None:
-        architecture = self.config.architecture
-        shapes = weight_shapes(architecture, len(self.corpus.vocabulary))
-        load_weights(self._network, checkpoint.checked("model", shapes))
-        load_optimizer(self._optimizer, self._parameters, checkpoint.group("optimizer"))
-        self._average.load(checkpoint.group("average"))
-        carried = checkpoint.checked("carried", state_shapes(architecture, self.config.batch_size))
-        self._state = self._own_rows(carried)
-        set_random_state(checkpoint.group(f"random.{self._processes.rank}"), self._device)
-        self.position = Position.from_json(checkpoint.facts.get("position"))
+            trainer = cls(config, corpus, run, device, group)
+            make_folder(run.latest.parent)
+        else:
+            with checkpoint_errors(run.latest):
+                # Before the network is made: a damaged configuration may ask for any size.
+                weights = checkpoint.validated("model", weight_shapes(config.architecture, len(corpus.vocabulary)))
+                trainer = cls(config, corpus, run, device, group)
+                trainer._require_same_training(checkpoint)
+                trainer._learner.load(checkpoint, weights)
+                trainer.progress = TrainingProgress.from_json(checkpoint.facts.get("position"))
+        trainer._write_metrics()
+        trainer._draw_curves()
+        return trainer
 
     def train(self, reporter: Reporter, checkpoint_seconds: float = 180.0) -> None:
         """Train to the last epoch, then measure the best weights on the test text.
 
         Raises:
-            TrainingError: The loss is no finite number.
+            TrainingError: The training diverged: NaN or infinity in the loss, the gradient or the weights.
             Interrupted: SIGINT or SIGTERM came; everything is saved.
             StorageError: A file cannot be written.
         """
-        with StopRequest() as stop:
-            while not self._at_the_end():
+        with self._translate_divergence(), StopRequest() as stop:
+            while not self._is_done():
                 self._train_epoch(reporter, checkpoint_seconds, stop)
                 self._finish_epoch(reporter, stop)
-                self._stop_if_asked(stop)
-            if not self.position.finished:
+                self._raise_if_stopped(stop)
+            if not self.progress.finished:
                 self._test(reporter, stop)
-            self._stop_if_asked(stop)
+            self._raise_if_stopped(stop)
 
-    def _at_the_end(self) -> bool:
-        config, position = self.config, self.position
-        too_stale = config.early_stopping > 0 and position.stale >= config.early_stopping
-        return position.epoch >= config.epochs or too_stale
+    def _is_done(self) -> bool:
+        too_stale = 0 < self.config.early_stopping <= self.progress.stale
+        return self.progress.epoch >= self.config.epochs or too_stale
 
     def _train_epoch(self, reporter: Reporter, checkpoint_seconds: float, stop: StopRequest) -> None:
-        position, spans = self.position, self._batches.spans(self.position.epoch)
+        progress, spans = self.progress, self._batches.spans(self.progress.epoch)
         total = len(spans)
-        if position.step == 0:
-            self._state = self._zero_state()
-        self._network.train()
-        self._speed.start()
+        if progress.step == 0:
+            self._learner.reset_state()
+        self._learner.network.train()
+        self._throughput.start()
         last_save = time.monotonic()
-        for span in spans[position.step :]:
+        for span in spans[progress.step :]:
             started = time.monotonic()
             inputs, targets = self._batches.read(span)
-            loss = self._update(inputs.to(self._device), targets.to(self._device), total)
-            position.step += 1
-            position.loss_sum += loss * inputs.shape[1]
-            position.loss_tokens += inputs.shape[1]
-            position.seconds += time.monotonic() - started
-            self._speed.add(inputs.shape[1] * self.config.batch_size)
+            time_steps = inputs.shape[1]
+            loss = self._learner.step(inputs, targets, self._learning_rate(time_steps, total))
+            progress.add_loss(loss, time_steps)
+            progress.seconds += time.monotonic() - started
+            self._throughput.add(time_steps * self.config.batch_size)
             self._report_step(reporter, total)
-            if position.step * RECORDS_PER_EPOCH // total > (position.step - 1) * RECORDS_PER_EPOCH // total:
+            if progress.step * RECORDS_PER_EPOCH // total > (progress.step - 1) * RECORDS_PER_EPOCH // total:
                 self._record_training(reporter, total)
             due = time.monotonic() - last_save > checkpoint_seconds
-            if self._processes.largest(int(due or stop.received > 0), self._device):
+            if self._group.maximum(int(due or stop.received > 0), self._device):
                 self._save()
-                self._stop_if_asked(stop)
+                self._raise_if_stopped(stop)
                 last_save = time.monotonic()
 
-    def _update(self, inputs: Tensor, targets: Tensor, total: int) -> float:
-        """One step of the optimiser; returns the mean loss of a token."""
-        self._set_learning_rate(inputs.shape[1], total)
-        loss, token_loss, self._state = self._objective(inputs, targets, self._state)
-        value = self._processes.mean(token_loss)
-        if not math.isfinite(value):
-            raise self._diverged(f"the loss is {value}")
-        self._optimizer.zero_grad()
-        loss.backward()
-        norm = clip_gradients(self._parameters, self.config.clip_norm)
-        if not math.isfinite(norm):
-            raise self._diverged(f"the norm of the gradient is {norm}")
-        self._optimizer.step()
-        self._average.update()
-        return value
-
-    def _set_learning_rate(self, time_steps: int, total: int) -> None:
-        config, position = self.config, self.position
-        rate = config.learning_rate_at(position.epoch + position.step / total, position.drops)
+    def _learning_rate(self, time_steps: float, total: int) -> float:
+        """Learning rate of the next of `total` steps, which reads `time_steps` tokens of each row."""
+        config, progress = self.config, self.progress
+        rate = config.learning_rate_at(progress.epoch + progress.step / total, progress.drops)
         if config.variable_steps and (config.loss_over_time == "mean" or config.optimizer != "sgd"):
             rate *= time_steps / config.steps
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        return rate
 
     def _report_step(self, reporter: Reporter, total: int) -> None:
-        position = self.position
-        loss = position.loss_sum / position.loss_tokens
-        done, speed = position.epoch * total + position.step, self._speed.recent()
-        reporter.step(done, self.config.epochs * total, position.epoch + 1, loss, _exp(loss), speed)
+        progress, loss = self.progress, self.progress.mean_loss
+        done = progress.epoch * total + progress.step
+        speed = self._throughput.recent()
+        reporter.step(done, self.config.epochs * total, progress.epoch + 1, loss, _exp(loss), speed)
 
     def _record_training(self, reporter: Reporter, total: int) -> None:
-        position = self.position
-        loss = position.loss_sum / position.loss_tokens
-        progress = position.epoch + position.step / total
-        position.loss_sum, position.loss_tokens = 0.0, 0
+        progress, loss = self.progress, self.progress.mean_loss
+        progress.loss_sum, progress.loss_tokens = 0.0, 0
         self._record(
             reporter,
             {
                 "kind": "train",
-                "epoch": progress,
+                "epoch": progress.epoch + progress.step / total,
                 "loss": loss,
                 "perplexity": _exp(loss),
-                "learning_rate": self._optimizer.param_groups[0]["lr"],
-                "tokens_per_second": self._speed.lap(),
+                "learning_rate": self._learner.learning_rate,
+                "tokens_per_second": self._throughput.lap(),
             },
         )
 
     def _finish_epoch(self, reporter: Reporter, stop: StopRequest) -> None:
-        """Measure and save; where a signal ends the measuring, save the state before it, so that a resume measures."""
-        self._require_finite()
-        with self._average.applied():
-            perplexity = self._measured(self._network, "valid", stop)
+        """Evaluate and save. If a signal ends the evaluation, save the state before it, so that a resume evaluates."""
+        self._learner.require_finite()
+        with self._learner.average.applied():
+            perplexity = self._evaluate(self._learner.network, "valid", stop)
             if perplexity is not None:
                 self._count_epoch(perplexity)
         if perplexity is None:
             return self._save()
-        self._adapt(perplexity)
-        position = self.position
-        record = {"kind": "valid", "epoch": position.epoch, "perplexity": perplexity, "seconds": position.seconds}
-        self._record(reporter, record)
+        self._adjust_schedule(perplexity)
+        epoch, seconds = self.progress.epoch, self.progress.seconds
+        self._record(reporter, {"kind": "valid", "epoch": epoch, "perplexity": perplexity, "seconds": seconds})
         self._save()
         return self._draw_curves()
 
     def _count_epoch(self, perplexity: float) -> None:
-        """Move on to the next epoch, and keep the weights if they are the best so far."""
+        """Move on to the next epoch, and save the weights if they are the best so far."""
         if not math.isfinite(perplexity):
-            raise self._diverged(f"the perplexity on valid is {perplexity}")
-        position = self.position
-        position.epoch += 1
-        position.step = 0
-        position.stale += 1
-        if position.best_valid is None or perplexity < position.best_valid:
-            position.best_valid, position.stale = perplexity, 0
-            self._save_best({"epoch": position.epoch, "valid_perplexity": perplexity, "test_perplexity": None})
+            raise DivergenceError(f"the perplexity on valid is {perplexity}")
+        progress = self.progress
+        progress.epoch += 1
+        progress.step = 0
+        progress.stale += 1
+        if progress.best_valid is None or perplexity < progress.best_valid:
+            progress.best_valid, progress.stale = perplexity, 0
+            if self._group.first:
+                facts = {"epoch": progress.epoch, "valid_perplexity": perplexity, "test_perplexity": None}
+                weights = self._learner.network.weights()
+                Checkpoint.of_weights(weights, self.corpus.vocabulary, facts).write(self.run.best)
 
-    def _adapt(self, perplexity: float) -> None:
-        """Let the learning rate fall at a plateau, and begin the average of NT-ASGD."""
-        config, position = self.config, self.position
-        if config.schedule == "plateau" and position.stale > 0 and position.stale % config.patience == 0:
-            position.drops += 1
-        valid = [record["perplexity"] for record in position.history if record["kind"] == "valid"]
-        if config.averaging == "triggered" and perplexity >= min(valid[: -config.patience], default=math.inf):
-            self._average.trigger()
+    def _adjust_schedule(self, perplexity: float) -> None:
+        """Lower the learning rate at a plateau, and start the average of NT-ASGD."""
+        config, progress = self.config, self.progress
+        if config.schedule == "plateau" and progress.stale > 0 and progress.stale % config.patience == 0:
+            progress.drops += 1
+        earlier = progress.valid_perplexities()[: -config.patience]
+        if config.averaging == "triggered" and perplexity >= min(earlier, default=math.inf):
+            self._learner.average.start()
 
-    def _measured(self, network: LanguageModel, split: str, stop: StopRequest) -> float | None:
-        """The perplexity on a split, measured by the first process for all; None where a signal ended that."""
-        found: float | None = None
-        if self._processes.first:
+    def _evaluate(self, network: LanguageModel, split: str, stop: StopRequest) -> float | None:
+        """The perplexity on a split, evaluated by the first process for all; None if a signal ended the evaluation."""
+        perplexity: float | None = None
+        if self._group.first:
             with single_thread(), contextlib.suppress(StoppedError):
-                found = evaluate_perplexity(network, self.corpus.ids[split], stop.check)
-        return self._processes.from_first(found)
+                perplexity = evaluate_perplexity(network, self.corpus.ids[split], stop.check)
+        return self._group.broadcast(perplexity)
 
     def _test(self, reporter: Reporter, stop: StopRequest) -> None:
-        network, best = self.run.trained() if self._processes.first else (self._network, None)
-        perplexity = self._measured(network.to(self._device), "test", stop)
+        network, best = self.run.trained() if self._group.first else (self._learner.network, None)
+        perplexity = self._evaluate(network.to(self._device), "test", stop)
         if perplexity is None:
             return
         if best is not None:
             if not math.isfinite(perplexity):
-                raise self._diverged(f"the perplexity on test is {perplexity}")
+                raise DivergenceError(f"the perplexity on test is {perplexity}")
             Checkpoint(best.tensors, {**best.facts, "test_perplexity": perplexity}).write(self.run.best)
             self._record(reporter, {"kind": "test", "epoch": best.facts["epoch"], "perplexity": perplexity})
-        self.position.finished = True
+        self.progress.finished = True
         self._save()
 
     def _record(self, reporter: Reporter, record: dict[str, Any]) -> None:
-        self.position.history.append(record)
+        self.progress.history.append(record)
         self._write_metrics()
         reporter.record(record)
 
     def _write_metrics(self) -> None:
-        if self._processes.first:
-            self.run.write_metrics(self.position.history)
+        if self._group.first:
+            self.run.write_metrics(self.progress.history)
 
     def _draw_curves(self) -> None:
-        if self._processes.first and self.position.epoch > 0:
-            draw_curves(self.position.history, self.run.curves)
+        if self._group.first and self.progress.epoch > 0:
+            draw_curves(self.progress.history, self.run.curves)
 
-    def _stop_if_asked(self, stop: StopRequest) -> None:
-        """Stop if this process or another one was asked to; all of them stop at the same step."""
-        number = self._processes.largest(stop.received, self._device)
+    def _save(self) -> None:
+        self._learner.require_finite()
+        tensors = self._learner.tensors()
+        if self._group.first:
+            facts = {"position": asdict(self.progress), **self._facts()}
+            Checkpoint(tensors, facts).write(self.run.latest)
+
+    def _facts(self) -> dict[str, Any]:
+        """The facts of a checkpoint that a resumed training must share, ready for JSON."""
+        return {"processes": self._group.count, "training": self.config.to_json()}
+
+    def _require_same_training(self, checkpoint: Checkpoint) -> None:
+        facts, expected = checkpoint.facts, self._facts()
+        if "processes" not in facts:
+            raise CheckpointError("it holds weights only, nothing to go on from")
+        if facts["processes"] != expected["processes"]:
+            raise RunError(
+                f"{self.run.latest} is of {facts['processes']} processes, this training has {expected['processes']}; "
+                "resume with as many processes as it was made by"
+            )
+        if facts.get("training") != expected["training"]:
+            raise RunError(
+                f"{self.run.latest} was made with another configuration than {self.run.path} holds now; put back the "
+                "config.json that it was begun with, or begin a new run: --run DIR"
+            )
+
+    def _raise_if_stopped(self, stop: StopRequest) -> None:
+        """Raise `Interrupted` if any process received a signal; all processes stop at the same step."""
+        number = self._group.maximum(stop.received, self._device)
         if number:
             raise Interrupted(number, self.run.path)
 
-    def _zero_state(self) -> NetworkState:
-        return self._network.initial_state(self._batches.row_count)
-
-    def _own_rows(self, carried: dict[str, Tensor]) -> NetworkState:
-        rows = self._processes.rows(self.config.batch_size)
-        return state_from_tensors({name: tensor[rows].to(self._device) for name, tensor in carried.items()})
-
-    def _diverged(self, what: str) -> TrainingError:
-        kept = "the last checkpoint is kept; " if self.run.latest.exists() else ""
-        return TrainingError(
-            f"{what} at epoch {self.position.epoch + 1}, step {self.position.step + 1}; {kept}"
-            f"in a new run, try a lower learning_rate ({self.config.learning_rate:g}) "
-            f"or clip_norm ({self.config.clip_norm:g})"
-        )
-
-    def _require_finite(self) -> None:
-        """Nothing that is no number is ever saved: neither in the weights nor in what the next steps go on from."""
-        held = {
-            "a weight": self._network.weights(),
-            "an averaged weight": self._average.tensors(),
-            "a number of the optimiser's": optimizer_tensors(self._optimizer),
-            "a number of the carried state": state_tensors(self._state),
-        }
-        for what, tensors in held.items():
-            if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-                raise self._diverged(f"{what} is no finite number")
-
-    def _save_best(self, facts: dict[str, Any]) -> None:
-        if not self._processes.first:
-            return
-        weights, vocabulary = self._network.weights(), self.corpus.vocabulary
-        Checkpoint.of_weights(weights, vocabulary, facts).write(self.run.best)
-
-    def _save(self) -> None:
-        self._require_finite()
-        states = self._processes.gathered(state_tensors(self._state))
-        randoms = self._processes.gathered(random_state(self._device))
-        if not self._processes.first:
-            return
-        groups = {
-            "model": self._network.weights(),
-            "optimizer": optimizer_tensors(self._optimizer),
-            "average": self._average.tensors(),
-            "carried": {name: torch.cat([state[name] for state in states]) for name in states[0]},
-            **{f"random.{rank}": tensors for rank, tensors in enumerate(randoms)},
-        }
-        tensors = {f"{group}.{name}": tensor for group, held in groups.items() for name, tensor in held.items()}
-        facts = {"position": asdict(self.position), **self._facts()}
-        Checkpoint(tensors, facts).write(self.run.latest)
+    @contextlib.contextmanager
+    def _translate_divergence(self) -> Iterator[None]:
+        try:
+            yield
+        except DivergenceError as error:
+            kept = "the last checkpoint is kept; " if self.run.latest.exists() else ""
+            raise TrainingError(
+                f"{error} at epoch {self.progress.epoch + 1}, step {self.progress.step + 1}; {kept}"
+                f"in a new run, try a lower learning_rate ({self.config.learning_rate:g}) "
+                f"or clip_norm ({self.config.clip_norm:g})"
+            ) from error
 
 
 def _exp(value: float) -> float:

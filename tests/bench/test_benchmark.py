@@ -17,7 +17,8 @@ from lmtool.model import Run, TrainOptions
 from lmtool.model.network import state_tensors
 from lmtool.runtime import OptionError, Predictor
 from support.models.results import ONE, make_results
-from support.runs.tiny import SETTINGS, Silent
+from support.runs.reporters import RecordingReporter
+from support.runs.settings import SETTINGS
 from support.web.pages import Page
 
 QUICK = Schedule(rounds=1, seconds_per_scenario=0.02)
@@ -186,7 +187,7 @@ def test_the_demo_chains_everything_and_a_second_time_trains_nothing(
     options = TrainOptions(preset="ptb-200", data=str(corpus_folder), settings=SETTINGS)
     scenarios = [Scenario.parse(text) for text in ("single-stream", "multi-stream:2", "offline:1x3")]
     bench = BenchOptions(schedule=QUICK, scenarios=scenarios)
-    reporter = Silent()
+    reporter = RecordingReporter()
     demo = run_demo(reporter, lambda _: None, options, bench)
     assert reporter.records[-1]["kind"] == "test"
     assert all(path.is_file() for path in demo.files.values())
@@ -196,7 +197,7 @@ def test_the_demo_chains_everything_and_a_second_time_trains_nothing(
     for expected in ("word frequencies alone", "closed-loop steps", "speed-up over torch", "text  ", "model  "):
         assert expected in text
     assert json.dumps(demo.to_json())
-    again = Silent()
+    again = RecordingReporter()
     monkeypatch.setattr("lmtool.bench.demo.run_bench", lambda *_: demo.results)  # timing it twice shows nothing new
     second = run_demo(again, lambda _: None, options, bench)
     assert again.records == []

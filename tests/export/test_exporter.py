@@ -34,7 +34,8 @@ from lmtool.model import CheckpointError, Run, RunError, TrainOptions, run_train
 from lmtool.runtime import PRECISIONS, ArtifactError, OptionError, Predictor, StorageError, Vocabulary
 from lmtool.runtime.artifact.artifact import HASH_KEY
 from support.models.networks import network_of
-from support.runs.tiny import SETTINGS, Silent
+from support.runs.reporters import RecordingReporter
+from support.runs.settings import SETTINGS
 
 
 def test_the_same_run_exports_the_same_bytes(run: Run, tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ def test_a_run_of_another_cell_is_trained_and_exported(
 ) -> None:
     settings = {**SETTINGS, "cell": cell, "epochs": "1"}
     options = TrainOptions("ptb-200", str(corpus_folder), tmp_path / "run", settings=settings, threads=1)
-    run_training(options, Silent())
+    run_training(options, RecordingReporter())
     if precision == "int8":
         with pytest.raises(ExportError, match="export --precision w8 or fp32 instead"):
             export_run(Run(tmp_path / "run"), precision)

@@ -24,7 +24,8 @@ from lmtool.model import LanguageModel, Run, TrainOptions, run_training
 from lmtool.runtime import ArtifactError, OptionError, Predictor, Tokenization, Vocabulary
 from support.models.networks import draw, network_of, run_model
 from support.models.transducer import recognize, write_transducer
-from support.runs.tiny import SETTINGS, Silent
+from support.runs.reporters import RecordingReporter
+from support.runs.settings import SETTINGS
 
 
 def test_a_triton_repository_keeps_every_state_by_name(run: Run, tmp_path: Path) -> None:
@@ -151,7 +152,7 @@ def test_a_sherpa_export_is_verified_before_it_is_written(
     tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {**SETTINGS, "layer_sizes": "4,4", "epochs": "1"}
-    run_training(TrainOptions("ptb-200", str(corpus_folder), tmp_path / "run", settings=settings, threads=1), Silent())
+    run_training(TrainOptions("ptb-200", str(corpus_folder), tmp_path / "run", settings=settings, threads=1), RecordingReporter())
     path = export_sherpa(Run(tmp_path / "run"))
     assert path == tmp_path / "run" / "sherpa" / "model.onnx"
     tokens = tmp_path / "tokens.txt"

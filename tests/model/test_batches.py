@@ -7,7 +7,7 @@ import pytest
 from lmtool.model import DataError, preset_named
 from lmtool.model.data.batches import Batches
 from lmtool.model.training.config import TrainConfig
-from lmtool.model.training.distributed import Processes
+from lmtool.model.training.distributed import ProcessGroup
 
 
 def config(**settings: object) -> TrainConfig:
@@ -27,12 +27,12 @@ def test_batches_are_rows_read_side_by_side() -> None:
 def test_processes_share_the_rows() -> None:
     ids = np.arange(50, dtype=np.int32)
     whole = Batches(ids, config(batch_size=4, steps=3))
-    parts = [Batches(ids, config(batch_size=4, steps=3), Processes(process, 2)) for process in range(2)]
+    parts = [Batches(ids, config(batch_size=4, steps=3), ProcessGroup(process, 2)) for process in range(2)]
     for span in whole.spans(0):
         rows = [row for part in parts for row in part.read(span)[0].tolist()]
         assert rows == whole.read(span)[0].tolist()
     with pytest.raises(DataError, match="batch_size 5 cannot be shared evenly by 2 processes; try --set batch_size=6"):
-        Batches(ids, config(batch_size=5, steps=3), Processes(0, 2))
+        Batches(ids, config(batch_size=5, steps=3), ProcessGroup(0, 2))
 
 
 def test_variable_steps_cover_the_text_and_are_drawn_anew_for_each_epoch() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from lmtool.model import Checkpoint, Run
-from support.runs.tiny import SETTINGS
+from support.runs.settings import SETTINGS
 
 BOUND = 1e-5
 """Largest relative difference of a loss or a perplexity between one process and two: sums in another order."""

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 from lmtool.model import PRESETS, Checkpoint, Interrupted, LanguageModel, Run, Trainer, load_corpus, preset_named
-from lmtool.model.dropout import Dropouts, drop_numbers, drop_words
+from lmtool.model.dropout import Dropouts, drop_activations, drop_words
+from lmtool.model.training import device
 from lmtool.model.training.loss import Objective
 from lmtool.model.training.optimizers import WeightAverage
 from lmtool.runtime import Architecture
-from support.runs.stopped import StopAfter, final_weights, new_trainer, without_times
-from support.runs.tiny import SETTINGS, Silent
+from support.runs.reporters import RecordingReporter, StopAfter
+from support.runs.settings import SETTINGS
+from support.runs.trainers import latest_weights_hash, new_trainer, resumed_trainer, without_times
 
 SMALL = {"embedding_size": "6", "layer_sizes": "7,6", "batch_size": "4", "steps": "9", "epochs": "2"}
 EVERYTHING = {
@@ -36,11 +38,11 @@ EVERYTHING = {
 
 def test_locked_dropout_drops_the_same_numbers_at_every_time_step() -> None:
     torch.manual_seed(0)
-    dropped = drop_numbers(torch.ones(3, 50, 200), 0.4, locked=True)
+    dropped = drop_activations(torch.ones(3, 50, 200), 0.4, locked=True)
     assert bool((dropped == dropped[:, :1]).all())
     assert not bool((dropped[0] == dropped[1]).all())
     assert dropped.mean().item() == pytest.approx(1, abs=0.1)
-    free = drop_numbers(torch.ones(3, 50, 200), 0.4, locked=False)
+    free = drop_activations(torch.ones(3, 50, 200), 0.4, locked=False)
     assert not bool((free == free[:, :1]).all())
 
 
@@ -121,24 +123,24 @@ def test_a_triggered_average_waits_until_valid_stops_falling(tmp_path: Path, cor
     )
     for perplexities, run in (([9.0, 8.0, 7.0, 6.0], falling), ([9.0, 8.0, 7.0, 9.5], rising)):
         for perplexity in perplexities:
-            run._adapt(perplexity)
-            run.position.history.append({"kind": "valid", "perplexity": perplexity})
-    assert not falling._average.active
-    assert rising._average.active
+            run._adjust_schedule(perplexity)
+            run.progress.history.append({"kind": "valid", "perplexity": perplexity})
+    assert not falling._learner.average.active
+    assert rising._learner.average.active
 
 
 def test_a_plateau_lowers_the_rate(tmp_path: Path, corpus_folder: Path) -> None:
     settings = {**SMALL, "schedule": "plateau", "decay": "0.1", "learning_rate": "2", "clip_norm": "50", "epochs": "6"}
     made = new_trainer(corpus_folder, tmp_path / "run", settings)
-    made.train(Silent())
+    made.train(RecordingReporter())
     expected, best = [2.0], math.inf
-    for record in made.position.history:
+    for record in made.progress.history:
         if record["kind"] == "valid":
             expected.append(expected[-1] if record["perplexity"] < best else expected[-1] * 0.1)
             best = min(best, record["perplexity"])
     rates = {
         math.ceil(record["epoch"]) - 1: record["learning_rate"]
-        for record in made.position.history
+        for record in made.progress.history
         if record["kind"] == "train"
     }
     assert list(rates.values()) == pytest.approx(expected[:-1])
@@ -148,11 +150,11 @@ def test_a_plateau_lowers_the_rate(tmp_path: Path, corpus_folder: Path) -> None:
 def test_stale_epochs_end_the_training(tmp_path: Path, corpus_folder: Path) -> None:
     settings = {**SMALL, "decay": "1", "learning_rate": "2", "clip_norm": "50", "early_stopping": "2", "epochs": "40"}
     made = new_trainer(corpus_folder, tmp_path / "run", settings)
-    made.train(Silent())
-    valid = [record["perplexity"] for record in made.position.history if record["kind"] == "valid"]
+    made.train(RecordingReporter())
+    valid = [record["perplexity"] for record in made.progress.history if record["kind"] == "valid"]
     best = int(np.argmin(valid))
     assert len(valid) == best + 1 + 2 < 40
-    assert made.position.finished
+    assert made.progress.finished
     assert Run(tmp_path / "run").trained()[1].facts["epoch"] == best + 1
 
 
@@ -164,16 +166,15 @@ def test_all_of_it_together_resumes_to_the_same_bits(
     tmp_path: Path, corpus_folder: Path, settings: dict[str, str], steps: int
 ) -> None:
     whole = new_trainer(corpus_folder, tmp_path / "whole", settings)
-    whole.train(Silent())
+    whole.train(RecordingReporter())
     stopped = new_trainer(corpus_folder, tmp_path / "stopped", settings)
     with pytest.raises(Interrupted):
         stopped.train(StopAfter(steps))
-    resumed = new_trainer(corpus_folder, tmp_path / "stopped", settings, create=False)
-    resumed.restore(resumed.run.read_latest())
-    assert resumed._average.active
-    resumed.train(Silent())
-    assert final_weights(tmp_path / "stopped") == final_weights(tmp_path / "whole")
-    assert without_times(resumed.position.history) == without_times(whole.position.history)
+    resumed = resumed_trainer(corpus_folder, tmp_path / "stopped", settings)
+    assert resumed._learner.average.active
+    resumed.train(RecordingReporter())
+    assert latest_weights_hash(tmp_path / "stopped") == latest_weights_hash(tmp_path / "whole")
+    assert without_times(resumed.progress.history) == without_times(whole.progress.history)
     found, wanted = (Checkpoint.read(Run(tmp_path / name).best).facts for name in ("stopped", "whole"))
     assert found == wanted
 
@@ -184,14 +185,10 @@ def test_the_rate_follows_the_length_of_a_step(tmp_path: Path, corpus_folder: Pa
         ({"loss_over_time": "sum"}, 1.0),  # the loss itself follows it
         ({"loss_over_time": "sum", "optimizer": "adam"}, 0.5),
     ):
-        made = new_trainer(
-            corpus_folder, tmp_path / "run", {**SMALL, **settings, "variable_steps": "true"}, create=False
-        )
-        rates = []
-        for length in (made.config.steps, made.config.steps / 2):
-            made._set_learning_rate(length, 10)
-            rates.append(made._optimizer.param_groups[0]["lr"])
-        assert rates[1] == pytest.approx(rates[0] * factor)
+        config = preset_named("ptb-200").with_settings({**SMALL, **settings, "variable_steps": "true"})
+        trainer = Trainer(config, load_corpus(str(corpus_folder), config.tokenization), Run(tmp_path / "run"))
+        whole, half = (trainer._learning_rate(length, 10) for length in (config.steps, config.steps / 2))
+        assert half == pytest.approx(whole * factor)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -203,17 +200,43 @@ def test_every_preset_trains_when_it_is_made_small(tmp_path: Path, corpus_folder
     corpus = load_corpus(str(corpus_folder), config.tokenization)
     made = Trainer(config, corpus, Run(tmp_path / "run"))
     Run(tmp_path / "run").create(made.config, corpus)
-    reporter = Silent()
+    reporter = RecordingReporter()
     made.train(reporter)
     losses = [record["loss"] for record in reporter.records if record["kind"] == "train"]
     assert min(losses[1:]) < losses[0]
 
 
 def test_half_precision_products_learn_as_well(tmp_path: Path, corpus_folder: Path) -> None:
-    found: dict[str, Any] = {}
+    perplexities: dict[str, Any] = {}
     for precision in ("fp32", "bf16"):
-        made = new_trainer(corpus_folder, tmp_path / precision, {**SETTINGS, "precision": precision})
-        made.train(Silent())
-        found[precision] = made.position.best_valid
-    assert found["bf16"] == pytest.approx(found["fp32"], rel=0.02)
-    assert found["bf16"] != found["fp32"]
+        trainer = new_trainer(corpus_folder, tmp_path / precision, {**SETTINGS, "precision": precision})
+        trainer.train(RecordingReporter())
+        perplexities[precision] = trainer.progress.best_valid
+    assert perplexities["bf16"] == pytest.approx(perplexities["fp32"], rel=0.02)
+    assert perplexities["bf16"] != perplexities["fp32"]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("onednn_has_bf16_lstm", [True, False])
+def test_half_precision_layers_run_with_and_without_onednns_lstm(
+    monkeypatch: pytest.MonkeyPatch, cell: str, onednn_has_bf16_lstm: bool
+) -> None:
+    """Processors without AVX-512 take the second way; whichever runs, torch's switch is as before."""
+    if onednn_has_bf16_lstm and not device._onednn_has_bf16_lstm():
+        pytest.skip("this processor's oneDNN has no bf16 LSTM")
+    monkeypatch.setattr(device, "_onednn_has_bf16_lstm", lambda: onednn_has_bf16_lstm)
+    before = torch.backends.mkldnn.enabled
+    torch.manual_seed(0)
+    network = LanguageModel(Architecture(cell, 50, (70, 30), tied=False), 11)
+    ids, state = torch.randint(0, 11, (3, 4)), network.initial_state(3)
+    with device.bf16_layers("cpu"):
+        output, *_ = network.read(ids, state)
+    output.sum().backward()
+    gradient = network.layers[0].weight_hh_l0.grad.clone()
+    network.zero_grad()
+    expected, *_ = network.read(ids, state)
+    expected.sum().backward()
+    assert output.dtype == torch.float32
+    assert 0 < (output - expected).abs().max() < 0.01
+    assert (gradient - network.layers[0].weight_hh_l0.grad).norm() < 0.05 * gradient.norm()
+    assert torch.backends.mkldnn.enabled == before

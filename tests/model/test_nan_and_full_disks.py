@@ -10,62 +10,62 @@ import pytest
 import torch
 from lmtool.model import DataError, Run, TrainingError, TrainOptions, evaluate_perplexity, run_training
 from lmtool.runtime import StorageError
-from support.runs.stopped import DROPOUT, final_weights, new_trainer
-from support.runs.tiny import SETTINGS, Silent
+from support.runs.reporters import RecordingReporter
+from support.runs.settings import DROPOUT_SETTINGS, SETTINGS
+from support.runs.trainers import latest_weights_hash, new_trainer, resumed_trainer
 
 
 @pytest.mark.parametrize(
     ("after", "message"),
-    [(("train", 1.5), "the loss is nan at epoch 2, step 52"), (("valid", 2), "a weight is no finite")],
+    [(("train", 1.5), "the loss is nan at epoch 2, step 52"), (("valid", 2), "a weight is NaN or infinite")],
 )
 def test_numbers_that_are_none_stop_the_training_and_keep_what_was_good(
     tmp_path: Path, corpus_folder: Path, after: tuple[str, float], message: str
 ) -> None:
-    broken = new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
+    broken = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
 
-    class Poison(Silent):
+    class Poison(RecordingReporter):
         def record(self, record: dict[str, Any]) -> None:
             if (record["kind"], record["epoch"]) == after:
                 with torch.no_grad():
-                    broken._network.projection.bias[0] = math.nan
+                    broken._learner.network.projection.bias[0] = math.nan
 
     with pytest.raises(TrainingError, match=rf"{message}.* try a lower learning_rate \(0.02\)"):
         broken.train(Poison())
     network, _ = Run(tmp_path / "run").trained()
     assert math.isfinite(evaluate_perplexity(network, broken.corpus.ids["valid"]))
-    again = new_trainer(corpus_folder, tmp_path / "run", DROPOUT, create=False)
-    again.restore(again.run.read_latest())
-    again.train(Silent())
-    assert again.position.finished
+    again = resumed_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
+    again.train(RecordingReporter())
+    assert again.progress.finished
 
 
 def test_weights_that_are_no_numbers_never_become_the_best(tmp_path: Path, corpus_folder: Path) -> None:
     """A token that the valid text does not hold: its perplexity is fine, its vector is not."""
-    broken = new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
+    broken = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
     unseen = broken.corpus.vocabulary.unknown_id
     assert unseen not in broken.corpus.ids["valid"]
 
-    class Poison(Silent):
+    class Poison(RecordingReporter):
         def step(self, *_: object) -> None:
             with torch.no_grad():
-                broken._network.embedding.weight[unseen] = math.nan
+                broken._learner.network.embedding.weight[unseen] = math.nan
 
-    with pytest.raises(TrainingError, match="a weight is no finite number"):
+    with pytest.raises(TrainingError, match="a weight is NaN or infinite"):
         broken.train(Poison())
     assert not Run(tmp_path / "run").best.exists()
 
 
 def test_a_gradient_that_is_no_number_stops_before_it_reaches_the_weights(tmp_path: Path, corpus_folder: Path) -> None:
-    broken = new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
+    broken = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
 
-    class Poison(Silent):
+    class Poison(RecordingReporter):
         def record(self, record: dict[str, Any]) -> None:
             if record["kind"] == "valid":
-                broken._network.projection.weight.register_hook(lambda gradient: gradient * math.nan)
+                broken._learner.network.projection.weight.register_hook(lambda gradient: gradient * math.nan)
 
     with pytest.raises(TrainingError, match="the norm of the gradient is nan at epoch 2, step 1; "):
         broken.train(Poison())
-    assert all(bool(tensor.isfinite().all()) for tensor in broken._network.weights().values())
+    assert all(bool(tensor.isfinite().all()) for tensor in broken._learner.network.weights().values())
 
 
 class FailingWrites:
@@ -93,23 +93,23 @@ class FailingWrites:
 def test_a_write_that_fails_is_tried_again(
     tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
-    made = new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
+    made = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
     disk = FailingWrites(monkeypatch, file)
     disk.left = 2
-    made.train(Silent())
+    made.train(RecordingReporter())
     assert disk.slept == [0.5, 2.0]
-    assert made.position.finished
+    assert made.progress.finished
 
 
 def test_a_disk_that_stays_full_is_reported_and_the_last_checkpoint_still_loads(
     tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = new_trainer(corpus_folder, tmp_path / "whole", DROPOUT)
-    whole.train(Silent())
-    made = new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
+    whole = new_trainer(corpus_folder, tmp_path / "whole", DROPOUT_SETTINGS)
+    whole.train(RecordingReporter())
+    made = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
     disk = FailingWrites(monkeypatch)
 
-    class FullFromTheSecondEpoch(Silent):
+    class FullFromTheSecondEpoch(RecordingReporter):
         def record(self, record: dict[str, Any]) -> None:
             if record["kind"] == "train" and record["epoch"] == 1.5:
                 disk.left = 100
@@ -118,15 +118,14 @@ def test_a_disk_that_stays_full_is_reported_and_the_last_checkpoint_still_loads(
         made.train(FullFromTheSecondEpoch())
     disk.left = 0
     assert not [name for name in os.listdir(tmp_path / "run" / "checkpoints") if ".tmp" in name]
-    again = new_trainer(corpus_folder, tmp_path / "run", DROPOUT, create=False)
-    again.restore(again.run.read_latest())
-    assert again.position.epoch == 1
-    again.train(Silent())
-    assert final_weights(tmp_path / "run") == final_weights(tmp_path / "whole")
+    again = resumed_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
+    assert again.progress.epoch == 1
+    again.train(RecordingReporter())
+    assert latest_weights_hash(tmp_path / "run") == latest_weights_hash(tmp_path / "whole")
 
 
 def test_a_corpus_that_is_too_short_leaves_no_folder(tmp_path: Path, corpus_folder: Path) -> None:
     settings = {**SETTINGS, "batch_size": "9000"}
     with pytest.raises(DataError, match="what fits: --set batch_size="):
-        run_training(TrainOptions("ptb-200", str(corpus_folder), tmp_path / "run", settings=settings), Silent())
+        run_training(TrainOptions("ptb-200", str(corpus_folder), tmp_path / "run", settings=settings), RecordingReporter())
     assert not (tmp_path / "run").exists()

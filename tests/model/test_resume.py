@@ -15,33 +15,33 @@ import pytest
 from lmtool.model import Checkpoint, CheckpointError, Interrupted, Run, RunError, TrainOptions, run_training
 from lmtool.model.training.signals import StopRequest
 from support.processes.commands import lmtool
-from support.runs.stopped import DROPOUT, StopAfter, final_weights, new_trainer, without_times
-from support.runs.tiny import Silent
+from support.runs.reporters import RecordingReporter, StopAfter
+from support.runs.settings import DROPOUT_SETTINGS
+from support.runs.trainers import latest_weights_hash, new_trainer, resumed_trainer, without_times
 
 
 @pytest.mark.parametrize("steps", [1, 7, 102, 103, 150])
 def test_a_stopped_training_resumes_to_the_same_bits(tmp_path: Path, corpus_folder: Path, steps: int) -> None:
-    whole = new_trainer(corpus_folder, tmp_path / "whole", DROPOUT)
-    whole.train(Silent())
-    stopped = new_trainer(corpus_folder, tmp_path / "stopped", DROPOUT)
+    whole = new_trainer(corpus_folder, tmp_path / "whole", DROPOUT_SETTINGS)
+    whole.train(RecordingReporter())
+    stopped = new_trainer(corpus_folder, tmp_path / "stopped", DROPOUT_SETTINGS)
     with pytest.raises(Interrupted) as stop:
         stopped.train(StopAfter(steps))
     assert stop.value.exit_code == 143
-    resumed = new_trainer(corpus_folder, tmp_path / "stopped", DROPOUT, create=False)
-    resumed.restore(resumed.run.read_latest())
-    assert resumed.position.epoch * 102 + resumed.position.step == steps
-    resumed.train(Silent())
-    assert final_weights(tmp_path / "stopped") == final_weights(tmp_path / "whole")
-    assert without_times(resumed.position.history) == without_times(whole.position.history)
+    resumed = resumed_trainer(corpus_folder, tmp_path / "stopped", DROPOUT_SETTINGS)
+    assert resumed.progress.epoch * 102 + resumed.progress.step == steps
+    resumed.train(RecordingReporter())
+    assert latest_weights_hash(tmp_path / "stopped") == latest_weights_hash(tmp_path / "whole")
+    assert without_times(resumed.progress.history) == without_times(whole.progress.history)
     logged = [json.loads(line) for line in Run(tmp_path / "stopped").metrics.read_text().splitlines()]
-    assert without_times(logged) == without_times(whole.position.history)
+    assert without_times(logged) == without_times(whole.progress.history)
 
 
 def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path, corpus_folder: Path) -> None:
     folder = tmp_path / "killed"
     command = [sys.executable, "-m", "lmtool.cli", "train", "--preset", "ptb-200", "--data", str(corpus_folder)]
     command += ["--run", str(folder), "--threads", "1"]
-    command += [argument for key, value in DROPOUT.items() for argument in ("--set", f"{key}={value}")]
+    command += [argument for key, value in DROPOUT_SETTINGS.items() for argument in ("--set", f"{key}={value}")]
     process = subprocess.Popen([*command, "--set", "epochs=400"], stderr=subprocess.DEVNULL)
     while not Run(folder).latest.exists():
         assert process.poll() is None
@@ -65,23 +65,23 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path, corp
 
 def test_another_configuration_or_corpus_is_not_resumed(run: Run, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"dropout was 0.0, is 0.5; resume with the same settings, begin"):
-        run_training(TrainOptions(run=run.path, threads=1, resume=True, settings={"dropout": "0.5"}), Silent())
+        run_training(TrainOptions(run=run.path, threads=1, resume=True, settings={"dropout": "0.5"}), RecordingReporter())
     other = tmp_path / "other"
     other.mkdir()
     for split in ("train", "valid", "test"):
         text = (Path(run.corpus_facts()["name"]) / f"{split}.txt").read_text()
         (other / f"{split}.txt").write_text(text + "the cat\n")
     with pytest.raises(RunError, match="the corpus has changed"):
-        run_training(TrainOptions(run=run.path, threads=1, resume=True, data=str(other)), Silent())
+        run_training(TrainOptions(run=run.path, threads=1, resume=True, data=str(other)), RecordingReporter())
     (other / "train.txt").write_text("other words than those of the run\n" * 100)
     with pytest.raises(RunError, match="the corpus has changed"):
-        run_training(TrainOptions(run=run.path, threads=1, resume=True, data=str(other)), Silent())
+        run_training(TrainOptions(run=run.path, threads=1, resume=True, data=str(other)), RecordingReporter())
     with pytest.raises(RunError, match=r"preset was .*, is 'char-128'"):
-        run_training(TrainOptions(run=run.path, threads=1, resume=True, preset="char-128"), Silent())
+        run_training(TrainOptions(run=run.path, threads=1, resume=True, preset="char-128"), RecordingReporter())
 
 
 def stopped(corpus_folder: Path, path: Path, steps: int) -> Run:
-    trainer = new_trainer(corpus_folder, path, DROPOUT)
+    trainer = new_trainer(corpus_folder, path, DROPOUT_SETTINGS)
     with pytest.raises(Interrupted):
         trainer.train(StopAfter(steps))
     return trainer.run
@@ -93,14 +93,14 @@ def test_a_configuration_that_was_edited_is_not_resumed(tmp_path: Path, corpus_f
     config["training"]["seed"] += 1
     (run.path / "config.json").write_text(json.dumps(config))
     with pytest.raises(RunError, match=r"latest\.safetensors was made with another configuration than .* holds now"):
-        run_training(TrainOptions(run=run.path, threads=1, resume=True), Silent())
+        run_training(TrainOptions(run=run.path, threads=1, resume=True), RecordingReporter())
 
 
 def test_the_best_weights_alone_are_nothing_to_go_on_from(tmp_path: Path, corpus_folder: Path) -> None:
     run = stopped(corpus_folder, tmp_path / "run", 103)
     shutil.copy(run.best, run.latest)
     with pytest.raises(CheckpointError, match=r"it holds weights only, nothing to go on from; put a copy of that file"):
-        run_training(TrainOptions(run=run.path, threads=1, resume=True), Silent())
+        run_training(TrainOptions(run=run.path, threads=1, resume=True), RecordingReporter())
 
 
 def test_a_training_that_begins_again_says_so(tmp_path: Path, corpus_folder: Path) -> None:
@@ -114,27 +114,26 @@ def test_a_training_that_begins_again_says_so(tmp_path: Path, corpus_folder: Pat
 
 def test_a_finished_run_is_left_as_it_is(run: Run) -> None:
     before = run.latest.read_bytes()
-    result = run_training(TrainOptions(run=run.path, threads=1, resume=True), Silent())
+    result = run_training(TrainOptions(run=run.path, threads=1, resume=True), RecordingReporter())
     assert run.latest.read_bytes() == before
     assert result.epoch in (1, 2)
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_its_log_again(tmp_path: Path, corpus_folder: Path) -> None:
-    begun = new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
+    begun = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
     begun.run.write_metrics([{"kind": "train", "epoch": 0.5, "perplexity": 1.0}])
-    begun.restore(begun.run.read_latest())
-    begun.train(Silent())
+    resumed = resumed_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
+    resumed.train(RecordingReporter())
     logged = [json.loads(line) for line in begun.run.metrics.read_text().splitlines()]
-    assert without_times(logged) == without_times(begun.position.history)
+    assert without_times(logged) == without_times(resumed.progress.history)
 
 
 def test_a_run_killed_before_its_last_picture_gets_it(tmp_path: Path, corpus_folder: Path) -> None:
-    killed = new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
+    killed = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
     with pytest.raises(Interrupted):
         killed.train(StopAfter(204))
     killed.run.curves.unlink()
-    resumed = new_trainer(corpus_folder, tmp_path / "run", DROPOUT, create=False)
-    resumed.restore(resumed.run.read_latest())
+    resumed = resumed_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
     assert killed.run.curves.is_file()
 
 
@@ -143,41 +142,39 @@ def test_a_run_killed_before_its_last_picture_gets_it(tmp_path: Path, corpus_fol
 def test_a_signal_ends_an_evaluation_at_once(
     tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch, split: str, averaging: str
 ) -> None:
-    settings = {**DROPOUT, "averaging": averaging}
+    settings = {**DROPOUT_SETTINGS, "averaging": averaging}
     whole = new_trainer(corpus_folder, tmp_path / "whole", settings)
-    whole.train(Silent())
+    whole.train(RecordingReporter())
     stopped = new_trainer(corpus_folder, tmp_path / "run", settings)
-    before = stopped._measured
+    before = stopped._evaluate
 
     def measured(network: Any, found: str, stop: StopRequest) -> float | None:
         if found == split:
             os.kill(os.getpid(), signal.SIGTERM)
         return before(network, found, stop)
 
-    monkeypatch.setattr(stopped, "_measured", measured)
+    monkeypatch.setattr(stopped, "_evaluate", measured)
     with pytest.raises(Interrupted):
-        stopped.train(Silent())
-    assert stopped.position.epoch == (0 if split == "valid" else 2)
-    resumed = new_trainer(corpus_folder, tmp_path / "run", settings, create=False)
-    resumed.restore(resumed.run.read_latest())
-    resumed.train(Silent())
-    assert without_times(resumed.position.history) == without_times(whole.position.history)
-    assert final_weights(tmp_path / "run") == final_weights(tmp_path / "whole")
+        stopped.train(RecordingReporter())
+    assert stopped.progress.epoch == (0 if split == "valid" else 2)
+    resumed = resumed_trainer(corpus_folder, tmp_path / "run", settings)
+    resumed.train(RecordingReporter())
+    assert without_times(resumed.progress.history) == without_times(whole.progress.history)
+    assert latest_weights_hash(tmp_path / "run") == latest_weights_hash(tmp_path / "whole")
 
 
 def test_a_signal_during_the_last_measurement_is_not_lost(tmp_path: Path, corpus_folder: Path) -> None:
-    class AtTheEnd(Silent):
+    class AtTheEnd(RecordingReporter):
         def record(self, record: dict[str, Any]) -> None:
             if record["kind"] == "test":
                 os.kill(os.getpid(), signal.SIGINT)
 
-    ready = new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
+    ready = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
     with pytest.raises(Interrupted) as stop:
         ready.train(AtTheEnd())
     assert stop.value.exit_code == 130
-    finished = new_trainer(corpus_folder, tmp_path / "run", DROPOUT, create=False)
-    finished.restore(finished.run.read_latest())
-    assert finished.position.finished
+    finished = resumed_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
+    assert finished.progress.finished
 
 
 @pytest.fixture
@@ -207,5 +204,5 @@ def test_a_resume_reads_its_checkpoint_once(run: Run, tmp_path: Path, monkeypatc
         return read(path)
 
     monkeypatch.setattr(Checkpoint, "read", reading)
-    run_training(TrainOptions(run=tmp_path / "run", resume=True, threads=1), Silent())
+    run_training(TrainOptions(run=tmp_path / "run", resume=True, threads=1), RecordingReporter())
     assert found == ["latest.safetensors", "best.safetensors"]

@@ -21,23 +21,24 @@ from lmtool.model import (
     run_training,
 )
 from lmtool.model.network import LanguageModel, state_shapes, state_tensors, weight_shapes
-from lmtool.model.training.progress import Position
+from lmtool.model.training.progress import TrainingProgress
 from lmtool.runtime import Architecture, StorageError
-from support.runs.stopped import DROPOUT, new_trainer
-from support.runs.tiny import SETTINGS, Silent
+from support.runs.reporters import RecordingReporter
+from support.runs.settings import DROPOUT_SETTINGS, SETTINGS
+from support.runs.trainers import new_trainer
 
 
 def test_a_run_in_use_is_refused(tmp_path: Path, corpus_folder: Path) -> None:
-    new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
+    new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
     options = TrainOptions(run=tmp_path / "run", resume=True, threads=1)
     with Run(tmp_path / "run").lock(), pytest.raises(RunError, match="is in use by another process"):
-        run_training(options, Silent())
-    run_training(options, Silent())
+        run_training(options, RecordingReporter())
+    run_training(options, RecordingReporter())
 
 
 def test_a_folder_with_a_run_is_not_trained_over(run: Run, corpus_folder: Path) -> None:
     with pytest.raises(RunError, match="holds a run already; go on with it: --resume"):
-        run_training(TrainOptions("ptb-200", str(corpus_folder), run.path, settings=SETTINGS), Silent())
+        run_training(TrainOptions("ptb-200", str(corpus_folder), run.path, settings=SETTINGS), RecordingReporter())
 
 
 def test_missing_and_unfinished_runs_say_what_to_do(tmp_path: Path, corpus_folder: Path) -> None:
@@ -45,7 +46,7 @@ def test_missing_and_unfinished_runs_say_what_to_do(tmp_path: Path, corpus_folde
         latest_run(tmp_path)
     with pytest.raises(RunError, match=r"holds no run \(config.json is missing\)"):
         Run(tmp_path).config()
-    new_trainer(corpus_folder, tmp_path / "run", DROPOUT)
+    new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
     with pytest.raises(RunError, match="holds no finished epoch: best.safetensors is missing; train it"):
         Run(tmp_path / "run").trained()
 
@@ -68,7 +69,7 @@ def test_trainings_that_begin_together_get_folders_of_their_own(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     options = TrainOptions("ptb-200", str(corpus_folder), settings={**SETTINGS, "epochs": "1"}, threads=1)
-    assert len({run_training(options, Silent()).run for _ in range(2)}) == 2
+    assert len({run_training(options, RecordingReporter()).run for _ in range(2)}) == 2
 
 
 def test_every_flipped_byte_of_a_checkpoint_is_noticed(run: Run, tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_a_configuration_of_any_size_is_refused_before_a_network_is_made(run: Ru
     with pytest.raises(CheckpointError, match=r"'model.embedding.weight' is \[.*, 5\], expected \[.*, 65536\]"):
         copy.trained()
     with pytest.raises(CheckpointError, match=r"'model.embedding.weight' is \[.*, 5\], expected \[.*, 65536\]"):
-        run_training(TrainOptions(run=copy.path, resume=True, threads=1), Silent())
+        run_training(TrainOptions(run=copy.path, resume=True, threads=1), RecordingReporter())
 
 
 @pytest.mark.parametrize(
@@ -191,9 +192,9 @@ def test_facts_of_another_kind_are_refused(run: Run, tmp_path: Path, facts: dict
 )
 def test_positions_that_no_training_has_are_refused(run: Run, change: dict[str, Any], message: str) -> None:
     position = Checkpoint.read(run.latest).facts["position"]
-    assert Position.from_json(position).finished
+    assert TrainingProgress.from_json(position).finished
     with pytest.raises(CheckpointError, match=message):
-        Position.from_json({**position, **change})
+        TrainingProgress.from_json({**position, **change})
 
 
 def test_a_perplexity_too_large_for_a_number_is_kept(run: Run, tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ def test_a_perplexity_too_large_for_a_number_is_kept(run: Run, tmp_path: Path) -
     record = {"kind": "train", "epoch": 0.5, "perplexity": math.inf, "loss": 800.0}
     position = {**latest.facts["position"], "history": [*latest.facts["position"]["history"], record]}
     Checkpoint(latest.tensors, {**latest.facts, "position": position}).write(tmp_path / "checkpoint")
-    assert Position.from_json(Checkpoint.read(tmp_path / "checkpoint").facts["position"]).history[-1] == record
+    assert TrainingProgress.from_json(Checkpoint.read(tmp_path / "checkpoint").facts["position"]).history[-1] == record
 
 
 def test_a_vocabulary_that_could_not_be_read_again_begins_no_run(

@@ -15,18 +15,19 @@ from lmtool.model import Interrupted, Run, TrainOptions, run_training
 from lmtool.model.checkpoint import Checkpoint
 from lmtool.runtime import StorageError
 from support.corpora import write_corpus
-from support.runs.tiny import SETTINGS, Silent
+from support.runs.reporters import RecordingReporter
+from support.runs.settings import SETTINGS
 
 pytest.importorskip("tensorboard", reason="tensorboard is not installed; pip install 'lmtool[tensorboard]'")
 
-from lmtool.model.training.tensorboard import tensorboard_scalars
+from lmtool.model.training.tensorboard import tensorboard_reporter
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
 Points = dict[str, list[tuple[int, Any]]]
 
 
-class StopAtRecord(Silent):
+class StopAtRecord(RecordingReporter):
     """Sends this process SIGTERM once so many records are made."""
 
     def __init__(self, records: int) -> None:
@@ -71,7 +72,7 @@ def test_the_scalars_of_a_stopped_and_resumed_training_are_its_history(tmp_path:
     with SummaryWriter(str(run.tensorboard)) as lost:  # as after a kill: points that no checkpoint knows
         lost.add_scalar("train/loss", 9.0, 1999)
     assert drawn(run) != logged(run)
-    told = Silent()
+    told = RecordingReporter()
     run_training(options(run.path, tensorboard=True), told)
     assert told.records[-1]["kind"] == "test"
     points = drawn(run)
@@ -84,18 +85,18 @@ def test_the_scalars_of_a_stopped_and_resumed_training_are_its_history(tmp_path:
 
 def test_a_finished_run_gets_its_scalars_late_and_keeps_them(tmp_path: Path, corpus_folder: Path) -> None:
     run = Run(tmp_path / "run")
-    run_training(options(run.path, corpus_folder), Silent())
+    run_training(options(run.path, corpus_folder), RecordingReporter())
     assert not run.tensorboard.exists()
     metrics, best = run.metrics.read_bytes(), run.best.read_bytes()
     for wanted in (True, True, False):
-        run_training(options(run.path, tensorboard=wanted), Silent())
+        run_training(options(run.path, tensorboard=wanted), RecordingReporter())
         assert drawn(run) == logged(run)
     assert (run.metrics.read_bytes(), run.best.read_bytes()) == (metrics, best)
 
 
 def test_other_files_in_the_folder_stay(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with tensorboard_scalars(tmp_path, [{"kind": "valid", "epoch": 1, "perplexity": float("inf")}]):
+    with tensorboard_reporter(tmp_path, [{"kind": "valid", "epoch": 1, "perplexity": float("inf")}]):
         pass
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert EventAccumulator(str(tmp_path)).Reload().Scalars("valid/perplexity")[0].value == float("inf")
@@ -104,7 +105,10 @@ def test_other_files_in_the_folder_stay(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     hook = threading.excepthook
-    with pytest.raises(StorageError, match="cannot make the folder .*file"), tensorboard_scalars(tmp_path / "file", []):
+    with (
+        pytest.raises(StorageError, match="cannot make the folder .*file"),
+        tensorboard_reporter(tmp_path / "file", []),
+    ):
         pass
     assert threading.excepthook is hook
 
@@ -119,7 +123,7 @@ def lengthen_history(run: Run, times: int) -> int:
 
 def test_a_full_disk_is_a_message(tmp_path: Path) -> None:
     data = write_corpus(tmp_path / "data", (100, 10, 10))  # its token ids fit
-    run_training(TrainOptions("ptb-200", str(data), tmp_path / "run", settings=SETTINGS, threads=1), Silent())
+    run_training(TrainOptions("ptb-200", str(data), tmp_path / "run", settings=SETTINGS, threads=1), RecordingReporter())
     limit = lengthen_history(Run(tmp_path / "run"), 200) + 500  # more than a picture takes, less than the scalars
     command = [sys.executable, "-m", "lmtool.cli", "train", "--run", "run", "--resume", "--tensorboard"]
     finished = subprocess.run(

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lmtool.model import Corpus, load_corpus, read_splits
 from lmtool.model.data.corpus import build_vocabulary
-from lmtool.model.data.token_ids import numbered
+from lmtool.model.data.token_ids import token_file
 from lmtool.runtime import RULES, StorageError, Tokenization, Vocabulary
 from lmtool.runtime.io.files import read_text
 from support.corpora import whole, write_corpus
@@ -26,7 +26,7 @@ MEGABYTE = 1_000_000
 def encoded(folder: Path, rule: str, chunk_bytes: int) -> Corpus:
     """What `load_corpus` does with a normal chunk, for texts of any content."""
     tokenization = Tokenization.of_rule(rule)
-    with numbered(read_splits(str(folder), chunk_bytes), tokenization) as texts:
+    with token_file(read_splits(str(folder), chunk_bytes), tokenization) as texts:
         vocabulary = build_vocabulary(texts.first_counts(), tokenization, 1)
         return Corpus(str(folder), texts.sha256, vocabulary, texts.to_ids(vocabulary))
 

@@ -22,8 +22,9 @@ from lmtool.model import (
 )
 from lmtool.runtime import Architecture, OptionError
 from support.corpora import real_corpus
-from support.runs.stopped import DROPOUT, final_weights
-from support.runs.tiny import Silent
+from support.runs.reporters import RecordingReporter
+from support.runs.settings import DROPOUT_SETTINGS
+from support.runs.trainers import latest_weights_hash
 
 
 def test_training_learns_and_leaves_everything_in_the_run_folder(run: Run) -> None:
@@ -43,11 +44,11 @@ def test_training_learns_and_leaves_everything_in_the_run_folder(run: Run) -> No
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path: Path, corpus_folder: Path) -> None:
     hashes = []
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
-        settings = {**DROPOUT, "epochs": "1", "seed": seed}
+        settings = {**DROPOUT_SETTINGS, "epochs": "1", "seed": seed}
         run_training(
-            TrainOptions("ptb-200", str(corpus_folder), tmp_path / name, settings=settings, threads=1), Silent()
+            TrainOptions("ptb-200", str(corpus_folder), tmp_path / name, settings=settings, threads=1), RecordingReporter()
         )
-        hashes.append(final_weights(tmp_path / name))
+        hashes.append(latest_weights_hash(tmp_path / name))
     assert hashes[0] == hashes[1] != hashes[2]
 
 
@@ -96,7 +97,7 @@ def test_the_first_steps_on_penn_treebank_go_as_they_did(tmp_path: Path) -> None
     run.create(config, corpus)
     begun = Trainer(config, corpus, run)
 
-    class First(Silent):
+    class First(RecordingReporter):
         def record(self, record: dict[str, Any]) -> None:
             super().record(record)
             os.kill(os.getpid(), signal.SIGINT)

@@ -20,7 +20,8 @@ from lmtool.runtime import CELLS
 from onnx.backend.base import Backend, BackendRep
 from onnx.backend.test.case.test_case import TestCase
 from onnx.backend.test.runner import Runner
-from support.runs.tiny import SETTINGS, Silent
+from support.runs.reporters import RecordingReporter
+from support.runs.settings import SETTINGS
 
 
 @pytest.fixture(scope="module", params=CELLS)
@@ -35,7 +36,7 @@ def exported(
         options = TrainOptions(
             "ptb-200", str(corpus_folder), path, settings={**SETTINGS, "cell": request.param}, threads=1
         )
-        run_training(options, Silent())
+        run_training(options, RecordingReporter())
     return export_run(Run(path), test_vectors=True).path
 
 

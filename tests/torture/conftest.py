@@ -19,7 +19,7 @@ from lmtool.export import export_run
 from lmtool.model import Run
 from support.corpora import write_corpus
 from support.processes.plant import floats, planted
-from support.runs.unstopped import Unstopped
+from support.runs.uninterrupted import UninterruptedRun
 from support.scale import FULL, Many, Tally
 
 
@@ -30,9 +30,9 @@ def many() -> Many:
 
 
 @pytest.fixture(scope="session")
-def unstopped(tmp_path_factory: pytest.TempPathFactory) -> Unstopped:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> UninterruptedRun:
     """A training that nothing stopped, with an artifact beside it."""
-    found = Unstopped.make(tmp_path_factory.mktemp("unstopped"))
+    found = UninterruptedRun.make(tmp_path_factory.mktemp("uninterrupted"))
     export_run(Run(found.path))
     return found
 

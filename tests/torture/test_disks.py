@@ -19,7 +19,7 @@ from support.processes import sabotage
 from support.processes.commands import Finished, unclear_failure
 from support.processes.strace import Fault, require_strace
 from support.processes.trials import STILL, Trials
-from support.runs.unstopped import Unstopped
+from support.runs.uninterrupted import UninterruptedRun
 from support.scale import FULL, Tally, torture_only
 
 PROMISE = "A failing disk loses nothing"
@@ -30,16 +30,16 @@ Found = list[tuple[Fault, Finished, list[str]]]
 
 
 @pytest.fixture(scope="module")
-def begun(unstopped: Unstopped, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def begun(uninterrupted: UninterruptedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training that has but one step to do, then the end of its epoch and the test; it has an artifact too."""
     require_strace()
     folder = tmp_path_factory.mktemp("begun") / "run"
-    unstopped.stopped_after(folder, 2 * unstopped.steps_per_epoch - 1)
-    shutil.copy(unstopped.path / "model.onnx", folder)
+    uninterrupted.stopped_after(folder, 2 * uninterrupted.steps_per_epoch - 1)
+    shutil.copy(uninterrupted.path / "model.onnx", folder)
     return folder
 
 
-def failing(trials: Trials, seed: int, wrong_with: Callable[[Finished], list[str]], repeatable: bool = True) -> Found:
+def failing(trials: Trials, seed: int, faults: Callable[[Finished], list[str]], repeatable: bool = True) -> Found:
     """Each of the calls fails, once or from then on, then the disk is well again: what was wrong in the end.
 
     What cannot be done twice (not `repeatable`) is tried again only where it failed.
@@ -50,10 +50,10 @@ def failing(trials: Trials, seed: int, wrong_with: Callable[[Finished], list[str
         fault = replace(chosen, lasting=draw.random() < MOSTLY)
         finished = trials.struck(fault).finished
         wrong = unclear_failure(finished) if finished.returncode else []
-        wrong += wrong_with(finished)
+        wrong += faults(finished)
         if finished.returncode or repeatable:
             again = trials.again()
-            wrong += [*([again.stderr] if again.returncode else []), *wrong_with(again)]
+            wrong += [*([again.stderr] if again.returncode else []), *faults(again)]
         found.append((fault, finished, wrong))
     return found
 
@@ -83,38 +83,38 @@ def _same(path: Path, other: Path) -> bool:
     return other.exists() and path.read_bytes() == other.read_bytes()
 
 
-def test_trainings_on_a_disk_that_fails(tmp_path: Path, unstopped: Unstopped, begun: Path, tally: Tally) -> None:
+def test_trainings_on_a_disk_that_fails(tmp_path: Path, uninterrupted: UninterruptedRun, begun: Path, tally: Tally) -> None:
     """Exit 1, one clear line, checkpoints that load, and the same bits once the disk is well; or nothing was amiss."""
-    trials, seed = Trials(begun, tmp_path / "run", unstopped.command), random.randrange(1 << 32)
+    trials, seed = Trials(begun, tmp_path / "run", uninterrupted.command), random.randrange(1 << 32)
 
-    def wrong_with(finished: Finished) -> list[str]:
-        wrong = [*unstopped.wrong_with(trials.folder).values()]
-        wrong += [] if finished.returncode else unstopped.differences(trials.folder)
+    def faults(finished: Finished) -> list[str]:
+        wrong = [*uninterrupted.faults(trials.folder).values()]
+        wrong += [] if finished.returncode else uninterrupted.differences(trials.folder)
         return wrong + (["the artifact"] if not _same(trials.folder / "model.onnx", begun / "model.onnx") else [])
 
-    found = failing(trials, seed, wrong_with)
+    found = failing(trials, seed, faults)
     tally(PROMISE, tried=len(found), what="failing calls, train --resume", **figures(found, seed))
 
 
 @torture_only
-def test_trainings_that_begin_on_a_disk_that_fails(tmp_path: Path, unstopped: Unstopped, tally: Tally) -> None:
+def test_trainings_that_begin_on_a_disk_that_fails(tmp_path: Path, uninterrupted: UninterruptedRun, tally: Tally) -> None:
     """What fails before the first checkpoint can be begun again, or gone on with."""
     require_strace()
     folder = tmp_path / "run"
-    trials = Trials(tmp_path / "none", folder, unstopped.command, until=Run(folder).latest)
+    trials = Trials(tmp_path / "none", folder, uninterrupted.command, until=Run(folder).latest)
     seed = random.randrange(1 << 32)
-    found = failing(trials, seed, lambda finished: [] if finished.returncode else unstopped.differences(trials.folder))
+    found = failing(trials, seed, lambda finished: [] if finished.returncode else uninterrupted.differences(trials.folder))
     tally(PROMISE, tried=len(found), what="failing calls, train", **figures(found, seed))
 
 
-def test_every_call_that_writes_is_among_those_that_fail(tmp_path: Path, unstopped: Unstopped, tally: Tally) -> None:
+def test_every_call_that_writes_is_among_those_that_fail(tmp_path: Path, uninterrupted: UninterruptedRun, tally: Tally) -> None:
     """Of all system calls of a training, those that touch its files are ones that fail here, or ones that only read."""
     require_strace()
-    traced = Trials(tmp_path / "none", tmp_path / "run", unstopped.command).everything()
+    traced = Trials(tmp_path / "none", tmp_path / "run", uninterrupted.command).everything()
     assert traced.finished.returncode == 0, traced.finished.stderr
-    assert unstopped.differences(tmp_path / "run") == []
+    assert uninterrupted.differences(tmp_path / "run") == []
     counts = traced.counts({str(Run(tmp_path / "run").latest)})
-    assert counts["rename"] + counts["renameat"] + counts["renameat2"] >= 2 * unstopped.steps_per_epoch
+    assert counts["rename"] + counts["renameat"] + counts["renameat2"] >= 2 * uninterrupted.steps_per_epoch
     others = traced.others(tmp_path / "run")
     assert others == {}
     what = "system calls of a training"
@@ -122,11 +122,11 @@ def test_every_call_that_writes_is_among_those_that_fail(tmp_path: Path, unstopp
 
 
 def test_a_call_that_is_not_among_them_is_noticed(
-    tmp_path: Path, unstopped: Unstopped, begun: Path, tally: Tally
+    tmp_path: Path, uninterrupted: UninterruptedRun, begun: Path, tally: Tally
 ) -> None:
     """Positive control: each file that is written is given a time, which nothing here makes fail."""
     stamped = functools.partial(sabotage.all_of, STILL, sabotage.stamped_files)
-    others = Trials(begun, tmp_path / "run", unstopped.command, stamped).everything().others(tmp_path / "run")
+    others = Trials(begun, tmp_path / "run", uninterrupted.command, stamped).everything().others(tmp_path / "run")
     assert sum("utime" in call for call in others) == len(others) == 1
     tally(PROMISE, tried=1, control=f"other calls: {', '.join(others)} noticed")
 
@@ -209,10 +209,10 @@ def test_what_else_saves_on_a_disk_that_fails(tmp_path: Path, begun: Path, name:
     new = changed(trials.folder, begun)
     assert SAVINGS[name].makes <= new.keys()
 
-    def wrong_with(finished: Finished) -> list[str]:
+    def faults(finished: Finished) -> list[str]:
         return wrong_with_saving(begun, trials.folder, new, finished)
 
-    found = failing(trials, seed, wrong_with, SAVINGS[name].repeatable)
+    found = failing(trials, seed, faults, SAVINGS[name].repeatable)
     tally(PROMISE, tried=len(found), what=f"failing calls, {name}", **figures(found, seed))
 
 
@@ -230,15 +230,15 @@ def test_an_export_that_swallows_errors_is_noticed(tmp_path: Path, begun: Path, 
 
 
 def test_a_disk_that_fails_would_lose_what_is_written_in_place(
-    tmp_path: Path, unstopped: Unstopped, begun: Path, tally: Tally
+    tmp_path: Path, uninterrupted: UninterruptedRun, begun: Path, tally: Tally
 ) -> None:
     """Positive control: without temporary files and renames a failing write leaves half a checkpoint."""
     folder, effects = tmp_path / "run", EFFECTS if FULL else EFFECTS[:1]
     in_place = functools.partial(sabotage.all_of, STILL, sabotage.plain_writes)
-    trials = Trials(begun, folder, unstopped.command, in_place, lambda path: path.endswith(".safetensors"))
+    trials = Trials(begun, folder, uninterrupted.command, in_place, lambda path: path.endswith(".safetensors"))
     lost = 0
     for effect in effects:
         assert trials.struck(Fault("write", 1, effect, lasting=True)).finished.returncode == 1
-        lost += "unusable" in unstopped.wrong_with(folder)
+        lost += "unusable" in uninterrupted.faults(folder)
     assert lost == len(effects)
     tally(PROMISE, tried=lost, control=f"files written in place: {lost} of {len(effects)} checkpoints lost")

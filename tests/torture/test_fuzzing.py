@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from lmtool.model import Run
 from support.fuzzing.fuzz import TARGETS, fuzz
-from support.runs.finished_run import write_good_run
+from support.runs.finished_run import write_finished_run
 from support.scale import FULL, Many, Tally
 
 PROMISE = "The parser survives"
@@ -16,7 +16,7 @@ PROMISE = "The parser survives"
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
-    return write_good_run(tmp_path_factory.mktemp("fuzzing") / "good", run)
+    return write_finished_run(tmp_path_factory.mktemp("fuzzing") / "good", run)
 
 
 @pytest.mark.parametrize("name", TARGETS)

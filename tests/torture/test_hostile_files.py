@@ -14,7 +14,7 @@ import pytest
 from lmtool.model import Run
 from support.hostile.files import Source
 from support.hostile.raid import RECIPES, Raid, careless, distinct, hostile, raid
-from support.runs.finished_run import write_good_run
+from support.runs.finished_run import write_finished_run
 from support.scale import Many, Tally
 
 PROMISE = "Loading runs no code and reads nothing else"
@@ -25,7 +25,7 @@ MOST_EXTRA_KB = 200 * 1024
 def where(tmp_path_factory: pytest.TempPathFactory, run: Run, corpus_folder: Path) -> Raid:
     """A good run with its artifact, a few test vectors and a stream's state."""
     folder = tmp_path_factory.mktemp("raid")
-    return Raid(write_good_run(folder / "good", run), corpus_folder, folder)
+    return Raid(write_finished_run(folder / "good", run), corpus_folder, folder)
 
 
 def shared_out(where: Raid, numbers: list[int], children: int) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from support.processes import sabotage
 from support.processes.commands import Command
 from support.processes.strace import Fault, require_strace
 from support.processes.trials import STILL, Trials
-from support.runs.unstopped import Unstopped, wait_for_saves
+from support.runs.uninterrupted import UninterruptedRun, wait_for_saves
 from support.scale import Many, Tally
 
 PROMISE = "A killed training loses at most one interval"
@@ -24,27 +24,27 @@ LATER_RECORDS = (6, 4, 8)
 """Which writing of the log a training is killed before, of those that its first epoch has."""
 
 
-def chain(unstopped: Unstopped, folder: Path, draw: random.Random) -> tuple[int, Counter[str], list[str]]:
+def chain(uninterrupted: UninterruptedRun, folder: Path, draw: random.Random) -> tuple[int, Counter[str], list[str]]:
     """Kill a training and go on with it until it ends: kills, what was wrong after them, and what is at the end."""
     kills, wrong = 0, Counter[str]()
     while True:
-        command = Command(*unstopped.command(folder)).go()
-        wait_for_saves(command, Run(folder).latest, draw.randrange(-1, unstopped.steps_per_epoch))
+        command = Command(*uninterrupted.command(folder)).go()
+        wait_for_saves(command, Run(folder).latest, draw.randrange(-1, uninterrupted.steps_per_epoch))
         if command.runs_for(draw.uniform(0, 0.03)):
             command.signal(signal.SIGKILL)
         finished = command.finished()
         if finished.returncode != KILLED:
             assert finished.returncode == 0, finished.stderr
-            return kills, wrong, unstopped.differences(folder)
+            return kills, wrong, uninterrupted.differences(folder)
         kills += 1
-        wrong.update(unstopped.wrong_with(folder).keys())
+        wrong.update(uninterrupted.faults(folder).keys())
 
 
-def test_kills_at_random_moments(tmp_path: Path, unstopped: Unstopped, many: Many, tally: Tally) -> None:
+def test_kills_at_random_moments(tmp_path: Path, uninterrupted: UninterruptedRun, many: Many, tally: Tally) -> None:
     seed = random.randrange(1 << 32)
     draw, tried, wrong, ends = random.Random(seed), 0, Counter[str](), list[list[str]]()
     while tried < many(2, 120):
-        kills, found, differences = chain(unstopped, tmp_path / f"run-{len(ends)}", draw)
+        kills, found, differences = chain(uninterrupted, tmp_path / f"run-{len(ends)}", draw)
         tried, wrong = tried + kills, wrong + found
         ends.append(differences)
     assert wrong == {}, f"seed {seed}"
@@ -61,25 +61,25 @@ def test_kills_at_random_moments(tmp_path: Path, unstopped: Unstopped, many: Man
     )
 
 
-def last_save(unstopped: Unstopped, folder: Path) -> Trials:
+def last_save(uninterrupted: UninterruptedRun, folder: Path) -> Trials:
     """A training that has but one step to do, then the end of its epoch and the test."""
     require_strace()
-    begun = unstopped.stopped_after(folder / "begun", 2 * unstopped.steps_per_epoch - 1)
-    return Trials(begun, folder / "run", unstopped.command)
+    begun = uninterrupted.stopped_after(folder / "begun", 2 * uninterrupted.steps_per_epoch - 1)
+    return Trials(begun, folder / "run", uninterrupted.command)
 
 
 def test_kills_before_every_system_call_of_a_save(
-    tmp_path: Path, unstopped: Unstopped, many: Many, tally: Tally
+    tmp_path: Path, uninterrupted: UninterruptedRun, many: Many, tally: Tally
 ) -> None:
-    trials, seed = last_save(unstopped, tmp_path), random.randrange(1 << 32)
+    trials, seed = last_save(uninterrupted, tmp_path), random.randrange(1 << 32)
     draw, wrong, found = random.Random(seed), list[Fault](), Counter[str]()
     points = trials.points([KILL])
     assert len(points) > 100
     for fault in (chosen := draw.sample(points, many(1, len(points)))):
         found["killed"] += trials.struck(fault).finished.returncode == KILLED
-        left = [*unstopped.wrong_with(trials.folder)]
+        left = [*uninterrupted.faults(trials.folder)]
         assert trials.again().returncode == 0, f"{fault} {seed}"
-        left += ["of_other_bits"] if unstopped.differences(trials.folder) else []
+        left += ["of_other_bits"] if uninterrupted.differences(trials.folder) else []
         found.update(left)
         wrong += [fault] if left else []
     assert wrong == [], f"{found} seed {seed}"
@@ -95,21 +95,21 @@ def test_kills_before_every_system_call_of_a_save(
     )
 
 
-def test_writes_in_place_would_lose_checkpoints(tmp_path: Path, unstopped: Unstopped, many: Many, tally: Tally) -> None:
+def test_writes_in_place_would_lose_checkpoints(tmp_path: Path, uninterrupted: UninterruptedRun, many: Many, tally: Tally) -> None:
     """Positive control: without temporary files and renames the same kills leave folders that nobody can use."""
     in_place, lost = functools.partial(sabotage.all_of, STILL, sabotage.plain_writes), Counter[str]()
     trials = replace(
-        last_save(unstopped, tmp_path), prepare=in_place, strikes=lambda path: path.endswith("safetensors")
+        last_save(uninterrupted, tmp_path), prepare=in_place, strikes=lambda path: path.endswith("safetensors")
     )
     for number in range(1, (tried := many(1, 3)) + 1):
         assert trials.struck(Fault("write", number, KILL)).finished.returncode == KILLED
-        lost.update(unstopped.wrong_with(trials.folder).keys())
+        lost.update(uninterrupted.faults(trials.folder).keys())
     assert lost["unusable"] == tried
     tally(PROMISE, tried=tried, control=f"files written in place: {lost['unusable']} of {tried} folders unusable")
 
 
 def test_a_training_that_saves_seldom_would_lose_more(
-    tmp_path: Path, unstopped: Unstopped, many: Many, tally: Tally
+    tmp_path: Path, uninterrupted: UninterruptedRun, many: Many, tally: Tally
 ) -> None:
     """And the positive control: killed in its steps, one that saves every time has lost one at most, the other more."""
     require_strace()
@@ -118,11 +118,11 @@ def test_a_training_that_saves_seldom_would_lose_more(
         ("always", STILL),
         ("seldom", functools.partial(sabotage.all_of, STILL, sabotage.seldom_saved)),
     ):
-        trials = Trials(tmp_path / "none", tmp_path / name, unstopped.command, prepare, lambda path: "metrics" in path)
+        trials = Trials(tmp_path / "none", tmp_path / name, uninterrupted.command, prepare, lambda path: "metrics" in path)
         found = []
         for number in LATER_RECORDS[: (tried := many(1, len(LATER_RECORDS)))]:
             assert trials.struck(Fault("rename", number, KILL)).finished.returncode == KILLED
-            found.append(unstopped.wrong_with(trials.folder))
+            found.append(uninterrupted.faults(trials.folder))
         lost[name] = found
     assert lost["always"] == [{}] * tried
     assert [list(found) for found in lost["seldom"]] == [["lost"]] * tried
@@ -136,12 +136,12 @@ def test_a_training_that_saves_seldom_would_lose_more(
     ids=["random state", "log"],
 )
 def test_what_is_not_restored_shows(
-    tmp_path: Path, unstopped: Unstopped, protection: Callable[[], None], differs: str, tally: Tally
+    tmp_path: Path, uninterrupted: UninterruptedRun, protection: Callable[[], None], differs: str, tally: Tally
 ) -> None:
     """Positive control: the comparison with the training never killed notices what a resume forgets."""
-    folder = unstopped.stopped_after(tmp_path / "run", unstopped.steps_per_epoch // 2)
-    finished = Command(*unstopped.command(folder), prepare=protection).go().finished()
+    folder = uninterrupted.stopped_after(tmp_path / "run", uninterrupted.steps_per_epoch // 2)
+    finished = Command(*uninterrupted.command(folder), prepare=protection).go().finished()
     assert finished.returncode == 0, finished.stderr
-    found = unstopped.differences(folder)
+    found = uninterrupted.differences(folder)
     assert differs in found
     tally(PROMISE, tried=1, control=f"{protection.__name__.replace('_', ' ')}: {', '.join(found)} differ")

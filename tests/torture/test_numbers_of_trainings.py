@@ -5,15 +5,17 @@ import random
 from pathlib import Path
 
 import pytest
-from lmtool.model import Checkpoint, Run, Trainer
+from lmtool.model import Checkpoint, Run
+from lmtool.model.training.learner import Learner
 from lmtool.runtime import LmtoolError
 from support.processes.plant import NONE, PLACES, Planter, is_number
-from support.runs.stopped import DROPOUT, new_trainer
-from support.runs.tiny import Silent
+from support.runs.reporters import RecordingReporter
+from support.runs.settings import DROPOUT_SETTINGS
+from support.runs.trainers import new_trainer, resumed_trainer
 from support.scale import Many, Tally
 
 PROMISE = "Numbers stay numbers"
-AVERAGED = {**DROPOUT, "averaging": "exponential"}
+AVERAGED = {**DROPOUT_SETTINGS, "averaging": "exponential"}
 
 
 def hit(few_sentences: Path, folder: Path, place: str, value: float, draw: random.Random) -> tuple[Planter, str]:
@@ -41,9 +43,8 @@ def test_what_is_planted_in_a_training_never_reaches_a_checkpoint(
         assert (run.best.read_bytes() if run.best.exists() else None) == planter.best, what
         for path in filter(Path.exists, (run.best, run.latest)):
             assert all(bool(tensor.isfinite().all()) for tensor in Checkpoint.read(path).tensors.values()), what
-        resumed = new_trainer(few_sentences, folder, AVERAGED, create=False)
-        resumed.restore(resumed.run.read_latest())
-        resumed.train(Silent())
+        resumed = resumed_trainer(few_sentences, folder, AVERAGED)
+        resumed.train(RecordingReporter())
         assert is_number(run.trained()[1].facts["test_perplexity"])
     tally(
         PROMISE,
@@ -64,7 +65,7 @@ def test_trainings_that_do_not_look_replace_the_best(
     tally: Tally,
 ) -> None:
     """Positive control: a vector of a word that no text has, which no loss will ever show."""
-    monkeypatch.setattr(Trainer, "_require_finite", lambda _: None)
+    monkeypatch.setattr(Learner, "require_finite", lambda _: None)
     for number in range(tried := many(1, 3)):
         hit(few_sentences, tmp_path / f"{number}", "unseen", math.nan, draw)
         best = Checkpoint.read(Run(tmp_path / f"{number}").best)

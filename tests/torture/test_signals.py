@@ -20,7 +20,7 @@ from support.processes.commands import TRAIN, Command, Finished, counted, lmtool
 from support.processes.proc import alive, descendants
 from support.processes.strace import Fault, require_strace
 from support.processes.trials import STILL, Trials
-from support.runs.unstopped import Unstopped, wait_for_saves
+from support.runs.uninterrupted import UninterruptedRun, wait_for_saves
 from support.scale import FULL, Many, Tally, torture_only
 
 PROMISE = "Signals end it cleanly"
@@ -71,28 +71,28 @@ def ended(command: Command, number: int) -> tuple[Finished, float]:
     return command.finished(60), time.monotonic() - started
 
 
-def ask(command: Command, unstopped: Unstopped, folder: Path, number: int) -> Asked | None:
+def ask(command: Command, uninterrupted: UninterruptedRun, folder: Path, number: int) -> Asked | None:
     """Ask a training to stop that is held meanwhile, so that it is known how far it was; None where it had ended."""
     if not command.listening().freeze():
         return None
-    before = unstopped.progress(folder)
+    before = uninterrupted.progress(folder)
     finished, seconds = ended(command, number)
-    wrong = [*unclear_stop(finished, number), *unstopped.wrong_with(folder).values()]
+    wrong = [*unclear_stop(finished, number), *uninterrupted.faults(folder).values()]
     if finished.returncode == 0 and not before.finished:
         wrong.append(WENT_ON)
-    if (more := unstopped.progress(folder).steps - before.steps) > 1:
+    if (more := uninterrupted.progress(folder).steps - before.steps) > 1:
         wrong.append(f"{more} more steps")
     return Asked(finished, seconds, number, wrong)
 
 
-def chain(unstopped: Unstopped, folder: Path, draw: random.Random) -> Iterator[Asked]:
+def chain(uninterrupted: UninterruptedRun, folder: Path, draw: random.Random) -> Iterator[Asked]:
     """A training that is asked to stop again and again, and each time goes on where it was, to its end."""
     code = -1
     while code != 0:
-        command = Command(*unstopped.command(folder)).go()
-        wait_for_saves(command, Run(folder).latest, draw.randrange(-1, unstopped.steps_per_epoch))
+        command = Command(*uninterrupted.command(folder)).go()
+        wait_for_saves(command, Run(folder).latest, draw.randrange(-1, uninterrupted.steps_per_epoch))
         command.runs_for(draw.uniform(0.001, 0.03))
-        asked = ask(command, unstopped, folder, draw.choice(SIGNALS))
+        asked = ask(command, uninterrupted, folder, draw.choice(SIGNALS))
         if asked is not None:
             yield asked
             code = asked.finished.returncode
@@ -102,16 +102,16 @@ def chain(unstopped: Unstopped, folder: Path, draw: random.Random) -> Iterator[A
         assert code == 0, finished.stderr
 
 
-def test_trainings_that_are_asked_to_stop(tmp_path: Path, unstopped: Unstopped, many: Many, tally: Tally) -> None:
+def test_trainings_that_are_asked_to_stop(tmp_path: Path, uninterrupted: UninterruptedRun, many: Many, tally: Tally) -> None:
     """Each ends within the step it is in, unless all was done; the last weights are those of one never stopped."""
     seed = random.randrange(1 << 32)
     draw, found, ends = random.Random(seed), list[Asked](), list[list[str]]()
     while len(found) < many(1, 60):
         folder = tmp_path / f"run-{len(ends)}"
-        for asked in chain(unstopped, folder, draw):
+        for asked in chain(uninterrupted, folder, draw):
             assert asked.wrong == [], f"seed {seed}"
             found.append(asked)
-        ends.append(unstopped.differences(folder))
+        ends.append(uninterrupted.differences(folder))
     assert ends == [[]] * len(ends), f"seed {seed}"
     tally(
         PROMISE,
@@ -123,36 +123,36 @@ def test_trainings_that_are_asked_to_stop(tmp_path: Path, unstopped: Unstopped, 
 
 
 def test_a_training_that_does_not_listen_is_noticed(
-    tmp_path: Path, unstopped: Unstopped, many: Many, tally: Tally
+    tmp_path: Path, uninterrupted: UninterruptedRun, many: Many, tally: Tally
 ) -> None:
     """Positive control: it goes on to its end and exits with 0, as one that was done does."""
     noticed = 0
     for number in SIGNALS[: (tried := many(1, 2))]:
         folder = tmp_path / number.name
-        command = Command(*unstopped.command(folder), prepare=sabotage.deaf_trainings).go()
+        command = Command(*uninterrupted.command(folder), prepare=sabotage.deaf_trainings).go()
         wait_for_saves(command, Run(folder).latest, 2)
-        asked = ask(command, unstopped, folder, number)
+        asked = ask(command, uninterrupted, folder, number)
         assert asked is not None
         noticed += WENT_ON in asked.wrong
     assert noticed == tried
     tally(PROMISE, tried=tried, control=f"trainings that do not listen: {noticed} of {tried} noticed")
 
 
-def saves(unstopped: Unstopped, folder: Path) -> Trials:
+def saves(uninterrupted: UninterruptedRun, folder: Path) -> Trials:
     """The last step of an epoch, and all that comes after it."""
     require_strace()
-    begun = unstopped.stopped_after(folder / "begun", unstopped.steps_per_epoch - 1)
-    return Trials(begun, folder / "run", unstopped.command)
+    begun = uninterrupted.stopped_after(folder / "begun", uninterrupted.steps_per_epoch - 1)
+    return Trials(begun, folder / "run", uninterrupted.command)
 
 
-def ask_before(trials: Trials, unstopped: Unstopped, fault: Fault) -> Asked:
+def ask_before(trials: Trials, uninterrupted: UninterruptedRun, fault: Fault) -> Asked:
     """Ask a training to stop just before one of its system calls."""
     number = signal.Signals[fault.effect.partition("=")[2]]
     traced = trials.struck(fault)
     then, finished = traced.since(number), traced.finished
-    wrong = [*unclear_stop(finished, number), *unstopped.wrong_with(trials.folder).values()]
+    wrong = [*unclear_stop(finished, number), *uninterrupted.faults(trials.folder).values()]
     more = then.replaced(Run(trials.folder).latest)
-    if finished.returncode == 0 and (more or not unstopped.progress(trials.folder).finished):
+    if finished.returncode == 0 and (more or not uninterrupted.progress(trials.folder).finished):
         wrong.append(WENT_ON)
     if more > 1:
         wrong.append(f"{more} more checkpoints")
@@ -160,13 +160,13 @@ def ask_before(trials: Trials, unstopped: Unstopped, fault: Fault) -> Asked:
 
 
 def test_signals_before_every_system_call_of_a_save(
-    tmp_path: Path, unstopped: Unstopped, many: Many, tally: Tally
+    tmp_path: Path, uninterrupted: UninterruptedRun, many: Many, tally: Tally
 ) -> None:
-    trials, seed, found, wrong = saves(unstopped, tmp_path), random.randrange(1 << 32), list[Asked](), list[object]()
+    trials, seed, found, wrong = saves(uninterrupted, tmp_path), random.randrange(1 << 32), list[Asked](), list[object]()
     for fault in random.Random(seed).sample(trials.points(SENT), many(1, 30)):
-        found.append(asked := ask_before(trials, unstopped, fault))
+        found.append(asked := ask_before(trials, uninterrupted, fault))
         again = trials.again()
-        if asked.wrong or again.returncode != 0 or unstopped.differences(trials.folder):
+        if asked.wrong or again.returncode != 0 or uninterrupted.differences(trials.folder):
             wrong.append((fault, asked, again.stderr))
     assert wrong == [], f"seed {seed}"
     tally(
@@ -178,13 +178,13 @@ def test_signals_before_every_system_call_of_a_save(
     )
 
 
-def test_a_save_that_does_not_listen_is_noticed(tmp_path: Path, unstopped: Unstopped, tally: Tally) -> None:
+def test_a_save_that_does_not_listen_is_noticed(tmp_path: Path, uninterrupted: UninterruptedRun, tally: Tally) -> None:
     """Positive control: the signal comes when the first of many checkpoints is put in place."""
-    trials = saves(unstopped, tmp_path)
+    trials = saves(uninterrupted, tmp_path)
     latest = Run(trials.folder).latest.name
     deaf = functools.partial(sabotage.all_of, STILL, sabotage.deaf_trainings)
     trials = replace(trials, strikes=lambda path: latest in path, prepare=deaf)
-    asked = ask_before(trials, unstopped, next(fault for fault in trials.points(SENT) if "rename" in fault.call))
+    asked = ask_before(trials, uninterrupted, next(fault for fault in trials.points(SENT) if "rename" in fault.call))
     assert WENT_ON in asked.wrong
     tally(PROMISE, tried=1, control=f"a save that does not listen: {', '.join(asked.wrong)}")
 
@@ -227,13 +227,13 @@ def damage(place: Path, before: set[Path]) -> list[str]:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands_that_are_asked_to_stop(
-    tmp_path: Path, unstopped: Unstopped, name: str, many: Many, tally: Tally
+    tmp_path: Path, uninterrupted: UninterruptedRun, name: str, many: Many, tally: Tally
 ) -> None:
     """What was there before is there still, nothing is half written, and so many were stopped before they were done."""
     command, seconds, count = COMMANDS[name]
     seed, found = random.randrange(1 << 32), list[Asked]()
     draw, wrong = random.Random(seed), list[object]()
-    shutil.copytree(unstopped.path, place := tmp_path / "runs" / "run")
+    shutil.copytree(uninterrupted.path, place := tmp_path / "runs" / "run")
     life = min(lasts(command, tmp_path), LONGEST_WAIT_SECONDS) if FULL else seconds
     while sum(asked.finished.returncode != 0 for asked in found) < many(1, count) and len(found) < 5 * many(1, count):
         before = set(place.rglob("*"))
@@ -247,9 +247,9 @@ def test_commands_that_are_asked_to_stop(
     tally(PROMISE, tried=len(found), what=name, **endings(found))
 
 
-def test_a_command_that_does_not_listen_is_noticed(tmp_path: Path, unstopped: Unstopped, tally: Tally) -> None:
+def test_a_command_that_does_not_listen_is_noticed(tmp_path: Path, uninterrupted: UninterruptedRun, tally: Tally) -> None:
     """Positive control: it ends with 0, however early it was asked."""
-    shutil.copytree(unstopped.path, tmp_path / "runs" / "run")
+    shutil.copytree(uninterrupted.path, tmp_path / "runs" / "run")
     begun = Command("evaluate", cwd=tmp_path, prepare=sabotage.deaf_commands).go()
     asked = stopped(begun, 0.05, signal.SIGTERM)
     assert asked.finished.returncode == 0

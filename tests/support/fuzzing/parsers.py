@@ -25,7 +25,7 @@ from lmtool.runtime.artifact.artifact import HASH_KEY, HASH_PLACEHOLDER, hash_sp
 
 from support.models.results import make_results
 from support.runs.checkpoints import sealed_checkpoint
-from support.runs.tiny import Silent
+from support.runs.reporters import RecordingReporter
 
 _TOKENS = 100
 _GOES_ON = 0.01
@@ -188,12 +188,10 @@ def _resume(run: Path, folder: Path, reached: Counter[str]) -> Callable[[bytes],
         goes_on = draw.random() < _GOES_ON
         trainer.draw_curves = curves if goes_on else lambda *_: None
         resumed.latest.write_bytes(data)
-        latest = Checkpoint.read(resumed.latest)  # most go no further, and a trainer takes long
-        restored = Trainer(config, corpus, resumed)
-        restored.restore(latest)
+        resumed_trainer = Trainer.resume(config, corpus, resumed)
         reached["resumed"] += 1
         if goes_on:
-            restored.train(Silent())
+            resumed_trainer.train(RecordingReporter())
             reached["trained to the end"] += 1
 
     return work

@@ -24,7 +24,7 @@ from lmtool.runtime import Artifact, LmtoolError, Predictor, State
 
 from support.hostile.bait import Guard
 from support.processes.watch import forget_peak, memory_kb
-from support.runs.tiny import Silent
+from support.runs.reporters import RecordingReporter
 
 LONGEST_MESSAGE = 3000
 
@@ -106,7 +106,7 @@ def _evaluate(place: Place) -> None:
 
 
 def _resume(place: Place) -> None:
-    run_training(TrainOptions(run=place.run, resume=True, data=str(place.corpus), threads=1), Silent())
+    run_training(TrainOptions(run=place.run, resume=True, data=str(place.corpus), threads=1), RecordingReporter())
 
 
 def _vectors(place: Place) -> None:

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, final
 
-from support.runs.tiny import SETTINGS
+from support.runs.settings import SETTINGS
 
 TRAIN = ["train", "--preset", "ptb-200", "--threads", "1"]
 TRAIN += [argument for key, value in SETTINGS.items() for argument in ("--set", f"{key}={value}")]

@@ -15,7 +15,7 @@ from lmtool.runtime.artifact.artifact import HASH_KEY
 from onnx import numpy_helper
 from torch import Tensor
 
-from support.runs.tiny import Silent
+from support.runs.reporters import RecordingReporter
 
 NONE = (math.nan, math.inf, -math.inf)
 PLACES = ("weight", "unseen", "average", "optimizer", "state", "loss", "gradient")
@@ -77,17 +77,17 @@ def _moved(data: bytes, name: str, move: Callable[[onnx.ModelProto, onnx.TensorP
 def tensors_of(trainer: Trainer, place: str) -> list[Tensor]:
     """The tensors of a training that are hit at `place`; none while it has none there."""
     if place == "weight":
-        return list(trainer._network.weights().values())
+        return list(trainer._learner.network.weights().values())
     if place == "unseen":
-        return [trainer._network.embedding.weight.detach()[trainer.corpus.vocabulary.unknown_id]]
+        return [trainer._learner.network.embedding.weight.detach()[trainer.corpus.vocabulary.unknown_id]]
     if place == "average":
-        return list(trainer._average._average.values())
+        return list(trainer._learner.average._average.values())
     if place == "optimizer":
-        return [entry[name] for entry in trainer._optimizer.state.values() for name in entry if name != "step"]
-    return [tensor for layer in trainer._state for tensor in layer]
+        return [entry[name] for entry in trainer._learner._optimizer.state.values() for name in entry if name != "step"]
+    return [tensor for layer in trainer._learner._state for tensor in layer]
 
 
-class Planter(Silent):
+class Planter(RecordingReporter):
     """A reporter that plants one number after so many steps, and remembers what the best checkpoint was then."""
 
     def __init__(self, trainer: Trainer, place: str, value: float, steps: int, draw: random.Random) -> None:
@@ -104,9 +104,9 @@ class Planter(Silent):
         self.planted = True
         self._remember()
         if self._place == "loss":
-            self._trainer._objective.register_forward_hook(self._spoilt)
+            self._trainer._learner._objective.register_forward_hook(self._spoilt)
         elif self._place == "gradient":
-            self._trainer._network.projection.weight.register_hook(self._spoilt_gradient)
+            self._trainer._learner.network.projection.weight.register_hook(self._spoilt_gradient)
         else:
             self._plant()
 

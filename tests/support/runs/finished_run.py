@@ -1,4 +1,4 @@
-"""A run folder with everything in it that a stranger could have made: what hostile and damaged files are made of."""
+"""A finished run folder with every kind of file, from which hostile and damaged files are made."""
 
 import json
 import shutil
@@ -9,11 +9,11 @@ from lmtool.model import Run
 from lmtool.runtime import CacheOptions, Predictor
 
 _KEPT_SETS = (0, 1, 10, 11)
-"""Of the test vectors: two calls and two steps of the closed loop."""
+"""Test vector sets: two calls and two steps of the closed loop."""
 
 
-def write_good_run(folder: Path, run: Run) -> Path:
-    """Copy what was trained, and add an artifact, test vectors and the states of two streams, one with a cache."""
+def write_finished_run(folder: Path, run: Run) -> Path:
+    """Copy a run, and add an artifact, test vectors and the states of two streams, one with a cache."""
     shutil.copytree(run.path, folder, ignore=shutil.ignore_patterns("*.onnx", "*.png", "parity*", ".lock"))
     export_run(Run(folder), test_vectors=True)
     index = json.loads((folder / "test_vectors.json").read_text())

@@ -1,0 +1,133 @@
+"""The network, its optimizer, its weight average and its recurrent state: everything that a training step changes."""
+
+import math
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ..checkpoint import Checkpoint, random_state, set_random_state
+from ..network import LanguageModel, state_from_tensors, state_shapes, state_tensors
+from .config import TrainConfig
+from .distributed import ProcessGroup
+from .loss import Objective
+from .optimizers import (
+    WeightAverage,
+    clip_gradients,
+    load_optimizer,
+    make_optimizer,
+    optimizer_tensors,
+    updates_touched_rows,
+)
+
+
+class DivergenceError(Exception):
+    """The training produced NaN or infinity."""
+
+
+def initial_network(config: TrainConfig, vocabulary_size: int) -> LanguageModel:
+    """The network at the start of its training, on the CPU: weights drawn with the configuration's seed."""
+    network = LanguageModel(config.architecture, vocabulary_size, config.dropouts)
+    generator = torch.Generator().manual_seed(config.seed)
+    network.initialize(config.init_range, generator, scaled_layers=config.layer_init == "scaled")
+    return network
+
+
+@final
+class Learner:
+    """What one process trains; the tensors of a checkpoint restore it bit for bit.
+
+    Attributes:
+        network: The network.
+        average: The average of its weights.
+    """
+
+    def __init__(self, config: TrainConfig, vocabulary_size: int, device: torch.device, group: ProcessGroup) -> None:
+        """Make the network and its optimizer; `config` has a precision other than `auto`."""
+        self._config, self._device, self._group = config, device, group
+        self.network = initial_network(config, vocabulary_size)
+        self.network.embedding.sparse = updates_touched_rows(config) and group.count == 1
+        self.network.to(device)
+        self.average = WeightAverage(config, self.network)
+        self._parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        self._objective = group.data_parallel(Objective(self.network, config), device)
+        self._optimizer = make_optimizer(config, self._parameters)
+        self.reset_state()
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the last step."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    def reset_state(self) -> None:
+        """Set the recurrent state to zero."""
+        self._state = self.network.initial_state(self._config.batch_size // self._group.count)
+
+    def step(self, inputs: Tensor, targets: Tensor, learning_rate: float) -> float:
+        """Update the weights once; returns the mean loss of a token.
+
+        Args:
+            inputs: int64 [rows of this process, time].
+            targets: int64 [rows of this process, time], one token ahead.
+            learning_rate: Learning rate of this step.
+
+        Raises:
+            DivergenceError: The loss or the gradient is NaN or infinite; the weights are unchanged.
+        """
+        loss, token_loss, self._state = self._objective(inputs.to(self._device), targets.to(self._device), self._state)
+        value = self._group.mean(token_loss)
+        if not math.isfinite(value):
+            raise DivergenceError(f"the loss is {value}")
+        self._optimizer.zero_grad()
+        loss.backward()
+        norm = clip_gradients(self._parameters, self._config.clip_norm)
+        if not math.isfinite(norm):
+            raise DivergenceError(f"the norm of the gradient is {norm}")
+        for parameters in self._optimizer.param_groups:
+            parameters["lr"] = learning_rate
+        self._optimizer.step()
+        self.average.update()
+        return value
+
+    def require_finite(self) -> None:
+        """Check the weights and everything that the next steps start from, before they are saved.
+
+        Raises:
+            DivergenceError: A number is NaN or infinite.
+        """
+        groups = {
+            "a weight": self.network.weights(),
+            "an averaged weight": self.average.tensors(),
+            "a number of the optimizer's state": optimizer_tensors(self._optimizer),
+            "a number of the carried state": state_tensors(self._state),
+        }
+        for what, tensors in groups.items():
+            if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+                raise DivergenceError(f"{what} is NaN or infinite")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors of a checkpoint; all processes call this together."""
+        states = self._group.gather(state_tensors(self._state))
+        randoms = self._group.gather(random_state(self._device))
+        groups = {
+            "model": self.network.weights(),
+            "optimizer": optimizer_tensors(self._optimizer),
+            "average": self.average.tensors(),
+            "carried": {name: torch.cat([state[name] for state in states]) for name in states[0]},
+            **{f"random.{rank}": tensors for rank, tensors in enumerate(randoms)},
+        }
+        return {f"{group}.{name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}
+
+    def load(self, checkpoint: Checkpoint, weights: dict[str, Tensor]) -> None:
+        """Restore what `tensors` returned; `weights` is the checkpoint's validated group `model`.
+
+        Raises:
+            CheckpointError: A tensor is missing or does not fit.
+        """
+        self.network.load_weights(weights)
+        load_optimizer(self._optimizer, self._parameters, checkpoint.group("optimizer"))
+        self.average.load(checkpoint.group("average"))
+        carried = checkpoint.validated("carried", state_shapes(self._config.architecture, self._config.batch_size))
+        rows = self._group.rows(self._config.batch_size)
+        self._state = state_from_tensors({name: tensor[rows].to(self._device) for name, tensor in carried.items()})
+        set_random_state(checkpoint.group(f"random.{self._group.rank}"), self._device)
