@@ -7,8 +7,8 @@ from typing import Any, final
 
 from ..export.exporter import Export, export_run
 from ..model.run import RUNS, Run
+from ..model.training.reporters import Reporter
 from ..model.training.train import TrainOptions, TrainResult, run_training
-from ..model.training.trainer import Reporter
 from ..runtime.predictor import Predictor
 from .benchmark import BenchOptions, run_bench
 from .report.save import save_results

@@ -31,7 +31,9 @@ def _onnxruntime_on_a_gpu() -> None:
 def test_the_artifact_on_cuda_matches_the_original(tmp_path: Path, cell: str, precision: str) -> None:
     data = write_corpus(tmp_path / "data")
     settings = {**SETTINGS, "cell": cell, "layer_sizes": "48,32", "embedding_size": "24", "epochs": "1"}
-    run_training(TrainOptions("ptb-200", str(data), tmp_path / "run", settings=settings, threads=1), RecordingReporter())
+    run_training(
+        TrainOptions("ptb-200", str(data), tmp_path / "run", settings=settings, threads=1), RecordingReporter()
+    )
     exported = export_run(Run(tmp_path / "run"), precision)
     report = verify_artifact(exported.path, provider="cuda")
     assert report.passed, report.format()

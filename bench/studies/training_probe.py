@@ -97,7 +97,7 @@ def measure(probe: Probe) -> dict[str, Any]:
 def _train(config: TrainConfig, corpus: Corpus, run: Run, clock: _Clock, *, all_rows: bool) -> None:
     trainer = Trainer(config, corpus, run)
     if all_rows:
-        trainer._network.embedding.sparse = False
+        trainer._learner.network.embedding.sparse = False
     run.create(trainer.config, corpus)
     with contextlib.suppress(_Enough):
         trainer.train(clock, checkpoint_seconds=float("inf"))

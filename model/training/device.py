@@ -62,7 +62,7 @@ def _onednn_has_bf16_lstm() -> bool:
     try:
         with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16):
             output, *_ = torch.lstm(ones, (ones, ones), weights, True, 1, 0.0, True, False, True)
-        output.float().sum().backward()
+        output.float().sum().backward()  # type: ignore[no-untyped-call]
     except RuntimeError:
         return False
     return True

@@ -152,7 +152,9 @@ def test_a_sherpa_export_is_verified_before_it_is_written(
     tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {**SETTINGS, "layer_sizes": "4,4", "epochs": "1"}
-    run_training(TrainOptions("ptb-200", str(corpus_folder), tmp_path / "run", settings=settings, threads=1), RecordingReporter())
+    run_training(
+        TrainOptions("ptb-200", str(corpus_folder), tmp_path / "run", settings=settings, threads=1), RecordingReporter()
+    )
     path = export_sherpa(Run(tmp_path / "run"))
     assert path == tmp_path / "run" / "sherpa" / "model.onnx"
     tokens = tmp_path / "tokens.txt"

@@ -127,5 +127,7 @@ def test_a_disk_that_stays_full_is_reported_and_the_last_checkpoint_still_loads(
 def test_a_corpus_that_is_too_short_leaves_no_folder(tmp_path: Path, corpus_folder: Path) -> None:
     settings = {**SETTINGS, "batch_size": "9000"}
     with pytest.raises(DataError, match="what fits: --set batch_size="):
-        run_training(TrainOptions("ptb-200", str(corpus_folder), tmp_path / "run", settings=settings), RecordingReporter())
+        run_training(
+            TrainOptions("ptb-200", str(corpus_folder), tmp_path / "run", settings=settings), RecordingReporter()
+        )
     assert not (tmp_path / "run").exists()

@@ -65,7 +65,9 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path, corp
 
 def test_another_configuration_or_corpus_is_not_resumed(run: Run, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"dropout was 0.0, is 0.5; resume with the same settings, begin"):
-        run_training(TrainOptions(run=run.path, threads=1, resume=True, settings={"dropout": "0.5"}), RecordingReporter())
+        run_training(
+            TrainOptions(run=run.path, threads=1, resume=True, settings={"dropout": "0.5"}), RecordingReporter()
+        )
     other = tmp_path / "other"
     other.mkdir()
     for split in ("train", "valid", "test"):
@@ -133,7 +135,7 @@ def test_a_run_killed_before_its_last_picture_gets_it(tmp_path: Path, corpus_fol
     with pytest.raises(Interrupted):
         killed.train(StopAfter(204))
     killed.run.curves.unlink()
-    resumed = resumed_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
+    resumed_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
     assert killed.run.curves.is_file()
 
 

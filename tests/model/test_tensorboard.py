@@ -123,7 +123,9 @@ def lengthen_history(run: Run, times: int) -> int:
 
 def test_a_full_disk_is_a_message(tmp_path: Path) -> None:
     data = write_corpus(tmp_path / "data", (100, 10, 10))  # its token ids fit
-    run_training(TrainOptions("ptb-200", str(data), tmp_path / "run", settings=SETTINGS, threads=1), RecordingReporter())
+    run_training(
+        TrainOptions("ptb-200", str(data), tmp_path / "run", settings=SETTINGS, threads=1), RecordingReporter()
+    )
     limit = lengthen_history(Run(tmp_path / "run"), 200) + 500  # more than a picture takes, less than the scalars
     command = [sys.executable, "-m", "lmtool.cli", "train", "--run", "run", "--resume", "--tensorboard"]
     finished = subprocess.run(

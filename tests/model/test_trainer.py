@@ -46,7 +46,8 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path: Path, 
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         settings = {**DROPOUT_SETTINGS, "epochs": "1", "seed": seed}
         run_training(
-            TrainOptions("ptb-200", str(corpus_folder), tmp_path / name, settings=settings, threads=1), RecordingReporter()
+            TrainOptions("ptb-200", str(corpus_folder), tmp_path / name, settings=settings, threads=1),
+            RecordingReporter(),
         )
         hashes.append(latest_weights_hash(tmp_path / name))
     assert hashes[0] == hashes[1] != hashes[2]

@@ -83,7 +83,9 @@ def _same(path: Path, other: Path) -> bool:
     return other.exists() and path.read_bytes() == other.read_bytes()
 
 
-def test_trainings_on_a_disk_that_fails(tmp_path: Path, uninterrupted: UninterruptedRun, begun: Path, tally: Tally) -> None:
+def test_trainings_on_a_disk_that_fails(
+    tmp_path: Path, uninterrupted: UninterruptedRun, begun: Path, tally: Tally
+) -> None:
     """Exit 1, one clear line, checkpoints that load, and the same bits once the disk is well; or nothing was amiss."""
     trials, seed = Trials(begun, tmp_path / "run", uninterrupted.command), random.randrange(1 << 32)
 
@@ -97,17 +99,23 @@ def test_trainings_on_a_disk_that_fails(tmp_path: Path, uninterrupted: Uninterru
 
 
 @torture_only
-def test_trainings_that_begin_on_a_disk_that_fails(tmp_path: Path, uninterrupted: UninterruptedRun, tally: Tally) -> None:
+def test_trainings_that_begin_on_a_disk_that_fails(
+    tmp_path: Path, uninterrupted: UninterruptedRun, tally: Tally
+) -> None:
     """What fails before the first checkpoint can be begun again, or gone on with."""
     require_strace()
     folder = tmp_path / "run"
     trials = Trials(tmp_path / "none", folder, uninterrupted.command, until=Run(folder).latest)
     seed = random.randrange(1 << 32)
-    found = failing(trials, seed, lambda finished: [] if finished.returncode else uninterrupted.differences(trials.folder))
+    found = failing(
+        trials, seed, lambda finished: [] if finished.returncode else uninterrupted.differences(trials.folder)
+    )
     tally(PROMISE, tried=len(found), what="failing calls, train", **figures(found, seed))
 
 
-def test_every_call_that_writes_is_among_those_that_fail(tmp_path: Path, uninterrupted: UninterruptedRun, tally: Tally) -> None:
+def test_every_call_that_writes_is_among_those_that_fail(
+    tmp_path: Path, uninterrupted: UninterruptedRun, tally: Tally
+) -> None:
     """Of all system calls of a training, those that touch its files are ones that fail here, or ones that only read."""
     require_strace()
     traced = Trials(tmp_path / "none", tmp_path / "run", uninterrupted.command).everything()

@@ -95,7 +95,9 @@ def test_kills_before_every_system_call_of_a_save(
     )
 
 
-def test_writes_in_place_would_lose_checkpoints(tmp_path: Path, uninterrupted: UninterruptedRun, many: Many, tally: Tally) -> None:
+def test_writes_in_place_would_lose_checkpoints(
+    tmp_path: Path, uninterrupted: UninterruptedRun, many: Many, tally: Tally
+) -> None:
     """Positive control: without temporary files and renames the same kills leave folders that nobody can use."""
     in_place, lost = functools.partial(sabotage.all_of, STILL, sabotage.plain_writes), Counter[str]()
     trials = replace(
@@ -118,7 +120,9 @@ def test_a_training_that_saves_seldom_would_lose_more(
         ("always", STILL),
         ("seldom", functools.partial(sabotage.all_of, STILL, sabotage.seldom_saved)),
     ):
-        trials = Trials(tmp_path / "none", tmp_path / name, uninterrupted.command, prepare, lambda path: "metrics" in path)
+        trials = Trials(
+            tmp_path / "none", tmp_path / name, uninterrupted.command, prepare, lambda path: "metrics" in path
+        )
         found = []
         for number in LATER_RECORDS[: (tried := many(1, len(LATER_RECORDS)))]:
             assert trials.struck(Fault("rename", number, KILL)).finished.returncode == KILLED

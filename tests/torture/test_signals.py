@@ -102,7 +102,9 @@ def chain(uninterrupted: UninterruptedRun, folder: Path, draw: random.Random) ->
         assert code == 0, finished.stderr
 
 
-def test_trainings_that_are_asked_to_stop(tmp_path: Path, uninterrupted: UninterruptedRun, many: Many, tally: Tally) -> None:
+def test_trainings_that_are_asked_to_stop(
+    tmp_path: Path, uninterrupted: UninterruptedRun, many: Many, tally: Tally
+) -> None:
     """Each ends within the step it is in, unless all was done; the last weights are those of one never stopped."""
     seed = random.randrange(1 << 32)
     draw, found, ends = random.Random(seed), list[Asked](), list[list[str]]()
@@ -162,7 +164,12 @@ def ask_before(trials: Trials, uninterrupted: UninterruptedRun, fault: Fault) ->
 def test_signals_before_every_system_call_of_a_save(
     tmp_path: Path, uninterrupted: UninterruptedRun, many: Many, tally: Tally
 ) -> None:
-    trials, seed, found, wrong = saves(uninterrupted, tmp_path), random.randrange(1 << 32), list[Asked](), list[object]()
+    trials, seed, found, wrong = (
+        saves(uninterrupted, tmp_path),
+        random.randrange(1 << 32),
+        list[Asked](),
+        list[object](),
+    )
     for fault in random.Random(seed).sample(trials.points(SENT), many(1, 30)):
         found.append(asked := ask_before(trials, uninterrupted, fault))
         again = trials.again()
@@ -247,7 +254,9 @@ def test_commands_that_are_asked_to_stop(
     tally(PROMISE, tried=len(found), what=name, **endings(found))
 
 
-def test_a_command_that_does_not_listen_is_noticed(tmp_path: Path, uninterrupted: UninterruptedRun, tally: Tally) -> None:
+def test_a_command_that_does_not_listen_is_noticed(
+    tmp_path: Path, uninterrupted: UninterruptedRun, tally: Tally
+) -> None:
     """Positive control: it ends with 0, however early it was asked."""
     shutil.copytree(uninterrupted.path, tmp_path / "runs" / "run")
     begun = Command("evaluate", cwd=tmp_path, prepare=sabotage.deaf_commands).go()
