@@ -3,62 +3,57 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import BadParameter, Exit, Option
 
-from .options import Json, Model, Threads, parse_path
+from .options import Json, Model, Threads, path_option
 from .output import print_result, print_status, require_module
 
 
 def bench(
     model: Model = None,
     provider: Annotated[
-        list[str] | None, typer.Option(help="Execution provider; may be repeated: cpu (default), cuda, tensorrt, ...")
+        list[str] | None, Option(help="Execution provider; may be repeated: cpu (default), cuda, tensorrt, ...")
     ] = None,
     against: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             help="Another runtime; may be repeated: torch (default), torch-compile, openvino, openvino-default, "
             "reference, onnxruntime-node, onnxruntime-web, or all."
         ),
     ] = None,
     scenario: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             help="What to time; may be repeated: single-stream, multi-stream, offline, prefill, generation, load, "
             "first-step (default: all of these), server; or with sizes, as multi-stream:64 or prefill:1x2048."
         ),
     ] = None,
     batch: Annotated[
-        list[int] | None, typer.Option(help="Streams of a multi-stream call; may be repeated (default: 8, 64, 256).")
+        list[int] | None, Option(help="Streams of a multi-stream call; may be repeated (default: 8, 64, 256).")
     ] = None,
     time: Annotated[
-        list[int] | None, typer.Option(help="Tokens of an offline chunk; may be repeated (default: 128).")
+        list[int] | None, Option(help="Tokens of an offline chunk; may be repeated (default: 128).")
     ] = None,
     rate: Annotated[
-        list[int] | None, typer.Option(help="Requests per second of the server scenario; may be repeated.")
+        list[int] | None, Option(help="Requests per second of the server scenario; may be repeated.")
     ] = None,
     threads: Threads = 1,
-    rounds: Annotated[int, typer.Option(help="Rounds in which each runtime is measured once.")] = 5,
+    rounds: Annotated[int, Option(help="Rounds in which each runtime is measured once.")] = 5,
     latency_bound: Annotated[
-        float, typer.Option(metavar="MS", help="99th percentile of latency that a valid server scenario stays under.")
+        float, Option(metavar="MS", help="99th percentile of latency that a valid server scenario stays under.")
     ] = 10.0,
     sweep: Annotated[
-        bool, typer.Option("--sweep", help="Measure over batch, chunk, threads, hidden size and vocabulary too.")
+        bool, Option("--sweep", help="Measure over batch, chunk, threads, hidden size and vocabulary too.")
     ] = False,
     save: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for bench.json, bench.html and bench.png (default: beside the model).", parser=parse_path
-        ),
+        Path | None, path_option("Folder for bench.json, bench.html and bench.png (default: beside the model).")
     ] = None,
-    compare: Annotated[
-        Path | None, typer.Option(metavar="OLD.json", help="Compare with these earlier results.", parser=parse_path)
-    ] = None,
+    compare: Annotated[Path | None, path_option("Compare with these earlier results.", metavar="OLD.json")] = None,
     fail_if_slower: Annotated[
-        str | None, typer.Option(metavar="PERCENT", help="Exit 3 if a call became slower by more than this, as 10%.")
+        str | None, Option(metavar="PERCENT", help="Exit 3 if a call became slower by more than this, as 10%.")
     ] = None,
     compare_anyway: Annotated[
-        bool, typer.Option("--compare-anyway", help="Compare even with results of another machine or artifact.")
+        bool, Option("--compare-anyway", help="Compare even with results of another machine or artifact.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -71,7 +66,7 @@ def bench(
     from ..bench.scenario import chosen_scenarios
 
     if compare is None and (fail_if_slower is not None or compare_anyway):
-        raise typer.BadParameter("goes with --compare OLD.json", param_hint="--fail-if-slower or --compare-anyway")
+        raise BadParameter("goes with --compare OLD.json", param_hint="--fail-if-slower or --compare-anyway")
     allowed = None if fail_if_slower is None else parse_share(fail_if_slower)
     options = BenchOptions(
         model=model,
@@ -86,7 +81,7 @@ def bench(
     benchmark = run_benchmark(options, save, gate, print_status)
     print_result(as_json, benchmark.format(), benchmark.to_json())
     if not benchmark.passed:
-        raise typer.Exit(3)
+        raise Exit(3)
 
 
 def demo(as_json: Json = False) -> None:
@@ -99,4 +94,4 @@ def demo(as_json: Json = False) -> None:
         found = run_demo(progress, print_status)
     print_result(as_json, found.summary(), found.to_json())
     if not found.results.is_sound:
-        raise typer.Exit(3)
+        raise Exit(3)

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import BadParameter, Exit, Option
 
-from .options import Json, Model, Provider, RunFolder, latest_model, parse_path
+from .options import Json, Model, Provider, RunFolder, latest_model, path_option
 from .output import print_result, print_status, require_module
 
 if TYPE_CHECKING:
@@ -13,35 +13,28 @@ if TYPE_CHECKING:
 
 
 def export(
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX artifact.")] = False,
+    onnx: Annotated[bool, Option("--onnx", help="Write an ONNX artifact.")] = False,
     run: RunFolder = None,
-    out: Annotated[
-        Path | None, typer.Option(help="File to write (default: in the run folder).", parser=parse_path)
-    ] = None,
-    precision: Annotated[str, typer.Option(help="fp32, fp16 (for GPUs), int8, w8 or w4.")] = "fp32",
-    optimize_for: Annotated[str | None, typer.Option(help="For int8: latency or throughput (default).")] = None,
-    opset: Annotated[int, typer.Option(help="ONNX operator set, 17 to 21.")] = 17,
+    out: Annotated[Path | None, path_option("File to write (default: in the run folder).")] = None,
+    precision: Annotated[str, Option(help="fp32, fp16 (for GPUs), int8, w8 or w4.")] = "fp32",
+    optimize_for: Annotated[str | None, Option(help="For int8: latency or throughput (default).")] = None,
+    opset: Annotated[int, Option(help="ONNX operator set, 17 to 21.")] = 17,
     test_vectors: Annotated[
-        bool,
-        typer.Option("--test-vectors", help="Write inputs and expected outputs beside it, as ONNX test data."),
+        bool, Option("--test-vectors", help="Write inputs and expected outputs beside it, as ONNX test data.")
     ] = False,
-    triton: Annotated[
-        Path | None, typer.Option(help="Write a Triton model repository into this folder too.", parser=parse_path)
-    ] = None,
-    sherpa: Annotated[bool, typer.Option("--sherpa", help="Write a model for sherpa-onnx instead.")] = False,
-    tokens: Annotated[
-        Path | None, typer.Option(help="With --sherpa: the recognizer's tokens.txt.", parser=parse_path)
-    ] = None,
+    triton: Annotated[Path | None, path_option("Write a Triton model repository into this folder too.")] = None,
+    sherpa: Annotated[bool, Option("--sherpa", help="Write a model for sherpa-onnx instead.")] = False,
+    tokens: Annotated[Path | None, path_option("With --sherpa: the recognizer's tokens.txt.")] = None,
     as_json: Json = False,
 ) -> None:
     """Export a trained run to one ONNX file, verified against the PyTorch network before it is written."""
     if onnx == sherpa:
-        raise typer.BadParameter("choose one of --onnx and --sherpa", param_hint="--onnx")
+        raise BadParameter("choose one of --onnx and --sherpa", param_hint="--onnx")
     if sherpa and (precision != "fp32" or optimize_for is not None or triton is not None or test_vectors):
         hint = "--precision, --optimize-for, --test-vectors or --triton"
-        raise typer.BadParameter("goes with --onnx only", param_hint=hint)
+        raise BadParameter("goes with --onnx only", param_hint=hint)
     if onnx and tokens is not None:
-        raise typer.BadParameter("goes with --sherpa only", param_hint="--tokens")
+        raise BadParameter("goes with --sherpa only", param_hint="--tokens")
     require_module("onnx")
     from ..export.build import BuildOptions
     from ..export.exporter import export_run, export_sherpa
@@ -70,23 +63,22 @@ def export(
 def verify(
     model: Model = None,
     run: Annotated[
-        Path | None,
-        typer.Option(help="Run folder of the PyTorch network (default: the artifact's folder).", parser=parse_path),
+        Path | None, path_option("Run folder of the PyTorch network (default: the artifact's folder).")
     ] = None,
     provider: Provider = "cpu",
     test_vectors: Annotated[
-        bool, typer.Option("--test-vectors", help="Run the test vectors beside it in every installed runtime.")
+        bool, Option("--test-vectors", help="Run the test vectors beside it in every installed runtime.")
     ] = False,
     against: Annotated[
-        list[str] | None, typer.Option(help="With --test-vectors: a runtime; may be repeated (default: all).")
+        list[str] | None, Option(help="With --test-vectors: a runtime; may be repeated (default: all).")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare an artifact with its PyTorch network, or runtimes with its test vectors; exit 3 if a bound is broken."""
     if test_vectors and run is not None:
-        raise typer.BadParameter("test vectors bring their expected outputs with them", param_hint="--run")
+        raise BadParameter("test vectors bring their expected outputs with them", param_hint="--run")
     if against is not None and not test_vectors:
-        raise typer.BadParameter("goes with --test-vectors", param_hint="--against")
+        raise BadParameter("goes with --test-vectors", param_hint="--against")
     require_module("onnx")
     from ..export.exporter import verify_artifact
 
@@ -94,7 +86,7 @@ def verify(
     report = _conformance(chosen, against, provider) if test_vectors else verify_artifact(chosen, run, provider)
     print_result(as_json, report.format(), report.to_json())
     if not report.passed:
-        raise typer.Exit(3)
+        raise Exit(3)
 
 
 def _conformance(model: Path, against: list[str] | None, provider: str) -> "ConformanceReport":
@@ -102,7 +94,7 @@ def _conformance(model: Path, against: list[str] | None, provider: str) -> "Conf
     from ..bench.conformance import RUNTIMES, check_conformance
 
     if unknown := sorted(set(against or []) - set(RUNTIMES)):
-        raise typer.BadParameter(
+        raise BadParameter(
             f"{unknown[0]!r} is no runtime, expected one of {', '.join(RUNTIMES)}", param_hint="--against"
         )
     return check_conformance(model, against or RUNTIMES, provider, print_status)
@@ -111,9 +103,7 @@ def _conformance(model: Path, against: list[str] | None, provider: str) -> "Conf
 def info(
     model: Model = None,
     run: RunFolder = None,
-    graph: Annotated[
-        Path | None, typer.Option(help="Draw the artifact's graph into this PNG file.", parser=parse_path)
-    ] = None,
+    graph: Annotated[Path | None, path_option("Draw the artifact's graph into this PNG file.")] = None,
     as_json: Json = False,
 ) -> None:
     """Show layers, parameters, state, vocabulary, training and parity of an artifact or a run."""
@@ -121,9 +111,9 @@ def info(
     from ..runtime.artifact.summary import summarize
 
     if model is not None and run is not None:
-        raise typer.BadParameter("name a run or an artifact, not both", param_hint="--model")
+        raise BadParameter("name a run or an artifact, not both", param_hint="--model")
     if run is not None and graph is not None:
-        raise typer.BadParameter("a run has no graph; name an artifact: --model", param_hint="--graph")
+        raise BadParameter("a run has no graph; name an artifact: --model", param_hint="--graph")
     if run is not None:
         from ..model.run import Run
 

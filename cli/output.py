@@ -13,36 +13,17 @@ from typing import Any, NoReturn, ParamSpec, final
 import typer
 
 _Parameters = ParamSpec("_Parameters")
-_EXTRA_OF_PACKAGE = {
-    "torch": "train",
-    "onnx": "train",
-    "safetensors": "train",
-    "filelock": "train",
-    "matplotlib": "report",
-    "sklearn": "report",
-    "jinja2": "report",
-    "tensorboard": "tensorboard",
-    "onnxruntime": "cpu",
-    "prompt_toolkit": "cli",
-    "pytest": "bench",
-    "pytest_benchmark": "bench",
-    "starlette": "serve",
-    "uvicorn": "serve",
-    "pydantic": "serve",
-    "prometheus_client": "serve",
+_PACKAGES_OF_EXTRA = {
+    "train": ("torch", "onnx", "safetensors", "filelock"),
+    "report": ("matplotlib", "sklearn", "jinja2"),
+    "tensorboard": ("tensorboard",),
+    "cpu": ("onnxruntime",),
+    "cli": ("prompt_toolkit",),
+    "bench": ("pytest", "pytest_benchmark"),
+    "serve": ("starlette", "uvicorn", "pydantic", "prometheus_client"),
 }
-_PATH_ERRORS = (
-    errno.ENAMETOOLONG,
-    errno.ELOOP,
-    errno.EINVAL,
-    errno.EILSEQ,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EIO,
-)
+_EXTRA_OF_PACKAGE = {package: extra for extra, packages in _PACKAGES_OF_EXTRA.items() for package in packages}
+_PATH_ERRORS = ["ENAMETOOLONG", "ELOOP", "EINVAL", "EILSEQ", "EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EIO"]
 """Errors that a path from the user or a full or broken disk causes. ENOENT is absent: commands check that their files
 exist, so a file that is missing later is a bug."""
 _CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -77,7 +58,11 @@ def exit_codes() -> Iterator[None]:
 
         if isinstance(error, LmtoolError):
             raise _failure(str(error), error.exit_code) from None
-        if isinstance(error, OSError) and error.filename is not None and error.errno in _PATH_ERRORS:
+        if (
+            isinstance(error, OSError)
+            and error.filename is not None
+            and errno.errorcode.get(error.errno or 0) in _PATH_ERRORS
+        ):
             raise _failure(f"cannot use {error.filename}: {error.strerror}", 1) from None
         raise
 

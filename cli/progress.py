@@ -1,7 +1,6 @@
 """Progress of a training on stderr: a bar on a terminal, plain lines in a log."""
 
 import sys
-from types import TracebackType
 from typing import Any, final
 
 from rich.console import Console
@@ -34,9 +33,7 @@ class TrainingProgress:
             self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 

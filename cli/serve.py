@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, final
 
-import typer
+from typer import Context, Exit, Option, Typer
 from typer.core import TyperCommand
+from typer.main import get_command
 
-from .options import Json, Model, Provider, Threads, latest_model, parse_path
+from .options import Json, Model, Provider, Threads, latest_model, path_option
 from .output import exit_codes, print_result, print_status
 
 _KEY_VARIABLE = "LMTOOL_API_KEY"
@@ -26,9 +27,9 @@ class ServeCommand(TyperCommand):
 
         with exit_codes():
             template.__signature__ = inspect.Signature(server_options())  # type: ignore[attr-defined]
-        app = typer.Typer(add_completion=False)
+        app = Typer(add_completion=False)
         app.command()(template)
-        self.params += typer.main.get_command(app).params
+        self.params += get_command(app).params
         return super().make_context(*args, **options)
 
     def invoke(self, ctx: Any) -> Any:
@@ -46,9 +47,7 @@ def server_options() -> list[inspect.Parameter]:
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=field.default,
-            annotation=Annotated[
-                field.type, typer.Option(f"--{field.name.replace('_', '-')}", help=field.metadata["help"])
-            ],
+            annotation=Annotated[field.type, Option(f"--{field.name.replace('_', '-')}", help=field.metadata["help"])],
         )
         for field in dataclasses.fields(ServeOptions)
         if field.name not in ("name", "api_key")
@@ -56,16 +55,13 @@ def server_options() -> list[inspect.Parameter]:
 
 
 def serve(
-    ctx: typer.Context,
+    ctx: Context,
     model: Model = None,
     name: Annotated[
-        str | None, typer.Option(help="What clients call the model (default: the file's name without its ending).")
+        str | None, Option(help="What clients call the model (default: the file's name without its ending).")
     ] = None,
     api_key_file: Annotated[
-        Path | None,
-        typer.Option(
-            help=f"File with the key that clients must send (or the variable {_KEY_VARIABLE}).", parser=parse_path
-        ),
+        Path | None, path_option(f"File with the key that clients must send (or the variable {_KEY_VARIABLE}).")
     ] = None,
     provider: Provider = "cpu",
     threads: Threads = 1,
@@ -85,13 +81,13 @@ def serve(
     predictor = Predictor.load(path, provider=provider, threads=threads)
 
     def on_ready(url: str) -> None:
-        value = {"url": url, "model": options.name, "path": str(path)}
-        print_result(as_json, f"serving {options.name} at {url}", value)
+        text = f"serving {options.name} at {url}"
+        print_result(as_json, text, {"url": url, "model": options.name, "path": str(path)})
 
     try:
         run_server(predictor, options, on_ready)
     except KeyboardInterrupt:  # the usual end of a server on a terminal
-        raise typer.Exit(130) from None
+        raise Exit(130) from None
 
 
 def _api_key(file: Path | None) -> str | None:

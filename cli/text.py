@@ -4,30 +4,29 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Option
 
-from .options import Json, Model, Texts, Threads, Unknown, load_predictor, require_utf8
+from .options import Json, Model, Texts, Threads, Unknown, as_utf8, load_predictor
 from .output import print_result, print_status, print_text
 
 
 def generate(
     prompt: Texts = None,
     model: Model = None,
-    max_tokens: Annotated[int, typer.Option(help="Tokens to write.")] = 50,
-    temperature: Annotated[float, typer.Option(help="0: greedy; below 1: fewer improbable tokens.")] = 0.8,
-    top_k: Annotated[int | None, typer.Option(help="Draw among the k most probable tokens.")] = None,
+    max_tokens: Annotated[int, Option(help="Tokens to write.")] = 50,
+    temperature: Annotated[float, Option(help="0: greedy; below 1: fewer improbable tokens.")] = 0.8,
+    top_k: Annotated[int | None, Option(help="Draw among the k most probable tokens.")] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="Draw among the most probable tokens that together reach this probability.")
+        float | None, Option(help="Draw among the most probable tokens that together reach this probability.")
     ] = None,
-    method: Annotated[str, typer.Option(help="greedy, weighted or weighted-at-boundaries.")] = "weighted",
+    method: Annotated[str, Option(help="greedy, weighted or weighted-at-boundaries.")] = "weighted",
     repetition_penalty: Annotated[
-        float, typer.Option(help="Above 1: repeat words of this text less often (1: off; 1.2 is usual).")
+        float, Option(help="Above 1: repeat words of this text less often (1: off; 1.2 is usual).")
     ] = 1.0,
     stop: Annotated[
-        list[str] | None,
-        typer.Option(metavar="WORD", help="End before this word; may be repeated.", callback=require_utf8),
+        list[str] | None, Option(metavar="WORD", help="End before this word; may be repeated.", callback=as_utf8)
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed; makes the text repeatable.")] = None,
+    seed: Annotated[int | None, Option(help="Seed; makes the text repeatable.")] = None,
     allow_unknown: Unknown = False,
     threads: Threads = 1,
     as_json: Json = False,
@@ -58,9 +57,9 @@ def generate(
 def suggest(
     text: Texts = None,
     model: Model = None,
-    k: Annotated[int, typer.Option("-k", "--count", help="Number of suggestions.")] = 5,
+    k: Annotated[int, Option("-k", "--count", help="Number of suggestions.")] = 5,
     prefix: Annotated[
-        str | None, typer.Option(help="Complete the word that begins with these letters.", callback=require_utf8)
+        str | None, Option(help="Complete the word that begins with these letters.", callback=as_utf8)
     ] = None,
     allow_unknown: Unknown = False,
     as_json: Json = False,
@@ -94,11 +93,9 @@ def _suggest_while_typing(model: Path | None, count: int, allow_unknown: bool) -
 def score(
     text: Texts = None,
     model: Model = None,
-    end: Annotated[bool, typer.Option("--end", help="Score the end of each sentence too.")] = False,
-    per_token: Annotated[bool, typer.Option("--per-token", help="Show every token.")] = False,
-    heat: Annotated[
-        bool, typer.Option("--heat", help="Colour each token by its surprisal, on a terminal only.")
-    ] = False,
+    end: Annotated[bool, Option("--end", help="Score the end of each sentence too.")] = False,
+    per_token: Annotated[bool, Option("--per-token", help="Show every token.")] = False,
+    heat: Annotated[bool, Option("--heat", help="Colour each token by its surprisal, on a terminal only.")] = False,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, BadParameter, Option
 
 from .options import (
     Data,
@@ -12,29 +12,27 @@ from .options import (
     RunFolder,
     Settings,
     Threads,
+    as_utf8,
     cache_options,
-    parse_path,
     parse_settings,
-    require_utf8,
+    path_option,
 )
 from .output import print_result, print_status, require_module
 
 
 def train(
-    preset: Annotated[str | None, typer.Option(help="Recipe (default: quick).")] = None,
+    preset: Annotated[str | None, Option(help="Recipe (default: quick).")] = None,
     data: Data = None,
-    run: Annotated[
-        Path | None, typer.Option(help="Run folder (default: a new one in runs/).", parser=parse_path)
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training text.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue --run, or the latest run.")] = False,
+    run: Annotated[Path | None, path_option("Run folder (default: a new one in runs/).")] = None,
+    epochs: Annotated[int | None, Option(help="Passes over the training text.")] = None,
+    resume: Annotated[bool, Option("--resume", help="Continue --run, or the latest run.")] = False,
     settings: Settings = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    seed: Annotated[int | None, typer.Option(help="Seed of weights and dropout.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads (default: one per core).")] = None,
-    checkpoint_minutes: Annotated[float, typer.Option(help="Time between checkpoints within an epoch.")] = 3.0,
+    device: Annotated[str, Option(help="cpu or cuda.")] = "cpu",
+    seed: Annotated[int | None, Option(help="Seed of weights and dropout.")] = None,
+    threads: Annotated[int | None, Option(help="Threads (default: one per core).")] = None,
+    checkpoint_minutes: Annotated[float, Option(help="Time between checkpoints within an epoch.")] = 3.0,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write TensorBoard scalars into the run folder too.")
+        bool, Option("--tensorboard", help="Write TensorBoard scalars into the run folder too.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -61,21 +59,17 @@ def train(
 
 def evaluate(
     run: RunFolder = None,
-    model: Annotated[
-        Path | None, typer.Option(help="Evaluate this artifact instead of a run's network.", parser=parse_path)
-    ] = None,
+    model: Annotated[Path | None, path_option("Evaluate this artifact instead of a run's network.")] = None,
     data: Data = None,
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    split: Annotated[str, Option(help="train, valid or test.")] = "test",
     provider: Provider = "cpu",
     cache: Annotated[
-        int | None, typer.Option(help="Adapt to the text with a continuous cache of this many tokens (artifacts only).")
+        int | None, Option(help="Adapt to the text with a continuous cache of this many tokens (artifacts only).")
     ] = None,
     cache_theta: Annotated[
-        float | None, typer.Option(help="Sharpness of the cache (inverse temperature; default: 0.4).")
+        float | None, Option(help="Sharpness of the cache (inverse temperature; default: 0.4).")
     ] = None,
-    cache_weight: Annotated[
-        float | None, typer.Option(help="Weight of the cache in the mixture (default: 0.15).")
-    ] = None,
+    cache_weight: Annotated[float | None, Option(help="Weight of the cache in the mixture (default: 0.15).")] = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
@@ -83,12 +77,12 @@ def evaluate(
     from ..model.evaluation import evaluate_artifact, evaluate_run
 
     if model is not None and run is not None:
-        raise typer.BadParameter("name a run or an artifact, not both", param_hint="--model")
+        raise BadParameter("name a run or an artifact, not both", param_hint="--model")
     if model is None and provider != "cpu":
-        raise typer.BadParameter("a provider runs an artifact; name one: --model", param_hint="--provider")
+        raise BadParameter("a provider runs an artifact; name one: --model", param_hint="--provider")
     options = cache_options(cache, cache_theta, cache_weight)
     if model is None and options is not None:
-        raise typer.BadParameter("a cache goes with an artifact; name one: --model", param_hint="--cache")
+        raise BadParameter("a cache goes with an artifact; name one: --model", param_hint="--cache")
     if model is not None:
         result = evaluate_artifact(model, data, split, provider, threads, options)
     else:
@@ -100,21 +94,17 @@ def embeddings(
     run: RunFolder = None,
     near: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="WORD", help="List the words nearest to this one; may be repeated.", callback=require_utf8
-        ),
+        Option(metavar="WORD", help="List the words nearest to this one; may be repeated.", callback=as_utf8),
     ] = None,
-    count: Annotated[int, typer.Option(help="Number of words to list.")] = 10,
-    words: Annotated[int, typer.Option(help="Number of words to draw, the most frequent first.")] = 200,
-    out: Annotated[
-        Path | None, typer.Option(help="PNG file (default: embeddings.png in the run folder).", parser=parse_path)
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the map.")] = 1,
+    count: Annotated[int, Option(help="Number of words to list.")] = 10,
+    words: Annotated[int, Option(help="Number of words to draw, the most frequent first.")] = 200,
+    out: Annotated[Path | None, path_option("PNG file (default: embeddings.png in the run folder).")] = None,
+    seed: Annotated[int, Option(help="Seed of the map.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Draw a t-SNE map of the embeddings of the most frequent words, or list the nearest words."""
     if near and out is not None:
-        raise typer.BadParameter("with --near words are listed and nothing is drawn", param_hint="--out")
+        raise BadParameter("with --near words are listed and nothing is drawn", param_hint="--out")
     if not near:
         require_module("sklearn")
     from ..model.embeddings import Embeddings
@@ -148,8 +138,8 @@ def list_data(as_json: Json = False) -> None:
 
 
 def prepare_data(
-    name: Annotated[str, typer.Argument(help="pydocs, or a folder of text files.")],
-    out: Annotated[Path, typer.Option(help="Folder for train.txt, valid.txt and test.txt.", parser=parse_path)],
+    name: Annotated[str, Argument(help="pydocs, or a folder of text files.")],
+    out: Annotated[Path, path_option("Folder for train.txt, valid.txt and test.txt.")],
     as_json: Json = False,
 ) -> None:
     """Write a corpus as train.txt, valid.txt and test.txt."""
