@@ -13,7 +13,7 @@ from lmtool.bench.comparison import compare, parse_share, read_results, require_
 from lmtool.model import Run
 from lmtool.runtime import OptionError
 from support.models.results import make_results
-from support.processes.commands import done, lmtool, started
+from support.processes.commands import lmtool, output_of, run_fresh
 
 STEADY = {"torch": [[4e-3, 4e-3, 5e-3], [8e-3]], "onnx fp32": [[2e-3, 2e-3], [1e-3, 1e-3, 9e-3]]}
 
@@ -164,7 +164,7 @@ def test_a_planted_slow_down_is_caught_and_does_not_replace_what_it_is_compared_
     for precision in ("fp32", "int8"):
         shutil.copy(run.artifact(precision), tmp_path)
     measure = ["bench", "--model", tmp_path / "model.onnx", "--rounds", 1, "--scenario", "single-stream"]
-    done(*measure)
+    output_of(*measure)
     earlier = tmp_path / "bench.json"
     content = earlier.read_bytes()
     gate = [*measure, "--compare", earlier, "--fail-if-slower", "900%"]
@@ -173,7 +173,7 @@ def test_a_planted_slow_down_is_caught_and_does_not_replace_what_it_is_compared_
     assert "threads was 1, is 2" in refused.stderr
     assert "parity" not in refused.stderr  # nothing was measured in vain
     (tmp_path / "sitecustomize.py").write_text(SLOW)
-    finished = started(*gate, "--json", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    finished = run_fresh(*gate, "--json", env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert finished.returncode == 3, finished.stderr
     found = json.loads(finished.stdout)["comparison"]
     assert [change["runtime"] for change in found["changes"]] == ["onnx fp32", "onnx int8"]

@@ -17,7 +17,7 @@ from lmtool.bench.workers.verify import verify_runtime
 from lmtool.model import Checkpoint, Run
 from lmtool.runtime import Predictor, StorageError
 from support.models.results import ONE, make_results
-from support.processes.commands import lmtool, started
+from support.processes.commands import lmtool, run_fresh
 
 
 def test_a_server_that_cannot_be_measured_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +95,7 @@ def test_a_runtime_that_crashes_is_reported_and_the_rest_goes_on(place: Path, tm
     (tmp_path / "sitecustomize.py").write_text(KILLED)
     command = ["bench", "--against", "torch", "--against", "reference", "--scenario", "load", "--rounds", 1, "--json"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    finished = started(*command, "--save", tmp_path / "saved", cwd=place, env=environment)
+    finished = run_fresh(*command, "--save", tmp_path / "saved", cwd=place, env=environment)
     assert finished.returncode == 3
     found = json.loads(finished.stdout)
     assert list(found["crashed"]) == ["reference", "onnx int8"]

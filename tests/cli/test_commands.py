@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from lmtool.runtime import CacheOptions, Predictor
 from support.corpora import write_corpus
-from support.processes.commands import TRAIN, as_json, done, lmtool, started
+from support.processes.commands import TRAIN, json_output_of, lmtool, output_of, run_fresh
 
 
 def test_help_is_instant_and_names_every_command() -> None:
-    text = done("--help")
+    text = output_of("--help")
     for command in [
         "train",
         "evaluate",
@@ -30,24 +30,24 @@ def test_help_is_instant_and_names_every_command() -> None:
         "demo",
     ]:
         assert command in text
-    assert done("--version").startswith("lmtool 0.")
+    assert output_of("--version").startswith("lmtool 0.")
 
 
 def test_train_export_and_use_in_an_empty_folder(tmp_path: Path) -> None:
     data = write_corpus(tmp_path / "data")
-    trained = as_json(*TRAIN, "--data", data, "--epochs", 1, "--seed", 3, cwd=tmp_path)
+    trained = json_output_of(*TRAIN, "--data", data, "--epochs", 1, "--seed", 3, cwd=tmp_path)
     assert trained["epoch"] == 1
     assert trained["test_perplexity"] < trained["unigram_perplexity"]
     assert Path(trained["run"]).parent == Path("runs")
-    exported = as_json("export", "--onnx", cwd=tmp_path)
+    exported = json_output_of("export", "--onnx", cwd=tmp_path)
     assert exported["path"] == f"{trained['run']}/model.onnx"
     assert exported["parity"]["passed"] is True
-    assert as_json("info", cwd=tmp_path)["training"]["seed"] == 3
-    own = as_json("evaluate", cwd=tmp_path)["perplexity"]
-    artifact = as_json("evaluate", "--model", exported["path"], cwd=tmp_path)["perplexity"]
+    assert json_output_of("info", cwd=tmp_path)["training"]["seed"] == 3
+    own = json_output_of("evaluate", cwd=tmp_path)["perplexity"]
+    artifact = json_output_of("evaluate", "--model", exported["path"], cwd=tmp_path)["perplexity"]
     assert own == pytest.approx(trained["test_perplexity"], rel=1e-5)
     assert artifact == pytest.approx(own, rel=1e-5)
-    assert "perplexity" in done("evaluate", "--data", data, "--split", "valid", cwd=tmp_path)
+    assert "perplexity" in output_of("evaluate", "--data", data, "--split", "valid", cwd=tmp_path)
 
 
 def test_progress_is_on_stderr_and_the_result_on_stdout(tmp_path: Path) -> None:
@@ -60,15 +60,15 @@ def test_progress_is_on_stderr_and_the_result_on_stdout(tmp_path: Path) -> None:
 
 
 def test_verify_passes_and_fails(place: Path, tmp_path: Path, corpus_folder: Path) -> None:
-    assert "parity of fp32 on cpu: passed" in done("verify", cwd=place)
-    done(*TRAIN, "--data", corpus_folder, "--run", "other", "--seed", 9, "--epochs", 1, cwd=tmp_path)
+    assert "parity of fp32 on cpu: passed" in output_of("verify", cwd=place)
+    output_of(*TRAIN, "--data", corpus_folder, "--run", "other", "--seed", 9, "--epochs", 1, cwd=tmp_path)
     finished = lmtool("verify", "--model", place / "runs/tiny/model.onnx", "--run", "other", "--json", cwd=tmp_path)
     assert finished.returncode == 3
     assert json.loads(finished.stdout)["passed"] is False
 
 
 def test_info_shows_layers_and_parameters(place: Path) -> None:
-    found = as_json("info", cwd=place)
+    found = json_output_of("info", cwd=place)
     size = found["vocabulary"]["size"]
     rows = {row["name"]: row["parameters"] for row in found["layers"]}
     assert rows == {
@@ -80,7 +80,7 @@ def test_info_shows_layers_and_parameters(place: Path) -> None:
     assert [row["type"] for row in found["layers"]] == ["Embedding", "LSTM", "LSTM", "Linear"]
     assert [row["shape"] for row in found["layers"]] == [f"[batch, time, {width}]" for width in (5, 7, 3, size)]
     assert found["parameters"] == {"total": sum(rows.values()), "trainable": sum(rows.values())}
-    text = done("info", "--run", "runs/tiny", cwd=place)
+    text = output_of("info", "--run", "runs/tiny", cwd=place)
     table = [" ".join(line.split()) for line in text.splitlines()[2:]]
     assert table[0] == "layer type output shape parameters"
     assert table[2] == "lstm 0 LSTM [batch, time, 7] 364"
@@ -91,10 +91,10 @@ def test_info_shows_layers_and_parameters(place: Path) -> None:
 
 def test_export_writes_a_triton_repository_and_info_a_picture(place: Path, tmp_path: Path) -> None:
     out, repository = tmp_path / "model.onnx", tmp_path / "repository"
-    found = as_json("export", "--onnx", "--precision", "w8", "--out", out, "--triton", repository, cwd=place)
+    found = json_output_of("export", "--onnx", "--precision", "w8", "--out", out, "--triton", repository, cwd=place)
     assert found["triton"] == str(repository / "lmtool")
     assert (repository / "lmtool" / "1" / "model.onnx").read_bytes() == out.read_bytes()
-    done("info", "--model", out, "--graph", tmp_path / "graph.PNG")
+    output_of("info", "--model", out, "--graph", tmp_path / "graph.PNG")
     assert (tmp_path / "graph.PNG").read_bytes().startswith(b"\x89PNG")
     finished = lmtool("export", "--sherpa", cwd=place)
     assert finished.returncode == 1
@@ -102,16 +102,16 @@ def test_export_writes_a_triton_repository_and_info_a_picture(place: Path, tmp_p
 
 
 def test_embeddings_draws_a_map_or_lists_near_words(place: Path, tmp_path: Path) -> None:
-    drawn = as_json("embeddings", "--words", 12, cwd=place)
+    drawn = json_output_of("embeddings", "--words", 12, cwd=place)
     assert drawn == {"run": "runs/tiny", "path": "runs/tiny/embeddings.png", "words": 12}
     assert (place / drawn["path"]).read_bytes().startswith(b"\x89PNG")
     out = tmp_path / "map.png"
-    assert done("embeddings", "--words", 12, "--out", out, cwd=place) == f"{out}: 12 words\n"
+    assert output_of("embeddings", "--words", 12, "--out", out, cwd=place) == f"{out}: 12 words\n"
     assert out.read_bytes() == (place / drawn["path"]).read_bytes()
     assert lmtool("embeddings", "--words", 2, cwd=place).returncode == 2
-    near = as_json("embeddings", "--near", "cat", "--near", "the", "--count", 3, cwd=place)["near"]
+    near = json_output_of("embeddings", "--near", "cat", "--near", "the", "--count", 3, cwd=place)["near"]
     assert {word: len(found) for word, found in near.items()} == {"cat": 3, "the": 3}
-    text = done("embeddings", "--near", "cat", "--count", 3, cwd=place)
+    text = output_of("embeddings", "--near", "cat", "--count", 3, cwd=place)
     first, *others = text.splitlines()
     assert first == "'cat'"
     assert [line.split() for line in others] == [
@@ -125,9 +125,9 @@ def test_embeddings_draws_a_map_or_lists_near_words(place: Path, tmp_path: Path)
 
 
 def test_generate_writes_on_from_the_prompt(place: Path) -> None:
-    text = done("generate", "--seed", 4, "--max-tokens", 12, "the", "cat", cwd=place)
-    assert text == done("generate", "--seed", 4, "--max-tokens", 12, stdin="the cat\n", cwd=place)
-    found = as_json("generate", "--seed", 4, "--max-tokens", 12, "the cat", cwd=place)
+    text = output_of("generate", "--seed", 4, "--max-tokens", 12, "the", "cat", cwd=place)
+    assert text == output_of("generate", "--seed", 4, "--max-tokens", 12, stdin="the cat\n", cwd=place)
+    found = json_output_of("generate", "--seed", 4, "--max-tokens", 12, "the cat", cwd=place)
     assert text == found["prompt"] + found["text"] + "\n"
     stream = Predictor.load(place / "runs/tiny/model.onnx").stream()
     stream.feed("the cat")
@@ -139,61 +139,65 @@ def test_suggest_and_score(place: Path) -> None:
     stream = predictor.stream()
     stream.feed("the cat")
     expected = [{"token": word, "probability": probability} for word, probability in stream.suggest(3)]
-    assert as_json("suggest", "the cat", "-k", 3, cwd=place)["suggestions"] == expected
-    assert done("suggest", "the cat", cwd=place).count("%") == 5
-    scores = as_json("score", stdin="the cat\na dog saw zebras\n", cwd=place)["scores"]
+    assert json_output_of("suggest", "the cat", "-k", 3, cwd=place)["suggestions"] == expected
+    assert output_of("suggest", "the cat", cwd=place).count("%") == 5
+    scores = json_output_of("score", stdin="the cat\na dog saw zebras\n", cwd=place)["scores"]
     assert [score["text"] for score in scores] == ["the cat", "a dog saw zebras"]
     assert scores[0]["log_prob"] == predictor.score("the cat").log_prob
     assert scores[1]["unknown"] == 1
-    assert as_json("score", "--end", "the cat", cwd=place)["scores"][0]["tokens"] == ["the", "cat", "<eos>"]
-    assert done("score", "--per-token", "the cat", cwd=place).count("\n") == 3
-    assert done("score", cwd=place) == ""
+    assert json_output_of("score", "--end", "the cat", cwd=place)["scores"][0]["tokens"] == ["the", "cat", "<eos>"]
+    assert output_of("score", "--per-token", "the cat", cwd=place).count("\n") == 3
+    assert output_of("score", cwd=place) == ""
 
 
 def test_an_artifact_is_evaluated_with_a_cache(place: Path, corpus_folder: Path) -> None:
     arguments = ["evaluate", "--model", "runs/tiny/model.onnx", "--data", corpus_folder, "--split", "valid"]
-    plain = as_json(*arguments, cwd=place)
-    cached = as_json(*arguments, "--cache", 30, "--cache-theta", 0.5, "--cache-weight", 0.2, cwd=place)
+    plain = json_output_of(*arguments, cwd=place)
+    cached = json_output_of(*arguments, "--cache", 30, "--cache-theta", 0.5, "--cache-weight", 0.2, cwd=place)
     options = CacheOptions(size=30, theta=0.5, weight=0.2)
     predictor = Predictor.load(place / "runs/tiny/model.onnx")
     ids = np.array(predictor.vocabulary.encode((corpus_folder / "valid.txt").read_text()))
     assert cached["perplexity"] == predictor.perplexity(ids, cache=options)
     assert cached["perplexity"] != plain["perplexity"]
     assert (cached["cache"], plain["cache"]) == ({"size": 30, "theta": 0.5, "weight": 0.2}, None)
-    assert "cache of 30 (theta 0.4, weight 0.15)" in done(*arguments, "--cache", 30, cwd=place)
+    assert "cache of 30 (theta 0.4, weight 0.15)" in output_of(*arguments, "--cache", 30, cwd=place)
 
 
 def test_a_word_is_completed_and_a_text_stopped(place: Path) -> None:
     stream = Predictor.load(place / "runs/tiny/model.onnx").stream()
     stream.feed("the cat")
     expected = [{"token": word, "probability": probability} for word, probability in stream.suggest(5, prefix="s")]
-    assert as_json("suggest", "the cat", "--prefix", "s", cwd=place)["suggestions"] == expected
-    assert done("suggest", "the cat", "--prefix", "zz", cwd=place) == ""
+    assert json_output_of("suggest", "the cat", "--prefix", "s", cwd=place)["suggestions"] == expected
+    assert output_of("suggest", "the cat", "--prefix", "zz", cwd=place) == ""
     arguments = ["generate", "the cat", "--seed", 4, "--stop", "the", "--stop", "<eos>", "--repetition-penalty", 1.5]
     pieces = stream.generate(50, temperature=0.8, seed=4, stop=["the", "<eos>"], repetition_penalty=1.5)
-    assert as_json(*arguments, cwd=place)["text"] == "".join(pieces)
+    assert json_output_of(*arguments, cwd=place)["text"] == "".join(pieces)
     finished = lmtool("generate", "the cat", "--stop", "zebra", cwd=place)
     assert finished.returncode == 2
     assert "stop holds 'zebra'" in finished.stderr
 
 
 def test_heat_colours_the_text_on_a_terminal_only(place: Path) -> None:
-    plain = done("score", "the cat saw zebras", cwd=place)
-    assert done("score", "--heat", "the cat saw zebras", cwd=place) == plain
+    plain = output_of("score", "the cat saw zebras", cwd=place)
+    assert output_of("score", "--heat", "the cat saw zebras", cwd=place) == plain
     environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color"}
-    hot = started("score", "--heat", "--end", "the cat saw zebras", cwd=place, env=environment)
+    hot = run_fresh("score", "--heat", "--end", "the cat saw zebras", cwd=place, env=environment)
     line, legend = hot.stdout.splitlines()
     for word in ("the", " cat", " saw", " zebras"):
         assert re.search(rf"\x1b\[[0-9;]+m{word}\x1b\[0m", line)
     assert "<2" in legend
-    found = started("score", "--heat", "the cat", "--json", cwd=place, env=environment)
-    assert json.loads(found.stdout) == as_json("score", "the cat", cwd=place)
+    found = run_fresh("score", "--heat", "the cat", "--json", cwd=place, env=environment)
+    assert json.loads(found.stdout) == json_output_of("score", "the cat", cwd=place)
 
 
 def test_data_is_listed_and_prepared(tmp_path: Path) -> None:
-    assert "pydocs" in as_json("data", "list")["corpora"]
+    assert "pydocs" in json_output_of("data", "list")["corpora"]
     data = write_corpus(tmp_path / "data")
-    assert set(as_json("data", "prepare", data, "--out", tmp_path / "out")["bytes"]) == {"train", "valid", "test"}
+    assert set(json_output_of("data", "prepare", data, "--out", tmp_path / "out")["bytes"]) == {
+        "train",
+        "valid",
+        "test",
+    }
     assert (tmp_path / "out" / "test.txt").read_text() == (data / "test.txt").read_text()
 
 

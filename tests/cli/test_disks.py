@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from lmtool.model import Run
 from support.corpora import write_corpus
-from support.processes.commands import TRAIN, done, lmtool, started
+from support.processes.commands import TRAIN, lmtool, output_of, run_fresh
 
 
 def file_limit(size: int) -> Any:
@@ -19,7 +19,7 @@ def file_limit(size: int) -> Any:
 
 def test_a_full_disk_leaves_nothing_half_written(place: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
-    finished = started("export", "--onnx", cwd=place, preexec_fn=file_limit(2000))
+    finished = run_fresh("export", "--onnx", cwd=place, preexec_fn=file_limit(2000))
     assert finished.returncode == 1
     assert "cannot write" in finished.stderr
     assert "Traceback" not in finished.stderr
@@ -27,7 +27,7 @@ def test_a_full_disk_leaves_nothing_half_written(place: Path, tmp_path: Path) ->
     changed = [path for path in after if before.get(path) != after[path]]
     assert [path for path in changed if path.name != "parity.fp32.json"] == []
     data = write_corpus(tmp_path / "data", (100, 10, 10))  # its token ids fit
-    finished = started(*TRAIN, "--data", data, "--run", "run", cwd=tmp_path, preexec_fn=file_limit(6000))
+    finished = run_fresh(*TRAIN, "--data", data, "--run", "run", cwd=tmp_path, preexec_fn=file_limit(6000))
     assert finished.returncode == 1
     assert "latest.safetensors" in finished.stderr
     assert "Traceback" not in finished.stderr
@@ -42,7 +42,7 @@ def test_a_really_full_file_system_leaves_the_old_artifact(place: Path, tmp_path
         pytest.skip("this machine does not let a test mount a file system")
     try:
         out = tmp_path / "model.onnx"
-        done("export", "--onnx", "--out", out, cwd=place)
+        output_of("export", "--onnx", "--out", out, cwd=place)
         good = out.read_bytes()
         free = os.statvfs(tmp_path)
         (tmp_path / "filler").write_bytes(b"0" * (free.f_bavail * free.f_bsize - 4096))
@@ -59,5 +59,5 @@ def test_what_a_killed_export_left_behind_is_no_model(place: Path) -> None:
     left = place / "runs" / "tiny" / ".model.onnx.0123abcd.tmp"
     for path in (left, left.with_suffix(".onnx")):
         path.write_bytes(b"half a file")
-        assert "perplexity" in done("score", "the cat", cwd=place)
+        assert "perplexity" in output_of("score", "the cat", cwd=place)
         path.unlink()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.corpora import write_corpus
-from support.processes.commands import as_json, done, lmtool, started
+from support.processes.commands import json_output_of, lmtool, output_of, run_fresh
 
 DIVERGE = [argument for pair in ("learning_rate=1e9", "clip_norm=1e9") for argument in ("--set", pair)]
 
@@ -116,16 +116,16 @@ def test_what_a_user_can_cause_gets_a_message(wrong_place: Path, arguments: list
 
 
 def test_a_missing_package_is_named_with_its_extra(place: Path) -> None:
-    finished = started("embeddings", without="sklearn", cwd=place)
+    finished = run_fresh("embeddings", without="sklearn", cwd=place)
     assert finished.returncode == 1
     assert "this command needs sklearn; pip install 'lmtool[report]'" in finished.stderr
     assert "Traceback" not in finished.stderr
-    assert started("embeddings", "--near", "the", without="sklearn", cwd=place).returncode == 0
-    finished = started("train", "--tensorboard", "--run", "new", without="tensorboard", cwd=place)
+    assert run_fresh("embeddings", "--near", "the", without="sklearn", cwd=place).returncode == 0
+    finished = run_fresh("train", "--tensorboard", "--run", "new", without="tensorboard", cwd=place)
     assert finished.returncode == 1
     assert "this command needs tensorboard; pip install 'lmtool[tensorboard]'" in finished.stderr
     assert not (place / "new").exists()
-    finished = started("bench", without="jinja2", cwd=place)
+    finished = run_fresh("bench", without="jinja2", cwd=place)
     assert finished.returncode == 1
     assert "this command needs jinja2; pip install 'lmtool[report]'" in finished.stderr
     assert "parity" not in finished.stderr  # nothing was measured in vain
@@ -141,7 +141,7 @@ def test_options_and_input_that_fit_no_text(place: Path, tmp_path: Path) -> None
     finished = lmtool("score", cwd=place, stdin=b"caf\xe9\n")
     assert finished.returncode == 1
     assert "standard input is not UTF-8 text: byte 0xe9 at offset 3" in finished.stderr
-    odd = as_json("score", stdin="the\u2028cat\n\na dog", cwd=place)["scores"]
+    odd = json_output_of("score", stdin="the\u2028cat\n\na dog", cwd=place)["scores"]
     assert [found["text"] for found in odd] == ["the\u2028cat", "", "a dog"]
     lonely = tmp_path / "lonely.onnx"
     lonely.write_bytes((place / "runs/tiny/model.onnx").read_bytes())
@@ -163,7 +163,7 @@ def test_a_picture_is_named_as_what_it_is(place: Path, tmp_path: Path, name: str
 def test_output_that_nobody_takes_is_no_traceback(place: Path) -> None:
     for arguments in (["info"], ["generate", "the"], ["score", "--json", "the"]):
         with Path("/dev/full").open("w") as full:
-            finished = started(*arguments, cwd=place, stdout=full)
+            finished = run_fresh(*arguments, cwd=place, stdout=full)
         assert finished.returncode == 1
         assert "cannot write to standard output: No space left on device" in finished.stderr
         assert "Traceback" not in finished.stderr
@@ -180,7 +180,7 @@ def test_verify_without_its_run_says_which_option_helps(place: Path, tmp_path: P
     assert finished.returncode == 1
     assert "no PyTorch original beside" in finished.stderr
     assert "--run DIR" in finished.stderr
-    assert "passed" in done("verify", "--model", lonely, "--run", place / "runs/tiny")
+    assert "passed" in output_of("verify", "--model", lonely, "--run", place / "runs/tiny")
 
 
 def test_a_missing_provider_is_a_gate(place: Path) -> None:

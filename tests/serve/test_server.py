@@ -18,7 +18,7 @@ import pytest
 from lmtool.model import Run
 from lmtool.runtime import Predictor
 from lmtool.serve import read_key
-from support.processes.commands import PATIENCE_SECONDS, lmtool, started
+from support.processes.commands import PATIENCE_SECONDS, lmtool, run_fresh
 from support.servers import Running, request_bytes
 
 ENDLESS = {"prompt": "the", "max_tokens": 1_000_000}
@@ -234,7 +234,7 @@ def test_what_cannot_be_served_is_said(artifact_path: Path, run: Run, tmp_path: 
         assert re.search(message, finished.stderr.replace("\n", " ")), finished.stderr
         assert finished.stdout == ""
         assert "Traceback" not in finished.stderr
-    finished = started("serve", "--model", artifact_path, without="uvicorn")
+    finished = run_fresh("serve", "--model", artifact_path, without="uvicorn")
     assert finished.returncode == 1
     assert "this command needs uvicorn; pip install 'lmtool[serve]'" in finished.stderr
 

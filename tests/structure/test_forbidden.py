@@ -16,7 +16,9 @@ IMPORTERS = {"__import__", "importlib.import_module"}
 KEYWORDS = {("shell", True), ("weights_only", False), ("allow_pickle", True)}
 TESTS_MAY = {"pickle"}  # which make hostile files
 NOT_OURS = {".venv", ".venv-lowest", ".venv-newest", "build", "node_modules"}
-CONTROLS = {"tests/support/hostile/careless.py"}  # does what none of the others may, to show what comes of it
+CONTROLS = {
+    "tests/support/hostile/unprotected_loaders.py"
+}  # does what none of the others may, to show what comes of it
 
 
 HARMLESS = """

@@ -1,4 +1,4 @@
-"""How much of the torture tests runs: a little beside the other tests, everything under `make torture`."""
+"""Scale of the torture tests: a few tries beside the other tests, all of them under `make torture`."""
 
 import os
 from collections.abc import Callable
@@ -8,9 +8,9 @@ import pytest
 FULL = os.environ.get("LMTOOL_TORTURE") == "1"
 
 Many = Callable[[int, int], int]
-"""The fixture `many`: how often a test tries, beside the other tests and under `make torture`."""
+"""The fixture `many`: number of tries, beside the other tests and under `make torture`."""
 
 Tally = Callable[..., None]
-"""The fixture `tally`: what a test found, for the table."""
+"""The fixture `tally`: adds figures to the table."""
 
-torture_only = pytest.mark.skipif(not FULL, reason="takes long, and smaller tests look at the same: make torture")
+torture_only = pytest.mark.skipif(not FULL, reason="takes long, and smaller tests cover the same: make torture")

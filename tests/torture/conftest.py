@@ -18,7 +18,7 @@ import pytest
 from lmtool.export import export_run
 from lmtool.model import Run
 from support.corpora import write_corpus
-from support.processes.plant import floats, planted
+from support.faults.non_finite import artifact_with, float_weights
 from support.runs.uninterrupted import UninterruptedRun
 from support.scale import FULL, Many, Tally
 
@@ -56,8 +56,8 @@ def artifacts(run: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
 def overflowing(artifacts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An artifact of finite weights whose logits are infinite: both terms of their sums are near the largest float."""
     path, source = tmp_path_factory.mktemp("overflowing") / "model.onnx", artifacts["fp32"]
-    for name in (name for name in floats(source) if name.startswith("projection")):
-        path.write_bytes(planted(source, name, 3e38, random.Random(1), 20))
+    for name in (name for name in float_weights(source) if name.startswith("projection")):
+        path.write_bytes(artifact_with(source, name, 3e38, random.Random(1), 20))
         source = path
     return path
 

@@ -15,10 +15,10 @@ from lmtool.export.test_vectors.files import INDEX
 from lmtool.model import Run
 from lmtool.runtime import Artifact
 from support.corpora import write_corpus
-from support.processes import sabotage
+from support.faults import injection
+from support.faults.strace import Fault, require_strace
+from support.faults.system_calls import DETERMINISTIC, FaultTrials
 from support.processes.commands import Finished, unclear_failure
-from support.processes.strace import Fault, require_strace
-from support.processes.trials import STILL, Trials
 from support.runs.uninterrupted import UninterruptedRun
 from support.scale import FULL, Tally, torture_only
 
@@ -39,20 +39,20 @@ def begun(uninterrupted: UninterruptedRun, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
-def failing(trials: Trials, seed: int, faults: Callable[[Finished], list[str]], repeatable: bool = True) -> Found:
+def failing(trials: FaultTrials, seed: int, faults: Callable[[Finished], list[str]], repeatable: bool = True) -> Found:
     """Each of the calls fails, once or from then on, then the disk is well again: what was wrong in the end.
 
     What cannot be done twice (not `repeatable`) is tried again only where it failed.
     """
     draw, found = random.Random(seed), Found()
-    points = trials.points(EFFECTS)
+    points = trials.fault_points(EFFECTS)
     for chosen in points if FULL else draw.sample(points, 1):
         fault = replace(chosen, lasting=draw.random() < MOSTLY)
-        finished = trials.struck(fault).finished
+        finished = trials.run_with(fault).finished
         wrong = unclear_failure(finished) if finished.returncode else []
         wrong += faults(finished)
         if finished.returncode or repeatable:
-            again = trials.again()
+            again = trials.rerun()
             wrong += [*([again.stderr] if again.returncode else []), *faults(again)]
         found.append((fault, finished, wrong))
     return found
@@ -83,11 +83,11 @@ def _same(path: Path, other: Path) -> bool:
     return other.exists() and path.read_bytes() == other.read_bytes()
 
 
-def test_trainings_on_a_disk_that_fails(
+def test_resumed_trainings_on_a_failing_disk(
     tmp_path: Path, uninterrupted: UninterruptedRun, begun: Path, tally: Tally
 ) -> None:
     """Exit 1, one clear line, checkpoints that load, and the same bits once the disk is well; or nothing was amiss."""
-    trials, seed = Trials(begun, tmp_path / "run", uninterrupted.command), random.randrange(1 << 32)
+    trials, seed = FaultTrials(begun, tmp_path / "run", uninterrupted.command), random.randrange(1 << 32)
 
     def faults(finished: Finished) -> list[str]:
         wrong = [*uninterrupted.faults(trials.folder).values()]
@@ -99,13 +99,11 @@ def test_trainings_on_a_disk_that_fails(
 
 
 @torture_only
-def test_trainings_that_begin_on_a_disk_that_fails(
-    tmp_path: Path, uninterrupted: UninterruptedRun, tally: Tally
-) -> None:
+def test_new_trainings_on_a_failing_disk(tmp_path: Path, uninterrupted: UninterruptedRun, tally: Tally) -> None:
     """What fails before the first checkpoint can be begun again, or gone on with."""
     require_strace()
     folder = tmp_path / "run"
-    trials = Trials(tmp_path / "none", folder, uninterrupted.command, until=Run(folder).latest)
+    trials = FaultTrials(tmp_path / "none", folder, uninterrupted.command, until=Run(folder).latest)
     seed = random.randrange(1 << 32)
     found = failing(
         trials, seed, lambda finished: [] if finished.returncode else uninterrupted.differences(trials.folder)
@@ -113,12 +111,10 @@ def test_trainings_that_begin_on_a_disk_that_fails(
     tally(PROMISE, tried=len(found), what="failing calls, train", **figures(found, seed))
 
 
-def test_every_call_that_writes_is_among_those_that_fail(
-    tmp_path: Path, uninterrupted: UninterruptedRun, tally: Tally
-) -> None:
+def test_all_writing_calls_are_tested(tmp_path: Path, uninterrupted: UninterruptedRun, tally: Tally) -> None:
     """Of all system calls of a training, those that touch its files are ones that fail here, or ones that only read."""
     require_strace()
-    traced = Trials(tmp_path / "none", tmp_path / "run", uninterrupted.command).everything()
+    traced = FaultTrials(tmp_path / "none", tmp_path / "run", uninterrupted.command).traced_completely()
     assert traced.finished.returncode == 0, traced.finished.stderr
     assert uninterrupted.differences(tmp_path / "run") == []
     counts = traced.counts({str(Run(tmp_path / "run").latest)})
@@ -129,12 +125,16 @@ def test_every_call_that_writes_is_among_those_that_fail(
     tally(PROMISE, tried=len(traced.lines), what=what, writing_and_never_failed=others.total())
 
 
-def test_a_call_that_is_not_among_them_is_noticed(
+def test_an_untested_writing_call_is_noticed(
     tmp_path: Path, uninterrupted: UninterruptedRun, begun: Path, tally: Tally
 ) -> None:
     """Positive control: each file that is written is given a time, which nothing here makes fail."""
-    stamped = functools.partial(sabotage.all_of, STILL, sabotage.stamped_files)
-    others = Trials(begun, tmp_path / "run", uninterrupted.command, stamped).everything().others(tmp_path / "run")
+    stamped = functools.partial(injection.combine, DETERMINISTIC, injection.set_file_times)
+    others = (
+        FaultTrials(begun, tmp_path / "run", uninterrupted.command, stamped)
+        .traced_completely()
+        .others(tmp_path / "run")
+    )
     assert sum("utime" in call for call in others) == len(others) == 1
     tally(PROMISE, tried=1, control=f"other calls: {', '.join(others)} noticed")
 
@@ -147,13 +147,13 @@ class Saving:
     Attributes:
         command: Its command line for a run folder; `texts` beside that is a corpus.
         makes: Some of the files that it has to make or replace in the run folder.
-        strikes: The only files to strike; none for all.
+        only: The only files whose calls fail; none for all.
         repeatable: Whether it does its work a second time.
     """
 
     command: Callable[[Path], list[object]]
     makes: set[str]
-    strikes: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     repeatable: bool = True
 
 
@@ -183,11 +183,11 @@ SAVINGS = {
 TRIED = [name if name == "export" else pytest.param(name, marks=torture_only) for name in SAVINGS]
 
 
-def savings(begun: Path, folder: Path, name: str) -> Trials:
+def savings(begun: Path, folder: Path, name: str) -> FaultTrials:
     saving = SAVINGS[name]
-    watched = {f"{folder / part}" for part in saving.strikes}
+    watched = {f"{folder / part}" for part in saving.only}
     watched |= {f"{path.parent}/.{path.name}.00000000.tmp" for path in map(Path, watched)}
-    return Trials(begun, folder, saving.command, strikes=lambda path: not watched or path in watched)
+    return FaultTrials(begun, folder, saving.command, is_target=lambda path: not watched or path in watched)
 
 
 def wrong_with_saving(begun: Path, folder: Path, new: Mapping[str, bytes], finished: Finished) -> list[str]:
@@ -209,11 +209,11 @@ NOT_THERE = "exit 0 without a file that it should have written"
 
 
 @pytest.mark.parametrize("name", TRIED)
-def test_what_else_saves_on_a_disk_that_fails(tmp_path: Path, begun: Path, name: str, tally: Tally) -> None:
+def test_other_commands_on_a_failing_disk(tmp_path: Path, begun: Path, name: str, tally: Tally) -> None:
     """Each file is the old one or the new one; checkpoints are not touched; once the disk is well all is new."""
     write_corpus(tmp_path / "texts")
     trials, seed = savings(begun, tmp_path / "run", name), random.randrange(1 << 32)
-    assert trials.whole.finished.returncode == 0, trials.whole.finished.stderr
+    assert trials.undisturbed.finished.returncode == 0, trials.undisturbed.finished.stderr
     new = changed(trials.folder, begun)
     assert SAVINGS[name].makes <= new.keys()
 
@@ -224,29 +224,29 @@ def test_what_else_saves_on_a_disk_that_fails(tmp_path: Path, begun: Path, name:
     tally(PROMISE, tried=len(found), what=f"failing calls, {name}", **figures(found, seed))
 
 
-def test_an_export_that_swallows_errors_is_noticed(tmp_path: Path, begun: Path, tally: Tally) -> None:
+def test_an_export_that_ignores_errors_is_noticed(tmp_path: Path, begun: Path, tally: Tally) -> None:
     """Positive control: it ends with 0, and the old artifact is still there."""
-    careless = functools.partial(sabotage.all_of, STILL, sabotage.swallowed_errors)
+    careless = functools.partial(injection.combine, DETERMINISTIC, injection.swallow_write_errors)
     trials = replace(savings(begun, tmp_path / "run", "export"), prepare=careless)
-    assert trials.whole.finished.returncode == 0
+    assert trials.undisturbed.finished.returncode == 0
     new = changed(trials.folder, begun)
-    finished = trials.struck(Fault("write", 1, EFFECTS[0], lasting=True)).finished
+    finished = trials.run_with(Fault("write", 1, EFFECTS[0], lasting=True)).finished
     assert finished.returncode == 0
     noticed = [wrong for wrong in wrong_with_saving(begun, trials.folder, new, finished) if NOT_THERE in wrong]
     assert len(noticed) == len(new)
     tally(PROMISE, tried=1, control=f"errors swallowed by an export: {len(noticed)} of {len(new)} files missed")
 
 
-def test_a_disk_that_fails_would_lose_what_is_written_in_place(
+def test_writing_in_place_would_lose_checkpoints(
     tmp_path: Path, uninterrupted: UninterruptedRun, begun: Path, tally: Tally
 ) -> None:
     """Positive control: without temporary files and renames a failing write leaves half a checkpoint."""
     folder, effects = tmp_path / "run", EFFECTS if FULL else EFFECTS[:1]
-    in_place = functools.partial(sabotage.all_of, STILL, sabotage.plain_writes)
-    trials = Trials(begun, folder, uninterrupted.command, in_place, lambda path: path.endswith(".safetensors"))
+    in_place = functools.partial(injection.combine, DETERMINISTIC, injection.write_in_place)
+    trials = FaultTrials(begun, folder, uninterrupted.command, in_place, lambda path: path.endswith(".safetensors"))
     lost = 0
     for effect in effects:
-        assert trials.struck(Fault("write", 1, effect, lasting=True)).finished.returncode == 1
+        assert trials.run_with(Fault("write", 1, effect, lasting=True)).finished.returncode == 1
         lost += "unusable" in uninterrupted.faults(folder)
     assert lost == len(effects)
     tally(PROMISE, tried=lost, control=f"files written in place: {lost} of {len(effects)} checkpoints lost")

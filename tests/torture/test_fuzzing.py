@@ -1,6 +1,6 @@
 """The parsers survive: mutated inputs, guided by the lines they reach, in child processes.
 
-What is fuzzed is in tests/support/parsers.py, how in mutation.py and fuzzing.py.
+The parsers are in tests/support/fuzzing/parsers.py, the fuzzer in mutation.py and fuzz.py.
 """
 
 from pathlib import Path
@@ -20,9 +20,7 @@ def good(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_mutated_inputs_meet_our_errors_and_nothing_else(
-    good: Path, tmp_path: Path, name: str, many: Many, tally: Tally
-) -> None:
+def test_mutated_inputs_raise_our_errors_only(good: Path, tmp_path: Path, name: str, many: Many, tally: Tally) -> None:
     count = many(60, 10_000)
     found = fuzz(name, good, tmp_path / "fuzz", count, seed=len(name))
     assert not found.ended, "\n".join(found.ended)
@@ -38,8 +36,8 @@ def test_mutated_inputs_meet_our_errors_and_nothing_else(
     ("name", "signs"),
     [("an index without a check", "IndexError"), ("a loop without an end", "hang"), ("a crash", "signal 11")],
 )
-def test_the_harness_finds_planted_faults(good: Path, tmp_path: Path, name: str, signs: str, tally: Tally) -> None:
-    """The positive control: a fault behind three bytes."""
+def test_the_harness_finds_injected_faults(good: Path, tmp_path: Path, name: str, signs: str, tally: Tally) -> None:
+    """Positive control: three bytes trigger a fault."""
     found = fuzz(name, good, tmp_path / "fuzz", 2000, seed=1, patience_seconds=1)
     assert any(signs in text for text in (*found.ended, *found.untyped)), found
     tally(PROMISE, tried=found.tried, control=f"planted: {name}: found")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from lmtool.model import Run
-from support.processes import sabotage
+from support.faults import injection
+from support.faults.strace import Fault, require_strace
+from support.faults.system_calls import DETERMINISTIC, FaultTrials
 from support.processes.commands import Command
-from support.processes.strace import Fault, require_strace
-from support.processes.trials import STILL, Trials
 from support.runs.uninterrupted import UninterruptedRun, wait_for_saves
 from support.scale import Many, Tally
 
@@ -61,11 +61,11 @@ def test_kills_at_random_moments(tmp_path: Path, uninterrupted: UninterruptedRun
     )
 
 
-def last_save(uninterrupted: UninterruptedRun, folder: Path) -> Trials:
+def last_save(uninterrupted: UninterruptedRun, folder: Path) -> FaultTrials:
     """A training that has but one step to do, then the end of its epoch and the test."""
     require_strace()
     begun = uninterrupted.stopped_after(folder / "begun", 2 * uninterrupted.steps_per_epoch - 1)
-    return Trials(begun, folder / "run", uninterrupted.command)
+    return FaultTrials(begun, folder / "run", uninterrupted.command)
 
 
 def test_kills_before_every_system_call_of_a_save(
@@ -73,12 +73,12 @@ def test_kills_before_every_system_call_of_a_save(
 ) -> None:
     trials, seed = last_save(uninterrupted, tmp_path), random.randrange(1 << 32)
     draw, wrong, found = random.Random(seed), list[Fault](), Counter[str]()
-    points = trials.points([KILL])
+    points = trials.fault_points([KILL])
     assert len(points) > 100
     for fault in (chosen := draw.sample(points, many(1, len(points)))):
-        found["killed"] += trials.struck(fault).finished.returncode == KILLED
+        found["killed"] += trials.run_with(fault).finished.returncode == KILLED
         left = [*uninterrupted.faults(trials.folder)]
-        assert trials.again().returncode == 0, f"{fault} {seed}"
+        assert trials.rerun().returncode == 0, f"{fault} {seed}"
         left += ["of_other_bits"] if uninterrupted.differences(trials.folder) else []
         found.update(left)
         wrong += [fault] if left else []
@@ -95,37 +95,37 @@ def test_kills_before_every_system_call_of_a_save(
     )
 
 
-def test_writes_in_place_would_lose_checkpoints(
+def test_writing_in_place_would_lose_checkpoints(
     tmp_path: Path, uninterrupted: UninterruptedRun, many: Many, tally: Tally
 ) -> None:
     """Positive control: without temporary files and renames the same kills leave folders that nobody can use."""
-    in_place, lost = functools.partial(sabotage.all_of, STILL, sabotage.plain_writes), Counter[str]()
+    in_place, lost = functools.partial(injection.combine, DETERMINISTIC, injection.write_in_place), Counter[str]()
     trials = replace(
-        last_save(uninterrupted, tmp_path), prepare=in_place, strikes=lambda path: path.endswith("safetensors")
+        last_save(uninterrupted, tmp_path), prepare=in_place, is_target=lambda path: path.endswith("safetensors")
     )
     for number in range(1, (tried := many(1, 3)) + 1):
-        assert trials.struck(Fault("write", number, KILL)).finished.returncode == KILLED
+        assert trials.run_with(Fault("write", number, KILL)).finished.returncode == KILLED
         lost.update(uninterrupted.faults(trials.folder).keys())
     assert lost["unusable"] == tried
     tally(PROMISE, tried=tried, control=f"files written in place: {lost['unusable']} of {tried} folders unusable")
 
 
-def test_a_training_that_saves_seldom_would_lose_more(
+def test_a_training_with_fewer_checkpoints_would_lose_more(
     tmp_path: Path, uninterrupted: UninterruptedRun, many: Many, tally: Tally
 ) -> None:
     """And the positive control: killed in its steps, one that saves every time has lost one at most, the other more."""
     require_strace()
     lost = {}
     for name, prepare in (
-        ("always", STILL),
-        ("seldom", functools.partial(sabotage.all_of, STILL, sabotage.seldom_saved)),
+        ("always", DETERMINISTIC),
+        ("seldom", functools.partial(injection.combine, DETERMINISTIC, injection.save_every_tenth_time)),
     ):
-        trials = Trials(
+        trials = FaultTrials(
             tmp_path / "none", tmp_path / name, uninterrupted.command, prepare, lambda path: "metrics" in path
         )
         found = []
         for number in LATER_RECORDS[: (tried := many(1, len(LATER_RECORDS)))]:
-            assert trials.struck(Fault("rename", number, KILL)).finished.returncode == KILLED
+            assert trials.run_with(Fault("rename", number, KILL)).finished.returncode == KILLED
             found.append(uninterrupted.faults(trials.folder))
         lost[name] = found
     assert lost["always"] == [{}] * tried
@@ -136,10 +136,10 @@ def test_a_training_that_saves_seldom_would_lose_more(
 
 @pytest.mark.parametrize(
     ("protection", "differs"),
-    [(sabotage.forgotten_randomness, "the last weights"), (sabotage.kept_log, "the log")],
+    [(injection.random_state_not_restored, "the last weights"), (injection.append_to_old_log, "the log")],
     ids=["random state", "log"],
 )
-def test_what_is_not_restored_shows(
+def test_state_that_is_not_restored_is_noticed(
     tmp_path: Path, uninterrupted: UninterruptedRun, protection: Callable[[], None], differs: str, tally: Tally
 ) -> None:
     """Positive control: the comparison with the training never killed notices what a resume forgets."""

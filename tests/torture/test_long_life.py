@@ -24,7 +24,7 @@ def live(what: str, model: Path, amount: float, *flags: str) -> dict[str, Any]:
     return found
 
 
-def test_a_stream_reads_millions_of_tokens_in_the_same_memory_and_does_not_drift(
+def test_a_stream_of_millions_of_tokens_keeps_its_memory_and_does_not_drift(
     artifact_path: Path, many: Many, tally: Tally
 ) -> None:
     tokens = many(40_000, 10_000_000)
@@ -45,7 +45,7 @@ def test_a_stream_reads_millions_of_tokens_in_the_same_memory_and_does_not_drift
     )
 
 
-def test_a_pool_whose_users_come_and_go_keeps_its_memory(artifact_path: Path, many: Many, tally: Tally) -> None:
+def test_a_pool_with_changing_users_keeps_its_memory(artifact_path: Path, many: Many, tally: Tally) -> None:
     seconds = many(2, 1200)
     found = live("pool", artifact_path, seconds)
     assert found["growth"] < GROWTH, found

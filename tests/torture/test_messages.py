@@ -1,6 +1,6 @@
 """Users see messages: every option of every command with values that cannot be right, and files that are no such files.
 
-The cases are in tests/support/bad_values.py.
+The cases are in tests/support/fuzzing/bad_values.py.
 """
 
 import itertools
@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from lmtool.model import Run, TrainConfig
 from lmtool.model.training.config import setting_types
+from support.faults import injection
 from support.fuzzing.bad_values import BASE, LONG_WORK, NOT_TRIED, TAKEN, WRONG_USAGE, Case, cases, commands, options
-from support.processes import sabotage
-from support.processes.commands import Finished, counted, lmtool
+from support.processes.commands import Finished, count_by_exit_code, lmtool
 from support.scale import Many, Tally
 
 PROMISE = "Users see messages"
@@ -88,7 +88,7 @@ def is_object(text: str) -> bool:
 
 
 @pytest.mark.parametrize("share", range(SHARES))
-def test_every_command_meets_every_bad_value_with_a_message(
+def test_every_bad_value_gives_a_message(
     rough_place: Path, taken_port: int, share: int, many: Many, tally: Tally
 ) -> None:
     mine = cases()[share::SHARES]
@@ -106,11 +106,11 @@ def test_every_command_meets_every_bad_value_with_a_message(
         what=f"commands with a bad value or file, share {share + 1} of {SHARES}",
         tracebacks=0,
         that_must_be_wrong_usage=sum(case.codes == WRONG_USAGE for case in chosen),
-        exit_codes=counted(codes),
+        exit_codes=count_by_exit_code(codes),
     )
 
 
-def test_the_table_of_commands_is_tried_whole() -> None:
+def test_every_option_is_tried() -> None:
     assert {command for command, _ in commands()} == set(BASE) | set(NOT_TRIED)
     everything = cases()
     runs = [case.base[-1] for case in everything if "--run" in case.base]
@@ -125,14 +125,14 @@ def test_the_table_of_commands_is_tried_whole() -> None:
     assert sum(case.codes == WRONG_USAGE for case in everything) > 300
 
 
-def test_faults_that_are_planted_are_noticed(rough_place: Path, taken_port: int, tally: Tally) -> None:
+def test_injected_faults_are_noticed(rough_place: Path, taken_port: int, tally: Tally) -> None:
     """The positive control: a traceback, a number that is none, and what no command ends with."""
     read = Case("info", ["info"], ["--model=noise.onnx"])
     assert complaint(read, ended(rough_place, taken_port, read)) is None
-    assert complaint(read, ended(rough_place, taken_port, read, sabotage.broken_reading)) == "a traceback"
+    assert complaint(read, ended(rough_place, taken_port, read, injection.fail_to_read_artifacts)) == "a traceback"
     count = Case("score", BASE["score"], ["--threads=nan"], WRONG_USAGE)
     assert complaint(count, ended(rough_place, taken_port, count)) is None
-    accepted = complaint(count, ended(rough_place, taken_port, count, sabotage.any_number))
+    accepted = complaint(count, ended(rough_place, taken_port, count, injection.accept_nan))
     assert accepted == "exit code 0, expected one of (2,)"
     endings = itertools.product((0, 1, 2, 3, 4, -11), ("", "error: no file"), ("", "x"))
     any_end = Case("score", [], ["--json"])

@@ -25,7 +25,14 @@ from lmtool.runtime import (
     StateError,
     StreamPool,
 )
-from support.processes.plant import NONE, as_cast_half, as_constant, floats, is_number, planted
+from support.faults.non_finite import (
+    NON_FINITE,
+    artifact_with,
+    float_weights,
+    is_finite,
+    weight_as_cast_half,
+    weight_as_constant,
+)
 from support.scale import Many, Tally
 
 PROMISE = "Numbers stay numbers"
@@ -38,12 +45,12 @@ def results(predictor: Predictor, start: State | None = None) -> Iterator[Callab
     ids = np.arange(len(predictor.vocabulary))
     yield lambda: stream().score("the cat saw a dog").token_log_probs
     yield lambda: cached().score("the cat saw a dog the cat").token_log_probs
-    yield lambda: [share for _, share in fed(stream()).suggest(3)]
-    yield lambda: [share for _, share in fed(stream()).suggest(3, prefix="t")]
-    yield lambda: [share for _, share in fed(cached()).suggest(3)]
-    yield lambda: fed(stream()).logits()
-    yield lambda: list(fed(stream()).generate(5, method="greedy")) and 0
-    yield lambda: list(fed(stream()).generate(5, seed=1)) and 0
+    yield lambda: [share for _, share in after_text(stream()).suggest(3)]
+    yield lambda: [share for _, share in after_text(stream()).suggest(3, prefix="t")]
+    yield lambda: [share for _, share in after_text(cached()).suggest(3)]
+    yield lambda: after_text(stream()).logits()
+    yield lambda: list(after_text(stream()).generate(5, method="greedy")) and 0
+    yield lambda: list(after_text(stream()).generate(5, seed=1)) and 0
     if start is not None:
         return
     yield lambda: predictor.score("the cat saw the <unk>").log_prob
@@ -58,55 +65,57 @@ def logarithm(perplexity: float) -> float:
     return math.log(min(perplexity, sys.float_info.max))
 
 
-def fed(stream: Any) -> Any:
+def after_text(stream: Any) -> Any:
     stream.feed("the cat saw <unk>")
     return stream
 
 
-def judged(actions: Iterator[Callable[[], Any]]) -> Counter[str]:
+def count_outcomes(actions: Iterator[Callable[[], Any]]) -> Counter[str]:
     """How many of the results were numbers, were refused, or were none."""
     found = Counter[str]()
     for act in actions:
         try:
-            found["numbers" if is_number(act()) else "none"] += 1
+            found["numbers" if is_finite(act()) else "not_finite"] += 1
         except NumberError:
             found["refused"] += 1
     return found
 
 
-def test_weights_that_are_no_numbers_are_refused_at_load(
+def test_non_finite_weights_are_refused_at_load(
     artifacts: dict[str, Path], draw: random.Random, many: Many, tally: Tally
 ) -> None:
-    cases = [(path, name, value) for path in artifacts.values() for name in floats(path) for value in NONE]
+    cases = [(path, name, value) for path in artifacts.values() for name in float_weights(path) for value in NON_FINITE]
     for path, name, value in (chosen := draw.sample(cases, many(20, len(cases)))):
-        data = planted(path, name, value, draw)
-        for made in (data, as_constant(data, name), as_cast_half(data, name)):
+        data = artifact_with(path, name, value, draw)
+        for made in (data, weight_as_constant(data, name), weight_as_cast_half(data, name)):
             with pytest.raises(ArtifactError, match=f"its weight '{re.escape(name[:10])}.* holds numbers that are not"):
                 Predictor.load(made)
     tally(PROMISE, tried=3 * len(chosen), what="NaN or infinity in weights of artifacts", loaded=0)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_weights_too_large_give_numbers_or_an_error(
+def test_huge_weights_give_finite_results_or_an_error(
     artifacts: dict[str, Path],
     overflowing: Path,
     draw: random.Random,
     many: Many,
     tally: Tally,
 ) -> None:
-    found = judged(results(Predictor.load(overflowing)))
+    found = count_outcomes(results(Predictor.load(overflowing)))
     assert found["refused"] > 5
     for _ in range(tried := many(6, 150)):
         path = artifacts[draw.choice(("fp32", "int8"))]
-        data = planted(path, draw.choice(floats(path)), 10 ** draw.uniform(30, 38.5), draw, draw.choice((0, 0.3, 1)))
-        found += judged(results(Predictor.load(data)))
-        assert found["none"] == 0
+        data = artifact_with(
+            path, draw.choice(float_weights(path)), 10 ** draw.uniform(30, 38.5), draw, draw.choice((0, 0.3, 1))
+        )
+        found += count_outcomes(results(Predictor.load(data)))
+        assert found["not_finite"] == 0
     assert found["numbers"] > tried
     tally(PROMISE, tried=found.total(), what="weights up to 3e38", refused=found["refused"], not_a_number=0)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_results_that_nobody_looks_at_are_no_numbers(
+def test_unchecked_results_are_not_finite(
     artifacts: dict[str, Path], draw: random.Random, monkeypatch: pytest.MonkeyPatch, tally: Tally
 ) -> None:
     """Positive control. onnxruntime's LSTM even makes numbers of NaN, which mean nothing: so weights are looked at."""
@@ -114,38 +123,36 @@ def test_results_that_nobody_looks_at_are_no_numbers(
         monkeypatch.setattr(f"lmtool.runtime.{name}.require_finite", lambda *_: None)
     monkeypatch.setattr("lmtool.runtime.artifact.artifact.require_finite_weights", lambda _: None)
     found = Counter[str]()
-    for name in floats(artifacts["fp32"]):
-        found += judged(results(Predictor.load(planted(artifacts["fp32"], name, math.nan, draw, 1))))
-    assert found["none"] > 10
+    for name in float_weights(artifacts["fp32"]):
+        found += count_outcomes(results(Predictor.load(artifact_with(artifacts["fp32"], name, math.nan, draw, 1))))
+    assert found["not_finite"] > 10
     assert found["numbers"] > 10
     tally(PROMISE, tried=found.total(), control=f"nothing checked: {dict(found)}")
 
 
-def spoilt(predictor: Predictor, draw: random.Random) -> State:
+def state_with_non_finite(predictor: Predictor, draw: random.Random) -> State:
     """A state of a stream, with one number of its tensors or its cache that is none."""
     stream = predictor.stream(cache=CacheOptions(size=5))
     stream.score("the cat saw a dog")
     state = stream.state
     arrays = [array.copy() for array in (*state.tensors, state.cache.hidden)]
     flat = draw.choice(arrays).reshape(-1)
-    flat[draw.randrange(flat.size)] = draw.choice(NONE)
+    flat[draw.randrange(flat.size)] = draw.choice(NON_FINITE)
     cache = Cache(state.cache.options, arrays[-1], state.cache.token_ids, state.cache.oldest)
     return State(state.model_sha256, tuple(arrays[:-1]), state.pending, cache)
 
 
-def test_states_that_hold_no_numbers_are_refused(
-    predictor: Predictor, draw: random.Random, many: Many, tally: Tally
-) -> None:
+def test_non_finite_states_are_refused(predictor: Predictor, draw: random.Random, many: Many, tally: Tally) -> None:
     wrong = "the state holds numbers that are not finite"
     with StreamPool(predictor, PoolOptions(max_streams=4)) as pool:
         for _ in range(tried := many(30, 500)):
-            state = spoilt(predictor, draw)
+            state = state_with_non_finite(predictor, draw)
             with pytest.raises(StateError, match=wrong):
                 State.from_bytes(state.to_bytes())
             with pytest.raises(StateError, match=wrong):
                 predictor.stream(state)
             plain = replace(state, cache=None, pending=np.zeros((1, 0), np.int64))
-            if not all(is_number(tensor) for tensor in plain.tensors):
+            if not all(is_finite(tensor) for tensor in plain.tensors):
                 with pytest.raises(StateError, match=wrong):
                     pool.open_stream(plain)
         assert pool.stats.open_streams == 0
@@ -153,7 +160,7 @@ def test_states_that_hold_no_numbers_are_refused(
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_states_too_large_give_numbers_or_an_error(
+def test_huge_states_give_finite_results_or_an_error(
     predictor: Predictor, draw: random.Random, many: Many, tally: Tally
 ) -> None:
     found = Counter[str]()
@@ -164,7 +171,7 @@ def test_states_too_large_give_numbers_or_an_error(
             np.array([[draw.choice((-1, 1)) * size for _ in range(tensor.shape[1])]], np.float32)
             for tensor in zero.tensors
         )
-        found += judged(results(predictor, State(zero.model_sha256, tensors, start)))
-    assert found["none"] == 0
+        found += count_outcomes(results(predictor, State(zero.model_sha256, tensors, start)))
+    assert found["not_finite"] == 0
     assert found["numbers"] > tried
     tally(PROMISE, tried=found.total(), what="states up to 3e38", refused=found["refused"], not_a_number=0)

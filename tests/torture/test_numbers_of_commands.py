@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from lmtool.model import Checkpoint, Run
 from lmtool.runtime import LmtoolError, Predictor
-from support.processes import sabotage
+from support.faults import injection
+from support.faults.non_finite import NON_FINITE, artifact_with, float_weights
 from support.processes.commands import Finished, lmtool, unclear_failure
-from support.processes.plant import NONE, floats, planted
 from support.scale import FULL, Many, Tally
 
 PROMISE = "Numbers stay numbers"
@@ -31,12 +31,12 @@ COMMANDS = (
 )
 
 
-def shows_none(finished: Finished) -> bool:
+def prints_non_finite(finished: Finished) -> bool:
     """Whether a command that says it is done printed something that is no number."""
     return finished.returncode == 0 and bool(_NO_NUMBER.search(finished.stdout))
 
 
-def test_commands_say_it_and_fail(
+def test_commands_report_non_finite_weights(
     tmp_path: Path,
     run: Run,
     few_sentences: Path,
@@ -44,11 +44,11 @@ def test_commands_say_it_and_fail(
     many: Many,
     tally: Tally,
 ) -> None:
-    cases = [(command, value) for command in COMMANDS for value in NONE]
+    cases = [(command, value) for command in COMMANDS for value in NON_FINITE]
     shutil.copytree(run.path, place := tmp_path / "run")
-    names = floats(run.artifact("fp32"))
+    names = float_weights(run.artifact("fp32"))
     for command, value in (chosen := draw.sample(cases, many(2, len(cases)))):
-        (place / "model.onnx").write_bytes(planted(run.artifact("fp32"), draw.choice(names), value, draw))
+        (place / "model.onnx").write_bytes(artifact_with(run.artifact("fp32"), draw.choice(names), value, draw))
         finished = lmtool(*command, "--model", place / "model.onnx", cwd=few_sentences)
         assert unclear_failure(finished) == [], command
         assert "holds numbers that are not finite" in finished.stderr, command
@@ -64,7 +64,7 @@ def test_commands_say_it_and_fail(
     tally(PROMISE, tried=len(chosen) + len(precisions), what="NaN or infinity in files of commands", nan_with_exit_0=0)
 
 
-def test_commands_with_weights_too_large_never_print_what_is_no_number(
+def test_commands_with_huge_weights_never_print_nan(
     tmp_path: Path,
     run: Run,
     overflowing: Path,
@@ -89,22 +89,20 @@ def test_commands_with_weights_too_large_never_print_what_is_no_number(
     tally(PROMISE, tried=len(chosen), what="weights of 3e38 in files of commands", nan_with_exit_0=0)
 
 
-def test_commands_that_do_not_look_print_what_is_no_number(
-    tmp_path: Path, run: Run, draw: random.Random, tally: Tally
-) -> None:
+def test_unchecked_commands_print_nan(tmp_path: Path, run: Run, draw: random.Random, tally: Tally) -> None:
     """Positive control."""
     path = tmp_path / "model.onnx"
-    name = next(name for name in floats(run.artifact("fp32")) if "projection" in name)
-    path.write_bytes(planted(run.artifact("fp32"), name, math.nan, draw, 1))
+    name = next(name for name in float_weights(run.artifact("fp32")) if "projection" in name)
+    path.write_bytes(artifact_with(run.artifact("fp32"), name, math.nan, draw, 1))
     commands = [["score", "the cat"], ["suggest", "the"]]
-    found = [lmtool(*command, "--model", path, prepare=sabotage.unchecked_numbers) for command in commands]
-    assert all(map(shows_none, found)), found
+    found = [lmtool(*command, "--model", path, prepare=injection.skip_finite_checks) for command in commands]
+    assert all(map(prints_non_finite, found)), found
     tally(PROMISE, tried=2, control="nothing checked: 2 of 2 commands print nan with exit 0")
 
 
-def test_a_score_that_is_refused_prints_nothing(tmp_path: Path, run: Run, draw: random.Random) -> None:
+def test_a_refused_score_prints_nothing(tmp_path: Path, run: Run, draw: random.Random) -> None:
     path = tmp_path / "model.onnx"
-    path.write_bytes(planted(run.artifact("fp32"), floats(run.artifact("fp32"))[0], math.nan, draw))
+    path.write_bytes(artifact_with(run.artifact("fp32"), float_weights(run.artifact("fp32"))[0], math.nan, draw))
     finished = lmtool("score", "--json", "the cat", "--model", path)
     assert (finished.returncode, finished.stdout) == (1, "")
     with pytest.raises(LmtoolError):

@@ -8,7 +8,7 @@ import pytest
 from lmtool.model import Checkpoint, Run
 from lmtool.model.training.learner import Learner
 from lmtool.runtime import LmtoolError
-from support.processes.plant import NONE, PLACES, Planter, is_number
+from support.faults.non_finite import INJECTION_POINTS, NON_FINITE, ValueInjector, is_finite
 from support.runs.reporters import RecordingReporter
 from support.runs.settings import DROPOUT_SETTINGS
 from support.runs.trainers import new_trainer, resumed_trainer
@@ -18,34 +18,34 @@ PROMISE = "Numbers stay numbers"
 AVERAGED = {**DROPOUT_SETTINGS, "averaging": "exponential"}
 
 
-def hit(few_sentences: Path, folder: Path, place: str, value: float, draw: random.Random) -> tuple[Planter, str]:
-    """Train with a number planted at a random step; the planter, and how it ended."""
+def hit(few_sentences: Path, folder: Path, place: str, value: float, draw: random.Random) -> tuple[ValueInjector, str]:
+    """Train with a number planted at a random step; the injector, and how it ended."""
     trainer = new_trainer(few_sentences, folder, AVERAGED)
     total = 2 * len(trainer._batches.spans(0))
-    planter = Planter(trainer, place, value, draw.randrange(1, total), draw)
+    injector = ValueInjector(trainer, place, value, draw.randrange(1, total), draw)
     try:
-        trainer.train(planter, draw.choice((1e-9, 180.0)))
+        trainer.train(injector, draw.choice((1e-9, 180.0)))
     except LmtoolError as error:
-        return planter, f"{type(error).__name__}: {error}"
-    return planter, ""
+        return injector, f"{type(error).__name__}: {error}"
+    return injector, ""
 
 
-def test_what_is_planted_in_a_training_never_reaches_a_checkpoint(
+def test_non_finite_values_never_reach_a_checkpoint(
     tmp_path: Path, few_sentences: Path, draw: random.Random, many: Many, tally: Tally
 ) -> None:
-    tried, places = many(2, 49), draw.sample(PLACES, len(PLACES))
+    tried, places = many(2, 49), draw.sample(INJECTION_POINTS, len(INJECTION_POINTS))
     for number in range(tried):
-        place, value, folder = places[number % len(places)], draw.choice(NONE), tmp_path / f"{number}"
-        planter, message = hit(few_sentences, folder, place, value, draw)
+        place, value, folder = places[number % len(places)], draw.choice(NON_FINITE), tmp_path / f"{number}"
+        injector, message = hit(few_sentences, folder, place, value, draw)
         what = f"{value} in {place}"
         assert message.startswith("TrainingError: "), what
         run = Run(folder)
-        assert (run.best.read_bytes() if run.best.exists() else None) == planter.best, what
+        assert (run.best.read_bytes() if run.best.exists() else None) == injector.best, what
         for path in filter(Path.exists, (run.best, run.latest)):
             assert all(bool(tensor.isfinite().all()) for tensor in Checkpoint.read(path).tensors.values()), what
         resumed = resumed_trainer(few_sentences, folder, AVERAGED)
         resumed.train(RecordingReporter())
-        assert is_number(run.trained()[1].facts["test_perplexity"])
+        assert is_finite(run.trained()[1].facts["test_perplexity"])
     tally(
         PROMISE,
         tried=tried,
@@ -56,7 +56,7 @@ def test_what_is_planted_in_a_training_never_reaches_a_checkpoint(
     )
 
 
-def test_trainings_that_do_not_look_replace_the_best(
+def test_unchecked_trainings_replace_the_best_checkpoint(
     tmp_path: Path,
     few_sentences: Path,
     draw: random.Random,

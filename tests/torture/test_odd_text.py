@@ -12,7 +12,7 @@ import pytest
 from lmtool.model import load_corpus_with
 from lmtool.runtime import Autocompletion, PoolOptions, Predictor, StreamPool, Tokenization, Vocabulary, VocabularyError
 from support.models.networks import artifact_of, network_of
-from support.processes.commands import lmtool, started
+from support.processes.commands import lmtool, run_fresh
 from support.scale import Many, Tally
 
 PROMISE = "Odd text"
@@ -200,7 +200,7 @@ def test_bytes_that_are_no_text_are_wrong_usage(artifact_path: Path, encoding: s
     """What a shell hands on as it is: Python makes lone surrogates of it, which no terminal takes back."""
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     command = ("score", "--model", artifact_path, "--", "the \udcff\udc80 caf\xe9")
-    finished = started(*command, env=environment, errors="surrogateescape")
+    finished = run_fresh(*command, env=environment, errors="surrogateescape")
     assert (finished.returncode, finished.stdout) == (2, "")
     assert r"\udcff\udc80" in finished.stderr
     assert "is not UTF-8" in finished.stderr
@@ -209,7 +209,7 @@ def test_bytes_that_are_no_text_are_wrong_usage(artifact_path: Path, encoding: s
 
 def test_what_a_terminal_lacks_is_escaped(artifact_path: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
-    finished = started("score", "--model", artifact_path, "--", "the caf\xe9", env=environment)
+    finished = run_fresh("score", "--model", artifact_path, "--", "the caf\xe9", env=environment)
     assert finished.returncode == 0, finished.stderr
     assert r"the caf\xe9" in finished.stdout
 

@@ -15,11 +15,11 @@ import pytest
 from lmtool.model import Run
 from lmtool.runtime import Artifact
 from support.corpora import write_corpus
-from support.processes import sabotage
-from support.processes.commands import TRAIN, Command, Finished, counted, lmtool, unclear_stop
+from support.faults import injection
+from support.faults.strace import Fault, require_strace
+from support.faults.system_calls import DETERMINISTIC, FaultTrials
+from support.processes.commands import TRAIN, Command, Finished, count_by_exit_code, lmtool, unclear_stop
 from support.processes.proc import alive, descendants
-from support.processes.strace import Fault, require_strace
-from support.processes.trials import STILL, Trials
 from support.runs.uninterrupted import UninterruptedRun, wait_for_saves
 from support.scale import FULL, Many, Tally, torture_only
 
@@ -60,7 +60,7 @@ def endings(found: list[Asked]) -> dict[str, object]:
     """How they ended and how long that took at most, for the table; none took too long."""
     longest = round(max(asked.seconds for asked in found), 2)
     assert longest < LONGEST_SECONDS
-    return {"exit_codes": counted(codes_of(found)), "longest_seconds": longest}
+    return {"exit_codes": count_by_exit_code(codes_of(found)), "longest_seconds": longest}
 
 
 def ended(command: Command, number: int) -> tuple[Finished, float]:
@@ -102,9 +102,7 @@ def chain(uninterrupted: UninterruptedRun, folder: Path, draw: random.Random) ->
         assert code == 0, finished.stderr
 
 
-def test_trainings_that_are_asked_to_stop(
-    tmp_path: Path, uninterrupted: UninterruptedRun, many: Many, tally: Tally
-) -> None:
+def test_trainings_stop_on_a_signal(tmp_path: Path, uninterrupted: UninterruptedRun, many: Many, tally: Tally) -> None:
     """Each ends within the step it is in, unless all was done; the last weights are those of one never stopped."""
     seed = random.randrange(1 << 32)
     draw, found, ends = random.Random(seed), list[Asked](), list[list[str]]()
@@ -124,14 +122,14 @@ def test_trainings_that_are_asked_to_stop(
     )
 
 
-def test_a_training_that_does_not_listen_is_noticed(
+def test_a_training_that_ignores_signals_is_noticed(
     tmp_path: Path, uninterrupted: UninterruptedRun, many: Many, tally: Tally
 ) -> None:
     """Positive control: it goes on to its end and exits with 0, as one that was done does."""
     noticed = 0
     for number in SIGNALS[: (tried := many(1, 2))]:
         folder = tmp_path / number.name
-        command = Command(*uninterrupted.command(folder), prepare=sabotage.deaf_trainings).go()
+        command = Command(*uninterrupted.command(folder), prepare=injection.trainings_ignore_signals).go()
         wait_for_saves(command, Run(folder).latest, 2)
         asked = ask(command, uninterrupted, folder, number)
         assert asked is not None
@@ -140,17 +138,17 @@ def test_a_training_that_does_not_listen_is_noticed(
     tally(PROMISE, tried=tried, control=f"trainings that do not listen: {noticed} of {tried} noticed")
 
 
-def saves(uninterrupted: UninterruptedRun, folder: Path) -> Trials:
+def saves(uninterrupted: UninterruptedRun, folder: Path) -> FaultTrials:
     """The last step of an epoch, and all that comes after it."""
     require_strace()
     begun = uninterrupted.stopped_after(folder / "begun", uninterrupted.steps_per_epoch - 1)
-    return Trials(begun, folder / "run", uninterrupted.command)
+    return FaultTrials(begun, folder / "run", uninterrupted.command)
 
 
-def ask_before(trials: Trials, uninterrupted: UninterruptedRun, fault: Fault) -> Asked:
+def ask_before(trials: FaultTrials, uninterrupted: UninterruptedRun, fault: Fault) -> Asked:
     """Ask a training to stop just before one of its system calls."""
     number = signal.Signals[fault.effect.partition("=")[2]]
-    traced = trials.struck(fault)
+    traced = trials.run_with(fault)
     then, finished = traced.since(number), traced.finished
     wrong = [*unclear_stop(finished, number), *uninterrupted.faults(trials.folder).values()]
     more = then.replaced(Run(trials.folder).latest)
@@ -170,9 +168,9 @@ def test_signals_before_every_system_call_of_a_save(
         list[Asked](),
         list[object](),
     )
-    for fault in random.Random(seed).sample(trials.points(SENT), many(1, 30)):
+    for fault in random.Random(seed).sample(trials.fault_points(SENT), many(1, 30)):
         found.append(asked := ask_before(trials, uninterrupted, fault))
-        again = trials.again()
+        again = trials.rerun()
         if asked.wrong or again.returncode != 0 or uninterrupted.differences(trials.folder):
             wrong.append((fault, asked, again.stderr))
     assert wrong == [], f"seed {seed}"
@@ -185,13 +183,17 @@ def test_signals_before_every_system_call_of_a_save(
     )
 
 
-def test_a_save_that_does_not_listen_is_noticed(tmp_path: Path, uninterrupted: UninterruptedRun, tally: Tally) -> None:
+def test_a_checkpoint_that_ignores_signals_is_noticed(
+    tmp_path: Path, uninterrupted: UninterruptedRun, tally: Tally
+) -> None:
     """Positive control: the signal comes when the first of many checkpoints is put in place."""
     trials = saves(uninterrupted, tmp_path)
     latest = Run(trials.folder).latest.name
-    deaf = functools.partial(sabotage.all_of, STILL, sabotage.deaf_trainings)
-    trials = replace(trials, strikes=lambda path: latest in path, prepare=deaf)
-    asked = ask_before(trials, uninterrupted, next(fault for fault in trials.points(SENT) if "rename" in fault.call))
+    deaf = functools.partial(injection.combine, DETERMINISTIC, injection.trainings_ignore_signals)
+    trials = replace(trials, is_target=lambda path: latest in path, prepare=deaf)
+    asked = ask_before(
+        trials, uninterrupted, next(fault for fault in trials.fault_points(SENT) if "rename" in fault.call)
+    )
     assert WENT_ON in asked.wrong
     tally(PROMISE, tried=1, control=f"a save that does not listen: {', '.join(asked.wrong)}")
 
@@ -233,7 +235,7 @@ def damage(place: Path, before: set[Path]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_commands_that_are_asked_to_stop(
+def test_commands_stop_on_a_signal(
     tmp_path: Path, uninterrupted: UninterruptedRun, name: str, many: Many, tally: Tally
 ) -> None:
     """What was there before is there still, nothing is half written, and so many were stopped before they were done."""
@@ -250,16 +252,16 @@ def test_commands_that_are_asked_to_stop(
         life *= 1.0 if asked.finished.returncode else 0.8  # the machine has become faster
     codes = codes_of(found)
     assert wrong == [], f"seed {seed}"
-    assert codes.total() - codes[0] >= many(1, count), f"most ended as if nothing had come: {counted(codes)}"
+    assert codes.total() - codes[0] >= many(1, count), f"most ended as if nothing had come: {count_by_exit_code(codes)}"
     tally(PROMISE, tried=len(found), what=name, **endings(found))
 
 
-def test_a_command_that_does_not_listen_is_noticed(
+def test_a_command_that_ignores_signals_is_noticed(
     tmp_path: Path, uninterrupted: UninterruptedRun, tally: Tally
 ) -> None:
     """Positive control: it ends with 0, however early it was asked."""
     shutil.copytree(uninterrupted.path, tmp_path / "runs" / "run")
-    begun = Command("evaluate", cwd=tmp_path, prepare=sabotage.deaf_commands).go()
+    begun = Command("evaluate", cwd=tmp_path, prepare=injection.commands_ignore_sigterm).go()
     asked = stopped(begun, 0.05, signal.SIGTERM)
     assert asked.finished.returncode == 0
     tally(PROMISE, tried=1, control="an evaluation that does not listen: not among those that were stopped")
@@ -267,7 +269,7 @@ def test_a_command_that_does_not_listen_is_noticed(
 
 @torture_only
 @pytest.mark.parametrize("split", ["valid", "test"])
-def test_long_evaluations_end_at_once(tmp_path: Path, split: str, tally: Tally) -> None:
+def test_long_evaluations_stop_at_once(tmp_path: Path, split: str, tally: Tally) -> None:
     """And the positive control: an evaluation that does not look takes as long as its text."""
     data = write_corpus(tmp_path / "data", (35, 10, 10))
     (data / f"{split}.txt").write_text("the cat saw the fish\n" * LONG_SENTENCES)
@@ -275,7 +277,7 @@ def test_long_evaluations_end_at_once(tmp_path: Path, split: str, tally: Tally) 
     for name, looks in (("looks", True), ("deaf", False)):
         (place := tmp_path / name).mkdir()
         options = [*TRAIN, "--data", data, "--run", "run", "--epochs", 1]
-        slow = functools.partial(sabotage.slow_evaluation, looks)
+        slow = functools.partial(injection.slow_evaluation, looks)
         command = Command(*options, cwd=place, prepare=slow).go()
         while not any(place.glob("evaluates-*")):
             assert command.runs_for(0.01)

@@ -1,4 +1,4 @@
-"""Fuzzing: parsers are fed mutated inputs in child processes, and what became of the inputs."""
+"""Fuzzing: runs parsers on mutated inputs in child processes and counts the outcomes."""
 
 import contextlib
 import os
@@ -15,11 +15,11 @@ from lmtool.runtime import LmtoolError
 
 from support.fuzzing.mutation import Lines, Mutator
 from support.fuzzing.parsers import TARGETS, Target, same, texts
-from support.processes.watch import HANG_SECONDS, Notes, entries, limit_memory, watched
+from support.processes.child import HANG_SECONDS, Journal, journal_entries, limit_memory, run_in_child
 
 
-def _planted(fault: Callable[[bytes], Any]) -> Target:
-    """A parser with a fault behind a few bytes."""
+def _broken_parser(fault: Callable[[bytes], Any]) -> Target:
+    """A parser with a fault that a few bytes trigger."""
 
     def work(run: Path, folder: Path, reached: Counter[str]) -> Callable[[bytes], Any]:
         def planted(data: bytes) -> None:
@@ -33,7 +33,7 @@ def _planted(fault: Callable[[bytes], Any]) -> Target:
     return Target(lambda run: texts(run)[:1], same, work)
 
 
-def _run_for_ever(_: bytes) -> None:
+def _loop_forever(_: bytes) -> None:
     while True:
         pass
 
@@ -42,25 +42,25 @@ def _crash(_: bytes) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
-PLANTED = {
-    "an index without a check": _planted(lambda data: data[len(data)]),
-    "a loop without an end": _planted(_run_for_ever),
-    "a crash": _planted(_crash),
+BROKEN_PARSERS = {
+    "an index without a check": _broken_parser(lambda data: data[len(data)]),
+    "a loop without an end": _broken_parser(_loop_forever),
+    "a crash": _broken_parser(_crash),
 }
-"""For the positive control."""
+"""Parsers for the positive control."""
 
 
 @dataclass(frozen=True)
-class Fuzzed:
-    """What became of a number of inputs.
+class FuzzResult:
+    """Outcomes of the inputs.
 
     Attributes:
-        tried: How many inputs were tried.
-        refused: How many met an error of ours.
-        lines: How many lines of code were reached.
-        reached: How often the parser got as far as its target counts.
+        tried: Number of inputs.
+        refused: Number of inputs that raised an `LmtoolError`.
+        lines: Number of lines of code that were reached.
+        reached: Counts of the target's stages.
         untyped: Other errors, with the seed, the input and the traceback.
-        ended: The crash or hang that ended it, with the seed and the input.
+        ended: The crash or hang that ended the run, with the seed and the input.
     """
 
     tried: int
@@ -73,16 +73,16 @@ class Fuzzed:
 
 def fuzz(
     name: str, run: Path, folder: Path, count: int, seed: int, *, patience_seconds: float = HANG_SECONDS
-) -> Fuzzed:
-    """Feed `count` inputs to a child process, or fewer where it crashes or hangs."""
+) -> FuzzResult:
+    """Run `count` inputs in a child process, or fewer if it crashes or hangs."""
     folder.mkdir()
-    notes, last, ended = folder / "notes.jsonl", folder / "input", []
-    ending = watched(_fuzz, notes, name, run, folder, count, seed, patience_seconds=patience_seconds)
+    journal, last, ended = folder / "journal.jsonl", folder / "input", []
+    ending = run_in_child(_fuzz, journal, name, run, folder, count, seed, patience_seconds=patience_seconds)
     if ending.how != "ok":
-        shown = last.read_bytes()[:300] if last.exists() else notes.with_suffix(".stderr").read_text()
+        shown = last.read_bytes()[:300] if last.exists() else journal.with_suffix(".stderr").read_text()
         ended.append(f"{name}, seed {seed}, {ending.how} after {ending.last}: {shown!r}")
-    found = list(entries(notes))
-    return Fuzzed(
+    found = list(journal_entries(journal))
+    return FuzzResult(
         int(ending.last.partition(" ")[0]) if ending.last[:1].isdigit() else 0,
         sum(entry.get("refused", 0) for entry in found),
         max((entry.get("lines", 0) for entry in found), default=0),
@@ -92,44 +92,44 @@ def fuzz(
     )
 
 
-def _fuzz(notes: Notes, name: str, run: Path, folder: Path, count: int, seed: int) -> None:
+def _fuzz(journal: Journal, name: str, run: Path, folder: Path, count: int, seed: int) -> None:
     (folder / "work").mkdir()
-    target, lines, reached = {**TARGETS, **PLANTED}[name], Lines(), Counter[str]()
+    target, lines, reached = {**TARGETS, **BROKEN_PARSERS}[name], Lines(), Counter[str]()
     work = target.work(run, folder / "work", reached)
     for data in target.seeds(run):
-        with contextlib.suppress(LmtoolError):  # any other error would be a fault of the harness
+        with contextlib.suppress(LmtoolError):  # another error is a fault of the harness
             lines.run(work, data)
     reached.clear()
     limit_memory()
-    mutator, judge = Mutator(seed, target.seeds(run), target.mend), _Judge(notes, f"{name}, seed {seed}")
+    mutator, outcomes = Mutator(seed, target.seeds(run), target.mend), _OutcomeCounter(journal, f"{name}, seed {seed}")
     with (folder / "input").open("wb", buffering=0) as last:
         for number in range(1, count + 1):
             data = mutator.next()
             _put(last, data)
-            notes.trying(f"{number} inputs")
-            judge.see(lambda data: lines.run(work, data), data)
+            journal.begin(f"{number} inputs")
+            outcomes.check(lambda data: lines.run(work, data), data)
             if lines.new:
                 mutator.keep(data)
-    notes.found(refused=judge.refused, lines=len(lines.seen), reached=reached)
+    journal.record(refused=outcomes.refused, lines=len(lines.seen), reached=reached)
 
 
 def _put(file: FileIO, data: bytes) -> None:
-    """Let the file hold this input, so that it is there after a crash."""
+    """Save the input, so that it is known after a crash."""
     file.seek(0)
     file.truncate()
     file.write(data)
 
 
-class _Judge:
-    """Counts the inputs that were refused, and notes every other error once for each line that raises it."""
+class _OutcomeCounter:
+    """Counts refused inputs, and records every other error once per line that raises it."""
 
-    def __init__(self, notes: Notes, what: str) -> None:
+    def __init__(self, journal: Journal, what: str) -> None:
         self.refused = 0
-        self._notes, self._what = notes, what
+        self._journal, self._what = journal, what
         self._places: set[str] = set()
 
-    def see(self, work: Callable[[bytes], Any], data: bytes) -> None:
-        """Try an input."""
+    def check(self, work: Callable[[bytes], Any], data: bytes) -> None:
+        """Run one input."""
         try:
             work(data)
         except LmtoolError:
@@ -139,4 +139,4 @@ class _Judge:
             if where not in self._places:
                 self._places.add(where)
                 text = f"{self._what}, input {data[:300]!r}: {traceback.format_exc()[-1500:]}"
-                self._notes.found(untyped=text)
+                self._journal.record(untyped=text)

@@ -1,4 +1,4 @@
-"""Hostile ONNX files. Most are sealed: whoever makes one can compute its hash too."""
+"""Hostile ONNX files. Most have a valid hash, which an attacker can compute too."""
 
 import itertools
 import json
@@ -13,8 +13,8 @@ from lmtool.runtime.artifact import protobuf
 from lmtool.runtime.artifact.artifact import HASH_KEY
 from onnx import TensorProto, helper, numpy_helper
 
-from support.hostile.doors import LOADING, READING
-from support.hostile.files import HUGE, ODD_VALUES, Hostile, Recipe, Source, deep_json
+from support.hostile.entry_points import LOADING, READING
+from support.hostile.files import HUGE, ODD_VALUES, HostileFile, Recipe, Source, deep_json
 
 ALL = (*READING, *LOADING)
 BIAS = "projection.bias"
@@ -26,19 +26,23 @@ def parts(source: Source) -> tuple[onnx.ModelProto, dict[str, str]]:
     return model, {entry.key: entry.value for entry in model.metadata_props if entry.key != HASH_KEY}
 
 
-def sealed(name: str, model: onnx.ModelProto, metadata: dict[str, str], refusing: tuple[str, ...] = ALL) -> Hostile:
-    others = tuple(door for door in (*ALL, "adopting") if door not in (*refusing, "lmtool verify"))  # it takes seconds
-    return Hostile(name, {"model.onnx": seal(model, metadata)}, refusing, others)
+def sealed(
+    name: str, model: onnx.ModelProto, metadata: dict[str, str], must_refuse: tuple[str, ...] = ALL
+) -> HostileFile:
+    may_refuse = tuple(
+        entry_point for entry_point in (*ALL, "adopt") if entry_point not in (*must_refuse, "lmtool verify")
+    )  # it takes seconds
+    return HostileFile(name, {"model.onnx": seal(model, metadata)}, must_refuse, may_refuse)
 
 
-def raw(name: str, data: bytes) -> Hostile:
-    return Hostile(name, {"model.onnx": data}, (*ALL, "adopting"))
+def raw(name: str, data: bytes) -> HostileFile:
+    return HostileFile(name, {"model.onnx": data}, (*ALL, "adopt"))
 
 
-def foreign(case: Hostile, model: onnx.ModelProto) -> Hostile:
-    """The same graph without our metadata, for the door that adopts."""
+def foreign(case: HostileFile, model: onnx.ModelProto) -> HostileFile:
+    """The same graph without our metadata, for the entry point that adopts."""
     del model.metadata_props[:]
-    return Hostile(f"{case.name}, to be adopted", {"model.onnx": model.SerializeToString()}, (*ALL, "adopting"))
+    return HostileFile(f"{case.name}, to be adopted", {"model.onnx": model.SerializeToString()}, (*ALL, "adopt"))
 
 
 def tensor(model: onnx.ModelProto, name: str = BIAS) -> onnx.TensorProto:
@@ -75,7 +79,7 @@ def in_place_of_bias(model: onnx.ModelProto, where: str, value: onnx.TensorProto
     model.graph.node.insert(0, helper.make_node("If", ["condition"], [BIAS], then_branch=branch, else_branch=branch))
 
 
-def external_data(source: Source, draw: random.Random) -> Hostile:
+def external_data(source: Source, draw: random.Random) -> HostileFile:
     model, metadata = parts(source)
     locations = {
         "relative": "relative.bin",
@@ -101,7 +105,7 @@ def external_data(source: Source, draw: random.Random) -> Hostile:
     return foreign(case, model) if draw.random() < 0.3 else case
 
 
-def huge_sizes(source: Source, draw: random.Random) -> Hostile:
+def huge_sizes(source: Source, draw: random.Random) -> HostileFile:
     model, metadata = parts(source)
     size = draw.choice(HUGE)
     kind = draw.choice(("dims", "two dims", "no data", "negative", "sparse", "length", "widths"))
@@ -126,7 +130,7 @@ def huge_sizes(source: Source, draw: random.Random) -> Hostile:
     key = draw.choice(("embedding_size", "layer_sizes"))
     description[key] = draw.choice((size, 10**4000)) if key == "embedding_size" else [size] * draw.choice((1, 2, 5000))
     metadata["lmtool.model"] = json.dumps(description)
-    # An embedding's width is not in the graph's contract: a small one is nobody's harm.
+    # The embedding's width is not part of the graph's contract; a wrong one does no harm.
     return sealed(f"huge sizes: {key} {size}", model, metadata, () if key == "embedding_size" else LOADING)
 
 
@@ -134,15 +138,15 @@ def _varint(value: int) -> bytes:
     return protobuf.message((1, value))[1:]
 
 
-def local_functions(source: Source, draw: random.Random) -> Hostile:
+def local_functions(source: Source, draw: random.Random) -> HostileFile:
     model, metadata = parts(source)
-    laughs(model, draw.choice((1, 2, 12, 40)), recursive=draw.random() < 0.3)
+    billion_laughs(model, draw.choice((1, 2, 12, 40)), recursive=draw.random() < 0.3)
     case = sealed("local functions", model, metadata)
     return foreign(case, model) if draw.random() < 0.5 else case
 
 
-def laughs(model: onnx.ModelProto, depth: int, *, recursive: bool = False, width: int = 4) -> None:
-    """Functions each of which calls the one before it four times, or itself."""
+def billion_laughs(model: onnx.ModelProto, depth: int, *, recursive: bool = False, width: int = 4) -> None:
+    """Nested functions ('billion laughs'): each calls the one before it four times, or itself."""
     imports = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
     body = [helper.make_node("F0", ["x"], ["y"], domain="f") if recursive else helper.make_node("Neg", ["x"], ["y"])]
     model.functions.append(helper.make_function("f", "F0", ["x"], ["y"], body, imports))
@@ -156,7 +160,7 @@ def laughs(model: onnx.ModelProto, depth: int, *, recursive: bool = False, width
     model.graph.node.insert(0, helper.make_node(f"F{depth - 1}", [BIAS], ["bias"], domain="f"))
 
 
-def unknown_operators(source: Source, draw: random.Random) -> Hostile:
+def unknown_operators(source: Source, draw: random.Random) -> HostileFile:
     model, metadata = parts(source)
     operator, domain = draw.choice(
         (
@@ -180,7 +184,7 @@ def unknown_operators(source: Source, draw: random.Random) -> Hostile:
     return foreign(case, model) if draw.random() < 0.3 else case
 
 
-def duplicates(source: Source, draw: random.Random) -> Hostile:
+def duplicates(source: Source, draw: random.Random) -> HostileFile:
     model, metadata = parts(source)
     kind = draw.choice(("output", "node", "input", "initializer as output", "metadata"))
     if kind == "metadata":
@@ -197,7 +201,7 @@ def duplicates(source: Source, draw: random.Random) -> Hostile:
     return sealed(f"duplicate {kind}", model, metadata, () if kind in ("output", "input") else LOADING)
 
 
-def deep_nesting(source: Source, draw: random.Random) -> Hostile:
+def deep_nesting(source: Source, draw: random.Random) -> HostileFile:
     model, metadata = parts(source)
     if draw.random() < 0.4:
         key = draw.choice(("lmtool.model", "lmtool.vocabulary", "lmtool.tokenization", "lmtool.parity"))
@@ -222,7 +226,7 @@ def _first_node(graph: bytes) -> bytes:
     return bytes(data[field.start : field.end])
 
 
-def wrong_metadata(source: Source, draw: random.Random) -> Hostile:
+def wrong_metadata(source: Source, draw: random.Random) -> HostileFile:
     model, metadata = parts(source)
     key = draw.choice(sorted(key for key in metadata if key.startswith("lmtool.")))
     kind = draw.choice(("missing", "value", "entry"))
@@ -241,7 +245,7 @@ def wrong_metadata(source: Source, draw: random.Random) -> Hostile:
     return sealed(f"{key} is {str(value)[:20]}", model, metadata, () if loads else ALL)
 
 
-def other_contents(source: Source, draw: random.Random) -> Hostile:
+def other_contents(source: Source, draw: random.Random) -> HostileFile:
     kind, data = draw.choice(
         (
             ("pickle", source.pickle()),
@@ -255,7 +259,7 @@ def other_contents(source: Source, draw: random.Random) -> Hostile:
     return raw(kind, data)
 
 
-def wrong_graph(source: Source, draw: random.Random) -> Hostile:
+def wrong_graph(source: Source, draw: random.Random) -> HostileFile:
     model, metadata = parts(source)
     kind = draw.choice(("no graph", "cycle", "rename", "width", "kind", "opset", "ir"))
     value = draw.choice([*model.graph.input[:5], *model.graph.output])
@@ -270,9 +274,9 @@ def wrong_graph(source: Source, draw: random.Random) -> Hostile:
         "ir": lambda: setattr(model, "ir_version", draw.choice((99, 2**40))),
     }
     changes[kind]()
-    others = tuple(door for door in ALL if door not in LOADING)
+    may_refuse = tuple(entry_point for entry_point in ALL if entry_point not in LOADING)
     data = {"model.onnx": seal(model, metadata)}
-    return Hostile(f"a wrong graph: {kind} {value.name}", data, () if kind == "width" else LOADING, others)
+    return HostileFile(f"a wrong graph: {kind} {value.name}", data, () if kind == "width" else LOADING, may_refuse)
 
 
 ARTIFACTS: tuple[Recipe, ...] = (external_data, huge_sizes, external_data, local_functions, unknown_operators)

@@ -1,4 +1,4 @@
-"""Hostile ONNX files that are small and would become large: bombs, floods of small things, and hidden formats."""
+"""Hostile ONNX files that expand when loaded or run, and files of two formats at once."""
 
 import itertools
 import json
@@ -13,16 +13,16 @@ from lmtool.runtime.artifact.artifact import HASH_PLACEHOLDER, hash_with_placeho
 from onnx import TensorProto, helper, numpy_helper
 
 from support.hostile.artifacts import ALL, BIAS, parts, raw
-from support.hostile.doors import LOADING, READING
-from support.hostile.files import Hostile, Recipe, Source
+from support.hostile.entry_points import LOADING, READING
+from support.hostile.files import HostileFile, Recipe, Source
 
-ADOPTING = ("adopting", "what bench measures")
+ADOPTING = ("adopt", "identify")
 LOADED = ("Predictor.load", "Predictor.load of bytes")
 _GRAPH = 7
 
 
-def bombs(source: Source, draw: random.Random) -> Hostile:
-    """A graph that would compute something huge. Loading computes nothing."""
+def bombs(source: Source, draw: random.Random) -> HostileFile:
+    """A graph that computes something huge when run; loading must not compute it."""
     model, metadata = parts(source)
     operator = draw.choice(("ConstantOfShape", "Expand", "Tile"))
     size = draw.choice((100_000_000, 100_000_000, 400_000_000, 2**40))  # onnxruntime folds the first
@@ -42,18 +42,18 @@ def bombs(source: Source, draw: random.Random) -> Hostile:
     name = f"a bomb {'that runs' if runs else 'in a branch'}: {operator} of {size}"
     data = seal(model, metadata)
     if runs:
-        return Hostile(name, {"model.onnx": data}, (), (*READING, *LOADED))
+        return HostileFile(name, {"model.onnx": data}, (), (*READING, *LOADED))
     if draw.random() < 0.3:
         del model.metadata_props[:]
-        refusing = tuple(door for door in ALL if door not in ADOPTING)
-        return Hostile(f"{name}, to be adopted", {"model.onnx": model.SerializeToString()}, refusing, ADOPTING)
+        must_refuse = tuple(entry_point for entry_point in ALL if entry_point not in ADOPTING)
+        return HostileFile(f"{name}, to be adopted", {"model.onnx": model.SerializeToString()}, must_refuse, ADOPTING)
     index = json.loads((source.run / "test_vectors.json").read_text()) | {"sha256": Artifact.parse(data).sha256}
     files = {"model.onnx": data, "test_vectors.json": json.dumps(index).encode()}
-    return Hostile(name, files, (), (*READING, *LOADING, "adopting", "test vectors"))
+    return HostileFile(name, files, (), (*READING, *LOADING, "adopt", "test vectors"))
 
 
 def _never_run(bomb: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """The nodes in a branch that is taken where the batch has no rows, which only running the graph can tell."""
+    """The nodes in a branch that runs for an empty batch only, which is known at run time."""
     output = helper.make_tensor_value_info("sum", TensorProto.FLOAT, [])
     taken = helper.make_graph([helper.make_node("Identity", ["zero"], ["sum"])], "taken", [], [output])
     return [
@@ -71,8 +71,8 @@ def _never_run(bomb: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
     ]
 
 
-def floods(source: Source, draw: random.Random) -> Hostile:
-    """Millions of small things: a few bytes in the file, and hundreds in memory."""
+def floods(source: Source, draw: random.Random) -> HostileFile:
+    """Millions of small entries: a few bytes each in the file, hundreds in memory."""
     count = draw.randrange(1_500_000, 10_000_000)
     kind = draw.choice(("nodes", "initializers", "values", "attributes", "inputs", "floats", "opsets", "metadata"))
     if kind == "opsets":
@@ -96,8 +96,8 @@ def floods(source: Source, draw: random.Random) -> Hostile:
     return raw(f"{count:,} {kind}", resealed(in_graph(source.model, extra[kind])))
 
 
-def polyglots(source: Source, draw: random.Random) -> Hostile:
-    """An artifact whose fifth to eighth byte say that it is in onnxruntime's own format."""
+def polyglots(source: Source, draw: random.Random) -> HostileFile:
+    """An artifact whose bytes 5 to 8 mark it as onnxruntime's own format."""
     start = protobuf.message((1, 8), (2, "ORTM" + "x" * draw.choice((0, 3))))
     return raw("a polyglot", resealed(start + source.model))
 

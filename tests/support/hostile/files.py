@@ -1,4 +1,4 @@
-"""Files that somebody made to do harm, each from a seed: what is replaced, who must refuse it."""
+"""Hostile files, each made from a seed: their content and the entry points that must refuse them."""
 
 import random
 from collections.abc import Callable
@@ -6,29 +6,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PICKLE = b"cposix\nsystem\n(S'touch %s'\ntR."
-"""What unpickling would run: it leaves a canary."""
+"""Code that unpickling would run: it creates the canary file."""
 
 
 @dataclass(frozen=True)
-class Hostile:
+class HostileFile:
     """One hostile file.
 
     Attributes:
         name: What is wrong with it.
         files: Path in the run folder -> its bytes.
-        refusing: The doors that have to refuse it.
-        others: Doors that it goes through too, which may refuse it or take no notice.
+        must_refuse: The entry points that must refuse it.
+        may_refuse: Entry points that are tried too and may accept it.
     """
 
     name: str
     files: dict[str, bytes]
-    refusing: tuple[str, ...]
-    others: tuple[str, ...] = ()
+    must_refuse: tuple[str, ...]
+    may_refuse: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Source:
-    """What hostile files are made of: a good run folder with an artifact, and where the bait is."""
+    """The good run folder that hostile files are made from, and the paths of the honeypot."""
 
     run: Path
     secret: Path
@@ -42,11 +42,11 @@ class Source:
         return PICKLE % bytes(self.canary)
 
 
-Recipe = Callable[[Source, random.Random], Hostile]
+Recipe = Callable[[Source, random.Random], HostileFile]
 
 HUGE = (2**20, 2**31 - 1, 2**31, 2**40, 2**62, 2**63 - 1)
 ODD_VALUES = (None, True, -1, 0, 1.5, 2**70, 10**4000, "", "x", "\ud800", [], [[]], [None], {}, {"a": []}, ["lstm"])
-"""What JSON may hold where something else is expected."""
+"""JSON values of an unexpected kind."""
 
 
 def deep_json(draw: random.Random) -> bytes:

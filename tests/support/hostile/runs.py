@@ -10,7 +10,7 @@ import torch
 from lmtool.model.checkpoint import Checkpoint
 from onnx import numpy_helper
 
-from support.hostile.files import HUGE, ODD_VALUES, Hostile, Recipe, Source, deep_json
+from support.hostile.files import HUGE, ODD_VALUES, HostileFile, Recipe, Source, deep_json
 from support.runs.checkpoints import sealed_checkpoint
 
 TRAINED = ("Run.trained", "lmtool info --run", "lmtool evaluate --run")
@@ -26,13 +26,13 @@ def with_header(header: bytes, body: bytes = b"", size: int | None = None) -> by
     return (len(header) if size is None else size).to_bytes(8, "little") + header + body
 
 
-def both(name: str, data: bytes) -> Hostile:
+def both(name: str, data: bytes) -> HostileFile:
     """No checkpoint at all, in place of either."""
-    doors = ("Checkpoint.read", *TRAINED, "lmtool train --resume")
-    return Hostile(name, {BEST: data, LATEST: data}, doors)
+    entry_points = ("Checkpoint.read", *TRAINED, "lmtool train --resume")
+    return HostileFile(name, {BEST: data, LATEST: data}, entry_points)
 
 
-def headers(source: Source, draw: random.Random) -> Hostile:
+def headers(source: Source, draw: random.Random) -> HostileFile:
     """Something that is no checkpoint, or one with another header than its tensors have."""
     good = (source.run / BEST).read_bytes()
     size = int.from_bytes(good[:8], "little")
@@ -51,7 +51,7 @@ def headers(source: Source, draw: random.Random) -> Hostile:
     return both("an end", good[: draw.randrange(len(good))])
 
 
-def _changed_header(kind: str, header: dict[str, Any], body: bytes, draw: random.Random) -> Hostile:
+def _changed_header(kind: str, header: dict[str, Any], body: bytes, draw: random.Random) -> HostileFile:
     name = draw.choice(sorted(header.keys() - {"__metadata__"}))
     if kind == "twice":
         entry = json.dumps({name: header[name]})[1:-1].encode()
@@ -72,7 +72,7 @@ def _changed_header(kind: str, header: dict[str, Any], body: bytes, draw: random
     return both(f"{key} is {str(header[name][key])[:30]}", with_header(json.dumps(header).encode(), body))
 
 
-def best_facts(source: Source, draw: random.Random) -> Hostile:
+def best_facts(source: Source, draw: random.Random) -> HostileFile:
     """A sealed checkpoint whose facts are not those of one."""
     best = Checkpoint.read(source.run / BEST)
     tensors, facts = dict(best.tensors), {"version": 1, **best.facts}
@@ -89,7 +89,7 @@ def best_facts(source: Source, draw: random.Random) -> Hostile:
     return _best(f"tensor {name}", with_facts(tensors, facts), TRAINED)
 
 
-def _other_fact(tensors: dict[str, torch.Tensor], facts: dict[str, Any], draw: random.Random) -> Hostile:
+def _other_fact(tensors: dict[str, torch.Tensor], facts: dict[str, Any], draw: random.Random) -> HostileFile:
     key = draw.choice(("epoch", "valid_perplexity", "test_perplexity", "vocabulary_sha256", "version"))
     value = draw.choice(ODD_VALUES)
     facts[key] = value
@@ -112,12 +112,12 @@ def _other_tensor(found: torch.Tensor, draw: random.Random) -> torch.Tensor | No
     )
 
 
-def _best(name: str, data: bytes, refusing: tuple[str, ...]) -> Hostile:
-    others = tuple(door for door in ("Checkpoint.read", *TRAINED) if door not in refusing)
-    return Hostile(f"best: {name}", {BEST: data}, refusing, (*others, "lmtool train --resume"))
+def _best(name: str, data: bytes, must_refuse: tuple[str, ...]) -> HostileFile:
+    others = tuple(entry_point for entry_point in ("Checkpoint.read", *TRAINED) if entry_point not in must_refuse)
+    return HostileFile(f"best: {name}", {BEST: data}, must_refuse, (*others, "lmtool train --resume"))
 
 
-def latest_contents(source: Source, draw: random.Random) -> Hostile:
+def latest_contents(source: Source, draw: random.Random) -> HostileFile:
     """A sealed checkpoint that no training can go on from."""
     latest = Checkpoint.read(source.run / LATEST)
     tensors, facts = dict(latest.tensors), json.loads(json.dumps({"version": 1, **latest.facts}))
@@ -141,33 +141,35 @@ def latest_contents(source: Source, draw: random.Random) -> Hostile:
         replacement = draw.choice((None, *shapes))
         tensors |= {} if replacement is None else {name: replacement}
         kind = f"tensor {name}"
-    return Hostile(f"latest: {kind}", {LATEST: with_facts(tensors, facts)}, ("lmtool train --resume",))
+    return HostileFile(f"latest: {kind}", {LATEST: with_facts(tensors, facts)}, ("lmtool train --resume",))
 
 
-def configurations(source: Source, draw: random.Random) -> Hostile:
+def configurations(source: Source, draw: random.Random) -> HostileFile:
     good = json.loads((source.run / "config.json").read_text())
-    doors = (*TRAINED, "lmtool train --resume")
+    entry_points = (*TRAINED, "lmtool train --resume")
     kind = draw.choice(("deep", "pickle", "field", "sizes", "corpus", "noise", "whole"))
     if kind in ("deep", "pickle", "noise"):
         data = {"deep": deep_json(draw), "pickle": source.pickle(), "noise": draw.randbytes(99)}[kind]
-        return Hostile(f"config.json: {kind}", {"config.json": data}, doors)
+        return HostileFile(f"config.json: {kind}", {"config.json": data}, entry_points)
     if kind == "whole":
-        return Hostile("config.json: another value", {"config.json": _text(draw.choice(ODD_VALUES))}, doors)
+        return HostileFile("config.json: another value", {"config.json": _text(draw.choice(ODD_VALUES))}, entry_points)
     training = good["training"]
     if kind == "sizes":
         # More than memory holds: what a checkpoint does not fit has to be noticed before a network is made.
         training |= {"embedding_size": 65536, "layer_sizes": [65536] * draw.choice((1, 2, 50))}
-        return Hostile("config.json: huge sizes", {"config.json": _text(good)}, doors)
+        return HostileFile("config.json: huge sizes", {"config.json": _text(good)}, entry_points)
     if kind == "corpus":
         good["corpus"] = draw.choice((None, [], {"name": 5, "sha256": 6}, {"name": "x" * 9999}))
-        return Hostile("config.json: corpus", {"config.json": _text(good)}, ("lmtool train --resume",), TRAINED)
+        return HostileFile("config.json: corpus", {"config.json": _text(good)}, ("lmtool train --resume",), TRAINED)
     key = draw.choice(sorted(training))
     training[key] = draw.choice((*ODD_VALUES[5:7], *ODD_VALUES[9:], "nan", "1e999", "-1"))
-    refusing = () if key == "preset" else doors
-    return Hostile(f"config.json: {key} is {str(training[key])[:20]}", {"config.json": _text(good)}, refusing, doors)
+    must_refuse = () if key == "preset" else entry_points
+    return HostileFile(
+        f"config.json: {key} is {str(training[key])[:20]}", {"config.json": _text(good)}, must_refuse, entry_points
+    )
 
 
-def vocabularies(source: Source, draw: random.Random) -> Hostile:
+def vocabularies(source: Source, draw: random.Random) -> HostileFile:
     good = json.loads((source.run / "vocabulary.json").read_text())
     kind = draw.choice(("deep", "pickle", "whole", "tokens", "tokenization", "many"))
     if kind == "tokens":
@@ -178,25 +180,25 @@ def vocabularies(source: Source, draw: random.Random) -> Hostile:
     elif kind == "tokenization":
         good["tokenization"][draw.choice(("rule", "unknown", "end_of_sentence"))] = draw.choice((*ODD_VALUES, "(a+)+$"))
     data = {"deep": deep_json(draw), "pickle": source.pickle(), "whole": _text(draw.choice(ODD_VALUES))}
-    return Hostile(f"vocabulary.json: {kind}", {"vocabulary.json": data.get(kind, _text(good))}, TRAINED)
+    return HostileFile(f"vocabulary.json: {kind}", {"vocabulary.json": data.get(kind, _text(good))}, TRAINED)
 
 
-def vectors(source: Source, draw: random.Random) -> Hostile:
+def vectors(source: Source, draw: random.Random) -> HostileFile:
     kind = draw.choice(("deep", "folder", "field", "tensor", "outside"))
     if kind in ("tensor", "outside"):
         path = f"test_data_set_0/{draw.choice(('input', 'output'))}_{draw.choice((0, 1, 2))}.pb"
         found = onnx.TensorProto()
         found.ParseFromString((source.run / path).read_bytes())
         (_put_outside if kind == "outside" else _misdescribe)(found, source, draw)
-        return Hostile(f"vectors: {kind} in {path}", {path: found.SerializeToString()}, ("test vectors",))
+        return HostileFile(f"vectors: {kind} in {path}", {path: found.SerializeToString()}, ("test vectors",))
     if kind == "deep":
-        return Hostile("vectors: deep nesting", {"test_vectors.json": deep_json(draw)}, ("test vectors",))
+        return HostileFile("vectors: deep nesting", {"test_vectors.json": deep_json(draw)}, ("test vectors",))
     index = json.loads((source.run / "test_vectors.json").read_text())
     if kind == "folder":
         index["sets"][0]["folder"] = draw.choice(("..", ".", "", "/etc", "../x", "a\0b", "x" * 9999, "\ud800", None, 5))
-        return Hostile("vectors: folder", {"test_vectors.json": _text(index)}, ("test vectors",))
+        return HostileFile("vectors: folder", {"test_vectors.json": _text(index)}, ("test vectors",))
     index[draw.choice(sorted(index.keys() - {"expected_from"}))] = draw.choice((*ODD_VALUES, [1], [{}], 1e999))
-    return Hostile("vectors: a field", {"test_vectors.json": _text(index)}, (), ("test vectors",))
+    return HostileFile("vectors: a field", {"test_vectors.json": _text(index)}, (), ("test vectors",))
 
 
 def _put_outside(found: onnx.TensorProto, source: Source, draw: random.Random) -> None:
@@ -217,7 +219,7 @@ def _misdescribe(found: onnx.TensorProto, _: Source, draw: random.Random) -> Non
         found.CopyFrom(numpy_helper.from_array(np.array([["a"]], object), found.name))
 
 
-def states(source: Source, draw: random.Random) -> Hostile:
+def states(source: Source, draw: random.Random) -> HostileFile:
     good = (source.run / "stream.state").read_bytes()
     size = int.from_bytes(good[8:12], "little")
     header, body = json.loads(good[12 : 12 + size]), good[12 + size :]
@@ -228,7 +230,7 @@ def states(source: Source, draw: random.Random) -> Hostile:
     length = draw.choice((2**31, 2**32 - 1, 0)) if kind == "length" else len(encoded)
     data = good[:8] + length.to_bytes(4, "little") + encoded + body
     data = {"pickle": source.pickle(), "end": good[: draw.randrange(len(good))]}.get(kind, data)
-    return Hostile(f"state: {kind}", {"stream.state": data}, ("State.from_bytes",))
+    return HostileFile(f"state: {kind}", {"stream.state": data}, ("State.from_bytes",))
 
 
 def _text(value: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""The command line as a user runs it: each command a process of its own, with its exit code, stdout and stderr."""
+"""Runs commands in processes, forked or fresh, and returns exit code, stdout and stderr."""
 
 import contextlib
 import json
@@ -24,47 +24,46 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Finished = subprocess.CompletedProcess[str]
 
-# Importing torch takes longer than most commands. Commands are forked from a process that has done it; those of
-# `started` begin from nothing, as a user's do.
+# Importing torch takes longer than most commands, so commands are forked from a process that has imported it. Those of
+# `run_fresh` start from nothing, as a user's do.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["torch._dynamo", "lmtool.cli.app", "lmtool.model", "lmtool.export", "lmtool.bench.demo", "onnxruntime"]
 )
 
 
-def counted(codes: Mapping[int, int]) -> str:
-    """How many commands ended with each exit code."""
+def count_by_exit_code(codes: Mapping[int, int]) -> str:
+    """Number of commands with each exit code, as text."""
     return "; ".join(f"{count} x {code}" for code, count in sorted(codes.items()))
 
 
 def unclear_failure(finished: Finished) -> list[str]:
-    """What is wrong with how a command failed: it should be with exit code 1 and one clear line."""
+    """Problems of a failed command, which should have exit code 1 and print one clear line."""
     return _unclear(finished, {1}, {1})
 
 
 def unclear_stop(finished: Finished, number: int) -> list[str]:
-    """What is wrong with how a command ended that a signal was sent to.
+    """Problems of a command that got a signal.
 
-    The exit code is 128 + its number, or 0 where it came too late; whether it did is for the test to say. One line at
-    most says so.
+    Its exit code should be 128 + the number, or 0 if the signal came too late, with one line at most on stderr.
     """
     return _unclear(finished, {128 + number, 0}, {0, 1})
 
 
 def _unclear(finished: Finished, codes: set[int], errors: set[int]) -> list[str]:
-    found = [] if finished.returncode in codes else [f"exit {finished.returncode}"]
-    said = sum(line.startswith("error: ") for line in finished.stderr.splitlines())
-    if said not in errors or "Traceback" in finished.stderr or "Exception ignored" in finished.stderr:
-        found.append(finished.stderr)
-    return found
+    problems = [] if finished.returncode in codes else [f"exit {finished.returncode}"]
+    messages = sum(line.startswith("error: ") for line in finished.stderr.splitlines())
+    if messages not in errors or "Traceback" in finished.stderr or "Exception ignored" in finished.stderr:
+        problems.append(finished.stderr)
+    return problems
 
 
 @final
 class Command:
-    """The command in a process that is forked, which saves its imports; it waits at its start until `go` is called.
+    """A command in a forked process; it waits at its start until `go` is called.
 
-    `prepare` runs in that process before the command does: a module's own function without arguments, which may change
-    what the command will find there.
+    `prepare`, a module-level function without arguments, runs in that process before the command (see
+    `faults.injection`).
     """
 
     def __init__(
@@ -94,14 +93,14 @@ class Command:
         return self
 
     def signal(self, number: int) -> None:
-        """Send a signal, unless the process has ended."""
+        """Send a signal; ignored if the process has ended."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
     def freeze(self) -> bool:
-        """Hold it in the middle of what it does, until `thaw`; False where it had ended. Linux's `/proc` tells."""
+        """Stop it until `thaw`; False if it has ended."""
         self.signal(signal.SIGSTOP)
-        while (state := self._told("State")[:1]) not in ("T", "Z", ""):
+        while (state := self._status("State")[:1]) not in ("T", "Z", ""):
             time.sleep(0.001)
         return state == "T"
 
@@ -109,13 +108,13 @@ class Command:
         self.signal(signal.SIGCONT)
 
     def listening(self) -> "Command":
-        """Wait until it has said what SIGTERM does to it, or has ended; before that it would be killed, as all are."""
-        while (caught := self._told("SigCgt")) and not int(caught, 16) >> (signal.SIGTERM - 1) & 1:
+        """Wait until it handles SIGTERM or has ended; before that, SIGTERM would kill it."""
+        while (caught := self._status("SigCgt")) and not int(caught, 16) >> (signal.SIGTERM - 1) & 1:
             time.sleep(0.001)
         return self
 
-    def _told(self, name: str) -> str:
-        """A line of the process's status; nothing where it has ended."""
+    def _status(self, name: str) -> str:
+        """A field of /proc/PID/status; empty if the process has ended."""
         try:
             status = (Path("/proc") / str(self.pid) / "status").read_text()
         except OSError:
@@ -123,18 +122,18 @@ class Command:
         return next((line.partition(":")[2].strip() for line in status.splitlines() if line.startswith(f"{name}:")), "")
 
     def runs_for(self, seconds: float) -> bool:
-        """Wait so long at most; whether it still runs."""
+        """Wait at most this long; whether it still runs."""
         self._process.join(seconds)
         return self._process.is_alive()
 
     def finished(self, patience_seconds: float = PATIENCE_SECONDS) -> Finished:
-        """Wait for the end: exit code (minus the number of the signal that killed it), stdout, stderr."""
+        """Wait for the end; the exit code is minus the number of the signal that killed it."""
         if self.runs_for(patience_seconds):
             self._process.kill()
             raise TimeoutError(f"{self._arguments} ran longer than {patience_seconds} s")
         code = self._process.exitcode
         assert code is not None
-        # Messages may name a file whose name is not UTF-8.
+        # Messages may name files whose names are not UTF-8.
         stdout, stderr = (
             file.read_bytes().decode(errors=errors) if file.exists() else ""
             for file, errors in zip(self._files[1:], ("strict", "backslashreplace"), strict=True)
@@ -146,7 +145,7 @@ class Command:
 
 
 def lmtool(*arguments: object, patience_seconds: float = PATIENCE_SECONDS, **options: Any) -> Finished:
-    """The command from its start to its end; `options` as of `Command`."""
+    """Run a command; `options` as of `Command`."""
     return Command(*arguments, **options).go().finished(patience_seconds)
 
 
@@ -175,7 +174,7 @@ def _run(
 
 
 def _unblocked(run: Callable[[], None]) -> Callable[[], None]:
-    """Let signals meet the command, and not what starts it and ends it here."""
+    """Block signals outside the command itself."""
 
     def begin() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
@@ -184,26 +183,26 @@ def _unblocked(run: Callable[[], None]) -> Callable[[], None]:
     return begin
 
 
-def started(*arguments: object, cwd: Path | None = None, without: str = "", **options: Any) -> Finished:
-    """The command in a new process, `options` as of `subprocess.run`; `without` names a package to be missing."""
+def run_fresh(*arguments: object, cwd: Path | None = None, without: str = "", **options: Any) -> Finished:
+    """Run a command in a fresh process, `options` as of `subprocess.run`; package `without` is missing."""
     command = fresh_command(*arguments, without=without)
     options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     return subprocess.run(command, cwd=cwd, text=True, timeout=PATIENCE_SECONDS, check=False, **options)
 
 
 def fresh_command(*arguments: object, without: str = "") -> list[str]:
-    """What starts the command in a new process; `without` names a package to be missing."""
+    """The arguments that start a command in a fresh process; package `without` is missing."""
     hidden = f"sys.modules[{without!r}] = None; " if without else ""
     return [sys.executable, "-c", f"import sys; {hidden}from lmtool.cli import main; main()", *map(str, arguments)]
 
 
-def done(*arguments: object, **options: Any) -> str:
-    """The stdout of a command that ends well."""
+def output_of(*arguments: object, **options: Any) -> str:
+    """The stdout of a command that succeeds."""
     finished = lmtool(*arguments, **options)
     assert finished.returncode == 0, finished.stderr
     return finished.stdout
 
 
-def as_json(*arguments: object, **options: Any) -> Any:
-    """What the command prints with `--json`."""
-    return json.loads(done(*arguments, "--json", **options))
+def json_output_of(*arguments: object, **options: Any) -> Any:
+    """The result of a command with `--json`."""
+    return json.loads(output_of(*arguments, "--json", **options))

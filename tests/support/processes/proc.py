@@ -1,21 +1,21 @@
-"""Processes by /proc: which a command started, and which of them live on."""
+"""Descendants of a process and whether they are alive, from /proc."""
 
 import time
 from pathlib import Path
 
 
 def alive(pids: list[int]) -> list[str]:
-    """The commands of those processes that live on, after some time to end in."""
+    """The command lines of the processes that are still alive after two seconds."""
     deadline = time.monotonic() + 2
-    while found := [command for pid in pids if (command := command_of(pid))]:
+    while commands := [command for pid in pids if (command := command_of(pid))]:
         if time.monotonic() > deadline:
-            return found
+            return commands
         time.sleep(0.02)
     return []
 
 
 def command_of(pid: int) -> str:
-    """What a process runs; nothing where it has ended."""
+    """The command line of a process; empty if it has ended."""
     try:
         return (Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:
@@ -23,10 +23,10 @@ def command_of(pid: int) -> str:
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes that this one started, theirs, and so on."""
+    """All descendants of a process."""
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
         children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
     except OSError:
         return []
-    return children + [found for child in children for found in descendants(child)]
+    return children + [pid for child in children for pid in descendants(child)]

@@ -1,4 +1,4 @@
-"""A command at a terminal: a process of its own on a pseudo-terminal, with somebody who types and reads."""
+"""A command on a pseudo-terminal, in a fresh process: type keys and read the screen."""
 
 import fcntl
 import os
@@ -17,14 +17,14 @@ _ROWS, _COLUMNS = 24, 80
 
 
 class Terminal:
-    """Used in a `with` block, at whose end the process is gone."""
+    """Used in a `with` block, which kills the process at its end."""
 
     def __init__(self, *arguments: object, cwd: Path, without: str = "") -> None:
         self.shown = ""
         self._deadline = time.monotonic() + PATIENCE_SECONDS
         self._own, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, _COLUMNS, 0, 0))
-        # Nobody here answers the question of where the cursor is.
+        # This terminal does not answer requests for the cursor position.
         environment = {**os.environ, "TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1"}
         self._process = subprocess.Popen(
             fresh_command(*arguments, without=without),
@@ -51,10 +51,10 @@ class Terminal:
         os.write(self._own, keys.encode())
 
     def read_until(self, text: str) -> None:
-        """Read until `text` stands in what was shown.
+        """Read until the screen has shown `text`.
 
         Raises:
-            AssertionError: The process ended, or much time went by, without it.
+            AssertionError: The process ended, or time ran out.
         """
         while text not in self.shown:
             assert self._read(), f"{text!r} was not shown: {self.shown!r}"
@@ -71,7 +71,7 @@ class Terminal:
         assert ready, f"nothing more was shown in time: {self.shown!r}"
         try:
             data = os.read(self._own, 1 << 16)
-        except OSError:  # Linux's way to say that the process is gone
+        except OSError:  # on Linux: the process has ended
             return False
         self.shown += data.decode(errors="replace")
         return bool(data)

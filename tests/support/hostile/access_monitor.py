@@ -1,4 +1,4 @@
-"""Who reads what nobody should: files that report every opening, and a guard on what Python itself does."""
+"""Detects forbidden access: files that report every open, and a monitor of Python's audit events."""
 
 import ctypes
 import os
@@ -14,8 +14,8 @@ _IN_ACCESS, _IN_OPEN = 0x1, 0x20
 _NAMES = ("relative.bin", "linked.bin", "hard.bin")
 
 
-class Bait:
-    """A folder whose files say when anybody, in any language, opens them (inotify).
+class Honeypot:
+    """A folder whose files report every open, from any language (inotify).
 
     `secret.bin` lies elsewhere and is reached by its absolute path, by `linked.bin` (a symbolic link) and by `hard.bin`
     (a hard link) in the folder `inside`, which is made the current one.
@@ -24,8 +24,8 @@ class Bait:
     def __init__(self, folder: Path) -> None:
         outside = folder / "outside"
         self.inside = folder / "inside"
-        for place in (outside, self.inside):
-            place.mkdir(parents=True, exist_ok=True)
+        for directory in (outside, self.inside):
+            directory.mkdir(parents=True, exist_ok=True)
         self.secret = outside / "secret.bin"
         self.secret.write_bytes(np.arange(4096, dtype=np.float32).tobytes())
         (self.inside / "relative.bin").write_bytes(self.secret.read_bytes())
@@ -44,51 +44,50 @@ class Bait:
             assert libc.inotify_add_watch(inotify, os.fsencode(path), _IN_ACCESS | _IN_OPEN) >= 0, path
         return inotify
 
-    def was_taken(self) -> bool:
-        """Whether a file was opened since this was last asked."""
+    def was_accessed(self) -> bool:
+        """Whether a file was opened since the last call."""
         try:
             return bool(os.read(self._inotify, 1 << 16))
         except BlockingIOError:
             return False
 
 
-class Guard:
-    """Takes note of what Python's audit hooks report while it watches: code, processes, sockets and other files.
+class AuditMonitor:
+    """Records suspicious audit events: code, processes, sockets, and files outside the allowed folders.
 
-    What is `readable`, the interpreter's own files, those of this project and what the system tells of its processors
-    may be read.
+    Allowed are `readable`, the files of the interpreter and of this project, and the system's facts about processors.
     """
 
     def __init__(self, *readable: Path) -> None:
         python = [sys.prefix, sys.base_prefix, *filter(None, sys.path)]
         self._prefixes = (*map(str, readable), *map(os.path.realpath, python), *python, str(Path(__file__).parents[3]))
         self._prefixes += ("/proc/self/", "/proc/cpuinfo", "/sys/devices/system/cpu/", "/dev/null", "/dev/urandom")
-        self._watching = False
-        self.noticed: list[str] = []
+        self._recording = False
+        self.events: list[str] = []
         sys.addaudithook(self._hook)
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Take note within the block."""
-        self.noticed, self._watching = [], True
+    def recording(self) -> Iterator[None]:
+        """Record events within the block."""
+        self.events, self._recording = [], True
         try:
             yield
         finally:
-            self._watching = False
+            self._recording = False
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self._watching and self._is_strange(event, arguments):
-            self._watching = False  # the note itself needs no note
-            self.noticed.append(f"{event} {str(arguments)[:200]}")
-            self._watching = True
+        if self._recording and self._is_suspicious(event, arguments):
+            self._recording = False  # str() below may raise events too
+            self.events.append(f"{event} {str(arguments)[:200]}")
+            self._recording = True
 
-    def _is_strange(self, event: str, arguments: tuple[Any, ...]) -> bool:
+    def _is_suspicious(self, event: str, arguments: tuple[Any, ...]) -> bool:
         if event == "open":
             return isinstance(arguments[0], (str, bytes, os.PathLike)) and not self._is_known(arguments[0])
         if event == "exec":
             return not self._is_known(arguments[0].co_filename)
         if event == "import":
-            return False  # of modules that lie where the interpreter does: their opening is checked
+            return False  # opening the module file is checked instead
         return event in _FORBIDDEN or event.startswith(("os.exec", "os.posix_spawn", "os.spawn", "socket."))
 
     def _is_known(self, path: str | bytes | os.PathLike[Any]) -> bool:

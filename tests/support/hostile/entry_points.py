@@ -1,4 +1,4 @@
-"""Every door that a file from a stranger can come in by, and what came of trying it."""
+"""Every entry point that reads a file from a stranger, and the outcome of calling it."""
 
 import contextlib
 import io
@@ -22,8 +22,8 @@ from lmtool.model.checkpoint import Checkpoint
 from lmtool.model.evaluation import evaluate_run
 from lmtool.runtime import Artifact, LmtoolError, Predictor, State
 
-from support.hostile.bait import Guard
-from support.processes.watch import forget_peak, memory_kb
+from support.hostile.access_monitor import AuditMonitor
+from support.processes.child import memory_kb, reset_peak_memory
 from support.runs.reporters import RecordingReporter
 
 LONGEST_MESSAGE = 3000
@@ -34,8 +34,8 @@ class CommandRefusedError(Exception):
 
 
 @dataclass(frozen=True)
-class Place:
-    """A folder of its own with a good run, its artifact and test vectors, of which one file is replaced."""
+class Sandbox:
+    """A folder with a good run, its artifact and test vectors, in which files are replaced."""
 
     folder: Path
     good: Path
@@ -53,80 +53,80 @@ class Place:
     def state(self) -> Path:
         return self.run / "stream.state"
 
-    def renew(self) -> None:
+    def reset(self) -> None:
         """Put everything back as it was."""
         shutil.rmtree(self.run, ignore_errors=True)
         shutil.copytree(self.good, self.run)
 
     def replace(self, files: dict[str, bytes]) -> None:
-        """Put other contents in place of files of the run."""
+        """Replace files of the run."""
         for path, data in files.items():
             (self.run / path).write_bytes(data)
 
-    def put_back(self, files: dict[str, bytes], door: str) -> None:
-        """Undo `replace`, and what the door may have written."""
-        if door in WRITING:
-            self.renew()
+    def restore(self, files: dict[str, bytes], entry_point: str) -> None:
+        """Undo `replace`, and what the entry point may have written."""
+        if entry_point in MODIFYING:
+            self.reset()
         self.replace({path: (self.good / path).read_bytes() for path in files})
 
 
-def _load(place: Place) -> None:
-    Predictor.load(place.model)
+def _load(sandbox: Sandbox) -> None:
+    Predictor.load(sandbox.model)
 
 
-def _load_bytes(place: Place) -> None:
-    Predictor.load(place.model.read_bytes())
+def _load_bytes(sandbox: Sandbox) -> None:
+    Predictor.load(sandbox.model.read_bytes())
 
 
-def _parse(place: Place) -> None:
-    Artifact.parse(place.model.read_bytes())
+def _parse(sandbox: Sandbox) -> None:
+    Artifact.parse(sandbox.model.read_bytes())
 
 
-def _adopt(place: Place) -> None:
-    adopt(place.model, place.folder)
+def _adopt(sandbox: Sandbox) -> None:
+    adopt(sandbox.model, sandbox.folder)
 
 
-def _identify(place: Place) -> None:
-    identify(BenchOptions(model=place.model, against=["reference"]))
+def _identify(sandbox: Sandbox) -> None:
+    identify(BenchOptions(model=sandbox.model, against=["reference"]))
 
 
-def _checkpoint(place: Place) -> None:
-    Checkpoint.read(Run(place.run).best)
+def _checkpoint(sandbox: Sandbox) -> None:
+    Checkpoint.read(Run(sandbox.run).best)
 
 
-def _trained(place: Place) -> None:
-    run = Run(place.run)
+def _trained(sandbox: Sandbox) -> None:
+    run = Run(sandbox.run)
     _, checkpoint = run.trained()
     run.summary().format()
     run.training_facts(checkpoint)
 
 
-def _evaluate(place: Place) -> None:
-    evaluate_run(place.run, str(place.corpus), "valid", threads=1)
+def _evaluate(sandbox: Sandbox) -> None:
+    evaluate_run(sandbox.run, str(sandbox.corpus), "valid", threads=1)
 
 
-def _resume(place: Place) -> None:
-    run_training(TrainOptions(run=place.run, resume=True, data=str(place.corpus), threads=1), RecordingReporter())
+def _resume(sandbox: Sandbox) -> None:
+    run_training(TrainOptions(run=sandbox.run, resume=True, data=str(sandbox.corpus), threads=1), RecordingReporter())
 
 
-def _vectors(place: Place) -> None:
-    run_vectors(ONNXRUNTIME, Source(place.model))
+def _vectors(sandbox: Sandbox) -> None:
+    run_vectors(ONNXRUNTIME, Source(sandbox.model))
 
 
-def _state(place: Place) -> None:
-    state = State.from_bytes(place.state.read_bytes())
-    stream = Predictor.load(place.good / "model.onnx").stream(state=state)
+def _state(sandbox: Sandbox) -> None:
+    state = State.from_bytes(sandbox.state.read_bytes())
+    stream = Predictor.load(sandbox.good / "model.onnx").stream(state=state)
     stream.feed("the cat")
     stream.suggest(3)
 
 
-def _command(*arguments: str) -> Callable[[Place], None]:
-    """The command with MODEL, RUN and CORPUS in its arguments replaced; in this process, as its imports are here."""
+def _command(*arguments: str) -> Callable[[Sandbox], None]:
+    """The command, in this process, with MODEL, RUN, CORPUS and GOOD in its arguments replaced by paths."""
 
-    def door(place: Place) -> None:
+    def entry_point(sandbox: Sandbox) -> None:
         from lmtool.cli import main
 
-        names = {"MODEL": place.model, "RUN": place.run, "CORPUS": place.corpus, "GOOD": place.good}
+        names = {"MODEL": sandbox.model, "RUN": sandbox.run, "CORPUS": sandbox.corpus, "GOOD": sandbox.good}
         sys.argv = ["lmtool", *(str(names.get(argument, argument)) for argument in arguments)]
         out, error, code = io.StringIO(), io.StringIO(), 0
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
@@ -139,10 +139,10 @@ def _command(*arguments: str) -> Callable[[Place], None]:
             assert message.startswith("error: "), error.getvalue()
             raise CommandRefusedError(error.getvalue())
 
-    return door
+    return entry_point
 
 
-DOORS: dict[str, Callable[[Place], None]] = {
+ENTRY_POINTS: dict[str, Callable[[Sandbox], None]] = {
     "Artifact.parse": _parse,
     "Predictor.load": _load,
     "Predictor.load of bytes": _load_bytes,
@@ -151,8 +151,8 @@ DOORS: dict[str, Callable[[Place], None]] = {
     "lmtool score": _command("score", "--model", "MODEL", "the cat"),
     "lmtool suggest": _command("suggest", "--model", "MODEL", "the cat"),
     "lmtool evaluate --model": _command("evaluate", "--model", "MODEL", "--data", "CORPUS"),
-    "adopting": _adopt,
-    "what bench measures": _identify,
+    "adopt": _adopt,
+    "identify": _identify,
     "Checkpoint.read": _checkpoint,
     "Run.trained": _trained,
     "lmtool info --run": _command("info", "--run", "RUN"),
@@ -162,52 +162,54 @@ DOORS: dict[str, Callable[[Place], None]] = {
     "State.from_bytes": _state,
 }
 
-WRITING = ("lmtool train --resume",)
+MODIFYING = ("lmtool train --resume",)
 
-READING = ("Artifact.parse", "lmtool info", "what bench measures")
-"""Of an artifact the metadata only, and what it holds: no graph is looked at."""
+READING = ("Artifact.parse", "lmtool info", "identify")
+"""Entry points that read metadata and content, but do not check the graph."""
 
 LOADING = ("Predictor.load", "Predictor.load of bytes", "lmtool verify", "lmtool score", "lmtool suggest")
 LOADING += ("lmtool evaluate --model",)
-"""A session is made."""
+"""Entry points that create a session."""
 
 
-def attempt(name: str, place: Place, guard: Guard, door: Callable[[Place], None] | None = None) -> dict[str, Any]:
-    """Try a door of `DOORS`, or the one that is given.
+def call(
+    name: str, sandbox: Sandbox, monitor: AuditMonitor, entry_point: Callable[[Sandbox], None] | None = None
+) -> dict[str, Any]:
+    """Call an entry point of `ENTRY_POINTS`, or `entry_point`.
 
     Returns:
-        How it ended (`refused`, `accepted` or `untyped`), with what message, and what it took.
+        The outcome (`refused`, `accepted` or `untyped`), the message, and the memory and time it took.
     """
-    forget_peak()
+    reset_peak_memory()
     held, started = memory_kb("VmRSS"), time.monotonic()
-    how, message = "accepted", ""
-    with guard.watching(), warnings.catch_warnings():
+    outcome, message = "accepted", ""
+    with monitor.recording(), warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            (door or DOORS[name])(place)
+            (entry_point or ENTRY_POINTS[name])(sandbox)
         except (LmtoolError, CommandRefusedError) as error:
-            how, message = "refused", f"{type(error).__name__}: {error}"
+            outcome, message = "refused", f"{type(error).__name__}: {error}"
         except BaseException:
-            how, message = "untyped", traceback.format_exc()
-    if how == "refused" and ("Traceback" in message or len(message) > LONGEST_MESSAGE):
-        how = "untyped"
+            outcome, message = "untyped", traceback.format_exc()
+    if outcome == "refused" and ("Traceback" in message or len(message) > LONGEST_MESSAGE):
+        outcome = "untyped"
     return {
-        "door": name,
-        "how": how,
+        "entry_point": name,
+        "outcome": outcome,
         "message": message[-LONGEST_MESSAGE:],
         "extra_kb": memory_kb("VmHWM") - held,
         "seconds": time.monotonic() - started,
-        "noticed": guard.noticed[:3],
+        "events": monitor.events[:3],
     }
 
 
-def new_place(folder: Path, good: Path, corpus: Path) -> Place:
-    """A place to tamper with, and every door tried once, so that what is imported at first use is here."""
+def new_sandbox(folder: Path, good: Path, corpus: Path) -> Sandbox:
+    """A sandbox in which every entry point was called once, so that all imports are done."""
     folder.mkdir(parents=True, exist_ok=True)
-    place = Place(folder, good, corpus)
-    for name in DOORS:
-        place.renew()
-        DOORS[name](place)
-    place.renew()
+    sandbox = Sandbox(folder, good, corpus)
+    for name in ENTRY_POINTS:
+        sandbox.reset()
+        ENTRY_POINTS[name](sandbox)
+    sandbox.reset()
     os.chdir(folder)
-    return place
+    return sandbox

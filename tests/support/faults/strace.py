@@ -1,4 +1,4 @@
-"""A command under strace: which system calls touch its files, and one of them made to fail or to be its last."""
+"""A command under strace: which system calls touch its files, and faults injected into one of them."""
 
 import re
 import shutil
@@ -18,14 +18,14 @@ _MAKES = ("mkdir", "mkdirat", "rename", "renameat", "renameat2", "unlink", "unli
 _OPENS = ("open", "openat", "openat2")
 _FILLS = ("write", "pwrite64", "writev", "pwritev", "truncate", "ftruncate", "fallocate", "chmod", "fchmod", "fchmodat")
 CALLS = (*_MAKES, *_OPENS, *_FILLS, "fsync", "fdatasync", "close")
-"""What writing a file takes, by whichever name the libraries of this machine call it."""
+"""System calls that write files, under all their names."""
 
 READS = (
     *("stat", "lstat", "fstat", "newfstatat", "statx", "statfs", "fstatfs", "access", "faccessat", "faccessat2"),
     *("readlink", "readlinkat", "read", "readv", "pread64", "lseek", "getdents64", "fadvise64", "readahead"),
     *("fcntl", "flock", "ioctl", "mmap", "munmap", "getcwd", "chdir", "fchdir", "inotify_add_watch"),
 )
-"""What looks at files and changes nothing; `mmap` only where its memory is not written back."""
+"""System calls that only read files; `mmap` only without write-back."""
 
 _CALL = re.compile(r"^\d+ +[\d.]+ +(\w+)\((.*)")
 _CURRENT_FOLDER = re.compile(r"AT_FDCWD(<[^>]*>)?")
@@ -36,13 +36,13 @@ _WRITES = ("O_CREAT", "O_WRONLY", "O_RDWR")
 @final
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a system call.
+    """A fault in a system call.
 
     Attributes:
         call: Its name.
         number: Which of those that touch the watched files, from 1.
-        effect: As strace's `inject` takes it: `error=ENOSPC`, `signal=SIGKILL`.
-        lasting: Whether it happens to all that follow too.
+        effect: In the syntax of strace's `inject`: `error=ENOSPC`, `signal=SIGKILL`.
+        lasting: Whether all later calls fail too.
     """
 
     call: str
@@ -58,18 +58,18 @@ class Fault:
 @final
 @dataclass(frozen=True)
 class Traced:
-    """What a command did to files.
+    """The file accesses of a command.
 
     Attributes:
-        finished: How it ended.
-        lines: strace's lines.
+        finished: Exit code and output.
+        lines: Output of strace.
     """
 
     finished: Finished
     lines: list[str]
 
     def paths(self, folder: Path) -> set[str]:
-        """What was made, written or renamed in `folder`, and the folders of that."""
+        """The paths that were created, written or renamed in `folder`, and their folders."""
         found = set()
         for line in self.lines:
             call, paths = _parsed(line)
@@ -78,12 +78,12 @@ class Traced:
         return found | {str(Path(path).parent) for path in found}
 
     def counts(self, watched: Iterable[str]) -> Counter[str]:
-        """How many calls of each kind touch the watched files."""
+        """Number of calls of each kind that touch the watched files."""
         names = set(watched)
         return Counter(call for call, paths in map(_parsed, self.lines) if names & set(paths))
 
     def others(self, folder: Path) -> Counter[str]:
-        """How many calls touch what is in `folder` that are neither among `CALLS` nor only read."""
+        """Number of calls that touch files in `folder` and are neither in `CALLS` nor in `READS`."""
         found = Counter[str]()
         for line in self.lines:
             call, paths = _parsed(line)
@@ -93,11 +93,11 @@ class Traced:
         return +found
 
     def replaced(self, path: Path) -> int:
-        """How often a file of that name was put in place."""
+        """Number of times a file was renamed to this path."""
         return len(self._replacing(path))
 
     def until(self, path: Path) -> "Traced":
-        """What it did until a file of that name was first put in place."""
+        """The accesses up to the first rename to this path."""
         return Traced(self.finished, self.lines[: self._replacing(path)[0] + 1])
 
     def _replacing(self, path: Path) -> list[int]:
@@ -105,20 +105,20 @@ class Traced:
         return [place for place, (call, paths) in calls if call.startswith("rename") and paths[-1:] == [str(path)]]
 
     def since(self, number: signal.Signals) -> "Traced":
-        """What it did from its first signal of that number on."""
+        """The accesses from the first signal of this number on."""
         came = [position for position, line in enumerate(self.lines) if f"--- {number.name} " in line]
         assert came, f"{number.name} never came"
         return Traced(self.finished, self.lines[came[0] :])
 
     @property
     def seconds(self) -> float:
-        """From the first of the lines to the last, which is that the command has ended."""
+        """Time from the first line to the exit."""
         times = [float(line.split()[1]) for line in self.lines]
         return times[-1] - times[0]
 
 
 def require_strace() -> None:
-    """Skip the test where there is no strace, or it may not trace."""
+    """Skip the test if strace is missing or not permitted."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     if subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, check=False).returncode != 0:
@@ -135,11 +135,11 @@ def run_traced(
     """Run a command from its start to its end.
 
     Args:
-        command: It waits at its start.
-        log: File for strace's lines.
-        watched: Trace calls that touch these paths only; none for all.
-        fault: What happens to one of them.
-        calls: Trace these, or all where there are none; a name that this kind of machine lacks is passed over.
+        command: Not yet released.
+        log: File for the output of strace.
+        watched: Trace only calls that touch these paths; empty: all.
+        fault: Inject this fault.
+        calls: Names of the calls to trace; empty: all. Names unknown to this machine are ignored.
     """
     options = ["-e", f"trace={','.join(f'?{call}' for call in calls) or 'all'}"]
     options += [part for path in sorted(watched) for part in ("-P", path)]
@@ -156,14 +156,14 @@ def run_traced(
 
 
 def faults(counts: Counter[str], effects: Sequence[str]) -> list[Fault]:
-    """Every effect on every call."""
+    """A fault for every effect and every call."""
     return [
         Fault(call, number, effect) for call in CALLS for number in range(1, counts[call] + 1) for effect in effects
     ]
 
 
 def _parsed(line: str) -> tuple[str, list[str]]:
-    """The call's name and the paths that it touches, by name or by descriptor."""
+    """The call's name, and the paths that it touches by name or descriptor."""
     found = _CALL.match(line)
     if found is None:
         return "", []

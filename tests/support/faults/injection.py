@@ -1,6 +1,6 @@
-"""What a test does to a command in its forked process, before it begins: protections off, faults in reach.
+"""Changes to a command's process before the command begins: protections switched off and faults injected.
 
-Every function here can be the `prepare` of a `commands.Command`, alone or with its arguments in a `functools.partial`.
+Each function can be the `prepare` of a `commands.Command`, with its arguments in a `functools.partial`.
 """
 
 import contextlib
@@ -26,24 +26,24 @@ from numpy.typing import NDArray
 _LONG = 2000
 
 
-def all_of(*parts: Callable[[], None]) -> None:
-    """Several, in their order."""
+def combine(*parts: Callable[[], None]) -> None:
+    """Apply several, in order."""
     for part in parts:
         part()
 
 
-def known_names() -> None:
-    """Temporary files always get the same names, so that strace can be told of them."""
+def fixed_temporary_names() -> None:
+    """Give temporary files fixed names, so that strace can watch them."""
     os.urandom = bytes  # type: ignore[assignment]
 
 
-def no_pauses() -> None:
-    """A write that failed is tried again at once."""
+def no_retry_delay() -> None:
+    """Retry failed writes at once."""
     time.sleep = lambda _: None  # type: ignore[assignment]
 
 
-def plain_writes() -> None:
-    """Protection off: files are written in place."""
+def write_in_place() -> None:
+    """Protection off: write files in place."""
 
     def write(path: Path, data: bytes) -> None:
         try:
@@ -54,13 +54,13 @@ def plain_writes() -> None:
     files._write = write
 
 
-def plain_pictures() -> None:
-    """A picture is a word, written as the picture would be: to draw it takes longer than to train."""
+def placeholder_pictures() -> None:
+    """Write a word instead of a picture, as drawing takes longer than training."""
     figures.png = lambda *_: b"picture"
 
 
-def swallowed_errors() -> None:
-    """Protection off: a file that cannot be written is passed over."""
+def swallow_write_errors() -> None:
+    """Protection off: ignore errors of writing."""
     write = files._write
 
     def try_to(path: Path, data: bytes) -> None:
@@ -70,8 +70,8 @@ def swallowed_errors() -> None:
     files._write = try_to
 
 
-def stamped_files() -> None:
-    """Files that are written are given a time of their own, too."""
+def set_file_times() -> None:
+    """Call utime for each written file too."""
     sync = files._sync
 
     def stamp(path: Path) -> None:
@@ -81,18 +81,18 @@ def stamped_files() -> None:
     files._sync = stamp
 
 
-def deaf_trainings() -> None:
-    """Protection off: a training takes no notice of SIGINT and SIGTERM."""
+def trainings_ignore_signals() -> None:
+    """Protection off: trainings ignore SIGINT and SIGTERM."""
     StopRequest._receive = lambda *_: None  # type: ignore[method-assign]
 
 
-def deaf_commands() -> None:
-    """Protection off: a command takes no notice of SIGTERM."""
+def commands_ignore_sigterm() -> None:
+    """Protection off: commands ignore SIGTERM."""
     SignalHandlers._on_signal = lambda *_: None  # type: ignore[method-assign]
 
 
-def seldom_saved() -> None:
-    """Protection off: a training saves every tenth time that it should."""
+def save_every_tenth_time() -> None:
+    """Protection off: a training makes only every tenth checkpoint."""
     save, due = trainer.Trainer._save, itertools.count(1)
 
     def seldom(saved: trainer.Trainer) -> None:
@@ -102,13 +102,13 @@ def seldom_saved() -> None:
     trainer.Trainer._save = seldom  # type: ignore[method-assign]
 
 
-def forgotten_randomness() -> None:
-    """Protection off: what dropout draws does not go on where it was."""
+def random_state_not_restored() -> None:
+    """Protection off: a resumed training does not restore the random state."""
     trainer.set_random_state = lambda *_: None
 
 
-def kept_log() -> None:
-    """Protection off: a resumed training adds to the log that it finds."""
+def append_to_old_log() -> None:
+    """Protection off: a resumed training appends to the old log."""
     write = trainer.Trainer._write_metrics
 
     def add(written: trainer.Trainer) -> None:
@@ -120,8 +120,8 @@ def kept_log() -> None:
     trainer.Trainer._write_metrics = add  # type: ignore[method-assign]
 
 
-def unchecked_numbers() -> None:
-    """Protection off: neither weights nor states nor results are looked at."""
+def skip_finite_checks() -> None:
+    """Protection off: weights, states and results are not checked for NaN and infinity."""
     artifact.require_finite_weights = lambda _: None
     State.require_finite = lambda _: None  # type: ignore[method-assign]
     network.require_finite = stream.require_finite = lambda *_: None
@@ -129,9 +129,10 @@ def unchecked_numbers() -> None:
 
 
 def slow_evaluation(looks: bool) -> None:
-    """An evaluation of a long text takes seconds, and leaves a mark in the current folder; it looks for signals or not.
+    """Slow evaluations of long texts down, and create a file in the current folder when one runs.
 
-    Every few hundred tokens take a tenth of a second.
+    Args:
+        looks: Whether the evaluation checks for signals.
     """
     evaluate = trainer.evaluate_perplexity
 
@@ -148,11 +149,11 @@ def slow_evaluation(looks: bool) -> None:
     trainer.evaluate_perplexity = slow
 
 
-def broken_reading() -> None:
-    """A fault in reach of a command: reading an artifact divides by zero."""
+def fail_to_read_artifacts() -> None:
+    """Fault: reading an artifact divides by zero."""
     Artifact.read = classmethod(lambda *_: 1 / 0)  # type: ignore[method-assign, assignment]
 
 
-def any_number() -> None:
-    """A fault of a command: what is no number counts as 1."""
+def accept_nan() -> None:
+    """Fault: NaN in an argument counts as 1."""
     sys.argv = [argument.replace("=nan", "=1") for argument in sys.argv]

@@ -1,4 +1,4 @@
-"""Loaders without the protections, for positive controls: each does what none of ours may."""
+"""Positive controls: loaders that do what ours must not."""
 
 import pickle  # noqa: TID251  # what a loader must not do
 import subprocess
@@ -11,8 +11,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from support.hostile.artifacts import BIAS, in_place_of_bias, laughs, parts
-from support.hostile.doors import Place
+from support.hostile.artifacts import BIAS, billion_laughs, in_place_of_bias, parts
+from support.hostile.entry_points import Sandbox
 from support.hostile.files import Source
 
 MANY = 100_000_000
@@ -25,12 +25,12 @@ def _session(model: onnx.ModelProto) -> None:
     onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def _unpickle(source: Source, _: Place) -> None:
+def _unpickle(source: Source, _: Sandbox) -> None:
     pickle.loads(source.pickle())
 
 
-def _read_beside(source: Source, _: Place) -> None:
-    """A model from bytes, which onnxruntime lets read in the current folder."""
+def _read_beside(source: Source, _: Sandbox) -> None:
+    """A model from bytes: onnxruntime lets it read files of the current folder."""
     model, _metadata = parts(source)
     size = next(found.dims[0] for found in model.graph.initializer if found.name == BIAS)
     outside = onnx.TensorProto(name=BIAS, data_type=1, dims=[size], data_location=TensorProto.EXTERNAL)
@@ -40,8 +40,8 @@ def _read_beside(source: Source, _: Place) -> None:
     _session(model)
 
 
-def _widen(source: Source, _: Place) -> None:
-    """A sparse weight, of which onnxruntime makes a full one."""
+def _widen(source: Source, _: Sandbox) -> None:
+    """A sparse weight, which onnxruntime makes dense."""
     model, _metadata = parts(source)
     values, indices = helper.make_tensor("s", 1, [1], [1.0]), helper.make_tensor("i", 7, [1], [3])
     model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [MANY]))
@@ -49,8 +49,8 @@ def _widen(source: Source, _: Place) -> None:
     _session(model)
 
 
-def _fold(source: Source, _: Place) -> None:
-    """A constant that is computed at loading."""
+def _fold(source: Source, _: Sandbox) -> None:
+    """A constant that is computed while loading."""
     model, _metadata = parts(source)
     sizes = (("size", np.array([MANY])), ("one", np.ones(1, np.float32)))
     model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in sizes)
@@ -65,26 +65,26 @@ def _fold(source: Source, _: Place) -> None:
     _session(model)
 
 
-def _inline(source: Source, _: Place) -> None:
+def _inline(source: Source, _: Sandbox) -> None:
     """Functions that call functions: a few bytes, thousands of nodes."""
     model, _metadata = parts(source)
-    laughs(model, 7)
+    billion_laughs(model, 7)
     _session(model)
 
 
-def _read_elsewhere(_source: Source, _: Place) -> None:
+def _read_elsewhere(_source: Source, _: Sandbox) -> None:
     Path("/etc/passwd").read_bytes()
 
 
-def _start_a_process(_source: Source, _: Place) -> None:
+def _start_a_process(_source: Source, _: Sandbox) -> None:
     subprocess.run(["true"], check=True)
 
 
-def _run_code(_source: Source, _: Place) -> None:
+def _run_code(_source: Source, _: Sandbox) -> None:
     exec(compile("1", "elsewhere", "exec"))
 
 
-CARELESS: dict[str, Callable[[Source, Place], Any]] = {
+UNPROTECTED_LOADERS: dict[str, Callable[[Source, Sandbox], Any]] = {
     "unpickling": _unpickle,
     "external data": _read_beside,
     "a sparse weight": _widen,

@@ -1,4 +1,4 @@
-"""Numbers that are none, put into artifacts, states and trainings."""
+"""NaN and infinity injected into artifacts and trainings."""
 
 import math
 import random
@@ -17,20 +17,20 @@ from torch import Tensor
 
 from support.runs.reporters import RecordingReporter
 
-NONE = (math.nan, math.inf, -math.inf)
-PLACES = ("weight", "unseen", "average", "optimizer", "state", "loss", "gradient")
-"""Where a training can be hit; `unseen` is a weight that no text uses."""
+NON_FINITE = (math.nan, math.inf, -math.inf)
+INJECTION_POINTS = ("weight", "unseen", "average", "optimizer", "state", "loss", "gradient")
+"""Parts of a training; `unseen` is the embedding of a word that occurs in no text."""
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
-def floats(path: Path) -> list[str]:
-    """The initializers of an artifact that hold floating-point numbers."""
+def float_weights(path: Path) -> list[str]:
+    """The names of an artifact's floating-point initializers."""
     return [tensor.name for tensor in onnx.load(path).graph.initializer if tensor.data_type in _FLOATS]
 
 
-def planted(path: Path, name: str, value: float, draw: random.Random, share: float = 0.0) -> bytes:
-    """The artifact with `value` in one number of an initializer, or in a share of them, under a right hash."""
+def artifact_with(path: Path, name: str, value: float, draw: random.Random, share: float = 0.0) -> bytes:
+    """The artifact with `value` in one element, or a share of the elements, of an initializer; its hash is valid."""
     model = onnx.load(path)
     (tensor,) = [found for found in model.graph.initializer if found.name == name]
     array = numpy_helper.to_array(tensor).copy()
@@ -41,8 +41,8 @@ def planted(path: Path, name: str, value: float, draw: random.Random, share: flo
     return seal(model, {entry.key: entry.value for entry in model.metadata_props if entry.key != HASH_KEY})
 
 
-def as_constant(data: bytes, name: str) -> bytes:
-    """The artifact whose initializer `name` is a `Constant` node instead."""
+def weight_as_constant(data: bytes, name: str) -> bytes:
+    """The artifact with initializer `name` as a `Constant` node."""
 
     def move(model: onnx.ModelProto, held: onnx.TensorProto) -> None:
         node = onnx.helper.make_node("Constant", [], [name], value=held)
@@ -51,8 +51,8 @@ def as_constant(data: bytes, name: str) -> bytes:
     return _moved(data, name, move)
 
 
-def as_cast_half(data: bytes, name: str) -> bytes:
-    """The artifact whose initializer `name` is half-precision numbers in `int32_data`, cast to what it was."""
+def weight_as_cast_half(data: bytes, name: str) -> bytes:
+    """The artifact with initializer `name` as half-precision `int32_data` and a `Cast` to its own type."""
 
     def move(model: onnx.ModelProto, held: onnx.TensorProto) -> None:
         with np.errstate(over="ignore"):
@@ -74,8 +74,8 @@ def _moved(data: bytes, name: str, move: Callable[[onnx.ModelProto, onnx.TensorP
     return seal(model, {entry.key: entry.value for entry in model.metadata_props if entry.key != HASH_KEY})
 
 
-def tensors_of(trainer: Trainer, place: str) -> list[Tensor]:
-    """The tensors of a training that are hit at `place`; none while it has none there."""
+def tensors_at(trainer: Trainer, place: str) -> list[Tensor]:
+    """The tensors of a training at an injection point."""
     if place == "weight":
         return list(trainer._learner.network.weights().values())
     if place == "unseen":
@@ -87,48 +87,48 @@ def tensors_of(trainer: Trainer, place: str) -> list[Tensor]:
     return [tensor for layer in trainer._learner._state for tensor in layer]
 
 
-class Planter(RecordingReporter):
-    """A reporter that plants one number after so many steps, and remembers what the best checkpoint was then."""
+class ValueInjector(RecordingReporter):
+    """A reporter that injects a value after a number of steps, and keeps the best checkpoint of that moment."""
 
     def __init__(self, trainer: Trainer, place: str, value: float, steps: int, draw: random.Random) -> None:
         super().__init__()
         self.best: bytes | None = None
-        self.planted = False
+        self.injected = False
         self._trainer, self._place, self._value = trainer, place, value
         self._left, self._draw = steps, draw
 
     def step(self, *_: object) -> None:
         self._left -= 1
-        if self._left > 0 or self.planted:
+        if self._left > 0 or self.injected:
             return
-        self.planted = True
-        self._remember()
+        self.injected = True
+        self._save_best()
         if self._place == "loss":
-            self._trainer._learner._objective.register_forward_hook(self._spoilt)
+            self._trainer._learner._objective.register_forward_hook(self._scaled_loss)
         elif self._place == "gradient":
-            self._trainer._learner.network.projection.weight.register_hook(self._spoilt_gradient)
+            self._trainer._learner.network.projection.weight.register_hook(self._scaled_gradient)
         else:
-            self._plant()
+            self._inject()
 
-    def _plant(self) -> None:
-        flat = self._draw.choice(tensors_of(self._trainer, self._place)).view(-1)
+    def _inject(self) -> None:
+        flat = self._draw.choice(tensors_at(self._trainer, self._place)).view(-1)
         with torch.no_grad():
             flat[self._draw.randrange(flat.numel())] = self._value
 
-    def _remember(self) -> None:
+    def _save_best(self) -> None:
         best = self._trainer.run.best
         self.best = best.read_bytes() if best.exists() else None
 
-    def _spoilt_gradient(self, gradient: Tensor) -> Tensor:
-        self._remember()
+    def _scaled_gradient(self, gradient: Tensor) -> Tensor:
+        self._save_best()
         return gradient * self._value
 
-    def _spoilt(self, _: object, __: object, found: Any) -> Any:
-        self._remember()
+    def _scaled_loss(self, _: object, __: object, found: Any) -> Any:
+        self._save_best()
         loss, token_loss, state = found
         return loss * self._value, token_loss * self._value, state
 
 
-def is_number(value: Any) -> bool:
-    """Whether everything in a result is a finite number."""
+def is_finite(value: Any) -> bool:
+    """Whether all numbers in a result are finite."""
     return bool(np.isfinite(np.asarray(value, np.float64)).all())
