@@ -1,0 +1,31 @@
+"""Reporters for trainings of tests."""
+
+import os
+import signal
+from typing import Any
+
+
+class RecordingReporter:
+    """Keeps the records."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+
+    def step(self, *_: object) -> None:
+        pass
+
+    def record(self, record: dict[str, Any]) -> None:
+        self.records.append(record)
+
+
+class StopAfter(RecordingReporter):
+    """Sends this process SIGTERM after a number of steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._steps_left = steps
+
+    def step(self, *_: object) -> None:
+        self._steps_left -= 1
+        if self._steps_left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
