@@ -16,7 +16,8 @@ from ..model.data.corpus import Corpus
 from ..model.run import Run
 from ..model.training.config import TrainConfig
 from ..model.training.learner import initial_network
-from ..runtime.artifact.artifact import Architecture, Artifact
+from ..runtime.artifact.architecture import Architecture
+from ..runtime.artifact.artifact import Artifact
 from ..runtime.errors import LmtoolError, OptionError
 from ..runtime.system import usable_cores
 from ..runtime.tokenization import Tokenization

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..model.checkpoint import weights_hash
 from ..model.evaluation import evaluate_perplexity, single_thread
 from ..model.network import LanguageModel, state_from_tensors, state_tensors
-from ..runtime.artifact.artifact import Architecture
+from ..runtime.artifact.architecture import Architecture
 from ..runtime.predictor import Predictor
 from ..runtime.state import State
 from ..runtime.vocabulary import Vocabulary

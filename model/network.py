@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from ..runtime.artifact.artifact import CELLS, Architecture
+from ..runtime.artifact.architecture import CELLS, Architecture
 from .dropout import Dropouts, drop_activations, drop_words
 
 NetworkState = tuple[tuple[Tensor, ...], ...]

@@ -1,6 +1,7 @@
 """The streaming predictor that other applications embed: numpy and onnxruntime, nothing else."""
 
-from .artifact.artifact import CELLS, PRECISIONS, PURPOSES, Architecture, Artifact, latest_artifact
+from .artifact.architecture import CELLS, Architecture
+from .artifact.artifact import PRECISIONS, PURPOSES, Artifact, latest_artifact
 from .artifact.summary import LayerRow, Summary, layer_table, summarize
 from .autocompletion import Autocompletion, Suggestion
 from .cache import Cache, CacheOptions

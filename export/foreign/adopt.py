@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ...runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS, Architecture, Artifact, artifact_metadata
-from ...runtime.artifact.safety import contained_weights
+from ...runtime.artifact.architecture import Architecture
+from ...runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS, Artifact, artifact_metadata
+from ...runtime.artifact.safety import find_tensors
 from ...runtime.errors import ArtifactError, truncated
 from ...runtime.io.files import read_bytes, write_atomically
 from ...runtime.session.contract import require_contract
@@ -42,7 +43,7 @@ def adopt(path: Path, folder: Path) -> Path:
     """
     data = read_bytes(path)
     try:
-        contained_weights(memoryview(data))
+        find_tensors(memoryview(data))
         model = _parsed(data)
         if any(entry.key.startswith("lmtool.") for entry in model.metadata_props):
             Artifact.parse(data)

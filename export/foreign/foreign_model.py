@@ -7,7 +7,8 @@ from typing import final
 import onnx
 from onnx import TensorProto, helper
 
-from ...runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS, Architecture, state_names
+from ...runtime.artifact.architecture import Architecture, state_names
+from ...runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS
 from ...runtime.session.contract import TensorType, contract_error
 
 _INTEGER_OPERATORS = (

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
-from ...runtime.artifact.artifact import CELLS, Architecture
+from ...runtime.artifact.architecture import CELLS, Architecture
 from ...runtime.tokenization import RULES
 from ..data.corpus import AUTO
 from ..dropout import Dropouts

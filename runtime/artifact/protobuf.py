@@ -1,7 +1,7 @@
-"""Just enough of the protobuf wire format to read an ONNX file's metadata, and write a small graph, without onnx.
+"""The protobuf wire format, as far as needed to read an ONNX file's metadata and write a small graph without onnx.
 
-A message is a run of fields, each a key (number and wire type) and a value: a varint, 4 or 8 bytes, or a length and
-that many bytes. See https://protobuf.dev/programming-guides/encoding/.
+A message is a sequence of fields, each a key (number and wire type) and a value: a varint, 4 or 8 bytes, or a length
+and its bytes. See https://protobuf.dev/programming-guides/encoding/.
 """
 
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from ..errors import ArtifactError
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _NUMBERS = 2**29
-"""Field numbers are below it; other readers drop the bits above, and would see another field."""
+"""Upper bound of field numbers; other readers drop the bits above and see another field."""
 _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
 
 MOST_FIELDS = 100_000
-"""Of a file that is read, where the numbers of a tensor are one field; two layers take less than a thousand."""
+"""Limit for a whole file; a network of two layers has less than a thousand."""
 
 
 class Field(NamedTuple):
@@ -31,7 +31,7 @@ def fields(data: memoryview, start: int = 0, end: int | None = None) -> Iterator
     """The fields of the message in `data[start:end]`.
 
     Raises:
-        ArtifactError: The bytes are no protobuf message, or one of more than `MOST_FIELDS` fields.
+        ArtifactError: The bytes are not a protobuf message, or one of more than `MOST_FIELDS` fields.
     """
     position = start
     count = 0
@@ -66,13 +66,11 @@ def text(data: memoryview, field: Field) -> str:
     try:
         return bytes(data[field.start : field.end]).decode()
     except UnicodeDecodeError as error:
-        raise ArtifactError(
-            f"it is no ONNX file, or is damaged at byte {field.start:,}; copy or export it again"
-        ) from error
+        raise _damaged(field.start) from error
 
 
 def message(*pairs: tuple[int, int | str | bytes]) -> bytes:
-    """The bytes of a message whose fields have these numbers and values, none of them negative."""
+    """The bytes of a message with these field numbers and values; integers are not negative."""
     data = bytearray()
     for number, value in pairs:
         if isinstance(value, int):
@@ -93,7 +91,7 @@ def _as_varint(value: int) -> bytes:
 
 
 def too_many() -> ArtifactError:
-    """What is said of more than `MOST_FIELDS` fields."""
+    """The error about more than `MOST_FIELDS` fields."""
     return ArtifactError(
         f"it has more than {MOST_FIELDS:,} parts (nodes, attributes, tensors, names and their like), "
         "expected a graph of a few thousand"

@@ -1,8 +1,7 @@
-"""What no artifact may hold, wherever in the file it is: what lies outside it, or takes much more room than it.
+"""Rejects external data and content that expands beyond the file's size, anywhere in an ONNX file.
 
-onnxruntime and onnx have checks of their own, but not in every version and place. A file from a stranger is refused
-before either of them sees it. The numbers are those of the fields in
-https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+onnxruntime and onnx do not check this in every version and place, so an untrusted file is refused before they read it.
+The field numbers are from https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
 from dataclasses import dataclass, field
@@ -28,14 +27,14 @@ _WITHIN = {
     _ANNOTATION: {2: _LEAF},
     _LEAF: {},
 }
-"""Message -> number of a field -> the message in it. A leaf has none in it."""
+"""Message -> field number -> nested message. A leaf has no nested message."""
 
 _ONCE = {
     (_MODEL, 7): "a model with two graphs",
     (_ATTRIBUTE, 5): "an attribute with two tensors",
     (_ATTRIBUTE, 6): "an attribute with two graphs",
 }
-"""Messages that readers merge where there are two, so that neither says what the network gets."""
+"""Messages that readers merge where there are two."""
 
 _OUTSIDE = "a weight lies outside the file; an artifact holds all of its weights"
 _SPARSE = "it holds a sparse tensor, which takes more memory than the file; save its weights in full"
@@ -58,14 +57,14 @@ _TENSOR_LOCATION = (_TENSOR, 14)
 
 _FLOATS = {(_ATTRIBUTE, 2), (_ATTRIBUTE, 7)}
 _VARINTS = {(_TENSOR, 5), (_TENSOR, 7), (_TENSOR, 11), (_ATTRIBUTE, 8)}
-"""Numbers that take a byte in the file, and up to eight in memory."""
+"""Integers that take one byte in the file and up to eight in memory."""
 
 _MOST_NODES = 10_000
-"""Of all graphs; a layer takes about ten. onnxruntime's time grows with their square."""
+"""In all graphs; a layer takes about ten. onnxruntime's time grows quadratically."""
 
 _MOST_VARINT_BYTES = 1 << 23
 _DEEPEST = 100
-"""Messages within messages, as protobuf itself limits them."""
+"""Nesting of messages; protobuf's limit."""
 
 _ORT_FORMAT = b"ORTM"
 
@@ -73,7 +72,7 @@ _ORT_FORMAT = b"ORTM"
 @final
 @dataclass(frozen=True)
 class TensorSpans:
-    """Where a file holds numbers.
+    """The positions of a file's numbers.
 
     Attributes:
         data: The file's bytes.
@@ -86,38 +85,35 @@ class TensorSpans:
     floats: list[protobuf.Field] = field(default_factory=list)
 
 
-def contained_weights(data: memoryview) -> TensorSpans:
-    """Check that an ONNX file holds all of its weights, in full, no functions of its own, and few parts.
-
-    Returns:
-        Its weights, of which nothing but the places is known.
+def find_tensors(data: memoryview) -> TensorSpans:
+    """Find the tensors of an ONNX file, and reject what `_REFUSED` lists and files of too many parts.
 
     Raises:
-        ArtifactError: It does not, or the bytes are no protobuf message.
+        ArtifactError: The file is rejected, or the bytes are not a protobuf message.
     """
     if data[4:8] == _ORT_FORMAT:
         raise ArtifactError("it is in onnxruntime's own format, which says other things; export it as ONNX")
-    walk = _Walk(TensorSpans(data))
+    walk = _Walk(data)
     walk.enter(_MODEL, 0, len(data), 1)
-    return walk.weights
+    return walk.spans
 
 
 @final
 class _Walk:
-    """One pass through a file, depth first, that ends where it holds too much."""
+    """One pass through a file, depth first."""
 
-    def __init__(self, weights: TensorSpans) -> None:
-        self.weights = weights
+    def __init__(self, data: memoryview) -> None:
+        self.spans = TensorSpans(data)
         self._fields = 0
         self._nodes = 0
         self._varint_bytes = 0
 
     def enter(self, message: str, start: int, end: int, depth: int) -> None:
-        """Check the fields of a message, and what is in them."""
+        """Check the fields of a message and of its nested messages."""
         if depth > _DEEPEST:
             raise ArtifactError(f"its messages are nested more than {_DEEPEST} deep, expected a plain graph")
         within, seen = _WITHIN[message], set[int]()
-        for part in protobuf.fields(self.weights.data, start, end):
+        for part in protobuf.fields(self.spans.data, start, end):
             self._check(message, part)
             inner = within.get(part.number)
             if inner is None:
@@ -130,24 +126,24 @@ class _Walk:
 
     def _count(self, message: str, part: protobuf.Field) -> None:
         if message == _TENSOR:
-            self.weights.tensors.append(part)
+            self.spans.tensors.append(part)
         if message == _NODE:
             self._nodes += 1
             if self._nodes > _MOST_NODES:
                 raise ArtifactError(f"it has more than {_MOST_NODES:,} nodes, expected a few for each layer")
 
     def _check(self, message: str, part: protobuf.Field) -> None:
-        place = (message, part.number)
-        if place in _REFUSED:
-            raise ArtifactError(_REFUSED[place])
-        if place == _TENSOR_LOCATION and part.value != 0:
+        key = (message, part.number)
+        if key in _REFUSED:
+            raise ArtifactError(_REFUSED[key])
+        if key == _TENSOR_LOCATION and part.value != 0:
             raise ArtifactError(_OUTSIDE)
         self._fields += 1
         if self._fields > protobuf.MOST_FIELDS:
             raise protobuf.too_many()
-        if place in _FLOATS:
-            self.weights.floats.append(part)
-        if place in _VARINTS:
+        if key in _FLOATS:
+            self.spans.floats.append(part)
+        if key in _VARINTS:
             self._varint_bytes += part.end - part.start
             if self._varint_bytes > _MOST_VARINT_BYTES:
                 raise ArtifactError(

@@ -1,4 +1,4 @@
-"""A network in facts: its layers as a table (types, output shapes, parameters), state, vocabulary, training, parity."""
+"""The summary of a network: layer table (types, output shapes, parameters), state, vocabulary, training, parity."""
 
 import itertools
 from collections.abc import Mapping
@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
+from ..io.text_table import text_table
 from ..vocabulary import Vocabulary
-from .artifact import Architecture, Artifact
+from .architecture import Architecture
+from .artifact import Artifact
 
 _GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
 class LayerRow(NamedTuple):
-    """One layer: its name, its type, its output's shape, its number of trained parameters."""
+    """One layer: name, type, output shape, number of trained parameters."""
 
     name: str
     type: str
@@ -24,7 +26,7 @@ class LayerRow(NamedTuple):
 def layer_table(architecture: Architecture, vocabulary_size: int) -> list[LayerRow]:
     """One row for each layer, from the embedding to the output projection.
 
-    A matrix that embedding and projection share (tied) is counted once, with the embedding.
+    A matrix that embedding and projection share (tied) counts once, with the embedding.
     """
     cell, widths = architecture.cell, (architecture.embedding_size, *architecture.layer_sizes)
     rows = [LayerRow("embedding", "Embedding", f"[batch, time, {widths[0]}]", vocabulary_size * widths[0])]
@@ -39,10 +41,10 @@ def layer_table(architecture: Architecture, vocabulary_size: int) -> list[LayerR
 @final
 @dataclass(frozen=True)
 class Summary:
-    """A network in facts.
+    """The facts about a network.
 
     Attributes:
-        source: The file or folder it is from.
+        source: Its file or folder.
         architecture: Cell and sizes.
         vocabulary: Its tokens.
         training: Corpus, seed, epoch and perplexities.
@@ -62,11 +64,11 @@ class Summary:
 
     @property
     def parameters(self) -> int:
-        """The number of parameters; every one of them is trained."""
+        """The number of parameters; all of them are trained."""
         return sum(row.parameters for row in self.layers)
 
     def format(self) -> str:
-        """All of it as text: the layer table, then one fact a line."""
+        """The summary as text: the layer table, then one fact per line."""
         states = ", ".join(f"{name} [batch, {width}]" for name, width in self.architecture.states.items())
         facts = {"state": states, **self._vocabulary_facts()}
         for group, values in (("training", self.training), ("artifact", self.artifact)):
@@ -75,7 +77,7 @@ class Summary:
         return "\n".join([self.source, "", *self._table(), "", *(f"  {key:<{width}}  {facts[key]}" for key in facts)])
 
     def to_json(self) -> dict[str, Any]:
-        """All of it but the tokens, ready for JSON."""
+        """The summary without the tokens, as JSON values."""
         return {
             "source": self.source,
             "model": self.architecture.to_json(),
@@ -94,9 +96,8 @@ class Summary:
     def _table(self) -> list[str]:
         cells = [("layer", "type", "output shape", "parameters")]
         cells += [(row.name, row.type, row.shape, f"{row.parameters:,}") for row in self.layers]
-        name, kind, shape, count = (max(map(len, column)) for column in zip(*cells, strict=True))
-        lines = [f"  {row[0]:<{name}}  {row[1]:<{kind}}  {row[2]:<{shape}}  {row[3]:>{count}}" for row in cells]
-        lines += ["", f"  total parameters      {self.parameters:,}", f"  trainable parameters  {self.parameters:,}"]
+        lines = [*text_table(cells, "<<<>", "  "), "", f"  total parameters      {self.parameters:,}"]
+        lines.append(f"  trainable parameters  {self.parameters:,}")
         if self.architecture.tied:
             lines.append("  the projection shares the embedding's matrix, which is counted once")
         return lines
@@ -113,7 +114,7 @@ class Summary:
 
 
 def summarize(artifact: Artifact, path: Path) -> Summary:
-    """The facts of an artifact that was read from `path`."""
+    """The summary of an artifact that was read from `path`."""
     facts = {
         "size_bytes": path.stat().st_size,
         "sha256": artifact.sha256,

@@ -1,7 +1,6 @@
-"""The weights in an ONNX file: each must be a finite number, wherever the file holds it.
+"""Checks that every weight in an ONNX file is finite, from the file's bytes, without onnx.
 
-Read from the file's bytes, without onnx; the numbers are those of the fields in
-https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+The field numbers are from https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
 import reprlib
@@ -17,36 +16,36 @@ from .safety import TensorSpans
 _TYPE, _FLOATS, _VARINTS, _NAME, _RAW, _DOUBLES = 2, 4, 5, 8, 9, 10
 
 _HALF_EXPONENT, _BFLOAT_EXPONENT = 0x7C00, 0x7F80
-"""The bits that are all set in what is NaN or infinite, of 16."""
+"""The exponent bits of a 16-bit number; all are set where it is NaN or infinite."""
 
 _KINDS: dict[int, str | int] = {1: "<f4", 10: _HALF_EXPONENT, 11: "<f8", 16: _BFLOAT_EXPONENT}
-"""ONNX's number of a type -> numpy's type, or the bits of the exponent, for those that have what is not finite."""
+"""ONNX type -> numpy type or 16-bit exponent mask, for the types that have NaN and infinity."""
 
 _INTEGERS = frozenset([2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 21, 22])
-"""Types of which each value is a number, and text."""
+"""ONNX types without NaN and infinity: integers, strings, booleans."""
 
 _HOLDING = {1: (_FLOATS, _RAW), 10: (_VARINTS, _RAW), 11: (_DOUBLES, _RAW), 16: (_VARINTS, _RAW)}
-"""ONNX's number of a type -> the fields that may hold its values."""
+"""ONNX type -> the fields that may hold its values."""
 
 _BLOCK_BYTES = 1 << 20
 
 
-def require_finite(weights: TensorSpans) -> None:
-    """Check that every weight is a finite number.
+def require_finite(spans: TensorSpans) -> None:
+    """Check every weight.
 
     Raises:
-        ArtifactError: One is NaN or infinite, or of a type that is not known; the message names the tensor.
+        ArtifactError: One is NaN, infinite or of an unknown type; the message names the tensor.
     """
-    for tensor in weights.tensors:
-        _require_finite(weights.data, tensor)
-    for held in weights.floats:
-        for block in _blocks(weights.data, held):
+    for tensor in spans.tensors:
+        _require_finite(spans.data, tensor)
+    for floats in spans.floats:
+        for block in _blocks(spans.data, floats):
             if not _are_finite(block, "<f4"):
-                raise _not_finite("attribute", f"at byte {held.start:,}")
+                raise _not_finite("attribute", f"at byte {floats.start:,}")
 
 
 def _require_finite(data: memoryview, tensor: protobuf.Field) -> None:
-    """The parts are read twice and none is kept, as a hostile file may hold many."""
+    """Read the fields twice and keep none, as a hostile file may hold many."""
     kind, name = 0, "''"
     for part in protobuf.fields(data, tensor.start, tensor.end):
         if part.number == _TYPE:
@@ -64,16 +63,16 @@ def _require_finite(data: memoryview, tensor: protobuf.Field) -> None:
             raise _not_finite("weight", name)
 
 
-def _part_is_finite(data: memoryview, held: protobuf.Field, kind: int) -> bool:
+def _part_is_finite(data: memoryview, part: protobuf.Field, kind: int) -> bool:
     numbers = _KINDS[kind]
-    if held.number == _VARINTS:
+    if part.number == _VARINTS:
         assert isinstance(numbers, int)
-        return all(not _is_set(_low_bits(block), numbers) for block in _varint_blocks(data, held))
-    return all(_are_finite(block, numbers) for block in _blocks(data, held))
+        return all(not _is_set(_low_bits(block), numbers) for block in _varint_blocks(data, part))
+    return all(_are_finite(block, numbers) for block in _blocks(data, part))
 
 
 def _are_finite(block: memoryview, kind: str | int) -> bool:
-    """Whether little-endian numbers are finite: of numpy's type `kind`, or 16 bits with that exponent."""
+    """Whether little-endian numbers are finite; `kind` is a numpy type, or the exponent mask of 16-bit numbers."""
     stored = np.dtype("<u2" if isinstance(kind, int) else kind)
     if len(block) % stored.itemsize:
         return False
@@ -85,17 +84,17 @@ def _is_set(values: NDArray[np.unsignedinteger], exponent: int) -> bool:
     return bool((values & exponent == exponent).any())
 
 
-def _blocks(data: memoryview, held: protobuf.Field) -> Iterator[memoryview]:
-    for start in range(held.start, held.end, _BLOCK_BYTES):
-        yield data[start : min(start + _BLOCK_BYTES, held.end)]
+def _blocks(data: memoryview, part: protobuf.Field) -> Iterator[memoryview]:
+    for start in range(part.start, part.end, _BLOCK_BYTES):
+        yield data[start : min(start + _BLOCK_BYTES, part.end)]
 
 
-def _varint_blocks(data: memoryview, held: protobuf.Field) -> Iterator[memoryview]:
-    """Blocks that end where a varint does."""
-    start = held.start
-    while start < held.end:
-        stop = min(start + _BLOCK_BYTES, held.end)
-        while stop < held.end and data[stop - 1] >= 0x80:
+def _varint_blocks(data: memoryview, part: protobuf.Field) -> Iterator[memoryview]:
+    """Blocks that end between two varints."""
+    start = part.start
+    while start < part.end:
+        stop = min(start + _BLOCK_BYTES, part.end)
+        while stop < part.end and data[stop - 1] >= 0x80:
             stop += 1
         yield data[start:stop]
         start = stop
@@ -106,12 +105,12 @@ def _low_bits(block: memoryview) -> NDArray[np.uint32]:
     packed = np.frombuffer(block, np.uint8)
     last = np.flatnonzero(packed < 0x80)
     first = np.concatenate([[0], last + 1])[:-1]
-    found = np.zeros(len(last), np.uint32)
-    for place in range(3):
-        held = first + place <= last
-        bits = packed[first[held] + place].astype(np.uint32)  # numpy 1 would keep bytes, and shift all bits out of them
-        found[held] |= (bits & 0x7F) << (7 * place)
-    return found
+    values = np.zeros(len(last), np.uint32)
+    for index in range(3):
+        exists = first + index <= last
+        bits = packed[first[exists] + index].astype(np.uint32)  # numpy 1 shifts bytes as bytes
+        values[exists] |= (bits & 0x7F) << (7 * index)
+    return values
 
 
 def _not_finite(what: str, name: str) -> ArtifactError:

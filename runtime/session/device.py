@@ -1,8 +1,9 @@
-"""Calls of a session whose tensors lie on a device: the states stay there, and only what is asked for comes back.
+"""Runs a session on the memory of a device: states stay there, only results are copied back.
 
 Inputs and outputs are bound (https://onnxruntime.ai/docs/api/python/api_summary.html#data-on-device). Each call takes
 the memory of its outputs from the device's arena, so a state is a value there too. Log-probabilities are computed there
-by a second, weightless graph: float32 [batch, positions, vocabulary] never comes back for them."""
+by a second graph without weights, so that float32 [batch, positions, vocabulary] is never copied.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 
 from ..arrays import DeviceTensors, Tensors
 from ..artifact import protobuf
-from ..artifact.artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS
-from .calls import Shapes, translate_onnxruntime_errors
+from ..artifact.artifact import LOGITS, LOGITS_TO_KEEP, TOKEN_IDS
+from .calls import Graph, translate_onnxruntime_errors
 
 TARGETS = "targets"
 LOG_PROBS = "log_probs"
@@ -25,9 +26,9 @@ _IR_VERSION, _OPSET = 8, 17
 
 
 def scoring_graph() -> bytes:
-    """The model: float32 [batch, positions, vocabulary] and int64 [batch, positions, 1] to float32 of the latter shape.
+    """An ONNX model: logits float32 [batch, positions, vocabulary] and targets int64 [batch, positions, 1] to float32.
 
-    The numbers are those of the fields in https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+    The field numbers are from https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
     """
     graph = protobuf.message(
         (1, _node("LogSoftmax", [LOGITS], "all_log_probs")),
@@ -58,26 +59,17 @@ def _tensor(name: str, kind: int, last: str | int) -> bytes:
 class DeviceRunner:
     """Runs a session on memory of its device. Thread-safe, as sessions are."""
 
-    def __init__(
-        self,
-        session: Any,
-        shapes: Shapes,
-        can_keep: bool,
-        device: tuple[str, int],
-        start: Callable[[bytes], Any],
-    ) -> None:
+    def __init__(self, session: Any, graph: Graph, device: tuple[str, int], start: Callable[[bytes], Any]) -> None:
         """Use `create_runner`.
 
         Args:
             session: The artifact's session.
-            shapes: What the session has to give.
-            can_keep: Whether the graph has `logits_to_keep`.
-            device: Its type and number as onnxruntime knows it: `("cuda", 0)`.
+            graph: Its graph.
+            device: onnxruntime's type and number of the device: `("cuda", 0)`.
             start: Starts a session over another graph on the same device.
         """
         self._session = session
-        self._shapes = shapes
-        self._can_keep = can_keep
+        self._graph = graph
         self._device = device
         self._start = start
 
@@ -87,11 +79,11 @@ class DeviceRunner:
         """Logits of the last `positions`, float32 [batch, positions, vocabulary], and the states after the last.
 
         Raises:
-            ArtifactError: onnxruntime cannot run the graph, or it gives other shapes than it declares.
+            ArtifactError: onnxruntime cannot run the graph, or it returns other shapes than it declares.
         """
         logits, after = self._run(token_ids, tensors, positions, ("cpu", 0))
-        found = logits.numpy()
-        return found[:, found.shape[1] - positions :], after
+        copied = logits.numpy()
+        return copied[:, copied.shape[1] - positions :], after
 
     def log_probs(
         self, token_ids: NDArray[np.int64], tensors: Tensors, targets: NDArray[np.int64]
@@ -103,7 +95,7 @@ class DeviceRunner:
         """
         batch, positions = targets.shape
         logits, after = self._run(token_ids, tensors, positions, self._device)
-        aligned = np.zeros((batch, logits.shape()[1], 1), np.int64)  # the graph may have kept more than was asked for
+        aligned = np.zeros((batch, logits.shape()[1], 1), np.int64)  # the graph may keep more
         aligned[:, -positions:, 0] = targets
         binding = self._scorer.io_binding()
         binding.bind_ortvalue_input(LOGITS, logits)
@@ -111,8 +103,8 @@ class DeviceRunner:
         binding.bind_output(LOG_PROBS, "cpu")
         with translate_onnxruntime_errors():
             self._scorer.run_with_iobinding(binding)
-        found = binding.get_outputs()[0].numpy()
-        return found[:, -positions:, 0].astype(np.float64), after
+        log_probs = binding.get_outputs()[0].numpy()
+        return log_probs[:, -positions:, 0].astype(np.float64), after
 
     @cached_property
     def _scorer(self) -> Any:
@@ -121,26 +113,26 @@ class DeviceRunner:
     def _run(
         self, token_ids: NDArray[np.int64], tensors: Tensors, positions: int, logits_on: tuple[str, int]
     ) -> tuple[Any, DeviceTensors]:
-        """One call: onnxruntime's value of the logits on the device `logits_on`, and the states."""
+        """One call: the logits as an OrtValue on the device `logits_on`, and the states."""
         binding = self._session.io_binding()
         binding.bind_cpu_input(TOKEN_IDS, np.ascontiguousarray(token_ids))
-        if self._can_keep and positions != token_ids.shape[1]:
-            # onnxruntime 1.31 binds an input that has a default only as a value of its own.
+        if self._graph.can_keep and positions != token_ids.shape[1]:
+            # onnxruntime 1.31 binds an input that has a default only as an OrtValue.
             binding.bind_ortvalue_input(LOGITS_TO_KEEP, _value(np.array([max(positions, 1)], np.int64)))
-        for name, value in zip(self._shapes.states, self._values(tensors), strict=True):
+        for name, value in zip(self._graph.states, self._values(tensors), strict=True):
             binding.bind_ortvalue_input(name, value)
         binding.bind_output(LOGITS, *logits_on)
-        for name in self._shapes.states:
-            binding.bind_output(f"{NEXT}{name}", *self._device)
+        for name in self._graph.outputs[1:]:
+            binding.bind_output(name, *self._device)
         with translate_onnxruntime_errors():
             self._session.run_with_iobinding(binding)
         logits, *outputs = binding.get_outputs()
         after = DeviceTensors(outputs)
-        self._shapes.require(logits.shape(), after.shapes, len(token_ids), positions)
+        self._graph.check_shapes(logits.shape(), after.shapes, len(token_ids), positions)
         return logits, after
 
     def _values(self, tensors: Tensors) -> Sequence[Any]:
-        """Onnxruntime's values of the states, on the device: those that are there already, else copies."""
+        """The states as OrtValues on the device: those that are there already, else copies."""
         if isinstance(tensors, DeviceTensors):
             return tensors.values
         return [_value(tensor, *self._device) for tensor in tensors]

@@ -1,4 +1,4 @@
-"""Calls of a session whose tensors lie in the processor's memory."""
+"""Runs a session on numpy arrays."""
 
 from typing import Any, final
 
@@ -6,27 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Tensors, freeze
-from ..artifact.artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS
+from ..artifact.artifact import LOGITS_TO_KEEP, TOKEN_IDS
 from ..score import target_log_probs
-from .calls import Shapes, translate_onnxruntime_errors
+from .calls import Graph, translate_onnxruntime_errors
 
 
 @final
 class HostRunner:
     """Runs a session on numpy arrays. Thread-safe, as sessions are."""
 
-    def __init__(self, session: Any, shapes: Shapes, can_keep: bool) -> None:
-        """Use `create_runner`.
-
-        Args:
-            session: The artifact's session.
-            shapes: What the session has to give.
-            can_keep: Whether the graph has `logits_to_keep`.
-        """
+    def __init__(self, session: Any, graph: Graph) -> None:
         self._session = session
-        self._shapes = shapes
-        self._outputs = [LOGITS, *(f"{NEXT}{name}" for name in shapes.states)]
-        self._can_keep = can_keep
+        self._graph = graph
 
     def run(
         self, token_ids: NDArray[np.int64], tensors: Tensors, positions: int
@@ -34,16 +25,17 @@ class HostRunner:
         """Logits of the last `positions`, float32 [batch, positions, vocabulary], and the states after the last.
 
         Raises:
-            ArtifactError: onnxruntime cannot run the graph, or it gives other shapes than it declares.
+            ArtifactError: onnxruntime cannot run the graph, or it returns other shapes than it declares.
         """
+        graph = self._graph
         batch, time = token_ids.shape
         feed: dict[str, NDArray[Any]] = {TOKEN_IDS: token_ids}
-        feed.update(zip(self._shapes.states, tensors, strict=True))
-        if self._can_keep and positions != time:
+        feed.update(zip(graph.states, tensors, strict=True))
+        if graph.can_keep and positions != time:
             feed[LOGITS_TO_KEEP] = np.array([max(positions, 1)], np.int64)
         with translate_onnxruntime_errors():
-            logits, *after = self._session.run(self._outputs, feed)
-        self._shapes.require(logits.shape, [array.shape for array in after], batch, positions)
+            logits, *after = self._session.run(graph.outputs, feed)
+        graph.check_shapes(logits.shape, [array.shape for array in after], batch, positions)
         return logits[:, logits.shape[1] - positions :], tuple(map(freeze, after))
 
     def log_probs(
@@ -55,5 +47,5 @@ class HostRunner:
             ArtifactError: As for `run`.
         """
         logits, after = self.run(token_ids, tensors, targets.shape[1])
-        found = target_log_probs(logits.reshape(-1, logits.shape[2]), targets.reshape(-1))
-        return found.reshape(targets.shape), after
+        log_probs = target_log_probs(logits.reshape(-1, logits.shape[2]), targets.reshape(-1))
+        return log_probs.reshape(targets.shape), after

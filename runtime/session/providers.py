@@ -1,6 +1,6 @@
-"""Execution providers by short name, and the check that the one that was asked for really does the work.
+"""Execution providers by short name, and the check that the requested one runs the graph.
 
-onnxruntime only warns and runs on the CPU where a provider is missing or fails to start
+Where a provider is missing or fails to start, onnxruntime only warns and uses the CPU
 (https://github.com/microsoft/onnxruntime/issues/17801); here that is an error.
 """
 
@@ -22,11 +22,11 @@ class Provider:
     """One execution provider.
 
     Attributes:
-        name: Its short name.
-        onnxruntime_name: Its name in onnxruntime.
-        fix: What to do where it is missing.
-        options: Its options, unless the user says otherwise.
-        device: What onnxruntime calls the memory that states stay in between calls; None for the processor's.
+        name: Short name.
+        onnxruntime_name: Name in onnxruntime.
+        fix: How to install it.
+        options: Default options.
+        device: onnxruntime's name of the memory that states stay in between calls; None for the processor's.
     """
 
     name: str
@@ -62,7 +62,7 @@ def provider_named(name: str) -> Provider:
     """The provider with this short name.
 
     Raises:
-        OptionError: There is none.
+        OptionError: The name is not known.
     """
     if name not in PROVIDERS:
         raise OptionError(f"provider {name!r} is not known, expected one of {', '.join(PROVIDERS)}")

@@ -1,4 +1,4 @@
-"""An onnxruntime session made for one artifact: providers strict, threads explicit, nothing read beside the file."""
+"""Starts onnxruntime sessions: the requested provider or an error, explicit threads, no external files."""
 
 import functools
 from collections.abc import Mapping
@@ -8,15 +8,14 @@ from typing import Any, final
 from ..artifact.artifact import LOGITS_TO_KEEP, Artifact
 from ..errors import ArtifactError, OptionError, ProviderError, truncated
 from ..io.files import temporary_folder
-from .calls import Shapes
+from .calls import Graph
 from .contract import TensorType, require_contract
 from .device import DeviceRunner
 from .host import HostRunner
 from .providers import PROVIDERS, Provider, import_onnxruntime, require_placement, require_provider
 
 MAX_THREADS = 1024
-"""More than any machine has cores; libraries would start as many as they are told to, and hang over it."""
-
+"""onnxruntime starts any number of threads and hangs."""
 
 _ERRORS_ONLY = 3
 
@@ -34,12 +33,12 @@ def check_threads(threads: int) -> None:
 @final
 @dataclass(frozen=True)
 class SessionOptions:
-    """How a session works. The defaults suit an application that does other things too.
+    """Threads, memory and provider options; the defaults suit an application that does other things too.
 
     Attributes:
         threads: Threads of one call on the CPU.
-        spinning: Whether these wait for work awake: quicker calls of several threads, at the cost of everybody else.
-        memory_arena: Whether the CPU keeps the memory of the largest call for later ones instead of giving it back.
+        spinning: Busy-wait between calls: faster calls with several threads, at the cost of other processes.
+        memory_arena: Keep the memory of the largest call on the CPU for later calls instead of freeing it.
         provider_options: Options of the execution provider, by onnxruntime's names: `{"device_id": "1"}`.
     """
 
@@ -49,10 +48,10 @@ class SessionOptions:
     provider_options: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check what onnxruntime would take in silence.
+        """Check the values that onnxruntime does not check.
 
         Raises:
-            OptionError: `threads` is outside its range, or `device_id` is no number.
+            OptionError: `threads` is outside its range, or `device_id` is not a number.
         """
         check_threads(self.threads)
         device = self.provider_options.get("device_id", "0")
@@ -61,32 +60,38 @@ class SessionOptions:
 
 
 def create_session(data: bytes, artifact: Artifact, provider: Provider, options: SessionOptions) -> Any:
-    """Start a session over the file's bytes and check that its graph is what the metadata says.
+    """Start a session over an artifact and check its inputs and outputs against the metadata.
 
     Raises:
         StorageError: There is no room for a temporary folder.
-        ProviderError: onnxruntime is missing, or the provider is or does not take the heavy nodes.
+        ProviderError: onnxruntime or the provider is missing, or the provider does not run the heavy nodes.
         ArtifactError: onnxruntime refuses the graph, or its inputs and outputs break the contract.
     """
     require_provider(provider)
     # With every optimization onnxruntime 1.31 crashes on half-precision recurrent layers on the CPU.
     level = "ORT_ENABLE_EXTENDED" if artifact.precision == "fp16" and provider.name == "cpu" else "ORT_ENABLE_ALL"
     session = start_session(data, provider, options, level)
-    _require_contract(session, artifact)
+    require_contract(
+        _types("input", session.get_inputs()),
+        _types("overridable input", session.get_overridable_initializers()),
+        _types("output", session.get_outputs()),
+        artifact.architecture.states,
+        len(artifact.vocabulary),
+    )
     return session
 
 
 def create_runner(
     session: Any, artifact: Artifact, provider: Provider, options: SessionOptions
 ) -> HostRunner | DeviceRunner:
-    """What calls the session: on numpy arrays, or on its device."""
-    shapes = Shapes(artifact.architecture.states, len(artifact.vocabulary))
+    """The runner of a session: on numpy arrays, or on the provider's device."""
     can_keep = LOGITS_TO_KEEP in _types("overridable input", session.get_overridable_initializers())
+    graph = Graph(artifact.architecture.states, len(artifact.vocabulary), can_keep)
     if provider.device is None:
-        return HostRunner(session, shapes, can_keep)
+        return HostRunner(session, graph)
     device = (provider.device, int(options.provider_options.get("device_id", 0)))
     start = functools.partial(start_session, provider=provider, options=options)
-    return DeviceRunner(session, shapes, can_keep, device, start)
+    return DeviceRunner(session, graph, device, start)
 
 
 def plain_session(data: bytes, threads: int = 1) -> Any:
@@ -112,7 +117,7 @@ def start_session(data: bytes, provider: Provider, options: SessionOptions, leve
 
     Raises:
         StorageError: There is no room for a temporary folder.
-        ProviderError: onnxruntime is missing, or the provider does not take the heavy nodes.
+        ProviderError: onnxruntime is missing, or the provider does not run the heavy nodes.
         ArtifactError: onnxruntime refuses the file.
     """
     onnxruntime = import_onnxruntime()
@@ -125,8 +130,8 @@ def start_session(data: bytes, provider: Provider, options: SessionOptions, leve
         try:
             settings = _settings(onnxruntime, options, str(empty))
             settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-            # Where a provider fails, in this or in a call, onnxruntime would go on with another one. What depends on
-            # constants alone is not computed at loading, as that takes whatever memory and time the graph says.
+            # Without these settings onnxruntime continues on another provider when one fails, and computes constant
+            # expressions at loading, which takes any memory and time that the graph asks for.
             session = onnxruntime.InferenceSession(
                 data,
                 settings,
@@ -134,14 +139,14 @@ def start_session(data: bytes, provider: Provider, options: SessionOptions, leve
                 enable_fallback=0,
                 disabled_optimizers=["ConstantFolding"],
             )
-        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        except Exception as error:  # onnxruntime's exceptions share no base class
             version = onnxruntime.__version__
             if provider.name != "cpu":
                 raise ProviderError(
                     f"onnxruntime {version} cannot run the artifact on {provider.name}: {truncated(error)}"
                 ) from error
             raise ArtifactError(f"onnxruntime {version} cannot load the artifact: {truncated(error)}") from error
-    # onnxruntime has made its own copy; its wrapper keeps the bytes for another provider, which is never asked for.
+    # onnxruntime has made a copy; its wrapper keeps the bytes only to fall back to another provider.
     session._model_bytes = None
     require_placement(session, provider)
     return session
@@ -152,29 +157,18 @@ def _settings(onnxruntime: Any, options: SessionOptions, empty_folder: str) -> A
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
     settings.enable_cpu_mem_arena = options.memory_arena
-    # Loading warns that logits_to_keep can be overridden, which is what it is for.
+    # Hides the warning at loading that logits_to_keep can be overridden.
     settings.log_severity_level = _ERRORS_ONLY
     settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
-    # What was checked is ONNX; onnxruntime would take bytes that look like its own format as that.
+    # Keeps onnxruntime from reading unchecked bytes as its own format.
     settings.add_session_config_entry("session.load_model_format", "ONNX")
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     # x86-64 without VNNI sums pairs of uint8 times int8 in 16 bits, which overflow. This makes int8 weights uint8, from
     # ORT_ENABLE_EXTENDED on.
     settings.add_session_config_entry("session.x64quantprecision", "1")
-    # A file loaded from bytes would look for external weights in the current folder.
+    # Otherwise a file loaded from bytes reads external weights from the current folder.
     settings.add_session_config_entry("session.model_external_initializers_file_folder_path", empty_folder)
     return settings
-
-
-def _require_contract(session: Any, artifact: Artifact) -> None:
-    """Compare inputs and outputs with the metadata."""
-    require_contract(
-        _types("input", session.get_inputs()),
-        _types("overridable input", session.get_overridable_initializers()),
-        _types("output", session.get_outputs()),
-        artifact.architecture.states,
-        len(artifact.vocabulary),
-    )
 
 
 def _types(kind: str, nodes: list[Any]) -> dict[str, TensorType]:

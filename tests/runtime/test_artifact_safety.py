@@ -15,7 +15,7 @@ from lmtool.export.foreign.adopt import adopt
 from lmtool.runtime import Artifact, ArtifactError, NumberError, Predictor, StreamPool
 from lmtool.runtime.artifact import protobuf
 from lmtool.runtime.artifact.artifact import HASH_KEY
-from lmtool.runtime.artifact.safety import _REFUSED, _WITHIN, contained_weights
+from lmtool.runtime.artifact.safety import _REFUSED, _WITHIN, find_tensors
 from lmtool.runtime.session.providers import PROVIDERS
 from lmtool.runtime.session.session import SessionOptions, plain_session, start_session
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
@@ -53,7 +53,7 @@ def test_bytes_in_the_format_of_onnxruntime_are_refused(artifact_path: Path, tmp
     data = (tmp_path / "model.ort").read_bytes()
     assert data[4:8] == b"ORTM"
     with pytest.raises(ArtifactError, match="it is in onnxruntime's own format"):
-        contained_weights(memoryview(data))
+        find_tensors(memoryview(data))
     with pytest.raises(ArtifactError, match="cannot load"):
         start_session(data, PROVIDERS["cpu"], SessionOptions())
     with pytest.raises(ArtifactError, match="cannot load"):
@@ -148,7 +148,7 @@ def test_two_tensors_that_a_reader_would_merge_are_refused() -> None:
     assert np.isnan(numpy_helper.to_array(merged)).all()
     graph = protobuf.message((1, protobuf.message((2, "unused"), (4, "Constant"), (5, attribute))))
     with pytest.raises(ArtifactError, match="an attribute with two tensors"):
-        contained_weights(memoryview(protobuf.message((7, graph))))
+        find_tensors(memoryview(protobuf.message((7, graph))))
 
 
 # Numbers that are none

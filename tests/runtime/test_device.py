@@ -10,7 +10,7 @@ import onnx
 import pytest
 from lmtool.runtime import ArtifactError, CacheOptions, Predictor, State, StateError, StreamPool
 from lmtool.runtime.arrays import DeviceTensors
-from lmtool.runtime.session.calls import Shapes
+from lmtool.runtime.session.calls import Graph
 from lmtool.runtime.session.device import DeviceRunner, scoring_graph
 from lmtool.runtime.session.host import HostRunner
 from lmtool.runtime.session.providers import PROVIDERS
@@ -22,8 +22,8 @@ def calls_on_a_device(predictor: Predictor, can_keep: bool = True) -> DeviceRunn
     def start(graph: bytes) -> Any:
         return start_session(graph, PROVIDERS["cpu"], SessionOptions())
 
-    shapes = Shapes(predictor.artifact.architecture.states, len(predictor.vocabulary))
-    return DeviceRunner(predictor.session, shapes, can_keep, ("cpu", 0), start)
+    graph = Graph(predictor.artifact.architecture.states, len(predictor.vocabulary), can_keep)
+    return DeviceRunner(predictor.session, graph, ("cpu", 0), start)
 
 
 @pytest.fixture(params=[True, False], ids=["kept by the graph", "kept by us"])
@@ -125,16 +125,16 @@ def test_outputs_of_other_shapes_than_declared_are_refused(predictor: Predictor,
     states, size = dict(predictor.artifact.architecture.states), len(predictor.vocabulary)
     ids, tensors = np.array([[1, 2]]), predictor.initial_state().tensors
 
-    def run(shapes: Shapes) -> Any:
+    def run(graph: Graph) -> Any:
         if where == "host":
-            return HostRunner(predictor.session, shapes, True).run(ids, tensors, 2)
-        return DeviceRunner(predictor.session, shapes, True, ("cpu", 0), lambda _: None).run(ids, tensors, 2)
+            return HostRunner(predictor.session, graph).run(ids, tensors, 2)
+        return DeviceRunner(predictor.session, graph, ("cpu", 0), lambda _: None).run(ids, tensors, 2)
 
-    assert run(Shapes(states, size))[0].shape == (1, 2, size)  # the positive control
+    assert run(Graph(states, size, can_keep=True))[0].shape == (1, 2, size)  # the positive control
     size += wider == "the vocabulary"
     states["hidden_0"] += wider == "a state"
     with pytest.raises(ArtifactError, match="for a batch of 1 and 2 positions it gave .*, expected logits"):
-        run(Shapes(states, size))
+        run(Graph(states, size, can_keep=True))
 
 
 def test_a_graph_that_cannot_run_says_so(device: Predictor) -> None:
