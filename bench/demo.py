@@ -1,5 +1,6 @@
-"""The demonstration: train, export, verify, measure and write text, from nothing but this package."""
+"""The demonstration: train, export, verify, measure and write text with nothing but this package."""
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,23 +10,52 @@ from ..export.exporter import Export, export_run
 from ..model.run import RUNS, Run
 from ..model.training.reporters import Reporter
 from ..model.training.train import TrainOptions, TrainResult, run_training
+from ..runtime.io.text_table import text_table
 from ..runtime.predictor import Predictor
 from .benchmark import BenchOptions, run_bench
 from .report.save import save_results
-from .report.text import format_table
+from .report.text import format_speedup
 from .results import Results
 from .scenario import scenarios_of
 
 _RUN = RUNS / "demo"
 _PROMPT = "return the"
 _SAMPLE_TOKENS = 40
+_SHOWN_SENTENCES = 2
+_STAGES = 4
+_WIDTH = 160
+_PRECISIONS = ("int8", "fp32")
+"""fp32 is last: other commands take the latest export."""
+
 _SCENARIOS = scenarios_of(("single-stream", "multi-stream", "offline"), batches=(64,), times=(128,), rates=())
 
 
 @final
 @dataclass(frozen=True)
+class DemoStep:
+    """A step of the demonstration that begins.
+
+    Attributes:
+        stage: Number of its stage, from 1.
+        stages: Number of stages.
+        title: What the stage does.
+        done: Number of steps of the stage that are done.
+        total: Number of steps of the stage, estimated.
+        detail: What the step does.
+    """
+
+    stage: int
+    stages: int
+    title: str
+    done: int
+    total: int
+    detail: str
+
+
+@final
+@dataclass(frozen=True)
 class Demo:
-    """What the demonstration made and measured."""
+    """Results of the demonstration."""
 
     training: TrainResult
     exports: dict[str, Export]
@@ -35,36 +65,48 @@ class Demo:
     files: dict[str, Path]
 
     def summary(self) -> str:
-        """The findings in a few lines."""
+        """The findings in at most ten lines; the report holds all figures."""
         training, fp32 = self.training, self.exports["fp32"].report
-        lines = [
-            format_table(self.results),
-            "",
-            f"perplexity   {training.test_perplexity:.1f} on the test text; word frequencies alone: "
+        facts = {
+            "perplexity": f"{training.test_perplexity:.1f} on the test text; word frequencies alone: "
             f"{training.unigram_perplexity:.1f}",
-            f"parity       largest difference {fp32.worst.absolute:.1e} in {len(fp32.cases)} comparisons, one of "
-            f"{fp32.loop_steps:,} closed-loop steps, in which {fp32.loop_differences} greedy tokens differ",
-        ]
-        lines += [self._line(precision, export) for precision, export in self.exports.items()]
-        lines += [f"text         {self.prompt}{self.sample}"]
-        lines += [f"{kind:<12} {path.resolve()}" for kind, path in self.files.items()]
-        return "\n".join(lines)
+            "parity": f"largest difference from PyTorch {fp32.worst.absolute:.1e} in {len(fp32.cases)} comparisons; "
+            f"{fp32.loop_differences} of {fp32.loop_steps:,} closed-loop steps differ",
+            "fp32": self._precision_line("fp32"),
+            "int8": self._precision_line("int8"),
+            "text": self._first_sentences(),
+        }
+        if warning := self._warning():
+            facts["warning"] = warning
+        facts |= {name: str(self.files[name].resolve()) for name in ("model", "report", "chart") if name in self.files}
+        return "\n".join(text_table(list(facts.items())))
 
-    def _line(self, precision: str, export: Export) -> str:
+    def _precision_line(self, precision: str) -> str:
         """Size, perplexity and speed-ups of one artifact."""
-        results, report = self.results, export.report
+        export, results = self.exports[precision], self.results
+        facts = f"{export.size_bytes / 1e6:.1f} MB, perplexity {export.report.artifact_perplexity:.2f}"
         speedups = [
-            f"{speedup:.1f}x {scenario.kind}"
-            for scenario in results.scenarios
-            if (speedup := results.speedup(f"onnx {precision}", scenario)) is not None
+            f"{timing.scenario.kind} {format_speedup(results, timing)}"
+            for timing in results.timings
+            if timing.runtime == f"onnx {precision}"
         ]
-        return (
-            f"{precision:<12} {export.size_bytes / 1e6:.1f} MB, perplexity {report.artifact_perplexity:.2f} "
-            f"({report.perplexity_change:+.2%}); speed-up over {results.baseline}: {', '.join(speedups)}"
-        )
+        return f"{facts}; speed-up over {results.baseline}: {', '.join(speedups)}" if speedups else facts
+
+    def _first_sentences(self) -> str:
+        sentences = [line for line in f"{self.prompt}{self.sample}".splitlines() if line.strip()]
+        return textwrap.shorten(" ".join(sentences[:_SHOWN_SENTENCES]), _WIDTH, placeholder=" ...")
+
+    def _warning(self) -> str:
+        results = self.results
+        reasons = {**results.crashed, **{name: "; ".join(reasons) for name, reasons in results.failed.items()}}
+        if reasons:
+            text = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+            return textwrap.shorten(f"not timed: {text}", _WIDTH, placeholder=" ...")
+        unstable = any(timing.is_unstable for timing in results.timings)
+        return "the machine was busy, rounds differ by more than 10 %: compare the speed-ups" if unstable else ""
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
+        """The results, ready for JSON."""
         return {
             "training": self.training.to_json(),
             "parity": {precision: export.report.to_json() for precision, export in self.exports.items()},
@@ -77,34 +119,65 @@ class Demo:
 
 def run_demo(
     reporter: Reporter,
-    progress: Callable[[str], None],
+    progress: Callable[[DemoStep], None],
     training: TrainOptions | None = None,
     bench: BenchOptions | None = None,
 ) -> Demo:
-    """Chain everything in `runs/demo` of the current folder; a training that is there is continued, not repeated.
+    """Run the demonstration in `runs/demo` of the current folder; an existing training is continued, not repeated.
 
     Args:
-        reporter: Is told how the training goes.
-        progress: Is told each step, one line a call.
-        training: What to train; None for the defaults. Its run folder and `resume` are chosen here.
-        bench: What to measure; None for the defaults. Its model is chosen here.
+        reporter: Receives the progress of the training.
+        progress: Receives each step.
+        training: What to train; None for the defaults. Its run folder and `resume` are replaced.
+        bench: What to measure; None for the defaults. Its model is replaced.
 
     Raises:
         LmtoolError: A step failed; see the error's class.
     """
-    run = Run(_RUN)
-    progress(f"training in {run.path} (a training that is there already is continued, not repeated)")
+    run, bench = Run(_RUN), bench or BenchOptions(scenarios=_SCENARIOS)
+    stages = _Stages(progress)
+
+    stages.begin("training", 1)
+    stages.step(str(run.path))
     resume = (run.path / "config.json").exists()
     trained = run_training(replace(training or TrainOptions(), run=run.path, resume=resume), reporter)
+
+    stages.begin("exporting and verifying", len(_PRECISIONS))
     exports = {}
-    for precision in ("int8", "fp32"):  # fp32 last: the latest export is what other commands take
-        progress(f"exporting and verifying {precision}")
+    for precision in _PRECISIONS:
+        stages.step(precision)
         exports[precision] = export_run(run, precision)
-    results = run_bench(replace(bench or BenchOptions(scenarios=_SCENARIOS), model=run.artifact("fp32")), progress)
+
+    rounds, artifacts = bench.schedule.rounds, len(_PRECISIONS)
+    stages.begin("measuring", artifacts + rounds * (artifacts + len(bench.against)))
+    results = run_bench(replace(bench, model=run.artifact("fp32")), stages.step)
+
+    stages.begin("writing the report", 1)
+    stages.step(str(run.path))
     files = {"model": run.artifact("fp32"), "int8 model": run.artifact("int8"), "curves": run.curves}
     files |= save_results(results, run.path)
-    predictor = Predictor.load(run.artifact("fp32"))
-    stream = predictor.stream()
+    return Demo(trained, exports, results, _PROMPT, _write_sample(run.artifact("fp32")), files)
+
+
+def _write_sample(artifact: Path) -> str:
+    stream = Predictor.load(artifact).stream()
     stream.feed(_PROMPT)
-    sample = "".join(stream.generate(_SAMPLE_TOKENS, temperature=0.7, seed=1))
-    return Demo(trained, exports, results, _PROMPT, sample, files)
+    return "".join(stream.generate(_SAMPLE_TOKENS, temperature=0.7, seed=1))
+
+
+@final
+class _Stages:
+    """Counts the stages and their steps."""
+
+    def __init__(self, progress: Callable[[DemoStep], None]) -> None:
+        self._progress = progress
+        self._next = DemoStep(0, _STAGES, "", 0, 0, "")
+
+    def begin(self, title: str, total: int) -> None:
+        """Begin a stage of `total` steps."""
+        self._next = replace(self._next, stage=self._next.stage + 1, title=title, done=0, total=total)
+
+    def step(self, detail: str) -> None:
+        """Begin a step."""
+        self._progress(replace(self._next, detail=detail))
+        self._next = replace(self._next, done=self._next.done + 1)

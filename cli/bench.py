@@ -46,7 +46,7 @@ def bench(
         bool, Option("--sweep", help="Measure over batch, chunk, threads, hidden size and vocabulary too.")
     ] = False,
     save: Annotated[
-        Path | None, path_option("Folder for bench.json, bench.html and bench.png (default: beside the model).")
+        Path | None, path_option("Folder for bench.json, .html, .txt and .png (default: beside the model).")
     ] = None,
     compare: Annotated[Path | None, path_option("Compare with these earlier results.", metavar="OLD.json")] = None,
     fail_if_slower: Annotated[
@@ -88,10 +88,10 @@ def demo(as_json: Json = False) -> None:
     """Train, export, verify, measure and write text in the current folder, in a few minutes."""
     require_module("pytest_benchmark")
     from ..bench import run_demo
-    from .progress import TrainingProgress
+    from .demo_progress import DemoProgress
 
-    with TrainingProgress() as progress:
-        found = run_demo(progress, print_status)
-    print_result(as_json, found.summary(), found.to_json())
-    if not found.results.is_sound:
+    with DemoProgress() as progress:
+        result = run_demo(progress, progress)
+    print_result(as_json, result.summary(), result.to_json())
+    if not result.results.is_sound:
         raise Exit(3)

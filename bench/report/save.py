@@ -1,38 +1,41 @@
-"""Where results go: timings as JSON, a report to read, and a picture."""
+"""Files of the results: figures as JSON, a report as HTML, a table as text, a chart as PNG."""
 
 from pathlib import Path
 
-from ...runtime.io.files import make_folder
+from ...runtime.io.files import make_folder, write_atomically
 from ..comparison import Comparison
 from ..results import Results
 from .html import write_report
 from .png import draw_chart
+from .text import format_table
 
 NAME = "bench"
 FAILED_NAME = "bench.failed"
-"""What results are called that failed a gate and must not replace those that they were compared with."""
+"""Name of results that fail a regression gate, so that they do not replace those they are compared with."""
 
 
 def save_results(
     results: Results, folder: Path, comparison: Comparison | None = None, name: str = NAME
 ) -> dict[str, Path]:
-    """Write `NAME.json`, `NAME.html` and `NAME.png` into `folder`; returns what is where.
+    """Write `NAME.json`, `NAME.html`, `NAME.txt` and `NAME.png` into `folder`; returns kind -> file.
 
-    Where nothing passed its verification there is nothing to draw, and no picture.
+    There is no chart if nothing was timed.
 
     Args:
-        results: What was measured.
+        results: The results.
         folder: Where to; it is made if it is missing.
-        comparison: The same beside earlier results, for the report.
-        name: What the files are called.
+        comparison: The comparison with earlier results, for report and table.
+        name: Name of the files.
 
     Raises:
-        StorageError: They cannot be written.
+        StorageError: A file cannot be written.
     """
     make_folder(folder)
-    files = {"timings": folder / f"{name}.json", "report": folder / f"{name}.html"}
+    files = {"timings": folder / f"{name}.json", "report": folder / f"{name}.html", "table": folder / f"{name}.txt"}
     results.write(files["timings"])
     write_report(results, files["report"], comparison)
+    parts = [format_table(results), *([] if comparison is None else [comparison.format()])]
+    write_atomically(files["table"], "\n\n".join([*parts, ""]).encode(errors="replace"))
     if results.timings:
         files["chart"] = folder / f"{name}.png"
         draw_chart(results, files["chart"])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from lmtool.bench import BenchOptions, Scenario, format_table, run_bench, run_demo, save_results
 from lmtool.bench.backends.registry import BACKENDS, Source
+from lmtool.bench.demo import DemoStep
 from lmtool.bench.rounds import Schedule
 from lmtool.bench.workers import launch
 from lmtool.model import Run, TrainOptions
@@ -188,12 +189,24 @@ def test_the_demo_chains_everything_and_a_second_time_trains_nothing(
     scenarios = [Scenario.parse(text) for text in ("single-stream", "multi-stream:2", "offline:1x3")]
     bench = BenchOptions(schedule=QUICK, scenarios=scenarios)
     reporter = RecordingReporter()
-    demo = run_demo(reporter, lambda _: None, options, bench)
+    steps: list[DemoStep] = []
+    demo = run_demo(reporter, steps.append, options, bench)
+    assert list(dict.fromkeys(step.title for step in steps)) == [
+        "training",
+        "exporting and verifying",
+        "measuring",
+        "writing the report",
+    ]
+    assert [step.stage for step in steps] == sorted(step.stage for step in steps)
+    assert all(step.done < step.total for step in steps)
+    measuring = [step for step in steps if step.title == "measuring"]
+    assert [step.done for step in measuring] == list(range(measuring[0].total))
     assert reporter.records[-1]["kind"] == "test"
     assert all(path.is_file() for path in demo.files.values())
     assert demo.exports["fp32"].report.passed
     assert demo.exports["int8"].report.passed
     text = demo.summary()
+    assert len(text.splitlines()) <= 10
     for expected in ("word frequencies alone", "closed-loop steps", "speed-up over torch", "text  ", "model  "):
         assert expected in text
     assert json.dumps(demo.to_json())

@@ -52,7 +52,8 @@ def test_what_fails_its_verification_is_not_timed(wrong: Run, tmp_path: Path) ->
     assert list(found["failed"]) == ["onnx fp32", "onnx int8"]
     assert any("differs by" in reason for reason in found["failed"]["onnx fp32"])
     assert [timing["runtime"] for timing in found["timings"]] == ["torch"]
-    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["bench.html", "bench.json", "bench.png"]
+    saved = sorted(path.name for path in (tmp_path / "saved").iterdir())
+    assert saved == ["bench.html", "bench.json", "bench.png", "bench.txt"]
 
 
 def test_what_failed_is_in_the_table() -> None:

@@ -1,0 +1,67 @@
+"""Progress of the demonstration on stderr: one line that is updated on a terminal, elsewhere a line for each stage."""
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, final
+
+from rich.console import Console
+from rich.progress import Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column
+
+from .output import escaped, print_status, reports
+
+if TYPE_CHECKING:
+    from ..bench.demo import DemoStep
+
+
+@final
+class DemoProgress:
+    """Receives the steps of `run_demo`, and as a `lmtool.model.Reporter` those of its training, in a `with` block."""
+
+    def __init__(self) -> None:
+        self._line: Progress | None = None
+        if sys.stderr.isatty() and reports():
+            one_line = Column(no_wrap=True, overflow="ellipsis")
+            self._line = Progress(
+                TextColumn("{task.description}", markup=False),
+                TaskProgressColumn(),
+                TimeRemainingColumn(compact=True),
+                TextColumn("left", markup=False),
+                TextColumn("{task.fields[detail]}", markup=False, table_column=one_line),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._line.add_task("", total=None, detail="")
+        self._stage = 0
+
+    def __enter__(self) -> "DemoProgress":
+        if self._line is not None:
+            self._line.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._line is not None:
+            self._line.stop()
+
+    def __call__(self, step: "DemoStep") -> None:
+        """Show a step that begins."""
+        title, is_new = f"{step.stage} of {step.stages}: {step.title}", step.stage != self._stage
+        self._stage = step.stage
+        if self._line is None:
+            if is_new:
+                print_status(title)
+            return
+        if is_new:
+            self._line.reset(self._task, total=step.total, description=title)
+        self._line.update(self._task, completed=step.done, detail=escaped(step.detail))
+
+    def step(self, done: int, total: int, epoch: int, loss: float, perplexity: float, tokens_per_second: float) -> None:
+        """Show a step of the training."""
+        if self._line is not None:
+            detail = f"perplexity {perplexity:.1f}"
+            self._line.update(self._task, completed=done, total=total, detail=detail)
+
+    def record(self, record: dict[str, Any]) -> None:
+        """Records of the training are in its run folder."""

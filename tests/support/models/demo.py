@@ -1,0 +1,48 @@
+"""A demonstration made by hand."""
+
+from pathlib import Path
+
+from lmtool.bench import Demo, Results
+from lmtool.export.exporter import Export
+from lmtool.export.parity import Case, Largest, ParityReport
+from lmtool.model.training.train import TrainResult
+
+
+def make_demo(results: Results) -> Demo:
+    """A demonstration with these results."""
+    training = TrainResult(
+        run=Path("runs/demo"),
+        epoch=6,
+        valid_perplexity=66.0,
+        test_perplexity=65.6,
+        unigram_perplexity=268.2,
+        seconds=90.0,
+        parameters=1_000_000,
+    )
+    exports = {
+        "int8": Export(Path("model.int8.onnx"), 2_100_000, _report("int8", 65.7)),
+        "fp32": Export(Path("model.onnx"), 4_700_000, _report("fp32", 65.61)),
+    }
+    files = {"model": Path("model.onnx"), "report": Path("bench.html"), "chart": Path("bench.png")}
+    return Demo(training, exports, results, "return the", " object.\nit is a class.\nand more.\n", files)
+
+
+def _report(precision: str, perplexity: float) -> ParityReport:
+    return ParityReport(
+        precision=precision,
+        variant=precision,
+        provider="cpu",
+        exported_from="0" * 64,
+        original="PyTorch run demo",
+        original_sha256="0" * 64,
+        cases=[Case("random tokens", "logits", 1.9e-6, 1.0)],
+        tensors={"logits": Largest(1.9e-6, 1.9e-6)},
+        loop_steps=1000,
+        loop_differences=0,
+        loop_disagreements=0,
+        text="the test split of pydocs",
+        tokens=5000,
+        original_perplexity=65.6,
+        artifact_perplexity=perplexity,
+        batch_invariant=precision == "fp32",
+    )
