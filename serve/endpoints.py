@@ -2,6 +2,8 @@
 
 `/tokenizer_info`, `/tokenize` and `/detokenize` are those of vLLM's servers. EleutherAI's lm-evaluation-harness uses
 them (`tokenizer_backend=remote`) to count the tokens of a context.
+
+An endpoint raises `ApiError` to refuse a request.
 """
 
 import asyncio
@@ -29,13 +31,8 @@ _LARGE_VOCABULARY = 4096
 
 
 async def suggest(service: Service, request: Request) -> Response:
-    """The words that may follow a text, or that complete its last word.
-
-    Raises:
-        ApiError: The request is refused.
-    """
+    """The words that may follow a text, or that complete its last word."""
     body = await service.read_body(request, SuggestRequest)
-    check_model(body.model, service.options)
     check_count(body, service.options)
     async with asyncio.timeout_at(service.deadline()):
         words = await while_connected(request.receive, _suggest(service, body))
@@ -67,41 +64,25 @@ async def _suggest(service: Service, body: SuggestRequest) -> list[tuple[str, fl
 
 
 async def create_session(service: Service, request: Request) -> Response:
-    """Start a text that is kept.
-
-    Raises:
-        ApiError: `max_sessions` are kept, or the body is not an empty object.
-    """
+    """Start a text that is kept."""
     await service.read_body(request, SessionRequest)
     session = service.sessions.create(SessionState(service.engine.start))
     return json_response(_session_json(service, session), 201)
 
 
 async def show_session(service: Service, request: Request) -> Response:
-    """The length of a session's text, and how long it will be kept.
-
-    Raises:
-        ApiError: There is no such session.
-    """
+    """The length of a session's text, and how long it will be kept."""
     return json_response(_session_json(service, service.sessions.get(request.path_params["id"])))
 
 
 async def delete_session(service: Service, request: Request) -> Response:
-    """Delete a session.
-
-    Raises:
-        ApiError: There is no such session.
-    """
+    """Delete a session."""
     service.sessions.delete(request.path_params["id"])
     return json_response({"id": request.path_params["id"], "object": "session", "deleted": True})
 
 
 async def health(service: Service, _: Request) -> Response:
-    """Whether the model works: it reads a token.
-
-    Raises:
-        ApiError: It does not, 503.
-    """
+    """Whether the model works: it reads a token."""
     try:
         async with asyncio.timeout(PROBE_SECONDS):
             await service.engine.probe()
@@ -121,11 +102,7 @@ async def list_models(service: Service, _: Request) -> Response:
 
 
 async def show_model(service: Service, request: Request) -> Response:
-    """The served model.
-
-    Raises:
-        ApiError: The model has another name, 404.
-    """
+    """The served model."""
     check_model(request.path_params["id"], service.options)
     return json_response(_model_json(service))
 
@@ -140,25 +117,15 @@ async def tokenizer_info(service: Service, _: Request) -> Response:
 
 
 async def tokenize(service: Service, request: Request) -> Response:
-    """The token ids of a text.
-
-    Raises:
-        ApiError: The request is refused.
-    """
+    """The token ids of a text."""
     body = await service.read_body(request, TokenizeRequest)
-    check_model(body.model, service.options)
     ids = await asyncio.to_thread(service.engine.vocabulary.encode, body.prompt)
     return json_response({"count": len(ids), "max_model_len": service.options.max_prompt_tokens, "tokens": ids})
 
 
 async def detokenize(service: Service, request: Request) -> Response:
-    """The text of token ids.
-
-    Raises:
-        ApiError: The request is refused.
-    """
+    """The text of token ids."""
     body = await service.read_body(request, DetokenizeRequest)
-    check_model(body.model, service.options)
     try:
         return json_response({"prompt": service.engine.vocabulary.decode(body.tokens)})
     except TokenError as error:

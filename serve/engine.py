@@ -32,13 +32,6 @@ class Engine:
 
     A request first takes slots, then opens as many streams. A stream that is closed while it runs keeps its place in
     the pool until that call ends, so the pool has more places than there are slots.
-
-    Attributes:
-        slots: Choices that can be written at once.
-        slots_taken: Choices that are being written.
-        tokens_read: Tokens that the model has read.
-        refused: Requests that found too few slots free.
-        start: The state at the start of a text: the end of a sentence is pending, as for `Predictor.stream`.
     """
 
     def __init__(self, predictor: Predictor, options: ServeOptions) -> None:
@@ -60,6 +53,7 @@ class Engine:
         self.tokens_read = 0
         self.refused = 0
         self.start = _with_pending(predictor.initial_state(1), self.vocabulary.end_of_sentence_id)
+        """The state at the start of a text: an end of sentence is pending, as for `Predictor.stream`."""
         places = 2 * options.max_choices + 2
         self.pool = StreamPool(
             predictor, PoolOptions(max_streams=places, max_waiting=places, allow_inexact=options.allow_inexact)

@@ -14,7 +14,7 @@ from .engine import Engine
 from .errors import ApiError, disconnected, invalid
 from .metrics import Metrics
 from .options import ServeOptions
-from .schemas import Body, parse_body
+from .schemas import Body, check_model, parse_body
 from .sessions import Sessions
 
 _JSON = "application/json"
@@ -50,11 +50,13 @@ class Service:
         """Read and check a request's body.
 
         Raises:
-            ApiError: The body is too large, too slow, not JSON, or does not match the schema.
+            ApiError: The body is too large, too slow, not JSON, does not match the schema, or names another model.
         """
         data = await _read_bytes(request, self.options)
         value = await call(functools.partial(_parse_json, data), in_thread=len(data) >= _LARGE_BODY_BYTES)
-        return parse_body(schema, value)
+        body = parse_body(schema, value)
+        check_model(getattr(body, "model", None), self.options)
+        return body
 
     def deadline(self) -> float:
         """When a request that starts now must be done, in the event loop's seconds."""

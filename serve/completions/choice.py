@@ -57,59 +57,41 @@ def choice_random(seed: int | None, number: int) -> np.random.Generator:
 
 
 @final
+@dataclass
 class Choice:
-    """Draws tokens, as `Stream.generate` does with the same random generator.
+    """Draws tokens after a prompt, as `Stream.generate` does with the same random generator.
 
     Attributes:
+        engine: Runs the model.
         index: Which choice of the response it is.
+        stream: The choice's stream, which has read the prompt.
+        options: How the choice is written.
+        random: Random generator of the draws.
+        logits: float32 [vocabulary], of the next token.
+        last_token: The prompt's last token, then the last one that was drawn.
+        end: Where the text of all tokens ends, those that are held back included.
         finish_reason: "stop" or "length" once it has ended.
         generated: Number of tokens drawn.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        index: int,
-        stream: int,
-        options: ChoiceOptions,
-        random: np.random.Generator,
-        logits: NDArray[np.float32],
-        previous: int,
-        offset: int,
-    ) -> None:
-        """Continue after a prompt.
+    engine: Engine
+    index: int
+    stream: int
+    options: ChoiceOptions
+    random: np.random.Generator
+    logits: NDArray[np.float32]
+    last_token: int
+    end: int
+    finish_reason: str | None = None
+    generated: int = 0
 
-        Args:
-            engine: Runs the model.
-            index: Which choice of the response it is.
-            stream: The choice's stream, which has read the prompt.
-            options: How the choice is written.
-            random: Random generator of the draws.
-            logits: float32 [vocabulary], of the first token.
-            previous: The prompt's last token.
-            offset: Where the choice's own text begins in the text that is sent.
-        """
-        self.index = index
-        self.finish_reason: str | None = None
-        self.generated = 0
-        self._engine = engine
-        self._stream = stream
-        self._options = options
-        self._random = random
-        self._logits = logits
-        self._previous = previous
-        self._end = offset
-        self._buffer = StopBuffer(options.stops, offset)
+    def __post_init__(self) -> None:
+        self._buffer = StopBuffer(self.options.stops, self.end)
 
     @property
     def state(self) -> State:
         """The state after the last token that was drawn, which is pending."""
-        return self._engine.state(self._stream, pending=self._previous)
-
-    @property
-    def end(self) -> int:
-        """Where the text of all tokens ends, those that are held back included."""
-        return self._end
+        return self.engine.state(self.stream, pending=self.last_token)
 
     @property
     def sure_end(self) -> int:
@@ -119,11 +101,11 @@ class Choice:
     def draw(self) -> Delta:
         """Draw the next token, unless `max_tokens` is 0; the model does not run."""
         tokens: list[Token] = []
-        if self._options.max_tokens:
+        if self.options.max_tokens:
             tokens += self._buffer.push(self._draw_token())
         if self._buffer.stopped:
             self.finish_reason = "stop"
-        elif self.generated >= self._options.max_tokens:
+        elif self.generated >= self.options.max_tokens:
             self.finish_reason = "length"
             tokens += self._buffer.finish()
         return Delta(self.index, tokens, self.finish_reason)
@@ -134,19 +116,19 @@ class Choice:
         Raises:
             PoolError: The call failed.
         """
-        self._logits = await self._engine.read(self._stream, [self._previous])
+        self.logits = await self.engine.read(self.stream, [self.last_token])
 
     def _draw_token(self) -> Token:
         """Draw a token. The unknown token is never drawn, but has its share of the reported probabilities."""
-        vocabulary = self._engine.vocabulary
-        logits = self._logits.copy()
+        vocabulary = self.engine.vocabulary
+        logits = self.logits.copy()
         logits[vocabulary.unknown_id] = -np.inf
         with np.errstate(over="ignore"):  # at a temperature near 0 the other tokens' weights become 0
-            drawn = self._options.sampling.choose(logits, self._random, at_boundary=True)
+            drawn = self.options.sampling.choose(logits, self.random, at_boundary=True)
         logprobs = None
-        if self._options.logprobs is not None:
-            (logprobs,) = token_logprobs(self._logits[None], np.array([drawn]), self._options.logprobs)
-        token = Token(vocabulary.piece(drawn, self._previous), self._end, drawn, self._previous, logprobs)
-        self._previous, self._end = drawn, token.end
+        if self.options.logprobs is not None:
+            (logprobs,) = token_logprobs(self.logits[None], np.array([drawn]), self.options.logprobs)
+        token = Token(vocabulary.piece(drawn, self.last_token), self.end, drawn, self.last_token, logprobs)
+        self.last_token, self.end = drawn, token.end
         self.generated += 1
         return token

@@ -158,8 +158,8 @@ class Completion:
                 options=self._options,
                 random=choice_random(request.seed, place),
                 logits=logits,
-                previous=last,
-                offset=offset,
+                last_token=last,
+                end=offset,
             )
             for place, own_stream in enumerate(streams)
         ]

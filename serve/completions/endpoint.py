@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from ..concurrency import call, while_connected
 from ..responses import EventStream, LargeJsonResponse, event, json_text
-from ..schemas import CompletionRequest, check_completion, check_model
+from ..schemas import CompletionRequest, check_completion
 from ..service import Service
 from .choice import Delta
 from .completion import Completion
@@ -21,13 +21,8 @@ _MANY_TOKENS = 256
 
 
 async def complete(service: Service, request: Request) -> Response:
-    """Continue prompts. A stream is returned once its first events are there.
-
-    Raises:
-        ApiError: The request is refused.
-    """
+    """Continue prompts. A stream is returned once its first events are there."""
     body = await service.read_body(request, CompletionRequest)
-    check_model(body.model, service.options)
     check_completion(body, service.options)
     completion = Completion(service.engine, service.sessions, body, service.options)
     response = CompletionResponse(
