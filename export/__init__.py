@@ -1,11 +1,19 @@
-"""A checkpoint becomes one portable, verified ONNX artifact (needs torch, onnx and onnxruntime)."""
+"""Export a checkpoint as one portable, verified ONNX artifact (needs torch, onnx and onnxruntime).
+
+The public names of references say `Original`, as reports and metadata do.
+"""
 
 from .build import DEFAULT_OPSET, OPSETS, BuildOptions, build_model
 from .errors import ExportError, ParityError
-from .exporter import Export, export_run, export_sherpa, original_of, verify_artifact, write_report
+from .exporter import Export, export_run, export_sherpa, verify_artifact, write_report
+from .exporter import reference_of as original_of
 from .graph_picture import draw_graph
-from .parity import BOUNDS, Bounds, Case, Largest, ParityReport
-from .reference import Original, PredictorOriginal, Text, TorchOriginal
+from .parity import Case, Largest, ParityReport
+from .reference import PredictorReference as PredictorOriginal
+from .reference import Reference as Original
+from .reference import Text
+from .reference import TorchReference as TorchOriginal
+from .tolerances import BOUNDS, Bounds
 from .triton import triton_config, write_triton_repository
 from .verification import measure_batch_invariance, verify
 

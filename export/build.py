@@ -1,4 +1,4 @@
-"""Building: a network becomes a checked ONNX model in the precision that was asked for."""
+"""Build the checked ONNX model of a network in a precision, and seal it with metadata and hash."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,38 +22,25 @@ from .quantize_blocks import quantize_weights
 from .quantize_int8 import quantize_int8
 from .weights import Weights
 
-
-def seal(model: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
-    """The bytes of a copy of `model` with `metadata` and, under `lmtool.sha256`, their own hash.
-
-    The same model and metadata give the same bytes.
-    """
-    sealed = onnx.ModelProto()
-    sealed.CopyFrom(model)
-    del sealed.metadata_props[:]
-    for key, value in {**metadata, HASH_KEY: HASH_PLACEHOLDER}.items():
-        sealed.metadata_props.add(key=key, value=value)
-    data: bytes = sealed.SerializeToString(deterministic=True)
-    start, end = hash_span(data)
-    return data[:start] + hash_with_placeholder(data, start, end).encode() + data[end:]
-
-
 OPSETS = range(17, 22)
 DEFAULT_OPSET = 17
 _SIZE_LIMIT_BYTES = 2**31 - 2**24
 STANDARD = ("fp32", "fp16")
-"""The precisions whose files hold standard operators only."""
+"""Precisions whose files hold standard operators only; the others need onnxruntime's."""
 
 
 @final
 @dataclass(frozen=True)
 class BuildOptions:
-    """What to build.
+    """The kind of model to build.
 
     Attributes:
         precision: One of `lmtool.runtime.PRECISIONS`.
         opset: ONNX operator set, 17 to 21.
         optimize_for: For int8, one of `lmtool.runtime.PURPOSES`; None for `throughput`.
+
+    Raises:
+        OptionError: A value is not known, or `optimize_for` is given for another precision than int8.
     """
 
     precision: str = "fp32"
@@ -61,11 +48,6 @@ class BuildOptions:
     optimize_for: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            OptionError: One is not one of ours, or they do not go together.
-        """
         if self.precision not in PRECISIONS:
             raise OptionError(f"precision {self.precision!r} is not known, expected one of {', '.join(PRECISIONS)}")
         if self.opset not in OPSETS:
@@ -79,15 +61,15 @@ class BuildOptions:
 
     @property
     def purpose(self) -> str | None:
-        """What the graph is built for; None where the precision has only one."""
+        """The purpose of the graph; None where the precision has one graph for all purposes."""
         return (self.optimize_for or "throughput") if self.precision == "int8" else None
 
 
 def build_model(network: LanguageModel, options: BuildOptions) -> onnx.ModelProto:
-    """The checked ONNX model of a network, without metadata.
+    """Build the checked ONNX model of a network, without metadata.
 
     Raises:
-        ExportError: The network is too large for one ONNX file, or has layers that the precision cannot take.
+        ExportError: The network is too large for one ONNX file, or has layers that the precision does not support.
     """
     size = sum(parameter.numel() for parameter in network.parameters()) * 4
     if size > _SIZE_LIMIT_BYTES:
@@ -102,7 +84,7 @@ def build_model(network: LanguageModel, options: BuildOptions) -> onnx.ModelProt
 
 
 def _build(network: LanguageModel, options: BuildOptions) -> onnx.ModelProto:
-    # A quantized projection has numbers of its own, so tied weights are stored twice there.
+    # Quantization changes the projection but not the embedding, so tied weights are stored twice.
     weights = Weights.of(network, untie=options.precision not in STANDARD)
     model = build_graph(network.architecture, weights, options.opset, half=options.precision == "fp16")
     if options.precision in STANDARD:
@@ -111,3 +93,18 @@ def _build(network: LanguageModel, options: BuildOptions) -> onnx.ModelProto:
         return quantize_weights(model, bits=int(options.precision[1:]))
     assert options.purpose is not None
     return quantize_int8(model, options.purpose)
+
+
+def seal(model: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
+    """Serialize a model with metadata and, under `lmtool.sha256`, the hash of the bytes.
+
+    The same model and metadata give the same bytes.
+    """
+    sealed = onnx.ModelProto()
+    sealed.CopyFrom(model)
+    del sealed.metadata_props[:]
+    for key, value in {**metadata, HASH_KEY: HASH_PLACEHOLDER}.items():
+        sealed.metadata_props.add(key=key, value=value)
+    data: bytes = sealed.SerializeToString(deterministic=True)
+    start, end = hash_span(data)
+    return data[:start] + hash_with_placeholder(data, start, end).encode() + data[end:]

@@ -1,13 +1,13 @@
-"""The errors of exporting and verifying; the family is `lmtool.runtime.LmtoolError`."""
+"""Errors of export and verification."""
 
 from ..runtime.errors import LmtoolError
 
 
 class ExportError(LmtoolError, ValueError):
-    """An export that cannot be made: a precision, opset or size outside what the format allows."""
+    """The export is not possible: unsuitable layers or sizes, or damaged or conflicting files."""
 
 
 class ParityError(LmtoolError, AssertionError):
-    """The exported network does not compute what the original computes, within its precision's bounds."""
+    """The exported network differs from the original by more than its precision allows."""
 
     exit_code = 3

@@ -1,4 +1,4 @@
-"""Export: a run's best checkpoint becomes one artifact, verified before it appears under its name."""
+"""Export a run's best checkpoint as one artifact, verified before it is written."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +16,11 @@ from ..runtime.vocabulary import Vocabulary
 from .build import DEFAULT_OPSET, BuildOptions, build_model, seal
 from .errors import ParityError
 from .parity import ParityReport
-from .reference import Text, TorchOriginal
-from .sherpa import SHERPA_BOUND, build_sherpa_model, ids_of, read_recognizer_tokens, sherpa_difference
+from .reference import Text, TorchReference
+from .sherpa import build_sherpa_model, ids_of, read_recognizer_tokens, sherpa_difference
 from .test_vectors.files import require_room, write_vectors
 from .test_vectors.vectors import compute_vectors
+from .tolerances import SHERPA_BOUND
 from .verification import verify
 
 
@@ -29,10 +30,10 @@ class Export:
     """A written artifact.
 
     Attributes:
-        path: Where it is.
+        path: The file.
         size_bytes: Its size.
-        report: What its verification measured.
-        vectors: The index of its test vectors; None where none were asked for.
+        report: The report of its verification.
+        vectors: The index of its test vectors; None without test vectors.
     """
 
     path: Path
@@ -49,36 +50,37 @@ def export_run(
     optimize_for: str | None = None,
     test_vectors: bool = False,
 ) -> Export:
-    """Write the artifact of a run, and beside it the report of its verification.
+    """Write the artifact of a run and the report of its verification.
 
     Args:
         run: A trained run.
         precision: One of `lmtool.runtime.PRECISIONS`.
-        out: Where to write; None for `RUN/model.onnx`, `RUN/model.w8.onnx`, `RUN/model.int8-latency.onnx`, ...
+        out: The file to write; None for `RUN/model.onnx`, `RUN/model.w8.onnx`, `RUN/model.int8-latency.onnx`, ...
         opset: ONNX operator set, 17 to 21.
         optimize_for: For int8, `latency` or `throughput`; None for `throughput`.
-        test_vectors: Write inputs and expected outputs beside it, for any runtime to check itself by.
+        test_vectors: Also write inputs and expected outputs, with which any runtime can be checked.
 
     Raises:
-        OptionError: Precision, opset or purpose is not one of ours.
-        ExportError: The network is too large for one file, or has layers that the precision cannot take; or test
-            vectors of another artifact lie where those of this one would.
+        OptionError: Precision, opset or purpose is not known.
+        ExportError: The network is too large for one file or has layers that the precision does not support, or the
+            folder holds test vectors of another artifact.
         RunError: The run is missing or unfinished.
         CheckpointError: The checkpoint is damaged or does not fit.
-        ParityError: The artifact differs from the original by more than its precision allows; nothing is written.
-        StorageError: The file cannot be written; what was there before is untouched.
+        ParityError: The artifact differs from the original by more than its precision allows; it is not written.
+        StorageError: The file cannot be written; an earlier file stays as it is.
     """
     build = BuildOptions(precision, opset, optimize_for)
     network, checkpoint = run.trained()
+    vocabulary = run.vocabulary()
     model = build_model(network, build)
-    facts = (network, run.vocabulary(), build, run.training_facts(checkpoint))
+    facts = (network, vocabulary, build, run.training_facts(checkpoint))
     candidate = Predictor.load(seal(model, _metadata(*facts)))
     path = run.artifact(candidate.artifact.variant) if out is None else out
     _check_writable(path)
     if test_vectors:
         require_room(path)
-    original = original_of(run)
-    report = verify(original, candidate)
+    reference = _reference(run, network, vocabulary)
+    report = verify(reference, candidate)
     if not report.passed:
         write_report(path.parent, report, "rejected")
         raise ParityError(
@@ -91,22 +93,22 @@ def export_run(
     write_report(path.parent, report)
     if not test_vectors:
         return Export(path, len(data), report)
-    index = write_vectors(compute_vectors(sealed, path.name, original), path.parent)
+    index = write_vectors(compute_vectors(sealed, path.name, reference), path.parent)
     return Export(path, len(data), report, index)
 
 
 def export_sherpa(run: Run, out: Path | None = None, opset: int = DEFAULT_OPSET, tokens: Path | None = None) -> Path:
-    """Write the network of a run under sherpa-onnx's names, compared with the original first.
+    """Write the network of a run under sherpa-onnx's names, verified first.
 
     Args:
         run: A trained run of LSTM layers of one size.
-        out: Where to write; None for `RUN/sherpa/model.onnx`.
+        out: The file to write; None for `RUN/sherpa/model.onnx`.
         opset: ONNX operator set, 17 to 21.
-        tokens: The recognizer's `tokens.txt`, whose ids the model then takes; None for the vocabulary's own ids.
+        tokens: The recognizer's `tokens.txt`; the model then takes its ids. None for the ids of the vocabulary.
 
     Raises:
-        ExportError: The layers are of other kinds or sizes, or the tokens are not the recognizer's or not ours.
-        ParityError: It does not compute what the original computes; nothing is written.
+        ExportError: The layers are not LSTMs of one size, `tokens` is damaged, or the vocabulary has none of them.
+        ParityError: The model differs from the original; nothing is written.
         RunError: The run is missing or unfinished.
         StorageError: The file cannot be written.
     """
@@ -115,9 +117,10 @@ def export_sherpa(run: Run, out: Path | None = None, opset: int = DEFAULT_OPSET,
     if out is None:
         make_folder(path.parent)
     vocabulary = run.vocabulary()
-    theirs = None if tokens is None else read_recognizer_tokens(tokens)
-    data = build_sherpa_model(network, vocabulary, opset, theirs).SerializeToString(deterministic=True)
-    difference = sherpa_difference(network, data, None if theirs is None else ids_of(theirs, vocabulary))
+    recognizer_tokens = None if tokens is None else read_recognizer_tokens(tokens)
+    data = build_sherpa_model(network, vocabulary, opset, recognizer_tokens).SerializeToString(deterministic=True)
+    ids = None if recognizer_tokens is None else ids_of(recognizer_tokens, vocabulary)
+    difference = sherpa_difference(network, data, ids)
     if not difference <= SHERPA_BOUND:
         raise ParityError(
             f"the sherpa export of {run.path} differs from the original by {difference:.1e}, allowed {SHERPA_BOUND:g}, "
@@ -132,52 +135,58 @@ def verify_artifact(path: Path, run: Path | None = None, provider: str = "cpu") 
 
     Args:
         path: The artifact.
-        run: The original's run folder; None for the artifact's own folder.
+        run: The run folder it was exported from; None for the artifact's folder.
         provider: Execution provider of the artifact.
 
     Raises:
         ArtifactError: The artifact cannot be used, or has other sizes than the original.
-        RunError: There is no run there.
-        ProviderError: The provider is not there.
+        RunError: The folder holds no trained run.
+        ProviderError: The provider is not available.
     """
     predictor = Predictor.load(path, provider=provider)
-    original = Run(path.resolve().parent if run is None else run)
-    if run is None and not original.best.exists():
+    source = Run(path.resolve().parent if run is None else run)
+    if run is None and not source.best.exists():
         raise RunError(f"there is no PyTorch original beside {path}; name the run it was exported from: --run DIR")
-    return verify(original_of(original), predictor)
+    return verify(reference_of(source), predictor)
 
 
-def original_of(run: Run, most_tokens: int | None = None) -> TorchOriginal:
-    """The trained network of a run, with the test text of its corpus where that is still at hand.
+def reference_of(run: Run, most_tokens: int | None = None) -> TorchReference:
+    """Load the trained network of a run as a reference, with the test split of its corpus where that is available.
 
     Args:
         run: A trained run.
-        most_tokens: Use so many tokens of the text at most; None for all.
+        most_tokens: The largest number of tokens to use of the test split; None for all.
 
     Raises:
         RunError: The run is missing or unfinished.
         CheckpointError: The checkpoint is damaged or does not fit.
     """
-    network, vocabulary, name = run.trained()[0], run.vocabulary(), f"PyTorch run {run.path.name}"
+    return _reference(run, run.trained()[0], run.vocabulary(), most_tokens)
+
+
+def _reference(
+    run: Run, network: LanguageModel, vocabulary: Vocabulary, most_tokens: int | None = None
+) -> TorchReference:
     try:
         corpus = run.corpus()
     except (DataError, StorageError):
-        return TorchOriginal(network, vocabulary, None, name)
-    text = Text(corpus.ids["test"][:most_tokens], f"the test split of {Path(corpus.name).name}")
-    return TorchOriginal(network, vocabulary, text, name)
+        text = None
+    else:
+        text = Text(corpus.ids["test"][:most_tokens], f"the test split of {Path(corpus.name).name}")
+    return TorchReference(network, vocabulary, text, f"PyTorch run {run.path.name}")
 
 
 def write_report(folder: Path, report: ParityReport, kind: str = "parity") -> None:
-    """Write the report beside the artifact: `parity.VARIANT.json`, or `rejected.VARIANT.json`.
+    """Write the report as `parity.VARIANT.json` or `rejected.VARIANT.json`.
 
     Raises:
-        StorageError: It cannot be written.
+        StorageError: The file cannot be written.
     """
     write_atomically(folder / f"{kind}.{report.variant}.json", f"{json_text(report.to_json(), indent=1)}\n".encode())
 
 
 def _check_writable(path: Path) -> None:
-    """Say before the work, not after it, that the path cannot be written."""
+    """Fail before the work, not after it."""
     if path.is_dir():
         raise StorageError(f"cannot write {path}: it is a folder, a file name is expected")
     if not path.parent.is_dir():

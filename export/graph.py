@@ -1,7 +1,7 @@
 """The artifact's graph, written node by node: no tracing, no frozen axis, weights as plain initializers.
 
-Tokens are gathered time-major, as the recurrent operators want them; one node per layer; a Slice drops the
-positions whose logits nobody asked for before the output projection, which is the most expensive part.
+Tokens are gathered time-major, as the recurrent operators expect them, and each layer is one node. Before the output
+projection, the most expensive part, a Slice drops the positions whose logits are not requested.
 """
 
 from collections.abc import Sequence
@@ -25,20 +25,20 @@ _OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def build_graph(architecture: Architecture, weights: Weights, opset: int, *, half: bool = False) -> onnx.ModelProto:
-    """The model of the artifact's contract, without metadata.
+    """Build the model of the artifact's contract, without metadata.
 
     Args:
         architecture: Cell and sizes.
         weights: All weights.
         opset: ONNX operator set.
-        half: Keep weights and compute in float16; inputs and outputs stay float32.
+        half: Store weights and compute in float16; inputs and outputs stay float32.
     """
     return _GraphBuilder(architecture, weights, half).model(opset)
 
 
 @final
 class _GraphBuilder:
-    """Collects nodes and initializers."""
+    """Nodes and initializers of a graph in the making."""
 
     def __init__(self, architecture: Architecture, weights: Weights, half: bool) -> None:
         self._architecture = architecture
@@ -58,13 +58,13 @@ class _GraphBuilder:
         return helper.make_model(graph, opset_imports=imports, ir_version=IR_VERSION, producer_name="lmtool")
 
     def _embedding(self) -> str:
-        """Vectors of the tokens, [time, batch, embedding]."""
+        """Add the vectors of the tokens, [time, batch, embedding]."""
         table = self._weight("embedding", self._weights.embedding)
         time_major = self._node("Transpose", [TOKEN_IDS], "token_ids_time_major", perm=[1, 0])
         return self._node("Gather", [table, time_major], "embedded", axis=0)
 
     def _layer(self, index: int, activations: str) -> str:
-        """Outputs of one recurrent layer, [time, batch, hidden]; its last states become outputs of the graph."""
+        """Add a recurrent layer, outputs [time, batch, hidden]; its last states become outputs of the graph."""
         weights = self._weights.layers[index]
         constants = [
             self._weight(f"layer_{index}.{name}", value)
@@ -82,17 +82,17 @@ class _GraphBuilder:
         return self._node("Squeeze", [outputs[0], self._axis("axis_1", 1)], f"layer_{index}.outputs")
 
     def _initial_state(self, name: str) -> str:
-        """The state input as the recurrent operators take it, [1, batch, hidden]."""
+        """Add the state input as recurrent operators expect it, [1, batch, hidden]."""
         state = self._node("Cast", [name], f"{name}.half", to=TensorProto.FLOAT16) if self._half else name
         return self._node("Unsqueeze", [state, self._axis("axis_0", 0)], f"initial_{name}")
 
     def _next_state(self, name: str, last: str) -> None:
-        """The graph's output, [batch, hidden], from the operator's."""
+        """Add the graph's output [batch, hidden] of an operator's output [1, batch, hidden]."""
         output = f"{NEXT}{name}"
         self._as_float(self._node("Squeeze", [last, self._axis("axis_0", 0)], self._inner(output)), output)
 
     def _kept_positions(self, activations: str) -> str:
-        """The last `logits_to_keep` positions (0: all), [batch, kept, hidden]: a slice from -k to the end."""
+        """Add a slice of the last `logits_to_keep` positions (0: all), [batch, kept, hidden]."""
         keep = self._constant(LOGITS_TO_KEEP, np.zeros(1, np.int64))
         start = self._node("Neg", [keep], "first_kept")
         end = self._constant("slice_end", np.array([np.iinfo(np.int64).max], np.int64))
@@ -110,7 +110,7 @@ class _GraphBuilder:
         self._as_float(logits, LOGITS)
 
     def _tied_projection(self, activations: str, bias: str) -> str:
-        """A Gemm over all rows: it reads the embedding as it is, where a transposed one would be kept beside it."""
+        """Add a Gemm over all rows: it reads the embedding as it is; a MatMul would store it transposed as well."""
         vocabulary, width = self._weights.embedding.shape
         rows = self._node("Reshape", [activations, self._constant("row", np.array([-1, width], np.int64))], "kept_rows")
         product = self._node("Gemm", [rows, "embedding", bias], "projected", transB=1)
@@ -120,7 +120,7 @@ class _GraphBuilder:
         return self._node("Reshape", [product, shape], self._inner(LOGITS))
 
     def _inner(self, output: str) -> str:
-        """The name of an output before its cast to float32, which is the output itself where there is none."""
+        """The name of an output before its cast to float32; without a cast, the output's own name."""
         return f"{output}.half" if self._half else output
 
     def _as_float(self, inner: str, output: str) -> None:

@@ -1,4 +1,4 @@
-"""The graph of an ONNX file as a small picture: operators from inputs to outputs, with the weights they hold."""
+"""A picture of an ONNX graph: operators from inputs to outputs, with the shapes of their weights."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +15,11 @@ _COLORS = {"input": "#d9ead3", "output": "#fce5cd", "weights": "#cfe2f3", "plain
 
 
 def draw_graph(source: Path, path: Path) -> int:
-    """Draw the graph of an ONNX file into a PNG file; returns the number of its nodes.
+    """Draw the graph of an ONNX file as a PNG file; returns the number of nodes.
 
     Raises:
         OptionError: The picture's name does not end in `.png`.
-        ArtifactError: The file is no ONNX model.
+        ArtifactError: The file is not an ONNX model.
         StorageError: A file cannot be read or written.
     """
     check_png_name(path)
@@ -50,34 +50,34 @@ _Boxes = dict[str, tuple[float, float, str, str]]
 
 
 def _layout(graph: Any) -> tuple[_Boxes, list[tuple[str, str]]]:
-    """Boxes (x, y, label, kind) by name, a row for each step from the inputs; and the arrows between them."""
+    """Boxes (x, y, label, kind) by name, in rows by distance from the inputs, and the arrows between them."""
     weights = {tensor.name: "x".join(map(str, tensor.dims)) for tensor in graph.initializer if len(tensor.dims) > 0}
-    made_by: dict[str, str] = {}
+    producers: dict[str, str] = {}
     rows: dict[str, int] = {}
     labels: dict[str, tuple[str, str]] = {}
     arrows = []
     for value in graph.input:
         if value.name not in weights:
-            made_by[value.name], rows[value.name], labels[value.name] = value.name, 0, (value.name, "input")
+            producers[value.name], rows[value.name], labels[value.name] = value.name, 0, (value.name, "input")
     for index, node in enumerate(graph.node):
         name = f"node {index}"
-        sources = [made_by[tensor] for tensor in node.input if tensor in made_by]
+        sources = [producers[tensor] for tensor in node.input if tensor in producers]
         rows[name] = 1 + max((rows[source] for source in sources), default=0)
         labels[name] = _label(node, weights)
         arrows += [(source, name) for source in dict.fromkeys(sources)]
-        made_by |= dict.fromkeys(node.output, name)
+        producers |= dict.fromkeys(node.output, name)
     last = max(rows.values()) + 1
     for value in graph.output:
         name = f"output {value.name}"
         rows[name], labels[name] = last, (value.name, "output")
-        arrows.append((made_by[value.name], name))
+        arrows.append((producers[value.name], name))
     return _placed(rows, labels, arrows), arrows
 
 
 def _placed(
     rows: Mapping[str, int], labels: Mapping[str, tuple[str, str]], arrows: Sequence[tuple[str, str]]
 ) -> _Boxes:
-    """Place each row's boxes below what they come from, at least one unit apart."""
+    """Place each row's boxes below their sources, at least one unit apart."""
     sources: dict[str, list[str]] = {}
     for source, target in arrows:
         sources.setdefault(target, []).append(source)

@@ -1,56 +1,26 @@
-"""The parity report: what was compared, by how much it differed, and what was allowed."""
+"""The parity report: each comparison, its difference and its bound."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
-
-@final
-@dataclass(frozen=True)
-class Bounds:
-    """What a precision allows.
-
-    Attributes:
-        difference: Largest difference of a logit or a state, relative to the largest magnitude in its tensor where that
-            exceeds 1 (float32 resolves no finer). For quantized precisions it only catches what is plainly broken.
-        perplexity: Largest relative difference of the perplexity.
-        rounding: What the precision rounds by, relative. Where the original's results move further than `difference`
-            when its start state moves by so much, or when it computes in float64, `ROUNDINGS` times that is the bound.
-    """
-
-    difference: float
-    perplexity: float
-    rounding: float
-
-
-BOUNDS = {
-    "fp32": Bounds(difference=1e-5, perplexity=1e-4, rounding=2**-23),
-    "fp16": Bounds(difference=2e-2, perplexity=5e-3, rounding=2**-10),
-    "bf16": Bounds(difference=0.2, perplexity=5e-3, rounding=2**-8),
-    "int8": Bounds(difference=0.5, perplexity=1e-2, rounding=2**-7),
-    "w8": Bounds(difference=0.2, perplexity=1e-2, rounding=2**-7),
-    "w4": Bounds(difference=0.5, perplexity=3e-2, rounding=2**-7),
-}
-"""Precision -> what it allows. `bf16` is no artifact's, but what some runtimes make of an fp32 one."""
-
-ROUNDINGS = 4
-"""Times the original's own move that an artifact may differ by: it rounds at every step, and not the state alone."""
+from .tolerances import BOUNDS, ROUNDINGS, Bounds
 
 
 @final
 @dataclass(frozen=True)
 class Case:
-    """The worst tensor of a comparison.
+    """One tensor of a comparison.
 
     Attributes:
-        name: What was compared.
-        tensor: `logits` or a state.
-        absolute: Largest absolute difference in it.
-        scale: Largest magnitude of the original's, at least 1.
-        moved: Largest absolute difference between the original and itself in float64, or from a start state moved by
-            rounding, measured where the plain bound is exceeded (else 0); a network that has hardly been trained can be
-            chaotic far from its text.
+        name: The calls that were compared.
+        tensor: `logits` or the name of a state.
+        absolute: Largest absolute difference.
+        scale: Largest magnitude in the original's tensor, at least 1.
+        moved: The original's own rounding error: its largest absolute difference from float64, or from a start state
+            moved by rounding. Measured where the plain bound is exceeded, else 0; a network that has hardly been
+            trained can be chaotic far from its text.
     """
 
     name: str
@@ -61,18 +31,18 @@ class Case:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Case":
-        """Read what another process wrote of a case: a number that was not finite is null there, and NaN here."""
-        fields: dict[str, Any] = {name: math.nan if found is None else found for name, found in value.items()}
+        """Read a case that another process wrote; null stands for NaN and infinity, and becomes NaN."""
+        fields: dict[str, Any] = {name: math.nan if entry is None else entry for name, entry in value.items()}
         return cls(**fields)
 
     @property
     def difference(self) -> float:
-        """The difference relative to the scale; infinite where it is no number."""
+        """The difference relative to the scale; infinite instead of NaN."""
         relative = self.absolute / self.scale
         return relative if math.isfinite(relative) else math.inf
 
     def excess(self, bounds: Bounds) -> float:
-        """The difference as a multiple of what is allowed; infinite where it is no number."""
+        """The difference as a multiple of the bound; infinite instead of NaN."""
         allowed = max(bounds.difference * self.scale, ROUNDINGS * self.moved)
         if self.absolute == 0:
             return 0.0
@@ -82,18 +52,18 @@ class Case:
 @final
 @dataclass(frozen=True)
 class Largest:
-    """The largest differences of one tensor over all comparisons, which need not be of the same one.
+    """The largest differences of one tensor; the two may be of different comparisons.
 
     Attributes:
-        absolute: In the tensor's own units.
-        relative: To the original's largest magnitude in it, at least 1.
+        absolute: Largest absolute difference.
+        relative: Largest difference relative to the largest magnitude in the original's tensor, at least 1.
     """
 
     absolute: float = 0.0
     relative: float = 0.0
 
     def over(self, case: Case) -> "Largest":
-        """With one more comparison; infinite where it is no number."""
+        """Add a comparison; NaN counts as infinite."""
         absolute = case.absolute if math.isfinite(case.absolute) else math.inf
         return Largest(max(self.absolute, absolute), max(self.relative, case.difference))
 
@@ -104,26 +74,27 @@ _SHOWN_CASES = 3
 @final
 @dataclass(frozen=True)
 class ParityReport:
-    """What a verification measured.
+    """The results of a verification.
 
     Attributes:
         precision: The artifact's precision.
         variant: The precision with its purpose, as in the artifact's default name.
-        provider: Where the artifact ran.
-        exported_from: Hash of the weights that the artifact says it was exported from; None before it is known.
-        original: What it was compared with.
+        provider: Execution provider of the artifact.
+        exported_from: Hash of the weights that the artifact records as its origin; None where it records none.
+        original: Name of the reference that the artifact was compared with.
         original_sha256: Hash of the original's weights.
-        cases: The comparisons of logits and states, each by the tensor that differs most.
+        cases: Of each comparison the tensor that differs most.
         tensors: `logits` and the name of each state -> its largest differences.
-        loop_steps: Steps of the closed loop, each side fed its own state and, while they agree, its own greedy token.
-        loop_differences: Steps whose greedy tokens differed.
+        loop_steps: Steps of the closed loop, in which each side reads its own state and, while they agree, its own
+            greedy token.
+        loop_differences: Steps in which the greedy tokens differed.
         loop_disagreements: Those of them in which the original preferred its token by more than twice the allowed
-            difference, so that rounding is no excuse.
-        text: Where the tokens behind the perplexities are from.
-        tokens: Their number.
-        original_perplexity: Of the original.
-        artifact_perplexity: Of the artifact.
-        batch_invariant: Whether batch neighbours and chunking changed no bit of the artifact's results.
+            difference, which rounding does not explain.
+        text: Source of the text that perplexities are measured on.
+        tokens: Length of that text.
+        original_perplexity: Perplexity of the original.
+        artifact_perplexity: Perplexity of the artifact.
+        batch_invariant: Whether the artifact's results are bit by bit the same in any batch and in any chunks.
     """
 
     precision: str
@@ -155,36 +126,36 @@ class ParityReport:
 
     @property
     def failures(self) -> list[str]:
-        """A sentence for each bound that was exceeded; of many cases, the worst."""
+        """A sentence for each exceeded bound; of many cases, the worst."""
         bounds = BOUNDS[self.precision]
-        found = []
+        broken = []
         if self.exported_from not in (None, self.original_sha256):
-            found.append("the artifact was exported from another network than this original; name its run: --run DIR")
+            broken.append("the artifact was exported from another network than this original; name its run: --run DIR")
         over = [case for case in self.cases if case.excess(bounds) > 1]
         over.sort(key=lambda case: -case.difference)
-        found += [
+        broken += [
             f"{case.name}: {case.tensor} differs by {case.absolute:.2e} at scale {case.scale:.1f}, "
             f"allowed {bounds.difference:g} of it (rounding alone moves the original by {case.moved:.0e})"
             for case in over[:_SHOWN_CASES]
         ]
         if len(over) > _SHOWN_CASES:
-            found.append(f"and {len(over) - _SHOWN_CASES} more of {len(self.cases)} cases")
+            broken.append(f"and {len(over) - _SHOWN_CASES} more of {len(self.cases)} cases")
         if self.loop_disagreements:
-            found.append(f"closed loop: {self.loop_disagreements} of {self.loop_steps} tokens differ beyond rounding")
+            broken.append(f"closed loop: {self.loop_disagreements} of {self.loop_steps} tokens differ beyond rounding")
         if not abs(self.perplexity_change) <= bounds.perplexity:
-            found.append(
+            broken.append(
                 f"perplexity: {self.artifact_perplexity:.4f}, the original's is {self.original_perplexity:.4f} "
                 f"({self.perplexity_change:+.3%}, allowed {bounds.perplexity:.2%})"
             )
-        return found
+        return broken
 
     @property
     def passed(self) -> bool:
-        """Whether every bound was kept."""
+        """Whether every bound is kept."""
         return not self.failures
 
     def format(self) -> str:
-        """The findings in a few lines."""
+        """The report as a few lines of text."""
         bounds = BOUNDS[self.precision]
         worst = self.worst
         rounding = (
@@ -206,7 +177,7 @@ class ParityReport:
         return "\n".join([*lines, *(f"  ! {failure}" for failure in self.failures)])
 
     def summary(self) -> dict[str, Any]:
-        """The figures that go into the artifact."""
+        """The figures for the artifact's metadata."""
         return {
             "original_sha256": self.original_sha256,
             "provider": self.provider,
@@ -223,7 +194,7 @@ class ParityReport:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
+        """The whole report, ready for JSON."""
         return {
             **asdict(self),
             "worst": asdict(self.worst),

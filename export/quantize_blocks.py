@@ -1,8 +1,8 @@
-"""Weight-only artifacts: products whose weights are kept in 8 or 4 bits, in blocks with a scale each.
+"""Weight-only quantization: weights in 8 or 4 bits, in blocks with one scale each.
 
-The projection's product becomes onnxruntime's MatMulNBits, which scales activations row by row, so that a stream does
-not depend on its neighbours. With 8 bits so do the products of wide LSTM layers: a Scan over time takes the place of
-the LSTM, and the products of all inputs are made before it at once. Such a file runs in onnxruntime only.
+The projection becomes onnxruntime's MatMulNBits, which scales activations row by row, so that a stream does not depend
+on its neighbours. With 8 bits, wide LSTM layers use it too: a Scan over time replaces the LSTM, and the products of all
+inputs are computed before it at once. Such a file runs in onnxruntime only.
 """
 
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 from .errors import ExportError
 
 BLOCK_SIZE = {8: 256, 4: 32}
-"""Bits -> inputs of a product that share a scale. Smaller is more exact and slower; see docs/results.md."""
+"""Bits -> inputs of a product that share a scale. Smaller blocks are more exact and slower; see docs/results.md."""
 
 WIDE = 512
-"""Hidden units from which on LSTM layers take part: there they lose at no size of call; see docs/results.md."""
+"""Smallest hidden size of the LSTM layers that are quantized; at this size no call is slower, see docs/results.md."""
 
 _DOMAIN = "com.microsoft"
 _INT8_ACTIVATIONS = 4  # accuracy level: products of 8-bit integers, several times faster than the default
@@ -36,13 +36,13 @@ _STEP = (
     ("Mul", "output_gate squashed", "next_hidden"),
     ("Identity", "next_hidden", "output"),
 )
-"""Operator, inputs, outputs: what an LSTM does with the gates of one time step."""
+"""Operator, inputs, outputs: one time step of an LSTM after its gate products."""
 
 
 def quantize_weights(model: onnx.ModelProto, bits: int) -> onnx.ModelProto:
-    """A copy of `model` whose projection, an untied MatMul, keeps its weights in 8 or 4 bits.
+    """A copy of `model` with the projection, an untied MatMul, in 8 or 4 bits.
 
-    With 8 bits so do LSTM layers of `WIDE` units or more.
+    With 8 bits, LSTM layers of `WIDE` units or more are quantized too.
 
     Raises:
         ExportError: The model has no such projection.
@@ -56,7 +56,7 @@ def quantize_weights(model: onnx.ModelProto, bits: int) -> onnx.ModelProto:
 
 @final
 class _Rewriter:
-    """Puts other nodes with the same inputs and outputs in the place of a graph's products and wide layers."""
+    """Replaces products and wide layers of a graph by nodes with the same inputs and outputs."""
 
     def __init__(self, graph: onnx.GraphProto, bits: int) -> None:
         self._graph = graph
@@ -75,7 +75,7 @@ class _Rewriter:
 
     def _replaced(self, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
         if node.op_type == "MatMul" and node.input[1] == "projection.weight":
-            yield self._product("projection", node.input[0], self._take(node.input[1]).T, node.output[0])
+            yield self._product("projection", node.input[0], self._pop_initializer(node.input[1]).T, node.output[0])
         elif self._bits == 8 and node.op_type == "LSTM" and self._hidden_size(node) >= WIDE:
             yield from self._layer(node)
         else:
@@ -85,16 +85,16 @@ class _Rewriter:
         return int(self._initializers[layer.input[2]].dims[2])
 
     def _layer(self, layer: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-        """What computes an LSTM node's outputs, [time, 1, batch, hidden] and twice [1, batch, hidden]."""
+        """The nodes that compute an LSTM's outputs, [time, 1, batch, hidden] and twice [1, batch, hidden]."""
         name, inputs = layer.name, layer.input
-        input_weight, recurrence, biases = (self._take(inputs[index])[0] for index in (1, 2, 3))
+        input_weight, recurrence, biases = (self._pop_initializer(inputs[index])[0] for index in (1, 2, 3))
         bias = self._constant(f"{name}.bias", biases.reshape(2, -1).sum(axis=0))
         product, gates = f"{name}.product", f"{name}.input_gates"
         yield self._product(f"{name}.input", inputs[0], input_weight, product)
         yield helper.make_node("Add", [product, bias], [gates])
         states, lasts = [[f"{name}.{kind}_{state}" for state in ("hidden", "cell")] for kind in ("first", "scanned")]
-        for given, state in zip(inputs[5:7], states, strict=True):
-            yield helper.make_node("Squeeze", [given, "axis_0"], [state])
+        for initial, state in zip(inputs[5:7], states, strict=True):
+            yield helper.make_node("Squeeze", [initial, "axis_0"], [state])
         outputs, step = f"{name}.scanned", self._step(name, recurrence)
         yield helper.make_node("Scan", [*states, gates], [*lasts, outputs], name, body=step, num_scan_inputs=1)
         yield helper.make_node("Unsqueeze", [outputs, "axis_1"], [layer.output[0]])
@@ -102,7 +102,7 @@ class _Rewriter:
             yield helper.make_node("Unsqueeze", [last, "axis_0"], [output])
 
     def _step(self, name: str, recurrence: NDArray[np.float32]) -> onnx.GraphProto:
-        """One time step: states and the inputs' share of the gates (i, o, f, c) become new states and the output."""
+        """One time step: states and input gates (i, o, f, c) become next states and the output."""
         size = recurrence.shape[1]
         nodes = [self._product(f"{name}.recurrence", "hidden", recurrence, "recurrent")]
         for operator, inputs, outputs in _STEP:
@@ -118,7 +118,7 @@ class _Rewriter:
         )
 
     def _product(self, name: str, activations: str, weight: NDArray[np.float32], output: str) -> onnx.NodeProto:
-        """Activations [..., columns] times the transposed weight [rows, columns]."""
+        """A product of activations [..., columns] and the transposed weight [rows, columns]."""
         packed, scales = pack_blocks(weight, self._bits)
         inputs = [activations, self._constant(f"{name}.packed", packed), self._constant(f"{name}.scales", scales)]
         return helper.make_node(
@@ -134,8 +134,8 @@ class _Rewriter:
             accuracy_level=_INT8_ACTIVATIONS,
         )
 
-    def _take(self, name: str) -> NDArray[np.float32]:
-        """The value of an initializer, which the graph loses."""
+    def _pop_initializer(self, name: str) -> NDArray[np.float32]:
+        """Remove an initializer from the graph and return its value."""
         return numpy_helper.to_array(self._initializers.pop(name))
 
     def _constant(self, name: str, value: NDArray[Any]) -> str:
@@ -152,18 +152,17 @@ def _integers(name: str, *values: int) -> onnx.TensorProto:
 
 
 def pack_blocks(weight: NDArray[np.float32], bits: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Quantize the rows of a matrix in blocks, as MatMulNBits reads them (its default zero point, the middle).
+    """Quantize the rows of a matrix in blocks, as MatMulNBits reads them (with its default zero point, the middle).
 
-    The entry of a block that is largest in size becomes the lowest integer, which has no positive counterpart, so that
-    the whole range is used.
+    The entry of a block with the largest magnitude becomes the lowest integer, so that the whole range is used.
 
     Args:
         weight: [rows, columns]; columns are padded with zeros to whole blocks.
         bits: 8 or 4.
 
     Returns:
-        uint8 [rows, blocks, block size * bits / 8], two 4-bit numbers in a byte, the first one low; float32
-        [rows * blocks] scales.
+        uint8 [rows, blocks, block size * bits / 8], two 4-bit numbers in a byte, the first one in the low bits; scales,
+        float32 [rows * blocks].
     """
     block, middle = BLOCK_SIZE[bits], 2 ** (bits - 1)
     rows, columns = weight.shape

@@ -1,7 +1,7 @@
-"""Quantized artifacts: dynamic int8 by onnxruntime's quantizer.
+"""Dynamic int8, by onnxruntime's quantizer.
 
-DynamicQuantizeLSTM and MatMulInteger scale activations at run time over the whole tensor. They are onnxruntime's own
-operators: such a file runs on onnxruntime's CPU provider only. Inputs and outputs stay float32.
+DynamicQuantizeLSTM and MatMulInteger scale activations at run time over the whole tensor. DynamicQuantizeLSTM is
+onnxruntime's own operator: such a file runs on onnxruntime's CPU provider only. Inputs and outputs stay float32.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from ..runtime.io.files import no_room, temporary_folder
 from .errors import ExportError
 
 _PROJECTION_TYPES = {"throughput": QuantType.QInt8, "latency": QuantType.QUInt8}
-"""Purpose -> integers of the projection. Many rows are faster with signed weights, one row on processors with AMX
+"""Purpose -> integer type of the projection. Many rows are faster with signed weights, one row on processors with AMX
 with unsigned ones; see docs/results.md."""
 
 
@@ -28,7 +28,7 @@ def quantize_int8(model: onnx.ModelProto, purpose: str) -> onnx.ModelProto:
         StorageError: There is no room for temporary files.
     """
     layers = _quantize(model, ("LSTM", "Gather"), QuantType.QInt8, per_channel=True)
-    # One scale for all words: a scale for each costs a pass over the logits, which takes more than it gives.
+    # One scale for all words: a scale for each word costs a pass over the logits and gains less.
     quantized = _quantize(layers, ("MatMul",), _PROJECTION_TYPES[purpose], per_channel=False)
     _require_quantized(model, quantized)
     return quantized
@@ -67,7 +67,7 @@ def _require_quantized(model: onnx.ModelProto, quantized: onnx.ModelProto) -> No
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The quantizer logs that it will not quantize the token ids, and advice for other graphs, as warnings."""
+    """Silence the quantizer's warnings: token ids that it does not quantize, and advice for other graphs."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

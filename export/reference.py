@@ -1,4 +1,4 @@
-"""The original: what an artifact is compared with. A PyTorch network, or another predictor of the same network."""
+"""References: what an artifact is compared with, a PyTorch network or another predictor of the same network."""
 
 import copy
 from collections.abc import Mapping
@@ -24,71 +24,68 @@ States = Mapping[str, Array]
 """The name of each state, as `cell_0`, -> float32 [batch, width]."""
 
 
+def zero_states(architecture: Architecture, batch_size: int) -> States:
+    """The states of streams that have read nothing."""
+    return {name: np.zeros((batch_size, width), np.float32) for name, width in architecture.states.items()}
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class Text:
-    """What perplexities are measured on.
+    """A text that perplexities are measured on.
 
     Attributes:
         token_ids: int32 [tokens], at least 2.
-        source: Where they are from.
+        source: Where the text comes from.
     """
 
     token_ids: NDArray[np.int32]
     source: str
 
 
-class Original(Protocol):
-    """A computation of the network that an artifact has to agree with."""
+class Reference(Protocol):
+    """A computation of the network that an artifact must agree with."""
 
     @property
     def name(self) -> str:
-        """What it is, in a few words."""
-        ...
+        """A short description, for reports."""
 
     @property
     def architecture(self) -> Architecture:
         """Cell and sizes."""
-        ...
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The tokens."""
-        ...
+        """Tokens and tokenization."""
 
     @property
     def weights_sha256(self) -> str:
         """Hash of the weights."""
-        ...
 
     @property
     def text(self) -> Text | None:
-        """A text for the perplexities; None where none is at hand: then one is drawn from the original itself."""
-        ...
+        """A text to measure perplexities on; None to draw one from the reference itself."""
 
     def run(self, token_ids: Tokens, states: States) -> tuple[Array, States]:
         """Logits float32 [batch, time, vocabulary] of token_ids int64 [batch, time], and the states after them."""
-        ...
 
     def run_exactly(self, token_ids: Tokens, states: States) -> tuple[Array, States] | None:
-        """The same in float64, which rounds almost nothing; None where it cannot compute in that."""
-        ...
+        """The same in float64; None where it cannot compute in float64."""
 
     def perplexity(self, token_ids: NDArray[np.int32]) -> float:
-        """Perplexity of one unbroken stream [tokens], read from the zero state."""
-        ...
+        """Perplexity of token_ids int32 [tokens], read as one stream from the zero state."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class TorchOriginal:
+class TorchReference:
     """The PyTorch network that an artifact was exported from.
 
     Attributes:
         network: The trained network, in evaluation mode.
         vocabulary: Its vocabulary.
-        text: A text in its tokens; None for one that is drawn from it.
-        name: What it is.
+        text: A text in its tokens; None to draw one from it.
+        name: A short description.
     """
 
     network: LanguageModel
@@ -98,24 +95,24 @@ class TorchOriginal:
 
     @property
     def architecture(self) -> Architecture:
-        """See `Original`."""
+        """Cell and sizes."""
         return self.network.architecture
 
     @property
     def weights_sha256(self) -> str:
-        """See `Original`."""
+        """Hash of the weights."""
         return weights_hash(self.network.weights())
 
     def run(self, token_ids: Tokens, states: States) -> tuple[Array, States]:
-        """See `Original`."""
+        """Logits float32 [batch, time, vocabulary] and next states of token_ids int64 [batch, time]."""
         return _run(self.network, token_ids, states)
 
     def run_exactly(self, token_ids: Tokens, states: States) -> tuple[Array, States]:
-        """See `Original`."""
+        """Logits and next states in float64."""
         return _run(self._double, token_ids, {name: state.astype(np.float64) for name, state in states.items()})
 
     def perplexity(self, token_ids: NDArray[np.int32]) -> float:
-        """See `Original`."""
+        """Perplexity of token_ids int32 [tokens], computed on one thread."""
         with single_thread():
             return evaluate_perplexity(self.network, token_ids)
 
@@ -126,13 +123,13 @@ class TorchOriginal:
 
 @final
 @dataclass(frozen=True, eq=False)
-class PredictorOriginal:
+class PredictorReference:
     """An artifact of the same network in another runtime.
 
     Attributes:
-        predictor: The artifact there.
-        name: What runs it.
-        text: A text in its tokens; None for one that is drawn from it.
+        predictor: The artifact in that runtime.
+        name: The runtime's name.
+        text: A text in its tokens; None to draw one from it.
     """
 
     predictor: Predictor
@@ -141,39 +138,39 @@ class PredictorOriginal:
 
     @property
     def architecture(self) -> Architecture:
-        """See `Original`."""
+        """Cell and sizes."""
         return self.predictor.artifact.architecture
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """See `Original`."""
+        """The tokens."""
         return self.predictor.vocabulary
 
     @property
     def weights_sha256(self) -> str:
-        """Hash of the weights that the artifact says it was exported from; where it says nothing, its own hash."""
+        """Hash of the weights that the artifact was exported from, or the artifact's own hash where it records none."""
         artifact = self.predictor.artifact
         return str(artifact.parity.get("original_sha256", artifact.sha256))
 
     def run(self, token_ids: Tokens, states: States) -> tuple[Array, States]:
-        """See `Original`."""
+        """Logits float32 [batch, time, vocabulary] and next states of token_ids int64 [batch, time]."""
         names = tuple(self.architecture.states)
         state = State(self.predictor.artifact.sha256, tuple(states[name] for name in names))
         logits, after = self.predictor.step(token_ids, state)
         return logits, dict(zip(names, after.tensors, strict=True))
 
     def run_exactly(self, token_ids: Tokens, states: States) -> None:
-        """None: a session computes in the types of its file."""
+        """Return None: a session computes in the types of its file."""
 
     def perplexity(self, token_ids: NDArray[np.int32]) -> float:
-        """See `Original`."""
+        """Perplexity of token_ids int32 [tokens]."""
         return self.predictor.perplexity(token_ids)
 
 
 @torch.inference_mode()
 def _run(network: LanguageModel, token_ids: Tokens, states: States) -> tuple[Array, States]:
     device = network.projection.weight.device
-    # torch warns of arrays that nobody may write to
+    # torch warns about read-only arrays, so the states are copied.
     state = state_from_tensors({name: torch.from_numpy(array.copy()).to(device) for name, array in states.items()})
     with single_thread():
         logits, after = network(torch.from_numpy(token_ids).to(device), state)

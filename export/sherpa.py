@@ -1,10 +1,11 @@
-"""The network under the names that icefall and sherpa-onnx give a streaming RNN language model.
+"""Export under the names that icefall and sherpa-onnx give a streaming RNN language model.
 
 Inputs `x` int64 [batch, time], `h0` and `c0` float32 [layers, batch, hidden]; outputs `log_softmax` float32
 [batch, vocabulary] of the token after the last one, `next_h0`, `next_c0`; metadata `num_layers`, `hidden_size`,
 `sos_id`.
 sherpa-onnx takes inputs and outputs in this order, for shallow fusion (https://github.com/k2-fsa/sherpa-onnx). It reads
-and scores the recognizer's own token ids, where 0 is the blank, which it neither reads nor scores."""
+and scores the recognizer's token ids, except the blank, 0.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,34 +25,38 @@ from ..runtime.vocabulary import Vocabulary
 from .build import BuildOptions, build_model
 from .errors import ExportError
 
-_LONGEST_ID = 9
-"""Digits; more tokens than that are no vocabulary."""
+_LOOP_STEPS = 200
+_STATES = {"h0": "hidden", "c0": "cell"}
+"""sherpa-onnx's name of a stacked state -> the artifact's name, without the layer."""
+
+_MOST_DIGITS = 9
+"""Longest id of a token."""
 
 
 def read_recognizer_tokens(path: Path) -> list[str]:
-    """The symbols of a `tokens.txt` in the order of their ids: a symbol and its id a line, 0 is the blank.
+    """Read the symbols of a `tokens.txt` in the order of their ids: a symbol and its id on each line, 0 is the blank.
 
     Raises:
-        ExportError: A line is none of these, or the ids are not 0 to one less than their number.
+        ExportError: A line is malformed, or the ids are not 0 to one less than their number.
         StorageError: The file cannot be read or is not UTF-8.
     """
-    found = []
+    entries = []
     for number, line in enumerate(read_text(path).rstrip().split("\n"), 1):
         symbol, _, index = line.strip(" \t\r").replace("\t", " ").rpartition(" ")
-        if not index.isdecimal() or len(index) > _LONGEST_ID:
+        if not index.isdecimal() or len(index) > _MOST_DIGITS:
             raise ExportError(f"{path}, line {number}: found {line!r}, expected a symbol, a space and its id")
-        found.append((int(index), symbol.rstrip(" ") or " "))  # an id alone is that of the space
-    found.sort()
-    if [index for index, _ in found] != list(range(len(found))):
-        raise ExportError(f"{path} has {len(found):,} lines, expected each id from 0 to {len(found) - 1:,} once")
-    return [symbol for _, symbol in found]
+        entries.append((int(index), symbol.rstrip(" ") or " "))  # a line without a symbol is the space
+    entries.sort()
+    if [index for index, _ in entries] != list(range(len(entries))):
+        raise ExportError(f"{path} has {len(entries):,} lines, expected each id from 0 to {len(entries) - 1:,} once")
+    return [symbol for _, symbol in entries]
 
 
 def ids_of(tokens: Sequence[str], vocabulary: Vocabulary) -> list[int]:
-    """Our id for each of the recognizer's.
+    """The id in the vocabulary of each recognizer token.
 
-    The blank is never scored or read, so its place is taken by what a text begins after: the end of a sentence. Tokens
-    that the vocabulary lacks are its unknown token.
+    The blank, which is never read or scored, gets the id of the end of a sentence, after which a text begins. Tokens
+    outside the vocabulary get the id of its unknown token.
 
     Raises:
         ExportError: The vocabulary has none of the tokens.
@@ -65,27 +70,19 @@ def ids_of(tokens: Sequence[str], vocabulary: Vocabulary) -> list[int]:
     return [vocabulary.end_of_sentence_id, *map(vocabulary.id, tokens[1:])]
 
 
-SHERPA_BOUND = 1e-4
-"""Largest difference of a log-probability that an export may have."""
-
-_LOOP_STEPS = 200
-_STATES = {"h0": "hidden", "c0": "cell"}
-
-
 def build_sherpa_model(
     network: LanguageModel, vocabulary: Vocabulary, opset: int, tokens: Sequence[str] | None = None
 ) -> onnx.ModelProto:
-    """The checked fp32 model with its metadata.
+    """Build the checked fp32 model with its metadata.
 
     Args:
         network: A network of LSTM layers of one size.
         vocabulary: Its vocabulary.
         opset: ONNX operator set.
-        tokens: The recognizer's, by its ids, which the model then takes and scores; None: the vocabulary's own ids.
+        tokens: The recognizer's tokens by id; the model then takes and scores its ids. None for the vocabulary's ids.
 
     Raises:
-        ExportError: The layers are no LSTMs of one size, which is all that these names can say; or the vocabulary has
-            none of the recognizer's tokens.
+        ExportError: The layers are not LSTMs of one size, or the vocabulary has none of the recognizer's tokens.
     """
     architecture = network.architecture
     if architecture.cell != "lstm" or len(set(architecture.layer_sizes)) != 1:
@@ -96,8 +93,8 @@ def build_sherpa_model(
     model = build_model(network, BuildOptions("fp32", opset))
     graph, layers, size = model.graph, len(architecture.layer_sizes), architecture.layer_sizes[0]
     _keep_the_last_position(graph)
-    before = [node for ours, name in _STATES.items() for node in _split_states(ours, name, layers)]
-    after = [node for ours, name in _STATES.items() for node in _join_states(ours, name, layers)]
+    before = [node for stacked, state in _STATES.items() for node in _split_states(stacked, state, layers)]
+    after = [node for stacked, state in _STATES.items() for node in _join_states(stacked, state, layers)]
     after += [
         helper.make_node("Squeeze", [LOGITS, "axis_1"], ["last_logits"]),
         helper.make_node("LogSoftmax", ["last_logits"], ["log_softmax"], axis=1),
@@ -108,11 +105,11 @@ def build_sherpa_model(
         _rename_input(graph)
     else:
         _translate(graph, ids)
-    state: list[str | int | None] = [layers, "batch", size]
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, state) for name in _STATES]
+    shape: list[str | int | None] = [layers, "batch", size]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in _STATES]
     _replace(graph.input, [helper.make_tensor_value_info("x", TensorProto.INT64, ["batch", "time"]), *values])
     scores = helper.make_tensor_value_info("log_softmax", TensorProto.FLOAT, ["batch", len(ids or vocabulary)])
-    next_states = [helper.make_tensor_value_info(f"{NEXT}{name}", TensorProto.FLOAT, state) for name in _STATES]
+    next_states = [helper.make_tensor_value_info(f"{NEXT}{name}", TensorProto.FLOAT, shape) for name in _STATES]
     _replace(graph.output, [scores, *next_states])
     helper.set_model_props(model, _metadata(layers, size, vocabulary, ids))
     onnx.checker.check_model(model, full_check=True)
@@ -120,11 +117,11 @@ def build_sherpa_model(
 
 
 def sherpa_difference(network: LanguageModel, data: bytes, ids: Sequence[int] | None = None) -> float:
-    """Largest difference of a log-probability in a closed loop of greedy tokens, beside the original.
+    """Largest difference of a log-probability from the network's, in a closed loop of greedy tokens.
 
-    `ids`: ours for each of the model's; None where they are the same.
+    `ids`: the network's id for each of the model's ids; None where they are the same.
     """
-    ours = range(network.vocabulary_size) if ids is None else ids
+    network_ids = range(network.vocabulary_size) if ids is None else ids
     session = start_session(data, PROVIDERS["cpu"], SessionOptions())
     sizes = network.architecture.layer_sizes
     states = {name: np.zeros((len(sizes), 1, sizes[0]), np.float32) for name in _STATES}
@@ -133,8 +130,8 @@ def sherpa_difference(network: LanguageModel, data: bytes, ids: Sequence[int] | 
         scores, *after = session.run(None, {"x": np.array([[token]]), **states})
         states = dict(zip(_STATES, after, strict=True))
         with torch.inference_mode():
-            logits, state = network(torch.tensor([[ours[token]]]), state)
-            expected = logits[0, -1].log_softmax(0).numpy()[ours]
+            logits, state = network(torch.tensor([[network_ids[token]]]), state)
+            expected = logits[0, -1].log_softmax(0).numpy()[network_ids]
         worst = float(np.maximum(worst, np.abs(scores[0] - expected).max()))
         token = int(expected.argmax())
     return worst
@@ -160,35 +157,35 @@ def _rename_input(graph: onnx.GraphProto) -> None:
 
 
 def _translate(graph: onnx.GraphProto, ids: Sequence[int]) -> None:
-    """The recognizer's ids to ours before the first node, our scores to the recognizer's order after the last."""
-    graph.initializer.append(numpy_helper.from_array(np.array(ids, np.int64), "our_ids"))
-    graph.node[-1].output[0] = "our_log_softmax"
-    first = helper.make_node("Gather", ["our_ids", "x"], [TOKEN_IDS], axis=0)
-    last = helper.make_node("Gather", ["our_log_softmax", "our_ids"], ["log_softmax"], axis=1)
+    """Map the recognizer's ids to the network's before the first node, and its scores back after the last."""
+    graph.initializer.append(numpy_helper.from_array(np.array(ids, np.int64), "network_ids"))
+    graph.node[-1].output[0] = "network_log_softmax"
+    first = helper.make_node("Gather", ["network_ids", "x"], [TOKEN_IDS], axis=0)
+    last = helper.make_node("Gather", ["network_log_softmax", "network_ids"], ["log_softmax"], axis=1)
     _replace(graph.node, [first, *graph.node, last])
 
 
 def _keep_the_last_position(graph: onnx.GraphProto) -> None:
-    tensor = next(found for found in graph.initializer if found.name == LOGITS_TO_KEEP)
+    tensor = next(tensor for tensor in graph.initializer if tensor.name == LOGITS_TO_KEEP)
     tensor.CopyFrom(numpy_helper.from_array(np.ones(1, np.int64), LOGITS_TO_KEEP))
 
 
-def _split_states(theirs: str, ours: str, layers: int) -> list[onnx.NodeProto]:
+def _split_states(stacked: str, state: str, layers: int) -> list[onnx.NodeProto]:
     """[layers, batch, hidden] -> [batch, hidden] for each layer."""
-    parts = [f"{theirs}_{layer}" for layer in range(layers)]
-    nodes = [helper.make_node("Split", [theirs], parts, axis=0)]
+    parts = [f"{stacked}_{layer}" for layer in range(layers)]
+    nodes = [helper.make_node("Split", [stacked], parts, axis=0)]
     return nodes + [
-        helper.make_node("Squeeze", [part, "axis_0"], [f"{ours}_{layer}"]) for layer, part in enumerate(parts)
+        helper.make_node("Squeeze", [part, "axis_0"], [f"{state}_{layer}"]) for layer, part in enumerate(parts)
     ]
 
 
-def _join_states(theirs: str, ours: str, layers: int) -> list[onnx.NodeProto]:
+def _join_states(stacked: str, state: str, layers: int) -> list[onnx.NodeProto]:
     """[batch, hidden] of each layer -> [layers, batch, hidden]."""
-    parts = [f"{NEXT}{theirs}_{layer}" for layer in range(layers)]
+    parts = [f"{NEXT}{stacked}_{layer}" for layer in range(layers)]
     nodes = [
-        helper.make_node("Unsqueeze", [f"{NEXT}{ours}_{layer}", "axis_0"], [part]) for layer, part in enumerate(parts)
+        helper.make_node("Unsqueeze", [f"{NEXT}{state}_{layer}", "axis_0"], [part]) for layer, part in enumerate(parts)
     ]
-    return [*nodes, helper.make_node("Concat", parts, [f"{NEXT}{theirs}"], axis=0)]
+    return [*nodes, helper.make_node("Concat", parts, [f"{NEXT}{stacked}"], axis=0)]
 
 
 def _replace(field: Any, values: list[Any]) -> None:

@@ -1,8 +1,7 @@
 """A model repository for Triton Inference Server: the artifact, and a configuration that keeps the states.
 
-The server's sequence batcher holds one state per tensor for every sequence and starts it with zeros ("implicit state"),
-so that a client sends token ids and a sequence id and nothing else. The oldest strategy batches
-whatever sequences have a request waiting.
+The server's sequence batcher holds the states of each sequence and starts them with zeros ("implicit state"), so that a
+client sends only token ids and a sequence id. The `oldest` strategy batches all sequences that have a request waiting.
 """
 
 from pathlib import Path
@@ -22,7 +21,7 @@ def write_triton_repository(artifact_path: Path, folder: Path, name: str = "lmto
 
     Raises:
         ArtifactError: The artifact cannot be used.
-        OptionError: `name` is no file name.
+        OptionError: `name` is not a file name.
         StorageError: A file cannot be written.
     """
     if not name or Path(name).name != name:
@@ -36,7 +35,7 @@ def write_triton_repository(artifact_path: Path, folder: Path, name: str = "lmto
 
 
 def triton_config(artifact: Artifact, name: str) -> str:
-    """The server's model configuration, as protobuf text. Sizes leave out the batch axis, as the server wants them."""
+    """The server's model configuration as protobuf text; sizes omit the batch axis."""
     states = "\n".join(_state(state, width) for state, width in artifact.architecture.states.items())
     return f"""name: "{name}"
 backend: "onnxruntime"

@@ -1,4 +1,4 @@
-"""Verification: the artifact beside its original, over many shapes, a long closed loop and real text."""
+"""Verification: an artifact compared with a reference over many shapes, a long closed loop and real text."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -12,8 +12,9 @@ from ..runtime.batch_invariance import first_difference
 from ..runtime.errors import ArtifactError
 from ..runtime.predictor import Predictor
 from ..runtime.state import State
-from .parity import BOUNDS, Case, Largest, ParityReport
-from .reference import Array, Original, States, Text, Tokens
+from .parity import Case, Largest, ParityReport
+from .reference import Array, Reference, States, Text, Tokens, zero_states
+from .tolerances import BOUNDS
 
 _BATCHES = (1, 2, 5, 16)
 _TIMES = (1, 2, 7, 33)
@@ -21,58 +22,58 @@ _LOOP_STEPS = 1000
 _DRAWN_TOKENS = 2000
 
 Tensors = dict[str, Array]
-"""`logits` and the name of each state -> what a call gave for it."""
+"""`logits` and the name of each state -> a call's result."""
 
 
 def verify(
-    original: Original,
+    reference: Reference,
     predictor: Predictor,
     loop_steps: int = _LOOP_STEPS,
     drawn_tokens: int = _DRAWN_TOKENS,
     shapes: Sequence[tuple[int, int]] = (),
 ) -> ParityReport:
-    """Compare `predictor`, on any provider, with its original.
+    """Compare `predictor`, on any provider, with a reference.
 
     Args:
-        original: What it has to agree with.
+        reference: The computation that it must agree with.
         predictor: The artifact.
         loop_steps: Steps of the closed loop.
-        drawn_tokens: Length of the text that is drawn from an original without one.
-        shapes: Batch and time of calls that are compared beside the usual ones.
+        drawn_tokens: Length of the text that is drawn from a reference without one.
+        shapes: Batch and time of additional calls to compare.
 
     Raises:
-        ArtifactError: The artifact has other sizes or another vocabulary than the original, or the original's own
-            logits are no numbers.
+        ArtifactError: The artifact has other sizes or another vocabulary than the reference, or the reference's logits
+            are NaN or infinite.
     """
-    _require_same_kind(original, predictor)
-    text = original.text or _drawn_text(original, drawn_tokens)
-    pair = _Pair(original, predictor)
-    loop = pair.closed_loop(int(text.token_ids[0]), loop_steps)
+    _require_same_network(reference, predictor)
+    text = reference.text or _draw_text(reference, drawn_tokens)
+    comparison = _Comparison(reference, predictor)
+    loop = comparison.closed_loop(int(text.token_ids[0]), loop_steps)
     return ParityReport(
         precision=predictor.artifact.precision,
         variant=predictor.artifact.variant,
         exported_from=predictor.artifact.parity.get("original_sha256"),
         provider=predictor.provider,
-        original=original.name,
-        original_sha256=original.weights_sha256,
-        cases=[*pair.grid(text.token_ids, shapes), loop.case],
-        tensors=pair.largest,
+        original=reference.name,
+        original_sha256=reference.weights_sha256,
+        cases=[*comparison.grid(text.token_ids, shapes), loop.case],
+        tensors=comparison.largest,
         loop_steps=loop_steps,
         loop_differences=loop.differences,
         loop_disagreements=loop.disagreements,
         text=text.source,
         tokens=len(text.token_ids),
-        original_perplexity=original.perplexity(text.token_ids),
+        original_perplexity=reference.perplexity(text.token_ids),
         artifact_perplexity=predictor.perplexity(text.token_ids),
         batch_invariant=measure_batch_invariance(predictor),
     )
 
 
 def measure_batch_invariance(predictor: Predictor) -> bool:
-    """Whether rows alone and in a batch, and whole and in chunks, give the same bits.
+    """Whether rows give the same bits alone and in a batch, whole and in chunks.
 
-    Odd sizes and single rows are among them: a kernel may take rows two at a time and treat one that is left over
-    differently, as onnxruntime's 8-bit weight-only product does.
+    The sizes include odd ones: a kernel may take rows two at a time and compute a last single row differently, as
+    onnxruntime's 8-bit weight-only product does.
     """
     if first_difference(predictor, (2, 3, 16, 17)) or first_difference(predictor, (16,), time=24):
         return False
@@ -96,11 +97,11 @@ class _Loop(NamedTuple):
 
 
 @final
-class _Pair:
-    """The original and the artifact, stepped side by side."""
+class _Comparison:
+    """The reference and the artifact, stepped side by side."""
 
-    def __init__(self, original: Original, predictor: Predictor) -> None:
-        self._original = original
+    def __init__(self, reference: Reference, predictor: Predictor) -> None:
+        self._reference = reference
         self._predictor = predictor
         self._names = tuple(predictor.artifact.architecture.states)
         self._random = np.random.default_rng(0)
@@ -108,7 +109,7 @@ class _Pair:
         self.largest: dict[str, Largest] = {}
 
     def grid(self, text: NDArray[np.int32], shapes: Sequence[tuple[int, int]]) -> list[Case]:
-        """For every batch and time size: random tokens from a random state, text from the zero state, kept logits."""
+        """Compare random tokens from a random state, text from the zero state, and kept logits, in all sizes."""
         cases = []
         for batch, time in dict.fromkeys([*itertools.product(_BATCHES, _TIMES), *shapes]):
             starts = self._random.integers(0, max(len(text) - time, 1), batch)
@@ -122,9 +123,9 @@ class _Pair:
         return cases
 
     def closed_loop(self, first: int, steps: int) -> _Loop:
-        """Run both sides on their own states and their own greedy tokens.
+        """Run both sides on their own states and greedy tokens.
 
-        Where the tokens differ, both go on with the original's, so that the rest can be compared.
+        Where the tokens differ, both continue with the reference's token, so that later steps can be compared.
         """
         allowed = self._bounds.difference
         state = self._predictor.initial_state(1)
@@ -133,37 +134,37 @@ class _Pair:
         cases = []
         for _ in range(steps):
             tokens = np.array([[token]], np.int64)
-            expected, states = self._original.run(tokens, states)
+            expected, states = self._reference.run(tokens, states)
             logits, state = self._predictor.step(tokens, state)
             name = f"closed loop of {steps:,} steps"
             cases.append(self._case(name, _tensors(expected, states), _tensors(logits, self._named(state))))
-            token, found = int(expected[0, 0].argmax()), int(logits[0, 0].argmax())
-            margin = float(expected[0, 0, token] - expected[0, 0, found])
+            token, chosen = int(expected[0, 0].argmax()), int(logits[0, 0].argmax())
+            margin = float(expected[0, 0, token] - expected[0, 0, chosen])
             scale = max(float(np.abs(expected).max()), 1.0)
-            differences += token != found
-            disagreements += token != found and not margin <= 2 * allowed * scale
+            differences += token != chosen
+            disagreements += token != chosen and not margin <= 2 * allowed * scale
         return _Loop(differences, disagreements, max(cases, key=lambda case: case.difference))
 
     def _compare(self, name: str, tokens: Tokens, state: State, kept: int | None = None) -> Case:
         logits, after = self._predictor.step(tokens, state, logits_to_keep=kept)
-        found, count, states = _tensors(logits, self._named(after)), logits.shape[1], self._named(state)
-        original = _tensors(*self._original.run(tokens, states), count)
-        case = self._case(name, original, found)
+        computed, count, states = _tensors(logits, self._named(after)), logits.shape[1], self._named(state)
+        expected = _tensors(*self._reference.run(tokens, states), count)
+        case = self._case(name, expected, computed)
         if case.excess(self._bounds) <= 1:
             return case
-        moved = (self._original.run(tokens, moved) for moved in self._moved(states))
-        others = [*moved, self._original.run_exactly(tokens, states)]
-        return self._case(name, original, found, [_tensors(*other, count) for other in others if other is not None])
+        runs = [self._reference.run(tokens, rounded) for rounded in self._rounded(states)]
+        runs += [exact] if (exact := self._reference.run_exactly(tokens, states)) is not None else []
+        return self._case(name, expected, computed, [_tensors(*run, count) for run in runs])
 
-    def _case(self, name: str, original: Tensors, found: Tensors, moves: Sequence[Tensors] = ()) -> Case:
-        """The tensor that differs most, as a multiple of what is allowed."""
+    def _case(self, name: str, expected: Tensors, computed: Tensors, moved: Sequence[Tensors] = ()) -> Case:
+        """The tensor that differs most as a multiple of its bound; `moved`: the reference's results after rounding."""
         cases = [
             Case(
                 name,
                 key,
-                absolute=float(np.abs(found[key] - original[key]).max()),
-                scale=max(float(np.abs(original[key]).max()), 1.0),
-                moved=max((float(np.abs(move[key] - original[key]).max()) for move in moves), default=0.0),
+                absolute=float(np.abs(computed[key] - expected[key]).max()),
+                scale=max(float(np.abs(expected[key]).max()), 1.0),
+                moved=max((float(np.abs(tensors[key] - expected[key]).max()) for tensors in moved), default=0.0),
             )
             for key in (LOGITS, *self._names)
         ]
@@ -174,8 +175,8 @@ class _Pair:
     def _named(self, state: State) -> States:
         return dict(zip(self._names, state.tensors, strict=True))
 
-    def _moved(self, states: States) -> Iterator[States]:
-        """The states, each number moved by the precision's rounding: all up, all down, at random."""
+    def _rounded(self, states: States) -> Iterator[States]:
+        """The states with each number moved by the precision's rounding error: all up, all down, at random."""
         random, size = np.random.default_rng(1), self._bounds.rounding
         for signs in ((1.0,), (-1.0,), (-1.0, 1.0)):
             yield {
@@ -192,34 +193,31 @@ class _Pair:
 
 
 def _tensors(logits: Array, states: States, last: int | None = None) -> Tensors:
-    """By name; of the logits the last positions, None for all."""
+    """The results of a call by name; `last`: the number of last positions to keep of the logits, None for all."""
     return {LOGITS: logits if last is None else logits[:, -last:], **states}
 
 
-def _require_same_kind(original: Original, predictor: Predictor) -> None:
-    found, expected = predictor.artifact.architecture, original.architecture
-    if found != expected:
-        raise ArtifactError(f"the artifact is {found}, the original {expected}")
-    if predictor.vocabulary.sha256 != original.vocabulary.sha256:
+def _require_same_network(reference: Reference, predictor: Predictor) -> None:
+    architecture = predictor.artifact.architecture
+    if architecture != reference.architecture:
+        raise ArtifactError(f"the artifact is {architecture}, the original {reference.architecture}")
+    if predictor.vocabulary.sha256 != reference.vocabulary.sha256:
         raise ArtifactError(
             f"the artifact has another vocabulary ({len(predictor.vocabulary):,} tokens, "
-            f"{predictor.vocabulary.sha256[:12]}...) than the original ({len(original.vocabulary):,}, "
-            f"{original.vocabulary.sha256[:12]}...)"
+            f"{predictor.vocabulary.sha256[:12]}...) than the original ({len(reference.vocabulary):,}, "
+            f"{reference.vocabulary.sha256[:12]}...)"
         )
 
 
-def _drawn_text(original: Original, count: int) -> Text:
-    """Tokens drawn from the original, each by its probability."""
+def _draw_text(reference: Reference, count: int) -> Text:
+    """Draw tokens from the reference, each by its probability."""
     random = np.random.default_rng(0)
-    states: States = {name: np.zeros((1, width), np.float32) for name, width in original.architecture.states.items()}
-    token, drawn = 0, []
+    states, token, drawn = zero_states(reference.architecture, 1), 0, []
     for _ in range(count):
-        logits, states = original.run(np.array([[token]], np.int64), states)
+        logits, states = reference.run(np.array([[token]], np.int64), states)
         row = logits[0, 0].astype(np.float64)
         if not np.isfinite(row).all():
-            raise ArtifactError(
-                f"the logits of the original, {original.name}, are no finite numbers: nothing equals them"
-            )
+            raise ArtifactError(f"the logits of the original, {reference.name}, are not finite: nothing equals them")
         sums = np.exp(row - row.max()).cumsum()
         token = min(int(np.searchsorted(sums, random.random() * sums[-1], side="right")), len(sums) - 1)
         drawn.append(token)

@@ -1,4 +1,4 @@
-"""The network's weights as ONNX wants them: gates in its own order, biases of input and recurrence joined."""
+"""The network's weights in ONNX's layout: its order of gates, biases of input and recurrence joined."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..model.network import LanguageModel
 
 GATES = {"lstm": ("ifgo", "iofg"), "gru": ("rzn", "zrn"), "rnn": ("h", "h")}
-"""Cell -> its gates in torch's order and in ONNX's, by torch's names."""
+"""Cell -> its gates in torch's order and in ONNX's, as torch names them."""
 
 Array = NDArray[np.float32]
 
@@ -33,8 +33,8 @@ class Weights:
 
     Attributes:
         embedding: [vocabulary, embedding size].
-        layers: One entry per recurrent layer.
-        projection: [last hidden size, vocabulary], or None where it is the embedding transposed (tied).
+        layers: One entry for each recurrent layer.
+        projection: [last hidden size, vocabulary]; None where it is the transposed embedding (tied).
         bias: [vocabulary].
     """
 
@@ -45,7 +45,7 @@ class Weights:
 
     @classmethod
     def of(cls, network: LanguageModel, *, untie: bool = False) -> "Weights":
-        """The weights of `network`; `untie` gives tied ones a projection of their own."""
+        """Read the weights of a network; `untie` copies a tied embedding into the projection."""
         tied = network.architecture.tied and not untie
         cell = network.architecture.cell
         return cls(
@@ -66,10 +66,10 @@ def _layer(cell: str, parameters: Mapping[str, torch.Tensor]) -> LayerWeights:
 
 
 def _reordered(cell: str, array: Array) -> Array:
-    """The blocks of the first axis, one per gate, moved from torch's order to ONNX's."""
-    theirs, ours = GATES[cell]
-    blocks = dict(zip(theirs, np.split(array, len(theirs)), strict=True))
-    return np.concatenate([blocks[gate] for gate in ours])
+    """Reorder the first axis, one block for each gate, from torch's order to ONNX's."""
+    torch_gates, onnx_gates = GATES[cell]
+    blocks = dict(zip(torch_gates, np.split(array, len(torch_gates)), strict=True))
+    return np.concatenate([blocks[gate] for gate in onnx_gates])
 
 
 def _array(tensor: torch.Tensor) -> Array:

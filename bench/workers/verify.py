@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ...export.exporter import original_of
-from ...export.reference import Original, PredictorOriginal
+from ...export.exporter import reference_of
+from ...export.reference import PredictorReference, Reference
 from ...export.unsigned_weights import unsigned_weights
 from ...export.verification import verify
 from ...model.run import Run
@@ -29,7 +29,7 @@ from ..roofline import measure_roofline
 from .job import answer, source_of, source_parser
 
 
-def original_for(runtime: str, source: Source, most_tokens: int) -> Original:
+def original_for(runtime: str, source: Source, most_tokens: int) -> Reference:
     """What a runtime has to agree with.
 
     Args:
@@ -45,7 +45,7 @@ def original_for(runtime: str, source: Source, most_tokens: int) -> Original:
         CheckpointError: The checkpoint is damaged or does not fit.
     """
     if source.original is not None and not source.original.is_file():
-        return original_of(Run(source.original), most_tokens)
+        return reference_of(Run(source.original), most_tokens)
     file = source.original or source.artifact
     data = read_bytes(file)
     artifact = Artifact.parse(data, str(file))
@@ -58,19 +58,19 @@ def original_for(runtime: str, source: Source, most_tokens: int) -> Original:
         return _unoptimized(artifact, data, source.threads, f"; onnx.reference cannot run the file: {reason}")
 
 
-def _evaluated(file: Path) -> PredictorOriginal:
+def _evaluated(file: Path) -> PredictorReference:
     import onnx
 
     predictor = BACKENDS[REFERENCE].load(Source(file)).predictor
     predictor.step(np.zeros((1, 1), np.int64), predictor.initial_state(1))
-    return PredictorOriginal(predictor, f"onnx.reference {onnx.__version__} over {file.name}")
+    return PredictorReference(predictor, f"onnx.reference {onnx.__version__} over {file.name}")
 
 
-def _unoptimized(artifact: Artifact, data: bytes, threads: int, reason: str) -> PredictorOriginal:
+def _unoptimized(artifact: Artifact, data: bytes, threads: int, reason: str) -> PredictorReference:
     session = plain_session(unsigned_weights(data), threads)
     predictor = Predictor(artifact, session, PROVIDERS["cpu"], SessionOptions(threads))
     version = import_onnxruntime().__version__
-    return PredictorOriginal(predictor, f"onnxruntime {version} without graph optimizations{reason}")
+    return PredictorReference(predictor, f"onnxruntime {version} without graph optimizations{reason}")
 
 
 _TOKENS = 5000

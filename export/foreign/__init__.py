@@ -1,1 +1,1 @@
-"""ONNX files from elsewhere that become artifacts."""
+"""Adopt ONNX files from elsewhere as artifacts."""

@@ -1,1 +1,1 @@
-"""Test vectors: inputs of an artifact and the outputs that a runtime must give."""
+"""Test vectors: inputs of an artifact and expected outputs."""

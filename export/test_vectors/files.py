@@ -1,8 +1,8 @@
-"""Test vectors as files: the folders that ONNX's own test runners read, and an index beside them.
+"""Test vectors as files: the folders that ONNX's test runners read, and an index.
 
 `test_data_set_N/input_K.pb` and `output_K.pb` hold tensors (ONNX's TensorProto) in the order of the graph's inputs and
-outputs, under their names. `test_vectors.json` says which file they belong to, what each folder is, where the expected
-outputs are from, and how far a runtime may be from them; `data.json` says the last to ONNX's runner in its own words.
+outputs, under their names. `test_vectors.json` holds the name and hash of the artifact, a description of each folder,
+the source of the expected outputs, and their bound; `data.json` holds the bound for ONNX's runner.
 """
 
 import math
@@ -30,10 +30,10 @@ _TOLERANCES = "data.json"
 
 
 def require_room(artifact: Path) -> None:
-    """Say before the work that the vectors cannot lie beside the artifact.
+    """Check, before any work, that test vectors can be written beside an artifact.
 
     Raises:
-        ExportError: There are vectors of another artifact, or files or folders of their names without an index.
+        ExportError: The folder holds vectors of another artifact, or files or folders of their names without an index.
         StorageError: The index cannot be read.
     """
     index = artifact.parent / INDEX
@@ -50,7 +50,7 @@ def require_room(artifact: Path) -> None:
 
 
 def write_vectors(vectors: Vectors, folder: Path) -> Path:
-    """Write the folders and, last, the index; earlier ones of the same artifact are replaced.
+    """Write the folders and the index; earlier vectors of the same artifact are replaced.
 
     Returns:
         The index.
@@ -59,30 +59,31 @@ def write_vectors(vectors: Vectors, folder: Path) -> Path:
         StorageError: A file or folder cannot be written or removed.
     """
     index, content = folder / INDEX, {"format": FORMAT, **vectors.to_json()}
-    write_atomically(index, f"{json_text(content | {'sets': []}, indent=1)}\n".encode())  # whose the folders are
+    # An index without sets says that their writing was stopped.
+    write_atomically(index, f"{json_text(content | {'sets': []}, indent=1)}\n".encode())
     for old in _folders(folder):
         _remove(old)
-    for found in vectors.sets:
-        make_folder(folder / found.folder)
-        for kind, tensors in (("input", found.inputs), ("output", found.outputs)):
+    for vector_set in vectors.sets:
+        make_folder(folder / vector_set.folder)
+        for kind, tensors in (("input", vector_set.inputs), ("output", vector_set.outputs)):
             for position, (name, array) in enumerate(tensors.items()):
                 data = numpy_helper.from_array(np.ascontiguousarray(array), name).SerializeToString(deterministic=True)
-                write_atomically(folder / found.folder / f"{kind}_{position}.pb", data)
+                write_atomically(folder / vector_set.folder / f"{kind}_{position}.pb", data)
     write_atomically(folder / _TOLERANCES, f"{json_text({'rtol': 0.0, 'atol': vectors.tolerance})}\n".encode())
     write_atomically(index, f"{json_text(content, indent=1)}\n".encode())
     return index
 
 
 def read_vectors(artifact: Path, known: Artifact) -> Vectors:
-    """The test vectors that lie beside an artifact.
+    """Read the test vectors beside an artifact.
 
     Args:
-        artifact: Its file.
-        known: What that holds.
+        artifact: The artifact's file.
+        known: Its content.
 
     Raises:
         StorageError: A file cannot be read.
-        ExportError: There are none, they are another file's, or they are damaged.
+        ExportError: The vectors are missing, damaged, or of another file.
     """
     path = artifact.parent / INDEX
     if not path.exists():
@@ -99,13 +100,13 @@ def read_vectors(artifact: Path, known: Artifact) -> Vectors:
     if not index["sets"]:
         raise ExportError(f"{path} lists no sets: their writing was stopped; export again: --test-vectors")
     sets = [_read_set(artifact.parent, entry) for entry in index["sets"]]
-    for found in sets:
-        _require_fit(artifact.parent / found.folder, found, known)
+    for vector_set in sets:
+        _require_fit(artifact.parent / vector_set.folder, vector_set, known)
     return Vectors(artifact.name, known.sha256, index["expected_from"], index["bound"], sets)
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Those with the names that vectors have, and no others."""
+    """The folders that are named as vectors are."""
     return sorted(path for path in folder.glob(f"{FOLDER}*") if path.name.removeprefix(FOLDER).isdecimal())
 
 
@@ -137,15 +138,15 @@ def _read_set(folder: Path, entry: Any) -> VectorSet:
     return VectorSet(name, what, _tensors(folder / name, "input"), _tensors(folder / name, "output"), in_loop)
 
 
-def _require_fit(folder: Path, found: VectorSet, known: Artifact) -> None:
-    """Check a set against the artifact: names, types and shapes, all but batch and time; and that its numbers are."""
-    tokens = found.inputs.get(TOKEN_IDS)
+def _require_fit(folder: Path, vector_set: VectorSet, known: Artifact) -> None:
+    """Check names, types and shapes of a set against the artifact, and that all numbers are finite."""
+    tokens = vector_set.inputs.get(TOKEN_IDS)
     if tokens is None or tokens.ndim != 2 or tokens.dtype != np.int64 or tokens.size == 0:
         raise ExportError(f"{folder} has no input {TOKEN_IDS}, int64 [batch, time]; export again: --test-vectors")
     batch, time = tokens.shape
     states = {name: (batch, width) for name, width in known.architecture.states.items()}
     outputs = {LOGITS: (batch, time, len(known.vocabulary)), **{f"{NEXT}{name}": states[name] for name in states}}
-    for kind, expected, tensors in (("input", states, found.inputs), ("output", outputs, found.outputs)):
+    for kind, expected, tensors in (("input", states, vector_set.inputs), ("output", outputs, vector_set.outputs)):
         shapes = {name: array.shape for name, array in tensors.items() if name != TOKEN_IDS}
         if shapes != expected or any(tensors[name].dtype != np.float32 for name in expected):
             raise ExportError(
@@ -173,10 +174,10 @@ def _tensor(path: Path) -> tuple[str, Array]:
         tensor.ParseFromString(data)
         if tensor.data_location != onnx.TensorProto.DEFAULT or tensor.external_data:
             raise ExportError(f"{path} keeps its data in another file, expected it inside")
-        return tensor.name, numpy_helper.to_array(tensor).copy()  # its own is read-only, of which torch warns
+        return tensor.name, numpy_helper.to_array(tensor).copy()  # onnx's array is read-only; torch warns about that
     except ExportError:
         raise
-    except Exception as error:  # protobuf and onnx have no common class
+    except Exception as error:  # errors of protobuf and onnx share no class
         raise ExportError(f"{path} holds no tensor: {truncated(error)}") from error
 
 
