@@ -56,14 +56,6 @@ class Checkpoint:
         start = f"{prefix}."
         return {name[len(start) :]: tensor for name, tensor in self.tensors.items() if name.startswith(start)}
 
-    def validated(self, prefix: str, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-        """The group `prefix`, checked by `validate_tensors`.
-
-        Raises:
-            CheckpointError: A tensor is missing, extra, of another shape or type, or holds NaN or infinity.
-        """
-        return validate_tensors(prefix, self.group(prefix), shapes)
-
     def require_epoch_facts(self) -> None:
         """Check epoch and perplexities, the facts of weights that `of_weights` saved.
 
@@ -182,7 +174,7 @@ def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
         if device.type == "cuda" and "cuda" in state:
             torch.cuda.set_rng_state(state["cuda"], device)
     except (RuntimeError, TypeError) as error:
-        raise CheckpointError(f"the checkpoint's random state is none of this torch: {error}") from error
+        raise CheckpointError(f"this torch cannot use the checkpoint's random state: {error}") from error
 
 
 def _hash(tensors: Mapping[str, Tensor], facts: str) -> str:

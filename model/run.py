@@ -30,7 +30,7 @@ from ..runtime.io.files import (
 )
 from ..runtime.io.json_reader import LARGE_BYTES, MOST_BYTES, parse_json
 from ..runtime.vocabulary import Vocabulary
-from .checkpoint import Checkpoint, checkpoint_errors
+from .checkpoint import Checkpoint, checkpoint_errors, validate_tensors
 from .data.corpus import Corpus, load_corpus_with
 from .data.texts import PYDOCS
 from .errors import ConfigError, DataError, RunError
@@ -246,7 +246,8 @@ class Run:
         with checkpoint_errors(self.best):
             checkpoint.require_epoch_facts()
             # Before the network is made: a damaged configuration may ask for any size.
-            weights = checkpoint.validated("model", weight_shapes(config.architecture, len(vocabulary)))
+            shapes = weight_shapes(config.architecture, len(vocabulary))
+            weights = validate_tensors("model", checkpoint.group("model"), shapes)
         network = LanguageModel(config.architecture, len(vocabulary))
         network.load_weights(weights)
         return network.eval(), checkpoint
@@ -255,8 +256,7 @@ class Run:
         """Sizes, vocabulary and training of the run.
 
         Raises:
-            RunError: As for `trained`.
-            CheckpointError: As for `trained`.
+            RunError, CheckpointError: As for `trained`.
         """
         network, checkpoint = self.trained()
         return Summary(

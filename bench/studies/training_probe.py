@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -14,6 +13,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from lmtool.bench.environment import peak_bytes
 from lmtool.model.data.corpus import Corpus, load_corpus
 from lmtool.model.run import Run
 from lmtool.model.training.config import TrainConfig
@@ -90,7 +90,7 @@ def measure(probe: Probe) -> dict[str, Any]:
     return {
         "seconds": np.diff(clock.times)[_WARM_UP - 1 :].tolist(),
         "tokens": config.batch_size * config.steps,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": peak_bytes(),
     }
 
 

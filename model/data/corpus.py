@@ -89,8 +89,7 @@ def load_corpus_with(name: str, vocabulary: Vocabulary) -> Corpus:
     """Read a corpus and encode it with the vocabulary of a trained model.
 
     Raises:
-        DataError: As for `load_corpus`.
-        StorageError: As for `load_corpus`.
+        DataError, StorageError: As for `load_corpus`.
     """
     with token_file(read_splits(name), vocabulary.tokenization) as texts:
         return Corpus(name, texts.sha256, vocabulary, texts.to_ids(vocabulary))

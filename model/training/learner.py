@@ -6,7 +6,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ..checkpoint import Checkpoint, random_state, set_random_state
+from ..checkpoint import Checkpoint, random_state, set_random_state, validate_tensors
 from ..network import LanguageModel, state_from_tensors, state_shapes, state_tensors
 from .config import TrainConfig
 from .distributed import ProcessGroup
@@ -127,7 +127,8 @@ class Learner:
         self.network.load_weights(weights)
         load_optimizer(self._optimizer, self._parameters, checkpoint.group("optimizer"))
         self.average.load(checkpoint.group("average"))
-        carried = checkpoint.validated("carried", state_shapes(self._config.architecture, self._config.batch_size))
+        shapes = state_shapes(self._config.architecture, self._config.batch_size)
+        carried = validate_tensors("carried", checkpoint.group("carried"), shapes)
         rows = self._group.rows(self._config.batch_size)
         self._state = state_from_tensors({name: tensor[rows].to(self._device) for name, tensor in carried.items()})
         set_random_state(checkpoint.group(f"random.{self._group.rank}"), self._device)

@@ -10,7 +10,7 @@ from typing import Any, final
 import torch
 
 from ...runtime.io.files import make_folder
-from ..checkpoint import Checkpoint, checkpoint_errors
+from ..checkpoint import Checkpoint, checkpoint_errors, validate_tensors
 from ..data.batches import Batches
 from ..data.corpus import Corpus
 from ..errors import CheckpointError, Interrupted, RunError, TrainingError
@@ -34,12 +34,7 @@ class Trainer:
     """One training in one run folder, in this process or in a group of processes."""
 
     def __init__(
-        self,
-        config: TrainConfig,
-        corpus: Corpus,
-        run: Run,
-        device: str = "cpu",
-        group: ProcessGroup | None = None,
+        self, config: TrainConfig, corpus: Corpus, run: Run, device: str = "cpu", group: ProcessGroup | None = None
     ) -> None:
         """Begin a training; seeds torch and sets its switches for the whole process.
 
@@ -62,12 +57,7 @@ class Trainer:
 
     @classmethod
     def resume(
-        cls,
-        config: TrainConfig,
-        corpus: Corpus,
-        run: Run,
-        device: str = "cpu",
-        group: ProcessGroup | None = None,
+        cls, config: TrainConfig, corpus: Corpus, run: Run, device: str = "cpu", group: ProcessGroup | None = None
     ) -> "Trainer":
         """Continue a run from its latest checkpoint, or begin it again if it has none.
 
@@ -75,8 +65,7 @@ class Trainer:
             RunError: The run or its checkpoint is of another configuration, corpus or number of processes; the message
                 names the difference.
             CheckpointError: The checkpoint is damaged or does not fit.
-            DataError: As for `Trainer`.
-            ConfigError: As for `Trainer`.
+            DataError, ConfigError: As for `Trainer`.
         """
         run.require_same(resolve_precision(config, device), corpus)
         checkpoint = run.read_latest()
@@ -86,7 +75,8 @@ class Trainer:
         else:
             with checkpoint_errors(run.latest):
                 # Before the network is made: a damaged configuration may ask for any size.
-                weights = checkpoint.validated("model", weight_shapes(config.architecture, len(corpus.vocabulary)))
+                shapes = weight_shapes(config.architecture, len(corpus.vocabulary))
+                weights = validate_tensors("model", checkpoint.group("model"), shapes)
                 trainer = cls(config, corpus, run, device, group)
                 trainer._require_same_training(checkpoint)
                 trainer._learner.load(checkpoint, weights)

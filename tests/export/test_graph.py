@@ -16,7 +16,7 @@ from lmtool.model import LanguageModel
 from lmtool.model.network import state_tensors
 from lmtool.runtime import CELLS
 from onnx.reference import ReferenceEvaluator
-from support.models.networks import assert_same, draw, network_of, run_model
+from support.models.networks import assert_same_outputs, network_of, random_inputs, run_model
 from torch.torch_version import TorchVersion
 
 
@@ -27,10 +27,10 @@ def test_the_reference_evaluator_agrees_with_torch(sizes: tuple[int, ...], tied:
     network = network_of(sizes, tied=tied, cell=cell)
     evaluator = ReferenceEvaluator(build_model(network, BuildOptions("fp32", opset)))
     for batch, time in ((1, 1), (3, 4), (2, 9)):
-        tokens, state, feeds = draw(network, batch, time)
+        tokens, state, feeds = random_inputs(network, batch, time)
         with np.errstate(invalid="ignore"):  # small products raise the flag without cause on some processors
             logits, *states = evaluator.run(None, {"token_ids": tokens, "logits_to_keep": np.array([0]), **feeds})
-        assert_same(network, tokens, state, logits, states)
+        assert_same_outputs(network, tokens, state, logits, states)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -39,9 +39,9 @@ def test_onnxruntime_agrees_with_torch_in_every_opset(cell: str, opset: int) -> 
     network = network_of((7, 3), cell=cell)
     model = build_model(network, BuildOptions("fp32", opset))
     for batch, time in ((1, 1), (3, 4), (33, 2)):
-        tokens, state, feeds = draw(network, batch, time)
+        tokens, state, feeds = random_inputs(network, batch, time)
         logits, *states = run_model(model, tokens, feeds)
-        assert_same(network, tokens, state, logits, states)
+        assert_same_outputs(network, tokens, state, logits, states)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -52,7 +52,7 @@ def test_half_precision_is_standard_float32_at_its_borders_and_close(cell: str) 
         value.type.tensor_type.elem_type for value in full.graph.output
     ]
     assert half.ByteSize() < 0.6 * full.ByteSize()
-    tokens, state, feeds = draw(network, 3, 5)
+    tokens, state, feeds = random_inputs(network, 3, 5)
     logits = run_model(half, tokens, feeds)[0]
     with torch.inference_mode():
         expected, _ = network(torch.from_numpy(tokens), state)
@@ -82,7 +82,7 @@ def test_weight_only_projections_are_close(precision: str, bound: float, cell: s
     network = network_of((64, 48), vocabulary=500, cell=cell)
     model = build_model(network, BuildOptions(precision))
     assert [node.op_type for node in model.graph.node].count("MatMulNBits") == 1
-    tokens, state, feeds = draw(network, 3, 5)
+    tokens, state, feeds = random_inputs(network, 3, 5)
     logits = run_model(model, tokens, feeds)[0]
     with torch.inference_mode():
         expected, _ = network(torch.from_numpy(tokens), state)
@@ -101,7 +101,7 @@ def test_wide_lstm_layers_with_8_bit_weights_are_close_in_any_chunks(sizes: tupl
     assert operators.count("Scan") == sum(size >= WIDE for size in sizes)
     assert operators.count("LSTM") == sum(size < WIDE for size in sizes)
     assert model.ByteSize() < 0.5 * build_model(network, BuildOptions("fp32")).ByteSize()
-    tokens, state, feeds = draw(network, 4, 6)
+    tokens, state, feeds = random_inputs(network, 4, 6)
     logits, *states = run_model(model, tokens, feeds)
     with torch.inference_mode():
         expected, expected_state = network(torch.from_numpy(tokens), state)
@@ -143,7 +143,7 @@ def test_the_projection_of_int8_has_one_scale_and_the_integers_of_its_purpose(pu
 def test_int8_is_close(purpose: str) -> None:
     network = network_of((64, 48), vocabulary=500)
     model = build_model(network, BuildOptions("int8", optimize_for=purpose))
-    tokens, state, feeds = draw(network, 3, 5)
+    tokens, state, feeds = random_inputs(network, 3, 5)
     logits = run_model(model, tokens, feeds)[0]
     with torch.inference_mode():
         expected, _ = network(torch.from_numpy(tokens), state)
@@ -161,7 +161,7 @@ def test_int8_without_lstm_layers_is_refused(cell: str, purpose: str) -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_legacy_exporter_of_torch_agrees(cell: str) -> None:
     network = network_of((7, 3), cell=cell)
-    tokens, state, feeds = draw(network, 2, 3)
+    tokens, state, feeds = random_inputs(network, 2, 3)
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter is deprecated, which is why it is only a cross-check
@@ -188,7 +188,7 @@ def test_the_default_exporter_of_torch_agrees(cell: str) -> None:
     if cell == "gru" and torch.__version__ < TorchVersion("2.13"):
         pytest.skip(f"the exporter of torch {torch.__version__} makes a GRU that computes otherwise than torch")
     network = network_of((7, 3), cell=cell)
-    tokens, state, feeds = draw(network, 2, 3)
+    tokens, state, feeds = random_inputs(network, 2, 3)
     program = torch.onnx.export(
         network,
         (torch.from_numpy(tokens), state),
@@ -236,7 +236,7 @@ def test_a_tied_matrix_is_not_transposed_into_a_second_one_at_load(tmp_path: Pat
 @pytest.mark.parametrize("cell", CELLS)
 def test_half_precision_takes_tied_matrices(cell: str) -> None:
     network = network_of((64, 5), tied=True, vocabulary=500, cell=cell)
-    tokens, state, feeds = draw(network, 3, 4)
+    tokens, state, feeds = random_inputs(network, 3, 4)
     logits = run_model(build_model(network, BuildOptions("fp16")), tokens, feeds)[0]
     with torch.inference_mode():
         expected, _ = network(torch.from_numpy(tokens), state)

@@ -22,7 +22,7 @@ from lmtool.export import (
 from lmtool.export.sherpa import build_sherpa_model, ids_of, read_recognizer_tokens
 from lmtool.model import LanguageModel, Run, TrainOptions, run_training
 from lmtool.runtime import ArtifactError, OptionError, Predictor, Tokenization, Vocabulary
-from support.models.networks import draw, network_of, run_model
+from support.models.networks import network_of, random_inputs, run_model
 from support.models.transducer import recognize, write_transducer
 from support.runs.reporters import RecordingReporter
 from support.runs.settings import SETTINGS
@@ -60,7 +60,7 @@ def test_sherpa_names_take_stacked_states_and_give_log_probabilities() -> None:
     assert [value.name for value in model.graph.output] == ["log_softmax", "next_h0", "next_c0"]
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert (metadata["num_layers"], metadata["hidden_size"], metadata["sos_id"]) == ("2", "6", "0")
-    tokens, state, feeds = draw(network, 3, 4)
+    tokens, state, feeds = random_inputs(network, 3, 4)
     stacked = {name: np.stack([feeds[f"{ours}_{layer}"] for layer in (0, 1)]) for name, ours in SHERPA_STATES.items()}
     scores, hidden, cell = run_model(model, tokens, {"x": tokens, **stacked})
     with torch.inference_mode():

@@ -19,7 +19,7 @@ from lmtool.export.unsigned_weights import unsigned_weights
 from lmtool.runtime import PROVIDERS, ArtifactError
 from lmtool.runtime.session.session import SessionOptions, plain_session, start_session
 from onnx import TensorProto, helper, numpy_helper
-from support.models.networks import draw, network_of
+from support.models.networks import network_of, random_inputs
 
 ROOT = Path(__file__).parents[2]
 ROWS, INNER, COLUMNS = 4, 64, 32
@@ -55,7 +55,7 @@ def without_vnni() -> bool:
 def int8_network(purpose: str) -> tuple[bytes, dict[str, np.ndarray], np.ndarray]:
     """An int8 export, inputs, and the logits that torch computes for them."""
     network = network_of((64, 48), vocabulary=500)
-    tokens, state, feeds = draw(network, 3, 5)
+    tokens, state, feeds = random_inputs(network, 3, 5)
     with torch.inference_mode():
         expected, _ = network(torch.from_numpy(tokens), state)
     data = build_model(network, BuildOptions("int8", optimize_for=purpose)).SerializeToString()

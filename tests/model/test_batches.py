@@ -1,4 +1,4 @@
-"""The training text as rows that are read side by side, a step at a time."""
+"""Batches: rows of the training text, read step by step."""
 
 import itertools
 
@@ -14,10 +14,10 @@ def config(**settings: object) -> TrainConfig:
     return preset_named("ptb-200").with_settings({key: str(value) for key, value in settings.items()})
 
 
-def test_batches_are_rows_read_side_by_side() -> None:
+def test_batches_are_rows_read_in_parallel() -> None:
     batches = Batches(np.arange(23, dtype=np.int32), config(batch_size=2, steps=3))
-    found = [[part.tolist() for part in batches.read(span)] for span in batches.spans(0)]
-    assert found == [
+    steps = [[part.tolist() for part in batches.read(span)] for span in batches.spans(0)]
+    assert steps == [
         [[[0, 1, 2], [11, 12, 13]], [[1, 2, 3], [12, 13, 14]]],
         [[[3, 4, 5], [14, 15, 16]], [[4, 5, 6], [15, 16, 17]]],
         [[[6, 7, 8], [17, 18, 19]], [[7, 8, 9], [18, 19, 20]]],
@@ -35,7 +35,7 @@ def test_processes_share_the_rows() -> None:
         Batches(ids, config(batch_size=5, steps=3), ProcessGroup(0, 2))
 
 
-def test_variable_steps_cover_the_text_and_are_drawn_anew_for_each_epoch() -> None:
+def test_variable_steps_cover_the_text_and_differ_between_epochs() -> None:
     batches = Batches(np.arange(40_001, dtype=np.int32), config(batch_size=1, steps=70, variable_steps="true"))
     first, second = batches.spans(0), batches.spans(1)
     assert first == batches.spans(0) != second
@@ -44,7 +44,7 @@ def test_variable_steps_cover_the_text_and_are_drawn_anew_for_each_epoch() -> No
     lengths = np.array([stop - start for start, stop in first[:-1]])
     assert lengths.min() >= 5
     assert np.median(lengths) == pytest.approx(70, abs=2)
-    assert 0.01 < np.mean(lengths < 50) < 0.1  # one in twenty is half as long
+    assert 0.01 < np.mean(lengths < 50) < 0.1  # one in twenty has half the length
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_variable_steps_cover_the_text_and_are_drawn_anew_for_each_epoch() -> No
         (3, 30, 20, "more text is needed"),
     ],
 )
-def test_a_corpus_that_is_too_short_says_what_would_fit(count: int, batch_size: int, steps: int, advice: str) -> None:
+def test_error_for_a_short_corpus_names_settings_that_fit(count: int, batch_size: int, steps: int, advice: str) -> None:
     ids = np.zeros(count, np.int32)
     with pytest.raises(
         DataError, match=f"has {count} tokens, .* needs at least {batch_size * (steps + 1):,}; .*{advice}"

@@ -5,13 +5,13 @@ from lmtool.model import PRESETS, ConfigError, TrainConfig, preset_named
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_survive_json_and_have_their_own_names(name: str) -> None:
+def test_presets_round_trip_through_json_under_their_names(name: str) -> None:
     config = preset_named(name)
     assert config.preset == name
     assert TrainConfig.from_json(config.to_json()) == config
 
 
-def test_the_tutorial_recipe_is_the_preset() -> None:
+def test_ptb_200_is_the_tutorial_recipe() -> None:
     config = preset_named("ptb-200")
     assert (config.layer_sizes, config.embedding_size, config.batch_size, config.steps) == ((200, 200), 200, 30, 20)
     rates = [config.learning_rate_at(epoch) for epoch in range(13)]
@@ -19,7 +19,7 @@ def test_the_tutorial_recipe_is_the_preset() -> None:
     assert config.learning_rate_at(5.9) == rates[5]
 
 
-def test_a_cosine_falls_from_the_rate_to_nothing() -> None:
+def test_cosine_schedule_falls_from_the_learning_rate_to_zero() -> None:
     config = dataclasses.replace(preset_named("quick"), epochs=4)
     rates = [config.learning_rate_at(step / 10) for step in range(41)]
     assert rates[0] == config.learning_rate
@@ -28,7 +28,7 @@ def test_a_cosine_falls_from_the_rate_to_nothing() -> None:
     assert rates == sorted(rates, reverse=True)
 
 
-def test_settings_are_parsed_by_the_type_of_their_field() -> None:
+def test_settings_are_parsed_by_field_type() -> None:
     config = preset_named("ptb-200").with_settings(
         {"layer_sizes": "256, 128", "dropout": "0.5", "tied": "true", "embedding_size": "128", "optimizer": "adam"}
     )
@@ -69,32 +69,32 @@ def test_settings_are_parsed_by_the_type_of_their_field() -> None:
         ("precision", "int8", "precision is 'int8', expected one of auto, fp32, tf32, bf16"),
     ],
 )
-def test_a_wrong_setting_says_what_is_expected(key: str, value: str, message: str) -> None:
+def test_error_for_an_invalid_setting_states_what_is_expected(key: str, value: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         preset_named("ptb-200").with_settings({key: value})
 
 
-def test_what_the_ranges_allow_at_their_ends() -> None:
+def test_ends_of_the_ranges_are_valid() -> None:
     ends = {"learning_rate": "1.2e-38", "clip_norm": "1e18", "init_range": "1e18", "decay": "1", "epochs": "10000"}
     config = preset_named("ptb-200").with_settings({**ends, "dropout": "0", "schedule": "cosine"})
     assert TrainConfig.from_json(config.to_json()) == config
     assert config.learning_rate_at(5000.0) == pytest.approx(0.6e-38)
 
 
-def test_a_dropout_that_is_not_given_is_the_general_one() -> None:
+def test_missing_dropouts_default_to_the_general_one() -> None:
     config = preset_named("ptb-200").with_settings({"dropout": "0.5", "output_dropout": "0.2"})
     assert (config.dropouts.input, config.dropouts.hidden, config.dropouts.output) == (0.5, 0.5, 0.2)
     again = config.with_settings({"output_dropout": "none"})
     assert again.dropouts.output == 0.5
 
 
-def test_the_rate_warms_up_and_falls_at_plateaus() -> None:
+def test_learning_rate_warms_up_and_falls_at_plateaus() -> None:
     config = preset_named("ptb-200").with_settings({"warmup_epochs": "0.5", "schedule": "plateau", "decay": "0.25"})
     assert [config.learning_rate_at(progress) for progress in (0.0, 0.25, 0.5, 3.0)] == [0, 0.5, 1, 1]
     assert config.learning_rate_at(3.0, drops=2) == 0.0625
 
 
-def test_the_published_recipes_are_the_presets() -> None:
+def test_presets_are_the_published_recipes() -> None:
     medium, large, characters = (preset_named(name) for name in ("zaremba-medium", "zaremba-large", "char-128"))
     assert [medium.learning_rate_at(epoch) for epoch in (0, 5, 6)] == pytest.approx([1, 1, 1 / 1.2])
     assert [large.learning_rate_at(epoch) for epoch in (0, 13, 14)] == pytest.approx([1, 1, 1 / 1.15])
@@ -109,7 +109,7 @@ def test_tied_weights_need_equal_widths() -> None:
         preset_named("ptb-256-128").with_settings({"tied": "true"})
 
 
-def test_a_configuration_file_that_is_wrong_is_refused() -> None:
+def test_invalid_configuration_files_are_refused() -> None:
     value = preset_named("quick").to_json()
     with pytest.raises(ConfigError, match="must be an object"):
         TrainConfig.from_json([])
@@ -121,6 +121,6 @@ def test_a_configuration_file_that_is_wrong_is_refused() -> None:
         TrainConfig.from_json({**value, "steps": None})
 
 
-def test_an_unknown_preset_names_the_known_ones() -> None:
+def test_error_for_an_unknown_preset_lists_the_presets() -> None:
     with pytest.raises(ConfigError, match="no preset 'ptb', expected one of quick, ptb-200"):
         preset_named("ptb")

@@ -1,4 +1,4 @@
-"""Corpora: folders of several kinds, the embedded one, and everything that can be wrong with a folder."""
+"""Corpora: several kinds of folders, the embedded corpus, and errors."""
 
 import errno
 from collections import Counter
@@ -19,7 +19,7 @@ def write(folder: Path, **texts: str) -> str:
     return str(folder)
 
 
-def test_ids_fall_by_count_and_ties_are_alphabetical(tmp_path: Path) -> None:
+def test_ids_are_ordered_by_count_then_alphabetically(tmp_path: Path) -> None:
     folder = write(tmp_path, train="b a c a\nb a\n", valid="a d\n", test="c b\n")
     corpus = load_corpus(folder, "whitespace")
     assert corpus.vocabulary.tokens == ("a", "<eos>", "b", "c", "<unk>")
@@ -28,14 +28,14 @@ def test_ids_fall_by_count_and_ties_are_alphabetical(tmp_path: Path) -> None:
     assert corpus.ids["test"].dtype == np.int32
 
 
-def test_rare_tokens_are_counted_as_the_unknown_one() -> None:
+def test_rare_tokens_count_as_the_unknown_token() -> None:
     vocabulary = build_vocabulary(
         Counter({"a": 3, "b": 3, "c": 1, "d": 1, "e": 1, "f": 1}), Tokenization.of_rule("whitespace"), min_count=2
     )
     assert vocabulary.tokens == ("<unk>", "a", "b", "<eos>")
 
 
-def test_characters_are_a_corpus_too(tmp_path: Path) -> None:
+def test_corpus_of_characters(tmp_path: Path) -> None:
     corpus = load_corpus(write(tmp_path, train="abba\n", valid="ab", test="xa"), "characters")
     assert corpus.vocabulary.tokens == ("a", "b", "\n", "\ufffd")
     assert corpus.ids["test"].tolist() == [3, 0]
@@ -57,7 +57,7 @@ def test_any_folder_of_text_is_split_by_lines(tmp_path: Path) -> None:
     assert "".join(texts.values()) == "".join(f"line {number}\n" for number in range(100))
 
 
-def test_preparing_writes_what_is_read(tmp_path: Path) -> None:
+def test_written_splits_are_the_read_ones(tmp_path: Path) -> None:
     texts = read_splits(str(write_corpus(tmp_path / "in")))
     out = tmp_path / "new" / "out"
     assert write_splits(texts, out) == {split: (out / f"{split}.txt").stat().st_size for split in texts}
@@ -67,7 +67,7 @@ def test_preparing_writes_what_is_read(tmp_path: Path) -> None:
     assert whole(read_splits(str(out))) == whole(texts)
 
 
-def test_what_cannot_be_prepared_whole_is_not_begun(tmp_path: Path) -> None:
+def test_an_unreadable_text_writes_no_split(tmp_path: Path) -> None:
     folder = write_corpus(tmp_path / "in")
     (folder / "valid.txt").write_bytes(b"na\xefve\n")
     with pytest.raises(StorageError, match=r"valid\.txt is not UTF-8 text: byte 0xef at offset 2"):
@@ -75,7 +75,7 @@ def test_what_cannot_be_prepared_whole_is_not_begun(tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_splits_that_cannot_all_be_put_in_place_leave_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_rename_leaves_no_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts, out, replace = read_splits(str(write_corpus(tmp_path / "in"))), tmp_path / "out", Path.replace
 
     def replace_all_but_train(self: Path, target: Path) -> Path:
@@ -102,12 +102,12 @@ def test_splits_that_cannot_all_be_put_in_place_leave_none(tmp_path: Path, monke
         ({"notes": "one line"}, "holds 1 lines of text in 1 files, too few"),
     ],
 )
-def test_folders_that_cannot_be_used_say_why(tmp_path: Path, texts: dict[str, str], message: str) -> None:
+def test_errors_for_unusable_folders(tmp_path: Path, texts: dict[str, str], message: str) -> None:
     with pytest.raises(DataError, match=message):
         load_corpus(write(tmp_path, **texts), "whitespace")
 
 
-def test_no_such_folder_and_no_such_split(tmp_path: Path) -> None:
+def test_errors_for_a_missing_folder_and_split(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no folder .*; expected 'pydocs' or a folder"):
         load_corpus(str(tmp_path / "none"), "whitespace")
     corpus = load_corpus(str(write_corpus(tmp_path)), "whitespace")
@@ -122,7 +122,7 @@ def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
         load_corpus(str(folder), "whitespace")
 
 
-def test_the_hash_is_the_texts(tmp_path: Path) -> None:
+def test_hash_depends_on_the_texts(tmp_path: Path) -> None:
     folder = write_corpus(tmp_path)
     first = load_corpus(str(folder), "whitespace")
     assert load_corpus_with(str(folder), first.vocabulary).sha256 == first.sha256
@@ -136,21 +136,21 @@ def test_unigram_perplexity_by_hand(tmp_path: Path) -> None:
     assert corpus.unigram_perplexity("test") == pytest.approx(total / 2)
 
 
-def test_penn_treebank_is_read_as_its_reader_reads_it() -> None:
+def test_penn_treebank_is_read_as_by_its_reader() -> None:
     corpus: Corpus = load_corpus(str(real_corpus("ptb")), "auto")
     assert [len(corpus.ids[split]) for split in ("train", "valid", "test")] == [929_589, 73_760, 82_430]
     assert len(corpus.vocabulary) == 10_000
     assert corpus.ids["train"][:8].tolist() == [9970, 9971, 9972, 9974, 9975, 9976, 9980, 9981]
 
 
-def test_shakespeare_characters_are_reversible() -> None:
+def test_shakespeare_characters_round_trip() -> None:
     folder = real_corpus("shakespeare")
     corpus = load_corpus(str(folder), "characters")
     assert len(corpus.vocabulary) == 66  # 65 and the unknown one
     assert corpus.vocabulary.decode(corpus.ids["test"].tolist()) == (folder / "test.txt").read_text()
 
 
-def test_pydocs_is_english_prose_in_three_separate_parts() -> None:
+def test_pydocs_is_english_prose_in_three_disjoint_splits() -> None:
     texts = whole(read_splits("pydocs"))
     corpus = load_corpus("pydocs", "auto", min_count=3)
     sentences = {split: set(text.splitlines()) for split, text in texts.items()}

@@ -1,4 +1,4 @@
-"""Several processes that train one network, started by torchrun as a user starts them."""
+"""Data-parallel training, started by torchrun as a user starts it."""
 
 import json
 import subprocess
@@ -11,10 +11,10 @@ from lmtool.model import Checkpoint, Run
 from support.runs.settings import SETTINGS
 
 BOUND = 1e-5
-"""Largest relative difference of a loss or a perplexity between one process and two: sums in another order."""
+"""Largest relative difference of a loss or a perplexity between one process and two, whose sums differ in order."""
 
 
-# torchrun takes `--run` for the beginning of its own `--run-path`, unless `--` stands before it.
+# torchrun reads `--run` as an abbreviation of its own `--run-path`, unless `--` precedes it.
 def train(processes: int, data: Path, path: Path, *more: str) -> subprocess.CompletedProcess[str]:
     command = ["-m", "lmtool.cli", "--", "train", "--preset", "ptb-200", "--data", str(data), "--run", str(path)]
     command += ["--threads", "1", "--json"]
@@ -29,7 +29,7 @@ def history(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Run(path).metrics.read_text().splitlines()]
 
 
-def test_two_processes_train_as_one_does(tmp_path: Path, corpus_folder: Path) -> None:
+def test_two_processes_train_like_one(tmp_path: Path, corpus_folder: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     for processes, path in ((1, one), (2, two)):
         finished = train(processes, corpus_folder, path)
@@ -50,7 +50,7 @@ def test_two_processes_train_as_one_does(tmp_path: Path, corpus_folder: Path) ->
     assert "is of 2 processes, this training has 1; resume with as many processes" in resumed.stderr
 
 
-def test_a_failure_of_the_first_process_is_the_error_of_all(tmp_path: Path, corpus_folder: Path) -> None:
+def test_an_error_of_the_first_process_is_raised_on_all(tmp_path: Path, corpus_folder: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text("{}")
     finished = train(2, corpus_folder, tmp_path / "run")
@@ -59,7 +59,7 @@ def test_a_failure_of_the_first_process_is_the_error_of_all(tmp_path: Path, corp
     assert "[rank" not in finished.stderr  # no traceback of a worker
 
 
-def test_what_a_process_cannot_do_is_an_error_of_all(tmp_path: Path, corpus_folder: Path) -> None:
+def test_an_error_of_every_process_is_one_message(tmp_path: Path, corpus_folder: Path) -> None:
     finished = train(2, corpus_folder, tmp_path / "run", "--set", "batch_size=5")
     assert finished.returncode != 0
     assert "batch_size 5 cannot be shared evenly by 2 processes; try --set batch_size=6" in finished.stderr

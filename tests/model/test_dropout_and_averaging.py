@@ -1,4 +1,4 @@
-"""What the recipes are made of: dropout in its forms, penalties, averages, schedules that follow the valid text."""
+"""Dropout, penalties, weight averages, schedules that depend on valid, and bf16."""
 
 import math
 from pathlib import Path
@@ -50,13 +50,13 @@ def test_a_dropped_word_is_dropped_at_all_its_places() -> None:
     torch.manual_seed(0)
     ids = torch.randint(0, 20, (5, 60))
     dropped = drop_words(torch.ones(5, 60, 4), ids, 20, 0.5)[..., 0]
-    gone = [bool((dropped[ids == word] == 0).all()) for word in range(20)]
-    assert all(flag or bool((dropped[ids == word] == 2).all()) for word, flag in enumerate(gone))
-    assert 0 < sum(gone) < 20
+    dropped_words = [bool((dropped[ids == word] == 0).all()) for word in range(20)]
+    assert all(is_dropped or bool((dropped[ids == word] == 2).all()) for word, is_dropped in enumerate(dropped_words))
+    assert 0 < sum(dropped_words) < 20
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_weight_dropout_is_for_training_only_and_lets_gradients_through(cell: str) -> None:
+def test_weight_dropout_is_for_training_only_and_passes_gradients(cell: str) -> None:
     torch.manual_seed(0)
     network = LanguageModel(Architecture(cell, 5, (7, 3), tied=False), 11, Dropouts(weight=0.5))
     ids, state = torch.randint(0, 11, (2, 4)), network.initial_state(2)
@@ -68,7 +68,7 @@ def test_weight_dropout_is_for_training_only_and_lets_gradients_through(cell: st
     assert torch.equal(network(ids, state)[0], network(ids, state)[0])
 
 
-def test_weight_dropout_of_almost_nothing_is_the_layer_itself() -> None:
+def test_weight_dropout_near_zero_equals_the_plain_layer() -> None:
     for cell in ("lstm", "gru", "rnn"):
         torch.manual_seed(0)
         dropping = LanguageModel(Architecture(cell, 5, (7, 3), tied=False), 11, Dropouts(weight=1e-12))
@@ -78,7 +78,7 @@ def test_weight_dropout_of_almost_nothing_is_the_layer_itself() -> None:
         torch.testing.assert_close(dropping(ids, state)[0], plain(ids, state)[0])
 
 
-def test_the_objective_is_the_recipes_loss_with_its_penalties() -> None:
+def test_objective_is_the_recipes_loss_plus_penalties() -> None:
     torch.manual_seed(0)
     config = preset_named("ptb-200").with_settings(
         {**SMALL, "precision": "fp32", "activation_penalty": "2", "temporal_penalty": "1"}
@@ -98,7 +98,7 @@ def test_the_objective_is_the_recipes_loss_with_its_penalties() -> None:
 
 
 @pytest.mark.parametrize(("averaging", "kept"), [("uniform", None), ("exponential", [1 / 11, 2 / 12, 3 / 13])])
-def test_averages_are_what_they_say(averaging: str, kept: list[float] | None) -> None:
+def test_weight_averages_by_hand(averaging: str, kept: list[float] | None) -> None:
     config = preset_named("ptb-200").with_settings({"averaging": averaging})
     network = LanguageModel(Architecture("rnn", 2, (3,), tied=False), 4)
     average = WeightAverage(config, network)
@@ -115,7 +115,7 @@ def test_averages_are_what_they_say(averaging: str, kept: list[float] | None) ->
     assert bias.tolist() == [11.0] * 4
 
 
-def test_a_triggered_average_waits_until_valid_stops_falling(tmp_path: Path, corpus_folder: Path) -> None:
+def test_a_triggered_average_starts_when_valid_stops_falling(tmp_path: Path, corpus_folder: Path) -> None:
     settings = {**SMALL, "averaging": "triggered", "patience": "2"}
     falling, rising = (
         new_trainer(corpus_folder, tmp_path / "a", settings),
@@ -129,32 +129,32 @@ def test_a_triggered_average_waits_until_valid_stops_falling(tmp_path: Path, cor
     assert rising._learner.average.active
 
 
-def test_a_plateau_lowers_the_rate(tmp_path: Path, corpus_folder: Path) -> None:
+def test_a_plateau_lowers_the_learning_rate(tmp_path: Path, corpus_folder: Path) -> None:
     settings = {**SMALL, "schedule": "plateau", "decay": "0.1", "learning_rate": "2", "clip_norm": "50", "epochs": "6"}
-    made = new_trainer(corpus_folder, tmp_path / "run", settings)
-    made.train(RecordingReporter())
+    trainer = new_trainer(corpus_folder, tmp_path / "run", settings)
+    trainer.train(RecordingReporter())
     expected, best = [2.0], math.inf
-    for record in made.progress.history:
+    for record in trainer.progress.history:
         if record["kind"] == "valid":
             expected.append(expected[-1] if record["perplexity"] < best else expected[-1] * 0.1)
             best = min(best, record["perplexity"])
     rates = {
         math.ceil(record["epoch"]) - 1: record["learning_rate"]
-        for record in made.progress.history
+        for record in trainer.progress.history
         if record["kind"] == "train"
     }
     assert list(rates.values()) == pytest.approx(expected[:-1])
     assert expected[-1] < 2  # there was a plateau
 
 
-def test_stale_epochs_end_the_training(tmp_path: Path, corpus_folder: Path) -> None:
+def test_early_stopping_after_stale_epochs(tmp_path: Path, corpus_folder: Path) -> None:
     settings = {**SMALL, "decay": "1", "learning_rate": "2", "clip_norm": "50", "early_stopping": "2", "epochs": "40"}
-    made = new_trainer(corpus_folder, tmp_path / "run", settings)
-    made.train(RecordingReporter())
-    valid = [record["perplexity"] for record in made.progress.history if record["kind"] == "valid"]
+    trainer = new_trainer(corpus_folder, tmp_path / "run", settings)
+    trainer.train(RecordingReporter())
+    valid = [record["perplexity"] for record in trainer.progress.history if record["kind"] == "valid"]
     best = int(np.argmin(valid))
     assert len(valid) == best + 1 + 2 < 40
-    assert made.progress.finished
+    assert trainer.progress.finished
     assert Run(tmp_path / "run").trained()[1].facts["epoch"] == best + 1
 
 
@@ -162,24 +162,26 @@ TRIGGERED = {**SMALL, "averaging": "triggered", "decay": "1", "learning_rate": "
 
 
 @pytest.mark.parametrize(("settings", "steps"), [(EVERYTHING, 5), (EVERYTHING, 80), (TRIGGERED, 470)])
-def test_all_of_it_together_resumes_to_the_same_bits(
+def test_everything_together_resumes_bit_for_bit(
     tmp_path: Path, corpus_folder: Path, settings: dict[str, str], steps: int
 ) -> None:
-    whole = new_trainer(corpus_folder, tmp_path / "whole", settings)
-    whole.train(RecordingReporter())
+    uninterrupted = new_trainer(corpus_folder, tmp_path / "uninterrupted", settings)
+    uninterrupted.train(RecordingReporter())
     stopped = new_trainer(corpus_folder, tmp_path / "stopped", settings)
     with pytest.raises(Interrupted):
         stopped.train(StopAfter(steps))
     resumed = resumed_trainer(corpus_folder, tmp_path / "stopped", settings)
     assert resumed._learner.average.active
     resumed.train(RecordingReporter())
-    assert latest_weights_hash(tmp_path / "stopped") == latest_weights_hash(tmp_path / "whole")
-    assert without_times(resumed.progress.history) == without_times(whole.progress.history)
-    found, wanted = (Checkpoint.read(Run(tmp_path / name).best).facts for name in ("stopped", "whole"))
-    assert found == wanted
+    assert latest_weights_hash(tmp_path / "stopped") == latest_weights_hash(tmp_path / "uninterrupted")
+    assert without_times(resumed.progress.history) == without_times(uninterrupted.progress.history)
+    best_facts, expected_facts = (
+        Checkpoint.read(Run(tmp_path / name).best).facts for name in ("stopped", "uninterrupted")
+    )
+    assert best_facts == expected_facts
 
 
-def test_the_rate_follows_the_length_of_a_step(tmp_path: Path, corpus_folder: Path) -> None:
+def test_learning_rate_is_proportional_to_the_length_of_a_step(tmp_path: Path, corpus_folder: Path) -> None:
     for settings, factor in (
         ({"loss_over_time": "mean"}, 0.5),
         ({"loss_over_time": "sum"}, 1.0),  # the loss itself follows it
@@ -192,21 +194,21 @@ def test_the_rate_follows_the_length_of_a_step(tmp_path: Path, corpus_folder: Pa
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_trains_when_it_is_made_small(tmp_path: Path, corpus_folder: Path, name: str) -> None:
+def test_every_preset_trains_with_small_sizes(tmp_path: Path, corpus_folder: Path, name: str) -> None:
     config = preset_named(name)
     small = {"embedding_size": "6", "batch_size": "4", "steps": "9", "epochs": "1"}
     small["layer_sizes"] = ",".join(["7"] * (len(config.layer_sizes) - 1) + ["6"])
     config = config.with_settings(small)
     corpus = load_corpus(str(corpus_folder), config.tokenization)
-    made = Trainer(config, corpus, Run(tmp_path / "run"))
-    Run(tmp_path / "run").create(made.config, corpus)
+    trainer = Trainer(config, corpus, Run(tmp_path / "run"))
+    Run(tmp_path / "run").create(trainer.config, corpus)
     reporter = RecordingReporter()
-    made.train(reporter)
+    trainer.train(reporter)
     losses = [record["loss"] for record in reporter.records if record["kind"] == "train"]
     assert min(losses[1:]) < losses[0]
 
 
-def test_half_precision_products_learn_as_well(tmp_path: Path, corpus_folder: Path) -> None:
+def test_bf16_products_learn_as_well_as_fp32(tmp_path: Path, corpus_folder: Path) -> None:
     perplexities: dict[str, Any] = {}
     for precision in ("fp32", "bf16"):
         trainer = new_trainer(corpus_folder, tmp_path / precision, {**SETTINGS, "precision": precision})
@@ -218,10 +220,10 @@ def test_half_precision_products_learn_as_well(tmp_path: Path, corpus_folder: Pa
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize("onednn_has_bf16_lstm", [True, False])
-def test_half_precision_layers_run_with_and_without_onednns_lstm(
+def test_bf16_layers_with_and_without_the_lstm_of_onednn(
     monkeypatch: pytest.MonkeyPatch, cell: str, onednn_has_bf16_lstm: bool
 ) -> None:
-    """Processors without AVX-512 take the second way; whichever runs, torch's switch is as before."""
+    """Processors without AVX-512 run without it; either way torch's switch is restored."""
     if onednn_has_bf16_lstm and not device._onednn_has_bf16_lstm():
         pytest.skip("this processor's oneDNN has no bf16 LSTM")
     monkeypatch.setattr(device, "_onednn_has_bf16_lstm", lambda: onednn_has_bf16_lstm)

@@ -1,4 +1,4 @@
-"""Word vectors: which words are near which, and the map of them."""
+"""Word vectors: nearest words, and their map."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ SPECIALS = ["<eos>", "<unk>"]
 
 
 def of_words(words: dict[str, list[float]]) -> Embeddings:
-    """These vectors, after those of the special tokens, which point as the first word's does."""
+    """Embeddings of words; the special tokens have the vector of the first word."""
     first = next(iter(words.values()))
     vocabulary = Vocabulary([*SPECIALS, *words], Tokenization())
     return Embeddings(vocabulary, np.array([first, first, *words.values()], dtype=np.float32))
@@ -30,20 +30,20 @@ BY_HAND = of_words(
 )
 
 
-def test_nearest_words_are_those_of_the_smallest_angle() -> None:
-    found = BY_HAND.nearest("the")
-    assert [word for word, _ in found] == ["a", "an", "zero", "cat", "Odd", "dog"]
-    assert [similarity for _, similarity in found] == pytest.approx([0.6, 0.6, 0, 0, -(0.5**0.5), -1])
+def test_nearest_words_have_the_smallest_angle() -> None:
+    neighbours = BY_HAND.nearest("the")
+    assert [word for word, _ in neighbours] == ["a", "an", "zero", "cat", "Odd", "dog"]
+    assert [similarity for _, similarity in neighbours] == pytest.approx([0.6, 0.6, 0, 0, -(0.5**0.5), -1])
     assert BY_HAND.nearest("a", 2) == [("an", pytest.approx(1)), ("cat", pytest.approx(0.8))]
     assert BY_HAND.nearest("<unk>", 1) == [("the", pytest.approx(1))]
 
 
-def test_frequent_words_are_in_the_order_of_their_ids_without_special_tokens() -> None:
+def test_frequent_words_are_sorted_by_id_without_special_tokens() -> None:
     assert BY_HAND.frequent(2) == [2, 3]
     assert BY_HAND.frequent() == [2, 3, 4, 5, 6, 7, 8]
 
 
-def test_a_word_that_is_not_there_is_named_with_its_nearest_spellings() -> None:
+def test_error_for_an_unknown_word_suggests_spellings() -> None:
     with pytest.raises(OptionError, match=r"'Cats' is not among the 9 words of the vocabulary; .*spellings: 'cat'$"):
         BY_HAND.nearest("Cats")
     with pytest.raises(OptionError, match="nearest spellings: 'Odd'"):
@@ -54,7 +54,7 @@ def test_a_word_that_is_not_there_is_named_with_its_nearest_spellings() -> None:
         BY_HAND.nearest("cat", 0)
 
 
-def test_the_vectors_of_a_run_are_its_best_weights(run: Run) -> None:
+def test_vectors_of_a_run_are_from_its_best_weights(run: Run) -> None:
     embeddings = Embeddings.of_run(run)
     network, _ = run.trained()
     assert embeddings.vectors.shape == (len(run.vocabulary()), 5)
@@ -71,7 +71,7 @@ def test_a_map_of_few_words_is_drawn(tmp_path: Path, count: int, width: int) -> 
     assert width > height > 500
 
 
-def test_words_of_one_direction_are_drawn(tmp_path: Path) -> None:
+def test_equal_vectors_are_drawn(tmp_path: Path) -> None:
     assert draw_embedding_map(of_words({f"word{index}": [1, 2] for index in range(20)}), tmp_path / "map.png") == 20
 
 
@@ -85,12 +85,12 @@ def test_the_same_seed_draws_the_same_map(tmp_path: Path) -> None:
     assert len(set(pictures)) == 3
 
 
-def test_words_that_are_hard_to_draw_are_drawn(tmp_path: Path) -> None:
+def test_unusual_words_are_drawn(tmp_path: Path) -> None:
     words = ["$x_", "$", "\\frac$", "\u65e5\u672c", "\t", "\U0001f600", "_", "%"]
     assert draw_embedding_map(random_words(words), tmp_path / "map.png") == len(words)
 
 
-def test_what_gives_no_map_is_refused(tmp_path: Path) -> None:
+def test_errors_of_the_map(tmp_path: Path) -> None:
     path = tmp_path / "map.png"
     embeddings = random_words(["the", "cat", "sat", "on"])
     with pytest.raises(OptionError, match="words is 3, expected 4 or more"):

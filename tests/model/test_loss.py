@@ -1,4 +1,4 @@
-"""The fused loss against torch's own functions."""
+"""The fused loss, compared with torch's functions."""
 
 import pytest
 import torch
@@ -18,14 +18,14 @@ def tensors(tokens: int, width: int, vocabulary: int, spread: float) -> tuple[Te
     return hidden.requires_grad_(), weight.requires_grad_(), bias.requires_grad_(), targets
 
 
-def distance(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
+def distance(actual: Tensor, expected: Tensor) -> float:
+    return float((actual - expected).norm() / expected.norm())
 
 
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 2e-6), (torch.bfloat16, 1e-2)])
 @pytest.mark.parametrize("spread", [0.3, 30.0])
-def test_loss_and_gradients_are_torchs(
+def test_loss_and_gradients_equal_those_of_torch(
     sizes: tuple[int, int, int], dtype: torch.dtype, bound: float, spread: float
 ) -> None:
     hidden, weight, bias, targets = tensors(*sizes, spread)
@@ -33,35 +33,35 @@ def test_loss_and_gradients_are_torchs(
     fused = projection_loss(hidden, weight, bias, targets, 0.25, dtype, Workspace())
     assert fused.item() == pytest.approx(plain.item(), rel=bound)
     expected = torch.autograd.grad(plain, (hidden, weight, bias))
-    for found, wanted in zip(torch.autograd.grad(fused * 3, (hidden, weight, bias)), expected, strict=True):
-        assert distance(found / 3, wanted) < bound if spread < 1 else distance(found / 3, wanted) < 10 * bound
+    for gradient, reference in zip(torch.autograd.grad(fused * 3, (hidden, weight, bias)), expected, strict=True):
+        assert distance(gradient / 3, reference) < (bound if spread < 1 else 10 * bound)
 
 
-def test_logits_whose_exponential_overflows_are_computed_relative_to_the_largest() -> None:
+def test_overflowing_exponentials_are_computed_relative_to_the_largest() -> None:
     hidden, weight, bias, targets = tensors(7, 3, 11, 100.0)
     logits = linear(hidden, weight, bias)
     own = logits.gather(1, targets[:, None])
-    assert not bool((logits - own).exp().isfinite().all())  # what the fast way would meet
+    assert not bool((logits - own).exp().isfinite().all())  # the positive control
     fused = projection_loss(hidden, weight, bias, targets, 1.0, torch.float32, Workspace())
     assert fused.item() == pytest.approx(cross_entropy(logits, targets, reduction="sum").item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("size", [1.0, 8.0])
 @pytest.mark.parametrize("gap", [60.0, 84.0, 86.0, 88.0, 95.0, 300.0])
-def test_gradients_are_right_however_far_a_logit_lies_above_its_target(gap: float, size: float) -> None:
-    """With denormal numbers off, as in a training: reciprocals of large sums would vanish."""
+def test_gradients_are_correct_for_logits_far_above_the_target(gap: float, size: float) -> None:
+    """Denormal numbers are off, as in a training, so that reciprocals of large sums would become 0."""
     weight = torch.tensor([[size, 0.0], [0.0, size], [0.0, 0.0]]).requires_grad_()
     hidden = torch.tensor([[gap / size, 0.0], [0.1, 0.2]]).requires_grad_()
     bias, targets = torch.zeros(3, requires_grad=True), torch.tensor([1, 0])
     plain = cross_entropy(linear(hidden, weight, bias), targets, reduction="sum") / 1400
     torch.set_flush_denormal(True)
     fused = projection_loss(hidden, weight, bias, targets, 1 / 1400, torch.float32, Workspace())
-    found = torch.autograd.grad(fused, (hidden, weight, bias))
-    for gradient, wanted in zip(found, torch.autograd.grad(plain, (hidden, weight, bias)), strict=True):
-        assert distance(gradient, wanted) < 1e-5
+    gradients = torch.autograd.grad(fused, (hidden, weight, bias))
+    for gradient, reference in zip(gradients, torch.autograd.grad(plain, (hidden, weight, bias)), strict=True):
+        assert distance(gradient, reference) < 1e-5
 
 
-def test_a_workspace_serves_steps_of_different_lengths() -> None:
+def test_a_workspace_is_reused_for_steps_of_different_lengths() -> None:
     workspace = Workspace()
     for tokens in (40, 7, 33, 40):
         hidden, weight, bias, targets = tensors(tokens, 5, 30, 1.0)
@@ -69,11 +69,11 @@ def test_a_workspace_serves_steps_of_different_lengths() -> None:
         plain = cross_entropy(linear(hidden, weight, bias), targets, reduction="sum")
         assert fused.item() == pytest.approx(plain.item())
         expected = torch.autograd.grad(plain, (hidden, weight, bias))
-        for found, wanted in zip(torch.autograd.grad(fused, (hidden, weight, bias)), expected, strict=True):
-            assert distance(found, wanted) < 2e-6
+        for gradient, reference in zip(torch.autograd.grad(fused, (hidden, weight, bias)), expected, strict=True):
+            assert distance(gradient, reference) < 2e-6
 
 
-def test_numbers_that_are_none_are_not_hidden() -> None:
+def test_nan_in_the_weights_gives_a_nan_loss() -> None:
     hidden, weight, bias, targets = tensors(7, 3, 11, 1.0)
     with torch.no_grad():
         weight[4, 1] = torch.nan

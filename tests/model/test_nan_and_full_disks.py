@@ -1,4 +1,4 @@
-"""Numbers that are none and disks that are full stop a training, and what was good is kept."""
+"""NaN and full disks stop a training, and the last good checkpoint is kept."""
 
 import errno
 import math
@@ -19,57 +19,57 @@ from support.runs.trainers import latest_weights_hash, new_trainer, resumed_trai
     ("after", "message"),
     [(("train", 1.5), "the loss is nan at epoch 2, step 52"), (("valid", 2), "a weight is NaN or infinite")],
 )
-def test_numbers_that_are_none_stop_the_training_and_keep_what_was_good(
+def test_nan_stops_the_training_and_keeps_the_last_checkpoint(
     tmp_path: Path, corpus_folder: Path, after: tuple[str, float], message: str
 ) -> None:
-    broken = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
+    trainer = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
 
     class Poison(RecordingReporter):
         def record(self, record: dict[str, Any]) -> None:
             if (record["kind"], record["epoch"]) == after:
                 with torch.no_grad():
-                    broken._learner.network.projection.bias[0] = math.nan
+                    trainer._learner.network.projection.bias[0] = math.nan
 
     with pytest.raises(TrainingError, match=rf"{message}.* try a lower learning_rate \(0.02\)"):
-        broken.train(Poison())
+        trainer.train(Poison())
     network, _ = Run(tmp_path / "run").trained()
-    assert math.isfinite(evaluate_perplexity(network, broken.corpus.ids["valid"]))
-    again = resumed_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
-    again.train(RecordingReporter())
-    assert again.progress.finished
+    assert math.isfinite(evaluate_perplexity(network, trainer.corpus.ids["valid"]))
+    resumed = resumed_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
+    resumed.train(RecordingReporter())
+    assert resumed.progress.finished
 
 
-def test_weights_that_are_no_numbers_never_become_the_best(tmp_path: Path, corpus_folder: Path) -> None:
-    """A token that the valid text does not hold: its perplexity is fine, its vector is not."""
-    broken = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
-    unseen = broken.corpus.vocabulary.unknown_id
-    assert unseen not in broken.corpus.ids["valid"]
+def test_weights_with_nan_never_become_the_best(tmp_path: Path, corpus_folder: Path) -> None:
+    """The vector of a token that valid does not contain becomes NaN, so that the perplexity stays finite."""
+    trainer = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
+    unseen = trainer.corpus.vocabulary.unknown_id
+    assert unseen not in trainer.corpus.ids["valid"]
 
     class Poison(RecordingReporter):
         def step(self, *_: object) -> None:
             with torch.no_grad():
-                broken._learner.network.embedding.weight[unseen] = math.nan
+                trainer._learner.network.embedding.weight[unseen] = math.nan
 
     with pytest.raises(TrainingError, match="a weight is NaN or infinite"):
-        broken.train(Poison())
+        trainer.train(Poison())
     assert not Run(tmp_path / "run").best.exists()
 
 
-def test_a_gradient_that_is_no_number_stops_before_it_reaches_the_weights(tmp_path: Path, corpus_folder: Path) -> None:
-    broken = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
+def test_a_nan_gradient_stops_before_it_reaches_the_weights(tmp_path: Path, corpus_folder: Path) -> None:
+    trainer = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
 
     class Poison(RecordingReporter):
         def record(self, record: dict[str, Any]) -> None:
             if record["kind"] == "valid":
-                broken._learner.network.projection.weight.register_hook(lambda gradient: gradient * math.nan)
+                trainer._learner.network.projection.weight.register_hook(lambda gradient: gradient * math.nan)
 
     with pytest.raises(TrainingError, match="the norm of the gradient is nan at epoch 2, step 1; "):
-        broken.train(Poison())
-    assert all(bool(tensor.isfinite().all()) for tensor in broken._learner.network.weights().values())
+        trainer.train(Poison())
+    assert all(bool(tensor.isfinite().all()) for tensor in trainer._learner.network.weights().values())
 
 
 class FailingWrites:
-    """Stands for `Path.write_bytes`: the next writes of some file end half-way with a full disk."""
+    """Replaces `Path.write_bytes`: the next `left` writes of a file fail half-way with a full disk."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, file: str = "safetensors") -> None:
         self.file = file
@@ -90,23 +90,23 @@ class FailingWrites:
 
 
 @pytest.mark.parametrize("file", ["best.safetensors", "latest.safetensors", "metrics.jsonl", "curves.png"])
-def test_a_write_that_fails_is_tried_again(
+def test_a_failed_write_is_repeated(
     tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
-    made = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
+    trainer = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
     disk = FailingWrites(monkeypatch, file)
     disk.left = 2
-    made.train(RecordingReporter())
+    trainer.train(RecordingReporter())
     assert disk.slept == [0.5, 2.0]
-    assert made.progress.finished
+    assert trainer.progress.finished
 
 
-def test_a_disk_that_stays_full_is_reported_and_the_last_checkpoint_still_loads(
+def test_a_full_disk_is_reported_and_the_last_checkpoint_still_loads(
     tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = new_trainer(corpus_folder, tmp_path / "whole", DROPOUT_SETTINGS)
-    whole.train(RecordingReporter())
-    made = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
+    uninterrupted = new_trainer(corpus_folder, tmp_path / "uninterrupted", DROPOUT_SETTINGS)
+    uninterrupted.train(RecordingReporter())
+    trainer = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
     disk = FailingWrites(monkeypatch)
 
     class FullFromTheSecondEpoch(RecordingReporter):
@@ -115,13 +115,13 @@ def test_a_disk_that_stays_full_is_reported_and_the_last_checkpoint_still_loads(
                 disk.left = 100
 
     with pytest.raises(StorageError, match=r"cannot write .*safetensors: No space left on device"):
-        made.train(FullFromTheSecondEpoch())
+        trainer.train(FullFromTheSecondEpoch())
     disk.left = 0
     assert not [name for name in os.listdir(tmp_path / "run" / "checkpoints") if ".tmp" in name]
-    again = resumed_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
-    assert again.progress.epoch == 1
-    again.train(RecordingReporter())
-    assert latest_weights_hash(tmp_path / "run") == latest_weights_hash(tmp_path / "whole")
+    resumed = resumed_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
+    assert resumed.progress.epoch == 1
+    resumed.train(RecordingReporter())
+    assert latest_weights_hash(tmp_path / "run") == latest_weights_hash(tmp_path / "uninterrupted")
 
 
 def test_a_corpus_that_is_too_short_leaves_no_folder(tmp_path: Path, corpus_folder: Path) -> None:

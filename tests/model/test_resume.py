@@ -1,4 +1,4 @@
-"""A training that was stopped or killed goes on to the same bits, or says why not."""
+"""A stopped or killed training resumes bit for bit, or its error names the reason."""
 
 import json
 import os
@@ -21,9 +21,9 @@ from support.runs.trainers import latest_weights_hash, new_trainer, resumed_trai
 
 
 @pytest.mark.parametrize("steps", [1, 7, 102, 103, 150])
-def test_a_stopped_training_resumes_to_the_same_bits(tmp_path: Path, corpus_folder: Path, steps: int) -> None:
-    whole = new_trainer(corpus_folder, tmp_path / "whole", DROPOUT_SETTINGS)
-    whole.train(RecordingReporter())
+def test_a_stopped_training_resumes_bit_for_bit(tmp_path: Path, corpus_folder: Path, steps: int) -> None:
+    uninterrupted = new_trainer(corpus_folder, tmp_path / "uninterrupted", DROPOUT_SETTINGS)
+    uninterrupted.train(RecordingReporter())
     stopped = new_trainer(corpus_folder, tmp_path / "stopped", DROPOUT_SETTINGS)
     with pytest.raises(Interrupted) as stop:
         stopped.train(StopAfter(steps))
@@ -31,13 +31,13 @@ def test_a_stopped_training_resumes_to_the_same_bits(tmp_path: Path, corpus_fold
     resumed = resumed_trainer(corpus_folder, tmp_path / "stopped", DROPOUT_SETTINGS)
     assert resumed.progress.epoch * 102 + resumed.progress.step == steps
     resumed.train(RecordingReporter())
-    assert latest_weights_hash(tmp_path / "stopped") == latest_weights_hash(tmp_path / "whole")
-    assert without_times(resumed.progress.history) == without_times(whole.progress.history)
+    assert latest_weights_hash(tmp_path / "stopped") == latest_weights_hash(tmp_path / "uninterrupted")
+    assert without_times(resumed.progress.history) == without_times(uninterrupted.progress.history)
     logged = [json.loads(line) for line in Run(tmp_path / "stopped").metrics.read_text().splitlines()]
-    assert without_times(logged) == without_times(whole.progress.history)
+    assert without_times(logged) == without_times(uninterrupted.progress.history)
 
 
-def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path, corpus_folder: Path) -> None:
+def test_a_killed_training_resumes_from_its_last_checkpoint(tmp_path: Path, corpus_folder: Path) -> None:
     folder = tmp_path / "killed"
     command = [sys.executable, "-m", "lmtool.cli", "train", "--preset", "ptb-200", "--data", str(corpus_folder)]
     command += ["--run", str(folder), "--threads", "1"]
@@ -63,7 +63,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path, corp
     assert (later["epoch"], later["step"]) > (position["epoch"], position["step"])
 
 
-def test_another_configuration_or_corpus_is_not_resumed(run: Run, tmp_path: Path) -> None:
+def test_a_resume_with_another_configuration_or_corpus_is_refused(run: Run, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"dropout was 0.0, is 0.5; resume with the same settings, begin"):
         run_training(
             TrainOptions(run=run.path, threads=1, resume=True, settings={"dropout": "0.5"}), RecordingReporter()
@@ -82,15 +82,15 @@ def test_another_configuration_or_corpus_is_not_resumed(run: Run, tmp_path: Path
         run_training(TrainOptions(run=run.path, threads=1, resume=True, preset="char-128"), RecordingReporter())
 
 
-def stopped(corpus_folder: Path, path: Path, steps: int) -> Run:
+def stopped_run(corpus_folder: Path, path: Path, steps: int) -> Run:
     trainer = new_trainer(corpus_folder, path, DROPOUT_SETTINGS)
     with pytest.raises(Interrupted):
         trainer.train(StopAfter(steps))
     return trainer.run
 
 
-def test_a_configuration_that_was_edited_is_not_resumed(tmp_path: Path, corpus_folder: Path) -> None:
-    run = stopped(corpus_folder, tmp_path / "run", 7)
+def test_a_resume_with_an_edited_configuration_is_refused(tmp_path: Path, corpus_folder: Path) -> None:
+    run = stopped_run(corpus_folder, tmp_path / "run", 7)
     config = json.loads((run.path / "config.json").read_text())
     config["training"]["seed"] += 1
     (run.path / "config.json").write_text(json.dumps(config))
@@ -98,15 +98,15 @@ def test_a_configuration_that_was_edited_is_not_resumed(tmp_path: Path, corpus_f
         run_training(TrainOptions(run=run.path, threads=1, resume=True), RecordingReporter())
 
 
-def test_the_best_weights_alone_are_nothing_to_go_on_from(tmp_path: Path, corpus_folder: Path) -> None:
-    run = stopped(corpus_folder, tmp_path / "run", 103)
+def test_the_best_weights_alone_cannot_be_resumed(tmp_path: Path, corpus_folder: Path) -> None:
+    run = stopped_run(corpus_folder, tmp_path / "run", 103)
     shutil.copy(run.best, run.latest)
     with pytest.raises(CheckpointError, match=r"it holds weights only, nothing to go on from; put a copy of that file"):
         run_training(TrainOptions(run=run.path, threads=1, resume=True), RecordingReporter())
 
 
-def test_a_training_that_begins_again_says_so(tmp_path: Path, corpus_folder: Path) -> None:
-    run = stopped(corpus_folder, tmp_path / "run", 1)
+def test_a_resume_without_a_checkpoint_says_that_it_begins_again(tmp_path: Path, corpus_folder: Path) -> None:
+    run = stopped_run(corpus_folder, tmp_path / "run", 1)
     shutil.rmtree(run.latest.parent)
     finished = lmtool("train", "--resume", "--run", run.path, "--threads", 1)
     assert finished.returncode == 0, finished.stderr
@@ -114,14 +114,14 @@ def test_a_training_that_begins_again_says_so(tmp_path: Path, corpus_folder: Pat
     assert run.latest.exists()
 
 
-def test_a_finished_run_is_left_as_it_is(run: Run) -> None:
+def test_a_resumed_finished_run_is_unchanged(run: Run) -> None:
     before = run.latest.read_bytes()
     result = run_training(TrainOptions(run=run.path, threads=1, resume=True), RecordingReporter())
     assert run.latest.read_bytes() == before
     assert result.epoch in (1, 2)
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_its_log_again(tmp_path: Path, corpus_folder: Path) -> None:
+def test_a_run_without_a_checkpoint_restarts_its_log(tmp_path: Path, corpus_folder: Path) -> None:
     begun = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
     begun.run.write_metrics([{"kind": "train", "epoch": 0.5, "perplexity": 1.0}])
     resumed = resumed_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
@@ -130,7 +130,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_its_log_again(tmp_path:
     assert without_times(logged) == without_times(resumed.progress.history)
 
 
-def test_a_run_killed_before_its_last_picture_gets_it(tmp_path: Path, corpus_folder: Path) -> None:
+def test_a_resume_draws_a_missing_picture(tmp_path: Path, corpus_folder: Path) -> None:
     killed = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
     with pytest.raises(Interrupted):
         killed.train(StopAfter(204))
@@ -141,70 +141,70 @@ def test_a_run_killed_before_its_last_picture_gets_it(tmp_path: Path, corpus_fol
 
 @pytest.mark.parametrize("averaging", ["none", "exponential"])
 @pytest.mark.parametrize("split", ["valid", "test"])
-def test_a_signal_ends_an_evaluation_at_once(
+def test_a_signal_interrupts_an_evaluation(
     tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch, split: str, averaging: str
 ) -> None:
     settings = {**DROPOUT_SETTINGS, "averaging": averaging}
-    whole = new_trainer(corpus_folder, tmp_path / "whole", settings)
-    whole.train(RecordingReporter())
+    uninterrupted = new_trainer(corpus_folder, tmp_path / "uninterrupted", settings)
+    uninterrupted.train(RecordingReporter())
     stopped = new_trainer(corpus_folder, tmp_path / "run", settings)
-    before = stopped._evaluate
+    evaluate = stopped._evaluate
 
-    def measured(network: Any, found: str, stop: StopRequest) -> float | None:
-        if found == split:
+    def evaluate_under_signal(network: Any, evaluated: str, stop: StopRequest) -> float | None:
+        if evaluated == split:
             os.kill(os.getpid(), signal.SIGTERM)
-        return before(network, found, stop)
+        return evaluate(network, evaluated, stop)
 
-    monkeypatch.setattr(stopped, "_evaluate", measured)
+    monkeypatch.setattr(stopped, "_evaluate", evaluate_under_signal)
     with pytest.raises(Interrupted):
         stopped.train(RecordingReporter())
     assert stopped.progress.epoch == (0 if split == "valid" else 2)
     resumed = resumed_trainer(corpus_folder, tmp_path / "run", settings)
     resumed.train(RecordingReporter())
-    assert without_times(resumed.progress.history) == without_times(whole.progress.history)
-    assert latest_weights_hash(tmp_path / "run") == latest_weights_hash(tmp_path / "whole")
+    assert without_times(resumed.progress.history) == without_times(uninterrupted.progress.history)
+    assert latest_weights_hash(tmp_path / "run") == latest_weights_hash(tmp_path / "uninterrupted")
 
 
-def test_a_signal_during_the_last_measurement_is_not_lost(tmp_path: Path, corpus_folder: Path) -> None:
-    class AtTheEnd(RecordingReporter):
+def test_a_signal_during_the_last_evaluation_is_not_lost(tmp_path: Path, corpus_folder: Path) -> None:
+    class InterruptAtTheEnd(RecordingReporter):
         def record(self, record: dict[str, Any]) -> None:
             if record["kind"] == "test":
                 os.kill(os.getpid(), signal.SIGINT)
 
-    ready = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
+    trainer = new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
     with pytest.raises(Interrupted) as stop:
-        ready.train(AtTheEnd())
+        trainer.train(InterruptAtTheEnd())
     assert stop.value.exit_code == 130
     finished = resumed_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS)
     assert finished.progress.finished
 
 
 @pytest.fixture
-def _sigint_is_heard() -> Iterator[None]:
-    """A shell lets its background jobs ignore SIGINT, and these tests may be one."""
+def _default_sigint() -> Iterator[None]:
+    """Handle SIGINT by default: background jobs of a shell ignore it, and these tests may be one."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("_sigint_is_heard")
-def test_a_second_signal_ends_at_once() -> None:
+@pytest.mark.usefixtures("_default_sigint")
+def test_a_second_signal_ends_the_process_at_once() -> None:
     with StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.received == signal.SIGINT  # remembered, nothing raised
+        assert stop.received == signal.SIGINT  # recorded, nothing raised
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_resume_reads_its_checkpoint_once(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(run.path, tmp_path / "run")
-    found = []
-    read = Checkpoint.read
+    read_files = []
+    read_checkpoint = Checkpoint.read
 
-    def reading(path: Path) -> Checkpoint:
-        found.append(path.name)
-        return read(path)
+    def record_read(path: Path) -> Checkpoint:
+        read_files.append(path.name)
+        return read_checkpoint(path)
 
-    monkeypatch.setattr(Checkpoint, "read", reading)
+    monkeypatch.setattr(Checkpoint, "read", record_read)
     run_training(TrainOptions(run=tmp_path / "run", resume=True, threads=1), RecordingReporter())
-    assert found == ["latest.safetensors", "best.safetensors"]
+    assert read_files == ["latest.safetensors", "best.safetensors"]

@@ -1,4 +1,4 @@
-"""Run folders and their checkpoints: whose they are, what is missing, what is damaged."""
+"""Run folders and checkpoints: in use, missing, unfinished, damaged."""
 
 import dataclasses
 import json
@@ -36,12 +36,12 @@ def test_a_run_in_use_is_refused(tmp_path: Path, corpus_folder: Path) -> None:
     run_training(options, RecordingReporter())
 
 
-def test_a_folder_with_a_run_is_not_trained_over(run: Run, corpus_folder: Path) -> None:
+def test_a_folder_with_a_run_is_not_overwritten(run: Run, corpus_folder: Path) -> None:
     with pytest.raises(RunError, match="holds a run already; go on with it: --resume"):
         run_training(TrainOptions("ptb-200", str(corpus_folder), run.path, settings=SETTINGS), RecordingReporter())
 
 
-def test_missing_and_unfinished_runs_say_what_to_do(tmp_path: Path, corpus_folder: Path) -> None:
+def test_errors_for_missing_and_unfinished_runs_name_the_fix(tmp_path: Path, corpus_folder: Path) -> None:
     with pytest.raises(RunError, match=r"there is no run in .*; train one: lmtool train"):
         latest_run(tmp_path)
     with pytest.raises(RunError, match=r"holds no run \(config.json is missing\)"):
@@ -51,7 +51,7 @@ def test_missing_and_unfinished_runs_say_what_to_do(tmp_path: Path, corpus_folde
         Run(tmp_path / "run").trained()
 
 
-def test_the_embedded_corpus_keeps_its_name_beside_a_folder_called_so(
+def test_pydocs_keeps_its_name_beside_a_folder_named_pydocs(
     tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -64,7 +64,7 @@ def test_the_embedded_corpus_keeps_its_name_beside_a_folder_called_so(
     assert Run(tmp_path / "b").corpus_facts()["name"] == str(corpus_folder.resolve())
 
 
-def test_trainings_that_begin_together_get_folders_of_their_own(
+def test_trainings_that_begin_together_get_different_folders(
     tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -72,7 +72,7 @@ def test_trainings_that_begin_together_get_folders_of_their_own(
     assert len({run_training(options, RecordingReporter()).run for _ in range(2)}) == 2
 
 
-def test_every_flipped_byte_of_a_checkpoint_is_noticed(run: Run, tmp_path: Path) -> None:
+def test_every_flipped_bit_of_a_checkpoint_is_detected(run: Run, tmp_path: Path) -> None:
     data = run.best.read_bytes()
     path = tmp_path / "broken.safetensors"
     for position in np.random.default_rng(0).choice(len(data), 200, replace=False):
@@ -125,9 +125,9 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
 def test_shapes_are_known_without_a_network(cell: str, tied: bool) -> None:
     architecture = Architecture(cell, 3, (7, 3), tied)
     network = LanguageModel(architecture, 11)
-    assert weight_shapes(architecture, 11) == {name: tuple(found.shape) for name, found in network.weights().items()}
+    assert weight_shapes(architecture, 11) == {name: tuple(tensor.shape) for name, tensor in network.weights().items()}
     states = state_tensors(network.initial_state(2))
-    assert state_shapes(architecture, 2) == {name: tuple(found.shape) for name, found in states.items()}
+    assert state_shapes(architecture, 2) == {name: tuple(tensor.shape) for name, tensor in states.items()}
 
 
 def copy_of(run: Run, path: Path) -> Run:
@@ -137,7 +137,7 @@ def copy_of(run: Run, path: Path) -> Run:
     return Run(path)
 
 
-def test_a_configuration_of_any_size_is_refused_before_a_network_is_made(run: Run, tmp_path: Path) -> None:
+def test_wrong_sizes_are_refused_before_a_network_is_made(run: Run, tmp_path: Path) -> None:
     copy = copy_of(run, tmp_path / "copy")
     for name in ("best", "latest"):
         (getattr(copy, name)).write_bytes(getattr(run, name).read_bytes())
@@ -164,7 +164,7 @@ def test_a_configuration_of_any_size_is_refused_before_a_network_is_made(run: Ru
         ({"vocabulary_sha256": None}, "is not the vocabulary that"),
     ],
 )
-def test_facts_of_another_kind_are_refused(run: Run, tmp_path: Path, facts: dict[str, Any], message: str) -> None:
+def test_invalid_facts_are_refused(run: Run, tmp_path: Path, facts: dict[str, Any], message: str) -> None:
     best, copy = Checkpoint.read(run.best), copy_of(run, tmp_path / "copy")
     Checkpoint(best.tensors, {**best.facts, **facts}).write(copy.best)
     with pytest.raises((CheckpointError, RunError), match=message):
@@ -190,15 +190,15 @@ def test_facts_of_another_kind_are_refused(run: Run, tmp_path: Path, facts: dict
         ({"more": 1}, "has no position to go on from"),
     ],
 )
-def test_positions_that_no_training_has_are_refused(run: Run, change: dict[str, Any], message: str) -> None:
+def test_invalid_progress_is_refused(run: Run, change: dict[str, Any], message: str) -> None:
     position = Checkpoint.read(run.latest).facts["position"]
     assert TrainingProgress.from_json(position).finished
     with pytest.raises(CheckpointError, match=message):
         TrainingProgress.from_json({**position, **change})
 
 
-def test_a_perplexity_too_large_for_a_number_is_kept(run: Run, tmp_path: Path) -> None:
-    """What an epoch that diverges records goes with its checkpoint."""
+def test_an_infinite_perplexity_is_kept(run: Run, tmp_path: Path) -> None:
+    """A diverging epoch records an infinite perplexity, also in its checkpoint."""
     latest = Checkpoint.read(run.latest)
     record = {"kind": "train", "epoch": 0.5, "perplexity": math.inf, "loss": 800.0}
     position = {**latest.facts["position"], "history": [*latest.facts["position"]["history"], record]}
@@ -206,7 +206,7 @@ def test_a_perplexity_too_large_for_a_number_is_kept(run: Run, tmp_path: Path) -
     assert TrainingProgress.from_json(Checkpoint.read(tmp_path / "checkpoint").facts["position"]).history[-1] == record
 
 
-def test_a_vocabulary_that_could_not_be_read_again_begins_no_run(
+def test_a_vocabulary_too_large_to_read_begins_no_run(
     tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus = load_corpus(str(corpus_folder), "auto")
@@ -218,7 +218,7 @@ def test_a_vocabulary_that_could_not_be_read_again_begins_no_run(
     assert not (tmp_path / "run").exists()
 
 
-def test_files_that_are_too_large_or_deep_are_damaged(run: Run, tmp_path: Path) -> None:
+def test_files_that_are_too_large_or_deep_are_refused(run: Run, tmp_path: Path) -> None:
     copy = copy_of(run, tmp_path / "copy")
     good = (copy.path / "config.json").read_text()
     for more, message in (

@@ -1,4 +1,4 @@
-"""TensorBoard scalars: what the event file holds is the history of the training, whatever happened to it."""
+"""TensorBoard scalars: the event file holds the history of the training, also after a kill and a resume."""
 
 import json
 import os
@@ -28,7 +28,7 @@ Points = dict[str, list[tuple[int, Any]]]
 
 
 class StopAtRecord(RecordingReporter):
-    """Sends this process SIGTERM once so many records are made."""
+    """Sends this process SIGTERM after a number of records."""
 
     def __init__(self, records: int) -> None:
         super().__init__()
@@ -46,14 +46,14 @@ def options(path: Path, corpus_folder: Path | None = None, **others: Any) -> Tra
     return TrainOptions("ptb-200", str(corpus_folder), path, settings=SETTINGS, threads=1, **others)
 
 
-def drawn(run: Run) -> Points:
-    """What TensorBoard shows: (step, value) of each tag."""
-    found = EventAccumulator(str(run.tensorboard), {"scalars": 0}).Reload()
-    return {tag: [(point.step, point.value) for point in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+def tensorboard_points(run: Run) -> Points:
+    """Tag -> (step, value) pairs in the event file."""
+    events = EventAccumulator(str(run.tensorboard), {"scalars": 0}).Reload()
+    return {tag: [(point.step, point.value) for point in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
-def logged(run: Run) -> Points:
-    """What metrics.jsonl says, the same way; an event file keeps 32 bits of a number."""
+def logged_points(run: Run) -> Points:
+    """The same of metrics.jsonl; event files hold float32 numbers."""
     points: Points = {}
     for record in map(json.loads, run.metrics.read_text().splitlines()):
         kind, step = record.pop("kind"), round(1000 * record.pop("epoch"))
@@ -62,35 +62,35 @@ def logged(run: Run) -> Points:
     return points
 
 
-def test_the_scalars_of_a_stopped_and_resumed_training_are_its_history(tmp_path: Path, corpus_folder: Path) -> None:
+def test_scalars_of_a_resumed_training_are_its_history(tmp_path: Path, corpus_folder: Path) -> None:
     run = Run(tmp_path / "run")
-    told = StopAtRecord(25)
+    reporter = StopAtRecord(25)
     with pytest.raises(Interrupted):
-        run_training(options(run.path, corpus_folder, tensorboard=True), told)
-    assert len(told.records) == 25
-    assert drawn(run) == logged(run)
-    with SummaryWriter(str(run.tensorboard)) as lost:  # as after a kill: points that no checkpoint knows
+        run_training(options(run.path, corpus_folder, tensorboard=True), reporter)
+    assert len(reporter.records) == 25
+    assert tensorboard_points(run) == logged_points(run)
+    with SummaryWriter(str(run.tensorboard)) as lost:  # as after a kill: points that no checkpoint has
         lost.add_scalar("train/loss", 9.0, 1999)
-    assert drawn(run) != logged(run)
-    told = RecordingReporter()
-    run_training(options(run.path, tensorboard=True), told)
-    assert told.records[-1]["kind"] == "test"
-    points = drawn(run)
-    assert points == logged(run)
+    assert tensorboard_points(run) != logged_points(run)
+    reporter = RecordingReporter()
+    run_training(options(run.path, tensorboard=True), reporter)
+    assert reporter.records[-1]["kind"] == "test"
+    points = tensorboard_points(run)
+    assert points == logged_points(run)
     assert len(points["train/loss"]) == 40
     assert [step for step, _ in points["valid/perplexity"]] == [1000, 2000]
     assert {"train/perplexity", "train/learning_rate", "train/tokens_per_second", "test/perplexity"} < set(points)
     assert len(list(run.tensorboard.iterdir())) == 1
 
 
-def test_a_finished_run_gets_its_scalars_late_and_keeps_them(tmp_path: Path, corpus_folder: Path) -> None:
+def test_a_finished_run_can_get_scalars_later(tmp_path: Path, corpus_folder: Path) -> None:
     run = Run(tmp_path / "run")
     run_training(options(run.path, corpus_folder), RecordingReporter())
     assert not run.tensorboard.exists()
     metrics, best = run.metrics.read_bytes(), run.best.read_bytes()
-    for wanted in (True, True, False):
-        run_training(options(run.path, tensorboard=wanted), RecordingReporter())
-        assert drawn(run) == logged(run)
+    for enabled in (True, True, False):
+        run_training(options(run.path, tensorboard=enabled), RecordingReporter())
+        assert tensorboard_points(run) == logged_points(run)
     assert (run.metrics.read_bytes(), run.best.read_bytes()) == (metrics, best)
 
 
@@ -102,7 +102,7 @@ def test_other_files_in_the_folder_stay(tmp_path: Path) -> None:
     assert EventAccumulator(str(tmp_path)).Reload().Scalars("valid/perplexity")[0].value == float("inf")
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_error_for_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     hook = threading.excepthook
     with (
@@ -114,14 +114,14 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def lengthen_history(run: Run, times: int) -> int:
-    """Repeat what a finished training recorded; the bytes of its metrics then."""
+    """Repeat the records of a finished training; returns the size of its metrics in bytes then."""
     latest = Checkpoint.read(run.latest)
     latest.facts["position"]["history"] *= times
     latest.write(run.latest)
     return run.metrics.stat().st_size * times
 
 
-def test_a_full_disk_is_a_message(tmp_path: Path) -> None:
+def test_error_for_a_full_disk(tmp_path: Path) -> None:
     data = write_corpus(tmp_path / "data", (100, 10, 10))  # its token ids fit
     run_training(
         TrainOptions("ptb-200", str(data), tmp_path / "run", settings=SETTINGS, threads=1), RecordingReporter()

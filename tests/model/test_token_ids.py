@@ -1,4 +1,4 @@
-"""A corpus of any size: read in chunks, encoded into a file, the same numbers as from the whole text."""
+"""Token ids of texts of any size: chunks give the same ids as the whole text, within constant memory."""
 
 import hashlib
 import subprocess
@@ -23,8 +23,8 @@ TEXTS = st.text(st.sampled_from("ab Σé漢😀'.\n\r\t\ufeff\u2028"), max_size=
 MEGABYTE = 1_000_000
 
 
-def encoded(folder: Path, rule: str, chunk_bytes: int) -> Corpus:
-    """What `load_corpus` does with a normal chunk, for texts of any content."""
+def encode_in_chunks(folder: Path, rule: str, chunk_bytes: int) -> Corpus:
+    """`load_corpus` with small chunks, for texts of any content."""
     tokenization = Tokenization.of_rule(rule)
     with token_file(read_splits(str(folder), chunk_bytes), tokenization) as texts:
         vocabulary = build_vocabulary(texts.first_counts(), tokenization, 1)
@@ -38,7 +38,7 @@ def expected_vocabulary(text: str, tokenization: Tokenization) -> list[str]:
 
 @pytest.mark.parametrize("rule", RULES)
 @given(texts=st.tuples(TEXTS, TEXTS, TEXTS), chunk_bytes=st.integers(1, 9))
-def test_chunks_give_what_the_whole_text_gives(
+def test_chunks_give_the_same_ids_as_the_whole_text(
     tmp_path_factory: pytest.TempPathFactory, rule: str, texts: tuple[str, str, str], chunk_bytes: int
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "in-chunks"
@@ -46,7 +46,7 @@ def test_chunks_give_what_the_whole_text_gives(
     paths = {split: folder / f"{split}.txt" for split in ("train", "valid", "test")}
     for path, text in zip(paths.values(), texts, strict=True):
         path.write_bytes(text.encode())
-    corpus = encoded(folder, rule, chunk_bytes)
+    corpus = encode_in_chunks(folder, rule, chunk_bytes)
     read = {split: read_text(path) for split, path in paths.items()}
     assert list(corpus.vocabulary.tokens) == expected_vocabulary(read["train"], Tokenization.of_rule(rule))
     for split, text in read.items():
@@ -56,7 +56,7 @@ def test_chunks_give_what_the_whole_text_gives(
 
 
 @given(texts=st.lists(TEXTS, min_size=3, max_size=5), chunk_bytes=st.integers(1, 9))
-def test_lines_are_split_as_those_of_the_whole_text(
+def test_chunks_give_the_same_splits_as_the_whole_text(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], chunk_bytes: int
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "by-lines"
@@ -71,7 +71,7 @@ def test_lines_are_split_as_those_of_the_whole_text(
     assert list(whole(read_splits(str(folder), chunk_bytes)).values()) == ["\n".join(part) + "\n" for part in parts]
 
 
-def test_a_text_may_be_read_twice(tmp_path: Path) -> None:
+def test_a_text_can_be_read_twice(tmp_path: Path) -> None:
     write_corpus(tmp_path / "files")
     (tmp_path / "notes.txt").write_text("one\ntwo\nthree\n")
     for folder in (tmp_path / "files", tmp_path):
@@ -79,14 +79,14 @@ def test_a_text_may_be_read_twice(tmp_path: Path) -> None:
         assert whole(texts) == whole(texts)
 
 
-def test_ids_are_mapped_and_cannot_be_changed(tmp_path: Path) -> None:
+def test_ids_are_mapped_read_only(tmp_path: Path) -> None:
     corpus = load_corpus(str(write_corpus(tmp_path)), "whitespace")
     assert corpus.ids["train"].dtype == np.int32
     with pytest.raises(ValueError, match="read-only"):
         corpus.ids["train"][0] = 1
 
 
-def test_a_full_disk_is_named_with_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_for_a_full_disk_names_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full() -> IO[bytes]:
         return Path("/dev/full").open("w+b")
 
@@ -96,7 +96,7 @@ def test_a_full_disk_is_named_with_the_fix(tmp_path: Path, monkeypatch: pytest.M
         load_corpus(folder, "whitespace")
 
 
-def test_counting_copies_a_block_at_a_time() -> None:
+def test_counting_copies_one_block_at_a_time() -> None:
     vocabulary = Vocabulary(["<eos>", "<unk>", "the"], Tokenization.of_rule("whitespace"))
     ids = np.ones(8 * MEGABYTE, np.int32)
     corpus = Corpus("ones", "", vocabulary, {"train": ids, "test": ids})
@@ -115,9 +115,8 @@ def test_counting_copies_a_block_at_a_time() -> None:
 
 def peak_bytes(statement: str) -> int:
     """Peak of the resident memory of a process that runs `statement`."""
-    code = f"import lmtool.model\n{statement}\nprint(open('/proc/self/status').read())"
-    status = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    code = f"import lmtool.model, lmtool.bench.environment as memory\n{statement}\nprint(memory.peak_bytes())"
+    return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
 
 def write_text(folder: Path, megabytes: int) -> Path:

@@ -1,4 +1,4 @@
-"""Training learns, measures what it learnt, and gives the same bits for the same seed."""
+"""Training learns, evaluates, and is deterministic."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def test_training_learns_and_leaves_everything_in_the_run_folder(run: Run) -> No
     assert not [name for name in os.listdir(run.path) if ".tmp" in name]
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path: Path, corpus_folder: Path) -> None:
+def test_the_same_seed_gives_the_same_bits(tmp_path: Path, corpus_folder: Path) -> None:
     hashes = []
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         settings = {**DROPOUT_SETTINGS, "epochs": "1", "seed": seed}
@@ -53,7 +53,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path: Path, 
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_options_out_of_range(tmp_path: Path) -> None:
+def test_errors_for_options_out_of_range(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="device 'tpu' is not known"):
         TrainOptions(device="tpu")
     with pytest.raises(OptionError, match="threads is 0"):
@@ -69,7 +69,7 @@ def test_shapes_of_the_network_are_as_documented() -> None:
     assert sorted(tied.weights()) == sorted(set(network.weights()) - {"projection.weight"})
 
 
-def test_the_initial_weights_are_the_recipes() -> None:
+def test_initial_weights_follow_the_recipe() -> None:
     network = LanguageModel(Architecture("lstm", 50, (60,), tied=False), 400)
     network.initialize(0.1, torch.Generator().manual_seed(1))
     for name, weight in network.weights().items():
@@ -82,7 +82,7 @@ def test_the_initial_weights_are_the_recipes() -> None:
     assert not [name for name in trained if "bias_hh" in name]
 
 
-def test_evaluation_scores_every_token_once_by_hand() -> None:
+def test_evaluation_scores_every_token_once() -> None:
     network = LanguageModel(Architecture("lstm", 5, (7, 3), tied=False), 11)
     ids = np.random.default_rng(0).integers(0, 11, 700).astype(np.int32)
     logits, _ = network(torch.from_numpy(ids[None, :-1].astype(np.int64)), network.initial_state(1))
@@ -90,21 +90,21 @@ def test_evaluation_scores_every_token_once_by_hand() -> None:
     assert evaluate_perplexity(network, ids) == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_first_steps_on_penn_treebank_go_as_they_did(tmp_path: Path) -> None:
-    """A twentieth of an epoch of `ptb-200`; a whole one, measured, reaches 190 on valid (docs/results.md)."""
+def test_first_steps_on_penn_treebank_reach_the_known_perplexity(tmp_path: Path) -> None:
+    """A twentieth of an epoch of `ptb-200`; a whole epoch reaches 190 on valid (docs/results.md)."""
     config = preset_named("ptb-200")
     corpus = load_corpus(str(real_corpus("ptb")), config.tokenization)
     run = Run(tmp_path / "run")
     run.create(config, corpus)
-    begun = Trainer(config, corpus, run)
+    trainer = Trainer(config, corpus, run)
 
-    class First(RecordingReporter):
+    class InterruptAtFirstRecord(RecordingReporter):
         def record(self, record: dict[str, Any]) -> None:
             super().record(record)
             os.kill(os.getpid(), signal.SIGINT)
 
-    reporter = First()
+    reporter = InterruptAtFirstRecord()
     with pytest.raises(Interrupted):
-        begun.train(reporter)
+        trainer.train(reporter)
     assert reporter.records[0]["epoch"] == pytest.approx(0.05, abs=0.001)
     assert reporter.records[0]["perplexity"] == pytest.approx(1442, rel=0.05)

@@ -1,4 +1,4 @@
-"""Small texts for tests, and where the real ones may be."""
+"""Small corpora for tests, and the folders of real ones."""
 
 import os
 import random
@@ -13,13 +13,13 @@ OBJECTS = ["the fish", "some bonds", "a house", "the news", "two shares"]
 
 
 def sentences(count: int, seed: int) -> str:
-    """Sentences of a small grammar, one a line."""
-    draw = random.Random(seed)
-    return "".join(f"{draw.choice(SUBJECTS)} {draw.choice(VERBS)} {draw.choice(OBJECTS)}\n" for _ in range(count))
+    """Random sentences of a small grammar, one per line."""
+    rng = random.Random(seed)
+    return "".join(f"{rng.choice(SUBJECTS)} {rng.choice(VERBS)} {rng.choice(OBJECTS)}\n" for _ in range(count))
 
 
 def write_corpus(folder: Path, sizes: tuple[int, int, int] = (400, 40, 40)) -> Path:
-    """Write train.txt, valid.txt and test.txt with so many sentences each."""
+    """Write train.txt, valid.txt and test.txt with these numbers of sentences."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed, (split, count) in enumerate(zip(("train", "valid", "test"), sizes, strict=True)):
         (folder / f"{split}.txt").write_text(sentences(count, seed))
@@ -27,7 +27,7 @@ def write_corpus(folder: Path, sizes: tuple[int, int, int] = (400, 40, 40)) -> P
 
 
 def whole(texts: Mapping[str, Iterable[str]]) -> dict[str, str]:
-    """The texts in one piece each."""
+    """Each text in one piece."""
     return {split: "".join(chunks) for split, chunks in texts.items()}
 
 

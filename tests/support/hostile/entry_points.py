@@ -15,6 +15,7 @@ from typing import Any
 
 from lmtool.bench.backends.registry import ONNXRUNTIME, Source
 from lmtool.bench.benchmark import BenchOptions, identify
+from lmtool.bench.environment import forget_peak, peak_bytes, resident_bytes
 from lmtool.bench.workers.run_vectors import run_vectors
 from lmtool.export.foreign.adopt import adopt
 from lmtool.model import Run, TrainOptions, run_training
@@ -23,7 +24,6 @@ from lmtool.model.evaluation import evaluate_run
 from lmtool.runtime import Artifact, LmtoolError, Predictor, State
 
 from support.hostile.access_monitor import AuditMonitor
-from support.processes.child import memory_kb, reset_peak_memory
 from support.runs.reporters import RecordingReporter
 
 LONGEST_MESSAGE = 3000
@@ -180,8 +180,8 @@ def call(
     Returns:
         The outcome (`refused`, `accepted` or `untyped`), the message, and the memory and time it took.
     """
-    reset_peak_memory()
-    held, started = memory_kb("VmRSS"), time.monotonic()
+    forget_peak()
+    before_bytes, started = resident_bytes(), time.monotonic()
     outcome, message = "accepted", ""
     with monitor.recording(), warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -197,7 +197,7 @@ def call(
         "entry_point": name,
         "outcome": outcome,
         "message": message[-LONGEST_MESSAGE:],
-        "extra_kb": memory_kb("VmHWM") - held,
+        "extra_kb": (peak_bytes() - before_bytes) // 1024,
         "seconds": time.monotonic() - started,
         "events": monitor.events[:3],
     }

@@ -1,4 +1,4 @@
-"""Small networks with unequal sizes, and their graphs run beside them."""
+"""Small networks with unequal sizes, their artifacts, and how to compare the two."""
 
 import json
 from collections.abc import Callable
@@ -27,8 +27,8 @@ def network_of(
     return network.eval()
 
 
-def draw(network: LanguageModel, batch: int, time: int) -> tuple[np.ndarray, Any, dict[str, np.ndarray]]:
-    """Random tokens and a random state, for torch and by the artifact's names."""
+def random_inputs(network: LanguageModel, batch: int, time: int) -> tuple[np.ndarray, Any, dict[str, np.ndarray]]:
+    """Random tokens [batch, time] and a random state, for torch and under the artifact's names."""
     tokens = np.random.default_rng(batch * 10 + time).integers(0, network.vocabulary_size, (batch, time))
     generator = torch.Generator().manual_seed(batch)
     state = tuple(
@@ -38,33 +38,35 @@ def draw(network: LanguageModel, batch: int, time: int) -> tuple[np.ndarray, Any
     return tokens, state, {name: tensor.numpy() for name, tensor in state_tensors(state).items()}
 
 
-def assert_same(network: LanguageModel, tokens: np.ndarray, state: Any, logits: np.ndarray, states: Any) -> None:
+def assert_same_outputs(
+    network: LanguageModel, tokens: np.ndarray, state: Any, logits: np.ndarray, states: Any
+) -> None:
     with torch.inference_mode():
         expected, expected_state = network(torch.from_numpy(tokens), state)
     np.testing.assert_allclose(logits, expected.numpy(), atol=1e-5)
-    named = state_tensors(expected_state)
-    for name, found in zip(sorted(named), states, strict=True):
-        np.testing.assert_allclose(found, named[name].numpy(), atol=1e-5)
+    expected_states = state_tensors(expected_state)
+    for name, tensor in zip(sorted(expected_states), states, strict=True):
+        np.testing.assert_allclose(tensor, expected_states[name].numpy(), atol=1e-5)
 
 
 def run_model(model: onnx.ModelProto, tokens: np.ndarray, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     # Half precision crashes onnxruntime's CPU provider with every optimization.
     session = start_session(model.SerializeToString(), PROVIDERS["cpu"], SessionOptions(), "ORT_ENABLE_EXTENDED")
-    known = {value.name for value in session.get_inputs()}
-    return session.run(None, {name: value for name, value in {"token_ids": tokens, **feeds}.items() if name in known})
+    inputs = {value.name for value in session.get_inputs()}
+    return session.run(None, {name: value for name, value in {"token_ids": tokens, **feeds}.items() if name in inputs})
 
 
 def artifact_of(
     network: LanguageModel,
     tokens: list[str],
     rule: str,
-    built: str = "fp32",
+    graph_precision: str = "fp32",
     change: Callable[[onnx.ModelProto, dict[str, str]], None] | None = None,
     **metadata: str,
 ) -> bytes:
-    """A network with a vocabulary as an artifact of the precision `built` that nobody trained or verified.
+    """An untrained, unverified artifact of a network and a vocabulary.
 
-    `metadata` replaces entries, named without what stands before the dot; `change` comes after that, before the hash.
+    `metadata` replaces entries, named without the prefix `lmtool.`; then `change` is called, before the hash.
     """
     vocabulary = Vocabulary(tokens, Tokenization.of_rule(rule))
     entries = {
@@ -73,31 +75,31 @@ def artifact_of(
         "lmtool.vocabulary": vocabulary.tokens_json(),
         "lmtool.vocabulary_sha256": vocabulary.sha256,
         "lmtool.tokenization": json.dumps(vocabulary.tokenization.to_json()),
-        "lmtool.precision": built,
-        "lmtool.batch_invariant": str(built != "int8").lower(),
+        "lmtool.precision": graph_precision,
+        "lmtool.batch_invariant": str(graph_precision != "int8").lower(),
         "lmtool.training": "{}",
         "lmtool.parity": "{}",
     }
     entries |= {f"lmtool.{key}": value for key, value in metadata.items()}
-    model = build_model(network, BuildOptions(built))
+    model = build_model(network, BuildOptions(graph_precision))
     if change is not None:
         change(model, entries)
     return seal(model, entries)
 
 
 def predictor_of(network: LanguageModel, tokens: list[str], rule: str) -> Predictor:
-    """What `artifact_of` makes, loaded."""
+    """The artifact of `artifact_of`, loaded."""
     return Predictor.load(artifact_of(network, tokens, rule))
 
 
 def count_tokens(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A list that gets, for each call from now on, how many tokens it ran."""
-    ran: list[int] = []
+    """A list to which every later call of the network appends its number of tokens."""
+    counts: list[int] = []
     run = predictor.network.run
 
-    def counted(token_ids: Any, *arguments: Any, **options: Any) -> Any:
-        ran.append(len(token_ids[0]))
+    def counted_run(token_ids: Any, *arguments: Any, **options: Any) -> Any:
+        counts.append(len(token_ids[0]))
         return run(token_ids, *arguments, **options)
 
-    monkeypatch.setattr(predictor.network, "run", counted)
-    return ran
+    monkeypatch.setattr(predictor.network, "run", counted_run)
+    return counts

@@ -1,4 +1,4 @@
-"""Run as a program: sherpa-onnx decodes noise with a language model, once for each scale, and prints JSON."""
+"""A program: sherpa-onnx decodes noise with a language model, once for each scale, and prints JSON."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ SECONDS = 0.5
 
 
 def decode(folder: Path, language_model: str, scale: float) -> dict[str, list]:
-    """Every token may stay in the beam, so that the language model can decide."""
+    """Decode with a beam as wide as the vocabulary, so that the language model decides."""
     tokens = folder / "tokens.txt"
     recognizer = sherpa_onnx.OnlineRecognizer.from_transducer(
         tokens=str(tokens),

@@ -1,4 +1,4 @@
-"""Results made by hand."""
+"""Benchmark results made by hand."""
 
 from pathlib import Path
 from typing import Any

@@ -1,6 +1,6 @@
-"""A speech recognizer of random weights for sherpa-onnx: a streaming transducer whose language model is ours.
+"""A streaming transducer with random weights: a speech recognizer for sherpa-onnx, to use a language model with.
 
-sherpa-onnx brings an onnxruntime of its own, so it is only ever imported in a process of its own (`recognition`).
+sherpa-onnx contains another onnxruntime, so only a separate process imports it (`recognition`).
 """
 
 import json
@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-PATIENCE_SECONDS = 120
+TIMEOUT_SECONDS = 120
 FEATURES = 80
 CHUNK_FRAMES = 8
 JOINED_FRAMES = 4
@@ -21,13 +21,13 @@ WIDTH = 6
 CONTEXT = 2
 STATES = {"h": 3, "c": 4}
 
-Finished = subprocess.CompletedProcess[str]
+CompletedProcess = subprocess.CompletedProcess[str]
 
 
 def write_transducer(folder: Path, tokens: list[str]) -> Path:
     """Write encoder.onnx, decoder.onnx, joiner.onnx and tokens.txt. Token 0 is the blank.
 
-    Every frame gives a token: the blank and the unknown token, which is skipped like it, are all but impossible.
+    Every frame emits a token: the blank and the unknown token, which is skipped too, have almost no probability.
     """
     random = np.random.default_rng(5)
     lines = [f"{token} {index}\n" for index, token in enumerate(tokens)]
@@ -42,15 +42,15 @@ def write_transducer(folder: Path, tokens: list[str]) -> Path:
     return folder
 
 
-def recognize(folder: Path, language_model: Path, scales: list[float]) -> Finished:
+def recognize(folder: Path, language_model: Path, scales: list[float]) -> CompletedProcess:
     """Decode the same noise once for each scale; stdout is JSON, a list of `{"tokens": [...], "lm_probs": [...]}`."""
     script = Path(__file__).with_name("recognition.py")
     command = [sys.executable, str(script), str(folder), str(language_model), json.dumps(scales)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
 
 
 def _encoder(random: np.random.Generator) -> onnx.ModelProto:
-    """Every four frames of features become one vector; the states pass through."""
+    """Turns every four frames of features into one vector; the states pass through."""
     joined = CHUNK_FRAMES // JOINED_FRAMES
     constants = {
         "shape": np.array([-1, joined, JOINED_FRAMES * FEATURES]),
@@ -80,7 +80,7 @@ def _encoder(random: np.random.Generator) -> onnx.ModelProto:
 
 
 def _decoder(random: np.random.Generator, tokens: int) -> onnx.ModelProto:
-    """The mean of the last tokens' vectors; a stream begins with token -1, which is the last row."""
+    """Averages the vectors of the last tokens; a stream begins with token -1, which is the last row."""
     nodes = [
         helper.make_node("Gather", ["table", "y"], ["vectors"], axis=0),
         helper.make_node("ReduceMean", ["vectors"], ["decoder_out"], axes=[1], keepdims=0),

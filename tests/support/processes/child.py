@@ -124,14 +124,3 @@ def limit_memory() -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + _ADDRESS_SPACE_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-
-
-def memory_kb(name: str) -> int:
-    """Memory of this process: `VmRSS` now, or `VmHWM`, the peak since `reset_peak_memory`."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
-
-
-def reset_peak_memory() -> None:
-    """Reset `VmHWM` to the current `VmRSS`."""
-    Path("/proc/self/clear_refs").write_text("5")
