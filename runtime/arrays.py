@@ -1,4 +1,4 @@
-"""The tensors of a state: numpy arrays, or arrays that stay on a device until somebody looks at them."""
+"""The tensors of a state: read-only numpy arrays, or tensors that stay on a device until they are read."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar, final, overload
@@ -10,26 +10,29 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 def as_read_only(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
-    """`array` itself where nobody can write to it, else a copy that nobody can write to."""
+    """`array` itself if it is read-only, else a read-only copy."""
     return freeze(array.copy()) if array.flags.writeable else array
 
 
 def freeze(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
-    """`array` itself, which nobody can write to from now on."""
+    """Make `array` read-only and return it."""
     array.flags.writeable = False
     return array
 
 
 Tensors: TypeAlias = Sequence[NDArray[np.float32]]
-"""float32 [batch, width] for each state of the artifact, in its order; nobody can write to them."""
+"""float32 [batch, width] for each state of the artifact, in its order; read-only."""
 
 
 @final
 class DeviceTensors(Sequence[NDArray[np.float32]]):
-    """onnxruntime's values on a device; each is copied to the processor's memory when it is first asked for."""
+    """Tensors on a device; each is copied to the processor's memory when it is first read.
+
+    Attributes:
+        values: onnxruntime's OrtValues, float32 [batch, width] each.
+    """
 
     def __init__(self, values: Sequence[Any]) -> None:
-        """Hold `values`, onnxruntime's OrtValue of float32 [batch, width] each."""
         self.values = tuple(values)
         self._copies: dict[int, NDArray[np.float32]] = {}
 
@@ -39,7 +42,6 @@ class DeviceTensors(Sequence[NDArray[np.float32]]):
         return tuple(tuple(value.shape()) for value in self.values)
 
     def __len__(self) -> int:
-        """The number of arrays."""
         return len(self.values)
 
     @overload
@@ -49,21 +51,19 @@ class DeviceTensors(Sequence[NDArray[np.float32]]):
     def __getitem__(self, index: slice) -> tuple[NDArray[np.float32], ...]: ...
 
     def __getitem__(self, index: int | slice) -> NDArray[np.float32] | tuple[NDArray[np.float32], ...]:
-        """A copy in the processor's memory, the same one each time."""
         if isinstance(index, slice):
-            return tuple(self[place] for place in range(*index.indices(len(self))))
-        place = range(len(self))[index]
-        if place not in self._copies:
-            self._copies[place] = as_read_only(self.values[place].numpy())
-        return self._copies[place]
+            return tuple(self[position] for position in range(*index.indices(len(self))))
+        position = range(len(self))[index]
+        if position not in self._copies:
+            self._copies[position] = as_read_only(self.values[position].numpy())
+        return self._copies[position]
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        """All copies."""
-        return (self[place] for place in range(len(self)))
+        return (self[position] for position in range(len(self)))
 
 
-def kept(tensors: Tensors) -> Tensors:
-    """`tensors` as a value: where they lie on a device, else as copies where somebody could still write to them."""
+def as_value(tensors: Tensors) -> Tensors:
+    """`tensors` as an immutable value: copies of writable arrays, device tensors as they are."""
     return tensors if isinstance(tensors, DeviceTensors) else tuple(map(as_read_only, tensors))
 
 

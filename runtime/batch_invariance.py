@@ -1,4 +1,4 @@
-"""Whether rows of a batch are to the bit what they are alone, measured on this machine."""
+"""Measures batch invariance on this machine: a row of a batch has the same bits as the row alone."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,13 @@ from .state import State
 
 
 def first_difference(predictor: Predictor, batch_sizes: Sequence[int], time: int = 3) -> str | None:
-    """Where a row in a batch first differs from the same row alone, in words; None where it does nowhere.
+    """Describe the first difference between a row in a batch and the same row alone; None if there is none.
 
-    Random tokens, `time` a row, go on from random states; the first, the middle and the last row of each batch are
-    compared, once with the logits of every position and once with the last one's.
+    Random tokens, `time` per row, continue random states. The first, the middle and the last row of each batch are
+    compared, once with the logits of all positions and once with those of the last.
 
     Raises:
-        NumberError: The network computes what is no finite number, which equals nothing.
+        NumberError: The network computes NaN or infinity.
     """
     random = np.random.default_rng(0)
     largest = max(batch_sizes)
@@ -36,11 +36,11 @@ def first_difference(predictor: Predictor, batch_sizes: Sequence[int], time: int
 def _run(
     predictor: Predictor, tokens: np.ndarray, draws: tuple[np.ndarray, ...], rows: range, kept: int
 ) -> list[np.ndarray]:
-    """Logits and states of some rows run together."""
+    """Logits and states of `rows`, run in one call."""
     chosen = slice(rows.start, rows.stop)
     state = State(predictor.artifact.sha256, tuple(tensor[chosen] for tensor in draws))
     logits, after = predictor.step(tokens[chosen], state, logits_to_keep=kept)
-    found = [logits, *after.tensors]
-    for array in found:
+    arrays = [logits, *after.tensors]
+    for array in arrays:
         require_finite(array, "logits or states")
-    return found
+    return arrays

@@ -1,4 +1,4 @@
-"""The continuous cache: what followed when the network was in a similar state becomes more probable; no training.
+"""The continuous cache: tokens that followed similar hidden states become more probable, without training.
 
 Grave et al., arXiv 1612.04426. With h_i the last layer's hidden state after token x_i, the text so far x_1 ... x_t and
 the latest `size` pairs (h_i, x_i+1) in the cache,
@@ -6,7 +6,7 @@ the latest `size` pairs (h_i, x_i+1) in the cache,
     p_cache(w) is proportional to the sum of exp(theta * h_t . h_i) over the pairs with x_i+1 = w,
     p(w) = (1 - weight) * p_model(w) + weight * p_cache(w).
 
-An artifact gives the state after the last token of a call only, so a stream with a cache runs token by token.
+An artifact returns only the state after the last token of a call, so a stream with a cache runs token by token.
 """
 
 import math
@@ -26,11 +26,11 @@ _TINY = np.finfo(np.float64).tiny
 @final
 @dataclass(frozen=True)
 class CacheOptions:
-    """How a cache remembers and how much it says. The defaults are the best found for `ptb-200` on Penn Treebank.
+    """Options of a continuous cache. The defaults were tuned for `ptb-200` on Penn Treebank.
 
     Attributes:
-        size: How many pairs of hidden state and next token it holds; the oldest gives way.
-        theta: Flatness: 0 counts every pair alike, the larger the more the similar ones count alone.
+        size: Number of pairs of hidden state and next token; the oldest is replaced.
+        theta: Sharpness: 0 weights all pairs equally; larger favours similar ones.
         weight: Share of the cache in the mixture (lambda in the paper), 0 to below 1; 0 switches the cache off.
 
     Example:
@@ -45,11 +45,7 @@ class CacheOptions:
     weight: float = 0.15
 
     def __post_init__(self) -> None:
-        """Check the ranges.
-
-        Raises:
-            OptionError: A field is outside its range.
-        """
+        """Raise OptionError for a field outside its range."""
         if not 1 <= self.size <= _LARGEST_SIZE:
             raise OptionError(f"the cache's size is {self.size}, expected 1 to {_LARGEST_SIZE:,}")
         if not 0 <= self.theta < math.inf:
@@ -61,13 +57,13 @@ class CacheOptions:
 @final
 @dataclass(frozen=True, eq=False)
 class Cache:
-    """What the cache of one stream holds, as a value; its arrays are read-only.
+    """The pairs in the cache of one stream, as a value; its arrays are read-only.
 
     Attributes:
-        options: How it remembers.
+        options: Size, sharpness and weight.
         hidden: float32 [pairs, width], the hidden states; at most `options.size` pairs.
         token_ids: int64 [pairs], the token that followed each.
-        oldest: Index of the oldest pair; the younger ones follow it, round the end. 0 unless the cache is full.
+        oldest: Index of the oldest pair; newer ones follow it, wrapping round the end. 0 unless the cache is full.
     """
 
     options: CacheOptions
@@ -76,11 +72,7 @@ class Cache:
     oldest: int = 0
 
     def __post_init__(self) -> None:
-        """Check the shapes and keep copies of arrays that somebody could still write to.
-
-        Raises:
-            StateError: The fields do not fit each other.
-        """
+        """Copy writable arrays; raise StateError for fields that do not fit each other."""
         pairs, size = len(self.token_ids), self.options.size
         if self.hidden.ndim != 2 or self.token_ids.shape != (len(self.hidden),) or pairs > size:
             raise StateError(
@@ -93,11 +85,10 @@ class Cache:
         object.__setattr__(self, "token_ids", as_read_only(self.token_ids))
 
     def __len__(self) -> int:
-        """The number of pairs."""
         return len(self.token_ids)
 
     def resized(self, options: CacheOptions) -> "Cache":
-        """The same memory under other options: the youngest pairs that fit."""
+        """The same pairs under other options: the newest that fit."""
         if options.size == self.options.size:
             return Cache(options, self.hidden, self.token_ids, self.oldest)
         order = np.roll(np.arange(len(self)), -self.oldest)[-options.size :]
@@ -106,10 +97,10 @@ class Cache:
 
 @final
 class CacheMemory:
-    """A cache at work: a ring of pairs that belongs to one stream."""
+    """The mutable cache of one stream: a ring of pairs."""
 
     def __init__(self, cache: Cache) -> None:
-        """Begin with a copy of what `cache` holds."""
+        """Start with a copy of the pairs of `cache`."""
         size, width = cache.options.size, cache.hidden.shape[1]
         self._options = cache.options
         self._hidden = np.zeros((size, width), np.float32)
@@ -127,18 +118,18 @@ class CacheMemory:
         return Cache(self._options, self._hidden[:count].copy(), self._token_ids[:count].copy(), oldest)
 
     def remember(self, hidden: NDArray[np.float32], token_id: int) -> None:
-        """Keep that `token_id` followed the state `hidden`, float32 [width]."""
+        """Add a pair: `token_id` followed the state `hidden`, float32 [width]."""
         self._hidden[self._next] = hidden
         self._token_ids[self._next] = token_id
         self._next = (self._next + 1) % self._options.size
         self._count = min(self._count + 1, self._options.size)
 
     def mixed(self, logits: NDArray[np.float32], hidden: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits whose softmax is the mixture; the model's own while the cache is empty.
+        """Logits whose softmax is the mixture; those of the model while the cache is empty.
 
         Args:
-            logits: float32 [vocabulary], of the model.
-            hidden: float32 [width], the state that they were computed from.
+            logits: float32 [vocabulary] of the model.
+            hidden: float32 [width], the state from which they were computed.
         """
         if self._count == 0:
             return logits
@@ -152,9 +143,9 @@ class CacheMemory:
 
     def _log_shares(self, hidden: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """The distinct tokens of the cache and the logarithms of their probabilities."""
-        # einsum and not a BLAS: one thread, and a row's bits do not depend on where it stands.
+        # einsum and not a BLAS: one thread, and a row's bits do not depend on its position.
         similarity = np.einsum("ij,j->i", self._hidden[: self._count], hidden).astype(np.float64)
         weights = np.exp(self._options.theta * (similarity - similarity.max()))
-        token_ids, places = np.unique(self._token_ids[: self._count], return_inverse=True)
-        shares = np.bincount(places, weights)
+        token_ids, indices = np.unique(self._token_ids[: self._count], return_inverse=True)
+        shares = np.bincount(indices, weights)
         return token_ids, np.log(np.maximum(shares / shares.sum(), _TINY))

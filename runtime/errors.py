@@ -1,7 +1,7 @@
-"""The errors that a user of any room can cause: one family, each member also a builtin of its kind.
+"""The errors of lmtool: one family, each member also a subclass of a builtin.
 
-A message names the thing, what was found, what was expected and, where there is one, the fix. `exit_code` is what the
-command line returns for it: 1 failed, 2 wrong usage, 3 a gate was not met.
+A message names the thing, the value found, the value expected and, if there is one, the fix. `exit_code` is the exit
+code of the command line: 1 failed, 2 wrong usage, 3 a gate was not met.
 """
 
 
@@ -12,11 +12,11 @@ class LmtoolError(Exception):
 
 
 class ArtifactError(LmtoolError, ValueError):
-    """The file is no lmtool artifact, is damaged, or follows a format that this version does not read."""
+    """The file is not an lmtool artifact, is damaged, or has a format that this version does not read."""
 
 
 class VocabularyError(LmtoolError, ValueError):
-    """A vocabulary that contradicts itself: duplicate tokens, a missing unknown token, unknown rules."""
+    """An inconsistent vocabulary: duplicate tokens, a missing unknown token, unknown rules."""
 
 
 class StateError(LmtoolError, ValueError):
@@ -24,7 +24,7 @@ class StateError(LmtoolError, ValueError):
 
 
 class NumberError(LmtoolError, ArithmeticError):
-    """A network whose results are no finite numbers."""
+    """A network computed NaN or infinity."""
 
 
 class TokenError(LmtoolError, ValueError):
@@ -38,13 +38,13 @@ class OptionError(LmtoolError, ValueError):
 
 
 class ProviderError(LmtoolError, RuntimeError):
-    """The execution provider that was asked for is not there, or did not take the graph's heavy nodes."""
+    """The requested execution provider is not available, or does not run the graph's heavy nodes."""
 
     exit_code = 3
 
 
 class JsonError(LmtoolError, ValueError):
-    """A text that is not JSON, or JSON of more than is read; its message begins with `is`."""
+    """A text that is not JSON, or JSON beyond the limits; its message begins with `is`."""
 
 
 class StorageError(LmtoolError, OSError):
@@ -52,26 +52,26 @@ class StorageError(LmtoolError, OSError):
 
 
 class ForkError(LmtoolError, RuntimeError):
-    """A predictor or pool that was made before this process was forked: neither thread nor session lives on."""
+    """A predictor or pool from before this process was forked: neither thread nor session survives a fork."""
 
 
 class OwnerError(LmtoolError, RuntimeError):
-    """Two threads use one stream at the same time; the second one's call changed nothing."""
+    """Two threads use one stream at the same time; the second call changed nothing."""
 
 
 class PoolError(LmtoolError, RuntimeError):
-    """A stream pool that is closed or cannot be, a stream that is not open in it, or a call of it that failed."""
+    """A stream pool is closed or cannot be made, a stream is not open in it, or a call failed."""
 
 
 class BusyError(PoolError):
-    """A stream pool has no room for another request or stream; nothing was changed, try again later."""
+    """A stream pool is full; nothing was changed, try again later."""
 
 
 class RequestTimeoutError(PoolError, TimeoutError):
-    """A request waited longer than it was allowed to; its stream is as it was before."""
+    """A request waited longer than its time limit; its stream is unchanged."""
 
 
 def truncated(error: Exception, most: int = 1000) -> str:
-    """The beginning of another library's message, which may quote a whole file."""
+    """The start of another library's message, which may quote a whole file."""
     text = str(error)
     return text if len(text) <= most else f"{text[:most]}..."

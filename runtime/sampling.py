@@ -1,7 +1,6 @@
-"""Choosing the next token: greedy, weighted, weighted at word boundaries; temperature, top-k, top-p; repetitions.
+"""Sampling of the next token: greedy, weighted, weighted at word boundaries; temperature, top-k, top-p, penalty.
 
-The three methods are those of the character-level recipe's sampler; top-p is Holtzman et al., arXiv 1904.09751; the
-repetition penalty is Keskar et al., arXiv 1909.05858.
+Top-p is Holtzman et al., arXiv 1904.09751; the repetition penalty is Keskar et al., arXiv 1909.05858.
 """
 
 import math
@@ -16,13 +15,13 @@ from .errors import OptionError
 
 METHODS = ("greedy", "weighted", "weighted-at-boundaries")
 _BEST, _BEST_OF_NUCLEUS = 1024, 4096
-"""How many of the most probable tokens are sorted before all are: nine of ten draws, or most nuclei, are among them."""
+"""The number of most probable tokens that are sorted first: nine of ten draws, and most nuclei, need no others."""
 
 
 @final
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose a token.
+    """Sampling options.
 
     Attributes:
         method: `greedy` takes the most probable token; `weighted` draws by probability; `weighted-at-boundaries` draws
@@ -31,9 +30,9 @@ class Sampling:
         top_k: Draw among the k most probable tokens only; None for all.
         top_p: Draw among the fewest most probable tokens whose probabilities reach p; None for all.
         allow_unknown: Whether the unknown token may be chosen.
-        repetition_penalty: Divides the positive logits of recent tokens and multiplies their negative ones, so that
-            either way they become less probable; 1 is off.
-        repetition_window: How many of the latest tokens are recent.
+        repetition_penalty: Makes recent tokens less probable: divides positive logits, multiplies negative ones; 1 is
+            off.
+        repetition_window: The number of latest tokens that count as recent.
     """
 
     method: str = "weighted"
@@ -45,11 +44,7 @@ class Sampling:
     repetition_window: int = 64
 
     def __post_init__(self) -> None:
-        """Check the ranges.
-
-        Raises:
-            OptionError: A field is outside its range.
-        """
+        """Raise OptionError for a field outside its range."""
         if self.method not in METHODS:
             raise OptionError(f"sampling method {self.method!r} is not known, expected one of {', '.join(METHODS)}")
         if not 0 <= self.temperature < float("inf"):
@@ -63,7 +58,7 @@ class Sampling:
         if self.repetition_window < 1:
             raise OptionError(f"repetition_window is {self.repetition_window}, expected 1 or more")
 
-    @np.errstate(over="ignore")  # a very low temperature leaves one token, a very high penalty none of the recent
+    @np.errstate(over="ignore")  # a very low temperature leaves one token, a very high penalty no recent one
     def choose(
         self,
         logits: NDArray[np.float32],
@@ -75,9 +70,9 @@ class Sampling:
 
         Args:
             logits: float32 [vocabulary]; minus infinity rules a token out.
-            random: Source of the draw; one number is taken from it unless the choice is greedy.
+            random: Source of the draw; one number is drawn unless the choice is greedy.
             at_boundary: Whether the text so far ends at a word boundary.
-            recent: The ids that the repetition penalty holds back.
+            recent: Token ids for the repetition penalty.
         """
         if self.repetition_penalty != 1 and recent:
             logits = self._penalised(logits, recent)
@@ -97,10 +92,7 @@ class Sampling:
         return penalised
 
     def _choose_among_best(self, logits: NDArray[np.float32], draw: float, count: int) -> int | None:
-        """What `_choose_among_all` chooses, where it is one of the `count` most probable tokens; else None.
-
-        Only these are sorted, which over a large vocabulary is most of the work.
-        """
+        """As `_choose_among_all`, but sorts only the `count` most probable tokens; None if the choice needs others."""
         least = np.partition(logits, -count)[-count]
         best = np.flatnonzero(logits > least)
         if not len(best):
@@ -123,7 +115,7 @@ class Sampling:
         return int(order[min(drawn, len(order) - 1)])
 
     def _candidates(self, logits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Token ids by falling probability (ties by id) that may be drawn, and their weights."""
+        """Token ids that may be drawn, by falling probability (ties by id), and their weights."""
         order = np.argsort(-logits, kind="stable")
         if self.top_k is not None:
             order = order[: self.top_k]

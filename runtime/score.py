@@ -1,4 +1,4 @@
-"""What a model makes of a text: the log-probability of every token, and their sum and perplexity."""
+"""Scores of a text: the log-probability of every token, their sum and the perplexity."""
 
 import math
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class Score:
     """The scored tokens of one text.
 
     Attributes:
-        tokens: The text's tokens as the vocabulary sees them.
+        tokens: The text's tokens; those outside the vocabulary as the unknown token.
         token_log_probs: float64 [len(tokens)], natural log-probability of each token given all before it.
-        unknown: How many tokens were outside the vocabulary.
+        unknown: The number of tokens outside the vocabulary.
     """
 
     tokens: tuple[str, ...]
@@ -30,7 +30,7 @@ class Score:
     def of(
         cls, token_ids: NDArray[np.integer[Any]], token_log_probs: NDArray[np.float64], vocabulary: Vocabulary
     ) -> "Score":
-        """The score of the tokens with these ids; both arrays are [tokens]."""
+        """The score of token ids [tokens] from their log-probabilities [tokens]."""
         tokens = tuple(vocabulary.token(index) for index in token_ids.tolist())
         return cls(tokens, token_log_probs, int((token_ids == vocabulary.unknown_id).sum()))
 
@@ -45,7 +45,7 @@ class Score:
         return perplexity(self.log_prob, len(self.tokens))
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
+        """The score as JSON values."""
         return {
             "tokens": list(self.tokens),
             "token_log_probs": [float(value) for value in self.token_log_probs],
@@ -80,7 +80,7 @@ def target_log_probs(logits: NDArray[np.float32], targets: NDArray[np.int64]) ->
         logits: float32 [time, vocabulary]; overwritten.
         targets: int64 [time].
     """
-    with np.errstate(invalid="ignore", over="ignore"):  # what is no number comes out as none, and is found there
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity propagate; callers check the result
         largest = logits.max(axis=1, keepdims=True)
         chosen = logits[np.arange(len(targets)), targets] - largest[:, 0]
         np.subtract(logits, largest, out=logits)
@@ -89,11 +89,11 @@ def target_log_probs(logits: NDArray[np.float32], targets: NDArray[np.int64]) ->
 
 
 def require_finite(numbers: NDArray[np.floating[Any]], what: str) -> None:
-    """Check the results of a network, by their sum, which takes next to no time.
+    """Check the results of a network by their sum, which is fast.
 
     Args:
-        numbers: Of any shape.
-        what: Their name in the message, in the plural.
+        numbers: An array of any shape.
+        what: Its name in the message, in the plural.
 
     Raises:
         NumberError: One is NaN or infinite.

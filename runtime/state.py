@@ -1,8 +1,8 @@
-"""The recurrent state as a value: taken, kept, copied, forked, saved to bytes and restored elsewhere.
+"""The recurrent state as a value: copied, forked, saved to bytes and restored in another process.
 
 The bytes are a magic, the header's length (4 bytes, little-endian), a JSON header (model hash, shapes, hash of the
-rest), then the tensors in the artifact's order as little-endian float32 and the pending token ids as int64. The state
-of a stream with a cache has a magic of its own, and goes on with the cache's hidden states as float32, its token ids as
+rest), the tensors in the artifact's order as little-endian float32, and the pending token ids as int64. The state of a
+stream with a cache has another magic, followed at the end by the cache's hidden states as float32, its token ids as
 int64, and its size, theta, weight and oldest pair as float64.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import DeviceTensors, Tensors, as_read_only, freeze, kept, shapes
+from .arrays import DeviceTensors, Tensors, as_read_only, as_value, freeze, shapes
 from .cache import Cache, CacheOptions
 from .errors import JsonError, OptionError, StateError
 from .io.json_reader import parse_json
@@ -25,45 +25,45 @@ _FLOAT, _INT, _DOUBLE = np.dtype("<f4"), np.dtype("<i8"), np.dtype("<f8")
 _CACHE_TYPES: list[np.dtype[Any]] = [_FLOAT, _INT, _DOUBLE]
 _KEYS = {"model_sha256", "shapes", "pending_shape", "sha256"}
 
-_NOTHING = freeze(np.zeros((0, 0), np.int64))
+_NO_TOKENS = freeze(np.zeros((0, 0), np.int64))
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class State:
-    """What a network remembers of a batch of streams. Its arrays are read-only; a step gives a new state.
+    """The recurrent state of a batch of streams. Its arrays are read-only; a step returns a new state.
 
     Attributes:
         model_sha256: Hash of the artifact it belongs to.
-        tensors: For each state input in the artifact's order, float32 [batch, width]. They stay on a GPU that made
-            them until one is looked at.
-        pending: int64 [batch, n], token ids that a stream was fed but that no step has run yet; the next step runs
-            them first. A step returns a state with none.
-        cache: What a stream's cache holds, None where it has none. It has the pair of the last hidden state in
-            `tensors` and the first token in `pending` already.
+        tensors: For each state input in the artifact's order, float32 [batch, width]. Tensors on a GPU stay there
+            until they are read.
+        pending: int64 [batch, n], tokens fed but not yet run; the next step runs them first. A step returns a state
+            with none.
+        cache: The pairs in a stream's cache; None without a cache. It includes the pair of the last hidden state in
+            `tensors` and the first token in `pending`.
     """
 
     model_sha256: str
     tensors: Tensors
-    pending: NDArray[np.int64] = field(default_factory=lambda: _NOTHING)
+    pending: NDArray[np.int64] = field(default_factory=lambda: _NO_TOKENS)
     cache: Cache | None = None
 
     def __post_init__(self) -> None:
-        """Keep copies of arrays that somebody could still write to."""
-        object.__setattr__(self, "tensors", kept(self.tensors))
+        """Copy writable arrays."""
+        object.__setattr__(self, "tensors", as_value(self.tensors))
         object.__setattr__(self, "pending", as_read_only(self.pending))
 
     @classmethod
     def made_by(cls, maker: object, model_sha256: str, tensors: Tensors, batch_size: int) -> "State":
-        """The state that a call returned: right by construction, so neither copied nor checked by its maker again."""
+        """The state that a call returned: valid by construction, so it is not copied, and `maker` skips its checks."""
         state = object.__new__(cls)
         state.__dict__.update(
-            model_sha256=model_sha256, tensors=tensors, pending=_NOTHING, cache=None, _made=(maker, batch_size)
+            model_sha256=model_sha256, tensors=tensors, pending=_NO_TOKENS, cache=None, _made=(maker, batch_size)
         )
         return state
 
     def is_made_by(self, maker: object, batch_size: int) -> bool:
-        """Whether it is what `made_by` gave for the same maker and number of streams."""
+        """Whether `made_by` made it for the same maker and number of streams."""
         made = self.__dict__.get("_made")
         return made is not None and made[0] is maker and made[1] == batch_size
 
@@ -78,7 +78,7 @@ class State:
         return self.shapes[0][0]
 
     def require_finite(self) -> None:
-        """Check the numbers. Those that still lie on a device were computed there and are not looked at.
+        """Check the numbers, but not those on a device, which were computed there.
 
         Raises:
             StateError: One is NaN or infinite.
@@ -89,7 +89,7 @@ class State:
             raise StateError("the state holds numbers that are not finite; begin with initial_state()")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies, here or in other processes, are made by way of bytes: read-only too, wherever this one lies."""
+        """Copy through bytes, so that copies are read-only and on the host."""
         return State.from_bytes, (self.to_bytes(),)
 
     def to_bytes(self) -> bytes:
@@ -112,10 +112,10 @@ class State:
 
     @classmethod
     def from_bytes(cls, data: bytes | bytearray | memoryview) -> "State":
-        """Read what `to_bytes` gave. Whether it fits a model is checked where it is used.
+        """Read the result of `to_bytes`. A predictor checks whether it fits the model.
 
         Raises:
-            StateError: The bytes are no state, are damaged, or hold numbers that are not finite.
+            StateError: The bytes are not a state, are damaged, or hold NaN or infinity.
         """
         data = bytes(data)
         header, body = _header_and_body(data)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def usable_cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def processor_name() -> str:
-    """The processor's name, as far as the system tells it."""
+    """The processor's name, or the machine type where the system does not report it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,6 +1,6 @@
-"""How text becomes tokens and tokens become text: a few named rules, simple enough to write again in any language.
+"""Tokenization: text to tokens and back by a few named rules, simple enough to implement in any language.
 
-Rules are names and not patterns, so that a file from elsewhere cannot bring a regular expression that never ends.
+Rules are names and not patterns, so that an untrusted file cannot contain a regular expression that never ends.
 """
 
 import re
@@ -29,12 +29,12 @@ _NO_SPACE_AFTER = frozenset("([{")
 @final
 @dataclass(frozen=True)
 class Tokenization:
-    """A rule and the tokens that stand for what it cannot see.
+    """A rule and its special tokens.
 
     Attributes:
         rule: One of `RULES`.
-        unknown: The token that stands for every token outside the vocabulary.
-        end_of_sentence: The token that a newline becomes; for `characters` the newline itself.
+        unknown: Replaces every token outside the vocabulary.
+        end_of_sentence: Replaces a newline; for `characters` the newline itself.
     """
 
     rule: str = "whitespace"
@@ -42,11 +42,7 @@ class Tokenization:
     end_of_sentence: str = "<eos>"
 
     def __post_init__(self) -> None:
-        """Check the rule.
-
-        Raises:
-            VocabularyError: The rule is not known, or a special token is empty or holds white space.
-        """
+        """Raise VocabularyError for an unknown rule, or a special token that is empty or holds white space."""
         if self.rule not in RULES:
             raise VocabularyError(
                 f"tokenization rule {reprlib.repr(self.rule)} is not known, expected one of {', '.join(RULES)}"
@@ -65,10 +61,10 @@ class Tokenization:
 
     @classmethod
     def from_json(cls, value: Any) -> "Tokenization":
-        """Read what `to_json` gave.
+        """Read the result of `to_json`.
 
         Raises:
-            VocabularyError: A field is missing or is no string.
+            VocabularyError: A field is missing or is not a string.
         """
         names = ("rule", "unknown", "end_of_sentence")
         if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in names):
@@ -78,7 +74,7 @@ class Tokenization:
         return cls(*(value[name] for name in names))
 
     def to_json(self) -> dict[str, str]:
-        """The fields and the unit, ready for JSON."""
+        """The fields and the unit as JSON values."""
         return {"unit": self.unit, **asdict(self)}
 
     @property
@@ -92,7 +88,7 @@ class Tokenization:
         return (self.end_of_sentence, self.unknown)
 
     def folded(self, text: str) -> str:
-        """`text` in the letter case of the rule's tokens: lower for `words`, as it is for the others."""
+        """`text` in the letter case of the rule's tokens: lower case for `words`, unchanged for the others."""
         return text.lower() if self.rule == "words" else text
 
     def split(self, text: str) -> list[str]:
@@ -110,11 +106,11 @@ class Tokenization:
         return tokens
 
     def split_unfinished(self, text: str) -> tuple[list[str], str]:
-        """The tokens of a text that is still being typed, without its last word, and the letters of that word as typed.
+        """The tokens of a text that is being typed, without its last word, and the letters of that word as typed.
 
-        The letters are what `Vocabulary.completions` takes: they reach to the end of `text` and may go on. There are
-        none where white space, a punctuation mark or nothing comes last, and never for `characters`. Under `words` a
-        mark that may stand within a word is one of the letters: `don'` may become `don't`.
+        The letters are the prefix for `Vocabulary.completions`: they reach to the end of `text`. There are none after
+        white space or a punctuation mark, in an empty text, and for `characters`. Under `words` they include a mark
+        that may continue a word: `don'` may become `don't`.
         """
         tokens = self.split(text)
         if self.unit == "char" or not tokens or text[-1].isspace():
@@ -124,7 +120,7 @@ class Tokenization:
         return tokens[: len(tokens) - count], text[len(text) - letters :]
 
     def _count_unfinished(self, tokens: list[str], text: str) -> int:
-        """How many tokens at the end of the folded `text`, white space not being last, may be the start of one word."""
+        """The number of tokens at the end of the folded `text` that may be the start of one word."""
         *before, last = tokens
         if _is_word(last):
             return 1
@@ -136,23 +132,19 @@ class Tokenization:
         return re.compile("|".join([re.escape(self.unknown), re.escape(self.end_of_sentence), _WORD]))
 
     def split_chunks(self, chunks: Iterable[str]) -> Iterator[list[str]]:
-        """The tokens of a text that comes in chunks, cut anywhere: those that `split` finds in the whole.
+        """The tokens of a text that arrives in chunks, cut anywhere: the same as `split` of the whole text.
 
-        One list at a time is held, as long as white space comes up now and then (`characters` does not need it).
+        Memory is bounded if white space occurs now and then (`characters` does not need it).
         """
         return map(self.split, chunks if self.unit == "char" else _cut_at_white_space(chunks))
 
     def join(self, tokens: Iterable[str]) -> str:
-        """Text that `split` takes apart into `tokens` again."""
-        pieces = []
-        previous = None
-        for token in tokens:
-            pieces.append(self.piece(token, previous))
-            previous = token
-        return "".join(pieces)
+        """Text that `split` splits into `tokens` again."""
+        tokens = list(tokens)
+        return "".join(map(self.piece, tokens, [None, *tokens]))
 
     def piece(self, token: str, previous: str | None) -> str:
-        """What `token` adds to a text whose last token is `previous`; None where the text begins."""
+        """The text that `token` adds after the token `previous`; None at the start of the text."""
         if self.unit == "char":
             return token
         if token == self.end_of_sentence:
@@ -172,19 +164,18 @@ def _is_word(token: str) -> bool:
 
 
 def _cut_at_white_space(chunks: Iterable[str]) -> Iterator[str]:
-    """The same text, cut after white space only: no token of a word rule goes on there, nor what its lower case is."""
-    held: list[str] = []
+    """The same text, cut only after white space, where no token of a word rule and no case folding continues."""
+    word: list[str] = []
     for chunk in chunks:
-        end = _after_last_white_space(chunk)
+        end = _start_of_last_word(chunk)
         if end:
-            yield "".join([*held, chunk[:end]])
-            held = []
-        held.append(chunk[end:])
-    yield "".join(held)
+            yield "".join([*word, chunk[:end]])
+            word = []
+        word.append(chunk[end:])
+    yield "".join(word)
 
 
-def _after_last_white_space(text: str) -> int:
-    """Where the last word of `text` begins: 0 where nothing stands before it."""
+def _start_of_last_word(text: str) -> int:
     if not text or text[-1].isspace():
         return len(text)
     return len(text) - len(text.rsplit(maxsplit=1)[-1])

@@ -1,4 +1,4 @@
-"""The vocabulary: token <-> id, and text <-> ids by the tokenization it carries."""
+"""The vocabulary: token <-> id, and text <-> ids by its tokenization."""
 
 import hashlib
 import json
@@ -29,8 +29,7 @@ class Vocabulary:
         """Check the tokens and index them.
 
         Raises:
-            VocabularyError: A token appears twice or is no Unicode text, or the unknown or end-of-sentence token is
-                missing.
+            VocabularyError: A token appears twice or is not Unicode text, or a special token is missing.
         """
         self.tokens = tuple(tokens)
         self.tokenization = tokenization
@@ -58,7 +57,7 @@ class Vocabulary:
         """Build from parsed JSON: a list of strings and a tokenization object.
 
         Raises:
-            VocabularyError: Either does not have that form.
+            VocabularyError: One of them has another form.
         """
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
             raise VocabularyError(f"the vocabulary must be a list of strings, found {type(tokens).__name__}")
@@ -78,11 +77,9 @@ class Vocabulary:
         return sorted(set(self.tokens).difference(self.tokenization.specials))
 
     def __len__(self) -> int:
-        """The number of tokens."""
         return len(self.tokens)
 
     def __contains__(self, token: str) -> bool:
-        """Whether `token` has an id of its own."""
         return token in self._ids
 
     def id(self, token: str) -> int:
@@ -90,10 +87,7 @@ class Vocabulary:
         return self._ids.get(token, self.unknown_id)
 
     def completions(self, prefix: str) -> list[int]:
-        """Ids, in order, of the tokens that begin with `prefix` (in the tokenization's letter case).
-
-        The unknown and the end-of-sentence token are none of them: nobody types those.
-        """
+        """Ids, in order, of the tokens that begin with `prefix`, without the special tokens."""
         prefix = self.tokenization.folded(prefix)
         words = self._alphabetical
         start = bisect_left(words, prefix)
@@ -124,7 +118,7 @@ class Vocabulary:
         return self.tokens[token_id]
 
     def piece(self, token_id: int, previous_id: int | None) -> str:
-        """What the token adds to a text that ends with `previous_id` (None at the text's beginning)."""
+        """The text that the token adds after `previous_id` (None at the start of the text)."""
         return self.tokenization.piece(self.token(token_id), None if previous_id is None else self.token(previous_id))
 
 

@@ -34,11 +34,7 @@ class PoolOptions:
     allow_inexact: bool = False
 
     def __post_init__(self) -> None:
-        """Check the ranges.
-
-        Raises:
-            OptionError: A field is outside its range.
-        """
+        """Raise OptionError for a field outside its range."""
         for name in ("max_streams", "max_waiting", "max_batch", "max_tokens"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}, expected 1 or more")
