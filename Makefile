@@ -26,10 +26,11 @@ test-portability: .venv/portability
 test-lowest test-newest: test-%: .venv-%/installed
 	.venv-$*/$(SCRIPTS)/pytest -n 2 --dist worksteal $(PYTEST_$*)
 
-# Every promise of RELIABILITY.md with its full count; the table is printed at the end, also where a test failed.
+# Every promise of RELIABILITY.md with its full count, and the tests of other folders that take long; the table is printed
+# at the end, also where a test failed.
 torture: .venv/installed
 	mkdir -p build && : > build/torture.jsonl
-	LMTOOL_TORTURE=1 LMTOOL_TORTURE_OUT=$(CURDIR)/build/torture.jsonl $(BIN)/pytest -n 3 --dist worksteal tests/torture; \
+	LMTOOL_TORTURE=1 LMTOOL_TORTURE_OUT=$(CURDIR)/build/torture.jsonl $(BIN)/pytest -n 3 --dist worksteal; \
 	status=$$?; $(BIN)/python tests/torture/table.py build/torture.jsonl > build/torture.md && cat build/torture.md && exit $$status
 
 check: .venv/installed

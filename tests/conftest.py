@@ -15,10 +15,27 @@ from support.corpora import write_corpus
 from support.pools import Gate
 from support.runs.reporters import RecordingReporter
 from support.runs.settings import SETTINGS
+from support.scale import FULL
 
 # A busy machine is slow now and then, and that is no error.
 hypothesis.settings.register_profile("lmtool", deadline=None)
 hypothesis.settings.load_profile("lmtool")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Select the tests of `make torture`: those of tests/torture, and those marked `torture_only` or `scaled`."""
+    if FULL:
+        chosen = [item for item in items if _is_torture(item)]
+        config.hook.pytest_deselected(items=set(items) - set(chosen))
+        items[:] = chosen
+        return
+    for item in items:
+        if item.get_closest_marker("torture"):
+            item.add_marker(pytest.mark.skip(reason="takes long, and smaller tests cover the same: make torture"))
+
+
+def _is_torture(item: pytest.Item) -> bool:
+    return "torture" in item.path.parts or any(map(item.get_closest_marker, ("torture", "scaled")))
 
 
 @pytest.fixture

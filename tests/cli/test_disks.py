@@ -1,25 +1,25 @@
 """Full disks and killed commands leave what was there before, and nothing half written."""
 
+import functools
 import os
 import resource
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from lmtool.model import Run
 from support.corpora import write_corpus
-from support.processes.commands import TRAIN, lmtool, output_of, run_fresh
+from support.processes.commands import TRAIN, lmtool, output_of
 
 
-def file_limit(size: int) -> Any:
-    """Let no file of the child process grow over `size` bytes, as on a full disk."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+def limit_files(size_bytes: int) -> None:
+    """Let no file of this process grow beyond this size, as on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
 
 
 def test_a_full_disk_leaves_nothing_half_written(place: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
-    finished = run_fresh("export", "--onnx", cwd=place, preexec_fn=file_limit(2000))
+    finished = lmtool("export", "--onnx", cwd=place, prepare=functools.partial(limit_files, 2000))
     assert finished.returncode == 1
     assert "cannot write" in finished.stderr
     assert "Traceback" not in finished.stderr
@@ -27,7 +27,9 @@ def test_a_full_disk_leaves_nothing_half_written(place: Path, tmp_path: Path) ->
     changed = [path for path in after if before.get(path) != after[path]]
     assert [path for path in changed if path.name != "parity.fp32.json"] == []
     data = write_corpus(tmp_path / "data", (100, 10, 10))  # its token ids fit
-    finished = run_fresh(*TRAIN, "--data", data, "--run", "run", cwd=tmp_path, preexec_fn=file_limit(6000))
+    finished = lmtool(
+        *TRAIN, "--data", data, "--run", "run", cwd=tmp_path, prepare=functools.partial(limit_files, 6000)
+    )
     assert finished.returncode == 1
     assert "latest.safetensors" in finished.stderr
     assert "Traceback" not in finished.stderr

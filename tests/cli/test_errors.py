@@ -1,5 +1,6 @@
 """What a user can cause: a message and an exit code, never a traceback, and nothing lost."""
 
+import functools
 import re
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.corpora import write_corpus
+from support.faults.injection import hide_package, write_to_full_device
 from support.processes.commands import json_output_of, lmtool, output_of, run_fresh
 
 DIVERGE = [argument for pair in ("learning_rate=1e9", "clip_norm=1e9") for argument in ("--set", pair)]
@@ -116,12 +118,14 @@ def test_what_a_user_can_cause_gets_a_message(wrong_place: Path, arguments: list
 
 
 def test_a_missing_package_is_named_with_its_extra(place: Path) -> None:
-    finished = run_fresh("embeddings", without="sklearn", cwd=place)
+    finished = lmtool("embeddings", cwd=place, prepare=functools.partial(hide_package, "sklearn"))
     assert finished.returncode == 1
     assert "this command needs sklearn; pip install 'lmtool[report]'" in finished.stderr
     assert "Traceback" not in finished.stderr
-    assert run_fresh("embeddings", "--near", "the", without="sklearn", cwd=place).returncode == 0
-    finished = run_fresh("train", "--tensorboard", "--run", "new", without="tensorboard", cwd=place)
+    near = lmtool("embeddings", "--near", "the", cwd=place, prepare=functools.partial(hide_package, "sklearn"))
+    assert near.returncode == 0
+    hidden = functools.partial(hide_package, "tensorboard")
+    finished = lmtool("train", "--tensorboard", "--run", "new", cwd=place, prepare=hidden)
     assert finished.returncode == 1
     assert "this command needs tensorboard; pip install 'lmtool[tensorboard]'" in finished.stderr
     assert not (place / "new").exists()
@@ -160,13 +164,18 @@ def test_a_picture_is_named_as_what_it_is(place: Path, tmp_path: Path, name: str
     assert list(tmp_path.iterdir()) == []
 
 
-def test_output_that_nobody_takes_is_no_traceback(place: Path) -> None:
-    for arguments in (["info"], ["generate", "the"], ["score", "--json", "the"]):
-        with Path("/dev/full").open("w") as full:
-            finished = run_fresh(*arguments, cwd=place, stdout=full)
-        assert finished.returncode == 1
-        assert "cannot write to standard output: No space left on device" in finished.stderr
-        assert "Traceback" not in finished.stderr
+@pytest.mark.parametrize(
+    "arguments",
+    [["info"], ["generate", "the"], ["score", "--json", "the"], ["--help"], ["train", "-h"], ["-V"], ["data"]],
+    ids=" ".join,
+)
+def test_output_that_cannot_be_written_is_one_line(place: Path, arguments: list[str]) -> None:
+    finished = lmtool(*arguments, cwd=place, prepare=write_to_full_device)
+    message = "error: cannot write to standard output: No space left on device\n"
+    assert (finished.returncode, finished.stderr.removeprefix("model: runs/tiny/model.onnx\n")) == (1, message)
+
+
+def test_output_without_reader_ends_the_command(place: Path) -> None:
     piped = f"set -o pipefail; {sys.executable} -m lmtool.cli generate --max-tokens 2000 the | true"
     finished = subprocess.run(["bash", "-c", piped], cwd=place, capture_output=True, text=True, check=False)
     assert finished.returncode == 141

@@ -1,5 +1,6 @@
 """The export: deterministic, and gated by a verification that can fail."""
 
+import itertools
 import json
 import re
 import shutil
@@ -36,6 +37,7 @@ from lmtool.runtime.artifact.artifact import HASH_KEY
 from support.models.networks import network_of
 from support.runs.reporters import RecordingReporter
 from support.runs.settings import SETTINGS
+from support.scale import torture_only
 
 
 def test_the_same_run_exports_the_same_bytes(run: Run, tmp_path: Path) -> None:
@@ -44,19 +46,23 @@ def test_the_same_run_exports_the_same_bytes(run: Run, tmp_path: Path) -> None:
         assert again.read_bytes() == run.artifact(precision).read_bytes()
 
 
+@pytest.fixture(scope="module", params=["gru", "rnn"])
+def run_of_another_cell(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, corpus_folder: Path
+) -> Run:
+    path = tmp_path_factory.mktemp(request.param) / "run"
+    settings = {**SETTINGS, "cell": request.param, "epochs": "1"}
+    run_training(TrainOptions("ptb-200", str(corpus_folder), path, settings=settings, threads=1), RecordingReporter())
+    return Run(path)
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("cell", ["gru", "rnn"])
-def test_a_run_of_another_cell_is_trained_and_exported(
-    tmp_path: Path, corpus_folder: Path, cell: str, precision: str
-) -> None:
-    settings = {**SETTINGS, "cell": cell, "epochs": "1"}
-    options = TrainOptions("ptb-200", str(corpus_folder), tmp_path / "run", settings=settings, threads=1)
-    run_training(options, RecordingReporter())
+def test_a_run_of_another_cell_is_trained_and_exported(run_of_another_cell: Run, precision: str) -> None:
     if precision == "int8":
         with pytest.raises(ExportError, match="export --precision w8 or fp32 instead"):
-            export_run(Run(tmp_path / "run"), precision)
+            export_run(run_of_another_cell, precision)
         return
-    exported = export_run(Run(tmp_path / "run"), precision)
+    exported = export_run(run_of_another_cell, precision)
     predictor = Predictor.load(exported.path)
     assert list(predictor.artifact.architecture.states) == ["hidden_0", "hidden_1"]
     assert predictor.artifact.batch_invariant is exported.report.batch_invariant
@@ -100,9 +106,19 @@ def test_a_row_that_is_left_over_makes_a_batch_dependent(artifact_path: Path, mo
     assert measure_batch_invariance(tampered) is False
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("weight", ["layer_1.W", "layer_0.R", "projection", "embedding", "layer_0.B"])
-def test_a_planted_wrong_weight_is_never_written(
+WEIGHTS = ("layer_1.W", "layer_0.R", "projection", "embedding", "layer_0.B")
+QUICK = {(weight, "fp32") for weight in WEIGHTS}
+QUICK |= {("layer_0.R", "fp16"), ("projection", "int8"), ("projection", "w8"), ("layer_1.W", "w4")}
+
+
+@pytest.mark.parametrize(
+    ("weight", "precision"),
+    [
+        pytest.param(*case, marks=() if case in QUICK else torture_only)
+        for case in itertools.product(WEIGHTS, PRECISIONS)
+    ],
+)
+def test_a_wrong_weight_is_never_written(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, weight: str
 ) -> None:
     build_right = build.build_graph

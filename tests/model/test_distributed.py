@@ -8,21 +8,23 @@ from typing import Any
 
 import pytest
 from lmtool.model import Checkpoint, Run
+from support.processes.commands import lmtool
 from support.runs.settings import SETTINGS
 
 BOUND = 1e-5
 """Largest relative difference of a loss or a perplexity between one process and two, whose sums differ in order."""
 
 
-# torchrun reads `--run` as an abbreviation of its own `--run-path`, unless `--` precedes it.
 def train(processes: int, data: Path, path: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = ["-m", "lmtool.cli", "--", "train", "--preset", "ptb-200", "--data", str(data), "--run", str(path)]
-    command += ["--threads", "1", "--json"]
+    command = ["train", "--preset", "ptb-200", "--data", str(data), "--run", str(path), "--threads", "1", "--json"]
     for key, value in {**SETTINGS, "precision": "fp32", "optimizer": "sgd", "learning_rate": "0.5"}.items():
         command += ["--set", f"{key}={value}"]
     command += more
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    return subprocess.run([sys.executable, *launcher, *command], capture_output=True, text=True, timeout=240)
+    if processes == 1:
+        return lmtool(*command)
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "lmtool.cli"]
+    # torchrun reads `--run` as an abbreviation of its own `--run-path`, unless `--` precedes it.
+    return subprocess.run([sys.executable, *launcher, "--", *command], capture_output=True, text=True, timeout=240)
 
 
 def history(path: Path) -> list[dict[str, Any]]:

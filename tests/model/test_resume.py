@@ -1,5 +1,6 @@
 """A stopped or killed training resumes bit for bit, or its error names the reason."""
 
+import functools
 import json
 import os
 import shutil
@@ -7,12 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lmtool.model import Checkpoint, CheckpointError, Interrupted, Run, RunError, TrainOptions, run_training
+from lmtool.model import Checkpoint, CheckpointError, Interrupted, Run, RunError, Trainer, TrainOptions, run_training
 from lmtool.model.training.signals import StopRequest
 from support.processes.commands import lmtool
 from support.runs.reporters import RecordingReporter, StopAfter
@@ -20,10 +21,25 @@ from support.runs.settings import DROPOUT_SETTINGS
 from support.runs.trainers import latest_weights_hash, new_trainer, resumed_trainer, without_times
 
 
+@pytest.fixture(scope="module")
+def uninterrupted_training(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trainer]:
+    """Returns a finished training with this kind of averaging; each kind is trained once."""
+
+    @functools.cache
+    def finished(averaging: str) -> Trainer:
+        settings = {**DROPOUT_SETTINGS, "averaging": averaging}
+        trainer = new_trainer(corpus_folder, tmp_path_factory.mktemp("uninterrupted") / averaging, settings)
+        trainer.train(RecordingReporter())
+        return trainer
+
+    return finished
+
+
 @pytest.mark.parametrize("steps", [1, 7, 102, 103, 150])
-def test_a_stopped_training_resumes_bit_for_bit(tmp_path: Path, corpus_folder: Path, steps: int) -> None:
-    uninterrupted = new_trainer(corpus_folder, tmp_path / "uninterrupted", DROPOUT_SETTINGS)
-    uninterrupted.train(RecordingReporter())
+def test_a_stopped_training_resumes_bit_for_bit(
+    tmp_path: Path, corpus_folder: Path, uninterrupted_training: Callable[[str], Trainer], steps: int
+) -> None:
+    uninterrupted = uninterrupted_training("none")
     stopped = new_trainer(corpus_folder, tmp_path / "stopped", DROPOUT_SETTINGS)
     with pytest.raises(Interrupted) as stop:
         stopped.train(StopAfter(steps))
@@ -31,7 +47,7 @@ def test_a_stopped_training_resumes_bit_for_bit(tmp_path: Path, corpus_folder: P
     resumed = resumed_trainer(corpus_folder, tmp_path / "stopped", DROPOUT_SETTINGS)
     assert resumed.progress.epoch * 102 + resumed.progress.step == steps
     resumed.train(RecordingReporter())
-    assert latest_weights_hash(tmp_path / "stopped") == latest_weights_hash(tmp_path / "uninterrupted")
+    assert latest_weights_hash(tmp_path / "stopped") == latest_weights_hash(uninterrupted.run.path)
     assert without_times(resumed.progress.history) == without_times(uninterrupted.progress.history)
     logged = [json.loads(line) for line in Run(tmp_path / "stopped").metrics.read_text().splitlines()]
     assert without_times(logged) == without_times(uninterrupted.progress.history)
@@ -142,11 +158,15 @@ def test_a_resume_draws_a_missing_picture(tmp_path: Path, corpus_folder: Path) -
 @pytest.mark.parametrize("averaging", ["none", "exponential"])
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_a_signal_interrupts_an_evaluation(
-    tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch, split: str, averaging: str
+    tmp_path: Path,
+    corpus_folder: Path,
+    uninterrupted_training: Callable[[str], Trainer],
+    monkeypatch: pytest.MonkeyPatch,
+    split: str,
+    averaging: str,
 ) -> None:
     settings = {**DROPOUT_SETTINGS, "averaging": averaging}
-    uninterrupted = new_trainer(corpus_folder, tmp_path / "uninterrupted", settings)
-    uninterrupted.train(RecordingReporter())
+    uninterrupted = uninterrupted_training(averaging)
     stopped = new_trainer(corpus_folder, tmp_path / "run", settings)
     evaluate = stopped._evaluate
 
@@ -162,7 +182,7 @@ def test_a_signal_interrupts_an_evaluation(
     resumed = resumed_trainer(corpus_folder, tmp_path / "run", settings)
     resumed.train(RecordingReporter())
     assert without_times(resumed.progress.history) == without_times(uninterrupted.progress.history)
-    assert latest_weights_hash(tmp_path / "run") == latest_weights_hash(tmp_path / "uninterrupted")
+    assert latest_weights_hash(tmp_path / "run") == latest_weights_hash(uninterrupted.run.path)
 
 
 def test_a_signal_during_the_last_evaluation_is_not_lost(tmp_path: Path, corpus_folder: Path) -> None:

@@ -13,4 +13,8 @@ Many = Callable[[int, int], int]
 Tally = Callable[..., None]
 """The fixture `tally`: adds figures to the table."""
 
-torture_only = pytest.mark.skipif(not FULL, reason="takes long, and smaller tests cover the same: make torture")
+torture_only = pytest.mark.torture
+"""For a test in any folder that only `make torture` runs; see tests/conftest.py."""
+
+scaled = pytest.mark.scaled
+"""For a test in any folder that tries more under `make torture`; see `FULL`."""

@@ -32,6 +32,17 @@ def combine(*parts: Callable[[], None]) -> None:
         part()
 
 
+def hide_package(name: str) -> None:
+    """Make a package appear as not installed; it must not be imported yet."""
+    assert name not in sys.modules
+    sys.modules[name] = None  # type: ignore[assignment]
+
+
+def write_to_full_device() -> None:
+    """Connect stdout to a device without space."""
+    os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+
+
 def fixed_temporary_names() -> None:
     """Give temporary files fixed names, so that strace can watch them."""
     os.urandom = bytes  # type: ignore[assignment]
