@@ -38,18 +38,6 @@ class Candidate:
         """Hash of the artifact that it runs; None where it runs none."""
         return None if self.backend.startswith(TORCH) else Artifact.read(self.source.artifact).sha256
 
-    @property
-    def arguments(self) -> list[str]:
-        """Its options on the command lines of its processes."""
-        source = self.source
-        found = [
-            f"--runtime={self.backend}",
-            f"--artifact={source.artifact.resolve()}",
-            f"--provider={source.provider}",
-            f"--threads={source.threads}",
-        ]
-        return found if source.original is None else [*found, f"--original={source.original.resolve()}"]
-
 
 Candidates = dict[str, Candidate]
 Skipped = dict[str, str]

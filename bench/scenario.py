@@ -85,11 +85,11 @@ class Scenario:
         return self.kind + sizes.get(self.kind, f":{shape}" if "x" in _SIZES[self.kind] else "")
 
     @property
-    def shape(self) -> str | None:
-        """BATCHxTIME of its calls; None where they are those of one token."""
+    def shape(self) -> tuple[int, int] | None:
+        """Batch and time of a call; None for one token."""
         if self.kind in ("multi-stream", "offline", "prefill"):
-            return f"{self.batch_size}x{self.time}"
-        return f"{self.batch_size}x1" if self.kind == "generation" else None
+            return self.batch_size, self.time
+        return (self.batch_size, 1) if self.kind == "generation" else None
 
     @property
     def tokens(self) -> int:

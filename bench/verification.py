@@ -57,14 +57,13 @@ def verify_candidates(
         BenchError: It is refused for another reason.
     """
     found = VerificationResults()
-    shapes = list(dict.fromkeys(shape for scenario in scenarios if (shape := scenario.shape) is not None))
     for name, candidate in candidates.items():
         if candidate.is_original:
             found.candidates[name] = candidate
             continue
         progress(f"parity of {name} with the original")
         try:
-            _record(found, name, run_verification_job(candidate, shapes))
+            _record(found, name, run_verification_job(candidate, scenarios))
         except CrashError as error:
             found.crashed[name] = str(error)
         except RefusedError as error:

@@ -1,1 +1,1 @@
-"""The runtimes that are measured."""
+"""Ways to run a model: onnxruntime, PyTorch, OpenVINO, node, the onnx evaluator."""

@@ -1,6 +1,6 @@
-"""An ONNX file in onnxruntime-node or onnxruntime-web (WebAssembly), called as an onnxruntime session is called.
+"""The node backends: an ONNX file in onnxruntime-node or onnxruntime-web (WebAssembly), called like a session.
 
-What loading and calls take is added to `NODE_CLOCK`."""
+`NODE_CLOCK` counts the time of loads and calls."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -18,41 +18,39 @@ from .node_process import start
 
 @final
 class NodeClock:
-    """Seconds that loading and calls of this process's node sessions have taken so far.
+    """Seconds spent in loads and calls of this process's node sessions.
 
-    It is what an application in node would have waited, from its typed arrays to those of the results: without the
-    pipe, without what Python does before and after, and without starting node. It also advances by a nanosecond at each
-    look, because pytest-benchmark measures a clock's resolution and would find none.
+    That is the time that an application in node waits, from typed array to typed array: without the pipe, Python or the
+    start of node. Each reading adds a nanosecond, because pytest-benchmark measures the clock's resolution.
     """
 
     def __init__(self) -> None:
-        """Begin at zero."""
         self._nanoseconds = 0
         self._one_at_a_time = threading.Lock()
 
     def add(self, nanoseconds: int) -> None:
-        """Something took so long."""
+        """Advance the clock."""
         with self._one_at_a_time:
             self._nanoseconds += nanoseconds
 
     def __call__(self) -> float:
-        """The seconds."""
+        """Read the clock, in seconds."""
         self.add(1)
         return self._nanoseconds / 1e9
 
 
 NODE_CLOCK = NodeClock()
-"""Of all sessions."""
+"""The clock of all sessions."""
 
 TARGETS = "targets"
 
 
 @final
 class NodeSession:
-    """A session in a node process of its own, with the package's defaults but for the threads.
+    """A session in its own node process, with the package's default options except threads.
 
     Attributes:
-        pid: The id of that process.
+        pid: Id of that process.
     """
 
     def __init__(self, artifact: Path, package: str, threads: int) -> None:
@@ -83,25 +81,25 @@ class NodeSession:
         steps: int = 1,
         targets: NDArray[np.int64] | None = None,
     ) -> list[NDArray[Any]]:
-        """The outputs for these inputs, copies.
+        """The outputs for these inputs, as copies.
 
         Args:
             outputs: Names; the logits come first.
             feed: Inputs by name.
-            steps: Calls, each of which reads the most probable tokens after the one before and goes on from its states.
-            targets: int64 [batch, time]: in place of the logits their log-probabilities, float64 [batch, time].
+            steps: Calls; each reads the most probable tokens and the states of the call before.
+            targets: int64 [batch, time]; returns their log-probabilities, float64 [batch, time], instead of the logits.
 
         Raises:
-            BenchError: The call failed, which ends the session, or it has ended before.
+            BenchError: The call failed, which ends the session, or the session has ended already.
         """
         tensors = feed if targets is None else {**feed, TARGETS: targets}
         with self._one_at_a_time:
-            header, found = self._process.ask({"outputs": list(outputs), "steps": steps}, tensors)
+            header, results = self._process.ask({"outputs": list(outputs), "steps": steps}, tensors)
         NODE_CLOCK.add(header["nanoseconds"])
-        return found
+        return results
 
     def get_overridable_initializers(self) -> list[Any]:
-        """None: one package overlooks an input that has a default, the other refuses it."""
+        """None: one package ignores an input with a default, the other rejects it."""
         return []
 
     def close(self) -> None:
@@ -114,10 +112,9 @@ _State = dict[str, NDArray[Any]]
 
 @final
 class NodeBackend:
-    """One session in node; see `Backend` for its methods. A state is its arrays by the names of the inputs."""
+    """A session in node, a `Backend`; a state is a dictionary of arrays by input name."""
 
     def __init__(self, predictor: Predictor, session: NodeSession) -> None:
-        """Measure `session`, over which `predictor` stands."""
         self.predictor = predictor
         self.vocabulary_size = len(predictor.vocabulary)
         self.pid = session.pid
@@ -126,7 +123,7 @@ class NodeBackend:
         self._outputs = [LOGITS, *(f"{NEXT}{name}" for name in self._states)]
 
     def initial_state(self, batch_size: int) -> _State:
-        """The zero state."""
+        """The zero state of `batch_size` streams."""
         return dict(zip(self._states, self.predictor.initial_state(batch_size).tensors, strict=True))
 
     def read(self, token_ids: NDArray[np.int64], state: _State) -> _State:
@@ -134,7 +131,7 @@ class NodeBackend:
         return self._run(token_ids, state)
 
     def prefill(self, token_ids: NDArray[np.int64], state: _State) -> _State:
-        """Logits of every position too: these packages know no inputs that have a default."""
+        """Logits of every position: these packages do not support inputs with defaults."""
         return self._run(token_ids, state)
 
     def score(self, token_ids: NDArray[np.int64], targets: NDArray[np.int64], state: _State) -> _State:
@@ -142,7 +139,7 @@ class NodeBackend:
         return self._run(token_ids, state, targets=targets)
 
     def generate(self, token_ids: NDArray[np.int64], count: int, state: _State) -> _State:
-        """The most probable tokens."""
+        """Generate greedily."""
         return self._run(token_ids, state, steps=count)
 
     def _run(self, token_ids: NDArray[np.int64], state: _State, **work: Any) -> _State:

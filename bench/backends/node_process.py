@@ -1,10 +1,10 @@
-"""A node process that runs node_worker.mjs: messages to it, its answers, and its end.
+"""A node process that runs node_worker.mjs, and the npm packages that it can load.
 
-A message is a JSON header and the arrays that it describes, in the machine's byte order; node_worker.mjs has the rest.
+A message is a JSON header and the arrays that it describes, in the machine's byte order (see node_worker.mjs).
 
-node looks for a package as it always does: in the `node_modules` of a folder, then of the folders above it. That folder
-is the current one, or the one that the environment variable LMTOOL_NODE_FOLDER names; the harness names it to its
-processes, which run in folders of their own.
+node looks for a package in `node_modules` of the current folder, then of the folders above it. The environment variable
+LMTOOL_NODE_FOLDER names another folder to start from; the harness sets it for its workers, which run in temporary
+folders.
 """
 
 import json
@@ -28,43 +28,43 @@ _SCRIPT = Path(__file__).with_name("node_worker.mjs")
 _LENGTH = struct.Struct("<I")
 _ANSWER = b"lmt:"
 _GRACE_SECONDS = 5.0
-_LAST_WORDS = 2000
+_LAST_CHARACTERS = 2000
 
 Answer = tuple[dict[str, Any], list[NDArray[Any]]]
-"""The header of a message, and its tensors in their order."""
+"""A header, and its tensors in order."""
 
 
 @final
 class NodeProcess:
-    """A child that answers one message with one. It ends with this object, at the latest with this process.
+    """A child process that answers each message with one. It ends with this object or this process.
 
     Attributes:
         pid: Its process id.
-        versions: Those of node and of the package, by name.
+        versions: Versions of node and the package, by name.
     """
 
     def __init__(self, package: str, folder: Path) -> None:
-        """Start it, and wait until it has loaded the package.
+        """Start node and wait until it has loaded the package.
 
         Args:
-            package: An npm package, which is looked for as a script in `folder` would.
-            folder: Absolute.
+            package: An npm package.
+            folder: Where the search for the package starts, absolute.
 
         Raises:
-            BenchError: There is no node, or it cannot load the package.
+            BenchError: node is not installed, or cannot load the package.
         """
         node = shutil.which("node")
         if node is None:
             raise BenchError("node is not installed; install Node.js 20 or later, where PATH finds it")
-        self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed where the process ends
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by _end
         self._process = subprocess.Popen(  # noqa: S603  # our own script
             [node, str(_SCRIPT), package, str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._words,
+            stderr=self._errors,
         )
         self.pid = self._process.pid
-        self._end = weakref.finalize(self, _end, self._process, self._words)
+        self._end = weakref.finalize(self, _end, self._process, self._errors)
         self.versions: dict[str, str] = self._exchange(None, {})[0]["versions"]
 
     def ask(self, header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]] | None = None) -> Answer:
@@ -78,11 +78,11 @@ class NodeProcess:
         return self._exchange(header, tensors or {})
 
     def close(self) -> None:
-        """End it, by force where it does not end by itself. A second time does nothing."""
+        """End the process, by force if necessary. A second call does nothing."""
         self._end()
 
     def _exchange(self, header: Mapping[str, Any] | None, tensors: Mapping[str, NDArray[Any]]) -> Answer:
-        """Send a message, if there is one, and receive one; half a message in a pipe is the end of the process."""
+        """Send a message, if there is one, and receive one; an interrupted exchange ends the process."""
         try:
             if header is not None:
                 self._send(header, tensors)
@@ -90,7 +90,7 @@ class NodeProcess:
         except (BrokenPipeError, EOFError):
             raise self._failure() from None
         except BaseException:
-            self._process.kill()  # it may be in the middle of a long call
+            self._process.kill()  # it may be in a long call
             self.close()
             raise
 
@@ -116,9 +116,9 @@ class NodeProcess:
         return header, tensors
 
     def _read(self, size: int) -> bytes:
-        found = bytearray(size)
-        self._fill(memoryview(found))
-        return bytes(found)
+        data = bytearray(size)
+        self._fill(memoryview(data))
+        return bytes(data)
 
     def _fill(self, view: memoryview) -> None:
         stream: Any = self._process.stdout
@@ -126,30 +126,30 @@ class NodeProcess:
             raise EOFError
 
     def _failure(self) -> BenchError:
-        """How the process ended; it is closed."""
+        """Close the process and say how it ended."""
         _wait(self._process)
-        self._words.seek(0)
-        words = self._words.read().decode(errors="replace").strip()[-_LAST_WORDS:]
+        self._errors.seek(0)
+        text = self._errors.read().decode(errors="replace").strip()[-_LAST_CHARACTERS:]
         self.close()
-        return BenchError(f"node ended with {self._process.returncode}; its last words: {words or 'none'}")
+        return BenchError(f"node ended with {self._process.returncode}; its last words: {text or 'none'}")
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:
     return array.reshape(-1).view(np.uint8).data
 
 
-def _end(process: subprocess.Popen[bytes], words: IO[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
-    with suppress(BrokenPipeError):  # a message that it was not sent, because it has ended
+    with suppress(BrokenPipeError):  # an unsent message remains if node has ended
         process.stdin.close()
     process.stdout.close()
     _wait(process)
-    words.close()
+    errors.close()
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:
-    """Wait until it has ended; it is killed where that takes too long."""
+    """Wait for the end, and kill the process after `_GRACE_SECONDS`."""
     try:
         process.wait(_GRACE_SECONDS)
     except subprocess.TimeoutExpired:
@@ -158,35 +158,35 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
 
 
 NODE_FOLDER = "LMTOOL_NODE_FOLDER"
-"""The environment variable."""
+"""Name of the environment variable."""
 
 NODE_PACKAGE = "onnxruntime-node"
 WEB_PACKAGE = "onnxruntime-web"
-_TRIED = {NODE_PACKAGE: "1.30.0", WEB_PACKAGE: "1.30.0"}
+_TESTED_VERSIONS = {NODE_PACKAGE: "1.30.0", WEB_PACKAGE: "1.30.0"}
 
 
 def node_folder() -> Path:
-    """Where the search for packages begins, absolute."""
+    """Where the search for packages starts, absolute."""
     return Path(os.environ.get(NODE_FOLDER) or ".").resolve()
 
 
 def start(package: str) -> NodeProcess:
-    """A node process that has loaded a package.
+    """Start a node process that has loaded a package.
 
     Raises:
-        BenchError: There is no node, or it cannot load the package.
+        BenchError: node is not installed, or cannot load the package.
     """
     folder = node_folder()
     try:
         return NodeProcess(package, folder)
     except BenchError as error:
-        # Its scripts would fetch libraries for GPUs.
-        install = f"npm install --ignore-scripts {package}@{_TRIED[package]}"
+        # the packages' scripts would download GPU libraries
+        install = f"npm install --ignore-scripts {package}@{_TESTED_VERSIONS[package]}"
         raise BenchError(f"{error}; {install} in {folder} or above, or name a folder in {NODE_FOLDER}") from error
 
 
 def reason_missing(package: str) -> str | None:
-    """Why node cannot load a package, with the remedy; None where it can."""
+    """Why node cannot load a package, and the fix; None if it can."""
     try:
         start(package).close()
     except BenchError as error:
@@ -195,11 +195,11 @@ def reason_missing(package: str) -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """The versions of node and of those packages that it can load, by name."""
-    found: dict[str, str] = {}
-    for package in _TRIED:
+    """Versions of node and of the packages that it can load, by name."""
+    loaded: dict[str, str] = {}
+    for package in _TESTED_VERSIONS:
         with suppress(BenchError):
             process = start(package)
             process.close()
-            found |= process.versions
-    return found
+            loaded |= process.versions
+    return loaded

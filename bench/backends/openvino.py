@@ -1,4 +1,4 @@
-"""An ONNX file in OpenVINO, called as an onnxruntime session is called."""
+"""The OpenVINO backend: an ONNX file with the interface of an onnxruntime session."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ class OpenVinoSession:
         Args:
             artifact: The ONNX file.
             threads: Threads of one call.
-            precision: What it computes in, as `f32`; None for what OpenVINO prefers on this processor.
+            precision: Precision of the computation, `f32` for example; None for OpenVINO's default on this processor.
 
         Raises:
             BenchError: OpenVINO refuses the file.
@@ -38,9 +38,9 @@ class OpenVinoSession:
 
     def run(self, outputs: Sequence[str], feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The outputs for these inputs, copies."""
-        found = self._request.infer(dict(feed), share_inputs=True)
-        return [found[name] for name in outputs]
+        results = self._request.infer(dict(feed), share_inputs=True)
+        return [results[name] for name in outputs]
 
     def get_overridable_initializers(self) -> list[Any]:
-        """None: an input with a default is a constant to OpenVINO."""
+        """None: OpenVINO treats an input with a default as a constant."""
         return []

@@ -1,4 +1,4 @@
-"""The PyTorch original as a runtime that is measured, eagerly or compiled."""
+"""The PyTorch backend: the trained network, eager or compiled."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -19,18 +19,15 @@ from ...runtime.predictor import Predictor
 
 @final
 class TorchSession:
-    """Names and arrays outside, tensors on a device inside."""
+    """A network with the interface of an onnxruntime session."""
 
     def __init__(self, network: Callable[..., Any], device: str) -> None:
-        """Call `network`, a LanguageModel or what became of one, on its device."""
         self._network = network
         self._device = device
 
     def run(self, outputs: Sequence[str], feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The outputs for these inputs, in host memory."""
-        import torch
-
-        # torch warns of arrays that nobody may write to
+        # torch.from_numpy warns about read-only arrays
         tensors = {name: torch.from_numpy(array.copy()).to(self._device) for name, array in feed.items()}
         token_ids = tensors.pop(TOKEN_IDS)
         with torch.inference_mode():
@@ -38,7 +35,7 @@ class TorchSession:
         found = {LOGITS: logits} | {f"{NEXT}{name}": tensor for name, tensor in state_tensors(state).items()}
         return [found[name].cpu().numpy() for name in outputs]
 
-    def get_overridable_initializers(self) -> list[Any]:
+    def get_make_predictorridable_initializers(self) -> list[Any]:
         """None: all logits are computed."""
         return []
 
@@ -48,9 +45,9 @@ Tokens = NDArray[np.int64]
 
 @final
 class TorchBackend:
-    """A trained network on one device; see `Backend` for its methods.
+    """A trained network on one device, a `Backend`.
 
-    TF32 is off, as it is in onnxruntime's CUDA provider here, and denormal numbers are flushed to zero.
+    TF32 is off, as in onnxruntime's CUDA provider here, and denormal numbers are flushed to zero.
     """
 
     def __init__(
@@ -62,32 +59,32 @@ class TorchBackend:
             run: The run folder.
             device: `cpu` or `cuda`.
             threads: Threads of one call on the CPU.
-            compiled: Compile what is called by torch.compile, its recurrent layers too.
-            predictor: Puts a session behind the predictor's interface.
+            compiled: Use torch.compile, for the recurrent layers too.
+            predictor: Makes a predictor over a session.
         """
         torch.set_num_threads(threads)
         torch.set_flush_denormal(True)
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
         self._device = device
-        self._over = predictor
+        self._make_predictor = predictor
         self._network = Run(run).trained()[0].to(device)
         self._all: Callable[..., tuple[Tensor, NetworkState]] = self._network
         self._last: Callable[..., tuple[Tensor, NetworkState]] = self._last_logits
         if compiled:
-            torch._dynamo.reset()  # what another network of the process left
-            torch._dynamo.config.allow_rnn = True  # else the recurrent layers are left out of what is compiled
+            torch._dynamo.reset()  # drops the compiled code of an earlier network
+            torch._dynamo.config.allow_rnn = True  # the default leaves recurrent layers eager
             self._all, self._last = torch.compile(self._network), torch.compile(self._last_logits)
         self.vocabulary_size = self._network.vocabulary_size
         self.pid = os.getpid()
 
     @property
     def predictor(self) -> Predictor:
-        """The same, behind the predictor's interface."""
-        return self._over(TorchSession(self._all, self._device))
+        """The backend as a predictor."""
+        return self._make_predictor(TorchSession(self._all, self._device))
 
     def initial_state(self, batch_size: int) -> NetworkState:
-        """The zero state."""
+        """The zero state of `batch_size` streams."""
         return self._network.initial_state(batch_size)
 
     def read(self, token_ids: Tokens, state: NetworkState) -> NetworkState:
@@ -113,13 +110,13 @@ class TorchBackend:
         return state
 
     def generate(self, token_ids: Tokens, count: int, state: NetworkState) -> NetworkState:
-        """The most probable tokens."""
+        """Generate greedily."""
         with torch.inference_mode():
             tokens = self._tensor(token_ids)
             for _ in range(count):
                 logits, state = self._all(tokens, state)
                 tokens = logits.argmax(2)
-                tokens.cpu()  # who streams a text needs each token at once
+                tokens.cpu()  # a streaming application needs each token at once
         return state
 
     def _last_logits(self, token_ids: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:

@@ -1,7 +1,7 @@
-"""The runtimes that are measured, and what each needs.
+"""The backends: ways to run a model, each with the function that loads it and the reason why it is missing.
 
-One reads tokens and carries its state, and nothing else is timed. Every one but eager PyTorch, the original itself, is
-first verified against that: behind the predictor's interface, whatever runs there.
+A benchmark times a backend's methods. Before that, `verify` compares the backend's predictor with eager PyTorch.
+This file imports neither torch nor onnx: a worker loads only the backend that it measures.
 """
 
 import importlib.util
@@ -38,12 +38,12 @@ REFERENCE = "reference"
 @final
 @dataclass(frozen=True)
 class Source:
-    """What a runtime loads, and where and with how many threads it runs.
+    """What a backend loads, and where it runs.
 
     Attributes:
         artifact: The ONNX file.
-        original: The run folder that it was exported from, or another artifact of the same network to verify it
-            against; None where there is neither. PyTorch needs the run folder.
+        original: The run folder of the artifact, or another artifact of the same network; the reference of a
+            verification. PyTorch needs the run folder.
         provider: Execution provider; PyTorch runs on the same kind of device.
         threads: Threads of one call.
     """
@@ -55,10 +55,9 @@ class Source:
 
 
 class Backend(Protocol):
-    """One way to run the model.
+    """One way to run a model.
 
-    A state is the runtime's own. When a call returns, what it computed is in host memory: that is what an application
-    gets, and where a device is synchronised.
+    The type of a state depends on the backend. A call returns when its results are in host memory.
 
     Attributes:
         vocabulary_size: Token ids are below it.
@@ -70,65 +69,60 @@ class Backend(Protocol):
 
     @property
     def predictor(self) -> Predictor:
-        """The same, behind the predictor's interface."""
+        """The backend as a predictor."""
         ...
 
     def initial_state(self, batch_size: int) -> Any:
-        """The state of so many streams that have read nothing."""
+        """The zero state."""
         ...
 
     def read(self, token_ids: Tokens, state: Any) -> Any:
-        """Compute the logits of every position of token_ids, int64 [batch, time]; returns the state after the last."""
+        """Compute the logits of every position of token_ids, int64 [batch, time]; returns the new state."""
         ...
 
     def prefill(self, token_ids: Tokens, state: Any) -> Any:
-        """Compute the logits of the last position of token_ids, int64 [batch, time]; returns the state.
+        """Compute the logits of the last position of token_ids, int64 [batch, time]; returns the new state.
 
-        Those of the others too, where the runtime knows no inputs with defaults such as logits_to_keep.
+        A backend that cannot select positions (`logits_to_keep`) computes the logits of all.
         """
         ...
 
     def score(self, token_ids: Tokens, targets: Tokens, state: Any) -> Any:
-        """Compute the log-probability of a target at each position, both int64 [batch, time]; returns the state."""
+        """Compute the log-probability of a target at each position, both int64 [batch, time]; returns the new state."""
         ...
 
     def generate(self, token_ids: Tokens, count: int, state: Any) -> Any:
-        """Write count tokens after token_ids, int64 [batch, 1], each the most probable one; returns the state."""
+        """Generate count tokens greedily after token_ids, int64 [batch, 1]; returns the new state."""
         ...
 
 
 @final
 class OnnxBackend:
-    """The artifact, by the predictor that applications embed, over a session of any runtime.
-
-    As everywhere, onnxruntime computes no constants at loading. lmtool's graphs have none to compute; one of another
-    exporter that has is measured as the predictor runs it.
-    """
+    """The artifact in the predictor that applications embed, over a session of any kind."""
 
     def __init__(self, predictor: Predictor) -> None:
-        """Measure `predictor`."""
         self.predictor = predictor
         self.vocabulary_size = len(predictor.vocabulary)
         self.pid = os.getpid()
 
     def initial_state(self, batch_size: int) -> State:
-        """See `Backend`."""
+        """The zero state of `batch_size` streams."""
         return self.predictor.initial_state(batch_size)
 
     def read(self, token_ids: Tokens, state: State) -> State:
-        """See `Backend`."""
+        """Logits of every position."""
         return self.predictor.step(token_ids, state)[1]
 
     def prefill(self, token_ids: Tokens, state: State) -> State:
-        """See `Backend`."""
+        """Logits of the last position."""
         return self.predictor.step(token_ids, state, logits_to_keep=1)[1]
 
     def score(self, token_ids: Tokens, targets: Tokens, state: State) -> State:
-        """See `Backend`."""
+        """Log-probabilities of targets."""
         return self.predictor.log_probs(token_ids, state, targets)[1]
 
     def generate(self, token_ids: Tokens, count: int, state: State) -> State:
-        """See `Backend`."""
+        """Generate greedily."""
         for _ in range(count):
             logits, state = self.predictor.step(token_ids, state)
             token_ids = logits.argmax(axis=2)
@@ -138,13 +132,13 @@ class OnnxBackend:
 @final
 @dataclass(frozen=True)
 class BackendSpec:
-    """A runtime by name.
+    """How to load, find and time a backend.
 
     Attributes:
         load: Loads it.
-        reason_missing: Why it cannot run here, with the remedy; None where it can.
+        reason_missing: Why it cannot run here, and the fix; None if it can.
         cpu_only: Whether it is measured on the CPU only.
-        clock: Seconds by which it is timed.
+        clock: Time in seconds.
     """
 
     load: Callable[[Source], Backend]
@@ -163,26 +157,26 @@ def _torch(source: Source, compiled: bool) -> Backend:
             f"there is no PyTorch original of {source.artifact}: found {source.original or 'none'}, expected the run "
             "folder that it was exported from; measure without torch, or the artifact inside its run folder"
         )
-    from .pytorch import TorchBackend  # which loads torch, and that stays away from other runtimes' processes
+    from .pytorch import TorchBackend  # imports torch, which other backends must not load
 
-    def predictor(session: Any) -> Predictor:
-        return _over(session, source, "fp32")
-
-    return TorchBackend(source.original, torch_device(source.provider), source.threads, compiled, predictor)
+    device = torch_device(source.provider)
+    return TorchBackend(
+        source.original, device, source.threads, compiled, lambda session: _predictor(session, source, "fp32")
+    )
 
 
 def _openvino(source: Source) -> Backend:
-    return OnnxBackend(_over(OpenVinoSession(source.artifact, source.threads, "f32"), source))
+    return OnnxBackend(_predictor(OpenVinoSession(source.artifact, source.threads, "f32"), source))
 
 
 def _openvino_default(source: Source) -> Backend:
     session = OpenVinoSession(source.artifact, source.threads, None)
-    return OnnxBackend(_over(session, source, {"bf16": "bf16", "f16": "fp16"}.get(session.precision)))
+    return OnnxBackend(_predictor(session, source, {"bf16": "bf16", "f16": "fp16"}.get(session.precision)))
 
 
 def _node(package: str, source: Source) -> Backend:
     session = NodeSession(source.artifact, package, source.threads)
-    return NodeBackend(_over(session, source), session)
+    return NodeBackend(_predictor(session, source), session)
 
 
 def _reference(source: Source) -> Backend:
@@ -194,18 +188,18 @@ def _reference(source: Source) -> Backend:
         evaluator = ReferenceEvaluator(model)
     except (RuntimeError, NotImplementedError) as error:
         raise BenchError(f"onnx.reference {onnx.__version__} cannot run {source.artifact}: {error}") from error
-    return OnnxBackend(_over(_Reference(evaluator), source))
+    return OnnxBackend(_predictor(_Reference(evaluator), source))
 
 
 @final
 class _Reference:
-    """onnx's evaluator with what a predictor asks of a session beside `run`."""
+    """onnx's evaluator with the session methods that a predictor calls."""
 
     def __init__(self, evaluator: Any) -> None:
         self.run = evaluator.run
 
     def get_overridable_initializers(self) -> list[Any]:
-        """None: the evaluator takes the default where an input is missing, but says nothing of it."""
+        """None: the evaluator supports inputs with defaults, but does not list them."""
         return []
 
 
@@ -235,18 +229,18 @@ BACKENDS: Mapping[str, BackendSpec] = {
         for name in (NODE_PACKAGE, WEB_PACKAGE)
     },
 }
-"""Name -> runtime. `openvino` computes in f32 as the others do, `openvino-default` in what OpenVINO prefers (bf16 where
-the processor has it); `reference` is onnx's own evaluator in Python; `onnxruntime-node` and `onnxruntime-web` are npm
-packages under node, the second one in WebAssembly."""
+"""By name. `openvino` computes in f32 like the others, `openvino-default` in OpenVINO's own choice (bf16 where
+available); `reference` is onnx's evaluator in Python; `onnxruntime-node` and `onnxruntime-web` are npm packages
+in node, the second one in WebAssembly."""
 
 
 def torch_device(provider: str) -> str:
-    """The torch device that stands beside a provider: `cuda` for NVIDIA's, else `cpu`."""
+    """The torch device of a provider: `cuda` for NVIDIA's, else `cpu`."""
     return "cuda" if provider_named(provider).name in ("cuda", "tensorrt") else "cpu"
 
 
-def _over(session: Any, source: Source, precision: str | None = None) -> Predictor:
-    """The artifact's predictor over another session; `precision` is what that computes in, where it is another."""
+def _predictor(session: Any, source: Source, precision: str | None = None) -> Predictor:
+    """The artifact's predictor over another session; `precision` is the session's, if it differs from the file's."""
     artifact = Artifact.read(source.artifact)
     if precision is not None:
         artifact = replace(artifact, precision=precision)

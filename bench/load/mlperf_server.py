@@ -1,14 +1,12 @@
 """MLPerf's server scenario over a stream pool: latency under random arrivals, judged by loadgen's rules.
 
-    python -m lmtool.bench.load.mlperf_server --runtime NAME --artifact FILE --original RUN [--provider P] [--threads N]
-        --rate R [--rate ...] --seconds S --latency-bound-ms L --out FILE
+    python -m lmtool.bench.load.mlperf_server JOB
 
 A request is one token for a stream that has no other request. The pool runs waiting requests together, in the
 predictor's runtime. The file holds one report for each rate, with the latency of every request, and the peak memory of
 the process that computes.
 """
 
-import argparse
 import functools
 import gc
 from collections import deque
@@ -27,10 +25,9 @@ from ...runtime.pool.stream_pool import StreamPool
 from ...runtime.predictor import Predictor
 from ..backends.registry import BACKENDS
 from ..environment import peak_bytes
-from ..workers.job import answer, source_of, source_parser
-from .loadgen import Arrivals, run_loadgen, stop_at_sigint
-from .loadgen_logs import PERCENTILE, LoadgenResult
-from .percentile import percentile
+from ..workers.job import Job, run_job
+from .loadgen import Arrivals, serve, stop_at_sigint
+from .loadgen_logs import PERCENTILE, Served, percentile
 
 MAX_BATCH = 64
 MAX_WAITING = 4096
@@ -248,28 +245,13 @@ def _report(
     )
 
 
-def main() -> None:
-    """Parse the arguments, measure, write one JSON object."""
-    parser = source_parser("load.mlperf_server", __doc__)
-    parser.add_argument("--rate", type=float, action="append", required=True, help="requests a second; repeatable")
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long requests arrive at each rate")
-    parser.add_argument("--latency-bound-ms", type=float, default=100.0, help="what 99 %% of the latencies must keep")
-    parser.add_argument("--max-batch", type=int, default=MAX_BATCH, help="streams of one call")
-    parser.add_argument("--seed", type=int, default=0, help="of the arrivals")
-    chosen = parser.parse_args()
-    answer(chosen.out, lambda: _measure(chosen))
-
-
-def _measure(chosen: argparse.Namespace) -> dict[str, Any]:
-    runtime = BACKENDS[chosen.runtime].load(source_of(chosen))
-    bound = chosen.latency_bound_ms / 1000
-    reports = [
-        measure_server(runtime.predictor, rate, chosen.seconds, bound, max_batch=chosen.max_batch, seed=chosen.seed)
-        for rate in chosen.rate
-    ]
-    return {"reports": [report.to_json() for report in reports], "peak_bytes": peak_bytes(runtime.pid)}
+def _measure(job: Job) -> dict[str, Any]:
+    """One report for each scenario's rate."""
+    backend = BACKENDS[job.backend].load(job.source)
+    reports = [measure_server(backend.predictor, each.rate, job.seconds, job.latency_bound) for each in job.scenarios]
+    return {"reports": [report.to_json() for report in reports], "peak_bytes": peak_bytes(backend.pid)}
 
 
 if __name__ == "__main__":
     stop_at_sigint()
-    main()
+    run_job(_measure)

@@ -1,1 +1,1 @@
-"""One measurement in one process."""
+"""Processes that each verify or time one backend."""

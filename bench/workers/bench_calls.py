@@ -1,18 +1,17 @@
-"""Time until a runtime is ready, and of the first token after that (pytest-benchmark; see plugin.py).
+"""The timed functions (pytest-benchmark; see plugin.py): a call, a load, the first step after a load.
 
-What a first load of the process brings in is there already: imports, and the file in the system's cache."""
+The load is a warm one: imports are done and the file is in the system's cache."""
 
 from typing import Any
 
 import numpy as np
 
+_ROUNDS = 5
+
 
 def bench_call(call: Any, measured: Any) -> None:
-    call()  # what compiles at its first call does so here, or one slow call would decide how many are timed
+    call()  # a backend that compiles at its first call does it here: that time must not set the number of rounds
     measured(call)
-
-
-_ROUNDS = 5
 
 
 def bench_load(load_scenario: Any, load_runtime: Any, measured: Any) -> None:
@@ -21,10 +20,10 @@ def bench_load(load_scenario: Any, load_runtime: Any, measured: Any) -> None:
 
 def bench_first_step(first_step_scenario: Any, load_runtime: Any, measured: Any) -> None:
     def setup() -> Any:
-        loaded = load_runtime()
-        return (loaded, np.zeros((1, 1), np.int64), loaded.initial_state(1)), {}
+        backend = load_runtime()
+        return (backend, np.zeros((1, 1), np.int64), backend.initial_state(1)), {}
 
-    def step(loaded: Any, tokens: Any, state: Any) -> None:
-        loaded.read(tokens, state)
+    def step(backend: Any, tokens: Any, state: Any) -> None:
+        backend.read(tokens, state)
 
     measured.pedantic(step, setup=setup, rounds=_ROUNDS, warmup_rounds=1)

@@ -1,45 +1,76 @@
-"""What the programs have in common that the harness runs: which runtime, from where, and how they answer."""
+"""The job of a worker process: JSON on its command line, and a JSON report as the answer.
 
-import argparse
+A worker loads one backend and nothing else, so this file imports neither torch nor onnx.
+"""
+
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from ...runtime.errors import LmtoolError, ProviderError
 from ...runtime.io.files import json_text, write_atomically
-from ..backends.registry import BACKENDS, Source
+from ..backends.registry import Source
+from ..scenario import Scenario
 
 REFUSED = "refused"
-"""The key of a report that holds nothing but an error of ours."""
+"""Key of a report that holds only the message of an `LmtoolError`."""
 
 BY_PROVIDER = "by_provider"
-"""Beside it: whether that is about the execution provider."""
+"""Key beside it: whether the error is about the execution provider."""
 
 
-def source_parser(program: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser with the options that name a runtime, and the file to write."""
-    parser = argparse.ArgumentParser(prog=f"python -m lmtool.bench.{program}", description=description)
-    parser.add_argument("--runtime", choices=BACKENDS, required=True, help="what to run")
-    parser.add_argument("--artifact", type=Path, required=True, help="ONNX file")
-    parser.add_argument("--original", type=Path, help="run folder of the original, or another artifact")
-    parser.add_argument("--provider", default="cpu", help="execution provider")
-    parser.add_argument("--threads", type=int, default=1, help="threads of one call")
-    parser.add_argument("--out", type=Path, required=True, help="file for the report, JSON")
-    return parser
+@final
+@dataclass(frozen=True)
+class Job:
+    """What one worker process does with one backend.
+
+    Attributes:
+        backend: One of `BACKENDS`.
+        source: What the backend loads.
+        output: File for the report.
+        scenarios: What is timed; a verification compares calls of these sizes.
+        seconds: Longest time of one scenario, or how long requests arrive at a server.
+        latency_bound: Seconds within which a server must answer 99 % of its requests.
+    """
+
+    backend: str
+    source: Source
+    output: Path
+    scenarios: Sequence[Scenario] = ()
+    seconds: float = 0.4
+    latency_bound: float = 0.01
+
+    def to_json(self) -> str:
+        """The job as JSON, with absolute paths."""
+        values = asdict(self) | {"scenarios": [str(scenario) for scenario in self.scenarios]}
+        return json.dumps(values, default=lambda path: str(path.resolve()))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Job":
+        """Read what `to_json` wrote."""
+        values = json.loads(text)
+        source = values["source"]
+        source |= {name: Path(source[name]) for name in ("artifact", "original") if source[name] is not None}
+        scenarios = [Scenario.parse(scenario) for scenario in values["scenarios"]]
+        return cls(**values | {"source": Source(**source), "output": Path(values["output"]), "scenarios": scenarios})
 
 
-def source_of(chosen: argparse.Namespace) -> Source:
-    """What the options name."""
-    return Source(chosen.artifact, chosen.original, chosen.provider, chosen.threads)
+def run_job(work: Callable[[Job], Mapping[str, Any]]) -> None:
+    """Do the job of the command line, write the report and end the process.
 
-
-def answer(out: Path, work: Callable[[], dict[str, Any]]) -> None:
-    """Write what `work` finds; an error of ours is written too, which tells it from a crash, and ends the program."""
+    An `LmtoolError` is reported too, which distinguishes a refusal from a crash.
+    """
+    if len(sys.argv) != 2:
+        sys.exit("expected one argument: a job as JSON, as Job.to_json writes it")
+    job = Job.from_json(sys.argv[1])
+    report: Mapping[str, Any]
     try:
-        found, code = work(), 0
+        report, code = work(job), 0
     except LmtoolError as error:
         print(error, file=sys.stderr)  # noqa: T201
-        found, code = {REFUSED: str(error), BY_PROVIDER: isinstance(error, ProviderError)}, error.exit_code
-    write_atomically(out, json_text(found).encode())
+        report, code = {REFUSED: str(error), BY_PROVIDER: isinstance(error, ProviderError)}, error.exit_code
+    write_atomically(job.output, json_text(report).encode())
     sys.exit(code)

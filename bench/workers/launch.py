@@ -1,4 +1,4 @@
-"""Runtimes in processes of their own: one verifies, one times calls, one is a server; each writes what it found."""
+"""Run a job in a fresh process and read its report; a refusal and a crash become exceptions."""
 
 import json
 import os
@@ -17,12 +17,12 @@ from ..environment import NO_TF32
 from ..roofline import Roofline
 from ..scenario import Scenario
 from ..timing import Round
-from .job import BY_PROVIDER, REFUSED
-from .plugin import PEAK, ROOFLINE
+from .job import BY_PROVIDER, REFUSED, Job
+from .plugin import FLOOR, PEAK
 
-_SUITES = tuple(Path(__file__).with_name(name) for name in ("bench_calls.py",))
-_LAST_WORDS = 12
-_PATIENCE_SECONDS = 3600
+_SUITE = Path(__file__).with_name("bench_calls.py")
+_LAST_LINES = 12
+_TIMEOUT_SECONDS = 3600
 
 PYTEST_OPTIONS = [
     "-qx",
@@ -50,126 +50,117 @@ PYTEST_OPTIONS = [
 
 @final
 class CrashError(Exception):
-    """A process of a runtime that did not come to its end; what it says is for people."""
+    """A worker process ended early or did not end."""
 
 
 @final
 class RefusedError(Exception):
-    """A runtime that cannot do what was asked, and said so.
+    """A backend cannot do what was asked, and said why.
 
     Attributes:
         by_provider: Whether the execution provider is the reason.
     """
 
     def __init__(self, message: str, by_provider: bool) -> None:
-        """Pass on what it said."""
         super().__init__(message)
         self.by_provider = by_provider
 
 
-def run_verification_job(candidate: Candidate, shapes: Sequence[str] = ()) -> dict[str, Any]:
-    """What the verification of a runtime found.
+def run_verification_job(candidate: Candidate, scenarios: Sequence[Scenario] = ()) -> dict[str, Any]:
+    """Verify a candidate in a process of its own.
 
     Args:
-        candidate: The runtime.
-        shapes: BATCHxTIME of calls that are compared beside the usual ones.
+        candidate: The candidate.
+        scenarios: Calls of these sizes are compared besides the usual ones.
 
     Raises:
-        RefusedError: It cannot run here: its provider, or another thing that it says.
-        CrashError: The process ended before its time.
+        RefusedError: The candidate cannot run here.
+        CrashError: The process ended early.
     """
-    with temporary_folder() as folder:
-        report = folder / "report.json"
-        command = ["lmtool.bench.workers.verify", *candidate.arguments, *(f"--shape={shape}" for shape in shapes)]
-        return _report(_run([*command, f"--out={report}"], candidate, folder), report)
+    return _run_job("lmtool.bench.workers.verify", candidate, scenarios=scenarios)
 
 
 def run_vectors_job(candidate: Candidate) -> dict[str, Any]:
-    """What a runtime gave for the test vectors beside its artifact.
+    """Run the test vectors beside a candidate's artifact.
 
     Raises:
-        RefusedError: It cannot run the file, as it says.
-        CrashError: The process ended before its time.
+        RefusedError: The candidate cannot run the file.
+        CrashError: The process ended early.
     """
-    with temporary_folder() as folder:
-        report = folder / "report.json"
-        return _report(
-            _run(["lmtool.bench.workers.run_vectors", *candidate.arguments, f"--out={report}"], candidate, folder),
-            report,
-        )
+    return _run_job("lmtool.bench.workers.run_vectors", candidate)
 
 
 @final
 @dataclass(frozen=True)
 class RoundResult:
-    """What a process timed: a round of each scenario, and what bounds a step on this machine, where that is known."""
+    """One round of each scenario, and the floor of a step on this machine, where it is known."""
 
     rounds: Mapping[Scenario, Round]
     roofline: Roofline | None = None
 
 
 def run_timing_job(candidate: Candidate, scenarios: Sequence[Scenario], seconds: float) -> RoundResult:
-    """One round of a runtime in these scenarios, which are made of calls, by one pytest-benchmark process.
+    """Time one round of a candidate in one pytest-benchmark process.
 
     Args:
-        candidate: The runtime.
-        scenarios: What to time.
-        seconds: Longest time of one of them, beside its warm-up.
+        candidate: The candidate.
+        scenarios: What to time; no server.
+        seconds: Longest time of one scenario, without its warm-up.
 
     Raises:
-        CrashError: The process ended before its time.
+        CrashError: The process ended early.
     """
-    with temporary_folder() as folder:
-        report = folder / "report.json"
-        command = ["pytest", *PYTEST_OPTIONS, *map(str, _SUITES), f"--rootdir={_SUITES[0].parent}"]
-        command += [*candidate.arguments, *(f"--scenario={scenario}" for scenario in scenarios)]
-        command += [f"--benchmark-max-time={seconds}", f"--benchmark-json={report}"]
-        found = _report(_run(command, candidate, folder), report)
+    report = _run_job("pytest", candidate, scenarios=scenarios, seconds=seconds)
     rounds = {
         Scenario.parse(entry["param"]): Round(entry["stats"]["data"], entry["extra_info"][PEAK])
-        for entry in found["benchmarks"]
+        for entry in report["benchmarks"]
     }
-    return RoundResult(rounds, Roofline(**found[ROOFLINE]) if ROOFLINE in found else None)
+    return RoundResult(rounds, Floor(**report[FLOOR]) if FLOOR in report else None)
 
 
 def run_server_job(candidate: Candidate, scenario: Scenario, seconds: float, latency_bound: float) -> Round:
-    """One round of a server over a runtime: requests arrive for so many seconds at the scenario's rate.
+    """Time one round of a server: requests arrive for `seconds` at the scenario's rate.
 
     Raises:
-        RefusedError: It cannot do that, as it says.
-        CrashError: The process ended before its time.
+        RefusedError: The candidate cannot do that.
+        CrashError: The process ended early.
     """
+    work = {"scenarios": [scenario], "seconds": seconds, "latency_bound": latency_bound}
+    report = _run_job("lmtool.bench.load.mlperf_server", candidate, **work)
+    (server,) = report["reports"]
+    return Round(
+        server["latencies"], report["peak_bytes"], server["achieved_rate"], server["reasons"], server["warnings"]
+    )
+
+
+def _run_job(module: str, candidate: Candidate, **work: Any) -> dict[str, Any]:
     with temporary_folder() as folder:
-        report = folder / "report.json"
-        command = ["lmtool.bench.load.mlperf_server", *candidate.arguments, f"--rate={scenario.rate}"]
-        command += [f"--seconds={seconds}", f"--latency-bound-ms={1000 * latency_bound}", f"--out={report}"]
-        content = _report(_run(command, candidate, folder), report)
-    (found,) = content["reports"]
-    reasons, warnings = found["invalid_reasons"], found["warnings"]
-    return Round(found["latencies"], content["peak_bytes"], found["achieved_rate"], reasons, warnings)
+        job = Job(candidate.backend, candidate.source, folder / "report.json", **work)
+        return _read_report(job.output, _run(_command(module, job), job, folder))
 
 
-def _report(finished: subprocess.CompletedProcess[str], report: Path) -> dict[str, Any]:
-    """The report that a process wrote.
+def _command(module: str, job: Job) -> list[str]:
+    if module != "pytest":
+        return [module, job.to_json()]
+    own = [f"--job={job.to_json()}", f"--benchmark-max-time={job.seconds}", f"--benchmark-json={job.output}"]
+    return ["pytest", *PYTEST_OPTIONS, str(_SUITE), f"--rootdir={_SUITE.parent}", *own]
 
-    Raises:
-        RefusedError: It says that it cannot do what was asked.
-        CrashError: It ended before its time.
-    """
-    content = report.read_text() if report.exists() else ""  # pytest-benchmark opens its file before it measures
-    found: dict[str, Any] = json.loads(content or "{}")
-    if REFUSED in found:
-        raise RefusedError(found[REFUSED], found[BY_PROVIDER])
+
+def _read_report(path: Path, finished: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    content = path.read_text() if path.exists() else ""  # pytest-benchmark creates its file before it measures
+    report: dict[str, Any] = json.loads(content or "{}")
+    if REFUSED in report:
+        raise RefusedError(report[REFUSED], report[BY_PROVIDER])
     if finished.returncode != 0:
-        raise CrashError(f"the process {_ending(finished.returncode)}; its last words:\n{_last_words(finished)}")
-    return found
+        raise CrashError(f"the process {_ending(finished.returncode)}; its last words:\n{_last_lines(finished)}")
+    return report
 
 
-def _last_words(finished: subprocess.CompletedProcess[str]) -> str:
-    """What the error says, where pytest marks it; else the last lines of all that was said."""
-    said = (finished.stdout + finished.stderr).strip().splitlines()
-    marked = [line.removeprefix("E").strip() for line in said if line.startswith("E ")]
-    return "\n".join((marked or said)[-_LAST_WORDS:]) or "(none)"
+def _last_lines(finished: subprocess.CompletedProcess[str]) -> str:
+    """The error where pytest marks it, else the last lines of the output."""
+    lines = (finished.stdout + finished.stderr).strip().splitlines()
+    marked = [line.removeprefix("E").strip() for line in lines if line.startswith("E ")]
+    return "\n".join((marked or lines)[-_LAST_LINES:]) or "(none)"
 
 
 def _ending(code: int) -> str:
@@ -179,28 +170,23 @@ def _ending(code: int) -> str:
     return f"was killed by {signal.Signals(-code).name if -code in known else f'signal {-code}'}"
 
 
-def _run(module: list[str], candidate: Candidate, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a module in a process of its own.
-
-    Raises:
-        CrashError: It does not end.
-    """
+def _run(module: list[str], job: Job, folder: Path) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(  # noqa: S603  # our own interpreter, suites and modules
+        return subprocess.run(  # noqa: S603  # our own interpreter and modules
             [sys.executable, "-m", *module],
             cwd=folder,
-            env=_environment(candidate.source.threads, folder),
+            env=_environment(job.source.threads, folder),
             capture_output=True,
             text=True,
             check=False,
-            timeout=_PATIENCE_SECONDS,
+            timeout=_TIMEOUT_SECONDS,
         )
     except subprocess.TimeoutExpired as error:
-        raise CrashError(f"the process did not end within {_PATIENCE_SECONDS:,} seconds and was stopped") from error
+        raise CrashError(f"the process did not end within {_TIMEOUT_SECONDS:,} seconds and was stopped") from error
 
 
 def _environment(threads: int, folder: Path) -> dict[str, str]:
-    """So many threads in every library, no TF32, and temporary files where they go even if the process dies."""
+    """`threads` in every library, no TF32, and a temporary folder that is removed even if the process dies."""
     variables = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "PY_COLORS"))}
     counts = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS")}
     return {**variables, **counts, "TMPDIR": str(folder), NODE_FOLDER: str(node_folder()), **NO_TF32}

@@ -1,13 +1,14 @@
-"""The pytest plugin behind `bench_*.py`: which runtime, artifact, provider, threads and scenarios to measure.
+"""The pytest plugin of `bench_*.py`: it loads the backend of a job and times the job's scenarios.
 
-By hand, with all of pytest-benchmark's options (--benchmark-save, --benchmark-compare, ...):
+Without the harness, with all options of pytest-benchmark (--benchmark-save, --benchmark-compare, ...):
 
-    pytest -p lmtool.bench.workers.plugin --benchmark-enable bench/bench_calls.py --artifact runs/NAME/model.onnx
-        --scenario single-stream --scenario multi-stream:64
+    pytest -p lmtool.bench.workers.plugin --benchmark-enable bench/workers/bench_calls.py
+        --artifact runs/NAME/model.onnx --scenario single-stream --scenario multi-stream:64
 
-(and --runtime torch --original runs/NAME, or another of `lmtool.bench.backends.registry.BACKENDS`).
+Add `--runtime torch --original runs/NAME` for PyTorch, or `--runtime` with another backend of `BACKENDS`.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -18,22 +19,24 @@ import pytest
 from ..backends.registry import BACKENDS, ONNXRUNTIME, TORCH, Backend, Source
 from ..environment import forget_peak, peak_bytes, pin
 from ..scenario import Scenario
+from .job import Job
 from .workload import workload
 
 PEAK = "peak_bytes"
-"""The largest resident set meanwhile, in the extra information of a benchmark's JSON."""
+"""Key in the extra information of a benchmark: the peak resident set while it ran."""
 
-ROOFLINE = "roofline"
-"""A `Roofline` beside the benchmarks in their JSON."""
+FLOOR = "floor"
+"""Key beside the benchmarks: a `Floor`."""
 
-_ON_THE_PROCESSOR = ("cpu", "openvino")
+_CPU_PROVIDERS = ("cpu", "openvino")
 _FIXTURES = {"load": "load_scenario", "first-step": "first_step_scenario"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
     group = parser.getgroup("lmtool")
-    group.addoption("--runtime", choices=BACKENDS, default=ONNXRUNTIME, help="what to measure (default: onnxruntime)")
+    group.addoption("--job", type=Job.from_json, help="all of the below, as JSON that lmtool's harness writes")
+    group.addoption("--runtime", choices=BACKENDS, default=ONNXRUNTIME, help="backend (default: onnxruntime)")
     group.addoption("--artifact", type=Path, help="ONNX file")
     group.addoption("--original", type=Path, help="run folder of the PyTorch original (default: the artifact's)")
     group.addoption("--provider", default="cpu", help="execution provider (default: cpu)")
@@ -41,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--scenario",
         action="append",
-        default=[],
+        type=Scenario.parse,
         help="single-stream (default), multi-stream:BATCH, offline:BATCHxTIME, load, ...; may be repeated",
     )
 
@@ -52,62 +55,72 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One benchmark for each scenario, in the function that measures its kind."""
-    scenarios = [Scenario.parse(text) for text in metafunc.config.getoption("--scenario") or ["single-stream"]]
+    """Give each scenario to the function that measures its kind."""
     for fixture in ("call_scenario", *_FIXTURES.values()):
         if fixture in metafunc.fixturenames:
-            mine = [found for found in scenarios if _FIXTURES.get(found.kind, "call_scenario") == fixture]
-            metafunc.parametrize(fixture, mine, ids=str)
+            scenarios = _job(metafunc.config).scenarios
+            own = [scenario for scenario in scenarios if _FIXTURES.get(scenario.kind, "call_scenario") == fixture]
+            metafunc.parametrize(fixture, own, ids=str)
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    """Add what bounds a step of an artifact on this machine, measured in the process that timed it, after all times."""
-    artifact = config.getoption("--artifact")
-    if (
-        config.getoption("--runtime") == ONNXRUNTIME
-        and config.getoption("--provider") == "cpu"
-        and artifact is not None
-    ):
-        from ..roofline import measure_roofline  # which loads onnx, and that is none of the runtime's memory
+    """Add the floor of a step on this machine, measured after all times in the process that took them."""
+    job = _job(config)
+    if job.backend == ONNXRUNTIME and job.source.provider == "cpu":
+        from ..roofline import measure_floor  # imports onnx, which must not count as the backend's memory
 
-        output_json[ROOFLINE] = asdict(measure_roofline(artifact))
+        output_json[FLOOR] = asdict(measure_floor(job.source.artifact))
+
+
+def _job(config: pytest.Config) -> Job:
+    """The harness's job, or that of the other options."""
+    job: Job | None = config.getoption("--job")
+    if job is not None:
+        return job
+    names = ("runtime", "artifact", "original", "provider", "threads", "scenario")
+    backend, artifact, original, provider, threads, scenarios = (config.getoption(f"--{name}") for name in names)
+    if artifact is None and (original is None or not backend.startswith(TORCH)):
+        raise pytest.UsageError("name what to measure: --artifact FILE, or --runtime torch --original RUN")
+    folder = original or artifact.resolve().parent
+    source = Source(artifact or folder, folder, provider, threads)
+    return Job(backend, source, Path(os.devnull), scenarios or [Scenario("single-stream")])
 
 
 @pytest.fixture(scope="session")
-def load_runtime(pytestconfig: pytest.Config) -> Callable[[], Backend]:
-    """Loads the runtime that the options name, on as many cores as it has threads if it runs on the processor."""
-    name, artifact, original = (pytestconfig.getoption(f"--{option}") for option in ("runtime", "artifact", "original"))
-    if artifact is None and (original is None or not name.startswith(TORCH)):
-        raise pytest.UsageError("name what to measure: --artifact FILE, or --runtime torch --original RUN")
-    folder = original or artifact.resolve().parent
-    provider, threads = (pytestconfig.getoption(f"--{option}") for option in ("provider", "threads"))
-    if provider in _ON_THE_PROCESSOR:
-        pin(threads)
-    return lambda: BACKENDS[name].load(Source(artifact or folder, folder, provider, threads))
+def job(pytestconfig: pytest.Config) -> Job:
+    """The job that is timed."""
+    return _job(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def load_runtime(job: Job) -> Callable[[], Backend]:
+    """A function that loads the backend; on the CPU the process keeps to as many cores as a call has threads."""
+    if job.source.provider in _CPU_PROVIDERS:
+        pin(job.source.threads)
+    return lambda: BACKENDS[job.backend].load(job.source)
 
 
 @pytest.fixture(scope="session")
 def runtime(load_runtime: Callable[[], Backend]) -> Backend:
-    """The runtime, loaded."""
+    """The backend, loaded."""
     return load_runtime()
 
 
 @pytest.fixture
 def call(runtime: Backend, call_scenario: Scenario) -> Callable[[], object]:
-    """One call of a scenario that is made of calls."""
+    """One call of a scenario."""
     return workload(runtime, call_scenario)
 
 
 @pytest.fixture(autouse=True)
-def _timer(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> None:
-    """Let the benchmark be timed by the runtime's clock."""
-    clock = BACKENDS[pytestconfig.getoption("--runtime")].clock
-    request.node.add_marker(pytest.mark.benchmark(timer=clock))
+def _timer(request: pytest.FixtureRequest, job: Job) -> None:
+    """Time with the backend's clock."""
+    request.node.add_marker(pytest.mark.benchmark(timer=BACKENDS[job.backend].clock))
 
 
 @pytest.fixture
 def measured(_timer: None, runtime: Backend, benchmark: Any) -> Iterator[Any]:
-    """The benchmark, with the memory of the process that computes beside its times."""
+    """The benchmark, which records the peak memory of the process that computes."""
     forget_peak(runtime.pid)
     yield benchmark
     benchmark.extra_info[PEAK] = peak_bytes(runtime.pid)

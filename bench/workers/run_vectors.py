@@ -18,7 +18,7 @@ from ...runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS
 from ...runtime.predictor import Predictor
 from ..backends.node_process import versions
 from ..backends.registry import BACKENDS, REFERENCE, Source
-from .job import answer, source_of, source_parser
+from .job import run_job
 
 _DISTRIBUTIONS = {REFERENCE: "onnx"}
 
@@ -81,11 +81,5 @@ def _version(name: str) -> str:
     return versions().get(name, "unknown")
 
 
-def main() -> None:
-    """Parse the arguments, run the vectors, write one JSON object."""
-    chosen = source_parser("workers.run_vectors", __doc__).parse_args()
-    answer(chosen.out, lambda: run_vectors(chosen.runtime, source_of(chosen)))
-
-
 if __name__ == "__main__":
-    main()
+    run_job(lambda job: run_vectors(job.backend, job.source))

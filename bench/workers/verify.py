@@ -1,10 +1,10 @@
-"""What a runtime is verified against: the PyTorch original, or where its run is not at hand an independent computation.
+"""Worker: compare one backend with its reference.
 
-That is onnx's reference evaluator, numpy written from the operators' specification. For itself, and for operators that
-it lacks, it is onnxruntime without graph optimizations: independent of all but onnxruntime's kernels.
+    python -m lmtool.bench.workers.verify JOB
 
-python -m lmtool.bench.workers.verify --runtime NAME --artifact FILE --out FILE
-    [--original RUN|FILE] [--provider P] [--threads N] [--shape BATCHxTIME ...]
+The reference is the PyTorch original. Without its run folder it is onnx's reference evaluator, which implements the
+operators' specification in numpy. To verify that evaluator itself, and where it lacks an operator, it is onnxruntime
+without graph optimizations, which shares only onnxruntime's kernels.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...export.exporter import reference_of
-from ...export.reference import PredictorReference, Reference
+from ...export.reference import Reference, PredictorReference
 from ...export.unsigned_weights import unsigned_weights
 from ...export.verification import verify
 from ...model.run import Run
@@ -26,34 +26,47 @@ from ...runtime.session.providers import PROVIDERS, import_onnxruntime
 from ...runtime.session.session import SessionOptions, plain_session
 from ..backends.registry import BACKENDS, ONNXRUNTIME, REFERENCE, Source
 from ..roofline import measure_roofline
-from .job import answer, source_of, source_parser
+from ..scenario import Scenario
+from .job import run_job
+
+_MOST_TOKENS = 5000
+_DRAWN_TOKENS = 500
+_LOOP_STEPS = 200
 
 
-def original_for(runtime: str, source: Source, most_tokens: int) -> Reference:
-    """What a runtime has to agree with.
+def verify_backend(backend: str, source: Source, scenarios: Sequence[Scenario] = ()) -> dict[str, Any]:
+    """Compare a backend with its reference; calls of the scenarios' sizes are compared besides the usual ones.
 
-    Args:
-        runtime: One of `BACKENDS`.
-        source: What it loads; its original may be a run folder, an artifact of the same network, or None for the file
-            itself.
-        most_tokens: Use so many tokens of a corpus' text at most.
+    The report of onnxruntime also holds where its nodes run and, on the CPU, the bound of a step.
 
     Raises:
         StorageError: The artifact cannot be read.
-        ArtifactError: It cannot be used.
+        ArtifactError: The artifact cannot be used.
         RunError: The run is missing or unfinished.
         CheckpointError: The checkpoint is damaged or does not fit.
     """
+    predictor = BACKENDS[backend].load(source).predictor
+    shapes = list(dict.fromkeys(scenario.shape for scenario in scenarios if scenario.shape is not None))
+    report = verify(_reference(backend, source), predictor, _LOOP_STEPS, _DRAWN_TOKENS, shapes).to_json()
+    report["provider"] = source.provider
+    if backend == ONNXRUNTIME:
+        report["placement"] = predictor.placement
+        if source.provider == "cpu":
+            report["roofline"] = asdict(measure_roofline(source.artifact))
+    return report
+
+
+def _reference(backend: str, source: Source) -> Reference:
     if source.original is not None and not source.original.is_file():
-        return reference_of(Run(source.original), most_tokens)
+        return reference_of(Run(source.original), _MOST_TOKENS)
     file = source.original or source.artifact
     data = read_bytes(file)
     artifact = Artifact.parse(data, str(file))
-    if runtime == REFERENCE:
+    if backend == REFERENCE:
         return _unoptimized(artifact, data, source.threads, "")
     try:
         return _evaluated(file)
-    except Exception as error:  # the file is sound, so this is the evaluator's, and those have no common class
+    except Exception as error:  # the file is sound, so the evaluator failed, and its errors share no class
         reason = " ".join(str(error.__cause__ or error).split())
         return _unoptimized(artifact, data, source.threads, f"; onnx.reference cannot run the file: {reason}")
 
@@ -73,35 +86,5 @@ def _unoptimized(artifact: Artifact, data: bytes, threads: int, reason: str) -> 
     return PredictorReference(predictor, f"onnxruntime {version} without graph optimizations{reason}")
 
 
-_TOKENS = 5000
-_DRAWN_TOKENS = 500
-_LOOP_STEPS = 200
-
-
-def verify_runtime(name: str, source: Source, shapes: Sequence[tuple[int, int]] = ()) -> dict[str, Any]:
-    """What the comparison with its original found; of onnxruntime also where the nodes run, and on a CPU its floor.
-
-    `shapes`: (batch, time) of calls that are compared beside the usual ones.
-    """
-    predictor = BACKENDS[name].load(source).predictor
-    original = original_for(name, source, _TOKENS)
-    report = verify(original, predictor, _LOOP_STEPS, _DRAWN_TOKENS, shapes).to_json()
-    report["provider"] = source.provider
-    if name == ONNXRUNTIME:
-        report["placement"] = predictor.placement
-        if source.provider == "cpu":
-            report["roofline"] = asdict(measure_roofline(source.artifact))
-    return report
-
-
-def main() -> None:
-    """Parse the arguments, verify, write one JSON object."""
-    parser = source_parser("workers.verify", __doc__)
-    parser.add_argument("--shape", action="append", default=[], help="BATCHxTIME of a call to compare; repeatable")
-    chosen = parser.parse_args()
-    shapes = [(int(batch), int(time)) for batch, time in (shape.split("x") for shape in chosen.shape)]
-    answer(chosen.out, lambda: verify_runtime(chosen.runtime, source_of(chosen), shapes))
-
-
 if __name__ == "__main__":
-    main()
+    run_job(lambda job: verify_backend(job.backend, job.source, job.scenarios))

@@ -1,4 +1,4 @@
-"""What is timed in each scenario that is made of calls."""
+"""One call of each scenario."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -12,57 +12,57 @@ from ..scenario import Scenario
 _INPUTS = 64
 
 
-def workload(runtime: Backend, scenario: Scenario) -> Callable[[], object]:
-    """One call of a scenario, on other random tokens each time.
+def workload(backend: Backend, scenario: Scenario) -> Callable[[], object]:
+    """A function that makes one call of a scenario, with other random tokens each time.
 
-    Streams that only read (single-stream, multi-stream, offline) go on from where their last call stopped; a prefill
-    and a generation begin anew.
+    single-stream, multi-stream and offline continue from the state of their last call; prefill and generation start
+    from the zero state.
     """
     return {
-        "single-stream": _reading,
-        "multi-stream": _reading,
-        "offline": _scoring,
-        "prefill": _prefilling,
-        "generation": _generating,
-    }[scenario.kind](runtime, scenario)
+        "single-stream": _read,
+        "multi-stream": _read,
+        "offline": _score,
+        "prefill": _prefill,
+        "generation": _generate,
+    }[scenario.kind](backend, scenario)
 
 
-def _reading(runtime: Backend, scenario: Scenario) -> Callable[[], object]:
-    tokens = _random_tokens(runtime, scenario.batch_size, scenario.time)
-    state = runtime.initial_state(scenario.batch_size)
+def _read(backend: Backend, scenario: Scenario) -> Callable[[], object]:
+    tokens = _random_tokens(backend, scenario.batch_size, scenario.time)
+    state = backend.initial_state(scenario.batch_size)
 
     def call() -> None:
         nonlocal state
-        state = runtime.read(next(tokens), state)
+        state = backend.read(next(tokens), state)
 
     return call
 
 
-def _scoring(runtime: Backend, scenario: Scenario) -> Callable[[], object]:
-    tokens = _random_tokens(runtime, scenario.batch_size, scenario.time + 1)
-    state = runtime.initial_state(scenario.batch_size)
+def _score(backend: Backend, scenario: Scenario) -> Callable[[], object]:
+    tokens = _random_tokens(backend, scenario.batch_size, scenario.time + 1)
+    state = backend.initial_state(scenario.batch_size)
 
     def call() -> None:
         nonlocal state
         text = next(tokens)
-        state = runtime.score(text[:, :-1], text[:, 1:], state)
+        state = backend.score(text[:, :-1], text[:, 1:], state)
 
     return call
 
 
-def _prefilling(runtime: Backend, scenario: Scenario) -> Callable[[], object]:
-    tokens = _random_tokens(runtime, scenario.batch_size, scenario.time)
-    start = runtime.initial_state(scenario.batch_size)
-    return lambda: runtime.prefill(next(tokens), start)
+def _prefill(backend: Backend, scenario: Scenario) -> Callable[[], object]:
+    tokens = _random_tokens(backend, scenario.batch_size, scenario.time)
+    start = backend.initial_state(scenario.batch_size)
+    return lambda: backend.prefill(next(tokens), start)
 
 
-def _generating(runtime: Backend, scenario: Scenario) -> Callable[[], object]:
-    tokens = _random_tokens(runtime, scenario.batch_size, 1)
-    start = runtime.initial_state(scenario.batch_size)
-    return lambda: runtime.generate(next(tokens), scenario.time, start)
+def _generate(backend: Backend, scenario: Scenario) -> Callable[[], object]:
+    tokens = _random_tokens(backend, scenario.batch_size, 1)
+    start = backend.initial_state(scenario.batch_size)
+    return lambda: backend.generate(next(tokens), scenario.time, start)
 
 
-def _random_tokens(runtime: Backend, batch_size: int, time: int) -> Iterator[NDArray[np.int64]]:
-    """Token ids int64 [batch, time], a few different ones again and again."""
+def _random_tokens(backend: Backend, batch_size: int, time: int) -> Iterator[NDArray[np.int64]]:
+    """Token ids int64 [batch, time], in an endless cycle."""
     random = np.random.default_rng(0)
-    return itertools.cycle(random.integers(0, runtime.vocabulary_size, (_INPUTS, batch_size, time)))
+    return itertools.cycle(random.integers(0, backend.vocabulary_size, (_INPUTS, batch_size, time)))

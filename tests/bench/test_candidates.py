@@ -14,7 +14,7 @@ from lmtool.bench.backends.registry import BACKENDS, Source
 from lmtool.bench.benchmark import identify
 from lmtool.bench.rounds import Schedule
 from lmtool.bench.workers import launch
-from lmtool.bench.workers.verify import verify_runtime
+from lmtool.bench.workers.verify import verify_backend
 from lmtool.model import Run
 from lmtool.runtime import ArtifactError, ProviderError
 from support.models.results import ONE
@@ -48,9 +48,9 @@ def test_a_wrong_number_in_another_runtime_is_noticed(run: Run, monkeypatch: pyt
         return [logits + np.float32(1e-3), *states]
 
     source = Source(run.artifact("fp32"), run.path)
-    assert verify_runtime("reference", source)["passed"]
+    assert verify_backend("reference", source)["passed"]
     monkeypatch.setattr(ReferenceEvaluator, "run", wrong)
-    found = verify_runtime("reference", source)
+    found = verify_backend("reference", source)
     assert not found["passed"]
     assert "logits differs by 1.00e-03" in found["failures"][0]
 

@@ -13,7 +13,7 @@ from lmtool.bench import BenchError, Scenario, benchmark, candidates, format_tab
 from lmtool.bench.backends.registry import Source
 from lmtool.bench.load import loadgen
 from lmtool.bench.workers import launch
-from lmtool.bench.workers.verify import verify_runtime
+from lmtool.bench.workers.verify import verify_backend
 from lmtool.model import Checkpoint, Run
 from lmtool.runtime import Predictor, StorageError
 from support.models.results import ONE, make_results
@@ -86,7 +86,7 @@ KILLED = """
 import os, signal, sys
 
 arguments = " ".join(sys.orig_argv)
-if "verify --runtime=reference" in arguments or ("pytest" in arguments and "model.int8.onnx" in arguments):
+if 'verify {"backend": "reference"' in arguments or ("pytest" in arguments and "model.int8.onnx" in arguments):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -124,7 +124,7 @@ def test_a_process_that_fails_is_reported_with_its_last_words(run: Run, tmp_path
 
 
 def test_a_process_that_does_not_end_is_stopped(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(launch, "_TIMEOUT_SECONDS", 0.5)
     with pytest.raises(launch.CrashError, match="did not end within 0.5 seconds and was stopped"):
         launch.run_verification_job(candidates.Candidate("reference", Source(run.artifact("fp32"), run.path)))
 
@@ -151,6 +151,6 @@ def test_a_wrong_number_in_a_size_that_is_timed_is_noticed(run: Run, monkeypatch
         return (logits + np.float32(1e-3) if len(token_ids) == 40 else logits), state
 
     monkeypatch.setattr(Predictor, "step", wrong)
-    assert verify_runtime("onnxruntime", source)["passed"]
-    found = verify_runtime("onnxruntime", source, [(40, 1)])
+    assert verify_backend("onnxruntime", source)["passed"]
+    found = verify_backend("onnxruntime", source, [Scenario("multi-stream", 40)])
     assert "batch 40, time 1" in found["failures"][0]

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lmtool.bench import Scenario
+from lmtool.bench.backends.registry import Source
 from lmtool.bench.load import mlperf_server
 from lmtool.bench.load.loadgen import missing
 from lmtool.bench.load.mlperf_server import ServerReport, measure_server
+from lmtool.bench.workers.job import Job, run_job
 from lmtool.model import Run
 from lmtool.runtime import OptionError, PoolError, Predictor
 
@@ -122,15 +125,15 @@ def test_arguments_outside_their_ranges_are_refused(predictor: Predictor) -> Non
             measure_server(predictor, **{"rate": 9.0, "seconds": 1.0, "latency_bound_seconds": 1.0, **changed})
 
 
-def arguments(artifact: Path, run: Run, out: Path) -> list[str]:
-    rates = ["--rate", "300", "--rate", "600", "--seconds", "0.3", "--latency-bound-ms", "9000", "--max-batch", "4"]
-    return ["--artifact", str(artifact), "--original", str(run.path), *rates, "--out", str(out)]
+def job(backend: str, artifact: Path, run: Run, output: Path) -> str:
+    scenarios = [Scenario("server", rate=rate) for rate in (300, 600)]
+    return Job(backend, Source(artifact, run.path), output, scenarios, 0.3, 9.0).to_json()
 
 
 def test_the_program_measures_each_rate_of_a_runtime(artifact_path: Path, run: Run, tmp_path: Path) -> None:
     out = tmp_path / "report.json"
-    command = [sys.executable, "-m", "lmtool.bench.load.mlperf_server", "--runtime", "torch"]
-    done = subprocess.run([*command, *arguments(artifact_path, run, out)], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "lmtool.bench.load.mlperf_server", job("torch", artifact_path, run, out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
     first, second = json.loads(out.read_text())["reports"]
     assert (first["rate"], second["rate"]) == (300, 600)
@@ -141,10 +144,10 @@ def test_the_program_measures_each_rate_of_a_runtime(artifact_path: Path, run: R
 def test_an_error_of_the_program_is_a_message(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = ["mlperf_server", "--runtime", "onnxruntime", *arguments(tmp_path / "no.onnx", run, tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", line)
+    line = job("onnxruntime", tmp_path / "no.onnx", run, tmp_path / "out")
+    monkeypatch.setattr(sys, "argv", ["mlperf_server", line])
     with pytest.raises(SystemExit) as ended:
-        mlperf_server.main()
+        run_job(mlperf_server._measure)
     assert ended.value.code == 1
     assert "no.onnx" in capsys.readouterr().err
     assert "no.onnx" in json.loads((tmp_path / "out").read_text())["refused"]

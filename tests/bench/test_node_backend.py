@@ -28,7 +28,7 @@ from lmtool.bench.backends.node_process import (
 from lmtool.bench.backends.registry import BACKENDS, Source
 from lmtool.bench.candidates import Candidate, find_candidates
 from lmtool.bench.workers import launch
-from lmtool.bench.workers.verify import verify_runtime
+from lmtool.bench.workers.verify import verify_backend
 from lmtool.model import Run
 from lmtool.runtime import Predictor
 from pytest_benchmark.timers import compute_timer_precision
@@ -270,7 +270,7 @@ def test_the_packages_compute_what_the_original_computes(
     run: Run, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Source(run.artifact("fp32"), run.path)
-    report = verify_runtime(package, source)
+    report = verify_backend(package, source)
     assert report["passed"], report["failures"]
     assert report["loop_steps"] == 200
     correct = NodeSession.run
@@ -280,7 +280,7 @@ def test_the_packages_compute_what_the_original_computes(
         return [logits + np.float32(1e-3), *states]
 
     monkeypatch.setattr(NodeSession, "run", wrong)
-    found = verify_runtime(package, source)
+    found = verify_backend(package, source)
     assert not found["passed"]
     assert "logits differs by 1.00e-03" in found["failures"][0]
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from lmtool.bench import BenchError
 from lmtool.bench.backends.registry import BACKENDS, Source
-from lmtool.bench.workers.verify import verify_runtime
+from lmtool.bench.workers.verify import verify_backend
 from lmtool.export import BuildOptions, build_model
 from lmtool.export.foreign.adopt import adopt
 from lmtool.model import Run
@@ -118,14 +118,14 @@ def test_a_file_of_another_exporter_computes_what_its_network_computes(foreign: 
 
 def test_a_file_of_another_exporter_is_verified_against_the_evaluator(foreign: Path, tmp_path: Path) -> None:
     source = Source(adopt(foreign, tmp_path))
-    report = verify_runtime("onnxruntime", source)
+    report = verify_backend("onnxruntime", source)
     assert report["passed"], report["failures"]
     assert report["original"].startswith("onnx.reference ")
     assert report["text"].startswith("drawn from the original itself")
     assert report["original_sha256"] == Artifact.read(source.artifact).sha256
     assert report["placement"]["cpu"]["LSTM"] == 2
     assert report["worst"]["absolute"] > 0  # two computations, not one with itself
-    evaluated = verify_runtime("reference", source)
+    evaluated = verify_backend("reference", source)
     assert evaluated["passed"], evaluated["failures"]
     assert evaluated["original"].startswith("onnxruntime ")
     assert evaluated["original"].endswith(" without graph optimizations")
@@ -149,7 +149,7 @@ def test_a_wrong_number_is_caught_without_the_pytorch_original(
 
     source = Source(adopt(foreign, tmp_path))
     monkeypatch.setattr(Predictor, "step", wrong)
-    report = verify_runtime("onnxruntime", source)
+    report = verify_backend("onnxruntime", source)
     assert not report["passed"]
     assert all(f": {tensor.removeprefix('next_')} differs by " in failure for failure in report["failures"][:3])
 
@@ -164,19 +164,19 @@ def test_a_wrong_weight_is_caught_by_another_artifact_as_the_original(run: Run, 
 
     right = adopt(written(run.artifact("fp32"), without_metadata, tmp_path / "right.onnx"), tmp_path)
     moved = adopt(written(run.artifact("fp32"), wrong, tmp_path / "wrong.onnx"), tmp_path)
-    assert verify_runtime("onnxruntime", Source(right, right))["passed"]
-    report = verify_runtime("onnxruntime", Source(moved, right))
+    assert verify_backend("onnxruntime", Source(right, right))["passed"]
+    report = verify_backend("onnxruntime", Source(moved, right))
     assert "logits differs by 1.0" in report["failures"][0]
 
 
 def test_an_artifact_without_its_run_is_verified_against_its_own_graph(run: Run) -> None:
     for precision, original in (("fp32", "onnx.reference "), ("int8", "onnxruntime ")):
-        report = verify_runtime("onnxruntime", Source(run.artifact(precision)))
+        report = verify_backend("onnxruntime", Source(run.artifact(precision)))
         assert report["passed"], report["failures"]
         assert report["original"].startswith(original)
         assert report["original_sha256"] == report["exported_from"]
     assert "onnx.reference cannot run the file: No implementation for operator" in report["original"]
-    beside = verify_runtime("onnxruntime", Source(run.artifact("int8"), run.artifact("fp32")))
+    beside = verify_backend("onnxruntime", Source(run.artifact("int8"), run.artifact("fp32")))
     assert beside["passed"], beside["failures"]
     assert beside["original"].endswith(" over model.onnx")
 
