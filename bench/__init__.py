@@ -1,6 +1,6 @@
-"""The cross-runtime benchmark harness (pytest-benchmark underneath), and the demonstration of the whole tool.
+"""Benchmarks across runtimes, based on pytest-benchmark, and the demonstration of the whole tool.
 
-Names are imported when they are first asked for: a process that measures one runtime must not load the others.
+Names are imported on first use: a process that measures one backend must not load the others.
 """
 
 import importlib
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .scenario import Scenario, scenarios_of
     from .timing import Round, Timing
 
-_HOMES = {
+_MODULES = {
     "BenchError": "errors",
     "BenchOptions": "benchmark",
     "Demo": "demo",
@@ -51,6 +51,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)

@@ -1,8 +1,9 @@
-"""The harness: every runtime in a process of its own, verified first, then timed in turn, over several rounds.
+"""Run a benchmark: verify every candidate, then time them over interleaved rounds, compare and save the results.
 
-torch and onnxruntime in one process fight over threads (https://github.com/microsoft/onnxruntime/issues/13808), and a
-shared machine's speed drifts; so each measurement is a fresh process that loads one runtime, and the runtimes take
-turns (A B C B C A ...), which keeps the ratios of one round comparable."""
+Each measurement is a fresh process that loads one backend, because torch and onnxruntime in one process compete for
+threads (https://github.com/microsoft/onnxruntime/issues/13808). The candidates alternate (A B C, B C A, ...), because a
+shared machine's speed drifts: ratios within a round stay comparable.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -32,8 +33,8 @@ from .scenario import Scenario, chosen_scenarios
 from .sweep import Sweep
 from .verification import Progress, VerificationResults, verify_candidates
 
-_OF_ITS_OWN = (ONNXRUNTIME, "openvino-default")
-"""Runtimes that need not read weights of four bytes."""
+_OWN_PRECISION = (ONNXRUNTIME, "openvino-default")
+"""Backends that may read weights of fewer than four bytes."""
 
 _NO_SWEEPS: tuple[list[Sweep], VerificationResults] = ([], VerificationResults())
 
@@ -44,14 +45,17 @@ class BenchOptions:
     """What to measure.
 
     Attributes:
-        model: The artifact, or an ONNX file from elsewhere that keeps its contract; None for the latest export. The
-            siblings of an artifact in other precisions are measured too.
+        model: The artifact, or an ONNX file from elsewhere with the same contract; None for the latest export. The
+            artifact's siblings in other precisions are measured too.
         providers: Execution providers of the artifact; torch runs on the same kinds of device.
-        against: Other runtimes to measure, of `OTHERS`; the first that can run is what the rest is compared with.
+        against: Other backends, of `OTHERS`; the first that can run is the baseline.
         scenarios: What is timed.
-        threads: Threads of one call, for every runtime.
+        threads: Threads of one call, for every backend.
         schedule: How long.
-        sweep: Whether to time them along every axis of `AXES` too, over networks of other sizes as well.
+        sweep: Also time every axis of `AXES`, with networks of other sizes.
+
+    Raises:
+        OptionError: A number is outside its range, there is nothing to measure, or a provider or backend is unknown.
     """
 
     model: Path | None = None
@@ -63,20 +67,14 @@ class BenchOptions:
     sweep: bool = False
 
     def __post_init__(self) -> None:
-        """Check the ranges.
-
-        Raises:
-            OptionError: A number is outside its range, there is nothing to measure, or a provider or a runtime is not
-                known.
-        """
         for provider in self.providers:
             provider_named(provider)
         for name in self.against:
             if name not in OTHERS:
                 raise OptionError(f"runtime {name!r} is not known, expected one of {', '.join(OTHERS)}")
-        for found in self.scenarios:
-            if found.kind == "server":
-                loadgen.Arrivals(found.rate, self.schedule.server_seconds, self.schedule.latency_bound)
+        for scenario in self.scenarios:
+            if scenario.kind == "server":
+                loadgen.Arrivals(scenario.rate, self.schedule.server_seconds, self.schedule.latency_bound)
         check_threads(self.threads)
         for name, values in (("provider", self.providers), ("scenario", self.scenarios)):
             if not values:
@@ -84,19 +82,18 @@ class BenchOptions:
 
 
 def run_bench(options: BenchOptions, progress: Progress) -> Results:
-    """Verify and measure an artifact, its siblings in other precisions, and other runtimes.
+    """Verify and time an artifact, its siblings in other precisions, and other backends.
 
-    A runtime that does not compute what the original computes is not timed, one that crashes loses its timings; the
-    results progress so, and the rest goes on.
+    A candidate that differs from its reference is not timed, one that crashes loses its timings; the results say so.
 
     Args:
         options: What to measure.
-        progress: Is told each step, one line a call.
+        progress: Called with one line for each step.
 
     Raises:
-        ProviderError: A provider is not there, or does not run the artifact.
+        ProviderError: A provider is missing or cannot run the artifact.
         ArtifactError: There is no export, or the file breaks the contract.
-        BenchError: Nothing of it runs on a provider.
+        BenchError: No artifact runs on a provider.
     """
     for provider in options.providers:
         require_provider(provider_named(provider))
@@ -105,15 +102,15 @@ def run_bench(options: BenchOptions, progress: Progress) -> Results:
 
 
 def _measure(options: BenchOptions, folder: Path, progress: Progress) -> Results:
-    model, artifact, candidates, skipped = _entered(options, folder)
+    model, artifact, candidates, skipped = _find(options, folder)
     identity = _identity(artifact, candidates, options)
     scenarios, impossible = _possible(options.scenarios)
     if not scenarios and not options.sweep:
         raise BenchError(f"there is nothing to measure: {'; '.join(impossible.values())}")
     verification = verify_candidates(candidates, progress, scenarios, artifact)
-    jobs = {name: TimingTask(candidate, scenarios) for name, candidate in verification.candidates.items()}
-    measurements = run_rounds(jobs, options.schedule, progress)
-    measured = {name: job.candidate for name, job in jobs.items() if name not in measurements.crashed}
+    tasks = {name: TimingTask(candidate, scenarios) for name, candidate in verification.candidates.items()}
+    measurements = run_rounds(tasks, options.schedule, progress)
+    measured = {name: task.candidate for name, task in tasks.items() if name not in measurements.crashed}
     sweeps, swept = _NO_SWEEPS
     if options.sweep and measured:
         sweeps, swept = run_sweeps(measured, options.schedule, folder, progress)
@@ -135,70 +132,65 @@ def _measure(options: BenchOptions, folder: Path, progress: Progress) -> Results
 
 
 def _possible(scenarios: Sequence[Scenario]) -> tuple[list[Scenario], Skipped]:
-    """The scenarios that can be measured here; and those that cannot, with the reason."""
+    """The scenarios that can be measured here, and those that cannot, with the reason."""
     reason = loadgen.missing()
-    skipped = {str(found): reason for found in scenarios if found.kind == "server" and reason is not None}
-    return [found for found in scenarios if str(found) not in skipped], skipped
+    skipped = {str(scenario): reason for scenario in scenarios if scenario.kind == "server" and reason is not None}
+    return [scenario for scenario in scenarios if str(scenario) not in skipped], skipped
 
 
 def identify(options: BenchOptions) -> Identity:
-    """What `run_bench` would measure, known before anything is measured.
+    """The identity of the results of `run_bench`, before anything is measured.
 
     Raises:
         ArtifactError: There is no export, or the file breaks the contract.
-        BenchError: Nothing of it runs on a provider.
+        BenchError: No artifact runs on a provider.
     """
     with temporary_folder() as folder:
-        _, artifact, candidates, _ = _entered(options, folder)
+        _, artifact, candidates, _ = _find(options, folder)
         return _identity(artifact, candidates, options)
 
 
-def _entered(options: BenchOptions, folder: Path) -> tuple[Path, Path, Candidates, Skipped]:
-    """The model that was named; it, or what was made of it in `folder` where it is no file of ours; and who enters."""
+def _find(options: BenchOptions, folder: Path) -> tuple[Path, Path, Candidates, Skipped]:
+    """The named model; its artifact, in `folder` if lmtool did not make the model; candidates; skipped ones."""
     model = options.model or latest_artifact()
     artifact = adopt(model, folder)
-    entered = find_candidates(artifact, options.providers, options.against, options.threads, alone=artifact != model)
-    return model, artifact, *entered
+    alone = artifact != model
+    return model, artifact, *find_candidates(artifact, options.providers, options.against, options.threads, alone=alone)
 
 
 def _identity(artifact: Path, candidates: Candidates, options: BenchOptions) -> Identity:
     hashes = {name: candidate.artifact_sha256 for name, candidate in candidates.items()}
+    in_node = any(candidate.backend in (NODE_PACKAGE, WEB_PACKAGE) for candidate in candidates.values())
     return Identity(
         providers=tuple(options.providers),
         threads=options.threads,
         schedule=asdict(options.schedule),
         original=Artifact.read(artifact).parity.get("original_sha256"),
         artifacts={name: sha256 for name, sha256 in hashes.items() if sha256 is not None},
-        environment={**describe_environment(), "node": _node_versions(candidates)},
+        environment={**describe_environment(), "node": versions() if in_node else {}},
     )
 
 
-def _node_versions(candidates: Candidates) -> dict[str, str]:
-    """Of node and its packages, where something runs there."""
-    kinds = {candidate.backend for candidate in candidates.values()}
-    return versions() if kinds & {NODE_PACKAGE, WEB_PACKAGE} else {}
-
-
 def _rooflines(verification: VerificationResults, measurements: Measurements) -> dict[str, Roofline]:
-    """At the best rates that were measured; other runtimes that read the same fp32 weights have the same one."""
+    """At the best measured rates; backends that read the same fp32 weights share one."""
     known = measurements.rooflines
-    found = {name: roofline.best(known.get(name)) for name, roofline in verification.rooflines.items()}
-    shared = found.get(f"onnx {STANDARD}")
+    rooflines = {name: roofline.best(known.get(name)) for name, roofline in verification.rooflines.items()}
+    shared = rooflines.get(f"onnx {STANDARD}")
     for name, candidate in verification.candidates.items():
-        if shared is not None and candidate.source.provider == "cpu" and candidate.backend not in _OF_ITS_OWN:
-            found.setdefault(name, shared)
-    return found
+        if shared is not None and candidate.source.provider == "cpu" and candidate.backend not in _OWN_PRECISION:
+            rooflines.setdefault(name, shared)
+    return rooflines
 
 
 @final
 @dataclass(frozen=True)
 class RegressionGate:
-    """What results are compared with.
+    """Earlier results, and how much slower the new ones may be.
 
     Attributes:
         old: An earlier `bench.json`.
-        allowed: Share by which a call may be slower; None where nothing is a failure.
-        anyway: Whether results of other machines and artifacts are compared too.
+        allowed: Allowed relative increase of a time; None: only report.
+        anyway: Also compare results of another machine or artifact.
     """
 
     old: Path
@@ -209,12 +201,12 @@ class RegressionGate:
 @final
 @dataclass(frozen=True)
 class BenchmarkRun:
-    """What became of a benchmark.
+    """Results, their comparison with earlier ones, and the saved files.
 
     Attributes:
-        results: What was measured.
-        comparison: The same beside earlier results, where there were any.
-        files: What was saved where.
+        results: The results.
+        comparison: Comparison with earlier results, if there are any.
+        files: Saved files by kind.
     """
 
     results: Results
@@ -223,11 +215,11 @@ class BenchmarkRun:
 
     @property
     def passed(self) -> bool:
-        """Whether everything passed its verification, lived to its end, and is no slower than allowed."""
+        """Whether every candidate passed its verification, none crashed, and none is slower than allowed."""
         return self.results.is_sound and not (self.comparison and self.comparison.failures)
 
     def format(self) -> str:
-        """All of it for people."""
+        """The run as text."""
         parts = [format_table(self.results)]
         if self.comparison is not None:
             parts.append(self.comparison.format())
@@ -235,7 +227,7 @@ class BenchmarkRun:
         return "\n\n".join([*parts, "\n".join(files)])
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
+        """The run, ready for JSON."""
         compared = {} if self.comparison is None else {"comparison": self.comparison.to_json()}
         return self.results.to_json() | compared
 
@@ -245,20 +237,20 @@ def run_benchmark(
 ) -> BenchmarkRun:
     """Measure, compare, save.
 
-    What can be refused is refused before anything is measured. Results that fail a gate do not replace those that they
-    were compared with: they are saved as `bench.failed.json` and so on.
+    The gate and the folder are checked before anything is measured. Results that fail the gate do not overwrite the
+    results that they are compared with: they are saved as `bench.failed.json` and so on.
 
     Args:
         options: What to measure.
-        folder: Where the results go; None for the artifact's folder.
-        gate: What they are compared with, if anything.
-        progress: Is told each step.
+        folder: Folder for the results; None for the artifact's folder.
+        gate: Earlier results to compare with.
+        progress: Called with each step.
 
     Raises:
-        LmtoolError: As for `run_bench`; the earlier results cannot be read or are of something else; the folder cannot
-            be made.
+        LmtoolError: As for `run_bench`; or the earlier results cannot be read or are not comparable, or the folder
+            cannot be made.
     """
-    before = None if gate is None else read_results(gate.old)  # now: the results may be saved to the same file
+    before = None if gate is None else read_results(gate.old)  # read now: the results may overwrite this file
     if folder is not None:
         make_folder(folder)
     if gate is not None and before is not None and not gate.anyway:
@@ -266,11 +258,11 @@ def run_benchmark(
     results = run_bench(options, progress)
     comparison = None if gate is None or before is None else compare(before, results, gate.allowed)
     target = folder or results.model.parent
-    outcome = BenchmarkRun(results, comparison, {})
-    replaces = gate is not None and (target / f"{NAME}.json").resolve() == gate.old.resolve()
-    name = FAILED_NAME if replaces and not outcome.passed else NAME
+    unsaved = BenchmarkRun(results, comparison, {})
+    overwrites = gate is not None and (target / f"{NAME}.json").resolve() == gate.old.resolve()
+    name = FAILED_NAME if overwrites and not unsaved.passed else NAME
     try:
         return BenchmarkRun(results, comparison, save_results(results, target, comparison, name))
     except StorageError:
-        progress(outcome.format().rstrip())  # it took minutes
+        progress(unsaved.format().rstrip())  # print what took minutes to measure
         raise

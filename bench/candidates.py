@@ -1,4 +1,4 @@
-"""What is measured: the artifact, its siblings in other precisions, and other runtimes; and what is not, with why."""
+"""The candidates of a benchmark: an artifact, its siblings in other precisions, other backends; and what is skipped."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from ..runtime.errors import ArtifactError, ProviderError, StorageError
 from .backends.registry import BACKENDS, ONNXRUNTIME, TORCH, Source, torch_device
 
 STANDARD = "fp32"
-"""The precision that other runtimes read."""
+"""The precision that other backends read."""
 
 OTHERS = tuple(name for name in BACKENDS if name != ONNXRUNTIME)
-"""What an artifact in onnxruntime can be measured against."""
+"""Backends that an artifact in onnxruntime can be measured against."""
 
 _DEVICES = ("cpu", "cuda", "tensorrt")
 _CPU_ONLY = {"int8": "dynamic int8 has kernels for the CPU only"}
@@ -23,88 +23,91 @@ _CPU_ONLY = {"int8": "dynamic int8 has kernels for the CPU only"}
 @final
 @dataclass(frozen=True)
 class Candidate:
-    """A runtime to verify and time: which kind it is, and what it loads."""
+    """A backend and what it loads, to be verified and timed."""
 
     backend: str
     source: Source
 
     @property
     def is_original(self) -> bool:
-        """Whether it is what all others are verified against: the network in eager PyTorch, on the processor."""
+        """Whether all others are verified against it: the network in eager PyTorch, on the CPU."""
         return self.backend == TORCH and self.source.provider == "cpu"
 
     @property
     def artifact_sha256(self) -> str | None:
-        """Hash of the artifact that it runs; None where it runs none."""
+        """Hash of the artifact that it runs; None for PyTorch."""
         return None if self.backend.startswith(TORCH) else Artifact.read(self.source.artifact).sha256
 
 
 Candidates = dict[str, Candidate]
+"""By runtime name, "onnx fp32 on cuda" for example."""
+
 Skipped = dict[str, str]
+"""Reasons, by runtime or file name."""
 
 
 def find_candidates(
     artifact: Path, providers: Sequence[str], against: Sequence[str], threads: int, *, alone: bool = False
 ) -> tuple[Candidates, Skipped]:
-    """What is measured, by name: on each provider other runtimes first; and what is not, with the reason.
+    """Find the candidates, on each provider other backends first; and what is skipped, with the reason.
 
     Args:
-        artifact: The artifact that was named.
-        providers: Where it runs.
-        against: Other runtimes, of `OTHERS`.
+        artifact: The artifact.
+        providers: Execution providers.
+        against: Other backends, of `OTHERS`.
         threads: Threads of one call.
-        alone: Whether the files beside it are none of its siblings.
+        alone: Ignore the files beside the artifact.
 
     Raises:
         StorageError: The artifact cannot be read.
-        ArtifactError: It is none.
-        ProviderError: Nothing of it runs on a provider.
+        ArtifactError: The file is no artifact.
+        ProviderError: A provider can run neither the artifact nor a sibling.
     """
-    found: Candidates = {}
+    candidates: Candidates = {}
     skipped: Skipped = {}
     for provider in dict.fromkeys(providers):
-        artifacts, without = find_artifacts(artifact, provider, alone=alone)
-        skipped |= without
+        artifacts, skipped_files = find_artifacts(artifact, provider, alone=alone)
+        skipped |= skipped_files
         standard = artifacts.get(STANDARD)
         original = run_beside(artifact) or standard
-        for kind in dict.fromkeys(against):
-            reason = reason_to_skip(kind, provider, standard, original)
+        for backend in dict.fromkeys(against):
+            name = _runtime_name(backend, provider)
+            reason = reason_to_skip(backend, provider, standard, original)
             if reason is None:
-                found[on(kind, provider)] = Candidate(kind, Source(standard or artifact, original, provider, threads))
+                candidates[name] = Candidate(backend, Source(standard or artifact, original, provider, threads))
             else:
-                skipped[on(kind, provider)] = reason
+                skipped[name] = reason
         for variant, path in artifacts.items():
             source = Source(path, original, provider, threads)
-            found[on(f"onnx {variant}", provider)] = Candidate(ONNXRUNTIME, source)
-    return found, skipped
+            candidates[_runtime_name(f"onnx {variant}", provider)] = Candidate(ONNXRUNTIME, source)
+    return candidates, skipped
 
 
-def on(name: str, provider: str) -> str:
-    """A runtime's name with its provider, unless that is the processor."""
+def _runtime_name(name: str, provider: str) -> str:
     return name if provider == "cpu" else f"{name} on {provider}"
 
 
-def reason_to_skip(kind: str, provider: str, standard: Path | None, original: Path | None) -> str | None:
-    """Why another runtime cannot be measured; None where it can."""
-    if kind.startswith(TORCH) and (original is None or original.is_file()):
+def reason_to_skip(backend: str, provider: str, standard: Path | None, original: Path | None) -> str | None:
+    """Why another backend cannot be measured; None if it can."""
+    if backend.startswith(TORCH) and (original is None or original.is_file()):
         return "there is no PyTorch original beside the model; name it inside the run folder it was exported from"
-    if kind.startswith(TORCH) and provider not in _DEVICES:
+    if backend.startswith(TORCH) and provider not in _DEVICES:
         return f"there is no torch beside {provider}: it is measured beside {' and '.join(_DEVICES)}"
-    if kind.startswith(TORCH) and not _torch_runs_on(provider):
+    if backend.startswith(TORCH) and not _torch_runs_on(provider):
         return "this torch has no CUDA; install a CUDA build of torch"
-    if BACKENDS[kind].cpu_only and provider != "cpu":
+    if BACKENDS[backend].cpu_only and provider != "cpu":
         return "it is measured on the processor only: --provider cpu"
-    if not kind.startswith(TORCH) and standard is None:
+    if not backend.startswith(TORCH) and standard is None:
         return f"it runs {STANDARD} artifacts, and there is none beside the model; export --precision {STANDARD}"
-    return BACKENDS[kind].reason_missing()
+    return BACKENDS[backend].reason_missing()
 
 
 def find_artifacts(artifact: Path, provider: str, *, alone: bool = False) -> tuple[dict[str, Path], Skipped]:
-    """The artifact and its siblings by variant, and those that the provider cannot run with the reason.
+    """The artifact and its siblings by variant; and the files that are skipped, with the reason.
 
     Raises:
         StorageError: The artifact cannot be read.
-        ArtifactError: It is none.
+        ArtifactError: The file is no artifact.
         ProviderError: None of them runs on the provider.
     """
     first = Artifact.read(artifact)
@@ -113,18 +116,18 @@ def find_artifacts(artifact: Path, provider: str, *, alone: bool = False) -> tup
     siblings = [] if alone else sorted(path for path in artifact.parent.glob("[!.]*.onnx") if path != artifact)
     for path in [artifact, *siblings]:
         try:
-            found = Artifact.read(path)
+            sibling = Artifact.read(path)
         except (ArtifactError, StorageError) as error:
             skipped[path.name] = f"it is no artifact of this lmtool: {error}"
             continue
-        if found.parity.get("original_sha256") != first.parity.get("original_sha256"):
+        if sibling.parity.get("original_sha256") != first.parity.get("original_sha256"):
             skipped[path.name] = "exported from another network"
-        elif found.variant in chosen:
-            skipped[path.name] = f"onnx {found.variant} is measured from {chosen[found.variant].name}"
-        elif provider != "cpu" and found.precision in _CPU_ONLY:
-            skipped[on(f"onnx {found.variant}", provider)] = _CPU_ONLY[found.precision]
+        elif sibling.variant in chosen:
+            skipped[path.name] = f"onnx {sibling.variant} is measured from {chosen[sibling.variant].name}"
+        elif provider != "cpu" and sibling.precision in _CPU_ONLY:
+            skipped[_runtime_name(f"onnx {sibling.variant}", provider)] = _CPU_ONLY[sibling.precision]
         else:
-            chosen[found.variant] = path
+            chosen[sibling.variant] = path
     if not chosen:
         raise ProviderError(
             f"{artifact} cannot run on {provider}: {'; '.join(skipped.values())}; export --precision {STANDARD}"
@@ -133,7 +136,7 @@ def find_artifacts(artifact: Path, provider: str, *, alone: bool = False) -> tup
 
 
 def run_beside(artifact: Path) -> Path | None:
-    """The run folder that an artifact lies in; None where it lies elsewhere."""
+    """The run folder that holds an artifact; None if it lies elsewhere."""
     run = Run(artifact.resolve().parent)
     return run.path if run.best.exists() else None
 

@@ -1,4 +1,4 @@
-"""The machine and the versions that a measurement belongs to."""
+"""The machine and versions that a measurement belongs to; memory of a process, and the cores it keeps to."""
 
 import importlib.metadata
 import os
@@ -11,48 +11,8 @@ from typing import Any
 from ..runtime.system import processor_name, usable_cores
 from .errors import BenchError
 
-
-def pin(threads: int) -> None:
-    """Keep this process and its later children on the last `threads` of its cores, where the system can do that.
-
-    The first cores take most of a machine's interrupts.
-    """
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
-
-
-def resident_bytes(process: int | str = "self") -> int:
-    """Resident set of a process.
-
-    Raises:
-        BenchError: The system does not tell it as Linux does, or the process is gone.
-    """
-    found = _status(process, "VmRSS")
-    if found is None:
-        raise BenchError("the resident memory cannot be read; expected Linux's /proc/self/status; leave the memory out")
-    return found
-
-
-def forget_peak(process: int | str = "self") -> None:
-    """Let the highest resident set of a process begin anew at what it is now, where the system allows that."""
-    try:
-        Path(f"/proc/{process}/clear_refs").write_text("5")
-    except OSError:
-        return  # then the peak is that since the process began
-
-
-def peak_bytes(process: int | str = "self") -> int | None:
-    """Highest resident set of a process since it was forgotten; None where the system does not tell."""
-    return _status(process, "VmHWM")
-
-
-def _status(process: int | str, name: str) -> int | None:
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
-
+NO_TF32 = {"NVIDIA_TF32_OVERRIDE": "0"}
+"""Switches TF32 off in every NVIDIA library; the switches of torch and the providers miss some recurrent layers."""
 
 _PACKAGES = (
     "lmtool",
@@ -69,15 +29,11 @@ _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 _PROCESSORS = Path("/proc/cpuinfo")
 _QUERY = ("--query-gpu=name,driver_version", "--format=csv,noheader")
 
-NO_TF32 = {"NVIDIA_TF32_OVERRIDE": "0"}
-"""Keeps every NVIDIA library from TF32, whatever a runtime asks for: providers and torch have switches of their own for
-matrix products, but not all of them for recurrent layers."""
-
 
 def describe_environment() -> dict[str, Any]:
     """Processor, its flags, cores, affinity, governor, load, GPUs, system, Python and package versions.
 
-    What the system does not tell is None, or an empty list. The harness starts its processes with `NO_TF32`.
+    A fact that the system does not tell is None or an empty list. The harness starts its workers with `NO_TF32`.
     """
     return {
         "processor": processor_name(),
@@ -97,15 +53,15 @@ def describe_environment() -> dict[str, Any]:
 
 
 def load_average() -> list[float] | None:
-    """Processes that were ready to run, on average over 1, 5 and 15 minutes; None where the system does not tell."""
+    """The load average of the last 1, 5 and 15 minutes; None if the system does not tell it."""
     return list(os.getloadavg()) if hasattr(os, "getloadavg") else None
 
 
 def _flags() -> list[str]:
-    """What the first processor can do, in Linux's words, sorted."""
+    """Flags of the first processor in Linux's words, sorted."""
     lines = (_text(_PROCESSORS) or "").splitlines()
-    found = next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "")
-    return sorted(found.split())
+    flags = next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "")
+    return sorted(flags.split())
 
 
 def _gpus() -> list[str]:
@@ -113,8 +69,8 @@ def _gpus() -> list[str]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
-    found = subprocess.run([program, *_QUERY], capture_output=True, text=True, check=False)  # noqa: S603  # no input
-    return found.stdout.strip().splitlines() if found.returncode == 0 else []
+    finished = subprocess.run([program, *_QUERY], capture_output=True, text=True, check=False)  # noqa: S603  # no input
+    return finished.stdout.strip().splitlines() if finished.returncode == 0 else []
 
 
 def _text(path: Path) -> str | None:
@@ -129,3 +85,42 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def pin(threads: int) -> None:
+    """Keep this process and its later children on its last `threads` cores, if the system supports it.
+
+    The first cores handle most of a machine's interrupts.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+
+
+def resident_bytes(process: int | str = "self") -> int:
+    """Resident set of a process.
+
+    Raises:
+        BenchError: The system lacks Linux's /proc, or the process has ended.
+    """
+    size = _status(process, "VmRSS")
+    if size is None:
+        raise BenchError("the resident memory cannot be read; expected Linux's /proc/self/status; leave the memory out")
+    return size
+
+
+def forget_peak(process: int | str = "self") -> None:
+    """Reset the peak resident set of a process to its current size, if the system allows it."""
+    try:
+        Path(f"/proc/{process}/clear_refs").write_text("5")
+    except OSError:
+        return  # the peak then counts from the start of the process
+
+
+def peak_bytes(process: int | str = "self") -> int | None:
+    """Peak resident set of a process since its start or `forget_peak`; None if the system does not tell it."""
+    return _status(process, "VmHWM")
+
+
+def _status(process: int | str, name: str) -> int | None:
+    lines = (_text(Path(f"/proc/{process}/status")) or "").splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)

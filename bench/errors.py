@@ -4,4 +4,4 @@ from ..runtime.errors import LmtoolError
 
 
 class BenchError(LmtoolError, RuntimeError):
-    """A benchmark that cannot be run, or a measured process that ended before its time."""
+    """A benchmark that cannot run, or a process that ended early."""

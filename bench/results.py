@@ -1,4 +1,4 @@
-"""What a benchmark found: timings of every runtime in every scenario, and everything needed to judge them."""
+"""Results of a benchmark: timings of every runtime in every scenario, and what is needed to judge them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,13 +19,13 @@ FORMAT = 4
 @final
 @dataclass(frozen=True)
 class Identity:
-    """What was measured, and where: results of others are not comparable.
+    """What was measured, and where; only results with the same identity are comparable.
 
     Attributes:
         providers: Execution providers of the artifacts.
         threads: Threads of one call.
-        schedule: How long was measured: rounds, seconds, and what a server has to keep.
-        original: Hash of the original's weights.
+        schedule: Rounds, seconds, and the latency bound of a server.
+        original: Hash of the PyTorch network's weights.
         artifacts: Runtime name -> hash of the artifact that it runs.
         environment: Machine and versions.
     """
@@ -48,15 +48,15 @@ class Results:
         identity: What was measured, and where.
         baseline: Name of the runtime that the others are compared with.
         timings: One for each runtime and scenario.
-        parity: Runtime name -> what its verification measured.
+        parity: Runtime name -> report of its verification.
         placement: Runtime name -> provider -> operator -> number of nodes.
-        rooflines: Runtime name -> what bounds its steps on this machine, where that was measured.
-        failed: Runtime name -> by what it differs from the original, so that it was not timed.
-        crashed: Runtime name -> how its process ended, so that none of its timings count.
-        skipped: Runtime name -> why it was neither verified nor timed.
-        sweeps: Cost along axes, where that was asked for.
-        sweep_failures: What failed its verification or crashed on an axis -> how.
-        load_after: The machine's load average when all was measured; that before it is in the environment.
+        rooflines: Runtime name -> bound of its steps on this machine, where it was measured.
+        failed: Runtime name -> differences from the reference; it is not timed.
+        crashed: Runtime name -> how its process ended; its timings are dropped.
+        skipped: Runtime name -> why it is neither verified nor timed.
+        sweeps: Cost along axes, if requested.
+        sweep_failures: Point of an axis -> how it failed its verification or crashed.
+        load_after: The machine's load average after all measurements; the environment has the one before.
     """
 
     model: Path
@@ -85,7 +85,7 @@ class Results:
 
     @property
     def is_sound(self) -> bool:
-        """Whether everything that was tried passed its verification and lived to its end."""
+        """Whether every candidate passed its verification and none crashed."""
         return not self.failed and not self.crashed and not self.sweep_failures
 
     def of(self, scenario: Scenario) -> list[Timing]:
@@ -98,28 +98,28 @@ class Results:
         Raises:
             KeyError: It was not measured.
         """
-        for found in self.timings:
-            if (found.runtime, found.scenario) == (runtime, scenario):
-                return found
+        for timing in self.timings:
+            if (timing.runtime, timing.scenario) == (runtime, scenario):
+                return timing
         raise KeyError(f"{runtime}, {scenario}")
 
     def ratios(self, runtime: str, scenario: Scenario) -> list[float] | None:
-        """How many times faster than the baseline, round by round; None where that was not measured."""
+        """Speed-up over the baseline, round by round; None if the baseline has no timing."""
         base = [timing for timing in self.of(scenario) if timing.runtime == self.baseline]
         return self.timing(runtime, scenario).ratios(base[0]) if base else None
 
     def speedup(self, runtime: str, scenario: Scenario) -> float | None:
-        """How many times faster than the baseline: median over the interleaved rounds."""
+        """Speed-up over the baseline: the median over the interleaved rounds."""
         ratios = self.ratios(runtime, scenario)
         return None if ratios is None else float(np.median(ratios))
 
     def roofline_seconds(self, runtime: str, scenario: Scenario) -> float | None:
-        """Seconds below which a call cannot go; None where that is not known, as for several tokens of a stream."""
+        """Lower bound of a call in seconds; None where it is not known, as for several tokens of a stream."""
         known = runtime in self.rooflines and scenario.kind in ("single-stream", "multi-stream")
         return self.rooflines[runtime].seconds(scenario.batch_size) if known else None
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
+        """The results, ready for JSON."""
         speedups: dict[str, dict[str, float | None]] = {runtime: {} for runtime in self.runtimes}
         for timing in self.timings:
             speedups[timing.runtime][str(timing.scenario)] = self.speedup(timing.runtime, timing.scenario)

@@ -1,4 +1,4 @@
-"""Runtimes that take turns: a round of each, then the next round, so that their ratios survive a machine's moods."""
+"""Interleaved rounds: every candidate once per round, so that ratios survive changes of the machine's speed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from .roofline import Roofline
 from .scenario import Scenario
 from .timing import Round, Timing
 from .verification import Progress
-from .workers.launch import CrashError, RefusedError, RoundResult, run_server_job, run_timing_job
+from .workers.launch import CrashError, RefusedError, run_server_job, run_timing_job
 
 
 @final
@@ -19,10 +19,13 @@ class Schedule:
     """How long everything is measured.
 
     Attributes:
-        rounds: How often the runtimes take turns.
+        rounds: Number of rounds.
         seconds_per_scenario: Longest time of one scenario in one round.
-        server_seconds: Time for which requests arrive at a server in one round.
-        latency_bound: Seconds within which a server answers 99 of 100 requests, or its run is not valid.
+        server_seconds: How long requests arrive at a server in one round.
+        latency_bound: Seconds within which a server must answer 99 of 100 requests.
+
+    Raises:
+        OptionError: A number is below its minimum.
     """
 
     rounds: int = 5
@@ -31,11 +34,6 @@ class Schedule:
     latency_bound: float = 0.01
 
     def __post_init__(self) -> None:
-        """Check the ranges.
-
-        Raises:
-            OptionError: A number is below its minimum.
-        """
         if self.rounds < 1:
             raise OptionError(f"rounds is {self.rounds}, expected 1 or more")
         for name in ("seconds_per_scenario", "server_seconds", "latency_bound"):
@@ -46,7 +44,7 @@ class Schedule:
 @final
 @dataclass(frozen=True)
 class TimingTask:
-    """A runtime and what it is timed in."""
+    """A candidate and the scenarios that it is timed in."""
 
     candidate: Candidate
     scenarios: Sequence[Scenario]
@@ -55,12 +53,12 @@ class TimingTask:
 @final
 @dataclass
 class Measurements:
-    """What became of jobs that took turns; by runtime name.
+    """The results of all rounds, by the tasks' names.
 
     Attributes:
-        rounds: What was timed, by runtime and scenario.
-        rooflines: What bounds a step on this machine, at the best rates of all rounds.
-        crashed: How those ended whose process did not come to its end.
+        rounds: Rounds by name and scenario.
+        rooflines: Bound of a step on this machine, at the best rates of all rounds.
+        crashed: How the process ended, for tasks that did not finish.
     """
 
     rounds: dict[tuple[str, Scenario], list[Round]]
@@ -69,45 +67,50 @@ class Measurements:
 
     @property
     def timings(self) -> list[Timing]:
-        """Job by job; of those that crashed there are none."""
-        found = ((name, scenario, rounds) for (name, scenario), rounds in self.rounds.items())
-        return [Timing(*parts) for parts in found if parts[0] not in self.crashed]
+        """The timings of the tasks that finished, task by task."""
+        return [
+            Timing(name, scenario, rounds)
+            for (name, scenario), rounds in self.rounds.items()
+            if name not in self.crashed
+        ]
 
 
-def run_rounds(jobs: Mapping[str, TimingTask], schedule: Schedule, progress: Progress) -> Measurements:
-    """Time all jobs, round by round; each round begins with another one.
+def run_rounds(tasks: Mapping[str, TimingTask], schedule: Schedule, progress: Progress) -> Measurements:
+    """Time all tasks, round by round; each round starts with another task.
 
     Args:
-        jobs: By runtime name.
+        tasks: Tasks by name.
         schedule: How long.
-        progress: Is told each step.
+        progress: Called with each step.
     """
-    measurements = Measurements({(name, scenario): [] for name, job in jobs.items() for scenario in job.scenarios})
+    measurements = Measurements({(name, scenario): [] for name, task in tasks.items() for scenario in task.scenarios})
     for number in range(schedule.rounds):
-        for name in _rotated(list(jobs), number):
+        for name in _rotated(list(tasks), number):
             if name in measurements.crashed:
                 continue
             progress(f"round {number + 1} of {schedule.rounds}: {name}")
             try:
-                _one_round(name, jobs[name], schedule, measurements)
+                _run_round(name, tasks[name], schedule, measurements)
             except (CrashError, RefusedError) as error:
                 measurements.crashed[name] = str(error)
     return measurements
 
 
-def _one_round(name: str, job: TimingTask, schedule: Schedule, measurements: Measurements) -> None:
-    calls = [scenario for scenario in job.scenarios if scenario.kind != "server"]
-    found = run_timing_job(job.candidate, calls, schedule.seconds_per_scenario) if calls else RoundResult({})
-    for scenario, measured in found.rounds.items():
-        measurements.rounds[name, scenario].append(measured)
-    if found.roofline is not None:
-        measurements.rooflines[name] = found.roofline.best(measurements.rooflines.get(name))
-    for scenario in job.scenarios:
+def _run_round(name: str, task: TimingTask, schedule: Schedule, measurements: Measurements) -> None:
+    calls = [scenario for scenario in task.scenarios if scenario.kind != "server"]
+    if calls:
+        result = run_timing_job(task.candidate, calls, schedule.seconds_per_scenario)
+        for scenario, timed_round in result.rounds.items():
+            measurements.rounds[name, scenario].append(timed_round)
+        if result.roofline is not None:
+            measurements.rooflines[name] = result.roofline.best(measurements.rooflines.get(name))
+    for scenario in task.scenarios:
         if scenario.kind == "server":
-            served_round = run_server_job(job.candidate, scenario, schedule.server_seconds, schedule.latency_bound)
-            measurements.rounds[name, scenario].append(served_round)
+            server_round = run_server_job(task.candidate, scenario, schedule.server_seconds, schedule.latency_bound)
+            measurements.rounds[name, scenario].append(server_round)
 
 
 def _rotated(names: list[str], number: int) -> list[str]:
+    """The names in the order of a round: round `number` starts `number` places later."""
     start = number % max(len(names), 1)
     return names[start:] + names[:start]

@@ -1,95 +1,23 @@
-"""Sweeps: the candidates once more, with other batches, chunks and threads, and over networks of other sizes.
+"""Time candidates along every axis: other batches, chunks and threads, and untrained networks of other sizes."""
 
-What a network costs does not depend on what it has learned. The folder is what a training writes, but for the corpus:
-export and verification take it as any other run, and draw the text that they compare from the network.
-"""
-
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
 from ..export.exporter import export_run
-from ..model.checkpoint import Checkpoint
-from ..model.data.corpus import Corpus
 from ..model.run import Run
-from ..model.training.config import TrainConfig
-from ..model.training.learner import initial_network
 from ..runtime.artifact.architecture import Architecture
 from ..runtime.artifact.artifact import Artifact
-from ..runtime.errors import LmtoolError, OptionError
+from ..runtime.errors import LmtoolError
 from ..runtime.system import usable_cores
-from ..runtime.tokenization import Tokenization
-from ..runtime.vocabulary import Vocabulary
 from .candidates import Candidate, Candidates
 from .rounds import Schedule, TimingTask, run_rounds
 from .scenario import Scenario, streams
 from .sweep import AXES, Sweep
 from .timing import Timing
+from .untrained_run import make_untrained_run
 from .verification import Progress, VerificationResults, verify_candidates
-
-_PRESET = "untrained"
-_NO_CORPUS = "no-corpus"
-_INIT_RANGE = 0.05
-
-
-def make_untrained_run(folder: Path, architecture: Architecture, vocabulary_size: int, seed: int) -> Run:
-    """Write the run folder of a network as a training would begin it.
-
-    Args:
-        folder: Where; it holds no run yet.
-        architecture: Cell and sizes.
-        vocabulary_size: Tokens, the end of a sentence and the unknown one among them; the others are made up.
-        seed: Of the weights, which are uniform in (-0.05, 0.05), biases 0.
-
-    Raises:
-        OptionError: A size is below 1, or there is no room for the two special tokens.
-        ConfigError: The cell is not known, a size is too large, or tied layers do not fit each other.
-        RunError: The folder holds a run.
-        StorageError: It cannot be written.
-    """
-    vocabulary = _vocabulary(vocabulary_size)
-    config = _config(architecture, seed)
-    run = Run(folder)
-    run.create(config, _no_corpus(folder, vocabulary))
-    facts = {"epoch": 0, "valid_perplexity": None, "test_perplexity": None}
-    weights = initial_network(config, vocabulary_size).weights()
-    Checkpoint.of_weights(weights, vocabulary, facts).write(run.best)
-    return run
-
-
-def _vocabulary(size: int) -> Vocabulary:
-    """The special tokens and `word2`, `word3`, ..., each with its id."""
-    tokenization = Tokenization()
-    specials = tokenization.specials
-    if size < len(specials):
-        raise OptionError(
-            f"vocabulary_size is {size}, expected {len(specials)} or more: {' and '.join(specials)} are among them"
-        )
-    return Vocabulary([*specials, *(f"word{number}" for number in range(len(specials), size))], tokenization)
-
-
-def _config(architecture: Architecture, seed: int) -> TrainConfig:
-    sizes = {"embedding_size": (architecture.embedding_size,), "layer_sizes": architecture.layer_sizes}
-    for name, found in sizes.items():
-        if min(found, default=0) < 1:
-            raise OptionError(f"{name} is {', '.join(map(str, found)) or 'empty'}, expected 1 or more")
-    return TrainConfig(
-        _PRESET,
-        cell=architecture.cell,
-        embedding_size=architecture.embedding_size,
-        layer_sizes=architecture.layer_sizes,
-        tied=architecture.tied,
-        init_range=_INIT_RANGE,
-        seed=seed,
-    )
-
-
-def _no_corpus(folder: Path, vocabulary: Vocabulary) -> Corpus:
-    """No text, under the name of a folder that is not there."""
-    return Corpus(str(folder / _NO_CORPUS), hashlib.sha256().hexdigest(), vocabulary, {})
-
 
 _BATCHES = tuple(2**power for power in range(9))
 _GPU_BATCHES = tuple(2**power for power in range(13))
@@ -104,7 +32,7 @@ _SEED = 1
 @final
 @dataclass(frozen=True)
 class Point:
-    """A runtime at one value of one axis, and what is timed there."""
+    """A runtime at one value of an axis."""
 
     axis: str
     runtime: str
@@ -113,8 +41,8 @@ class Point:
     scenario: Scenario
 
     @property
-    def job(self) -> str:
-        """Under which name it is timed: points of one process share it."""
+    def task(self) -> str:
+        """Name of its timing task; points of one process share it."""
         shared = self.axis in ("batch", "chunk")
         return self.runtime if shared else f"{self.runtime}, {self.axis} {self.value}"
 
@@ -127,20 +55,20 @@ def run_sweeps(
     Args:
         candidates: Runtimes that passed their verification.
         schedule: How long.
-        folder: For networks of other sizes.
-        progress: Is told each step.
+        folder: Folder for networks of other sizes.
+        progress: Called with each step.
 
     Returns:
-        The sweeps, and what became of the networks of other sizes, each of which is verified like anything else.
+        The sweeps, and the verification of the networks of other sizes.
     """
-    made, verification = _of_other_sizes(candidates, folder, progress)
-    points = [*_shaped(candidates), *_threaded(candidates), *made]
-    jobs = {
-        name: TimingTask(mine[0].candidate, [point.scenario for point in mine])
-        for name in dict.fromkeys(point.job for point in points)
-        if (mine := [point for point in points if point.job == name])
+    resized, verification = _of_other_sizes(candidates, folder, progress)
+    points = [*_shaped(candidates), *_threaded(candidates), *resized]
+    tasks = {
+        name: TimingTask(own[0].candidate, [point.scenario for point in own])
+        for name in dict.fromkeys(point.task for point in points)
+        if (own := [point for point in points if point.task == name])
     }
-    measurements = run_rounds(jobs, schedule, progress)
+    measurements = run_rounds(tasks, schedule, progress)
     verification.crashed |= measurements.crashed
     measured = {(timing.runtime, timing.scenario): timing for timing in measurements.timings}
     axes = [axis for axis in AXES if any(point.axis == axis for point in points)]
@@ -148,16 +76,16 @@ def run_sweeps(
 
 
 def _sweep(axis: str, points: list[Point], measured: dict[tuple[str, Scenario], Timing]) -> Sweep:
-    found: dict[str, dict[int, Timing]] = {}
+    timings: dict[str, dict[int, Timing]] = {}
     for point in points:
-        timing = measured.get((point.job, point.scenario))
+        timing = measured.get((point.task, point.scenario))
         if point.axis == axis and timing is not None:
-            found.setdefault(point.runtime, {})[point.value] = replace(timing, runtime=point.runtime)
-    return Sweep(axis, found)
+            timings.setdefault(point.runtime, {})[point.value] = replace(timing, runtime=point.runtime)
+    return Sweep(axis, timings)
 
 
 def _shaped(candidates: Candidates) -> Iterator[Point]:
-    """Other batches and chunks of the same runtimes."""
+    """Other batches and chunks."""
     for name, candidate in candidates.items():
         batches = _BATCHES if candidate.source.provider == "cpu" else _GPU_BATCHES
         yield from (Point("batch", name, batch, candidate, streams(batch)) for batch in batches)
@@ -165,7 +93,7 @@ def _shaped(candidates: Candidates) -> Iterator[Point]:
 
 
 def _threaded(candidates: Candidates) -> Iterator[Point]:
-    """Other numbers of threads, of what runs on the processor; none where there is one core."""
+    """Other numbers of threads for candidates on the CPU; none on a single core."""
     cores = usable_cores()
     counts = sorted({*(2**power for power in range(cores.bit_length())), cores})
     for name, candidate in candidates.items():
@@ -178,7 +106,7 @@ def _threaded(candidates: Candidates) -> Iterator[Point]:
 def _of_other_sizes(
     candidates: Candidates, folder: Path, progress: Progress
 ) -> tuple[list[Point], VerificationResults]:
-    """Networks with random weights: other hidden sizes, other vocabularies; those that pass their verification."""
+    """Untrained networks with other hidden sizes and vocabularies that pass their verification."""
     models = {name: Artifact.read(candidate.source.artifact) for name, candidate in candidates.items()}
     first = next(iter(models.values()))
     architecture, size = first.architecture, len(first.vocabulary)
@@ -195,15 +123,15 @@ def _of_other_sizes(
             continue
         exported = {model.variant: _exported(run, model) for model in models.values()}
         for name, candidate in candidates.items():
-            found = exported[models[name].variant]
-            if isinstance(found, Path):
-                source = replace(candidate.source, artifact=found, original=run.path)
+            export = exported[models[name].variant]
+            if isinstance(export, Path):
+                source = replace(candidate.source, artifact=export, original=run.path)
                 points.append(Point(axis, name, value, replace(candidate, source=source), streams(1)))
             else:
-                skipped[f"{name}, {axis} {value}"] = found
-    verification = verify_candidates({point.job: point.candidate for point in points}, progress)
+                skipped[f"{name}, {axis} {value}"] = export
+    verification = verify_candidates({point.task: point.candidate for point in points}, progress)
     verification.skipped |= skipped
-    return [point for point in points if point.job in verification.candidates], verification
+    return [point for point in points if point.task in verification.candidates], verification
 
 
 def _scaled(architecture: Architecture, factor: float) -> Architecture:
@@ -215,7 +143,7 @@ def _scaled(architecture: Architecture, factor: float) -> Architecture:
 
 
 def _exported(run: Run, like: Artifact) -> Path | str:
-    """The network in a model's precision, or why it cannot be had in that."""
+    """The network in a model's precision, or why it cannot be exported."""
     try:
         return export_run(run, like.precision, optimize_for=like.optimize_for).path
     except LmtoolError as error:

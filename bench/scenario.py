@@ -1,4 +1,4 @@
-"""A scenario: what is timed, in the words of MLPerf (arXiv 1911.02549) where it has one."""
+"""A scenario: what is timed, with MLPerf's names (arXiv 1911.02549) where it has one."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,10 +8,10 @@ from typing import final
 from ..runtime.errors import OptionError
 
 _MOST_TOKENS = 1 << 16
-"""In a call: 10,000 words' logits of so many take 2.6 GB."""
+"""Tokens of one call: with a vocabulary of 10,000 their logits take 2.6 GB."""
 
 KINDS = ("single-stream", "multi-stream", "offline", "prefill", "generation", "load", "first-step", "server")
-"""What can be timed, in the order in which results show it."""
+"""Kinds of scenario, in the order of the results."""
 
 _SIZES = {
     "single-stream": "",
@@ -36,13 +36,16 @@ _GENERATED = 128
 @final
 @dataclass(frozen=True)
 class Scenario:
-    """What one call does.
+    """What is timed.
 
     Attributes:
         kind: One of `KINDS`.
-        batch_size: Streams of a call.
-        time: Tokens that each of them reads, or writes in a generation.
-        rate: Requests a second that arrive at a server; 0 elsewhere.
+        batch_size: Streams in a call.
+        time: Tokens that each stream reads, or generates.
+        rate: Requests a second that arrive at a server; 0 for other kinds.
+
+    Raises:
+        OptionError: The kind is unknown, or a size is outside its range.
     """
 
     kind: str
@@ -51,11 +54,6 @@ class Scenario:
     rate: int = 0
 
     def __post_init__(self) -> None:
-        """Check kind and sizes.
-
-        Raises:
-            OptionError: The kind is not known, or a size is outside its range.
-        """
         if self.kind not in KINDS:
             raise OptionError(f"scenario {self.kind!r} is not known, expected one of {', '.join(KINDS)}")
         if min(self.batch_size, self.time) < 1:
@@ -67,7 +65,7 @@ class Scenario:
 
     @classmethod
     def parse(cls, text: str) -> "Scenario":
-        """Read what `str` gives, `multi-stream:64` for example.
+        """Read the form that `str` returns, `multi-stream:64` for example.
 
         Raises:
             OptionError: The text has another form.
@@ -79,7 +77,6 @@ class Scenario:
         return cls(kind, **{name: int(size) for name, size in match.groupdict().items()})
 
     def __str__(self) -> str:
-        """The form that `parse` reads."""
         shape = f"{self.batch_size}x{self.time}"
         sizes = {"multi-stream": f":{self.batch_size}", "server": f":{self.rate}"}
         return self.kind + sizes.get(self.kind, f":{shape}" if "x" in _SIZES[self.kind] else "")
@@ -93,12 +90,12 @@ class Scenario:
 
     @property
     def tokens(self) -> int:
-        """Tokens read or written in one call; 0 where that is not what is timed."""
+        """Tokens read or generated in one call; 0 for `load` and `first-step`."""
         return 0 if self.kind in ("load", "first-step") else self.batch_size * self.time
 
     @property
     def name(self) -> str:
-        """What the scenario is for, with its sizes."""
+        """Kind and sizes in words."""
         batch = f"batch {self.batch_size}, " if self.batch_size > 1 else ""
         return {
             "single-stream": "single-stream: batch 1, one token a call",
@@ -115,19 +112,19 @@ class Scenario:
 def scenarios_of(
     kinds: Iterable[str], batches: Sequence[int], times: Sequence[int], rates: Sequence[int]
 ) -> list[Scenario]:
-    """The scenarios of these kinds, none twice.
+    """The scenarios of these kinds, without duplicates.
 
     Args:
         kinds: Some of `KINDS`, in any order.
-        batches: Streams of a multi-stream call.
-        times: Tokens of a chunk of an offline text.
+        batches: Streams in a multi-stream call.
+        times: Tokens in a chunk of an offline text.
         rates: Requests a second of a server.
 
     Raises:
-        OptionError: A kind is not known or has no sizes, or a size is below 1.
+        OptionError: A kind is unknown or has no sizes, or a size is below 1.
     """
     wanted = list(kinds)
-    found = {
+    scenarios = {
         "single-stream": [Scenario("single-stream")],
         "multi-stream": [streams(batch) for batch in batches],
         "offline": [Scenario("offline", 1, time) for time in times],
@@ -138,27 +135,26 @@ def scenarios_of(
         "server": [Scenario("server", rate=rate) for rate in rates],
     }
     for kind in wanted:
-        if kind not in found:
+        if kind not in scenarios:
             raise OptionError(f"scenario {kind!r} is not known, expected one of {', '.join(KINDS)}")
-        if not found[kind]:
+        if not scenarios[kind]:
             raise OptionError(f"the scenario {kind} needs a size; for a server name its requests a second: --rate 500")
-    return list(dict.fromkeys(scenario for kind in KINDS if kind in wanted for scenario in found[kind]))
+    return list(dict.fromkeys(scenario for kind in KINDS if kind in wanted for scenario in scenarios[kind]))
 
 
 def chosen_scenarios(
     names: Sequence[str] | None, batches: Sequence[int] | None, times: Sequence[int] | None, rates: Sequence[int] | None
 ) -> list[Scenario]:
-    """The scenarios that somebody asks for.
+    """The scenarios of the command line.
 
     Args:
-        names: Kinds, or scenarios with their sizes (`multi-stream:64`); None for every kind, but a server only where
-            rates are given.
-        batches: As for `scenarios_of`; None for the usual ones.
-        times: The same.
-        rates: The same; there are no usual ones.
+        names: Kinds, or scenarios with their sizes (`multi-stream:64`); None for every kind (server only with rates).
+        batches: As for `scenarios_of`; None for the defaults.
+        times: As for `scenarios_of`; None for the defaults.
+        rates: As for `scenarios_of`; there is no default.
 
     Raises:
-        OptionError: As for `scenarios_of`, or sizes are given that no scenario takes.
+        OptionError: As for `scenarios_of`, or a size belongs to a kind that is not chosen.
     """
     names = names or [kind for kind in KINDS if kind != "server" or rates]
     kinds = [name for name in names if ":" not in name]
@@ -169,10 +165,10 @@ def chosen_scenarios(
     ):
         if given and kind not in kinds:
             raise OptionError(f"--{option} is a size of {kind}, which is not among the scenarios: --scenario {kind}")
-    found = scenarios_of(kinds, batches or _BATCHES, times or _TIMES, rates or ())
-    return list(dict.fromkeys([*found, *(Scenario.parse(name) for name in names if ":" in name)]))
+    scenarios = scenarios_of(kinds, batches or _BATCHES, times or _TIMES, rates or ())
+    return list(dict.fromkeys([*scenarios, *(Scenario.parse(name) for name in names if ":" in name)]))
 
 
 def streams(batch_size: int) -> Scenario:
-    """One token a call of so many streams: single-stream or multi-stream."""
+    """One token a call for each of `batch_size` streams: single-stream or multi-stream."""
     return Scenario("multi-stream", batch_size) if batch_size != 1 else Scenario("single-stream")

@@ -1,4 +1,4 @@
-"""Cost along one axis: batch, chunk, threads, hidden size or vocabulary; and where one runtime overtakes another."""
+"""Cost along one axis: batch, chunk, threads, hidden size or vocabulary; and the crossovers between runtimes."""
 
 import itertools
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ AXES = {
     "hidden": "units of each layer, one stream",
     "vocabulary": "tokens of the vocabulary, one stream",
 }
-"""Axis -> what is varied; networks of other hidden sizes and vocabularies are made for it, with random weights."""
+"""Axis -> what varies. Networks with other hidden sizes and vocabularies have random weights."""
 
 
 @final
 @dataclass(frozen=True)
 class Crossover:
-    """Where one runtime overtakes another: `winner` is the faster one from `value` on, `loser` below it."""
+    """From `value` on `winner` is faster, below it `loser`."""
 
     loser: str
     winner: str
@@ -34,7 +34,7 @@ class Sweep:
 
     Attributes:
         axis: One of `AXES`.
-        timings: Runtime name -> value on the axis, rising -> timing.
+        timings: Runtime name -> value on the axis, in ascending order -> timing.
     """
 
     axis: str
@@ -42,36 +42,36 @@ class Sweep:
 
     @property
     def values(self) -> list[int]:
-        """All values that were measured, rising."""
-        return sorted({value for found in self.timings.values() for value in found})
+        """All measured values, in ascending order."""
+        return sorted({value for timings in self.timings.values() for value in timings})
 
     def seconds_per_token(self, runtime: str) -> dict[int, float]:
-        """Median seconds of a call over its tokens, by value."""
+        """Median seconds of a call divided by its tokens, by value."""
         timings = self.timings[runtime].items()
         return {value: timing.median_seconds / timing.scenario.tokens for value, timing in timings}
 
     @property
     def crossovers(self) -> list[Crossover]:
-        """For each two runtimes of which another one is faster at either end: from which value on that is so."""
-        found = (self._crossover(*pair) for pair in itertools.permutations(self.timings, 2))
-        return [crossover for crossover in found if crossover is not None]
+        """The crossover of each pair of runtimes of which one is faster at the low end, the other at the high end."""
+        pairs = (self._crossover(*pair) for pair in itertools.permutations(self.timings, 2))
+        return [crossover for crossover in pairs if crossover is not None]
 
     def _crossover(self, loser: str, winner: str) -> Crossover | None:
         before, after = self.seconds_per_token(loser), self.seconds_per_token(winner)
         values = sorted(before.keys() & after.keys())
         if not values or before[values[0]] > after[values[0]]:
-            return None  # the winner wins from the beginning
+            return None  # the winner is faster everywhere
         won = list(itertools.takewhile(lambda value: after[value] < before[value], reversed(values)))
         return Crossover(loser, winner, won[-1]) if won else None
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
+        """The sweep, ready for JSON."""
         return {
             "axis": self.axis,
             "meaning": AXES[self.axis],
             "crossovers": [asdict(crossover) for crossover in self.crossovers],
             "timings": {
-                runtime: {str(value): timing.to_json() for value, timing in found.items()}
-                for runtime, found in self.timings.items()
+                runtime: {str(value): timing.to_json() for value, timing in timings.items()}
+                for runtime, timings in self.timings.items()
             },
         }

@@ -1,4 +1,4 @@
-"""Verification before any timing: which candidates compute what the original computes."""
+"""Verify candidates before any timing: only a backend that computes what its reference computes is timed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,20 +14,20 @@ from .scenario import Scenario
 from .workers.launch import CrashError, RefusedError, run_verification_job
 
 Progress = Callable[[str], None]
-"""Is told each step, one line a call."""
+"""Called with one line for each step."""
 
 
 @final
 @dataclass
 class VerificationResults:
-    """What became of the candidates; by runtime name.
+    """Results of the verification, by runtime name.
 
     Attributes:
-        candidates: Those that passed.
+        candidates: Candidates that passed.
         reports: What each verification measured.
         placement: Provider -> operator -> number of nodes.
-        rooflines: What bounds a step on this machine, where that was measured.
-        failed: By what it differs from the original.
+        rooflines: Bound of a step on this machine, where it was measured.
+        failed: How the candidate differs from its reference.
         crashed: How its process ended.
         skipped: Why it cannot run here.
     """
@@ -44,43 +44,44 @@ class VerificationResults:
 def verify_candidates(
     candidates: Candidates, progress: Progress, scenarios: Sequence[Scenario] = (), required: Path | None = None
 ) -> VerificationResults:
-    """Compare each with the original, in a process of its own.
+    """Compare each candidate with its reference, in a process of its own.
 
     Args:
-        candidates: What is to be measured.
-        progress: Is told each step.
-        scenarios: What will be timed; calls of those sizes are compared too.
-        required: An artifact whose provider must take it.
+        candidates: Candidates by runtime name.
+        progress: Called with each step.
+        scenarios: What will be timed; calls of these sizes are compared too.
+        required: An artifact that must run: a refusal of it is an error.
 
     Raises:
-        ProviderError: The required artifact is refused by its provider.
-        BenchError: It is refused for another reason.
+        ProviderError: The provider refuses the required artifact.
+        BenchError: The required artifact is refused for another reason.
     """
-    found = VerificationResults()
+    results = VerificationResults()
     for name, candidate in candidates.items():
         if candidate.is_original:
-            found.candidates[name] = candidate
+            results.candidates[name] = candidate
             continue
         progress(f"parity of {name} with the original")
         try:
-            _record(found, name, run_verification_job(candidate, scenarios))
+            report = run_verification_job(candidate, scenarios)
         except CrashError as error:
-            found.crashed[name] = str(error)
+            results.crashed[name] = str(error)
         except RefusedError as error:
             if candidate.backend == ONNXRUNTIME and candidate.source.artifact == required:
                 raise (ProviderError if error.by_provider else BenchError)(str(error)) from error
-            found.skipped[name] = str(error)
+            results.skipped[name] = str(error)
         else:
-            if name not in found.failed:
-                found.candidates[name] = candidate
-    return found
+            _record(results, name, report)
+            if report["passed"]:
+                results.candidates[name] = candidate
+    return results
 
 
-def _record(found: VerificationResults, name: str, report: dict[str, Any]) -> None:
+def _record(results: VerificationResults, name: str, report: dict[str, Any]) -> None:
     if "placement" in report:
-        found.placement[name] = report.pop("placement")
+        results.placement[name] = report.pop("placement")
     if "roofline" in report:
-        found.rooflines[name] = Roofline(**report.pop("roofline"))
-    found.reports[name] = report
+        results.rooflines[name] = Roofline(**report.pop("roofline"))
+    results.reports[name] = report
     if not report["passed"]:
-        found.failed[name] = report["failures"]
+        results.failed[name] = report["failures"]

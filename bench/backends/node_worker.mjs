@@ -1,12 +1,11 @@
-// One artifact in onnxruntime-node or onnxruntime-web, called over stdin and stdout.
+// Runs an artifact in onnxruntime-node or onnxruntime-web; requests arrive on stdin, answers go to stdout.
 //
 //     node node_worker.mjs PACKAGE FOLDER
 //
-// loads the package as a script in that folder would, says its version, and answers one message with one until stdin
-// ends. The first message names the artifact to load, every other one is a call of it. A message is the length of its
-// header (4 bytes, little-endian), the header (JSON), and the bytes of the tensors that it describes in `tensors`; an
-// answer has ANSWER before it, which tells it from anything else on stdout. What goes wrong is said on stderr, and ends
-// the process.
+// The search for the package starts in FOLDER. The first answer holds the versions; then each message gets one answer
+// until stdin ends. The first message names the artifact to load, every other one is a call. A message is the length of
+// its header (4 bytes, little-endian), the header (JSON), and the bytes of the tensors in the header's `tensors`. An
+// answer starts with ANSWER, to distinguish it from other output. An error goes to stderr and ends the process.
 import { Console } from "node:console";
 import { readSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -16,7 +15,7 @@ const ARRAYS = { float32: Float32Array, int64: BigInt64Array };
 const ANSWER = Buffer.from("lmt:");
 const ERRORS_ONLY = 3;
 
-globalThis.console = new Console(process.stderr); // stdout is for messages alone
+globalThis.console = new Console(process.stderr); // stdout is for answers only
 
 async function main(name, folder) {
   const ort = createRequire(path.join(folder, "any.js"))(name);
@@ -33,7 +32,7 @@ async function main(name, folder) {
 }
 
 function load(name, ort, { artifact, threads }) {
-  const options = { logSeverityLevel: ERRORS_ONLY }; // loading warns of the input that has a default
+  const options = { logSeverityLevel: ERRORS_ONLY }; // loading warns about the input with a default
   if (name === "onnxruntime-web") {
     ort.env.wasm.numThreads = threads;
     return ort.InferenceSession.create(artifact, { ...options, executionProviders: ["wasm"] });
@@ -42,8 +41,8 @@ function load(name, ort, { artifact, threads }) {
   return ort.InferenceSession.create(artifact, { ...options, ...threading, executionProviders: ["cpu"] });
 }
 
-// What an application does: typed arrays become tensors, the session runs, typed arrays come out. Several steps each go
-// on with the most probable tokens; where there are targets, their log-probabilities take the place of the logits.
+// As an application does: typed arrays become tensors, the session runs, typed arrays come out. Each further step reads
+// the most probable tokens of the step before. With targets, their log-probabilities replace the logits.
 async function call(ort, session, { outputs, steps, tensors }) {
   const start = process.hrtime.bigint();
   const feed = {};
@@ -56,11 +55,11 @@ async function call(ort, session, { outputs, steps, tensors }) {
     feed.token_ids = mostProbable(ort, results.logits);
     results = await session.run(feed, outputs);
   }
-  const data = outputs.map((name) => results[name].data); // which is here now, wherever it was computed
+  const data = outputs.map((name) => results[name].data); // now in host memory, wherever it was computed
   const scored = targets && logProbs(results.logits, targets);
   const nanoseconds = since(start);
-  const found = outputs.map((name, index) => ({ type: results[name].type, shape: results[name].dims, data: data[index] }));
-  return { nanoseconds, tensors: scored ? [scored, ...found.slice(1)] : found };
+  const arrays = outputs.map((name, index) => ({ type: results[name].type, shape: results[name].dims, data: data[index] }));
+  return { nanoseconds, tensors: scored ? [scored, ...arrays.slice(1)] : arrays };
 }
 
 const since = (start) => Number(process.hrtime.bigint() - start);
@@ -79,19 +78,19 @@ function mostProbable(ort, { dims: [batch, time, vocabulary], data }) {
 
 // Log-probability float64 [batch, time] of each target in logits float32 [batch, time, vocabulary].
 function logProbs({ dims: [batch, time, vocabulary], data }, targets) {
-  const found = new Float64Array(batch * time);
-  for (let position = 0; position < found.length; position++) {
+  const logProbabilities = new Float64Array(batch * time);
+  for (let position = 0; position < logProbabilities.length; position++) {
     const begin = position * vocabulary;
     let largest = -Infinity;
     for (let token = begin; token < begin + vocabulary; token++) if (data[token] > largest) largest = data[token];
     let sum = 0;
     for (let token = begin; token < begin + vocabulary; token++) sum += Math.exp(data[token] - largest);
-    found[position] = data[begin + Number(targets.data[position])] - largest - Math.log(sum);
+    logProbabilities[position] = data[begin + Number(targets.data[position])] - largest - Math.log(sum);
   }
-  return { type: "float64", shape: [batch, time], data: found };
+  return { type: "float64", shape: [batch, time], data: logProbabilities };
 }
 
-// The next message, or null where there is none any more.
+// The next message, or null at the end of stdin.
 function receive() {
   const size = read(4);
   if (size === null) return null;
@@ -106,7 +105,7 @@ function readTensor({ name, type, shape }) {
 }
 
 function read(size) {
-  const bytes = Buffer.from(new ArrayBuffer(size)); // of its own, so that a typed array begins where it must
+  const bytes = Buffer.from(new ArrayBuffer(size)); // a separate buffer, so that a typed array is aligned
   for (let filled = 0; filled < size; ) {
     const count = readSync(0, bytes, filled, size - filled);
     if (count === 0) return null;
@@ -131,7 +130,7 @@ function write({ buffer, byteOffset, byteLength }) {
 try {
   const [name, folder] = process.argv.slice(2);
   await main(name, folder);
-  process.exit(0); // threads of WebAssembly would keep the process
+  process.exit(0); // WebAssembly threads would keep the process alive
 } catch (error) {
   console.error(String(error?.message ?? error).split("\nRequire stack:")[0]);
   process.exit(1);

@@ -32,10 +32,10 @@ class TorchSession:
         token_ids = tensors.pop(TOKEN_IDS)
         with torch.inference_mode():
             logits, state = self._network(token_ids, state_from_tensors(tensors))
-        found = {LOGITS: logits} | {f"{NEXT}{name}": tensor for name, tensor in state_tensors(state).items()}
-        return [found[name].cpu().numpy() for name in outputs]
+        results = {LOGITS: logits} | {f"{NEXT}{name}": tensor for name, tensor in state_tensors(state).items()}
+        return [results[name].cpu().numpy() for name in outputs]
 
-    def get_make_predictorridable_initializers(self) -> list[Any]:
+    def get_overridable_initializers(self) -> list[Any]:
         """None: all logits are computed."""
         return []
 

@@ -211,8 +211,8 @@ def _needs(module: str, install: str) -> Callable[[], str | None]:
 
 
 def _compiler() -> str | None:
-    found = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
-    return None if found else "torch.compile needs a C++ compiler; apt install g++, or the like"
+    available = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
+    return None if available else "torch.compile needs a C++ compiler; apt install g++, or the like"
 
 
 _OPENVINO = _needs("openvino", "pip install 'lmtool[portability]'")

@@ -26,8 +26,9 @@ from ...runtime.predictor import Predictor
 from ..backends.registry import BACKENDS
 from ..environment import peak_bytes
 from ..workers.job import Job, run_job
-from .loadgen import Arrivals, serve, stop_at_sigint
-from .loadgen_logs import PERCENTILE, Served, percentile
+from .loadgen import Arrivals, run_loadgen, stop_at_sigint
+from .loadgen_logs import PERCENTILE, LoadgenResult
+from .percentile import percentile
 
 MAX_BATCH = 64
 MAX_WAITING = 4096

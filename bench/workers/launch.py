@@ -18,7 +18,7 @@ from ..roofline import Roofline
 from ..scenario import Scenario
 from ..timing import Round
 from .job import BY_PROVIDER, REFUSED, Job
-from .plugin import FLOOR, PEAK
+from .plugin import PEAK, ROOFLINE
 
 _SUITE = Path(__file__).with_name("bench_calls.py")
 _LAST_LINES = 12
@@ -93,7 +93,7 @@ def run_vectors_job(candidate: Candidate) -> dict[str, Any]:
 @final
 @dataclass(frozen=True)
 class RoundResult:
-    """One round of each scenario, and the floor of a step on this machine, where it is known."""
+    """One round of each scenario, and the bound of a step on this machine, if it was measured."""
 
     rounds: Mapping[Scenario, Round]
     roofline: Roofline | None = None
@@ -115,7 +115,7 @@ def run_timing_job(candidate: Candidate, scenarios: Sequence[Scenario], seconds:
         Scenario.parse(entry["param"]): Round(entry["stats"]["data"], entry["extra_info"][PEAK])
         for entry in report["benchmarks"]
     }
-    return RoundResult(rounds, Floor(**report[FLOOR]) if FLOOR in report else None)
+    return RoundResult(rounds, Roofline(**report[ROOFLINE]) if ROOFLINE in report else None)
 
 
 def run_server_job(candidate: Candidate, scenario: Scenario, seconds: float, latency_bound: float) -> Round:
@@ -128,9 +128,8 @@ def run_server_job(candidate: Candidate, scenario: Scenario, seconds: float, lat
     work = {"scenarios": [scenario], "seconds": seconds, "latency_bound": latency_bound}
     report = _run_job("lmtool.bench.load.mlperf_server", candidate, **work)
     (server,) = report["reports"]
-    return Round(
-        server["latencies"], report["peak_bytes"], server["achieved_rate"], server["reasons"], server["warnings"]
-    )
+    reasons, warnings = server["invalid_reasons"], server["warnings"]
+    return Round(server["latencies"], report["peak_bytes"], server["achieved_rate"], reasons, warnings)
 
 
 def _run_job(module: str, candidate: Candidate, **work: Any) -> dict[str, Any]:

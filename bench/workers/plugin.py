@@ -25,8 +25,8 @@ from .workload import workload
 PEAK = "peak_bytes"
 """Key in the extra information of a benchmark: the peak resident set while it ran."""
 
-FLOOR = "floor"
-"""Key beside the benchmarks: a `Floor`."""
+ROOFLINE = "roofline"
+"""Key beside the benchmarks: a `Roofline`."""
 
 _CPU_PROVIDERS = ("cpu", "openvino")
 _FIXTURES = {"load": "load_scenario", "first-step": "first_step_scenario"}
@@ -64,12 +64,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    """Add the floor of a step on this machine, measured after all times in the process that took them."""
+    """Add the bound of a step on this machine, measured after all times in the process that took them."""
     job = _job(config)
     if job.backend == ONNXRUNTIME and job.source.provider == "cpu":
-        from ..roofline import measure_floor  # imports onnx, which must not count as the backend's memory
+        from ..roofline import measure_roofline  # imports onnx, which must not count as the backend's memory
 
-        output_json[FLOOR] = asdict(measure_floor(job.source.artifact))
+        output_json[ROOFLINE] = asdict(measure_roofline(job.source.artifact))
 
 
 def _job(config: pytest.Config) -> Job:

@@ -1,7 +1,6 @@
-"""One runtime over the test vectors beside an artifact, in a process of its own: what it gives, and how far off.
+"""Worker: run the test vectors beside an artifact in one backend.
 
-python -m lmtool.bench.workers.run_vectors --runtime NAME --artifact FILE --out FILE
-    [--original RUN] [--provider P] [--threads N]
+python -m lmtool.bench.workers.run_vectors JOB
 """
 
 from collections.abc import Sequence
@@ -23,29 +22,29 @@ from .job import run_job
 _DISTRIBUTIONS = {REFERENCE: "onnx"}
 
 
-def run_vectors(name: str, source: Source) -> dict[str, Any]:
-    """What a runtime gives for the vectors: the worst case of each tensor, the closed loop on its own, its version."""
-    predictor = BACKENDS[name].load(source).predictor
+def run_vectors(backend: str, source: Source) -> dict[str, Any]:
+    """Version of the backend, the worst case of each tensor, and the greedy tokens that differ in the closed loop."""
+    predictor = BACKENDS[backend].load(source).predictor
     vectors = read_vectors(source.artifact, predictor.artifact)
-    cases = [case for found in vectors.sets for case in found.compare(run_set(predictor, found.inputs))]
-    loop = [found for found in vectors.sets if found.in_loop]
-    looped, differences = _closed_loop(predictor, loop, vectors)
+    cases = [case for each in vectors.sets for case in each.compare(run_set(predictor, each.inputs))]
+    loop = [each for each in vectors.sets if each.in_loop]
+    loop_cases, differences = _closed_loop(predictor, loop, vectors)
     return {
-        "version": _version(name),
+        "version": _version(backend),
         "bound": vectors.bound,
         "expected_from": vectors.expected_from,
         "calls": len(vectors.sets),
         "loop_steps": len(loop),
         "loop_differences": differences,
-        "cases": [asdict(case) for case in _worst([*cases, *looped])],
+        "cases": [asdict(case) for case in _worst([*cases, *loop_cases])],
     }
 
 
 def _closed_loop(predictor: Predictor, loop: Sequence[VectorSet], vectors: Vectors) -> tuple[list[Case], int]:
-    """The steps on the runtime's own states, and how many of its most probable tokens are not the next step's.
+    """Run the loop's steps on the backend's own states; returns the cases and the number of wrong greedy tokens.
 
-    Each step reads the expected token all the same, so that one difference does not hide what comes after it. A token
-    that is less probable than the expected one by no more than rounding is no difference.
+    Each step reads the expected token, so that one difference does not hide later ones. A token counts as wrong if its
+    expected logit is below the largest by more than rounding.
     """
     cases: list[Case] = []
     differences = 0
@@ -53,32 +52,32 @@ def _closed_loop(predictor: Predictor, loop: Sequence[VectorSet], vectors: Vecto
         return cases, differences
     states = {name: array for name, array in loop[0].inputs.items() if name != TOKEN_IDS}
     for step in loop:
-        found = run_set(predictor, {TOKEN_IDS: step.inputs[TOKEN_IDS], **states})
-        cases += step.compare(found)
-        expected, chosen = step.outputs[LOGITS][0, 0], int(found[LOGITS][0, 0].argmax())
+        outputs = run_set(predictor, {TOKEN_IDS: step.inputs[TOKEN_IDS], **states})
+        cases += step.compare(outputs)
+        expected, chosen = step.outputs[LOGITS][0, 0], int(outputs[LOGITS][0, 0].argmax())
         scale = max(float(np.abs(expected).max()), 1.0)
         differences += not expected.max() - expected[chosen] <= 2 * vectors.bound * scale
-        states = {name: found[f"{NEXT}{name}"] for name in states}
+        states = {name: outputs[f"{NEXT}{name}"] for name in states}
     return cases, differences
 
 
 def _worst(cases: Sequence[Case]) -> list[Case]:
-    """Of each tensor the case that differs most."""
-    found: dict[str, Case] = {}
+    """The case of each tensor with the largest difference."""
+    worst: dict[str, Case] = {}
     for case in cases:
-        if case.tensor not in found or case.difference > found[case.tensor].difference:
-            found[case.tensor] = case
-    return list(found.values())
+        if case.tensor not in worst or case.difference > worst[case.tensor].difference:
+            worst[case.tensor] = case
+    return list(worst.values())
 
 
-def _version(name: str) -> str:
-    distribution = _DISTRIBUTIONS.get(name, name)
-    for known in (distribution, f"{distribution}-gpu"):
+def _version(backend: str) -> str:
+    distribution = _DISTRIBUTIONS.get(backend, backend)
+    for name in (distribution, f"{distribution}-gpu"):
         try:
-            return metadata.version(known)
+            return metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return versions().get(name, "unknown")
+    return versions().get(backend, "unknown")
 
 
 if __name__ == "__main__":

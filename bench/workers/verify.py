@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...export.exporter import reference_of
-from ...export.reference import Reference, PredictorReference
+from ...export.reference import PredictorReference, Reference
 from ...export.unsigned_weights import unsigned_weights
 from ...export.verification import verify
 from ...model.run import Run

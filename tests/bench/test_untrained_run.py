@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from lmtool.bench.run_sweeps import make_untrained_run
+from lmtool.bench.untrained_run import make_untrained_run
 from lmtool.export import export_run, original_of
 from lmtool.model import ConfigError, RunError
 from lmtool.runtime import Architecture, OptionError, Predictor, summarize
