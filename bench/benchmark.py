@@ -201,13 +201,7 @@ class RegressionGate:
 @final
 @dataclass(frozen=True)
 class BenchmarkRun:
-    """Results, their comparison with earlier ones, and the saved files.
-
-    Attributes:
-        results: The results.
-        comparison: Comparison with earlier results, if there are any.
-        files: Saved files by kind.
-    """
+    """Results, their comparison with earlier ones, and the saved files by kind."""
 
     results: Results
     comparison: Comparison | None
@@ -238,13 +232,8 @@ def run_benchmark(
     """Measure, compare, save.
 
     The gate and the folder are checked before anything is measured. Results that fail the gate do not overwrite the
-    results that they are compared with: they are saved as `bench.failed.json` and so on.
-
-    Args:
-        options: What to measure.
-        folder: Folder for the results; None for the artifact's folder.
-        gate: Earlier results to compare with.
-        progress: Called with each step.
+    results that they are compared with: they are saved as `bench.failed.json` and so on. The folder defaults to the
+    artifact's.
 
     Raises:
         LmtoolError: As for `run_bench`; or the earlier results cannot be read or are not comparable, or the folder

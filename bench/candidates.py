@@ -49,14 +49,9 @@ Skipped = dict[str, str]
 def find_candidates(
     artifact: Path, providers: Sequence[str], against: Sequence[str], threads: int, *, alone: bool = False
 ) -> tuple[Candidates, Skipped]:
-    """Find the candidates, on each provider other backends first; and what is skipped, with the reason.
+    """Find the candidates, on each provider the backends `against` first; and what is skipped, with the reason.
 
-    Args:
-        artifact: The artifact.
-        providers: Execution providers.
-        against: Other backends, of `OTHERS`.
-        threads: Threads of one call.
-        alone: Ignore the files beside the artifact.
+    `alone` ignores the files beside the artifact.
 
     Raises:
         StorageError: The artifact cannot be read.

@@ -76,13 +76,7 @@ class Measurements:
 
 
 def run_rounds(tasks: Mapping[str, TimingTask], schedule: Schedule, progress: Progress) -> Measurements:
-    """Time all tasks, round by round; each round starts with another task.
-
-    Args:
-        tasks: Tasks by name.
-        schedule: How long.
-        progress: Called with each step.
-    """
+    """Time all tasks, round by round; each round starts with another task."""
     measurements = Measurements({(name, scenario): [] for name, task in tasks.items() for scenario in task.scenarios})
     for number in range(schedule.rounds):
         for name in _rotated(list(tasks), number):

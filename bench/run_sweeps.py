@@ -50,16 +50,9 @@ class Point:
 def run_sweeps(
     candidates: Candidates, schedule: Schedule, folder: Path, progress: Progress
 ) -> tuple[list[Sweep], VerificationResults]:
-    """Time the candidates along every axis of `AXES`.
+    """Time verified candidates along every axis of `AXES`; also returns the verification of networks of other sizes.
 
-    Args:
-        candidates: Runtimes that passed their verification.
-        schedule: How long.
-        folder: Folder for networks of other sizes.
-        progress: Called with each step.
-
-    Returns:
-        The sweeps, and the verification of the networks of other sizes.
+    The folder is for those networks.
     """
     resized, verification = _of_other_sizes(candidates, folder, progress)
     points = [*_shaped(candidates), *_threaded(candidates), *resized]

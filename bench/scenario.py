@@ -147,11 +147,8 @@ def chosen_scenarios(
 ) -> list[Scenario]:
     """The scenarios of the command line.
 
-    Args:
-        names: Kinds, or scenarios with their sizes (`multi-stream:64`); None for every kind (server only with rates).
-        batches: As for `scenarios_of`; None for the defaults.
-        times: As for `scenarios_of`; None for the defaults.
-        rates: As for `scenarios_of`; there is no default.
+    Names are kinds, or scenarios with their sizes (`multi-stream:64`); None means every kind (server only with rates).
+    The sizes are those of `scenarios_of`.
 
     Raises:
         OptionError: As for `scenarios_of`, or a size belongs to a kind that is not chosen.

@@ -24,11 +24,7 @@ _INIT_RANGE = 0.05
 def make_untrained_run(folder: Path, architecture: Architecture, vocabulary_size: int, seed: int) -> Run:
     """Write the run folder of an untrained network.
 
-    Args:
-        folder: Folder without a run.
-        architecture: Cell and sizes.
-        vocabulary_size: Number of tokens, the two special ones included.
-        seed: Seed of the weights, which are uniform in (-0.05, 0.05); biases are 0.
+    The weights are uniform in (-0.05, 0.05), biases are 0. The vocabulary's size includes the two special tokens.
 
     Raises:
         OptionError: A size is below 1, or the vocabulary has no room for the special tokens.

@@ -44,17 +44,11 @@ class VerificationResults:
 def verify_candidates(
     candidates: Candidates, progress: Progress, scenarios: Sequence[Scenario] = (), required: Path | None = None
 ) -> VerificationResults:
-    """Compare each candidate with its reference, in a process of its own.
-
-    Args:
-        candidates: Candidates by runtime name.
-        progress: Called with each step.
-        scenarios: What will be timed; calls of these sizes are compared too.
-        required: An artifact that must run: a refusal of it is an error.
+    """Compare each candidate with its reference; calls of the scenarios' sizes are compared too.
 
     Raises:
-        ProviderError: The provider refuses the required artifact.
-        BenchError: The required artifact is refused for another reason.
+        ProviderError: The provider refuses the artifact `required`.
+        BenchError: The artifact `required` is refused for another reason.
     """
     results = VerificationResults()
     for name, candidate in candidates.items():

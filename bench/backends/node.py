@@ -47,23 +47,13 @@ TARGETS = "targets"
 
 @final
 class NodeSession:
-    """A session in its own node process, with the package's default options except threads.
+    """A session of a package in its own node process (`pid`), with the package's default options except threads.
 
-    Attributes:
-        pid: Id of that process.
+    Raises:
+        BenchError: node is not installed, or cannot load the package or the file.
     """
 
     def __init__(self, artifact: Path, package: str, threads: int) -> None:
-        """Start node and load the file there.
-
-        Args:
-            artifact: The ONNX file.
-            package: `onnxruntime-node` or `onnxruntime-web`.
-            threads: Threads of one call.
-
-        Raises:
-            BenchError: There is no node, or it cannot load the package or the file.
-        """
         self._process = start(package)
         self.pid = self._process.pid
         self._one_at_a_time = threading.Lock()

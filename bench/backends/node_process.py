@@ -41,18 +41,12 @@ class NodeProcess:
     Attributes:
         pid: Its process id.
         versions: Versions of node and the package, by name.
+
+    Raises:
+        BenchError: node is not installed, or cannot load the package, searched from the absolute path `folder`.
     """
 
     def __init__(self, package: str, folder: Path) -> None:
-        """Start node and wait until it has loaded the package.
-
-        Args:
-            package: An npm package.
-            folder: Where the search for the package starts, absolute.
-
-        Raises:
-            BenchError: node is not installed, or cannot load the package.
-        """
         node = shutil.which("node")
         if node is None:
             raise BenchError("node is not installed; install Node.js 20 or later, where PATH finds it")

@@ -11,19 +11,13 @@ from ..errors import BenchError
 
 @final
 class OpenVinoSession:
-    """One stream of inference on the CPU."""
+    """One stream of inference on the CPU, in a precision such as `f32`; None for OpenVINO's default on this processor.
+
+    Raises:
+        BenchError: OpenVINO rejects the file.
+    """
 
     def __init__(self, artifact: Path, threads: int, precision: str | None) -> None:
-        """Compile the file.
-
-        Args:
-            artifact: The ONNX file.
-            threads: Threads of one call.
-            precision: Precision of the computation, `f32` for example; None for OpenVINO's default on this processor.
-
-        Raises:
-            BenchError: OpenVINO refuses the file.
-        """
         import openvino
 
         hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}

@@ -45,7 +45,7 @@ Tokens = NDArray[np.int64]
 
 @final
 class TorchBackend:
-    """A trained network on one device, a `Backend`.
+    """The best checkpoint of a run on a device, `cpu` or `cuda`, optionally compiled with its recurrent layers.
 
     TF32 is off, as in onnxruntime's CUDA provider here, and denormal numbers are flushed to zero.
     """
@@ -53,15 +53,6 @@ class TorchBackend:
     def __init__(
         self, run: Path, device: str, threads: int, compiled: bool, predictor: Callable[[Any], Predictor]
     ) -> None:
-        """Load the best checkpoint of a run.
-
-        Args:
-            run: The run folder.
-            device: `cpu` or `cuda`.
-            threads: Threads of one call on the CPU.
-            compiled: Use torch.compile, for the recurrent layers too.
-            predictor: Makes a predictor over a session.
-        """
         torch.set_num_threads(threads)
         torch.set_flush_denormal(True)
         torch.backends.cuda.matmul.allow_tf32 = False

@@ -24,28 +24,12 @@ _SUITE = Path(__file__).with_name("bench_calls.py")
 _LAST_LINES = 12
 _TIMEOUT_SECONDS = 3600
 
-PYTEST_OPTIONS = [
-    "-qx",
-    "--tb=short",
-    "--benchmark-quiet",
-    "-c",
-    os.devnull,
-    "-p",
-    "lmtool.bench.workers.plugin",
-    "-p",
-    "no:cacheprovider",
-    "-o",
-    "python_files=bench_*.py",
-    "--import-mode=importlib",
-    "-o",
-    "consider_namespace_packages=true",
-    "--benchmark-only",
-    "--benchmark-save-data",
-    "--benchmark-disable-gc",
-    "--benchmark-warmup=on",
-    "--benchmark-warmup-iterations=200",
-    "--benchmark-min-rounds=5",
-]
+PYTEST_OPTIONS = f"""
+-qx --tb=short -c {os.devnull} -p lmtool.bench.workers.plugin -p no:cacheprovider
+-o python_files=bench_*.py --import-mode=importlib -o consider_namespace_packages=true
+--benchmark-only --benchmark-quiet --benchmark-save-data --benchmark-disable-gc
+--benchmark-warmup=on --benchmark-warmup-iterations=200 --benchmark-min-rounds=5
+""".split()
 
 
 @final
@@ -67,11 +51,7 @@ class RefusedError(Exception):
 
 
 def run_verification_job(candidate: Candidate, scenarios: Sequence[Scenario] = ()) -> dict[str, Any]:
-    """Verify a candidate in a process of its own.
-
-    Args:
-        candidate: The candidate.
-        scenarios: Calls of these sizes are compared besides the usual ones.
+    """Verify a candidate; calls of the scenarios' sizes are compared besides the usual ones.
 
     Raises:
         RefusedError: The candidate cannot run here.
@@ -100,12 +80,7 @@ class RoundResult:
 
 
 def run_timing_job(candidate: Candidate, scenarios: Sequence[Scenario], seconds: float) -> RoundResult:
-    """Time one round of a candidate in one pytest-benchmark process.
-
-    Args:
-        candidate: The candidate.
-        scenarios: What to time; no server.
-        seconds: Longest time of one scenario, without its warm-up.
+    """Time one round of a candidate; `seconds` is the longest time of a scenario, without its warm-up.
 
     Raises:
         CrashError: The process ended early.
@@ -125,8 +100,8 @@ def run_server_job(candidate: Candidate, scenario: Scenario, seconds: float, lat
         RefusedError: The candidate cannot do that.
         CrashError: The process ended early.
     """
-    work = {"scenarios": [scenario], "seconds": seconds, "latency_bound": latency_bound}
-    report = _run_job("lmtool.bench.load.mlperf_server", candidate, **work)
+    module = "lmtool.bench.load.mlperf_server"
+    report = _run_job(module, candidate, scenarios=[scenario], seconds=seconds, latency_bound=latency_bound)
     (server,) = report["reports"]
     reasons, warnings = server["invalid_reasons"], server["warnings"]
     return Round(server["latencies"], report["peak_bytes"], server["achieved_rate"], reasons, warnings)
@@ -165,8 +140,7 @@ def _last_lines(finished: subprocess.CompletedProcess[str]) -> str:
 def _ending(code: int) -> str:
     if code >= 0:
         return f"ended with {code}"
-    known = {member.value for member in signal.Signals}
-    return f"was killed by {signal.Signals(-code).name if -code in known else f'signal {-code}'}"
+    return f"was killed by {signal.Signals(-code).name if -code in set(signal.Signals) else f'signal {-code}'}"
 
 
 def _run(module: list[str], job: Job, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -87,14 +87,9 @@ def _job(config: pytest.Config) -> Job:
 
 
 @pytest.fixture(scope="session")
-def job(pytestconfig: pytest.Config) -> Job:
-    """The job that is timed."""
-    return _job(pytestconfig)
-
-
-@pytest.fixture(scope="session")
-def load_runtime(job: Job) -> Callable[[], Backend]:
+def load_runtime(pytestconfig: pytest.Config) -> Callable[[], Backend]:
     """A function that loads the backend; on the CPU the process keeps to as many cores as a call has threads."""
+    job = _job(pytestconfig)
     if job.source.provider in _CPU_PROVIDERS:
         pin(job.source.threads)
     return lambda: BACKENDS[job.backend].load(job.source)
@@ -113,9 +108,9 @@ def call(runtime: Backend, call_scenario: Scenario) -> Callable[[], object]:
 
 
 @pytest.fixture(autouse=True)
-def _timer(request: pytest.FixtureRequest, job: Job) -> None:
+def _timer(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> None:
     """Time with the backend's clock."""
-    request.node.add_marker(pytest.mark.benchmark(timer=BACKENDS[job.backend].clock))
+    request.node.add_marker(pytest.mark.benchmark(timer=BACKENDS[_job(pytestconfig).backend].clock))
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_every_runtime_is_verified_then_measured_in_every_scenario(measured: Any
     assert results.rooflines["torch"] == results.rooflines["onnx fp32"]
     for timing in results.timings:
         assert len(timing.rounds) == 2
-        assert all(len(found.call_seconds) >= 5 and min(found.call_seconds) > 0 for found in timing.rounds)
+        assert all(len(each.call_seconds) >= 5 and min(each.call_seconds) > 0 for each in timing.rounds)
         assert (timing.tokens_per_second is None) == (timing.scenario.kind == "load")
 
 
@@ -63,11 +63,11 @@ def test_the_memory_of_each_process_is_its_own(measured: Any) -> None:
 
 def test_results_are_written_as_json_a_report_and_a_picture(measured: Any, tmp_path: Path) -> None:
     files = save_results(measured[0], tmp_path / "new")
-    found = json.loads(files["timings"].read_text())
-    assert found["format"] == 4
-    assert found["environment"]["packages"]["torch"]
-    assert found["environment"]["tf32"] == {"NVIDIA_TF32_OVERRIDE": "0"}
-    assert len(found["timings"]) == 12
+    saved = json.loads(files["timings"].read_text())
+    assert saved["format"] == 4
+    assert saved["environment"]["packages"]["torch"]
+    assert saved["environment"]["tf32"] == {"NVIDIA_TF32_OVERRIDE": "0"}
+    assert len(saved["timings"]) == 12
     assert files["chart"].read_bytes().startswith(b"\x89PNG")
     page = Page(files["report"].read_text())
     assert page.outside == []
@@ -105,7 +105,7 @@ def test_figures_by_hand() -> None:
 def test_outliers_are_kept_and_counted() -> None:
     usual = [1e-3 + index * 1e-6 for index in range(19)]
     timing = make_results({"torch": [[*usual, 9e-3], usual]}).timings[0]
-    assert [found.outliers for found in timing.rounds] == [1, 0]
+    assert [each.outliers for each in timing.rounds] == [1, 0]
     assert timing.outliers == pytest.approx(1 / 39)
     assert timing.longest == 9e-3
     assert timing.percentile(95) == pytest.approx(np.percentile([*usual, 9e-3, *usual], 95))
@@ -161,10 +161,10 @@ def test_what_torch_does_in_each_scenario_ends_in_the_state_of_the_predictor(run
         lambda runtime, state: runtime.score(tokens, tokens, state),
         lambda runtime, state: runtime.generate(tokens[:, :1], 4, state),
     ):
-        found = state_tensors(work(theirs, theirs.initial_state(3)))
+        states = state_tensors(work(theirs, theirs.initial_state(3)))
         expected = work(ours, ours.initial_state(3))
         for name, tensor in zip(predictor.artifact.architecture.states, expected.tensors, strict=True):
-            np.testing.assert_allclose(found[name].numpy(), tensor, atol=1e-5)
+            np.testing.assert_allclose(states[name].numpy(), tensor, atol=1e-5)
 
 
 def test_the_suite_runs_under_plain_pytest(run: Run) -> None:

@@ -50,9 +50,9 @@ def test_a_wrong_number_in_another_runtime_is_noticed(run: Run, monkeypatch: pyt
     source = Source(run.artifact("fp32"), run.path)
     assert verify_backend("reference", source)["passed"]
     monkeypatch.setattr(ReferenceEvaluator, "run", wrong)
-    found = verify_backend("reference", source)
-    assert not found["passed"]
-    assert "logits differs by 1.00e-03" in found["failures"][0]
+    report = verify_backend("reference", source)
+    assert not report["passed"]
+    assert "logits differs by 1.00e-03" in report["failures"][0]
 
 
 def test_compiled_torch_is_verified_like_any_other(run: Run) -> None:
@@ -63,12 +63,12 @@ def test_compiled_torch_is_verified_like_any_other(run: Run) -> None:
 
 
 def test_a_runtime_that_is_missing_is_named_with_the_remedy(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else found(name))
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else find_spec(name))
     monkeypatch.setattr(shutil, "which", lambda _: None)
     against = ("openvino", "torch-compile", "torch")
-    found, skipped = candidates.find_candidates(run.artifact("fp32"), ["cpu"], against, 1)
-    assert list(found) == ["torch", "onnx fp32", "onnx int8"]
+    chosen, skipped = candidates.find_candidates(run.artifact("fp32"), ["cpu"], against, 1)
+    assert list(chosen) == ["torch", "onnx fp32", "onnx int8"]
     assert skipped["openvino"] == "it is not installed; pip install 'lmtool[portability]'"
     assert "needs a C++ compiler" in skipped["torch-compile"]
     assert "it runs fp32 artifacts" in str(candidates.reason_to_skip("reference", "cpu", None, run.path))
@@ -79,14 +79,15 @@ def test_a_runtime_that_is_missing_is_named_with_the_remedy(run: Run, monkeypatc
 
 def test_providers_stand_side_by_side(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    found, skipped = candidates.find_candidates(run.artifact("fp32"), ["cpu", "cuda", "cpu"], ("torch", "reference"), 1)
-    assert list(found) == ["torch", "reference", "onnx fp32", "onnx int8", "torch on cuda", "onnx fp32 on cuda"]
-    assert {name: candidate.source.provider for name, candidate in found.items()} == {
+    providers = ["cpu", "cuda", "cpu"]
+    chosen, skipped = candidates.find_candidates(run.artifact("fp32"), providers, ("torch", "reference"), 1)
+    assert list(chosen) == ["torch", "reference", "onnx fp32", "onnx int8", "torch on cuda", "onnx fp32 on cuda"]
+    assert {name: candidate.source.provider for name, candidate in chosen.items()} == {
         **dict.fromkeys(["torch", "reference", "onnx fp32", "onnx int8"], "cpu"),
         **dict.fromkeys(["torch on cuda", "onnx fp32 on cuda"], "cuda"),
     }
     assert set(skipped) == {"reference on cuda", "onnx int8 on cuda"}
-    assert [name for name, candidate in found.items() if candidate.is_original] == ["torch"]
+    assert [name for name, candidate in chosen.items() if candidate.is_original] == ["torch"]
 
 
 def test_an_artifact_without_its_original_is_verified_against_the_reference(run: Run, tmp_path: Path) -> None:

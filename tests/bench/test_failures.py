@@ -48,10 +48,10 @@ def test_what_fails_its_verification_is_not_timed(wrong: Run, tmp_path: Path) ->
     command = ["bench", "--model", wrong.artifact("fp32"), "--rounds", 1, "--scenario", "load", "--json"]
     finished = lmtool(*command, "--save", tmp_path / "saved")
     assert finished.returncode == 3
-    found = json.loads(finished.stdout)
-    assert list(found["failed"]) == ["onnx fp32", "onnx int8"]
-    assert any("differs by" in reason for reason in found["failed"]["onnx fp32"])
-    assert [timing["runtime"] for timing in found["timings"]] == ["torch"]
+    results = json.loads(finished.stdout)
+    assert list(results["failed"]) == ["onnx fp32", "onnx int8"]
+    assert any("differs by" in reason for reason in results["failed"]["onnx fp32"])
+    assert [timing["runtime"] for timing in results["timings"]] == ["torch"]
     saved = sorted(path.name for path in (tmp_path / "saved").iterdir())
     assert saved == ["bench.html", "bench.json", "bench.png", "bench.txt"]
 
@@ -98,11 +98,11 @@ def test_a_runtime_that_crashes_is_reported_and_the_rest_goes_on(place: Path, tm
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     finished = run_fresh(*command, "--save", tmp_path / "saved", cwd=place, env=environment)
     assert finished.returncode == 3
-    found = json.loads(finished.stdout)
-    assert list(found["crashed"]) == ["reference", "onnx int8"]
-    for said in found["crashed"].values():
+    results = json.loads(finished.stdout)
+    assert list(results["crashed"]) == ["reference", "onnx int8"]
+    for said in results["crashed"].values():
         assert said.startswith("the process was killed by SIGKILL; its last words:")
-    assert [timing["runtime"] for timing in found["timings"]] == ["torch", "onnx fp32"]
+    assert [timing["runtime"] for timing in results["timings"]] == ["torch", "onnx fp32"]
     assert (tmp_path / "saved" / "bench.json").exists()
 
 
@@ -134,12 +134,12 @@ def test_what_a_runtime_refuses_is_left_out_and_not_a_crash(run: Run, monkeypatc
         raise launch.RefusedError("it cannot compile that", by_provider=False)
 
     monkeypatch.setattr(verification, "run_verification_job", refuse)
-    found, _ = candidates.find_candidates(run.artifact("fp32"), ["cpu"], ("reference",), 1)
-    outcome = verification.verify_candidates(found, lambda _: None)
+    chosen, _ = candidates.find_candidates(run.artifact("fp32"), ["cpu"], ("reference",), 1)
+    outcome = verification.verify_candidates(chosen, lambda _: None)
     assert outcome.skipped["reference"] == "it cannot compile that"
     assert outcome.crashed == {}
     with pytest.raises(BenchError, match="it cannot compile that"):
-        verification.verify_candidates(found, lambda _: None, required=run.artifact("fp32"))
+        verification.verify_candidates(chosen, lambda _: None, required=run.artifact("fp32"))
 
 
 def test_a_wrong_number_in_a_size_that_is_timed_is_noticed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,5 +152,5 @@ def test_a_wrong_number_in_a_size_that_is_timed_is_noticed(run: Run, monkeypatch
 
     monkeypatch.setattr(Predictor, "step", wrong)
     assert verify_backend("onnxruntime", source)["passed"]
-    found = verify_backend("onnxruntime", source, [Scenario("multi-stream", 40)])
-    assert "batch 40, time 1" in found["failures"][0]
+    report = verify_backend("onnxruntime", source, [Scenario("multi-stream", 40)])
+    assert "batch 40, time 1" in report["failures"][0]

@@ -86,9 +86,9 @@ def test_arrays_come_back_as_they_went(stand_in: Callable[..., NodeSession]) -> 
         "special": np.array([np.nan, np.inf, -0.0, 1e-45], np.float32),
     }
     for names in (list(feed), ["odd", "ids"], []):
-        found = session.run(names, feed)
-        assert len(found) == len(names)
-        for name, array in zip(names, found, strict=True):
+        outputs = session.run(names, feed)
+        assert len(outputs) == len(names)
+        for name, array in zip(names, outputs, strict=True):
             np.testing.assert_array_equal(array, feed[name])
             assert array.dtype == feed[name].dtype
             assert array.shape == feed[name].shape
@@ -251,9 +251,9 @@ def test_a_missing_node_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch
 def test_versions_are_those_that_load(stand_in: Callable[..., NodeSession]) -> None:
     stand_in()
     assert reason_missing(NODE_PACKAGE) is None
-    found = versions()
-    assert found.pop("node")
-    assert found == {NODE_PACKAGE: "9.8.7"}
+    known = versions()
+    assert known.pop("node")
+    assert known == {NODE_PACKAGE: "9.8.7"}
 
 
 def test_processes_of_the_harness_look_where_it_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,9 +280,9 @@ def test_the_packages_compute_what_the_original_computes(
         return [logits + np.float32(1e-3), *states]
 
     monkeypatch.setattr(NodeSession, "run", wrong)
-    found = verify_backend(package, source)
-    assert not found["passed"]
-    assert "logits differs by 1.00e-03" in found["failures"][0]
+    report = verify_backend(package, source)
+    assert not report["passed"]
+    assert "logits differs by 1.00e-03" in report["failures"][0]
 
 
 @pytest.mark.portability
@@ -312,12 +312,12 @@ def test_what_is_made_of_logits_in_node_is_what_the_predictor_makes(
     feed = {"token_ids": token_ids, **dict(zip(names, start.tensors, strict=True))}
     log_probs, *_ = session.run(outputs, feed, targets=targets)
     np.testing.assert_allclose(log_probs, predictor.log_probs(token_ids, start, targets)[0], atol=1e-5)
-    found, *states = session.run(outputs, feed, steps=4)
+    logits_in_node, *states = session.run(outputs, feed, steps=4)
     tokens, state = token_ids, start
     for _ in range(4):
         logits, state = predictor.step(tokens, state)
         tokens = logits[:, -1:].argmax(axis=2)
-    np.testing.assert_allclose(found, logits, atol=1e-5)
+    np.testing.assert_allclose(logits_in_node, logits, atol=1e-5)
     for theirs, ours in zip(states, state.tensors, strict=True):
         np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
@@ -349,8 +349,8 @@ def test_the_harness_measures_the_packages(run: Run, package: str, monkeypatch: 
     monkeypatch.delenv(NODE_FOLDER, raising=False)
     forms = ("single-stream", "multi-stream:3", "offline:1x4", "prefill:1x5", "generation:1x3", "load", "first-step")
     scenarios = [Scenario.parse(form) for form in forms]
-    found = launch.run_timing_job(Candidate(package, Source(run.artifact("fp32"), run.path)), scenarios, 0.02)
-    assert list(found.rounds) == scenarios
-    for measured in found.rounds.values():
+    result = launch.run_timing_job(Candidate(package, Source(run.artifact("fp32"), run.path)), scenarios, 0.02)
+    assert list(result.rounds) == scenarios
+    for measured in result.rounds.values():
         assert len(measured.call_seconds) >= 5
         assert min(measured.call_seconds) > 1e-6

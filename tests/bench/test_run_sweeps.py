@@ -31,18 +31,18 @@ def test_a_sweep_times_a_runtime_along_every_axis_that_one_core_has(run: Run, tm
     options = BenchOptions(artifact, against=(), scenarios=[Scenario("load")], schedule=Schedule(1, 0.02), sweep=True)
     results = run_bench(options, lambda _: None)
     assert results.is_sound, (results.failed, results.crashed)
-    found = {sweep.axis: sweep for sweep in results.sweeps}
-    assert {axis: sweep.values for axis, sweep in found.items()} == {
+    sweeps = {sweep.axis: sweep for sweep in results.sweeps}
+    assert {axis: sweep.values for axis, sweep in sweeps.items()} == {
         "batch": [1, 2],
         "chunk": [1, 3],
         "hidden": [14],
         "vocabulary": [size // 2],
     }
-    for sweep in found.values():
+    for sweep in sweeps.values():
         assert list(sweep.timings) == ["onnx fp32"]
         assert all(seconds > 0 for seconds in sweep.seconds_per_token("onnx fp32").values())
     text = format_table(results)
-    for axis in found:
+    for axis in sweeps:
         assert f"sweep over {axis}" in text
     assert len(results.to_json()["sweeps"]) == 4
     assert [str(scenario) for scenario in results.scenarios] == ["load"]
@@ -73,9 +73,9 @@ def test_a_network_that_is_refused_in_a_precision_is_left_out_there(
 def test_what_runs_on_one_core_has_no_threads_to_vary(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     candidates, _ = find_candidates(run.artifact("fp32"), ["cpu"], (), 1)
     monkeypatch.setattr(run_sweeps, "usable_cores", lambda: 6)
-    found = [
+    threads = [
         point.candidate.source.threads for point in run_sweeps._threaded(candidates) if point.runtime == "onnx fp32"
     ]
-    assert found == [1, 2, 4, 6]
+    assert threads == [1, 2, 4, 6]
     monkeypatch.setattr(run_sweeps, "usable_cores", lambda: 1)
     assert list(run_sweeps._threaded(candidates)) == []

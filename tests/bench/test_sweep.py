@@ -10,8 +10,8 @@ def batches(seconds: dict[str, dict[int, float]]) -> Sweep:
     return Sweep(
         "batch",
         {
-            runtime: {size: Timing(runtime, streams(size), [Round([time])]) for size, time in found.items()}
-            for runtime, found in seconds.items()
+            runtime: {size: Timing(runtime, streams(size), [Round([time])]) for size, time in times.items()}
+            for runtime, times in seconds.items()
         },
     )
 
@@ -35,5 +35,5 @@ def test_one_that_always_wins_has_no_crossover() -> None:
 
 
 def test_only_common_values_are_compared() -> None:
-    found = batches({"cpu": {1: 1.0, 2: 2.0, 4: 4.0}, "gpu": {1: 2.0, 4: 3.0, 8: 4.0}}).crossovers
-    assert found == [Crossover("cpu", "gpu", 4)]
+    crossovers = batches({"cpu": {1: 1.0, 2: 2.0, 4: 4.0}, "gpu": {1: 2.0, 4: 3.0, 8: 4.0}}).crossovers
+    assert crossovers == [Crossover("cpu", "gpu", 4)]

@@ -1,4 +1,4 @@
-"""Run folders of networks that nobody trained: exported and verified as any other."""
+"""Run folders of untrained networks: exported and verified like any other."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_it_is_exported_verified_and_has_the_sizes(tmp_path: Path, precision: st
     [Architecture("gru", 4, (6,), False), Architecture("rnn", 3, (2, 3), True)],
     ids=["gru", "tied rnn"],
 )
-def test_it_has_the_cell_and_the_tying_that_were_asked_for(tmp_path: Path, architecture: Architecture) -> None:
+def test_it_has_the_requested_cell_and_tying(tmp_path: Path, architecture: Architecture) -> None:
     run = make_untrained_run(tmp_path / "run", architecture, 2, 1)
     network, checkpoint = run.trained()
     assert network.architecture == run.config().architecture == architecture
@@ -45,7 +45,7 @@ def test_it_has_the_cell_and_the_tying_that_were_asked_for(tmp_path: Path, archi
     assert all(not tensor.any() for name, tensor in weights.items() if "bias" in name)
 
 
-def test_a_seed_decides_the_weights(tmp_path: Path) -> None:
+def test_the_seed_determines_the_weights(tmp_path: Path) -> None:
     hashes = [
         make_untrained_run(tmp_path / str(number), SMALL, 11, seed).trained()[1].facts["weights_sha256"]
         for number, seed in enumerate((1, 1, 2))
@@ -63,7 +63,7 @@ def test_a_seed_decides_the_weights(tmp_path: Path) -> None:
         (SMALL, 1, "vocabulary_size is 1, expected 2 or more"),
     ],
 )
-def test_sizes_that_are_too_small_are_refused_before_anything_is_written(
+def test_small_sizes_are_refused_before_anything_is_written(
     tmp_path: Path, architecture: Architecture, vocabulary: int, named: str
 ) -> None:
     with pytest.raises(OptionError, match=named):
@@ -71,7 +71,7 @@ def test_sizes_that_are_too_small_are_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_cell_that_is_not_there_and_a_folder_that_is_taken_are_refused(tmp_path: Path) -> None:
+def test_an_unknown_cell_and_an_existing_run_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cell is 'lstmm'"):
         make_untrained_run(tmp_path / "run", Architecture("lstmm", 5, (7,), False), 11, 1)
     make_untrained_run(tmp_path / "run", SMALL, 11, 1)
