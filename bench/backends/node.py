@@ -88,10 +88,6 @@ class NodeSession:
         NODE_CLOCK.add(header["nanoseconds"])
         return results
 
-    def get_overridable_initializers(self) -> list[Any]:
-        """None: one package ignores an input with a default, the other rejects it."""
-        return []
-
     def close(self) -> None:
         """End the process."""
         self._process.close()

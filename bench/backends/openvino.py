@@ -34,7 +34,3 @@ class OpenVinoSession:
         """The outputs for these inputs, copies."""
         results = self._request.infer(dict(feed), share_inputs=True)
         return [results[name] for name in outputs]
-
-    def get_overridable_initializers(self) -> list[Any]:
-        """None: OpenVINO treats an input with a default as a constant."""
-        return []

@@ -16,30 +16,6 @@ from ...model.run import Run
 from ...runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS
 from ...runtime.predictor import Predictor
 
-
-@final
-class TorchSession:
-    """A network with the interface of an onnxruntime session."""
-
-    def __init__(self, network: Callable[..., Any], device: str) -> None:
-        self._network = network
-        self._device = device
-
-    def run(self, outputs: Sequence[str], feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """The outputs for these inputs, in host memory."""
-        # torch.from_numpy warns about read-only arrays
-        tensors = {name: torch.from_numpy(array.copy()).to(self._device) for name, array in feed.items()}
-        token_ids = tensors.pop(TOKEN_IDS)
-        with torch.inference_mode():
-            logits, state = self._network(token_ids, state_from_tensors(tensors))
-        results = {LOGITS: logits} | {f"{NEXT}{name}": tensor for name, tensor in state_tensors(state).items()}
-        return [results[name].cpu().numpy() for name in outputs]
-
-    def get_overridable_initializers(self) -> list[Any]:
-        """None: all logits are computed."""
-        return []
-
-
 Tokens = NDArray[np.int64]
 
 
@@ -72,7 +48,7 @@ class TorchBackend:
     @property
     def predictor(self) -> Predictor:
         """The backend as a predictor."""
-        return self._make_predictor(TorchSession(self._all, self._device))
+        return self._make_predictor(self._run)
 
     def initial_state(self, batch_size: int) -> NetworkState:
         """The zero state of `batch_size` streams."""
@@ -116,3 +92,13 @@ class TorchBackend:
 
     def _tensor(self, token_ids: Tokens) -> Tensor:
         return torch.from_numpy(token_ids).to(self._device)
+
+    def _run(self, outputs: Sequence[str], feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The outputs for these inputs, in host memory."""
+        # torch.from_numpy warns about read-only arrays
+        tensors = {name: torch.from_numpy(array.copy()).to(self._device) for name, array in feed.items()}
+        token_ids = tensors.pop(TOKEN_IDS)
+        with torch.inference_mode():
+            logits, state = self._all(token_ids, state_from_tensors(tensors))
+        results = {LOGITS: logits} | {f"{NEXT}{name}": tensor for name, tensor in state_tensors(state).items()}
+        return [results[name].cpu().numpy() for name in outputs]

@@ -160,23 +160,21 @@ def _torch(source: Source, compiled: bool) -> Backend:
     from .pytorch import TorchBackend  # imports torch, which other backends must not load
 
     device = torch_device(source.provider)
-    return TorchBackend(
-        source.original, device, source.threads, compiled, lambda session: _predictor(session, source, "fp32")
-    )
+    return TorchBackend(source.original, device, source.threads, compiled, lambda run: _predictor(run, source, "fp32"))
 
 
 def _openvino(source: Source) -> Backend:
-    return OnnxBackend(_predictor(OpenVinoSession(source.artifact, source.threads, "f32"), source))
+    return OnnxBackend(_predictor(OpenVinoSession(source.artifact, source.threads, "f32").run, source))
 
 
 def _openvino_default(source: Source) -> Backend:
     session = OpenVinoSession(source.artifact, source.threads, None)
-    return OnnxBackend(_predictor(session, source, {"bf16": "bf16", "f16": "fp16"}.get(session.precision)))
+    return OnnxBackend(_predictor(session.run, source, {"bf16": "bf16", "f16": "fp16"}.get(session.precision)))
 
 
 def _node(package: str, source: Source) -> Backend:
     session = NodeSession(source.artifact, package, source.threads)
-    return NodeBackend(_predictor(session, source), session)
+    return NodeBackend(_predictor(session.run, source), session)
 
 
 def _reference(source: Source) -> Backend:
@@ -188,26 +186,11 @@ def _reference(source: Source) -> Backend:
         evaluator = ReferenceEvaluator(model)
     except (RuntimeError, NotImplementedError) as error:
         raise BenchError(f"onnx.reference {onnx.__version__} cannot run {source.artifact}: {error}") from error
-    return OnnxBackend(_predictor(_Reference(evaluator), source))
+    return OnnxBackend(_predictor(evaluator.run, source))
 
 
-@final
-class _Reference:
-    """onnx's evaluator with the session methods that a predictor calls."""
-
-    def __init__(self, evaluator: Any) -> None:
-        self.run = evaluator.run
-
-    def get_overridable_initializers(self) -> list[Any]:
-        """None: the evaluator supports inputs with defaults, but does not list them."""
-        return []
-
-
-def _needs(module: str, install: str) -> Callable[[], str | None]:
-    def missing() -> str | None:
-        return None if importlib.util.find_spec(module) else f"it is not installed; {install}"
-
-    return missing
+def _not_installed(module: str, install: str) -> str | None:
+    return None if importlib.util.find_spec(module) else f"it is not installed; {install}"
 
 
 def _compiler() -> str | None:
@@ -215,7 +198,7 @@ def _compiler() -> str | None:
     return None if available else "torch.compile needs a C++ compiler; apt install g++, or the like"
 
 
-_OPENVINO = _needs("openvino", "pip install 'lmtool[portability]'")
+_OPENVINO = partial(_not_installed, "openvino", "pip install 'lmtool[portability]'")
 
 BACKENDS: Mapping[str, BackendSpec] = {
     ONNXRUNTIME: BackendSpec(_onnxruntime, cpu_only=False),
@@ -223,7 +206,7 @@ BACKENDS: Mapping[str, BackendSpec] = {
     "torch-compile": BackendSpec(lambda source: _torch(source, compiled=True), _compiler, cpu_only=False),
     "openvino": BackendSpec(_openvino, _OPENVINO),
     "openvino-default": BackendSpec(_openvino_default, _OPENVINO),
-    REFERENCE: BackendSpec(_reference, _needs("onnx", "pip install onnx")),
+    REFERENCE: BackendSpec(_reference, partial(_not_installed, "onnx", "pip install onnx")),
     **{
         name: BackendSpec(partial(_node, name), partial(reason_missing, name), clock=NODE_CLOCK)
         for name in (NODE_PACKAGE, WEB_PACKAGE)
@@ -239,9 +222,21 @@ def torch_device(provider: str) -> str:
     return "cuda" if provider_named(provider).name in ("cuda", "tensorrt") else "cpu"
 
 
-def _predictor(session: Any, source: Source, precision: str | None = None) -> Predictor:
+@final
+class _Session:
+    """A `run` function with the interface that a predictor needs of an onnxruntime session."""
+
+    def __init__(self, run: Callable[..., Any]) -> None:
+        self.run = run
+
+    def get_overridable_initializers(self) -> list[Any]:
+        """None: the backends ignore, reject or do not list inputs with defaults."""
+        return []
+
+
+def _predictor(run: Callable[..., Any], source: Source, precision: str | None = None) -> Predictor:
     """The artifact's predictor over another session; `precision` is the session's, if it differs from the file's."""
     artifact = Artifact.read(source.artifact)
     if precision is not None:
         artifact = replace(artifact, precision=precision)
-    return Predictor(artifact, session, PROVIDERS["cpu"], SessionOptions(source.threads))
+    return Predictor(artifact, _Session(run), PROVIDERS["cpu"], SessionOptions(source.threads))

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,51 +19,28 @@ def workload(backend: Backend, scenario: Scenario) -> Callable[[], object]:
     single-stream, multi-stream and offline continue from the state of their last call; prefill and generation start
     from the zero state.
     """
-    return {
-        "single-stream": _read,
-        "multi-stream": _read,
-        "offline": _score,
-        "prefill": _prefill,
-        "generation": _generate,
-    }[scenario.kind](backend, scenario)
+    time = scenario.time
+    lengths = {"single-stream": 1, "multi-stream": 1, "offline": time + 1, "prefill": time, "generation": 1}
+    tokens = _random_tokens(backend.vocabulary_size, scenario.batch_size, lengths[scenario.kind])
+    zero = backend.initial_state(scenario.batch_size)
+    if scenario.kind == "prefill":
+        return lambda: backend.prefill(next(tokens), zero)
+    if scenario.kind == "generation":
+        return lambda: backend.generate(next(tokens), time, zero)
+    if scenario.kind == "offline":
+        return _continued(lambda text, state: backend.score(text[:, :-1], text[:, 1:], state), tokens, zero)
+    return _continued(backend.read, tokens, zero)
 
 
-def _read(backend: Backend, scenario: Scenario) -> Callable[[], object]:
-    tokens = _random_tokens(backend, scenario.batch_size, scenario.time)
-    state = backend.initial_state(scenario.batch_size)
-
+def _continued(step: Callable[..., Any], tokens: Iterator[NDArray[np.int64]], state: Any) -> Callable[[], None]:
     def call() -> None:
         nonlocal state
-        state = backend.read(next(tokens), state)
+        state = step(next(tokens), state)
 
     return call
 
 
-def _score(backend: Backend, scenario: Scenario) -> Callable[[], object]:
-    tokens = _random_tokens(backend, scenario.batch_size, scenario.time + 1)
-    state = backend.initial_state(scenario.batch_size)
-
-    def call() -> None:
-        nonlocal state
-        text = next(tokens)
-        state = backend.score(text[:, :-1], text[:, 1:], state)
-
-    return call
-
-
-def _prefill(backend: Backend, scenario: Scenario) -> Callable[[], object]:
-    tokens = _random_tokens(backend, scenario.batch_size, scenario.time)
-    start = backend.initial_state(scenario.batch_size)
-    return lambda: backend.prefill(next(tokens), start)
-
-
-def _generate(backend: Backend, scenario: Scenario) -> Callable[[], object]:
-    tokens = _random_tokens(backend, scenario.batch_size, 1)
-    start = backend.initial_state(scenario.batch_size)
-    return lambda: backend.generate(next(tokens), scenario.time, start)
-
-
-def _random_tokens(backend: Backend, batch_size: int, time: int) -> Iterator[NDArray[np.int64]]:
+def _random_tokens(vocabulary_size: int, batch_size: int, time: int) -> Iterator[NDArray[np.int64]]:
     """Token ids int64 [batch, time], in an endless cycle."""
     random = np.random.default_rng(0)
-    return itertools.cycle(random.integers(0, backend.vocabulary_size, (_INPUTS, batch_size, time)))
+    return itertools.cycle(random.integers(0, vocabulary_size, (_INPUTS, batch_size, time)))
