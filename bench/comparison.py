@@ -1,6 +1,6 @@
-"""Results beside earlier ones of the same machine and artifacts: what became slower, as a gate for changes.
+"""Compare results with earlier ones of the same machine and artifacts, as a regression gate.
 
-pytest-benchmark compares runs of one process; here a result is several rounds of many processes, so this is our own.
+pytest-benchmark compares runs of one process; a result here is several rounds of many processes.
 """
 
 import math
@@ -13,6 +13,7 @@ from typing import Any, final
 from ..runtime.errors import JsonError, OptionError
 from ..runtime.io.files import read_bytes
 from ..runtime.io.json_reader import LARGE_BYTES, parse_json
+from ..runtime.io.text_table import text_table
 from .errors import BenchError
 from .report.text import format_seconds
 from .results import FORMAT, Identity, Results
@@ -25,14 +26,14 @@ _SAME = ("processor", "flags", "usable_cores", "gpus")
 @final
 @dataclass(frozen=True)
 class Change:
-    """A runtime in a scenario, then and now, in seconds: a call's median, of a server the 99th percentile.
+    """Seconds of a runtime in a scenario before and now: the median of a call, or a server's 99th percentile.
 
-    Of each it is the fastest round: other work on a machine makes rounds slower and never faster.
+    Both are those of the fastest round: other work on a machine only makes rounds slower.
 
     Attributes:
-        runtime: Its name.
-        scenario: What it did.
-        before: Seconds then.
+        runtime: Name of the runtime.
+        scenario: The scenario.
+        before: Seconds before.
         after: Seconds now.
         invalid_reasons: Why a server's run is not valid any more.
     """
@@ -45,7 +46,7 @@ class Change:
 
     @property
     def slower(self) -> float:
-        """By which share of the time before it is slower; negative where it is faster."""
+        """Relative change of the time; positive is slower."""
         return self.after / self.before - 1
 
 
@@ -55,9 +56,9 @@ class Comparison:
     """All changes.
 
     Attributes:
-        changes: What was measured both times.
-        missing: What was measured before only.
-        allowed: Share by which a call may be slower; None where nothing is a failure.
+        changes: Timings that both results have.
+        missing: Timings that only the earlier results have.
+        allowed: Largest relative change that passes; None if every change passes.
     """
 
     changes: Sequence[Change]
@@ -66,36 +67,40 @@ class Comparison:
 
     @property
     def failures(self) -> list[str]:
-        """A sentence for each runtime and scenario that is too much slower, or was measured before only."""
+        """A sentence for each timing that is too slow, invalid or missing."""
         if self.allowed is None:
             return []
-        slower = [change for change in self.changes if change.slower > self.allowed]
-        found = [
+        failures = [
             f"{change.runtime}, {change.scenario.name}: {change.slower:+.1%}, allowed {self.allowed:+.1%}"
-            for change in slower
+            for change in self.changes
+            if change.slower > self.allowed
         ]
-        found += [
+        failures += [
             f"{change.runtime}, {change.scenario.name}: not valid any more: {' '.join(change.invalid_reasons)}"
             for change in self.changes
             if change.invalid_reasons
         ]
-        found += [f"{name}: measured before, not now" for name in self.missing]
-        return found or ([] if self.changes else ["nothing was measured both times"])
+        failures += [f"{name}: measured before, not now" for name in self.missing]
+        return failures or ([] if self.changes else ["nothing was measured both times"])
 
     def format(self) -> str:
         """A line for each change, then the failures."""
-        lines = ["fastest round of each, before and now"]
-        width = max((len(change.runtime) for change in self.changes), default=0)
-        scenarios = max((len(str(change.scenario)) for change in self.changes), default=0)
-        lines += [
-            f"  {change.runtime:<{width}}  {change.scenario!s:<{scenarios}}  {format_seconds(change.before):>8}  "
-            f"{format_seconds(change.after):>8}  {change.slower:+7.1%}"
+        rows = [("", "", "before", "now", "change")]
+        rows += [
+            (
+                change.runtime,
+                str(change.scenario),
+                format_seconds(change.before),
+                format_seconds(change.after),
+                f"{change.slower:+.1%}",
+            )
             for change in self.changes
         ]
-        return "\n".join([*lines, *(f"! {failure}" for failure in self.failures)])
+        failures = [f"! {failure}" for failure in self.failures]
+        return "\n".join(["fastest round of each, before and now", *text_table(rows, "<<>", "  "), *failures])
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
+        """The comparison, ready for JSON."""
         return {
             "changes": [
                 {
@@ -115,32 +120,32 @@ class Comparison:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """The content of a `bench.json`, checked as far as a comparison reads it.
+    """Read a `bench.json` and check the parts that a comparison needs.
 
     Raises:
         StorageError: It cannot be read.
-        BenchError: It is none, is damaged, or of another version.
+        BenchError: It holds no results, is damaged, or has another format version.
     """
     try:
-        found = parse_json(read_bytes(path), LARGE_BYTES)
+        results = parse_json(read_bytes(path), LARGE_BYTES)
     except JsonError as error:
         raise BenchError(f"{path} holds no results: it {error}") from error
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        form = found.get("format") if isinstance(found, dict) else None
+    if not isinstance(results, dict) or results.get("format") != FORMAT:
+        form = results.get("format") if isinstance(results, dict) else None
         raise BenchError(f"{path} holds results of format {reprlib.repr(form)}, expected {FORMAT}; measure again")
     try:
-        _timings(found)
-        _differences(found, found)
+        _timings(results)
+        _differences(results, results)
     except (KeyError, TypeError, ValueError, AttributeError, OptionError) as error:
         raise BenchError(f"{path} holds no whole results ({type(error).__name__}: {error}); measure again") from error
-    return found
+    return results
 
 
 def require_same(before: Mapping[str, Any], now: Identity) -> None:
-    """Check, before anything is measured, that results would be comparable.
+    """Check that results would be comparable, before anything is measured.
 
     Raises:
-        BenchError: They would be of another machine, provider, number of threads, schedule, network or artifact.
+        BenchError: Machine, provider, number of threads, schedule, network or artifact differs.
     """
     differences = _differences(before, asdict(now))
     if differences:
@@ -150,12 +155,12 @@ def require_same(before: Mapping[str, Any], now: Identity) -> None:
 
 
 def compare(before: Mapping[str, Any], now: Results, allowed: float | None) -> Comparison:
-    """Put `now` beside the content of an earlier `bench.json`.
+    """Compare results with the content of an earlier `bench.json`.
 
     Args:
-        before: What `read_results` gave.
-        now: What was measured now.
-        allowed: Share by which a call may be slower; None where nothing is a failure.
+        before: The content, from `read_results`.
+        now: The results.
+        allowed: Largest relative change that passes; None if every change passes.
     """
     old, new = _timings(before), _timings(now.to_json())
     changes = [
@@ -168,10 +173,10 @@ def compare(before: Mapping[str, Any], now: Results, allowed: float | None) -> C
 
 
 def parse_share(text: str) -> float:
-    """`10%` as 0.1.
+    """Parse `10%` as 0.1.
 
     Raises:
-        OptionError: The text is no percentage, or below 0.
+        OptionError: The text is not a percentage, or below 0.
     """
     number, percent, rest = text.partition("%")
     try:
@@ -192,11 +197,11 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
         for name, sha256 in now["artifacts"].items()
         if name in before["artifacts"]
     ]
-    return [f"{name} was {_short(then)}, is {_short(today)}" for name, then, today in pairs if then != today]
+    return [f"{name} was {_short(old)}, is {_short(new)}" for name, old, new in pairs if old != new]
 
 
 def _short(value: Any) -> str:
-    """A hash by its beginning, a long list by its length."""
+    """Abbreviate a hash to its beginning, a long list to its length."""
     text = str(value)
     if len(text) == 64:
         return text[:12]

@@ -1,4 +1,4 @@
-"""Conformance: an artifact's test vectors in every runtime that is there, each in a process of its own."""
+"""Conformance: an artifact's test vectors in every installed runtime, each in a separate process."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,28 +9,31 @@ from ..export.build import STANDARD
 from ..export.parity import Case
 from ..export.test_vectors.files import read_vectors
 from ..runtime.artifact.artifact import Artifact
+from ..runtime.io.text_table import text_table
 from .backends.registry import BACKENDS, ONNXRUNTIME, TORCH, Source
 from .candidates import Candidate, Skipped, run_beside
 from .verification import Progress
 from .workers.launch import CrashError, RefusedError, run_vectors_job
 
 RUNTIMES = tuple(name for name in BACKENDS if name not in ("torch-compile", "openvino-default"))
-"""What vectors can be fed to: not what is the original once more, nor what computes in another precision on its own."""
+"""Runtimes that vectors are fed to; without those that repeat the original or choose another precision."""
+
+_HEADER = ("runtime", "version", "worst error", "where", "other tokens", "")
 
 
 @final
 @dataclass(frozen=True)
 class Conformance:
-    """What one runtime gave for the vectors.
+    """Results of one runtime for the vectors.
 
     Attributes:
-        runtime: Its name.
-        version: Of the package that it comes in.
-        bound: Largest difference that is allowed, relative to the largest magnitude in a tensor where that exceeds 1.
-        calls: How many sets were run.
-        loop_steps: Steps of the closed loop, which was also run on the runtime's own states.
-        loop_differences: Steps whose most probable token is another one beyond rounding.
-        cases: Of each output, the call that differs most.
+        runtime: Name of the runtime.
+        version: Version of its package.
+        bound: Largest allowed difference, relative to the largest magnitude in a tensor if that exceeds 1.
+        calls: Number of vector sets.
+        loop_steps: Steps of the closed loop, which also runs on the runtime's own states.
+        loop_differences: Steps with another most probable token, beyond rounding.
+        cases: For each output, the call that differs most.
     """
 
     runtime: str
@@ -48,67 +51,80 @@ class Conformance:
 
     @property
     def passed(self) -> bool:
-        """Whether every output is within the bound and no token of the closed loop is another one."""
+        """Whether every output is within the bound and every token of the closed loop is the expected one."""
         return self.worst.difference <= self.bound and self.loop_differences == 0
 
+    @classmethod
+    def from_report(cls, runtime: str, report: Mapping[str, Any]) -> "Conformance":
+        """The results in the report of a worker process."""
+        return cls(
+            runtime,
+            report["version"],
+            report["bound"],
+            report["calls"],
+            report["loop_steps"],
+            report["loop_differences"],
+            [Case.from_json(case) for case in report["cases"]],
+        )
+
     def to_json(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
+        """The results, ready for JSON."""
         return {**asdict(self), "worst_difference": self.worst.difference, "passed": self.passed}
+
+    def row(self) -> tuple[str, ...]:
+        """The results as a row of the report's table."""
+        worst, verdict = self.worst, "pass" if self.passed else "FAIL"
+        where, differences = f"{worst.tensor}, {worst.name}", str(self.loop_differences)
+        return (self.runtime, self.version, f"{worst.difference:.1e}", where, differences, verdict)
 
 
 @final
 @dataclass(frozen=True)
 class ConformanceReport:
-    """What became of every runtime.
+    """Results of all runtimes.
 
     Attributes:
         artifact: The file.
         expected_from: What computed the expected outputs.
-        bound: What is allowed.
-        found: What ran.
-        failed: What is there and cannot run the file, or died over it: runtime -> how.
-        skipped: What is not there, or lacks the operators of a quantized file, which are onnxruntime's own: runtime ->
-            why.
+        bound: Largest allowed difference.
+        results: Runtimes that ran.
+        failed: Runtime -> why it cannot run the file, or how it crashed.
+        skipped: Runtime -> why it did not run: not installed, or without onnxruntime's operators for quantized files.
     """
 
     artifact: Path
     expected_from: str
     bound: float
-    found: Sequence[Conformance]
+    results: Sequence[Conformance]
     failed: Mapping[str, str]
     skipped: Skipped
 
     @property
     def passed(self) -> bool:
-        """Whether something ran, nothing failed, and every runtime passed."""
-        return bool(self.found) and not self.failed and all(each.passed for each in self.found)
+        """Whether a runtime ran, none failed, and all passed."""
+        return bool(self.results) and not self.failed and all(result.passed for result in self.results)
 
     def format(self) -> str:
-        """A table."""
-        rows: list[tuple[str, ...]] = [("runtime", "version", "worst error", "where", "other tokens", "")]
-        rows += [_row(each) for each in self.found]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        calls = (
-            f"{self.found[0].calls} calls, {self.found[0].loop_steps} of them a closed loop"
-            if self.found
-            else "no call"
-        )
+        """The results as a table."""
+        calls = "no call"
+        if self.results:
+            first = self.results[0]
+            calls = f"{first.calls} calls, {first.loop_steps} of them a closed loop"
         lines = [
             f"{self.artifact}: test vectors by {self.expected_from}, {calls}; allowed {self.bound:.0e}",
-            *(f"  {line}" for line in table),
+            *text_table([_HEADER, *(result.row() for result in self.results)], indent="  "),
             *(f"  {name}: FAILED: {reason}" for name, reason in self.failed.items()),
             *(f"  {name}: not run: {reason}" for name, reason in self.skipped.items()),
         ]
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
+        """The results, ready for JSON."""
         return {
             "artifact": str(self.artifact),
             "expected_from": self.expected_from,
             "bound": self.bound,
-            "runtimes": [each.to_json() for each in self.found],
+            "runtimes": [result.to_json() for result in self.results],
             "failed": dict(self.failed),
             "skipped": self.skipped,
             "passed": self.passed,
@@ -116,22 +132,22 @@ class ConformanceReport:
 
 
 def check_conformance(artifact: Path, runtimes: Sequence[str], provider: str, progress: Progress) -> ConformanceReport:
-    """Feed the vectors that lie beside an artifact to runtimes.
+    """Feed the test vectors beside an artifact to runtimes.
 
     Args:
         artifact: The file.
-        runtimes: Which, of `RUNTIMES`.
-        provider: The execution provider of onnxruntime; every other runtime computes on the processor.
-        progress: Is told each step.
+        runtimes: Names out of `RUNTIMES`.
+        provider: Execution provider of onnxruntime; every other runtime computes on the processor.
+        progress: Receives one line for each step.
 
     Raises:
         StorageError: A file cannot be read.
-        ArtifactError: It is no artifact.
-        ExportError: There are no vectors beside it, they are another file's, or they are damaged.
+        ArtifactError: It is not an artifact.
+        ExportError: There are no vectors beside it, they belong to another file, or they are damaged.
     """
     known = Artifact.read(artifact)
     vectors = read_vectors(artifact, known)
-    found: list[Conformance] = []
+    results: list[Conformance] = []
     failed: dict[str, str] = {}
     skipped: Skipped = {}
     for name in dict.fromkeys(runtimes):
@@ -141,35 +157,16 @@ def check_conformance(artifact: Path, runtimes: Sequence[str], provider: str, pr
         progress(f"test vectors in {name}")
         source = Source(artifact, run_beside(artifact), provider if name == ONNXRUNTIME else "cpu")
         try:
-            found.append(_conformance(name, run_vectors_job(Candidate(name, source))))
+            results.append(Conformance.from_report(name, run_vectors_job(Candidate(name, source))))
         except RefusedError as error:
             (failed if known.precision in STANDARD else skipped)[name] = str(error)
         except CrashError as error:
             failed[name] = str(error)
-    return ConformanceReport(artifact, vectors.expected_from, vectors.bound, found, failed, skipped)
+    return ConformanceReport(artifact, vectors.expected_from, vectors.bound, results, failed, skipped)
 
 
 def _reason_to_skip(name: str, artifact: Path, precision: str) -> str | None:
-    """Why a runtime is not asked; None where it is."""
+    """Why a runtime is not run; None if it is."""
     if name == TORCH and (run_beside(artifact) is None or precision not in STANDARD):
-        return f"it is the original, which is asked where {' or '.join(STANDARD)} lies in its run folder"
+        return f"it is the original, which runs if {' or '.join(STANDARD)} lies in its run folder"
     return BACKENDS[name].reason_missing()
-
-
-def _conformance(name: str, report: dict[str, Any]) -> Conformance:
-    return Conformance(
-        name,
-        report["version"],
-        report["bound"],
-        report["calls"],
-        report["loop_steps"],
-        report["loop_differences"],
-        [Case.from_json(case) for case in report["cases"]],
-    )
-
-
-def _row(found: Conformance) -> tuple[str, ...]:
-    worst = found.worst
-    where = f"{worst.tensor}, {worst.name}"
-    verdict = "pass" if found.passed else "FAIL"
-    return (found.runtime, found.version, f"{worst.difference:.1e}", where, str(found.loop_differences), verdict)

@@ -1,4 +1,4 @@
-"""What results say about what to ship: the fastest runtime of each scenario, and the best within a latency."""
+"""Which runtime to ship: the fastest of each scenario, and the best throughput within a latency."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ _STEPS = ("single-stream", "multi-stream")
 @final
 @dataclass(frozen=True)
 class Verdict:
-    """The fastest of a scenario.
+    """The fastest runtimes of a scenario.
 
     Attributes:
-        fastest: Of all runtimes.
-        lead: How many times faster than the second one, round by round; None where there is no second one.
-        second: The second one.
-        invariant: The fastest of those that are known to be batch-invariant; None where there are none.
+        fastest: The fastest runtime.
+        second: The second fastest; None if there is only one.
+        lead: Speed-up of the fastest over the second, round by round; None if there is only one.
+        invariant: The fastest of those known to be batch-invariant; None if there are none.
     """
 
     fastest: Timing
@@ -32,17 +32,17 @@ class Verdict:
 
     @property
     def scenario(self) -> Scenario:
-        """What was timed."""
+        """The scenario."""
         return self.fastest.scenario
 
     @property
     def is_clear(self) -> bool:
-        """Whether it was the faster one in every round."""
+        """Whether the fastest won every round."""
         return self.lead is None or min(self.lead) > 1
 
 
 def verdicts(results: Results) -> list[Verdict]:
-    """One for each scenario in which a valid time was measured."""
+    """One verdict for each scenario with a valid time."""
     ranked = [
         [timing for timing in ranking(results, scenario) if not timing.invalid_reasons]
         for scenario in results.scenarios
@@ -50,8 +50,15 @@ def verdicts(results: Results) -> list[Verdict]:
     return [_verdict(results, timings) for timings in ranked if timings]
 
 
+def _verdict(results: Results, ranked: Sequence[Timing]) -> Verdict:
+    fastest, second = ranked[0], ranked[1] if len(ranked) > 1 else None
+    lead = None if second is None else fastest.ratios(second)
+    invariant = next((timing for timing in ranked if is_invariant(results, timing.runtime)), None)
+    return Verdict(fastest, second, lead, invariant)
+
+
 def ranking(results: Results, scenario: Scenario) -> list[Timing]:
-    """The timings in a scenario, the fastest first; a server whose rounds are not valid comes after all that are."""
+    """The timings of a scenario, fastest first; servers with invalid rounds come last."""
 
     def key(timing: Timing) -> tuple[bool, float]:
         return bool(timing.invalid_reasons), float(np.median(timing.costs))
@@ -60,27 +67,28 @@ def ranking(results: Results, scenario: Scenario) -> list[Timing]:
 
 
 def is_invariant(results: Results, runtime: str) -> bool | None:
-    """Whether neighbours in a batch and chunking change nothing of what it computes; None where that is not known."""
+    """Whether batching and chunking leave a stream's results unchanged to the bit; None if not known."""
     known: bool | None = results.parity.get(runtime, {}).get("batch_invariant")
     return known
 
 
 def step_timings(results: Results) -> list[Timing]:
-    """Calls of one token a stream, by runtime and rising batch: a runtime's sweep over batches, else its scenarios."""
-    found: dict[str, list[Timing]] = {runtime: [] for runtime in results.runtimes}
+    """Timings of one-token calls by runtime and batch: those of a sweep over batches, else those of the scenarios."""
+    steps: dict[str, list[Timing]] = {runtime: [] for runtime in results.runtimes}
     for timing in results.timings:
         if timing.scenario.kind in _STEPS:
-            found[timing.runtime].append(timing)
+            steps[timing.runtime].append(timing)
     for sweep in results.sweeps:
         if sweep.axis == "batch":
-            found |= {runtime: list(timings.values()) for runtime, timings in sweep.timings.items()}
-    return [timing for timings in found.values() for timing in sorted(timings, key=lambda one: one.scenario.batch_size)]
+            steps |= {runtime: list(timings.values()) for runtime, timings in sweep.timings.items()}
+    ordered = (sorted(timings, key=lambda timing: timing.scenario.batch_size) for timings in steps.values())
+    return [timing for timings in ordered for timing in timings]
 
 
 def frontier(timings: Iterable[Timing]) -> list[Timing]:
-    """The timings that none beats in both the 99th percentile of a call and tokens per second; both rise.
+    """The Pareto frontier of 99th percentile and tokens per second; both rise.
 
-    Those of too few calls for that percentile are left out.
+    Timings with too few calls for the percentile are left out.
     """
     best: list[Timing] = []
     known = [(tail, timing) for timing in timings if (tail := timing.percentile(99)) is not None]
@@ -90,24 +98,15 @@ def frontier(timings: Iterable[Timing]) -> list[Timing]:
     return best
 
 
-def most_often(results: Results, chosen: Callable[[Verdict], Timing | None]) -> tuple[str, list[Timing]] | None:
-    """The runtime that is chosen in most scenarios, and its timings there; None where none ever is."""
+def _speed(timing: Timing) -> float:
+    return timing.tokens_per_second or 0.0
+
+
+def most_often(results: Results, choose: Callable[[Verdict], Timing | None]) -> tuple[str, list[Timing]] | None:
+    """The runtime that `choose` takes in most scenarios, and its timings there; None if it never takes one."""
     winners: dict[str, list[Timing]] = {}
     for verdict in verdicts(results):
-        timing = chosen(verdict)
+        timing = choose(verdict)
         if timing is not None:
             winners.setdefault(timing.runtime, []).append(timing)
     return max(winners.items(), key=lambda item: len(item[1]), default=None)
-
-
-def _verdict(results: Results, ranked: Sequence[Timing]) -> Verdict:
-    second = ranked[1] if len(ranked) > 1 else None
-    lead = None
-    if second is not None:
-        lead = [theirs / ours for ours, theirs in zip(ranked[0].costs, second.costs, strict=True)]
-    invariant = next((timing for timing in ranked if is_invariant(results, timing.runtime)), None)
-    return Verdict(ranked[0], second, lead, invariant)
-
-
-def _speed(timing: Timing) -> float:
-    return timing.tokens_per_second or 0.0

@@ -1,9 +1,9 @@
-"""How fast a machine could run an artifact: the time to read its weights, and to multiply by them.
+"""Lower bound of a step's time on a machine: the time to read an artifact's weights, and to multiply by them.
 
-At batch 1 a step reads every weight but the embedding's rows of other tokens. A batch reads them once for all its rows,
-but multiplies for each: by fp32 weights; by integers that is faster than anything measured here, so theirs stays the
-reading. The rates are the best of several products of numpy over as many bytes, measured in every round: estimates,
-which better kernels could beat.
+At batch 1 a step reads every weight but the embedding's other rows. A larger batch reads the weights once for all its
+rows, but multiplies for each row. Products of integers are faster than anything measured here, so the bound of integer
+weights is the time to read them. The rates are the best of several numpy products over as many bytes, measured in every
+round: estimates, which better kernels could beat.
 """
 
 import functools
@@ -26,11 +26,11 @@ _PRODUCTS = ((64, 256, 4096), (64, 1024, 1024), (256, 256, 4096), (512, 512, 512
 @final
 @dataclass(frozen=True)
 class Roofline:
-    """What bounds a step of an artifact on this machine.
+    """Work of a step of an artifact, and rates of this machine.
 
     Attributes:
-        weight_bytes: Weights that a step reads.
-        bytes_per_second: Best rate at which numpy reads so many bytes again and again.
+        weight_bytes: Bytes of the weights that a step reads.
+        bytes_per_second: Best rate at which numpy reads that many bytes repeatedly.
         operations: Multiplications and additions of a token by fp32 matrices.
         operations_per_second: Best rate of numpy's fp32 matrix products.
     """
@@ -41,7 +41,7 @@ class Roofline:
     operations_per_second: float
 
     def best(self, other: "Roofline | None") -> "Roofline":
-        """The same weights at the better rates of two measurements: other work on a machine only ever lowers them."""
+        """The better rates of two measurements of the same weights: other work on a machine only lowers them."""
         if other is None:
             return self
         return replace(
@@ -51,26 +51,21 @@ class Roofline:
         )
 
     def seconds(self, batch_size: int) -> float:
-        """The shortest time of a call that reads one token of each of so many streams."""
+        """The shortest time of a call that reads one token of each of `batch_size` streams."""
         reading = self.weight_bytes / self.bytes_per_second
         return reading if batch_size == 1 else max(reading, batch_size * self.operations / self.operations_per_second)
 
 
 def measure_roofline(artifact: Path) -> Roofline:
-    """Count an artifact's weights and measure this machine's rates for as many."""
-    weights = _weights(artifact)
+    """Count an artifact's weights and measure this machine's rates for as many bytes."""
+    weights = _step_weights(artifact)
     size = sum(weight.nbytes for weight in weights)
     operations = sum(2 * weight.size for weight in weights if _is_matrix(weight) and weight.dtype == np.float32)
     return Roofline(size, _bytes_per_second(size), operations, _operations_per_second())
 
 
-def _is_matrix(weight: np.ndarray) -> bool:
-    """Whether it has two axes that count; a bias may have several, all but one of them 1."""
-    return len([size for size in weight.shape if size > 1]) > 1
-
-
-def _weights(artifact: Path) -> list[np.ndarray]:
-    """What a step reads whole: every weight, but not an embedding of which it takes a row."""
+def _step_weights(artifact: Path) -> list[np.ndarray]:
+    """The weights that a step reads completely: all but an embedding of which it reads a row."""
     graph = onnx.load(artifact).graph
     gathered = {node.input[0] for node in graph.node if node.op_type == "Gather"}
     whole = {name for node in graph.node if node.op_type != "Gather" for name in node.input}
@@ -81,13 +76,18 @@ def _weights(artifact: Path) -> list[np.ndarray]:
     ]
 
 
+def _is_matrix(weight: np.ndarray) -> bool:
+    """Whether two axes are larger than 1; a bias may have several axes of 1."""
+    return len([size for size in weight.shape if size > 1]) > 1
+
+
 def _bytes_per_second(size: int) -> float:
     numbers = np.ones(max(size // 4, max(_WIDTHS)), np.float32)
-    works: list[Callable[[], object]] = [lambda: numbers @ numbers]
+    products: list[Callable[[], object]] = [lambda: numbers @ numbers]
     for width in _WIDTHS:
         matrix, vector = numbers[: len(numbers) // width * width].reshape(-1, width), np.ones(width, np.float32)
-        works.append(functools.partial(np.matmul, matrix, vector))
-    return numbers.nbytes / min(map(_fastest, works))
+        products.append(functools.partial(np.matmul, matrix, vector))
+    return numbers.nbytes / min(map(_fastest, products))
 
 
 def _operations_per_second() -> float:
@@ -99,11 +99,11 @@ def _product_rate(rows: int, inner: int, columns: int) -> float:
     return 2 * rows * weight.size / _fastest(lambda: activations @ weight)
 
 
-def _fastest(work: Callable[[], object]) -> float:
-    """Seconds of the fastest of some calls: what the machine can do."""
+def _fastest(function: Callable[[], object]) -> float:
+    """Seconds of the fastest of some calls."""
     times = []
     for _ in range(_REPEATS):
         start = time.perf_counter()
-        work()
+        function()
         times.append(time.perf_counter() - start)
     return min(times)

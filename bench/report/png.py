@@ -1,4 +1,4 @@
-"""The results as a picture: tokens per second of every runtime; a server's are left out, they are what arrives."""
+"""The results as a chart: tokens per second of every runtime. Servers are left out, because they get what arrives."""
 
 import math
 from pathlib import Path
@@ -17,7 +17,7 @@ _COLUMNS = 4
 
 
 def draw_chart(results: Results, path: Path) -> None:
-    """Draw a PNG file; the results hold a timing at least.
+    """Draw a PNG file of results with at least one timing.
 
     Raises:
         StorageError: It cannot be written.
@@ -26,9 +26,9 @@ def draw_chart(results: Results, path: Path) -> None:
 
 
 def throughput_figure(results: Results) -> Figure:
-    """A panel of bars for each scenario, a bar for each runtime; lines show the range over the rounds."""
-    telling = [scenario for scenario in results.scenarios if scenario.tokens and scenario.kind != "server"]
-    scenarios = telling or results.scenarios
+    """A panel for each scenario, a bar for each runtime; lines show the range over the rounds."""
+    scenarios = [scenario for scenario in results.scenarios if scenario.tokens and scenario.kind != "server"]
+    scenarios = scenarios or results.scenarios
     columns = min(len(scenarios), _COLUMNS)
     rows = math.ceil(len(scenarios) / columns)
     height = 1.1 + 0.26 * len(results.runtimes)
@@ -37,7 +37,7 @@ def throughput_figure(results: Results) -> Figure:
     for axes in grid.flat[len(scenarios) :]:
         axes.set_visible(False)
     for axes, scenario in zip(grid.flat, scenarios, strict=False):
-        _panel(axes, results, scenario)
+        _draw_panel(axes, results, scenario)
     figure.suptitle(
         f"tokens per second; {', '.join(results.identity.providers)}, threads {results.identity.threads}, "
         f"{results.identity.environment['processor']}",
@@ -46,14 +46,8 @@ def throughput_figure(results: Results) -> Figure:
     return figure
 
 
-def _range(timing: Timing) -> tuple[float, float]:
-    """Tokens (or calls) a second of the slowest and of the fastest round."""
-    tokens = timing.scenario.tokens or 1
-    return tokens / max(timing.medians), tokens / min(timing.medians)
-
-
-def _panel(axes: Any, results: Results, scenario: Scenario) -> None:
-    """Bars from the top in the runtimes' order; load and first step, which count no tokens, show their speed in 1/s."""
+def _draw_panel(axes: Any, results: Results, scenario: Scenario) -> None:
+    """Draw bars from the top in the runtimes' order; load and first step count no tokens and show 1/s."""
     names = results.runtimes
     for timing in results.of(scenario):
         place = names.index(timing.runtime)
@@ -73,3 +67,9 @@ def _panel(axes: Any, results: Results, scenario: Scenario) -> None:
     axes.tick_params(axis="x", labelsize=7)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.xaxis.set_major_locator(MaxNLocator(3))
+
+
+def _range(timing: Timing) -> tuple[float, float]:
+    """Tokens (or calls) per second of the slowest and of the fastest round."""
+    tokens = timing.scenario.tokens or 1
+    return tokens / max(timing.medians), tokens / min(timing.medians)

@@ -2,6 +2,7 @@
 
 import textwrap
 
+from ...runtime.io.text_table import text_table
 from ..results import Results
 from ..scenario import Scenario
 from ..sweep import AXES, Crossover, Sweep
@@ -15,10 +16,10 @@ _WIDTH = 120
 
 
 def format_table(results: Results) -> str:
-    """One block for each scenario, one line for each runtime; what is unstable, failed or crashed is marked."""
+    """One block for each scenario, one line for each runtime; unstable, failed and crashed ones are marked."""
     lines = []
     for scenario in results.scenarios:
-        lines += [*_block(results, scenario), ""]
+        lines += [*_scenario_block(results, scenario), ""]
     for sweep in results.sweeps:
         lines += [*_sweep_block(sweep), ""]
     lines += [f"! sweep: {name}: {reason}" for name, reason in results.sweep_failures.items()]
@@ -29,76 +30,20 @@ def format_table(results: Results) -> str:
     return "\n".join([*lines, *(f"! {warning}" for warning in warnings(results))]).rstrip()
 
 
-def warnings(results: Results) -> list[str]:
-    """What a reader should mind, a sentence each."""
-    found = []
-    for timing in results.timings:
-        where = f"{timing.runtime}, {timing.scenario}"
-        found += [f"{where}: not valid: {' '.join(timing.invalid_reasons)}"] if timing.invalid_reasons else []
-        found += [f"{where}: {warning}" for warning in timing.warnings[:1]]
-    if any(timing.is_unstable for timing in results.timings):
-        found.append("medians of the rounds lie more than 10 % apart: the machine was busy, compare the ratios")
-    if any(timing.is_short for timing in results.timings):
-        found.append("~: a call takes less than a millisecond, where interrupts and the clock count: mind the median")
-    return found
-
-
-def format_seconds(seconds: float | None) -> str:
-    """Seconds in the unit that suits them: `412 us`, `3.21 ms`, `1.20 s`; nothing where they are not known."""
-    if seconds is None:
-        return ""
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.{0 if seconds >= 1e-5 else 1}f} us"
-    return f"{seconds * 1e3:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"
-
-
-def format_speedup(results: Results, timing: Timing) -> str:
-    """How many times faster than the baseline, with the range over the rounds."""
-    ratios = results.ratios(timing.runtime, timing.scenario)
-    if ratios is None:
-        return ""
-    speedup = results.speedup(timing.runtime, timing.scenario)
-    return "1" if timing.runtime == results.baseline else f"{speedup:.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-
-
-def format_crossover(crossover: Crossover, axis: str) -> str:
-    """A crossover in words."""
-    return f"{crossover.winner} overtakes {crossover.loser} at {axis} {crossover.value:,}"
-
-
-def _sweep_block(sweep: Sweep) -> list[str]:
-    """A line for each value, a column for each runtime: time of a token."""
-    rows = [[sweep.axis, *sweep.timings]]
-    for value in sweep.values:
-        rows.append([f"{value:,}", *(_cost(sweep, runtime, value) for runtime in sweep.timings)])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [f"sweep over {sweep.axis} ({AXES[sweep.axis]}): time of a token"]
-    lines += ["  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return lines + [f"  {format_crossover(crossover, sweep.axis)}" for crossover in sweep.crossovers]
-
-
-def _cost(sweep: Sweep, runtime: str, value: int) -> str:
-    timing = sweep.timings[runtime].get(value)
-    if timing is None:
-        return ""
-    return format_seconds(sweep.seconds_per_token(runtime)[value]) + ("!" if timing.is_unstable else " ")
-
-
-def _block(results: Results, scenario: Scenario) -> list[str]:
+def _scenario_block(results: Results, scenario: Scenario) -> list[str]:
     threads = results.identity.threads
     rows = [HEADER, *(cells_of(timing, results) for timing in results.of(scenario))]
-    shown = [column for column in range(len(HEADER)) if any(row[column].strip() for row in rows[1:])]
-    widths = {column: max(len(row[column]) for row in rows) for column in shown}
-    lines = [f"{scenario.name} ({threads} thread{'s' * (threads > 1)})"]
-    for row in rows:
-        cells = [row[column].rjust(widths[column]) for column in shown[1:]]
-        lines.append("  ".join(["", row[0].ljust(widths[0]), *cells]))
-    lines += [f"  {runtime}  {FAILED}" for runtime in results.failed]
-    return lines + [f"  {runtime}  {CRASHED}" for runtime in results.crashed]
+    columns = [column for column in zip(*rows, strict=True) if any(cell.strip() for cell in column[1:])]
+    return [
+        f"{scenario.name} ({threads} thread{'s' * (threads > 1)})",
+        *text_table(list(zip(*columns, strict=True)), "<>", "  "),
+        *(f"  {runtime}  {FAILED}" for runtime in results.failed),
+        *(f"  {runtime}  {CRASHED}" for runtime in results.crashed),
+    ]
 
 
 def cells_of(timing: Timing, results: Results) -> tuple[str, ...]:
-    """What the columns of `HEADER` say of a timing; empty where it is not known."""
+    """A timing's cells in the columns of `HEADER`; empty if not known."""
     floor = results.roofline_seconds(timing.runtime, timing.scenario)
     speed, memory = timing.tokens_per_second, timing.peak_bytes
     return (
@@ -116,23 +61,75 @@ def cells_of(timing: Timing, results: Results) -> tuple[str, ...]:
     )
 
 
+def _sweep_block(sweep: Sweep) -> list[str]:
+    """A line for each value, a column for each runtime: time of a token."""
+    rows = [[sweep.axis, *sweep.timings]]
+    rows += [[f"{value:,}", *(_cost(sweep, runtime, value) for runtime in sweep.timings)] for value in sweep.values]
+    return [
+        f"sweep over {sweep.axis} ({AXES[sweep.axis]}): time of a token",
+        *text_table(rows, ">", "  "),
+        *(f"  {format_crossover(crossover, sweep.axis)}" for crossover in sweep.crossovers),
+    ]
+
+
+def _cost(sweep: Sweep, runtime: str, value: int) -> str:
+    timing = sweep.timings[runtime].get(value)
+    if timing is None:
+        return ""
+    return format_seconds(sweep.seconds_per_token(runtime)[value]) + ("!" if timing.is_unstable else " ")
+
+
+def format_crossover(crossover: Crossover, axis: str) -> str:
+    """A crossover as a sentence."""
+    return f"{crossover.winner} overtakes {crossover.loser} at {axis} {crossover.value:,}"
+
+
+def format_seconds(seconds: float | None) -> str:
+    """Seconds with a unit: `412 us`, `3.21 ms`, `1.20 s`; empty for None."""
+    if seconds is None:
+        return ""
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.{0 if seconds >= 1e-5 else 1}f} us"
+    return f"{seconds * 1e3:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def format_speedup(results: Results, timing: Timing) -> str:
+    """The speed-up over the baseline, with its range over the rounds."""
+    ratios = results.ratios(timing.runtime, timing.scenario)
+    if ratios is None:
+        return ""
+    speedup = results.speedup(timing.runtime, timing.scenario)
+    return "1" if timing.runtime == results.baseline else f"{speedup:.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def warnings(results: Results) -> list[str]:
+    """Reasons to doubt the figures, one sentence each."""
+    sentences = []
+    for timing in results.timings:
+        where = f"{timing.runtime}, {timing.scenario}"
+        sentences += [f"{where}: not valid: {' '.join(timing.invalid_reasons)}"] if timing.invalid_reasons else []
+        sentences += [f"{where}: {warning}" for warning in timing.warnings[:1]]
+    if any(timing.is_unstable for timing in results.timings):
+        sentences.append("medians of the rounds lie more than 10 % apart: the machine was busy, compare the ratios")
+    if any(timing.is_short for timing in results.timings):
+        sentences.append("~: a call takes less than a millisecond, interrupts and the clock count: use the median")
+    return sentences
+
+
 def legend(results: Results) -> list[str]:
-    """What the columns mean, a sentence each."""
+    """Meaning of the columns, one sentence each."""
+    kinds = {scenario.kind for scenario in results.scenarios}
     sentences = {
         "tokens/s: at the median call": any(scenario.tokens for scenario in results.scenarios),
-        "p95, p99: of the calls of all rounds, where there are enough": True,
-        "outliers: calls beyond Tukey's fence; none is left out": True,
+        "p95, p99: of the calls of all rounds, if there are enough": True,
+        "outliers: calls beyond Tukey's fence; all of them count": True,
         "spread: of the rounds' medians": True,
-        "memory: of the host, the highest of the process that computes": True,
-        "speed-up: within each round, over the first runtime: the median of the rounds and their range": True,
-        "prefill: what takes no input with a default (openvino, reference, onnxruntime-node, onnxruntime-web) computes "
-        "the logits of every position, onnxruntime and torch those of the last one": _has(results, "prefill"),
-        "server: speed-ups are those of the 99th percentile; its process is not pinned": _has(results, "server"),
-        "floor: reading the weights once, or in fp32 batches multiplying by them, at numpy's best rates of all rounds; "
-        "to floor: the fastest round over it": bool(results.rooflines),
+        "memory: peak host memory of the process that computes": True,
+        "speed-up: over the first runtime, within each round: median of the rounds and their range": True,
+        "prefill: runtimes without optional inputs (openvino, reference, onnxruntime-node, onnxruntime-web) compute "
+        "the logits of every position, onnxruntime and torch those of the last one": "prefill" in kinds,
+        "server: speed-ups are those of the 99th percentile; its process is not pinned": "server" in kinds,
+        "floor: the time to read the weights once (batch 1) or to multiply by them (larger batches), at the best rate "
+        "numpy reached; to floor: the fastest round over it": bool(results.rooflines),
     }
     return [sentence for sentence, applies in sentences.items() if applies and results.timings]
-
-
-def _has(results: Results, kind: str) -> bool:
-    return any(scenario.kind == kind for scenario in results.scenarios)

@@ -14,7 +14,7 @@ import onnx
 import pytest
 from lmtool.bench import conformance
 from lmtool.bench.backends.registry import ONNXRUNTIME, REFERENCE, TORCH, Source
-from lmtool.bench.conformance import ConformanceReport, check_conformance
+from lmtool.bench.conformance import Conformance, ConformanceReport, check_conformance
 from lmtool.bench.workers.launch import CrashError, RefusedError
 from lmtool.bench.workers.run_vectors import run_vectors
 from lmtool.export import ExportError, Original, export_run, original_of
@@ -222,7 +222,7 @@ def test_what_was_written_is_what_is_read(exported: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("runtime", [ONNXRUNTIME, REFERENCE])
 def test_a_runtime_that_agrees_passes_and_one_wrong_number_is_found(own_copy: Path, runtime: str) -> None:
-    found = conformance._conformance(runtime, run_vectors(runtime, Source(own_copy)))
+    found = Conformance.from_report(runtime, run_vectors(runtime, Source(own_copy)))
     assert found.passed
     assert (found.calls, found.loop_steps, found.loop_differences) == (30, 20, 0)
     assert {case.tensor for case in found.cases} == {
@@ -233,7 +233,7 @@ def test_a_runtime_that_agrees_passes_and_one_wrong_number_is_found(own_copy: Pa
     wrong = numpy_helper.to_array(onnx.load_tensor(place)).copy()
     wrong[1, 2] += 1e-3
     rewrite(place, wrong)
-    found = conformance._conformance(runtime, run_vectors(runtime, Source(own_copy)))
+    found = Conformance.from_report(runtime, run_vectors(runtime, Source(own_copy)))
     assert not found.passed
     assert "test_data_set_4" in found.worst.name
     assert found.worst.absolute == pytest.approx(1e-3, rel=0.05)
@@ -258,10 +258,10 @@ def test_shapes_and_missing_outputs_differ_without_bound(exported: Path) -> None
 def test_a_runtime_that_computes_no_numbers_fails(exported: Path) -> None:
     """Its process writes null for them."""
     report = json.loads(json_text(run_vectors(ONNXRUNTIME, Source(exported))))
-    assert conformance._conformance(ONNXRUNTIME, report).passed
+    assert Conformance.from_report(ONNXRUNTIME, report).passed
     for name in ("absolute", "scale"):
         wrong = {**report, "cases": [{**report["cases"][0], name: None}, *report["cases"][1:]]}
-        found = conformance._conformance(ONNXRUNTIME, wrong)
+        found = Conformance.from_report(ONNXRUNTIME, wrong)
         assert not found.passed
         assert found.worst.difference == math.inf
         shown = ConformanceReport(exported, "the original", report["bound"], [found], {}, {})

@@ -10,7 +10,6 @@ import onnx
 import onnx.backend.test.runner
 import onnx.reference
 import pytest
-from lmtool.bench import conformance
 from lmtool.bench.backends.registry import BACKENDS, REFERENCE, TORCH, Source
 from lmtool.bench.conformance import RUNTIMES, Conformance
 from lmtool.bench.workers.run_vectors import run_vectors
@@ -42,7 +41,7 @@ def exported(
 
 def conformance_of(runtime: str, path: Path, original: Path | None = None) -> Conformance:
     """What a runtime gives for the vectors, in this process: nothing is timed, so runtimes may share it."""
-    return conformance._conformance(runtime, run_vectors(runtime, Source(path, original)))
+    return Conformance.from_report(runtime, run_vectors(runtime, Source(path, original)))
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
