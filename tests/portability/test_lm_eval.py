@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from lmtool.runtime import Predictor
 from support.processes.commands import PATIENCE_SECONDS
-from support.servers import Running
+from support.servers import ServerProcess
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("lm_eval") is None,
@@ -69,7 +69,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, artifact_path: Path) -> 
     for name, task in TASKS.items():
         (folder / f"{name}.yaml").write_text(f"task: {name}\n{COMMON.replace('DATA', str(data))}{task}")
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(folder / "cache")}
-    with Running(artifact_path) as server:
+    with ServerProcess(artifact_path) as server:
         arguments = f"base_url={server.url}/v1/completions,model=model,tokenizer_backend=remote,num_concurrent=4"
         command = [sys.executable, "-m", "lm_eval", "--model", "local-completions", "--model_args", arguments]
         command += ["--tasks", ",".join(TASKS), "--include_path", folder, "--output_path", folder, "--log_samples"]

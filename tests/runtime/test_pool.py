@@ -1,4 +1,4 @@
-"""A pool of streams: each gets what it would get alone."""
+"""StreamPool: each stream gets the logits that it would get alone."""
 
 import asyncio
 import contextlib
@@ -31,9 +31,9 @@ def test_many_threads_get_to_the_bit_what_each_stream_gets_alone(predictor: Pred
         stream = pool.open_stream()
         for index, (piece, logits) in enumerate(zip(pieces, expected, strict=True)):
             kept = None if index % 3 == 0 else 1
-            found = pool.step(stream, piece, logits_to_keep=kept, timeout_seconds=PATIENCE_SECONDS)
-            assert found.dtype == np.float32
-            assert np.array_equal(found, logits if kept is None else logits[-1:])
+            actual = pool.step(stream, piece, logits_to_keep=kept, timeout_seconds=PATIENCE_SECONDS)
+            assert actual.dtype == np.float32
+            assert np.array_equal(actual, logits if kept is None else logits[-1:])
         assert same(pool.state(stream), end)
 
     options = PoolOptions(max_streams=24, max_batch=7, linger_seconds=linger_seconds)
@@ -67,16 +67,16 @@ def test_rows_that_pad_a_batch_change_nothing(predictor: Predictor) -> None:
         pieces = [draw(predictor, seed, 1)[0][:1] for seed in range(9)]
         streams = [pool.open_stream() for _ in pieces]
         for _ in range(2):  # the second time the rows that padded the first are there again
-            found = [pool.submit(stream, piece) for stream, piece in zip(streams, pieces, strict=True)]
-            assert not wait(found, PATIENCE_SECONDS).not_done
-        for stream, piece, logits in zip(streams, pieces, found, strict=True):
+            requests = [pool.submit(stream, piece) for stream, piece in zip(streams, pieces, strict=True)]
+            assert not wait(requests, PATIENCE_SECONDS).not_done
+        for stream, piece, logits in zip(streams, pieces, requests, strict=True):
             expected, end = alone(predictor, [piece, piece])
             assert np.array_equal(logits.result(), expected[1])
             assert same(pool.state(stream), end)
         assert pool.stats.padding == 0
     with StreamPool(predictor, PoolOptions(max_batch=16, max_waiting=9, linger_seconds=0.2)) as pool:
-        found = [pool.submit(pool.open_stream(), piece) for piece in pieces]
-        for piece, logits in zip(pieces, found, strict=True):
+        requests = [pool.submit(pool.open_stream(), piece) for piece in pieces]
+        for piece, logits in zip(pieces, requests, strict=True):
             assert np.array_equal(logits.result(), alone(predictor, [piece])[0][0])
 
 
@@ -84,11 +84,11 @@ def test_an_artifact_that_is_not_batch_invariant_is_refused_unless_allowed(int8_
     with pytest.raises(PoolError, match="the int8 artifact would .* it is not batch-invariant; use another precision"):
         StreamPool(int8_predictor)
     with StreamPool(int8_predictor, PoolOptions(allow_inexact=True)) as pool:
-        found = pool.step(pool.open_stream(), [1, 2])
-    np.testing.assert_allclose(found, alone(int8_predictor, [[1, 2]])[0][0][-1:], atol=1e-6)
+        actual = pool.step(pool.open_stream(), [1, 2])
+    np.testing.assert_allclose(actual, alone(int8_predictor, [[1, 2]])[0][0][-1:], atol=1e-6)
 
 
-def test_an_artifact_that_is_wrongly_called_batch_invariant_is_found_out(
+def test_an_artifact_that_is_wrongly_called_batch_invariant_is_refused(
     own: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = own.step
@@ -141,7 +141,7 @@ def test_asyncio_tasks_get_to_the_bit_what_each_stream_gets_alone(predictor: Pre
         assert pool.stats.requests == 200
 
 
-def test_a_cancelled_task_takes_its_request_back(held: tuple[StreamPool, Gate], predictor: Predictor) -> None:
+def test_a_cancelled_task_withdraws_its_request(held: tuple[StreamPool, Gate], predictor: Predictor) -> None:
     pool, gate = held
     first, second = pool.open_stream(), pool.open_stream()
 
@@ -160,9 +160,9 @@ def test_a_cancelled_task_takes_its_request_back(held: tuple[StreamPool, Gate], 
     assert same(pool.state(second), predictor.initial_state(1))
 
 
-def test_a_storm_of_cancellations_time_outs_and_refusals_loses_no_request(predictor: Predictor) -> None:
-    """Each thread knows what its stream has read; at the end its state is that, whatever happened in between."""
-    outcomes = {"done": 0, "given up": 0}
+def test_many_cancellations_time_outs_and_refusals_lose_no_request(predictor: Predictor) -> None:
+    """Each thread records what its stream has read; the final state must match."""
+    outcomes = {"done": 0, "withdrawn": 0}
 
     def read(pool: StreamPool, seed: int) -> None:
         random, read = np.random.default_rng(seed), []
@@ -176,7 +176,7 @@ def test_a_storm_of_cancellations_time_outs_and_refusals_loses_no_request(predic
                     request.result(PATIENCE_SECONDS)
                     read.append(piece)
         outcomes["done"] += len(read)
-        outcomes["given up"] += 40 - len(read)
+        outcomes["withdrawn"] += 40 - len(read)
         assert same(pool.state(stream), alone(predictor, read)[1])
 
     with StreamPool(predictor, PoolOptions(max_waiting=6, max_batch=4)) as pool, ThreadPoolExecutor(12) as threads:

@@ -1,4 +1,4 @@
-"""A pool's ends: closing, failing, forking, and the memory it takes and gives back."""
+"""StreamPool: closing, failing calls, forks, and memory."""
 
 import gc
 import os
@@ -17,7 +17,7 @@ from lmtool.runtime import PoolError, PoolOptions, Predictor, StreamPool
 from support.pools import PATIENCE_SECONDS, Gate, alone, same
 
 
-def test_closing_a_stream_ends_what_waits_and_answers_what_runs(
+def test_closing_a_stream_fails_a_queued_request_and_completes_a_running_one(
     held: tuple[StreamPool, Gate], predictor: Predictor
 ) -> None:
     pool, gate = held
@@ -39,7 +39,7 @@ def test_closing_a_stream_ends_what_waits_and_answers_what_runs(
         assert same(pool.state(stream), predictor.initial_state(1))
 
 
-def test_a_failing_call_reaches_everybody_and_the_pool_lives_on(
+def test_a_failing_call_fails_all_its_requests_and_the_pool_goes_on(
     own: Predictor, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with StreamPool(own, PoolOptions(max_batch=4, linger_seconds=PATIENCE_SECONDS)) as pool:
@@ -63,7 +63,7 @@ def test_a_failing_call_reaches_everybody_and_the_pool_lives_on(
             assert np.array_equal(request.result(), alone(predictor, [[1], [3]])[0][1])
 
 
-def test_closing_runs_what_waits(own: Predictor, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_runs_queued_requests(own: Predictor, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = StreamPool(own, PoolOptions(linger_seconds=PATIENCE_SECONDS))
     requests = [pool.submit(pool.open_stream(), [token]) for token in range(3)]
     pool.close()
@@ -75,7 +75,7 @@ def test_closing_runs_what_waits(own: Predictor, predictor: Predictor, monkeypat
     pool.close()
 
 
-def test_closing_can_end_what_waits(predictor: Predictor) -> None:
+def test_closing_can_fail_queued_requests(predictor: Predictor) -> None:
     pool = StreamPool(predictor, PoolOptions(linger_seconds=PATIENCE_SECONDS))
     requests = [pool.submit(pool.open_stream(), [token]) for token in range(3)]
     pool.close(cancel_waiting=True)
@@ -88,23 +88,23 @@ def test_closing_can_end_what_waits(predictor: Predictor) -> None:
     assert isinstance(request.exception(0), PoolError)
 
 
-def test_what_is_called_when_a_request_is_done_may_use_the_pool(pool: StreamPool, predictor: Predictor) -> None:
+def test_callbacks_of_requests_may_use_the_pool(pool: StreamPool, predictor: Predictor) -> None:
     stream, ended = pool.open_stream(), threading.Event()
-    found: list[Any] = []
+    results: list[Any] = []
 
     def go_on(_: object) -> None:
         with pytest.raises(PoolError, match="would wait for itself"):
             pool.step(stream, [2])
         request = pool.submit(stream, [2])
-        request.add_done_callback(lambda done: (found.append(done.result()), ended.set()))
+        request.add_done_callback(lambda done: (results.append(done.result()), ended.set()))
 
     pool.submit(stream, [1]).add_done_callback(go_on)
     assert ended.wait(PATIENCE_SECONDS)
-    assert np.array_equal(found[0], alone(predictor, [[1], [2]])[0][1])
+    assert np.array_equal(results[0], alone(predictor, [[1], [2]])[0][1])
 
 
 def test_results_are_freed_with_their_requests(pool: StreamPool) -> None:
-    """No cycle holds a call's logits until the next garbage collection."""
+    """No reference cycle keeps the logits alive."""
     stream = pool.open_stream()
     gc.disable()
     try:
@@ -119,7 +119,7 @@ def test_results_are_freed_with_their_requests(pool: StreamPool) -> None:
         gc.enable()
 
 
-def test_streams_take_memory_only_where_they_are(predictor: Predictor) -> None:
+def test_only_open_streams_take_memory(predictor: Predictor) -> None:
     with StreamPool(predictor, PoolOptions(max_streams=1_000_000)) as pool:
         pool.step(pool.open_stream(), [1])
         assert pool.stats.reserved_bytes >= 1_000_000 * 4 * (7 + 3 + 7 + 3)
@@ -136,7 +136,7 @@ def test_more_streams_than_memory_are_refused(predictor: Predictor, monkeypatch:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_forked_process_is_told_to_make_its_own(artifact_path: Path) -> None:
+def test_a_forked_process_must_make_its_own_pool(artifact_path: Path) -> None:
     code = (
         "import os, sys; from lmtool.runtime import ForkError, Predictor, StreamPool\n"
         "pool = StreamPool(Predictor.load(sys.argv[1])); stream = pool.open_stream()\n"

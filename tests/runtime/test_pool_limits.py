@@ -1,4 +1,4 @@
-"""What a pool refuses, gives up or bounds changes nothing for anybody else."""
+"""StreamPool: limits, refusals, cancellations and time-outs leave streams unchanged."""
 
 from concurrent.futures import CancelledError, wait
 from typing import Any
@@ -18,7 +18,7 @@ from lmtool.runtime import (
 from support.pools import PATIENCE_SECONDS, Gate, alone, same
 
 
-def test_a_call_has_bounded_tokens_but_any_request_comes_through(own: Predictor, predictor: Predictor) -> None:
+def test_calls_have_bounded_tokens_and_every_request_runs(own: Predictor, predictor: Predictor) -> None:
     options = PoolOptions(max_batch=8, max_tokens=8, linger_seconds=PATIENCE_SECONDS)
     with StreamPool(own, options) as pool:
         piece = [1, 2, 3]
@@ -57,7 +57,7 @@ def test_too_many_streams_are_refused(pool: StreamPool) -> None:
     assert pool.open_stream() not in streams
 
 
-def test_cancelling_frees_the_place_and_leaves_the_state(held: tuple[StreamPool, Gate], predictor: Predictor) -> None:
+def test_cancelling_frees_the_queue_and_leaves_the_state(held: tuple[StreamPool, Gate], predictor: Predictor) -> None:
     pool, gate = held
     streams = [pool.open_stream() for _ in range(5)]
     gate.let_pass()
@@ -80,9 +80,7 @@ def test_cancelling_frees_the_place_and_leaves_the_state(held: tuple[StreamPool,
     assert np.array_equal(running.result(), alone(predictor, [[1]])[0][0])
 
 
-def test_a_request_that_waits_too_long_ends_and_leaves_the_state(
-    held: tuple[StreamPool, Gate], predictor: Predictor
-) -> None:
+def test_a_request_that_times_out_leaves_the_state(held: tuple[StreamPool, Gate], predictor: Predictor) -> None:
     pool, gate = held
     patient, hasty = pool.open_stream(), pool.open_stream()
     running = pool.submit(patient, [1])
@@ -133,7 +131,7 @@ def test_a_stream_has_one_request_at_a_time(held: tuple[StreamPool, Gate]) -> No
         ([1], {"timeout_seconds": float("nan")}, OptionError, "timeout_seconds is nan"),
     ],
 )
-def test_a_bad_request_is_refused_at_once_and_disturbs_nobody(
+def test_a_bad_request_is_refused_at_once_and_leaves_others_unchanged(
     held: tuple[StreamPool, Gate],
     predictor: Predictor,
     tokens: list[int],

@@ -1,4 +1,4 @@
-"""Completions: the same numbers and texts as the runtime's own streams, in the shape of OpenAI's answers."""
+"""Completions: the numbers and texts of the runtime's streams, in OpenAI's format."""
 
 import itertools
 from collections.abc import Iterator
@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 from lmtool.runtime import Predictor
-from support.servers import Local, local
+from support.servers import LocalServer, local_server
 
 PROMPT = "the old market sold"
 CLOSE = 1e-6
 
 
 @pytest.fixture(scope="module")
-def served(predictor: Predictor) -> Iterator[Local]:
-    with local(predictor) as made:
-        yield made
+def server(predictor: Predictor) -> Iterator[LocalServer]:
+    with local_server(predictor) as instance:
+        yield instance
 
 
-def written(predictor: Predictor, prompt: str, **options: Any) -> list[str]:
-    """The pieces that a stream writes by itself."""
+def generated(predictor: Predictor, prompt: str, **options: Any) -> list[str]:
+    """The pieces that a stream generates."""
     stream = predictor.stream()
     stream.feed(prompt)
     return list(stream.generate(**options))
@@ -37,33 +37,33 @@ def only(answer: Any) -> Any:
     ids=str,
 )
 def test_text_is_that_of_a_stream_with_the_same_seed(
-    served: Local, predictor: Predictor, options: dict[str, Any]
+    server: LocalServer, predictor: Predictor, options: dict[str, Any]
 ) -> None:
     for prompt in (PROMPT, "", "one trader\n"):
-        expected = "".join(written(predictor, prompt, max_tokens=20, **options))
-        choice = only(served.complete(prompt=prompt, max_tokens=20, **options))
+        expected = "".join(generated(predictor, prompt, max_tokens=20, **options))
+        choice = only(server.complete(prompt=prompt, max_tokens=20, **options))
         assert choice == {"index": 0, "text": expected, "logprobs": None, "finish_reason": "length"}
 
 
-def test_the_answer_has_the_fields_of_openai(served: Local) -> None:
-    answer = served.complete(model="model", prompt=PROMPT, max_tokens=3, user="somebody", best_of=1, suffix="")
+def test_the_response_has_openais_fields(server: LocalServer) -> None:
+    answer = server.complete(model="model", prompt=PROMPT, max_tokens=3, user="somebody", best_of=1, suffix="")
     assert set(answer) == {"id", "object", "created", "model", "choices", "usage"}
     assert (answer["object"], answer["model"]) == ("text_completion", "model")
     assert answer["usage"] == {"prompt_tokens": 4, "completion_tokens": 3, "total_tokens": 7}
-    assert answer["id"] != served.complete(prompt=PROMPT)["id"]
-    assert served.complete(prompt=PROMPT)["usage"]["completion_tokens"] == 16
+    assert answer["id"] != server.complete(prompt=PROMPT)["id"]
+    assert server.complete(prompt=PROMPT)["usage"]["completion_tokens"] == 16
 
 
-def test_without_a_seed_each_answer_is_drawn_anew(served: Local) -> None:
-    assert len({only(served.complete(prompt="the", max_tokens=30))["text"] for _ in range(4)}) > 1
+def test_without_a_seed_responses_differ(server: LocalServer) -> None:
+    assert len({only(server.complete(prompt="the", max_tokens=30))["text"] for _ in range(4)}) > 1
 
 
-def test_choices_are_drawn_by_seed_and_place(served: Local, predictor: Predictor) -> None:
-    choices = served.complete(prompt=["the", "a dog"], n=3, seed=7, max_tokens=12)["choices"]
+def test_choices_are_drawn_by_seed_and_index(server: LocalServer, predictor: Predictor) -> None:
+    choices = server.complete(prompt=["the", "a dog"], n=3, seed=7, max_tokens=12)["choices"]
     assert [choice["index"] for choice in choices] == list(range(6))
-    assert choices[0]["text"] == "".join(written(predictor, "the", max_tokens=12, seed=7))
+    assert choices[0]["text"] == "".join(generated(predictor, "the", max_tokens=12, seed=7))
     assert len({choice["text"] for choice in choices[:3]}) == 3
-    again = served.complete(prompt="a dog", n=2, seed=7, max_tokens=12)["choices"]
+    again = server.complete(prompt="a dog", n=2, seed=7, max_tokens=12)["choices"]
     assert [choice["text"] for choice in again] == [choice["text"] for choice in choices[3:5]]
     random = np.random.default_rng([7, 1])
     stream = predictor.stream()
@@ -80,23 +80,23 @@ def first_word(predictor: Predictor, logits: Any, random: Any) -> str:
     return predictor.vocabulary.piece(chosen, predictor.vocabulary.id("dog"))
 
 
-def test_echoed_log_probabilities_are_those_of_score(served: Local, predictor: Predictor) -> None:
+def test_echoed_log_probabilities_are_those_of_score(server: LocalServer, predictor: Predictor) -> None:
     text = "  the cat zebra\nsaw  the news " + "a dog sold two shares " * 20
-    choice = only(served.complete(prompt=text, echo=True, logprobs=2, max_tokens=0))
-    found, score = choice["logprobs"], predictor.score(text)
-    assert choice["text"] == text == "".join(found["tokens"])
+    choice = only(server.complete(prompt=text, echo=True, logprobs=2, max_tokens=0))
+    logprobs, score = choice["logprobs"], predictor.score(text)
+    assert choice["text"] == text == "".join(logprobs["tokens"])
     assert choice["finish_reason"] == "length"
-    assert found["token_logprobs"] == pytest.approx(score.token_log_probs.tolist(), abs=CLOSE)
-    assert found["text_offset"] == [0, *itertools.accumulate(map(len, found["tokens"]))][:-1]
-    for piece, own, top in zip(found["tokens"], found["token_logprobs"], found["top_logprobs"], strict=True):
+    assert logprobs["token_logprobs"] == pytest.approx(score.token_log_probs.tolist(), abs=CLOSE)
+    assert logprobs["text_offset"] == [0, *itertools.accumulate(map(len, logprobs["tokens"]))][:-1]
+    for piece, own, top in zip(logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True):
         assert top[piece] == own
         assert len(top) == 2 if own >= sorted(top.values())[-2] else len(top) == 3
-    assert {token for token in found["tokens"] if "zebra" in token} == {" zebra"}
+    assert {token for token in logprobs["tokens"] if "zebra" in token} == {" zebra"}
 
 
-def test_the_tokens_that_are_written_are_scored_by_the_model_itself(served: Local, predictor: Predictor) -> None:
+def test_scores_of_drawn_tokens_do_not_depend_on_the_temperature(server: LocalServer, predictor: Predictor) -> None:
     options = {"prompt": PROMPT, "max_tokens": 10, "seed": 2, "logprobs": 3}
-    cool, plain = (only(served.complete(**options, temperature=heat)) for heat in (0.3, 1.0))
+    cool, plain = (only(server.complete(**options, temperature=heat)) for heat in (0.3, 1.0))
     for choice in (cool, plain):
         whole = predictor.score(PROMPT + choice["text"]).token_log_probs[4:]
         assert choice["logprobs"]["token_logprobs"] == pytest.approx(whole.tolist(), abs=CLOSE)
@@ -105,47 +105,49 @@ def test_the_tokens_that_are_written_are_scored_by_the_model_itself(served: Loca
     assert cool["text"] != plain["text"]
 
 
-def test_the_most_probable_tokens_are_those_that_are_suggested(served: Local, predictor: Predictor) -> None:
+def test_the_most_probable_tokens_are_those_that_are_suggested(server: LocalServer, predictor: Predictor) -> None:
     stream = predictor.stream()
     stream.feed(PROMPT)
     expected = {f" {word}": np.log(share) for word, share in stream.suggest(5, allow_unknown=True)}
-    found = only(served.complete(prompt=PROMPT, max_tokens=1, temperature=0, logprobs=5))["logprobs"]["top_logprobs"][0]
-    assert list(found) == [piece.replace(" <eos>", "\n") for piece in expected]
-    assert list(found.values()) == pytest.approx(list(expected.values()), abs=CLOSE)
+    top = only(server.complete(prompt=PROMPT, max_tokens=1, temperature=0, logprobs=5))["logprobs"]["top_logprobs"][0]
+    assert list(top) == [piece.replace(" <eos>", "\n") for piece in expected]
+    assert list(top.values()) == pytest.approx(list(expected.values()), abs=CLOSE)
 
 
-def test_logprobs_of_0_names_the_token_itself_only(served: Local) -> None:
-    found = only(served.complete(prompt=PROMPT, max_tokens=2, logprobs=0))["logprobs"]
-    own = zip(found["tokens"], found["token_logprobs"], strict=True)
-    assert found["top_logprobs"] == [{token: log_prob} for token, log_prob in own]
+def test_logprobs_of_0_names_the_token_itself_only(server: LocalServer) -> None:
+    logprobs = only(server.complete(prompt=PROMPT, max_tokens=2, logprobs=0))["logprobs"]
+    own = zip(logprobs["tokens"], logprobs["token_logprobs"], strict=True)
+    assert logprobs["top_logprobs"] == [{token: log_prob} for token, log_prob in own]
 
 
-def test_prompts_may_be_ids(served: Local, predictor: Predictor) -> None:
+def test_prompts_may_be_ids(server: LocalServer, predictor: Predictor) -> None:
     vocabulary = predictor.vocabulary
     ids = vocabulary.encode(PROMPT)
     options = {"seed": 1, "max_tokens": 8}
-    expected = only(served.complete(prompt=PROMPT, **options))["text"]
-    assert only(served.complete(prompt=ids, **options))["text"] == expected
-    both = served.complete(prompt=[ids, vocabulary.encode("the")], **options)["choices"]
+    expected = only(server.complete(prompt=PROMPT, **options))["text"]
+    assert only(server.complete(prompt=ids, **options))["text"] == expected
+    both = server.complete(prompt=[ids, vocabulary.encode("the")], **options)["choices"]
     assert both[0]["text"] == expected
-    assert only(served.complete(prompt=ids, echo=True, max_tokens=0))["text"] == vocabulary.decode(ids)
+    assert only(server.complete(prompt=ids, echo=True, max_tokens=0))["text"] == vocabulary.decode(ids)
 
 
-def test_ids_that_begin_with_an_end_of_sentence_begin_the_text_with_it(served: Local, predictor: Predictor) -> None:
+def test_ids_that_begin_with_an_end_of_sentence_begin_the_text_with_it(
+    server: LocalServer, predictor: Predictor
+) -> None:
     vocabulary, end = predictor.vocabulary, predictor.vocabulary.end_of_sentence_id
     ids = vocabulary.encode(PROMPT)
     options = {"echo": True, "logprobs": 1, "max_tokens": 0}
-    bare, led = (only(served.complete(prompt=prompt, **options))["logprobs"] for prompt in (ids, [end, *ids]))
+    bare, led = (only(server.complete(prompt=prompt, **options))["logprobs"] for prompt in (ids, [end, *ids]))
     assert led["token_logprobs"][0] is None
     assert led["top_logprobs"][0] is None
     assert led["token_logprobs"][1:] == pytest.approx(bare["token_logprobs"], abs=CLOSE)
-    texts = [only(served.complete(prompt=prompt, seed=3))["text"] for prompt in (ids, [end, *ids])]
+    texts = [only(server.complete(prompt=prompt, seed=3))["text"] for prompt in (ids, [end, *ids])]
     assert texts[0] == texts[1]
-    newline = only(served.complete(prompt=f"\n{PROMPT}", **options))["logprobs"]["token_logprobs"]
+    newline = only(server.complete(prompt=f"\n{PROMPT}", **options))["logprobs"]["token_logprobs"]
     assert newline == pytest.approx(predictor.score(f"\n{PROMPT}").token_log_probs.tolist(), abs=CLOSE)
 
 
-def test_the_unknown_token_is_never_written(served: Local, own: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_unknown_token_is_never_drawn(server: LocalServer, own: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     step, unknown = own.step, own.vocabulary.unknown_id
 
     def biased(*args: Any, **options: Any) -> Any:
@@ -154,34 +156,34 @@ def test_the_unknown_token_is_never_written(served: Local, own: Predictor, monke
         return logits, state
 
     monkeypatch.setattr(own, "step", biased)
-    with local(own, allow_inexact=True) as made:
-        choice = only(made.complete(prompt="the", max_tokens=40, seed=1, logprobs=1))
+    with local_server(own, allow_inexact=True) as server:
+        choice = only(server.complete(prompt="the", max_tokens=40, seed=1, logprobs=1))
     assert "<unk>" not in choice["text"]
     assert {max(top, key=top.__getitem__) for top in choice["logprobs"]["top_logprobs"]} == {" <unk>", "<unk>"}
 
 
-def test_text_ends_before_a_stop_that_spans_tokens(served: Local, predictor: Predictor) -> None:
-    pieces = written(predictor, "the", max_tokens=30, seed=5)
+def test_text_ends_before_a_stop_that_spans_tokens(server: LocalServer, predictor: Predictor) -> None:
+    pieces = generated(predictor, "the", max_tokens=30, seed=5)
     text = "".join(pieces)
     stop = pieces[9][1:] + pieces[10][:2] if len(pieces[9]) > 1 else pieces[9] + pieces[10][:2]
     expected = text[: text.index(stop)]
     for stops in (stop, [stop, "never there"]):
-        choice = only(served.complete(prompt="the", max_tokens=30, seed=5, stop=stops, logprobs=0))
+        choice = only(server.complete(prompt="the", max_tokens=30, seed=5, stop=stops, logprobs=0))
         assert (choice["text"], choice["finish_reason"]) == (expected, "stop")
         assert "".join(choice["logprobs"]["tokens"]) == expected
-    chunks = served.chunks(prompt="the", max_tokens=30, seed=5, stop=stop)
+    chunks = server.chunks(prompt="the", max_tokens=30, seed=5, stop=stop)
     sent = [only(chunk) for chunk in chunks[:-1]]
     assert "".join(choice["text"] for choice in sent) == expected
     assert [choice["finish_reason"] for choice in sent] == [None] * (len(sent) - 1) + ["stop"]
     assert chunks[-1] == "[DONE]"
-    one = only(served.complete(prompt="the", max_tokens=30, seed=5, stop="\n"))
+    one = only(server.complete(prompt="the", max_tokens=30, seed=5, stop="\n"))
     assert one["text"] == text.partition("\n")[0]
 
 
-def test_a_stream_is_the_whole_answer_in_parts(served: Local) -> None:
+def test_a_stream_is_the_whole_response_in_parts(server: LocalServer) -> None:
     options = {"prompt": ["the", "a dog saw"], "n": 2, "seed": 6, "max_tokens": 9, "logprobs": 1, "echo": True}
-    whole = served.complete(**options)
-    *chunks, usage, done = served.chunks(**options, stream_options={"include_usage": True})
+    whole = server.complete(**options)
+    *chunks, usage, done = server.chunks(**options, stream_options={"include_usage": True})
     assert done == "[DONE]"
     assert (usage["choices"], usage["usage"]) == ([], whole["usage"])
     assert {chunk["id"] for chunk in chunks} == {usage["id"]}
@@ -195,11 +197,11 @@ def test_a_stream_is_the_whole_answer_in_parts(served: Local) -> None:
     assert len(chunks) >= 9 * 4
 
 
-def test_a_long_prompt_is_echoed_and_scored(served: Local, predictor: Predictor) -> None:
+def test_a_long_prompt_is_echoed_and_scored(server: LocalServer, predictor: Predictor) -> None:
     text = "the old market sold a house\n" * 100
     options = {"prompt": text, "echo": True, "logprobs": 1, "max_tokens": 1, "seed": 1}
-    whole = only(served.complete(**options))
-    *chunks, _ = served.chunks(**options)
+    whole = only(server.complete(**options))
+    *chunks, _ = server.chunks(**options)
     expected = predictor.score(text).token_log_probs.tolist()
     assert whole["logprobs"]["token_logprobs"][:-1] == pytest.approx(expected, abs=CLOSE)
     assert "".join(only(chunk)["text"] for chunk in chunks) == whole["text"]
@@ -207,51 +209,53 @@ def test_a_long_prompt_is_echoed_and_scored(served: Local, predictor: Predictor)
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\t", " \u2003  "])
-def test_a_prompt_without_tokens_is_echoed_as_it_was_sent(served: Local, predictor: Predictor, blank: str) -> None:
-    expected = written(predictor, "", max_tokens=4, seed=1)
+def test_a_prompt_without_tokens_is_echoed_as_it_was_sent(
+    server: LocalServer, predictor: Predictor, blank: str
+) -> None:
+    expected = generated(predictor, "", max_tokens=4, seed=1)
     options = {"prompt": blank, "echo": True, "max_tokens": 4, "seed": 1}
-    choice = only(served.complete(**options, logprobs=1))
+    choice = only(server.complete(**options, logprobs=1))
     assert choice["text"] == blank + "".join(expected)
-    found = choice["logprobs"]
-    assert found["tokens"] == expected
-    assert found["text_offset"] == [len(blank), *itertools.accumulate(map(len, expected), initial=len(blank))][1:-1]
-    assert found["token_logprobs"] == pytest.approx(predictor.score("".join(expected)).token_log_probs, abs=CLOSE)
-    *chunks, done = served.chunks(**options)
+    logprobs = choice["logprobs"]
+    assert logprobs["tokens"] == expected
+    assert logprobs["text_offset"] == [len(blank), *itertools.accumulate(map(len, expected), initial=len(blank))][1:-1]
+    assert logprobs["token_logprobs"] == pytest.approx(predictor.score("".join(expected)).token_log_probs, abs=CLOSE)
+    *chunks, done = server.chunks(**options)
     assert done == "[DONE]"
     assert "".join(only(chunk)["text"] for chunk in chunks) == choice["text"]
-    nothing = only(served.complete(prompt=blank, echo=True, max_tokens=0, logprobs=1))
+    nothing = only(server.complete(prompt=blank, echo=True, max_tokens=0, logprobs=1))
     assert (nothing["text"], nothing["logprobs"]["tokens"]) == (blank, [])
 
 
-def test_a_blank_prompt_among_others_and_in_a_session_is_echoed(served: Local) -> None:
+def test_a_blank_prompt_among_others_and_in_a_session_is_echoed(server: LocalServer) -> None:
     options = {"echo": True, "max_tokens": 3, "seed": 1}
-    alone = [only(served.complete(prompt=prompt, **options))["text"] for prompt in ("the", " ")]
-    choices = served.complete(prompt=["the", " "], n=2, **options)["choices"]
+    alone = [only(server.complete(prompt=prompt, **options))["text"] for prompt in ("the", " ")]
+    choices = server.complete(prompt=["the", " "], n=2, **options)["choices"]
     assert [choices[0]["text"], choices[2]["text"]] == alone
     assert choices[3]["text"].startswith(" ")
-    session = served.post("/v1/sessions")["id"]
-    texts = [only(served.complete(prompt=prompt, session=session, **options))["text"] for prompt in ("the", " ")]
+    session = server.post("/v1/sessions")["id"]
+    texts = [only(server.complete(prompt=prompt, session=session, **options))["text"] for prompt in ("the", " ")]
     assert texts[0] == alone[0]
     assert texts[1].startswith(" ")
-    assert served.ask("GET", f"/v1/sessions/{session}").json()["tokens"] == 1 + 3 + 3
+    assert server.request("GET", f"/v1/sessions/{session}").json()["tokens"] == 1 + 3 + 3
 
 
-def test_requests_share_calls_of_the_model(served: Local) -> None:
-    before = served.service.engine.pool.stats
-    served.complete(prompt="the", n=8, max_tokens=20)
-    after = served.service.engine.pool.stats
+def test_requests_share_calls_of_the_model(server: LocalServer) -> None:
+    before = server.service.engine.pool.stats
+    server.complete(prompt="the", n=8, max_tokens=20)
+    after = server.service.engine.pool.stats
     assert after.requests - before.requests == 1 + 8 * 19
     assert after.calls - before.calls < (after.requests - before.requests) / 2
 
 
-def test_nothing_is_kept_when_answers_are_done(served: Local) -> None:
-    served.complete(prompt=["the", "a"], n=2, max_tokens=3)
-    served.chunks(prompt="the", max_tokens=3)
-    assert served.service.engine.slots_taken == 0
-    assert served.service.engine.pool.stats.open_streams == 0
+def test_finished_requests_release_slots_and_streams(server: LocalServer) -> None:
+    server.complete(prompt=["the", "a"], n=2, max_tokens=3)
+    server.chunks(prompt="the", max_tokens=3)
+    assert server.service.engine.slots_taken == 0
+    assert server.service.engine.pool.stats.open_streams == 0
 
 
-def test_suggestions_are_those_of_a_stream(served: Local, predictor: Predictor) -> None:
+def test_suggestions_are_those_of_a_stream(server: LocalServer, predictor: Predictor) -> None:
     stream = predictor.stream()
     stream.feed("the old")
     for fields, expected in (
@@ -260,7 +264,9 @@ def test_suggestions_are_those_of_a_stream(served: Local, predictor: Predictor) 
         ({"prefix": "m"}, stream.suggest(5, prefix="m")),
         ({"prefix": "zzz"}, []),
     ):
-        found = served.post("/v1/suggest", text="the old", **fields)["suggestions"]
-        assert [item["token"] for item in found] == [word for word, _ in expected]
-        assert [item["probability"] for item in found] == pytest.approx([share for _, share in expected], rel=CLOSE)
-    assert len(served.post("/v1/suggest")["suggestions"]) == 5
+        suggestions = server.post("/v1/suggest", text="the old", **fields)["suggestions"]
+        assert [item["token"] for item in suggestions] == [word for word, _ in expected]
+        assert [item["probability"] for item in suggestions] == pytest.approx(
+            [share for _, share in expected], rel=CLOSE
+        )
+    assert len(server.post("/v1/suggest")["suggestions"]) == 5

@@ -1,4 +1,4 @@
-"""Too many, too slow, gone away: what is refused or given up, and that all of it is given back."""
+"""Limits, time-outs, disconnects and failures: each releases everything that the request held."""
 
 import asyncio
 import threading
@@ -14,17 +14,17 @@ from lmtool.serve.completions import prompt as prompt_module
 from lmtool.serve.engine import LoopResults
 from lmtool.serve.responses import EventStream
 from support.pools import PATIENCE_SECONDS, Gate
-from support.servers import Local, local
+from support.servers import LocalServer, local_server
 
 JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture
-def gated(own: Predictor, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Local, Gate]]:
+def gated(own: Predictor, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[LocalServer, Gate]]:
     """A server of few slots whose calls of the model wait at a gate."""
-    with local(own, max_choices=4, allow_inexact=True, request_seconds=0.5, body_seconds=0.2) as served:
+    with local_server(own, max_choices=4, allow_inexact=True, request_seconds=0.5, body_seconds=0.2) as server:
         gate = Gate(own, monkeypatch)
-        yield served, gate
+        yield server, gate
         gate.open()
 
 
@@ -37,9 +37,9 @@ def post(client: httpx.AsyncClient, **fields: Any) -> "asyncio.Task[httpx.Respon
     return asyncio.ensure_future(client.post("/v1/completions", json={"prompt": "the", **fields}))
 
 
-def test_more_choices_than_slots_are_refused_at_once_and_taken_later(gated: tuple[Local, Gate]) -> None:
-    served, gate = gated
-    engine = served.service.engine
+def test_choices_beyond_the_slots_are_refused_at_once_and_accepted_later(gated: tuple[LocalServer, Gate]) -> None:
+    server, gate = gated
+    engine = server.service.engine
 
     async def work(client: httpx.AsyncClient) -> None:
         running = [post(client, n=3, max_tokens=2), post(client, max_tokens=2)]
@@ -55,47 +55,47 @@ def test_more_choices_than_slots_are_refused_at_once_and_taken_later(gated: tupl
         assert [(await answer).status_code for answer in running] == [200, 200]
         assert (await post(client, n=4)).status_code == 200
 
-    served.run(work)
+    server.run(work)
     assert engine.slots_taken == 0
-    assert "lmtool_refused_total 4.0" in served.ask("GET", "/metrics").text
+    assert "lmtool_refused_total 4.0" in server.request("GET", "/metrics").text
 
 
-def test_a_request_that_takes_too_long_ends(gated: tuple[Local, Gate]) -> None:
-    served, gate = gated
+def test_a_slow_request_times_out(gated: tuple[LocalServer, Gate]) -> None:
+    server, gate = gated
 
     async def work(client: httpx.AsyncClient) -> list[httpx.Response]:
         answers = [post(client), post(client, stream=True), asyncio.ensure_future(client.post("/v1/suggest", json={}))]
         return list(await asyncio.gather(*answers))
 
-    for answer in served.run(work):
+    for answer in server.run(work):
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
-    assert served.service.engine.slots_taken == 0
+    assert server.service.engine.slots_taken == 0
     gate.open()
-    assert served.complete(prompt="the", max_tokens=2)["usage"]["completion_tokens"] == 2
+    assert server.complete(prompt="the", max_tokens=2)["usage"]["completion_tokens"] == 2
 
 
-def test_a_stream_that_takes_too_long_ends_with_an_error(gated: tuple[Local, Gate]) -> None:
-    served, gate = gated
+def test_a_slow_stream_ends_with_an_error(gated: tuple[LocalServer, Gate]) -> None:
+    server, gate = gated
     gate.let_pass(4)  # the prompt, and three of the tokens; the fourth is sent too
-    *chunks, last = served.chunks(prompt="the", max_tokens=30)
+    *chunks, last = server.chunks(prompt="the", max_tokens=30)
     assert len(chunks) == 4
     assert (last["error"]["code"], last["error"]["type"]) == ("timeout", "server_error")
-    assert served.service.engine.slots_taken == 0
+    assert server.service.engine.slots_taken == 0
 
 
-def test_a_body_that_comes_too_slowly_is_given_up(gated: tuple[Local, Gate]) -> None:
-    served, _ = gated
+def test_a_slow_body_times_out(gated: tuple[LocalServer, Gate]) -> None:
+    server, _ = gated
 
     async def slow() -> AsyncIterator[bytes]:
         yield b'{"prompt": "the'
         await asyncio.sleep(5)
         yield b'"}'
 
-    answer = served.run(lambda client: client.post("/v1/completions", content=slow(), headers=JSON))
+    answer = server.run(lambda client: client.post("/v1/completions", content=slow(), headers=JSON))
     assert (answer.status_code, answer.json()["error"]["code"]) == (408, "body_timeout")
 
 
-def test_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stream_of_a_client_that_does_not_read_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lmtool.serve.responses.GRACE_SECONDS", 0.05)
     closed, sent = [], []
 
@@ -148,9 +148,9 @@ def test_results_of_one_call_wake_the_loop_once(pool: StreamPool, predictor: Pre
     asyncio.run(asyncio.wait_for(main(), PATIENCE_SECONDS))
 
 
-def test_a_task_that_is_cancelled_takes_its_request_back(gated: tuple[Local, Gate]) -> None:
-    served, gate = gated
-    pool = served.service.engine.pool
+def test_a_cancelled_task_withdraws_its_request(gated: tuple[LocalServer, Gate]) -> None:
+    server, gate = gated
+    pool = server.service.engine.pool
 
     async def work(_: httpx.AsyncClient) -> None:
         results = LoopResults(pool)
@@ -166,12 +166,10 @@ def test_a_task_that_is_cancelled_takes_its_request_back(gated: tuple[Local, Gat
         with pytest.raises(PoolError, match="no open stream"):
             await results.step(-1, [1])
 
-    served.run(work)
+    server.run(work)
 
 
-def test_suggestions_are_made_beside_the_loop_where_they_take_long(
-    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_suggestions_run_in_another_thread(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: dict[str, threading.Thread] = {}
 
     def note_thread(module: Any, name: str) -> None:
@@ -184,20 +182,18 @@ def test_suggestions_are_made_beside_the_loop_where_they_take_long(
         monkeypatch.setattr(module, name, call)
 
     note_thread(prompt_module, "split_prompt")
-    note_thread(endpoints, "suggested")
-    with local(predictor) as served:
-        short = served.post("/v1/suggest", text="the")
+    note_thread(endpoints, "suggest_tokens")
+    with local_server(predictor) as server:
+        short = server.post("/v1/suggest", text="the")
         assert set(threads.values()) == {threading.main_thread()}
         monkeypatch.setattr(endpoints, "_LARGE_VOCABULARY", 1)
-        assert served.post("/v1/suggest", text="the" + " " * 5000) == short
+        assert server.post("/v1/suggest", text="the" + " " * 5000) == short
         assert threading.main_thread() not in threads.values()
-        assert served.refused("/v1/suggest", text="the " * 9000)[0] == 400
+        assert server.refused("/v1/suggest", text="the " * 9000)[0] == 400
 
 
-def test_a_failure_of_the_model_is_told_and_is_the_end_of_nothing_else(
-    own: Predictor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with local(own) as served:
+def test_a_failing_model_gives_503_and_the_server_goes_on(own: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    with local_server(own) as server:
         step = own.step
 
         def fails(token_ids: Any, *args: Any, **options: Any) -> Any:
@@ -207,33 +203,33 @@ def test_a_failure_of_the_model_is_told_and_is_the_end_of_nothing_else(
 
         monkeypatch.setattr(own, "step", fails)
         fails.on = True  # type: ignore[attr-defined]
-        status, error = served.refused("/v1/completions", prompt=["the", "a", "one"], n=2)
+        status, error = server.refused("/v1/completions", prompt=["the", "a", "one"], n=2)
         assert (status, error["type"]) == (503, "server_error")
-        assert served.ask("GET", "/health").status_code == 503
+        assert server.request("GET", "/health").status_code == 503
         fails.on = False  # type: ignore[attr-defined]
-        assert served.ask("GET", "/health").status_code == 200
-        assert len(served.complete(prompt=["the", "a", "one"], n=2, max_tokens=2)["choices"]) == 6
-        assert served.service.engine.pool.stats.open_streams == 0
+        assert server.request("GET", "/health").status_code == 200
+        assert len(server.complete(prompt=["the", "a", "one"], n=2, max_tokens=2)["choices"]) == 6
+        assert server.service.engine.pool.stats.open_streams == 0
 
 
-def test_a_fault_of_ours_is_told_without_its_text(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    with local(predictor) as served:
-        monkeypatch.setattr(served.service.engine, "read", None)
-        status, error = served.refused("/v1/completions", prompt="the")
+def test_an_internal_error_hides_its_text(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    with local_server(predictor) as server:
+        monkeypatch.setattr(server.service.engine, "read", None)
+        status, error = server.refused("/v1/completions", prompt="the")
         assert (status, error["message"]) == (500, "the server failed; its log says more")
-        assert served.service.engine.slots_taken == 0
+        assert server.service.engine.slots_taken == 0
 
 
 def test_many_prompts_at_once_are_each_what_they_are_alone(predictor: Predictor) -> None:
     prompts = [f"{word} {'the cat saw ' * number}" for number, word in enumerate(["the", "a", "one", "every"] * 8)]
-    with local(predictor) as served:
+    with local_server(predictor) as server:
 
         async def work(client: httpx.AsyncClient) -> list[httpx.Response]:
             fields = {"echo": True, "logprobs": 1, "max_tokens": 6, "seed": 1}
             return list(await asyncio.gather(*(post(client, prompt=prompt, **fields) for prompt in prompts)))
 
-        answers = [answer.json()["choices"][0] for answer in served.run(work)]
-        assert served.service.engine.pool.stats.calls < served.service.engine.pool.stats.requests
+        answers = [answer.json()["choices"][0] for answer in server.run(work)]
+        assert server.service.engine.pool.stats.calls < server.service.engine.pool.stats.requests
     for prompt, choice in zip(prompts, answers, strict=True):
         stream = predictor.stream()
         stream.feed(prompt)

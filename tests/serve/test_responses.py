@@ -1,4 +1,4 @@
-"""How large an answer may be, and what is held while its JSON is made."""
+"""Size limits of responses, and what is held while their JSON is encoded."""
 
 import asyncio
 import json
@@ -12,13 +12,13 @@ from lmtool.runtime import Predictor
 from lmtool.serve import responses
 from lmtool.serve.completions import endpoint
 from lmtool.serve.responses import json_text
-from support.servers import Local, local
+from support.servers import LocalServer, local_server
 
 
 @pytest.fixture
-def served(predictor: Predictor) -> Iterator[Local]:
-    with local(predictor, max_answer_tokens=400, max_choices=64) as made:
-        yield made
+def server(predictor: Predictor) -> Iterator[LocalServer]:
+    with local_server(predictor, max_answer_tokens=400, max_choices=64) as instance:
+        yield instance
 
 
 LARGEST: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -33,63 +33,66 @@ LARGEST: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("largest", "more"), LARGEST, ids=lambda fields: ",".join(fields))
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_that_may_be_too_long_is_refused_before_it_takes_a_slot(
-    served: Local, largest: dict[str, Any], more: dict[str, Any], stream: bool
+def test_a_response_that_may_be_too_long_is_refused_before_it_takes_a_slot(
+    server: LocalServer, largest: dict[str, Any], more: dict[str, Any], stream: bool
 ) -> None:
-    assert served.ask("POST", "/v1/completions", json={**largest, "stream": stream}).status_code == 200
-    engine = served.service.engine
+    assert server.request("POST", "/v1/completions", json={**largest, "stream": stream}).status_code == 200
+    engine = server.service.engine
     with engine.take_slots(engine.slots):
-        status, error = served.refused("/v1/completions", **{**largest, **more, "stream": stream})
+        status, error = server.refused("/v1/completions", **{**largest, **more, "stream": stream})
     assert (status, error["param"]) == (400, "max_tokens")
     assert "expected 400 or fewer; ask for fewer tokens or choices, or in several requests" in error["message"]
     assert (engine.refused, engine.slots_taken) == (0, 0)
 
 
-def test_the_prompt_counts_only_where_it_is_echoed(served: Local) -> None:
-    assert served.complete(prompt="the " * 401, max_tokens=1)["usage"]["prompt_tokens"] == 401
+def test_only_echoed_prompts_count(server: LocalServer) -> None:
+    assert server.complete(prompt="the " * 401, max_tokens=1)["usage"]["prompt_tokens"] == 401
 
 
 LONG = {"prompt": "the " * 300, "echo": True, "max_tokens": 1, "seed": 1}
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_slots_and_the_session_are_held_until_the_answer_is_made(
-    served: Local, monkeypatch: pytest.MonkeyPatch, stream: bool
+def test_slots_and_the_session_are_held_until_the_response_is_encoded(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch, stream: bool
 ) -> None:
-    engine, session = served.service.engine, served.post("/v1/sessions")["id"]
+    engine, session = server.service.engine, server.post("/v1/sessions")["id"]
     held: list[tuple[int, int]] = []
 
-    def noted(*arguments: Any) -> Any:
-        held.append((engine.slots_taken, served.service.sessions.get(session).state.tokens))
+    def encode_and_note(*arguments: Any) -> Any:
+        held.append((engine.slots_taken, server.service.sessions.get(session).state.tokens))
         return real(*arguments)
 
     name = "event" if stream else "json_text"
     real = getattr(endpoint, name)
-    monkeypatch.setattr(endpoint, name, noted)
-    assert served.ask("POST", "/v1/completions", json={**LONG, "session": session, "stream": stream}).status_code == 200
+    monkeypatch.setattr(endpoint, name, encode_and_note)
+    assert (
+        server.request("POST", "/v1/completions", json={**LONG, "session": session, "stream": stream}).status_code
+        == 200
+    )
     assert held == [(1, 0)] * (2 if stream else 1)
     assert engine.slots_taken == 0
-    assert served.service.sessions.get(session).state.tokens == 301
+    assert server.service.sessions.get(session).state.tokens == 301
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_that_is_not_made_in_time_is_given_up(
+def test_a_response_that_is_not_encoded_in_time_times_out(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch, stream: bool
 ) -> None:
     monkeypatch.setattr(endpoint, "event" if stream else "json_text", lambda _: time.sleep(1.5))
-    with local(predictor, request_seconds=0.5) as served:
-        session = served.post("/v1/sessions")["id"]
+    with local_server(predictor, request_seconds=0.5) as server:
+        session = server.post("/v1/sessions")["id"]
         began = time.monotonic()
-        status, error = served.refused("/v1/completions", **LONG, session=session, stream=stream)
+        status, error = server.refused("/v1/completions", **LONG, session=session, stream=stream)
         assert (status, error["code"]) == (504, "timeout")
-        assert served.service.engine.slots_taken == 0
-        assert served.ask("GET", f"/v1/sessions/{session}").json()["tokens"] == 0
+        assert server.service.engine.slots_taken == 0
+        assert server.request("GET", f"/v1/sessions/{session}").json()["tokens"] == 0
         assert time.monotonic() - began < 30
 
 
-def test_the_loop_goes_on_while_the_largest_answer_is_made(predictor: Predictor) -> None:
+def test_the_event_loop_runs_while_the_largest_response_is_encoded(predictor: Predictor) -> None:
     fields = {"prompt": [[5] * 1000] * 8, "n": 2, "echo": True, "logprobs": 5, "max_tokens": 1}
-    with local(predictor, max_answer_tokens=8 * 2 * 1001) as served:
+    with local_server(predictor, max_answer_tokens=8 * 2 * 1001) as server:
 
         async def work(client: httpx.AsyncClient) -> tuple[httpx.Response, float]:
             asking = asyncio.ensure_future(client.post("/v1/completions", json=fields))
@@ -100,7 +103,7 @@ def test_the_loop_goes_on_while_the_largest_answer_is_made(predictor: Predictor)
                 longest = max(longest, time.perf_counter() - began)
             return await asking, longest
 
-        answer, longest = served.run(work)
+        answer, longest = server.run(work)
     assert len(answer.json()["choices"]) == 16
     assert len(answer.content) < 5_000_000
     assert longest < 2.0
@@ -121,17 +124,17 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: str(value)[:30])
-def test_json_made_in_parts_is_that_of_the_whole(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_encoded_in_parts_equals_the_whole(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = json.dumps(value, separators=(",", ":"))
     lengths: list[int] = []
 
-    def noted(part: Any) -> str:
+    def encode_and_note(part: Any) -> str:
         text: str = real(part)
         lengths.append(len(text))
         return text
 
     real = responses._encode
-    monkeypatch.setattr(responses, "_encode", noted)
+    monkeypatch.setattr(responses, "_encode", encode_and_note)
     assert json_text(value) == expected
     assert max(lengths, default=0) < 6000
     with pytest.raises(ValueError, match="JSON compliant"):

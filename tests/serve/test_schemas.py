@@ -1,4 +1,4 @@
-"""What is refused, with which status, and what is said; limits, each of them."""
+"""Refused requests: status, message, and every limit."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ import typer
 from lmtool.cli.app import app
 from lmtool.runtime import OptionError, Predictor
 from lmtool.serve import ServeOptions, checked_key
-from support.servers import Local, local
+from support.servers import LocalServer, local_server
 
 JSON = {"content-type": "application/json"}
 LIMITS = {
@@ -27,9 +27,9 @@ LIMITS = {
 
 
 @pytest.fixture(scope="module")
-def served(predictor: Predictor) -> Iterator[Local]:
-    with local(predictor, **LIMITS) as made:
-        yield made
+def server(predictor: Predictor) -> Iterator[LocalServer]:
+    with local_server(predictor, **LIMITS) as instance:
+        yield instance
 
 
 BAD: list[tuple[dict[str, Any], str | None, str]] = [
@@ -78,8 +78,10 @@ BAD: list[tuple[dict[str, Any], str | None, str]] = [
 
 
 @pytest.mark.parametrize(("fields", "param", "message"), BAD, ids=lambda value: str(value)[:40])
-def test_completions_that_are_refused(served: Local, fields: dict[str, Any], param: str | None, message: str) -> None:
-    answer = served.ask("POST", "/v1/completions", content=json.dumps({"prompt": "the", **fields}), headers=JSON)
+def test_completions_that_are_refused(
+    server: LocalServer, fields: dict[str, Any], param: str | None, message: str
+) -> None:
+    answer = server.request("POST", "/v1/completions", content=json.dumps({"prompt": "the", **fields}), headers=JSON)
     assert answer.status_code == 400, answer.text
     error = answer.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
@@ -87,14 +89,14 @@ def test_completions_that_are_refused(served: Local, fields: dict[str, Any], par
     assert re.search(message, error["message"]), error
 
 
-def test_values_that_change_nothing_are_taken(served: Local) -> None:
+def test_values_without_effect_are_accepted(server: LocalServer) -> None:
     neutral = {"suffix": None, "logit_bias": {}, "presence_penalty": 0, "frequency_penalty": 0.0, "best_of": None}
     unset = dict.fromkeys(("temperature", "top_p", "n", "stream", "stop", "seed", "logprobs", "echo", "stream_options"))
-    answer = served.complete(prompt="the", max_tokens=None, user=None, **neutral, **unset)
+    answer = server.complete(prompt="the", max_tokens=None, user=None, **neutral, **unset)
     assert answer["usage"]["completion_tokens"] == 16
-    assert served.complete(prompt="the", max_tokens=40, n=3, stop=["x" * 8] * 4, seed=2**63 - 1)["choices"][2]["text"]
-    assert served.complete(prompt=["the " * 30] * 2, max_tokens=1, temperature=1e-300)["usage"]["prompt_tokens"] == 60
-    assert served.complete(max_tokens=2)["usage"]["prompt_tokens"] == 0
+    assert server.complete(prompt="the", max_tokens=40, n=3, stop=["x" * 8] * 4, seed=2**63 - 1)["choices"][2]["text"]
+    assert server.complete(prompt=["the " * 30] * 2, max_tokens=1, temperature=1e-300)["usage"]["prompt_tokens"] == 60
+    assert server.complete(max_tokens=2)["usage"]["prompt_tokens"] == 0
 
 
 BODIES = [
@@ -116,40 +118,42 @@ BODIES = [
 
 
 @pytest.mark.parametrize(("body", "message"), BODIES, ids=lambda value: str(value)[:30])
-def test_bodies_that_are_no_request(served: Local, body: bytes, message: str) -> None:
-    answer = served.ask("POST", "/v1/completions", content=body, headers=JSON)
+def test_malformed_bodies_are_refused(server: LocalServer, body: bytes, message: str) -> None:
+    answer = server.request("POST", "/v1/completions", content=body, headers=JSON)
     assert answer.status_code == 400, answer.text
     assert re.search(message, answer.json()["error"]["message"]), answer.text
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; a=b", ""])
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/suggest", "/v1/sessions", "/tokenize"])
-def test_what_a_form_could_send_is_refused(served: Local, path: str, kind: str) -> None:
-    answer = served.ask("POST", path, content=b'{"prompt": "the"}', headers={"content-type": kind})
+def test_content_types_of_forms_are_refused(server: LocalServer, path: str, kind: str) -> None:
+    answer = server.request("POST", path, content=b'{"prompt": "the"}', headers={"content-type": kind})
     assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_media_type")
-    assert served.ask("POST", "/v1/suggest", content=b"{}", headers={"content-type": "Application/JSON; charset=utf-8"})
+    assert server.request(
+        "POST", "/v1/suggest", content=b"{}", headers={"content-type": "Application/JSON; charset=utf-8"}
+    )
 
 
-def test_bodies_are_bounded_whether_their_length_is_told_or_not(served: Local) -> None:
+def test_bodies_are_bounded_with_and_without_content_length(server: LocalServer) -> None:
     body = json.dumps({"prompt": "x" * 20_000}).encode()
 
     async def parts() -> Any:
         for start in range(0, len(body), 1000):
             yield body[start : start + 1000]
 
-    told = served.ask("POST", "/v1/completions", content=body, headers=JSON)
-    untold = served.run(lambda client: client.post("/v1/completions", content=parts(), headers=JSON))
-    for answer in (told, untold):
+    with_length = server.request("POST", "/v1/completions", content=body, headers=JSON)
+    without_length = server.run(lambda client: client.post("/v1/completions", content=parts(), headers=JSON))
+    for answer in (with_length, without_length):
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
-    lie = served.ask("POST", "/v1/completions", content=b"{}", headers={**JSON, "content-length": "9" * 30})
+    lie = server.request("POST", "/v1/completions", content=b"{}", headers={**JSON, "content-length": "9" * 30})
     assert lie.status_code == 413
 
 
-def test_text_that_is_no_unicode_is_answered(served: Local) -> None:
+def test_unpaired_surrogates_are_accepted(server: LocalServer) -> None:
     body = b'{"prompt": "the \\ud800 cat", "echo": true, "max_tokens": 0}'
-    answer = served.ask("POST", "/v1/completions", content=body, headers=JSON)
+    answer = server.request("POST", "/v1/completions", content=body, headers=JSON)
     assert answer.json()["choices"][0]["text"] == "the \ud800 cat"
-    answer = served.ask("POST", "/v1/suggest", content=b'{"text": "\\ud800"}', headers=JSON)
+    answer = server.request("POST", "/v1/suggest", content=b'{"text": "\\ud800"}', headers=JSON)
     assert answer.status_code == 200
 
 
@@ -165,79 +169,79 @@ def test_text_that_is_no_unicode_is_answered(served: Local) -> None:
         ({"top": 1}, 400, "unknown fields 'top'"),
     ],
 )
-def test_suggestions_that_are_refused(served: Local, fields: dict[str, Any], status: int, message: str) -> None:
-    found, error = served.refused("/v1/suggest", **fields)
-    assert found == status
+def test_suggestions_that_are_refused(server: LocalServer, fields: dict[str, Any], status: int, message: str) -> None:
+    actual, error = server.refused("/v1/suggest", **fields)
+    assert actual == status
     assert message in error["message"]
 
 
-def test_models_and_paths(served: Local) -> None:
-    assert [model["id"] for model in served.ask("GET", "/v1/models").json()["data"]] == ["model"]
-    assert served.ask("GET", "/v1/models/model").json()["object"] == "model"
-    assert served.ask("GET", "/v1/models/gpt").json()["error"]["code"] == "model_not_found"
-    assert served.refused("/v1/completions", model="gpt")[0] == 404
-    nowhere = served.ask("GET", "/v1/chat/completions")
+def test_models_and_paths(server: LocalServer) -> None:
+    assert [model["id"] for model in server.request("GET", "/v1/models").json()["data"]] == ["model"]
+    assert server.request("GET", "/v1/models/model").json()["object"] == "model"
+    assert server.request("GET", "/v1/models/gpt").json()["error"]["code"] == "model_not_found"
+    assert server.refused("/v1/completions", model="gpt")[0] == 404
+    nowhere = server.request("GET", "/v1/chat/completions")
     assert nowhere.status_code == 404
     assert "expected one of" in nowhere.json()["error"]["message"]
-    wrong = served.ask("GET", "/v1/completions")
+    wrong = server.request("GET", "/v1/completions")
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, "no_such_endpoint")
 
 
-def test_the_tokenizer_is_the_models(served: Local, predictor: Predictor) -> None:
-    info = served.ask("GET", "/tokenizer_info").json()
+def test_the_tokenizer_is_the_models(server: LocalServer, predictor: Predictor) -> None:
+    info = server.request("GET", "/tokenizer_info").json()
     assert info == {"bos_token": "<eos>", "eos_token": "<eos>", "unk_token": "<unk>", "rule": "whitespace"}
-    found = served.post("/tokenize", prompt="the cat\nzebra", add_special_tokens=False)
-    assert found["tokens"] == predictor.vocabulary.encode("the cat\nzebra")
-    assert found["count"] == 4
-    assert served.post("/detokenize", tokens=found["tokens"])["prompt"] == "the cat\n<unk>"
-    assert served.refused("/detokenize", tokens=[10**6])[0] == 400
-    assert served.refused("/tokenize")[1]["message"] == "prompt is missing; send it"
+    body = server.post("/tokenize", prompt="the cat\nzebra", add_special_tokens=False)
+    assert body["tokens"] == predictor.vocabulary.encode("the cat\nzebra")
+    assert body["count"] == 4
+    assert server.post("/detokenize", tokens=body["tokens"])["prompt"] == "the cat\n<unk>"
+    assert server.refused("/detokenize", tokens=[10**6])[0] == 400
+    assert server.refused("/tokenize")[1]["message"] == "prompt is missing; send it"
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "localhost.evil.example:80"])
-def test_other_names_are_refused_on_loopback(served: Local, host: str) -> None:
-    answer = served.ask("GET", "/v1/models", headers={"host": host})
+def test_other_host_names_are_refused_on_loopback(server: LocalServer, host: str) -> None:
+    answer = server.request("GET", "/v1/models", headers={"host": host})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_host")
     assert "expected one of 127.0.0.1, [::1], localhost" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:80", "LOCALHOST"])
-def test_own_names_are_taken_on_loopback(served: Local, host: str) -> None:
-    assert served.ask("GET", "/v1/models", headers={"host": host}).status_code == 200
+def test_loopback_host_names_are_accepted_on_loopback(server: LocalServer, host: str) -> None:
+    assert server.request("GET", "/v1/models", headers={"host": host}).status_code == 200
 
 
-def test_elsewhere_any_name_is_taken(predictor: Predictor) -> None:
-    with local(predictor, host="0.0.0.0") as made:
-        assert made.ask("GET", "/v1/models", headers={"host": "machine.example"}).status_code == 200
+def test_any_host_name_is_accepted_elsewhere(predictor: Predictor) -> None:
+    with local_server(predictor, host="0.0.0.0") as server:
+        assert server.request("GET", "/v1/models", headers={"host": "machine.example"}).status_code == 200
 
 
-def test_a_key_guards_everything_but_health(predictor: Predictor) -> None:
-    with local(predictor, api_key="open-sesame") as made:
+def test_everything_but_health_needs_the_key(predictor: Predictor) -> None:
+    with local_server(predictor, api_key="open-sesame") as server:
         for headers in ({}, {"authorization": "Bearer open-sesam"}, {"authorization": "open-sesame"}):
             for path in ("/v1/models", "/metrics", "/nowhere"):
-                answer = made.ask("GET", path, headers=headers)
+                answer = server.request("GET", path, headers=headers)
                 assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
                 assert answer.headers["www-authenticate"] == "Bearer"
-        assert made.ask("GET", "/health").status_code == 200
-        assert made.ask("GET", "/v1/models", headers={"authorization": "Bearer open-sesame"}).status_code == 200
-        assert "open-sesame" not in repr(made.service.options)
+        assert server.request("GET", "/health").status_code == 200
+        assert server.request("GET", "/v1/models", headers={"authorization": "Bearer open-sesame"}).status_code == 200
+        assert "open-sesame" not in repr(server.service.options)
 
 
-def test_health_tells_when_the_model_does_not_answer(predictor: Predictor) -> None:
-    with local(predictor) as made:
-        assert made.ask("GET", "/health").json() == {"status": "ready", "model": "model"}
-        made.service.engine.pool.close()
-        answer = made.ask("GET", "/health")
+def test_health_is_503_when_the_model_does_not_work(predictor: Predictor) -> None:
+    with local_server(predictor) as server:
+        assert server.request("GET", "/health").json() == {"status": "ready", "model": "model"}
+        server.service.engine.pool.close()
+        answer = server.request("GET", "/health")
     assert answer.status_code == 503
     assert "the pool is closed" in answer.json()["error"]["message"]
 
 
-def test_metrics_count_what_was_done(predictor: Predictor) -> None:
-    with local(predictor) as made:
-        made.complete(prompt="the old market", max_tokens=5, n=2)
-        made.refused("/v1/completions", n=0)
-        made.ask("GET", "/nowhere/at/all")
-        text = made.ask("GET", "/metrics").text
+def test_metrics_count_requests_and_tokens(predictor: Predictor) -> None:
+    with local_server(predictor) as server:
+        server.complete(prompt="the old market", max_tokens=5, n=2)
+        server.refused("/v1/completions", n=0)
+        server.request("GET", "/nowhere/at/all")
+        text = server.request("GET", "/metrics").text
     for line in (
         'lmtool_requests_total{route="/v1/completions",status="200"} 1.0',
         'lmtool_requests_total{route="/v1/completions",status="400"} 1.0',

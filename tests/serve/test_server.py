@@ -1,4 +1,4 @@
-"""The server as a user starts it: OpenAI's own client, sockets, signals, and what goes wrong at the start."""
+"""`lmtool serve` as a process: OpenAI's client, sockets, signals, and errors at the start."""
 
 import http.client
 import re
@@ -19,7 +19,7 @@ from lmtool.model import Run
 from lmtool.runtime import Predictor
 from lmtool.serve import read_key
 from support.processes.commands import PATIENCE_SECONDS, lmtool, run_fresh
-from support.servers import Running, request_bytes
+from support.servers import ServerProcess, request_bytes
 
 ENDLESS = {"prompt": "the", "max_tokens": 1_000_000}
 ENDLESS_LIMITS = ["--max-tokens", 1_000_000, "--max-answer-tokens", 3_000_000]
@@ -27,16 +27,16 @@ LIMITS = [*ENDLESS_LIMITS, "--max-choices", 3, "--keep-alive-seconds", 1, "--bod
 
 
 @pytest.fixture(scope="module")
-def server(artifact_path: Path) -> Iterator[Running]:
-    with Running(artifact_path, *LIMITS, "--max-header-bytes", 2000, "--max-connections", 20) as running:
+def server(artifact_path: Path) -> Iterator[ServerProcess]:
+    with ServerProcess(artifact_path, *LIMITS, "--max-header-bytes", 2000, "--max-connections", 20) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def client(server: Running) -> Iterator[openai.OpenAI]:
+def client(server: ServerProcess) -> Iterator[openai.OpenAI]:
     options = {"api_key": "none", "max_retries": 0, "timeout": PATIENCE_SECONDS}
-    with openai.OpenAI(base_url=f"{server.url}/v1", **options) as made:
-        yield made
+    with openai.OpenAI(base_url=f"{server.url}/v1", **options) as instance:
+        yield instance
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -69,9 +69,9 @@ def test_openais_client_reads_completions(client: openai.OpenAI, predictor: Pred
     assert "\n" not in "".join(choice.text for choice in several.choices)
 
 
-def test_the_readmes_client_runs(server: Running, predictor: Predictor) -> None:
+def test_the_readmes_client_runs(server: ServerProcess, predictor: Predictor) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (block,) = [found for found in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "openai" in found]
+    (block,) = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "openai" in block]
     assert "http://127.0.0.1:8000" in block
     command = [sys.executable, "-W", "error", "-c", block.replace("http://127.0.0.1:8000", server.url)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
@@ -86,9 +86,11 @@ def test_openais_client_lists_models_and_reads_errors(client: openai.OpenAI) -> 
     assert client.models.retrieve("model").owned_by == "lmtool"
     with pytest.raises(openai.NotFoundError, match="there is no model 'gpt'"):
         client.completions.create(model="gpt", prompt="the")
-    with pytest.raises(openai.BadRequestError, match="frequency_penalty is 1, which this server does not do") as found:
+    with pytest.raises(
+        openai.BadRequestError, match="frequency_penalty is 1, which this server does not do"
+    ) as refused:
         client.completions.create(model="model", prompt="the", frequency_penalty=1)
-    assert (found.value.param, found.value.code) == ("frequency_penalty", "invalid_value")
+    assert (refused.value.param, refused.value.code) == ("frequency_penalty", "invalid_value")
     with pytest.raises(openai.RateLimitError, match="3 of 3 choices are being written and 1 more") as busy:
         occupied = client.completions.create(model="model", prompt="the", max_tokens=1_000_000, n=3, stream=True)
         with occupied:
@@ -98,7 +100,7 @@ def test_openais_client_lists_models_and_reads_errors(client: openai.OpenAI) -> 
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-def test_a_client_that_goes_away_frees_its_slot(server: Running, streamed: bool) -> None:
+def test_a_client_that_disconnects_frees_its_slot(server: ServerProcess, streamed: bool) -> None:
     until(lambda: server.metric("lmtool_slots_in_use") == 0)
     connections = [server.connect() for _ in range(3)]
     for connection in connections:
@@ -122,20 +124,20 @@ def test_a_client_that_goes_away_frees_its_slot(server: Running, streamed: bool)
 def answer_to(connection: socket.socket, data: bytes) -> bytes:
     """Everything that comes until the server closes the connection."""
     connection.sendall(data)
-    found = b""
+    received = b""
     while True:
         ready, _, _ = select.select([connection], [], [], PATIENCE_SECONDS)
-        assert ready, f"the server neither answers nor closes: {found!r}"
+        assert ready, f"the server neither answers nor closes: {received!r}"
         try:
             part = connection.recv(65536)
         except ConnectionResetError:
-            return found
+            return received
         if not part:
-            return found
-        found += part
+            return received
+        received += part
 
 
-def test_connections_that_send_nothing_useful_are_closed(server: Running) -> None:
+def test_connections_that_send_nothing_useful_are_closed(server: ServerProcess) -> None:
     head = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     sent = {
         b"": b"",
@@ -151,14 +153,14 @@ def test_connections_that_send_nothing_useful_are_closed(server: Running) -> Non
         connection.sendall(data)
     for connection, (data, expected) in zip(connections, sent.items(), strict=True):
         with connection:
-            found = answer_to(connection, b"")
-            assert expected in found, data
-            assert bool(expected) == bool(found), data
+            received = answer_to(connection, b"")
+            assert expected in received, data
+            assert bool(expected) == bool(received), data
     assert time.monotonic() - began < 10
     assert httpx.get(f"{server.url}/health").status_code == 200
 
 
-def test_more_connections_than_may_be_are_turned_away(server: Running) -> None:
+def test_connections_beyond_the_limit_get_503(server: ServerProcess) -> None:
     idle = [server.connect() for _ in range(19)]
     assert httpx.get(f"{server.url}/v1/models").status_code == 503
     for connection in idle:
@@ -166,7 +168,7 @@ def test_more_connections_than_may_be_are_turned_away(server: Running) -> None:
     until(lambda: httpx.get(f"{server.url}/v1/models").status_code == 200)
 
 
-def test_a_connection_is_used_again_until_it_is_idle(server: Running) -> None:
+def test_a_connection_is_used_again_until_it_is_idle(server: ServerProcess) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_SECONDS)
     for _ in range(2):
         connection.request("POST", "/v1/suggest", b"{}", {"content-type": "application/json"})
@@ -177,30 +179,30 @@ def test_a_connection_is_used_again_until_it_is_idle(server: Running) -> None:
     assert 0.5 < time.monotonic() - began < 10
 
 
-@pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "")])
-def test_a_signal_lets_what_runs_end_first(artifact_path: Path, number: int, code: int, said: str) -> None:
-    with Running(artifact_path, "--max-tokens", 100_000) as running:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_lets_running_requests_finish(artifact_path: Path, number: int, code: int) -> None:
+    with ServerProcess(artifact_path, "--max-tokens", 100_000) as running:
         for data in (b"rubbish\r\n\r\n", request_bytes("/v1/completions", [[[]]]), request_bytes("/none", {})):
             with running.connect() as connection:
                 connection.sendall(data)
                 assert b" 40" in connection.recv(65536)
-        found: list[httpx.Response] = []
+        responses: list[httpx.Response] = []
         fields = {"prompt": "the", "max_tokens": 1500, "seed": 1}
         asking = threading.Thread(
-            target=lambda: found.append(httpx.post(f"{running.url}/v1/completions", json=fields, timeout=60))
+            target=lambda: responses.append(httpx.post(f"{running.url}/v1/completions", json=fields, timeout=60))
         )
         asking.start()
         until(lambda: running.metric("lmtool_slots_in_use") == 1)
         running.process.send_signal(number)
         asking.join(PATIENCE_SECONDS)
-        ended, message = running.stop(0)
-        assert found[0].json()["usage"]["completion_tokens"] == 1500
-    assert (ended, message) == (code, said)
+        ended, stderr = running.stop(0)
+        assert responses[0].json()["usage"]["completion_tokens"] == 1500
+    assert (ended, stderr) == (code, "")
 
 
-def test_what_does_not_end_is_cut_off(artifact_path: Path) -> None:
+def test_requests_that_do_not_finish_are_cut_off(artifact_path: Path) -> None:
     with (
-        Running(artifact_path, *ENDLESS_LIMITS, "--shutdown-seconds", 1) as running,
+        ServerProcess(artifact_path, *ENDLESS_LIMITS, "--shutdown-seconds", 1) as running,
         running.connect() as streamed,
         running.connect() as whole,
     ):
@@ -210,12 +212,14 @@ def test_what_does_not_end_is_cut_off(artifact_path: Path) -> None:
         running.process.send_signal(signal.SIGTERM)
         assert b'"code":"stopping"' in answer_to(streamed, b"")
         assert b"503 Service Unavailable" in answer_to(whole, b"")
-        code, said = running.stop(0)
+        code, stderr = running.stop(0)
     assert code == 143
-    assert "Traceback" not in said
+    assert "Traceback" not in stderr
 
 
-def test_what_cannot_be_served_is_said(artifact_path: Path, run: Run, tmp_path: Path, server: Running) -> None:
+def test_errors_at_the_start_have_messages(
+    artifact_path: Path, run: Run, tmp_path: Path, server: ServerProcess
+) -> None:
     key = tmp_path / "key"
     key.write_text("two words\n")
     for arguments, code, message in (
@@ -241,20 +245,22 @@ def test_what_cannot_be_served_is_said(artifact_path: Path, run: Run, tmp_path: 
 
 def test_an_open_server_without_a_key_warns(run: Run) -> None:
     arguments = ["--host", "0.0.0.0", "--allow-inexact", "--name", "tiny"]
-    with Running(run.artifact("int8"), *arguments) as running:
+    with ServerProcess(run.artifact("int8"), *arguments) as running:
         answer = httpx.post(f"http://127.0.0.1:{running.port}/v1/completions", json={"prompt": "the"})
         assert answer.json()["model"] == "tiny"
-        code, said = running.stop()
-    assert (code, said.count("\n")) == (143, 1)
-    assert "warning: 0.0.0.0 is not loopback and there is no key" in said
+        code, stderr = running.stop()
+    assert (code, stderr.count("\n")) == (143, 1)
+    assert "warning: 0.0.0.0 is not loopback and there is no key" in stderr
 
 
-def test_a_server_with_a_key_does_not(artifact_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_open_server_with_a_key_does_not_warn(
+    artifact_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     key = tmp_path / "key"
     key.write_text("open-sesame\n")
     assert read_key(key) == "open-sesame"
     monkeypatch.setenv("LMTOOL_API_KEY", "open-sesame")
-    with Running(artifact_path, "--host", "0.0.0.0") as running:
+    with ServerProcess(artifact_path, "--host", "0.0.0.0") as running:
         url = f"http://127.0.0.1:{running.port}"
         assert httpx.get(f"{url}/v1/models").status_code == 401
         with openai.OpenAI(base_url=f"{url}/v1", api_key="open-sesame") as client:

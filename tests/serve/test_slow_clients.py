@@ -1,4 +1,4 @@
-"""Clients that do not read their answers: nothing of them is kept, whoever else asks, and when the server stops."""
+"""Clients that do not read their responses are disconnected, also while the server stops."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ import pytest
 from lmtool.serve import responses
 from lmtool.serve.responses import LargeJsonResponse
 from support.processes.commands import PATIENCE_SECONDS
-from support.servers import Running, request_bytes
+from support.servers import ServerProcess, request_bytes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="open files are listed as Linux tells them")
 LARGE = {"prompt": [5] * 1000, "n": 15, "echo": True, "logprobs": 5, "max_tokens": 20}
@@ -24,26 +24,26 @@ CLIENTS = 4
 
 
 @pytest.fixture
-def server(artifact_path: Path) -> Iterator[Running]:
+def server(artifact_path: Path) -> Iterator[ServerProcess]:
     limits = ["--max-tokens", 1_000_000, "--max-answer-tokens", 1_000_000, "--max-connections", CLIENTS + 3]
-    with Running(artifact_path, "--keep-alive-seconds", 1, *limits) as running:
+    with ServerProcess(artifact_path, "--keep-alive-seconds", 1, *limits) as running:
         yield running
 
 
 @pytest.fixture
-def taken() -> Iterator[contextlib.ExitStack]:
+def resources() -> Iterator[contextlib.ExitStack]:
     with contextlib.ExitStack() as stack:
         yield stack
 
 
-def connections(server: Running) -> int:
+def connections(server: ServerProcess) -> int:
     folder = Path(f"/proc/{server.process.pid}/fd")
     return sum(str(file.readlink()).startswith("socket:") for file in folder.iterdir())
 
 
-def asking(server: Running, taken: contextlib.ExitStack, fields: dict[str, Any]) -> socket.socket:
-    """A connection that has begun to get its answer, and does not read on."""
-    connection = taken.enter_context(socket.socket())
+def start_request(server: ServerProcess, resources: contextlib.ExitStack, fields: dict[str, Any]) -> socket.socket:
+    """A connection whose response has begun to arrive; it does not read on."""
+    connection = resources.enter_context(socket.socket())
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     connection.connect(("127.0.0.1", server.port))
     connection.sendall(request_bytes("/v1/completions", fields))
@@ -59,31 +59,31 @@ def until(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.05)
 
 
-def test_a_client_that_does_not_read_is_broken_off(server: Running, taken: contextlib.ExitStack) -> None:
+def test_a_client_that_does_not_read_is_disconnected(server: ServerProcess, resources: contextlib.ExitStack) -> None:
     assert httpx.get(f"{server.url}/health").status_code == 200  # the event loop has its sockets by then
     time.sleep(0.3)
     before = connections(server)
     for number in range(CLIENTS):
-        asking(server, taken, {**LARGE, "stream": number % 2 == 0})
+        start_request(server, resources, {**LARGE, "stream": number % 2 == 0})
     assert connections(server) > before
     until(lambda: connections(server) <= before, 20)
     assert httpx.post(f"{server.url}/v1/suggest", json={}).status_code == 200
     assert server.metric("lmtool_slots_in_use") == 0
     for number in range(CLIENTS):
-        asking(server, taken, {**LARGE, "stream": number % 2 == 0})
+        start_request(server, resources, {**LARGE, "stream": number % 2 == 0})
     began = time.monotonic()
-    code, said = server.stop(signal.SIGTERM)
+    code, stderr = server.stop(signal.SIGTERM)
     assert time.monotonic() - began < 10
-    assert (code, said) == (143, "")
+    assert (code, stderr) == (143, "")
 
 
-def test_a_client_that_reads_slowly_gets_all_of_it(server: Running, taken: contextlib.ExitStack) -> None:
-    connection = asking(server, taken, {**LARGE, "n": 1})
-    found = b""
-    while b"\r\n\r\n" not in found:
-        found += connection.recv(1000)
-    length = int(found.lower().partition(b"content-length: ")[2].split()[0])
-    began, missing = time.monotonic(), length - len(found.partition(b"\r\n\r\n")[2])
+def test_a_client_that_reads_slowly_gets_all_of_it(server: ServerProcess, resources: contextlib.ExitStack) -> None:
+    connection = start_request(server, resources, {**LARGE, "n": 1})
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += connection.recv(1000)
+    length = int(received.lower().partition(b"content-length: ")[2].split()[0])
+    began, missing = time.monotonic(), length - len(received.partition(b"\r\n\r\n")[2])
     while missing:
         part = connection.recv(min(missing, 4096))
         assert part
@@ -92,7 +92,7 @@ def test_a_client_that_reads_slowly_gets_all_of_it(server: Running, taken: conte
     assert time.monotonic() - began > 2  # longer than an idle connection is kept
 
 
-def test_a_client_that_has_sent_another_request_ahead_may_go_away(server: Running) -> None:
+def test_a_client_that_pipelines_a_request_may_disconnect(server: ServerProcess) -> None:
     connection = server.connect()
     endless = request_bytes("/v1/completions", {"prompt": "the", "max_tokens": 1_000_000})
     connection.sendall(endless)

@@ -1,4 +1,4 @@
-"""Stop strings: nothing of them comes through, nothing else is lost, however a text is cut."""
+"""Stop strings: their text is never released, and no other text is lost, however it is cut into pieces."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,24 +20,24 @@ def text_before_stop(text: str, stops: list[str]) -> str | None:
 @given(PIECES, STOPS)
 def test_text_ends_before_the_first_stop_however_it_is_cut(pieces: list[str], stops: list[str]) -> None:
     matcher, expected = StopMatcher(stops), text_before_stop("".join(pieces), stops)
-    through = "".join(matcher.push(piece) for piece in pieces)
+    released_text = "".join(matcher.push(piece) for piece in pieces)
     assert matcher.stopped == (expected is not None)
-    assert through + matcher.finish() == ("".join(pieces) if expected is None else expected)
+    assert released_text + matcher.finish() == ("".join(pieces) if expected is None else expected)
 
 
 @given(PIECES, STOPS)
 def test_only_what_may_become_a_stop_is_held_back(pieces: list[str], stops: list[str]) -> None:
-    matcher, text, through = StopMatcher(stops), "", ""
+    matcher, text, released_text = StopMatcher(stops), "", ""
     for piece in pieces:
         text += piece
-        through += matcher.push(piece)
+        released_text += matcher.push(piece)
         if matcher.stopped:
             return
-        held = text[len(through) :]
+        held = text[len(released_text) :]
         assert not held or any(stop.startswith(held) and stop != held for stop in stops)
 
 
-def test_without_stops_nothing_waits() -> None:
+def test_without_stops_nothing_is_held_back() -> None:
     matcher = StopMatcher([])
     assert [matcher.push(piece) for piece in ("a", "", " b")] == ["a", "", " b"]
     assert matcher.finish() == ""

@@ -1,4 +1,4 @@
-"""A gate for the calls of a pool's predictor, and what streams get by themselves."""
+"""A gate for the calls of a pool's predictor, and the logits that streams get alone."""
 
 import threading
 from typing import Any
@@ -18,9 +18,9 @@ class Gate:
         self.entered = threading.Semaphore(0)
         self._passes = threading.Semaphore(0)
         self._step = predictor.step
-        monkeypatch.setattr(predictor, "step", self._held)
+        monkeypatch.setattr(predictor, "step", self._gated)
 
-    def _held(self, token_ids: Any, *args: Any, **options: Any) -> Any:
+    def _gated(self, token_ids: Any, *args: Any, **options: Any) -> Any:
         self.sizes.append(np.shape(token_ids))
         self.entered.release()
         assert self._passes.acquire(timeout=PATIENCE_SECONDS)
@@ -37,11 +37,11 @@ class Gate:
 
 
 def alone(predictor: Predictor, pieces: list[list[int]], start: State | None = None) -> tuple[list[np.ndarray], State]:
-    """What a stream that reads these pieces one after the other gets by itself, all logits, and its last state."""
+    """All logits, and the last state, of a stream that reads these pieces alone."""
     state, logits = start or predictor.initial_state(1), []
     for piece in pieces:
-        found, state = predictor.step([piece], state)
-        logits.append(found[0])
+        batch, state = predictor.step([piece], state)
+        logits.append(batch[0])
     return logits, state
 
 

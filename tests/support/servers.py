@@ -1,4 +1,4 @@
-"""The server in this process, asked without a socket; and as a process of its own, as a user starts it."""
+"""A server in this process, without sockets; and `lmtool serve` as a process."""
 
 import asyncio
 import json
@@ -21,15 +21,15 @@ Result = TypeVar("Result")
 ORIGIN = "http://127.0.0.1"
 
 
-class Local:
-    """A server without sockets. Each call runs an event loop of its own."""
+class LocalServer:
+    """A server without sockets; each call runs its own event loop."""
 
     def __init__(self, predictor: Predictor, options: ServeOptions) -> None:
         self.service = Service(predictor, options)
         self.app = create_app(self.service)
 
     def run(self, work: Callable[[httpx.AsyncClient], Awaitable[Result]]) -> Result:
-        """What several requests are made in."""
+        """Run a coroutine that makes requests."""
 
         async def main() -> Result:
             transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
@@ -38,45 +38,45 @@ class Local:
 
         return asyncio.run(asyncio.wait_for(main(), PATIENCE_SECONDS))
 
-    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         return self.run(lambda client: client.request(method, path, **options))
 
     def post(self, path: str, **fields: Any) -> Any:
-        """The JSON of an answer that is well."""
-        answer = self.ask("POST", path, json=fields)
-        assert answer.status_code in (200, 201), answer.text
-        return answer.json()
+        """The JSON of a successful response."""
+        response = self.request("POST", path, json=fields)
+        assert response.status_code in (200, 201), response.text
+        return response.json()
 
     def complete(self, **fields: Any) -> Any:
         return self.post("/v1/completions", **fields)
 
     def refused(self, path: str, **fields: Any) -> tuple[int, dict[str, Any]]:
-        """The status and the error of an answer that is not."""
-        answer = self.ask("POST", path, json=fields)
-        return answer.status_code, answer.json()["error"]
+        """The status and error of a refused request."""
+        response = self.request("POST", path, json=fields)
+        return response.status_code, response.json()["error"]
 
     def chunks(self, **fields: Any) -> list[Any]:
         """The events of a stream; the last is `[DONE]` or an error."""
-        answer = self.ask("POST", "/v1/completions", json={**fields, "stream": True})
-        assert answer.status_code == 200, answer.text
-        assert answer.headers["content-type"].startswith("text/event-stream")
-        parts = answer.text.split("\n\n")
+        response = self.request("POST", "/v1/completions", json={**fields, "stream": True})
+        assert response.status_code == 200, response.text
+        assert response.headers["content-type"].startswith("text/event-stream")
+        parts = response.text.split("\n\n")
         assert parts.pop() == ""
         texts = [part.removeprefix("data: ") for part in parts]
         return [text if text == "[DONE]" else json.loads(text) for text in texts]
 
 
 @contextmanager
-def local(predictor: Predictor, **options: Any) -> Iterator[Local]:
-    served = Local(predictor, ServeOptions(**options))
+def local_server(predictor: Predictor, **options: Any) -> Iterator[LocalServer]:
+    server = LocalServer(predictor, ServeOptions(**options))
     try:
-        yield served
+        yield server
     finally:
-        served.service.engine.pool.close(cancel_waiting=True)
+        server.service.engine.pool.close(cancel_waiting=True)
 
 
-class Running:
-    """`lmtool serve` as a process, in a `with` block; it listens when the block begins and is gone after it."""
+class ServerProcess:
+    """`lmtool serve` as a process: a `with` block begins once it listens, and kills it at the end."""
 
     def __init__(self, artifact: Path, *arguments: object, **options: Any) -> None:
         command = fresh_command("serve", "--model", artifact, "--port", 0, "--json", *arguments)
@@ -86,7 +86,7 @@ class Running:
         self.url = ""
         self.port = 0
 
-    def __enter__(self) -> "Running":
+    def __enter__(self) -> "ServerProcess":
         assert self.process.stdout is not None
         text = ""
         while not text.endswith("}\n"):
@@ -104,10 +104,10 @@ class Running:
         self.process.communicate()
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
-        """Send a signal; the exit code, and what was said on stderr."""
+        """Send a signal; returns the exit code and stderr."""
         self.process.send_signal(number)
-        _, said = self.process.communicate(timeout=PATIENCE_SECONDS)
-        return self.process.returncode, said
+        _, stderr = self.process.communicate(timeout=PATIENCE_SECONDS)
+        return self.process.returncode, stderr
 
     def metric(self, name: str) -> float:
         text = httpx.get(f"{self.url}/metrics").text
@@ -118,7 +118,7 @@ class Running:
 
 
 def request_bytes(path: str, fields: Any, *headers: str) -> bytes:
-    """A POST request as it goes over the wire."""
+    """The bytes of a POST request."""
     body = json.dumps(fields)
     lines = [f"POST {path} HTTP/1.1", "host: 127.0.0.1", "content-type: application/json", *headers]
     return "\r\n".join([*lines, f"content-length: {len(body)}", "", body]).encode()
