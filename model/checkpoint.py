@@ -20,11 +20,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from ..runtime.artifact.architecture import Architecture
 from ..runtime.errors import JsonError, truncated
 from ..runtime.io.files import RETRY_AFTER_SECONDS, read_bytes, write_atomically
 from ..runtime.io.json_reader import LARGE_BYTES, parse_json
 from ..runtime.vocabulary import Vocabulary
 from .errors import CheckpointError
+from .network import weight_shapes
 
 VERSION = 1
 
@@ -55,6 +57,14 @@ class Checkpoint:
         """The tensors named `prefix.*`, without the prefix."""
         start = f"{prefix}."
         return {name[len(start) :]: tensor for name, tensor in self.tensors.items() if name.startswith(start)}
+
+    def weights(self, architecture: Architecture, vocabulary_size: int) -> dict[str, Tensor]:
+        """The weights, checked without a network: a damaged configuration may ask for one of any size.
+
+        Raises:
+            CheckpointError: They do not fit architecture and vocabulary, or hold NaN or infinity.
+        """
+        return validate_tensors("model", self.group("model"), weight_shapes(architecture, vocabulary_size))
 
     def require_epoch_facts(self) -> None:
         """Check epoch and perplexities, the facts of weights that `of_weights` saved.

@@ -30,11 +30,11 @@ from ..runtime.io.files import (
 )
 from ..runtime.io.json_reader import LARGE_BYTES, MOST_BYTES, parse_json
 from ..runtime.vocabulary import Vocabulary
-from .checkpoint import Checkpoint, checkpoint_errors, validate_tensors
+from .checkpoint import Checkpoint, checkpoint_errors
 from .data.corpus import Corpus, load_corpus_with
 from .data.texts import PYDOCS
 from .errors import ConfigError, DataError, RunError
-from .network import LanguageModel, weight_shapes
+from .network import LanguageModel
 from .training.config import TrainConfig
 
 RUNS = Path("runs")
@@ -245,9 +245,7 @@ class Run:
             raise RunError(f"{self._vocabulary} is not the vocabulary that {self.best} was trained with; {_PUT_BACK}")
         with checkpoint_errors(self.best):
             checkpoint.require_epoch_facts()
-            # Before the network is made: a damaged configuration may ask for any size.
-            shapes = weight_shapes(config.architecture, len(vocabulary))
-            weights = validate_tensors("model", checkpoint.group("model"), shapes)
+            weights = checkpoint.weights(config.architecture, len(vocabulary))
         network = LanguageModel(config.architecture, len(vocabulary))
         network.load_weights(weights)
         return network.eval(), checkpoint

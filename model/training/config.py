@@ -221,10 +221,8 @@ class TrainConfig:
             ConfigError: A field is unknown (the message names the nearest one), or a value does not fit it.
         """
         if "preset" in settings:
-            raise unknown_setting(TrainConfig, "preset")
-        return dataclasses.replace(
-            self, **{key: parse_setting(TrainConfig, key, text) for key, text in settings.items()}
-        )
+            raise _unknown_setting("preset")
+        return dataclasses.replace(self, **_parse_settings(settings))
 
     def to_json(self) -> dict[str, Any]:
         """The fields, ready for JSON."""
@@ -239,30 +237,29 @@ class TrainConfig:
         """
         if not isinstance(value, dict):
             raise ConfigError(f"the configuration must be an object, found {type(value).__name__}")
-        missing = sorted(setting_types(cls).keys() - value.keys())
+        missing = sorted(setting_types().keys() - value.keys())
         if missing:
             raise ConfigError(f"the configuration lacks {', '.join(missing)}")
         texts = {key: item if isinstance(item, str) else json.dumps(item) for key, item in value.items()}
-        return cls(**{key: parse_setting(cls, key, text) for key, text in texts.items()})
+        return cls(**_parse_settings(texts))
 
 
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
-def setting_types(kind: Any) -> dict[str, Any]:
-    """Field name -> type of a configuration dataclass."""
-    return typing.get_type_hints(kind)
+def setting_types() -> dict[str, Any]:
+    """Field name -> type of the configuration."""
+    return typing.get_type_hints(TrainConfig)
 
 
-def parse_setting(kind: Any, key: str, text: str) -> Any:
-    """Parse the text of the field `key` of the dataclass `kind`.
+def _parse_settings(texts: Mapping[str, str]) -> dict[str, Any]:
+    field_types = setting_types()
+    return {key: _parse(key, field_types.get(key), text) for key, text in texts.items()}
 
-    Raises:
-        ConfigError: The field is unknown (the message names the nearest one), or the text does not fit it.
-    """
-    if key not in setting_types(kind):
-        raise unknown_setting(kind, key)
-    field_type = setting_types(kind)[key]
+
+def _parse(key: str, field_type: Any, text: str) -> Any:
+    if field_type is None:
+        raise _unknown_setting(key)
     if isinstance(field_type, types.UnionType):
         if text in ("none", "null"):
             return None
@@ -279,9 +276,8 @@ def parse_setting(kind: Any, key: str, text: str) -> Any:
         raise ConfigError(f"{key} is {reprlib.repr(text)}, expected {expected}{fix}") from error
 
 
-def unknown_setting(kind: Any, key: str) -> ConfigError:
-    """The error for an unknown field, with the nearest name."""
-    known = [name for name in setting_types(kind) if name != "preset"]
+def _unknown_setting(key: str) -> ConfigError:
+    known = [name for name in setting_types() if name != "preset"]
     near = difflib.get_close_matches(key[:100], known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return ConfigError(f"there is no setting {reprlib.repr(key)}{hint} All: {', '.join(known)}")

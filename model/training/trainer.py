@@ -10,13 +10,13 @@ from typing import Any, final
 import torch
 
 from ...runtime.io.files import make_folder
-from ..checkpoint import Checkpoint, checkpoint_errors, validate_tensors
+from ..checkpoint import Checkpoint, checkpoint_errors
 from ..data.batches import Batches
 from ..data.corpus import Corpus
 from ..errors import CheckpointError, Interrupted, RunError, TrainingError
 from ..evaluation import evaluate_perplexity, single_thread
 from ..figures import draw_curves
-from ..network import LanguageModel, weight_shapes
+from ..network import LanguageModel
 from ..run import Run
 from .config import TrainConfig
 from .device import resolve_precision, set_precision
@@ -74,9 +74,7 @@ class Trainer:
             make_folder(run.latest.parent)
         else:
             with checkpoint_errors(run.latest):
-                # Before the network is made: a damaged configuration may ask for any size.
-                shapes = weight_shapes(config.architecture, len(corpus.vocabulary))
-                weights = validate_tensors("model", checkpoint.group("model"), shapes)
+                weights = checkpoint.weights(config.architecture, len(corpus.vocabulary))
                 trainer = cls(config, corpus, run, device, group)
                 trainer._require_same_training(checkpoint)
                 trainer._learner.load(checkpoint, weights)

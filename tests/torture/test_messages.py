@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lmtool.model import Run, TrainConfig
+from lmtool.model import Run
 from lmtool.model.training.config import setting_types
 from support.faults import injection
 from support.fuzzing.bad_values import BASE, LONG_WORK, NOT_TRIED, TAKEN, WRONG_USAGE, Case, cases, commands, options
@@ -120,7 +120,7 @@ def test_every_option_is_tried() -> None:
         if command not in NOT_TRIED:
             for option, _ in options(function):
                 assert option in LONG_WORK or (command, option or "--") in tried
-    for key in setting_types(TrainConfig):
+    for key in setting_types():
         assert ("train", key) in tried
     assert sum(case.codes == WRONG_USAGE for case in everything) > 300
 

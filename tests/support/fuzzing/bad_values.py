@@ -17,7 +17,6 @@ from typing import Any
 import typer
 from lmtool.cli.app import app, data_app
 from lmtool.cli.serve import server_options
-from lmtool.model import TrainConfig
 from lmtool.model.training.config import setting_types
 
 from support.processes.commands import TRAIN
@@ -157,7 +156,7 @@ def _is_endless(name: str | None, value: str) -> bool:
 
 def setting_cases() -> Iterator[Case]:
     """`train --set KEY=VALUE` with each field of a configuration."""
-    for number, (key, annotation) in enumerate(setting_types(TrainConfig).items()):
+    for number, (key, annotation) in enumerate(setting_types().items()):
         kind = base_type(annotation)
         for at, value in enumerate(SETTINGS):
             if not _is_endless(key, value):
