@@ -1,9 +1,9 @@
 """Export a run's best checkpoint as one artifact, verified before it is written."""
 
-from collections.abc import Mapping
+import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from ..model.errors import DataError, RunError
 from ..model.network import LanguageModel
@@ -73,8 +73,16 @@ def export_run(
     network, checkpoint = run.trained()
     vocabulary = run.vocabulary()
     model = build_model(network, build)
-    facts = (network, vocabulary, build, run.training_facts(checkpoint))
-    candidate = Predictor.load(seal(model, _metadata(*facts)))
+    metadata = functools.partial(
+        artifact_metadata,
+        network.architecture,
+        vocabulary,
+        build.precision,
+        optimize_for=build.purpose,
+        training=run.training_facts(checkpoint),
+    )
+    common = _common_metadata(network, vocabulary)
+    candidate = Predictor.load(seal(model, metadata() | common))
     path = run.artifact(candidate.artifact.variant) if out is None else out
     _check_writable(path)
     if test_vectors:
@@ -87,7 +95,7 @@ def export_run(
             f"the {candidate.artifact.variant} export of {run.path} does not match the original and was not written: "
             f"{'; '.join(report.failures)}; all that was compared: {path.parent / f'rejected.{report.variant}.json'}"
         )
-    data = seal(model, _metadata(*facts, report))
+    data = seal(model, metadata(batch_invariant=report.batch_invariant, parity=report.summary()) | common)
     sealed = Predictor.load(data)
     write_atomically(path, data)
     write_report(path.parent, report)
@@ -193,24 +201,9 @@ def _check_writable(path: Path) -> None:
         raise StorageError(f"cannot write {path}: there is no folder {path.parent}")
 
 
-def _metadata(
-    network: LanguageModel,
-    vocabulary: Vocabulary,
-    build: BuildOptions,
-    training: Mapping[str, Any],
-    report: ParityReport | None = None,
-) -> dict[str, str]:
-    """The artifact's metadata, and the entries that sherpa-onnx reads."""
+def _common_metadata(network: LanguageModel, vocabulary: Vocabulary) -> dict[str, str]:
+    """The entries by which other tools know recurrent language models."""
     return {
-        **artifact_metadata(
-            network.architecture,
-            vocabulary,
-            build.precision,
-            optimize_for=build.purpose,
-            batch_invariant=report is not None and report.batch_invariant,
-            training=training,
-            parity=None if report is None else report.summary(),
-        ),
         "model_type": f"{network.architecture.cell}-language-model",
         "vocab_size": str(len(vocabulary)),
         "unk_id": str(vocabulary.unknown_id),

@@ -1,11 +1,20 @@
 """The parity report: each comparison, its difference and its bound."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .tolerances import BOUNDS, ROUNDINGS, Bounds
+
+Array = NDArray[Any]
+
+_SHOWN_CASES = 3
+_LOOP = ("loop_steps", "loop_differences", "loop_disagreements")
+_TEXT = ("text", "tokens", "original_perplexity", "artifact_perplexity")
 
 
 @final
@@ -28,6 +37,16 @@ class Case:
     absolute: float
     scale: float
     moved: float = 0.0
+
+    @classmethod
+    def of(cls, name: str, tensor: str, expected: Array, computed: Array, moved: Iterable[Array] = ()) -> "Case":
+        """Compare two tensors of one shape; `moved`: the original's tensors after rounding."""
+
+        def difference(array: Array) -> float:
+            return float(np.abs(array - expected).max())
+
+        scale = max(float(np.abs(expected).max()), 1.0)
+        return cls(name, tensor, difference(computed), scale, max(map(difference, moved), default=0.0))
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Case":
@@ -66,9 +85,6 @@ class Largest:
         """Add a comparison; NaN counts as infinite."""
         absolute = case.absolute if math.isfinite(case.absolute) else math.inf
         return Largest(max(self.absolute, absolute), max(self.relative, case.difference))
-
-
-_SHOWN_CASES = 3
 
 
 @final
@@ -184,13 +200,7 @@ class ParityReport:
             "largest_difference": self.worst.absolute,
             "largest_differences": {name: most.absolute for name, most in self.tensors.items()},
             "largest_difference_case": f"{self.worst.tensor}, {self.worst.name}",
-            "loop_steps": self.loop_steps,
-            "loop_differences": self.loop_differences,
-            "loop_disagreements": self.loop_disagreements,
-            "text": self.text,
-            "tokens": self.tokens,
-            "original_perplexity": self.original_perplexity,
-            "artifact_perplexity": self.artifact_perplexity,
+            **{name: getattr(self, name) for name in (*_LOOP, *_TEXT)},
         }
 
     def to_json(self) -> dict[str, Any]:

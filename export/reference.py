@@ -4,7 +4,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, final
+from typing import Protocol, final
 
 import numpy as np
 import torch
@@ -17,9 +17,9 @@ from ..runtime.artifact.architecture import Architecture
 from ..runtime.predictor import Predictor
 from ..runtime.state import State
 from ..runtime.vocabulary import Vocabulary
+from .parity import Array
 
 Tokens = NDArray[np.int64]
-Array = NDArray[Any]
 States = Mapping[str, Array]
 """The name of each state, as `cell_0`, -> float32 [batch, width]."""
 
@@ -152,11 +152,11 @@ class PredictorReference:
         artifact = self.predictor.artifact
         return str(artifact.parity.get("original_sha256", artifact.sha256))
 
-    def run(self, token_ids: Tokens, states: States) -> tuple[Array, States]:
-        """Logits float32 [batch, time, vocabulary] and next states of token_ids int64 [batch, time]."""
+    def run(self, token_ids: Tokens, states: States, logits_to_keep: int | None = None) -> tuple[Array, States]:
+        """Logits float32 [batch, kept, vocabulary] and next states of token_ids int64 [batch, time]."""
         names = tuple(self.architecture.states)
         state = State(self.predictor.artifact.sha256, tuple(states[name] for name in names))
-        logits, after = self.predictor.step(token_ids, state)
+        logits, after = self.predictor.step(token_ids, state, logits_to_keep=logits_to_keep)
         return logits, dict(zip(names, after.tensors, strict=True))
 
     def run_exactly(self, token_ids: Tokens, states: States) -> None:
@@ -174,4 +174,5 @@ def _run(network: LanguageModel, token_ids: Tokens, states: States) -> tuple[Arr
     state = state_from_tensors({name: torch.from_numpy(array.copy()).to(device) for name, array in states.items()})
     with single_thread():
         logits, after = network(torch.from_numpy(token_ids).to(device), state)
-    return logits.cpu().numpy(), {name: tensor.cpu().numpy() for name, tensor in state_tensors(after).items()}
+    tensors = state_tensors(after)
+    return logits.cpu().numpy(), {name: tensors[name].cpu().numpy() for name in states}

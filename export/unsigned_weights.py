@@ -5,7 +5,7 @@ uint8 times uint8 does not. onnxruntime's `session.x64quantprecision` makes the 
 optimizations, and not for QLinearMatMul from opset 21 on.
 """
 
-from typing import final
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -42,57 +42,27 @@ def unsigned_weights(data: bytes) -> bytes:
     nodes = [node for node in all_nodes(model) if node.op_type in _WEIGHTS]
     if not nodes:
         return data
-    rewriter = _Rewriter(model)
+    constants = _constants(model)
+    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    types = {value.name: value.type.tensor_type.elem_type for value in inferred}
+    types |= {name: tensor.data_type for name, tensor in constants.items()}
     for node in nodes:
-        rewriter.rewrite(node)
+        activation = _ACTIVATION_ZERO_POINT.get(node.op_type, len(node.input))
+        if activation < len(node.input) and types.get(node.input[activation]) == TensorProto.INT8:
+            continue
+        for weight, zero_point in _WEIGHTS[node.op_type]:
+            name = node.input[weight]
+            if name in constants and types[name] == TensorProto.INT8:
+                node.input.extend([""] * (zero_point + 1 - len(node.input)))
+                for position in (weight, zero_point):
+                    node.input[position] = _add_unsigned(model.graph, constants, node.input[position])
+            elif types.get(name) != TensorProto.UINT8:
+                raise ArtifactError(
+                    f"its {node.op_type} {node.name!r} has weights {name!r} that the graph computes, expected uint8 or "
+                    "constants, as int8 may overflow; verify it against its run or another artifact"
+                )
     rewritten: bytes = model.SerializeToString()
     return rewritten
-
-
-@final
-class _Rewriter:
-    """Adds uint8 copies of int8 constants to a model and lets nodes read them."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self._initializers = model.graph.initializer
-        self._constants = _constants(model)
-        inferred = onnx.shape_inference.infer_shapes(model).graph
-        self._computed = {value.name: value.type.tensor_type.elem_type for value in inferred.value_info}
-
-    def rewrite(self, node: onnx.NodeProto) -> None:
-        activation = self._constant(node, _ACTIVATION_ZERO_POINT.get(node.op_type))
-        if activation is not None and activation.data_type == TensorProto.INT8:
-            return
-        for weight, zero_point in _WEIGHTS[node.op_type]:
-            tensor = self._constant(node, weight)
-            if tensor is None:
-                self._require_unsigned(node, node.input[weight])
-            elif tensor.data_type == TensorProto.INT8:
-                node.input.extend([""] * (zero_point + 1 - len(node.input)))
-                node.input[zero_point] = self._unsigned(node.input[zero_point])
-                node.input[weight] = self._unsigned(node.input[weight])
-
-    def _constant(self, node: onnx.NodeProto, position: int | None) -> onnx.TensorProto | None:
-        if position is None or position >= len(node.input):
-            return None
-        return self._constants.get(node.input[position])
-
-    def _require_unsigned(self, node: onnx.NodeProto, name: str) -> None:
-        if self._computed.get(name) != TensorProto.UINT8:
-            raise ArtifactError(
-                f"its {node.op_type} {node.name!r} has weights {name!r} that the graph computes, expected constants or "
-                "uint8: int8 products overflow on x86-64 without VNNI; verify it against its run or another artifact"
-            )
-
-    def _unsigned(self, constant: str) -> str:
-        """Add a constant plus 128 as uint8 to the graph, 128 for none; returns its name."""
-        name = f"{constant}.uint8"
-        if name not in self._constants:
-            signed = numpy_helper.to_array(self._constants[constant]) if constant else np.zeros((), np.int8)
-            unsigned = numpy_helper.from_array(np.asarray(signed ^ -128).view(np.uint8), name)
-            self._constants[name] = unsigned
-            self._initializers.append(unsigned)
-        return name
 
 
 def _constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
@@ -102,3 +72,12 @@ def _constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             constants[node.output[0]] = node.attribute[0].t
     return constants
+
+
+def _add_unsigned(graph: onnx.GraphProto, constants: Mapping[str, onnx.TensorProto], constant: str) -> str:
+    """Add a constant plus 128 as uint8 to the graph, 128 where there is none; returns its name."""
+    name = f"{constant}.uint8"
+    if all(tensor.name != name for tensor in graph.initializer):
+        signed = numpy_helper.to_array(constants[constant]) if constant else np.zeros((), np.int8)
+        graph.initializer.append(numpy_helper.from_array(np.asarray(signed ^ -128).view(np.uint8), name))
+    return name

@@ -12,8 +12,8 @@ from ..runtime.batch_invariance import first_difference
 from ..runtime.errors import ArtifactError
 from ..runtime.predictor import Predictor
 from ..runtime.state import State
-from .parity import Case, Largest, ParityReport
-from .reference import Array, Reference, States, Text, Tokens, zero_states
+from .parity import Array, Case, Largest, ParityReport
+from .reference import PredictorReference, Reference, States, Text, Tokens, zero_states
 from .tolerances import BOUNDS
 
 _BATCHES = (1, 2, 5, 16)
@@ -102,8 +102,7 @@ class _Comparison:
 
     def __init__(self, reference: Reference, predictor: Predictor) -> None:
         self._reference = reference
-        self._predictor = predictor
-        self._names = tuple(predictor.artifact.architecture.states)
+        self._artifact = PredictorReference(predictor, predictor.provider)
         self._random = np.random.default_rng(0)
         self._bounds = BOUNDS[predictor.artifact.precision]
         self.largest: dict[str, Largest] = {}
@@ -114,12 +113,13 @@ class _Comparison:
         for batch, time in dict.fromkeys([*itertools.product(_BATCHES, _TIMES), *shapes]):
             starts = self._random.integers(0, max(len(text) - time, 1), batch)
             from_text = np.stack([np.resize(text[start : start + time], time) for start in starts]).astype(np.int64)
-            random = self._random.integers(0, len(self._predictor.vocabulary), (batch, time))
+            random = self._random.integers(0, len(self._artifact.vocabulary), (batch, time))
             size = f"batch {batch}, time {time}"
-            cases.append(self._compare(f"random tokens, {size}", random, self._random_state(batch)))
-            cases.append(self._compare(f"text, {size}", from_text, self._predictor.initial_state(batch)))
+            zero = zero_states(self._artifact.architecture, batch)
+            cases.append(self._compare(f"random tokens, {size}", random, self._random_states(zero)))
+            cases.append(self._compare(f"text, {size}", from_text, zero))
             kept = (time + 1) // 2
-            cases.append(self._compare(f"the last {kept} logits, {size}", random, self._random_state(batch), kept))
+            cases.append(self._compare(f"the last {kept} logits, {size}", random, self._random_states(zero), kept))
         return cases
 
     def closed_loop(self, first: int, steps: int) -> _Loop:
@@ -128,16 +128,15 @@ class _Comparison:
         Where the tokens differ, both continue with the reference's token, so that later steps can be compared.
         """
         allowed = self._bounds.difference
-        state = self._predictor.initial_state(1)
-        states = self._named(state)
+        states = after = zero_states(self._artifact.architecture, 1)
         token, differences, disagreements = first, 0, 0
         cases = []
         for _ in range(steps):
             tokens = np.array([[token]], np.int64)
             expected, states = self._reference.run(tokens, states)
-            logits, state = self._predictor.step(tokens, state)
+            logits, after = self._artifact.run(tokens, after)
             name = f"closed loop of {steps:,} steps"
-            cases.append(self._case(name, _tensors(expected, states), _tensors(logits, self._named(state))))
+            cases.append(self._case(name, {LOGITS: expected, **states}, {LOGITS: logits, **after}))
             token, chosen = int(expected[0, 0].argmax()), int(logits[0, 0].argmax())
             margin = float(expected[0, 0, token] - expected[0, 0, chosen])
             scale = max(float(np.abs(expected).max()), 1.0)
@@ -145,35 +144,25 @@ class _Comparison:
             disagreements += token != chosen and not margin <= 2 * allowed * scale
         return _Loop(differences, disagreements, max(cases, key=lambda case: case.difference))
 
-    def _compare(self, name: str, tokens: Tokens, state: State, kept: int | None = None) -> Case:
-        logits, after = self._predictor.step(tokens, state, logits_to_keep=kept)
-        computed, count, states = _tensors(logits, self._named(after)), logits.shape[1], self._named(state)
-        expected = _tensors(*self._reference.run(tokens, states), count)
+    def _compare(self, name: str, tokens: Tokens, states: States, kept: int | None = None) -> Case:
+        def tensors(logits: Array, after: States) -> Tensors:
+            return {LOGITS: logits if kept is None else logits[:, -kept:], **after}
+
+        computed = tensors(*self._artifact.run(tokens, states, kept))
+        expected = tensors(*self._reference.run(tokens, states))
         case = self._case(name, expected, computed)
         if case.excess(self._bounds) <= 1:
             return case
         runs = [self._reference.run(tokens, rounded) for rounded in self._rounded(states)]
         runs += [exact] if (exact := self._reference.run_exactly(tokens, states)) is not None else []
-        return self._case(name, expected, computed, [_tensors(*run, count) for run in runs])
+        return self._case(name, expected, computed, [tensors(*run) for run in runs])
 
     def _case(self, name: str, expected: Tensors, computed: Tensors, moved: Sequence[Tensors] = ()) -> Case:
         """The tensor that differs most as a multiple of its bound; `moved`: the reference's results after rounding."""
-        cases = [
-            Case(
-                name,
-                key,
-                absolute=float(np.abs(computed[key] - expected[key]).max()),
-                scale=max(float(np.abs(expected[key]).max()), 1.0),
-                moved=max((float(np.abs(tensors[key] - expected[key]).max()) for tensors in moved), default=0.0),
-            )
-            for key in (LOGITS, *self._names)
-        ]
+        cases = [Case.of(name, key, expected[key], computed[key], [run[key] for run in moved]) for key in expected]
         for case in cases:
             self.largest[case.tensor] = self.largest.get(case.tensor, Largest()).over(case)
         return max(cases, key=lambda case: case.excess(self._bounds))
-
-    def _named(self, state: State) -> States:
-        return dict(zip(self._names, state.tensors, strict=True))
 
     def _rounded(self, states: States) -> Iterator[States]:
         """The states with each number moved by the precision's rounding error: all up, all down, at random."""
@@ -186,15 +175,8 @@ class _Comparison:
                 for name, array in states.items()
             }
 
-    def _random_state(self, batch: int) -> State:
-        zero = self._predictor.initial_state(batch)
-        draws = tuple(self._random.uniform(-1, 1, tensor.shape).astype(np.float32) for tensor in zero.tensors)
-        return State(zero.model_sha256, draws)
-
-
-def _tensors(logits: Array, states: States, last: int | None = None) -> Tensors:
-    """The results of a call by name; `last`: the number of last positions to keep of the logits, None for all."""
-    return {LOGITS: logits if last is None else logits[:, -last:], **states}
+    def _random_states(self, states: States) -> States:
+        return {name: self._random.uniform(-1, 1, array.shape).astype(np.float32) for name, array in states.items()}
 
 
 def _require_same_network(reference: Reference, predictor: Predictor) -> None:

@@ -11,15 +11,7 @@ from ...runtime.artifact.architecture import Architecture, state_names
 from ...runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS
 from ...runtime.session.contract import TensorType, contract_error
 
-_INTEGER_OPERATORS = (
-    "QuantizeLinear",
-    "DequantizeLinear",
-    "Integer",
-    "QLinear",
-    "DynamicQuantize",
-    "QGemm",
-    "QAttention",
-)
+_INTEGER_OPERATORS = re.compile(r"QuantizeLinear|DequantizeLinear|Integer|QLinear|DynamicQuantize|QGemm|QAttention")
 _BLOCK_OPERATORS = ("MatMulNBits", "GatherBlockQuantized")
 _HALF = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
 _HIDDEN_ONLY = {"GRU": "gru", "RNN": "rnn"}
@@ -59,7 +51,7 @@ class ForeignModel:
         bfloat16 counts as `fp16`, the other half precision.
         """
         bits = {_attribute(node, "bits", 4) for node in self._nodes if node.op_type in _BLOCK_OPERATORS}
-        integers = any(part in node.op_type for node in self._nodes for part in _INTEGER_OPERATORS)
+        integers = any(_INTEGER_OPERATORS.search(node.op_type) for node in self._nodes)
         casts = {_attribute(node, "to", TensorProto.FLOAT) for node in self._nodes if node.op_type == "Cast"}
         if bits and min(bits) < 8:
             return "w4"

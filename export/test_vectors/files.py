@@ -21,7 +21,7 @@ from ...runtime.errors import JsonError, StorageError, truncated
 from ...runtime.io.files import json_text, make_folder, read_bytes, write_atomically
 from ...runtime.io.json_reader import parse_json
 from ..errors import ExportError
-from ..reference import Array
+from ..parity import Array
 from .vectors import FOLDER, Vectors, VectorSet
 
 FORMAT = 1

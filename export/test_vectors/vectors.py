@@ -1,17 +1,16 @@
 """Test vectors: calls of an artifact with the outputs that any runtime must give."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
 
 from ...runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS
 from ...runtime.predictor import Predictor
-from ...runtime.state import State
 from ..build import STANDARD
-from ..parity import Case
-from ..reference import Array, PredictorReference, Reference, States, Tokens, zero_states
+from ..parity import Array, Case
+from ..reference import PredictorReference, Reference, States, zero_states
 from ..tolerances import BOUNDS, QUANTIZED_VECTORS, ROUNDINGS
 
 FOLDER = "test_data_set_"
@@ -118,10 +117,7 @@ def compute_vectors(predictor: Predictor, name: str, reference: Reference) -> Ve
 
 def run_set(predictor: Predictor, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Run a predictor on the inputs of a set; returns its outputs by the names of the graph's outputs."""
-    names = tuple(predictor.artifact.architecture.states)
-    state = State(predictor.artifact.sha256, tuple(inputs[name] for name in names))
-    logits, after = predictor.step(inputs[TOKEN_IDS], state)
-    return {LOGITS: logits, **{f"{NEXT}{name}": array for name, array in zip(names, after.tensors, strict=True)}}
+    return _outputs(*PredictorReference(predictor, predictor.provider).run(inputs[TOKEN_IDS], inputs))
 
 
 def _calls(source: Reference) -> Iterator[tuple[str, Mapping[str, Array], Mapping[str, Array]]]:
@@ -133,7 +129,7 @@ def _calls(source: Reference) -> Iterator[tuple[str, Mapping[str, Array], Mappin
             tokens = random.integers(0, len(source.vocabulary), (batch, time))
             logits, after = source.run(tokens, states)
             what = f"batch {batch}, time {time}, from {before}"
-            yield what, _inputs(tokens, states, source), _outputs(logits, after, source)
+            yield what, {TOKEN_IDS: tokens, **states}, _outputs(logits, after)
             _, states = source.run(random.integers(0, len(source.vocabulary), (batch, _READ_BEFORE)), states)
 
 
@@ -143,22 +139,16 @@ def _closed_loop(source: Reference) -> Iterator[tuple[str, Mapping[str, Array], 
     for step in range(_LOOP_STEPS):
         tokens = np.array([[token]], np.int64)
         logits, after = source.run(tokens, states)
-        yield f"closed loop, step {step}", _inputs(tokens, states, source), _outputs(logits, after, source)
+        yield f"closed loop, step {step}", {TOKEN_IDS: tokens, **states}, _outputs(logits, after)
         states, token = after, int(logits[0, 0].argmax())
 
 
-def _inputs(tokens: Tokens, states: States, source: Reference) -> dict[str, Array]:
-    """The graph's inputs by name, in its order."""
-    return {TOKEN_IDS: tokens, **{name: states[name] for name in source.architecture.states}}
-
-
-def _outputs(logits: Array, states: States, source: Reference) -> dict[str, Array]:
+def _outputs(logits: Array, states: States) -> dict[str, Array]:
     """The graph's outputs by name, in its order."""
-    return {LOGITS: logits, **{f"{NEXT}{name}": states[name] for name in source.architecture.states}}
+    return {LOGITS: logits, **{f"{NEXT}{name}": array for name, array in states.items()}}
 
 
 def _case(call: str, name: str, expected: Array, output: Array | None) -> Case:
-    scale = max(float(np.abs(expected).max()), 1.0)
     if output is None or output.shape != expected.shape:
-        return Case(call, name, np.inf, scale)
-    return Case(call, name, float(np.abs(output - expected).max()), scale)
+        return replace(Case.of(call, name, expected, expected), absolute=np.inf)
+    return Case.of(call, name, expected, output)

@@ -71,15 +71,7 @@ def require_contract(
 
 
 def contract_error(direction: str, name: str, found: object, expected: object, names: Iterable[str]) -> ArtifactError:
-    """The error about an input or output of a graph.
-
-    Args:
-        direction: `input` or `output`.
-        name: The one that differs.
-        found: Its type.
-        expected: The type that the contract gives it.
-        names: All of that direction.
-    """
+    """The error about the input or output `name` of a graph; `names`: all inputs, or all outputs."""
     shown = ", ".join(names)
     shown = shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[:_SHOWN_CHARACTERS]}..."
     return ArtifactError(
