@@ -9,7 +9,7 @@ CONSTRAINTS_lowest := --constraint constraints-lowest.txt
 PYTEST_lowest := -W default
 ROOMS := package cli model export runtime serve bench
 
-.PHONY: demo test test-portability test-lowest test-newest torture check dist bench clean FORCE
+.PHONY: demo test test-portability test-lowest test-newest torture check docs dist bench clean FORCE
 
 demo: .venv/installed
 	mkdir -p build/demo && cd build/demo && $(CURDIR)/$(BIN)/lmtool demo
@@ -35,6 +35,10 @@ torture: .venv/installed
 
 check: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+# The site in build/site. Warnings are errors: missing pages and anchors, pages outside the navigation, external resources.
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo 'build/site/index.html'
 
 # A wheel and a source distribution in dist/, and what a package index would refuse in them.
 dist: .venv/dist
@@ -65,6 +69,10 @@ clean:
 .venv/portability: .venv/installed tests/portability/install $(wildcard examples/*/package-lock.json)
 	$(BIN)/python -m pip $(INSTALL) --constraint constraints.txt --group dev --group interop --editable '.[$(EXTRAS),portability]'
 	tests/portability/install && touch $@ || echo 'Not everything is here: its tests are skipped, and the next run tries again.'
+
+.venv/docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
+	@touch $@
 
 .venv/dist: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dist

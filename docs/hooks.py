@@ -39,6 +39,9 @@ _KINDS = {
 """Type of a setting -> what `--set` takes."""
 
 _MARK = re.compile(r"^<!-- (generated|include): (\S+) -->$", re.MULTILINE)
+_EXTERNAL = re.compile(
+    r'<(?:script|img|iframe|source|link(?! rel="canonical"))\b[^>]*(?:src|href)="(?:https?:)?//[^>]*'
+)
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?://|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -55,6 +58,19 @@ def on_startup(**_: Any) -> None:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Fill in what the page's comments ask for."""
     return filled(markdown, page.file.src_uri)
+
+
+def on_post_build(config: Any, **_: Any) -> None:
+    """Check that no page of the site loads anything from elsewhere.
+
+    Raises:
+        PluginError: One does.
+    """
+    from mkdocs.exceptions import PluginError
+
+    for page in sorted(Path(config["site_dir"]).rglob("*.html")):
+        if found := _EXTERNAL.search(page.read_text(encoding="utf-8")):
+            raise PluginError(f"{page} loads from elsewhere: {found[0][:200]}")
 
 
 def filled(markdown: str, page: str) -> str:
@@ -157,6 +173,7 @@ def _walk(command: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         if hasattr(inner, "commands"):
             yield from _walk(inner, f"{prefix}{name} ")
         else:
+            inner.make_context(name, [], resilient_parsing=True)  # `serve` gets its options here
             yield f"{prefix}{name}", inner
 
 

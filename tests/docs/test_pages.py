@@ -1,9 +1,14 @@
 """The blocks of the documentation's pages, run in order in a folder as after `make demo`.
 
-The commands of a page run first and share its folder; its Python blocks follow and share one process. A block that cannot run here says so in a comment
-before it (`<!-- skip: needs a GPU -->`). Outputs may differ in their numbers; where their words depend on the model, a
-comment says that too (`<!-- output: illustrative -->`). A page with `<!-- server: http://127.0.0.1:8000 -->` has the
-server that it starts at that address.
+The commands of a page run first and share its folder; its Python blocks follow and share one process. Comments before a
+block say what else to know:
+
+    <!-- skip: needs a GPU -->          it cannot run here, and why (see `support.pages.is_reason`)
+    <!-- exit code: 3 -->               of its last command
+    <!-- output: illustrative -->       its words depend on the model; else only numbers and white space may differ
+
+A page with `<!-- server: http://127.0.0.1:8000 -->` finds `lmtool serve` at that address. The output of a Python block
+is the block of text that follows it.
 """
 
 import contextlib
@@ -103,14 +108,13 @@ def run_python(bodies: list[str], place: Path) -> list[str]:
 
 
 def run_shell(command: str, place: Path, code: int, where: str) -> str:
-    """What a command prints; stdout and stderr together, as a terminal shows them, without progress."""
+    """What a command prints on stdout, else on stderr."""
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=place,
         env=environment(),
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,
         check=False,
