@@ -7,7 +7,7 @@ import pytest
 from filelock import FileLock
 from lmtool.export import export_run
 from lmtool.model import Run, TrainOptions, run_training
-from support.runs.tiny import Silent
+from support.runs.reporters import RecordingReporter
 
 _SMALL = {"embedding_size": "24", "layer_sizes": "24", "min_count": "30", "epochs": "1", "precision": "fp32"}
 
@@ -21,7 +21,7 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Pat
         if not folder.exists():
             made = folder.with_name("being-documented")
             run = made / "runs" / "demo"
-            run_training(TrainOptions(data="pydocs", run=run, settings=_SMALL, threads=1), Silent())
+            run_training(TrainOptions(data="pydocs", run=run, settings=_SMALL, threads=1), RecordingReporter())
             for precision in ("int8", "fp32"):
                 export_run(Run(run), precision)
             made.rename(folder)
