@@ -54,8 +54,8 @@ def command_options() -> dict[str, set[str]]:
 
 
 def code_of(page: Path) -> str:
-    """The blocks and the inline code of a page."""
-    inline = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", page.read_text(encoding="utf-8"))
+    """The blocks and the inline code of a page, without messages, which have an ellipsis."""
+    inline = re.findall(r"(?<!`)`([^`\n…]+)`(?!`)", page.read_text(encoding="utf-8"))
     return "\n".join([*(block.body for block in blocks(page) if block.language != "text"), *inline])
 
 
