@@ -1,4 +1,4 @@
-"""The streaming predictor that other applications embed: numpy and onnxruntime, nothing else."""
+"""The streaming predictor that applications embed; it needs only numpy and onnxruntime."""
 
 from .artifact.architecture import CELLS, Architecture
 from .artifact.artifact import PRECISIONS, PURPOSES, Artifact, latest_artifact

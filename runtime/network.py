@@ -38,18 +38,14 @@ class Network:
         self._mark = object()  # marks the states that this network made
 
     def initial_state(self, batch_size: int) -> State:
-        """The all-zero state of `batch_size` streams.
-
-        Raises:
-            OptionError: `batch_size` is below 1.
-        """
+        """The all-zero state of `batch_size` streams; OptionError if it is below 1."""
         if batch_size < 1:
             raise OptionError(f"batch_size is {batch_size}, expected 1 or more")
         tensors = tuple(freeze(np.zeros((batch_size, width), np.float32)) for width in self._widths)
         return State.made_by(self._mark, self._sha256, tensors, batch_size)
 
     def step(self, token_ids: ArrayLike, state: State, logits_to_keep: int | None) -> tuple[NDArray[np.float32], State]:
-        """Check the arguments and run them: see `Predictor.step`."""
+        """`Predictor.step`: check the arguments, then `run`."""
         tokens, given = self._checked(token_ids, state)
         kept = given if logits_to_keep is None else logits_to_keep
         if logits_to_keep is not None and not 1 <= kept <= given:
@@ -59,7 +55,7 @@ class Network:
         return self.run(tokens, state, kept)
 
     def log_probs(self, token_ids: ArrayLike, state: State, targets: ArrayLike) -> tuple[NDArray[np.float64], State]:
-        """Check the arguments and run them: see `Predictor.log_probs`."""
+        """`Predictor.log_probs`: check the arguments, then `run_log_probs`."""
         tokens, given = self._checked(token_ids, state)
         wanted = self._checked_array(targets, "targets", 2).astype(np.int64, copy=False)
         if wanted.shape[0] != len(tokens) or not 1 <= wanted.shape[1] <= given:
@@ -124,19 +120,11 @@ class Network:
         return CacheMemory(Cache(options, np.zeros((0, width), np.float32), np.zeros(0, np.int64)))
 
     def checked_ids(self, token_ids: ArrayLike) -> NDArray[np.integer[Any]]:
-        """`token_ids` as an array [tokens] of their own integer type, not copied.
-
-        Raises:
-            TokenError: They have another type or shape, or one lies outside the vocabulary.
-        """
+        """`token_ids` as an array [tokens] of their own integer type, not copied; TokenError if they are invalid."""
         return self._checked_array(token_ids, "token_ids", 1)
 
     def check_state(self, state: State, batch_size: int) -> None:
-        """Check that a state fits this network and batch size.
-
-        Raises:
-            StateError: It is another model's, or has another batch size or shape.
-        """
+        """Raise StateError for a state of another model, batch size or shape."""
         if not isinstance(state, State):
             raise StateError(f"the state is {type(state).__name__}, expected a State; begin with initial_state()")
         if state.model_sha256 != self._sha256:

@@ -89,19 +89,11 @@ def target_log_probs(logits: NDArray[np.float32], targets: NDArray[np.int64]) ->
 
 
 def require_finite(numbers: NDArray[np.floating[Any]], what: str) -> None:
-    """Check the results of a network by their sum, which is fast.
-
-    Args:
-        numbers: An array of any shape.
-        what: Its name in the message, in the plural.
-
-    Raises:
-        NumberError: One is NaN or infinite.
-    """
+    """Raise NumberError, which names `what`, for NaN or infinity; checks the sum first, which is fast."""
     with np.errstate(all="ignore"):
         if math.isfinite(numbers.sum()) or np.isfinite(numbers).all():
             return
     raise NumberError(
-        f"the {what} that the network computed are no finite numbers: its weights, or the state that it went on from, "
+        f"the {what} that the network computed are not finite: its weights, or the state that it continued, "
         "are too large or damaged; train again with a lower learning_rate or clip_norm, or begin with a new state"
     )

@@ -78,11 +78,7 @@ class State:
         return self.shapes[0][0]
 
     def require_finite(self) -> None:
-        """Check the numbers, but not those on a device, which were computed there.
-
-        Raises:
-            StateError: One is NaN or infinite.
-        """
+        """Raise StateError for NaN or infinity; skips tensors on a device, which were computed there."""
         arrays = [] if isinstance(self.tensors, DeviceTensors) else [*self.tensors]
         arrays += [] if self.cache is None else [self.cache.hidden]
         if not all(np.isfinite(array).all() for array in arrays):

@@ -145,7 +145,7 @@ def _compact_json(value: Any) -> str:
 
 
 def latest_artifact(runs: Path = Path("runs")) -> Path:
-    """The youngest `.onnx` file in the run folders of `runs`.
+    """The newest `.onnx` file in the run folders of `runs`.
 
     Raises:
         ArtifactError: There is none.
@@ -167,11 +167,7 @@ def hash_with_placeholder(data: bytes, start: int, end: int) -> str:
 
 
 def hash_span(data: bytes) -> tuple[int, int]:
-    """Start and end of the 64 digits of the file's hash.
-
-    Raises:
-        ArtifactError: The file has no such entry.
-    """
+    """Start and end of the 64 digits of the file's hash; ArtifactError if there is none."""
     entry = _metadata(memoryview(data)).get(HASH_KEY)
     if entry is None:
         raise ArtifactError(f"it has no {HASH_KEY}, so it was not exported by lmtool")

@@ -28,11 +28,7 @@ class Field(NamedTuple):
 
 
 def fields(data: memoryview, start: int = 0, end: int | None = None) -> Iterator[Field]:
-    """The fields of the message in `data[start:end]`.
-
-    Raises:
-        ArtifactError: The bytes are not a protobuf message, or one of more than `MOST_FIELDS` fields.
-    """
+    """The fields of the message in `data[start:end]`; ArtifactError if it is damaged or has too many fields."""
     position = start
     count = 0
     end = len(data) if end is None else end
@@ -58,11 +54,7 @@ def fields(data: memoryview, start: int = 0, end: int | None = None) -> Iterator
 
 
 def text(data: memoryview, field: Field) -> str:
-    """The field's bytes as UTF-8 text.
-
-    Raises:
-        ArtifactError: They are not UTF-8.
-    """
+    """The field's bytes as text; ArtifactError if they are not UTF-8."""
     try:
         return bytes(data[field.start : field.end]).decode()
     except UnicodeDecodeError as error:

@@ -31,11 +31,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 def require_finite(spans: TensorSpans) -> None:
-    """Check every weight.
-
-    Raises:
-        ArtifactError: One is NaN, infinite or of an unknown type; the message names the tensor.
-    """
+    """Raise ArtifactError, which names the tensor, for a weight that is NaN, infinite or of an unknown type."""
     for tensor in spans.tensors:
         _require_finite(spans.data, tensor)
     for floats in spans.floats:

@@ -1,4 +1,4 @@
-"""Reading files whole or in chunks, and replacing them in one step, so that no reader ever meets half a file."""
+"""Files: read whole or in chunks, replaced atomically, so that no reader sees half a file."""
 
 import codecs
 import contextlib
@@ -15,18 +15,17 @@ from typing import Any, BinaryIO
 from ..errors import StorageError
 
 CHUNK_BYTES = 1 << 17
-_BYTE_ORDER_MARK = "\ufeff"
-
-
 RETRY_AFTER_SECONDS = (0.5, 2.0, 5.0)
-"""For `write_atomically`: a disk that is full, or a network folder that is away, for a moment, should not end work."""
+"""Pauses for `write_atomically`, so that a disk that is full for a moment does not end a long job."""
+
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 def read_bytes(path: Path) -> bytes:
     """The file's bytes.
 
     Raises:
-        StorageError: The file is missing, cannot be read, or is no plain file: a folder, a pipe or a device.
+        StorageError: The file is missing, cannot be read, or is a folder, a pipe or a device.
     """
     with _opened(path) as file:
         return file.read()
@@ -36,18 +35,14 @@ def read_text(path: Path) -> str:
     """The file's text, which must be UTF-8; a leading byte-order mark is dropped. A pipe is read to its end.
 
     Raises:
-        StorageError: As for `read_bytes`, but for pipes, or the text is not UTF-8.
+        StorageError: As for `read_bytes`, except pipes, or the text is not UTF-8.
     """
     with _opened(path, pipes=True) as file:
         return decode_text(file.read(), str(path))
 
 
 def decode_text(data: bytes, name: str) -> str:
-    """UTF-8 text without its byte-order mark; `name` stands for it in messages.
-
-    Raises:
-        StorageError: The bytes are not UTF-8.
-    """
+    """UTF-8 text without its byte-order mark; StorageError, which names `name`, for other bytes."""
     try:
         return data.decode().removeprefix(_BYTE_ORDER_MARK)
     except UnicodeDecodeError as error:
@@ -55,14 +50,14 @@ def decode_text(data: bytes, name: str) -> str:
 
 
 def read_chunks(path: Path, chunk_bytes: int = CHUNK_BYTES) -> Iterator[str]:
-    """The text that `read_text` gives, in chunks that are cut between any two code points.
+    """The text of a file as `read_text` reads it, in chunks of whole code points.
 
     Args:
         path: The file.
-        chunk_bytes: How much of it is read at once.
+        chunk_bytes: Bytes per chunk.
 
     Raises:
-        StorageError: As for `read_text`, when the reading gets there.
+        StorageError: As for `read_text`, raised when reading reaches the error.
     """
     offset, rest = 0, b""
     for block in _blocks(path, chunk_bytes):
@@ -85,10 +80,10 @@ def _blocks(path: Path, size_bytes: int) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _opened(path: Path, pipes: bool = False) -> Iterator[BinaryIO]:
-    """The file, open for reading; whatever cannot be read is a StorageError."""
+    """The file, open for reading; errors are raised as StorageError."""
     try:
         if pipes and path.is_fifo():
-            with path.open("rb") as file:  # which waits for the other end
+            with path.open("rb") as file:  # waits for the writer
                 yield file
         else:
             with open(path, "rb", opener=_open_plain) as file:
@@ -102,7 +97,7 @@ def _opened(path: Path, pipes: bool = False) -> Iterator[BinaryIO]:
 
 
 def _open_plain(path: str, flags: int) -> int:
-    """Open without waiting, as a pipe that nobody writes to makes one wait, and look at what it is before reading."""
+    """Open without waiting, as a pipe without a writer blocks, and check the file type before reading."""
     descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # a folder is refused by `open` itself
@@ -119,38 +114,32 @@ def _not_utf8(name: str, byte: int, offset: int) -> StorageError:
 
 
 def write_atomically(path: Path, data: bytes, retry_after_seconds: Sequence[float] = ()) -> None:
-    """Write `data` under `path`: temporary file, flush, fsync, rename, fsync of the folder.
+    """Write `data` to `path`: temporary file, flush, fsync, rename, fsync of the folder.
 
-    Whatever happens, `path` holds either its old content or all of the new one.
+    `path` always holds either its old content or all of the new one.
 
     Args:
-        path: Where to.
-        data: What.
-        retry_after_seconds: Pauses after which a write that failed is tried again.
+        path: The file.
+        data: Its new content.
+        retry_after_seconds: Pauses before each retry of a failed write.
 
     Raises:
         StorageError: The disk is full, the folder is missing or not writable, or `path` is a folder.
     """
-    for pause in retry_after_seconds:
+    for pause in (*retry_after_seconds, None):
         try:
-            return _write(path, data)
+            with staged(path) as temporary:
+                temporary.write_bytes(data)
+            return
         except StorageError:
+            if pause is None:
+                raise
             time.sleep(pause)
-    return _write(path, data)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with staged(path) as temporary:
-        temporary.write_bytes(data)
 
 
 @contextlib.contextmanager
 def staged(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` to write to; it takes the name `path` when the block ends without an error.
-
-    Raises:
-        StorageError: As for `write_atomically`.
-    """
+    """A temporary file in the same folder that becomes `path` if the block succeeds; errors are StorageErrors."""
     if path.is_dir():
         raise StorageError(f"cannot write {path}: it is a folder, a file name is expected")
     if path.exists() and not path.is_file():
@@ -172,19 +161,15 @@ def staged(path: Path) -> Iterator[Path]:
 
 
 def discard(path: Path) -> None:
-    """Remove a file, if it is there and can be removed."""
+    """Remove a file if it exists and can be removed."""
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """An empty folder for a `with` block.
-
-    Raises:
-        StorageError: It cannot be made.
-    """
-    import tempfile  # seldom needed, and not quick to import
+    """An empty folder for a `with` block; StorageError if it cannot be made."""
+    import tempfile  # slow to import
 
     try:
         folder = tempfile.TemporaryDirectory()
@@ -202,17 +187,17 @@ def no_room(error: OSError) -> StorageError:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove the temporary files of writers of `path` that were killed. Nobody may be writing `path` meanwhile."""
+    """Remove temporary files of killed writers of `path`; no other process may be writing it."""
     target = path.resolve()
     temporary = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.tmp")
     with contextlib.suppress(OSError):
-        for found in target.parent.iterdir():
-            if temporary.fullmatch(found.name):
-                discard(found)
+        for file in target.parent.iterdir():
+            if temporary.fullmatch(file.name):
+                discard(file)
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """JSON that every reader takes: a number that is not finite becomes null."""
+    """JSON that every parser accepts: NaN and infinity become null."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 
@@ -225,11 +210,7 @@ def _finite(value: Any) -> Any:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents; one that is there already is fine.
-
-    Raises:
-        StorageError: It cannot be made.
-    """
+    """Make a folder and its parents unless it exists; StorageError if it cannot be made."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,7 +1,7 @@
-"""JSON from files that anybody could have written, parsed within bounds.
+"""Parses JSON of untrusted files within limits.
 
-What Python makes of JSON can take many times the room of its text: `[[],[],` is 3 bytes for a list, which takes 64. So
-size, nesting and the numbers of lists, objects and values are counted in the text, before anything is made of it.
+Parsed JSON can take many times the memory of its text: `[[],[],` has 3 bytes for a list, which takes 64. So size,
+nesting and the numbers of lists, objects and values are counted in the text before it is parsed.
 """
 
 import json
@@ -13,15 +13,15 @@ from typing import Any, NoReturn
 from ..errors import JsonError
 
 MOST_BYTES = 1 << 22
-"""How much is read of what has no reason to be large: a configuration, a header, what a training measured."""
+"""Limit for small files: a configuration, a header, the results of a training."""
 
 LARGE_BYTES = 1 << 26
-"""How much is read of a vocabulary, of the records of a training, and of a benchmark's results."""
+"""Limit for a vocabulary, the records of a training, and benchmark results."""
 
 MOST_DEPTH = 100
 _MOST_CONTAINERS = 400_000
-_BYTES_OF_A_VALUE = 16  # of the most bytes; a number of one byte takes 28 or more
-_MOST_DIGITS = 20  # of a whole number: those of 64 bits
+_BYTES_OF_A_VALUE = 16  # a number of one byte takes 28 or more in memory
+_MOST_DIGITS = 20  # of a 64-bit integer
 _STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _NOT_STRUCTURE = re.compile(r"[^\[\]{},]++")
 _STEPS = {"[": 1, "{": 1, "]": -1, "}": -1, ",": 0}
@@ -32,12 +32,12 @@ def parse_json(data: str | bytes, most_bytes: int = MOST_BYTES, infinite: bool =
 
     Args:
         data: The text, or its UTF-8 bytes.
-        most_bytes: How long it may be; a text is counted in characters.
-        infinite: Whether `Infinity` is a number, as Python writes it. `NaN` and `-Infinity` never are.
+        most_bytes: Largest size; of a `str`, in characters.
+        infinite: Accept `Infinity`, as Python writes it; `NaN` and `-Infinity` are never accepted.
 
     Raises:
-        JsonError: It is not JSON, is larger or nests deeper than what is read, or holds a number that is not finite or
-            does not fit 64 bits. The message goes on a sentence: `is not JSON: ...`.
+        JsonError: It is not JSON, exceeds a limit, or holds a number that is not finite or does not fit 64 bits. The
+            message continues a sentence: `is not JSON: ...`.
     """
     if len(data) > most_bytes:
         raise JsonError(f"is JSON of {len(data):,} bytes, expected {most_bytes:,} at most")
@@ -53,7 +53,7 @@ def parse_json(data: str | bytes, most_bytes: int = MOST_BYTES, infinite: bool =
 
 
 def _require_small(text: str, most_values: int) -> None:
-    """Count what the text would become. A cheap count that includes what strings hold settles most texts."""
+    """Count values and nesting. A cheap count that includes the content of strings is enough for most texts."""
     containers = text.count("[") + text.count("{")
     if containers <= MOST_DEPTH and text.count(",") <= most_values:
         return

@@ -1,7 +1,7 @@
-"""The engine of a stream pool: one thread that owns the session, what waits for it, and the states it works on.
+"""The batcher of a stream pool: one thread that runs waiting requests in batches, its queue and its states.
 
-Its callers have checked tokens and states. One lock guards everything but the rows of the streams that run at the
-moment: those belong to the thread until their requests are done.
+Callers have checked tokens and states. One lock guards everything except the rows of running streams: those belong to
+the thread until their requests are done.
 """
 
 import atexit
@@ -27,16 +27,16 @@ from .slots import Slots
 @final
 @dataclass(frozen=True)
 class PoolStats:
-    """What a pool holds and has done.
+    """Numbers about a pool.
 
     Attributes:
-        open_streams: Streams whose slots are taken.
+        open_streams: Open streams.
         waiting: Requests that wait for a call.
-        calls: Calls of the session, those that failed included.
+        calls: Calls of the session, including failed ones.
         requests: Requests that ran in these calls.
         padding: Rows of these calls that belonged to no request.
         state_bytes: Size of the open streams' states.
-        reserved_bytes: Address space of all streams that may be open.
+        reserved_bytes: Address space of the states of `max_streams` streams.
     """
 
     open_streams: int
@@ -50,14 +50,10 @@ class PoolStats:
 
 @final
 class Batcher:
-    """Takes requests from any thread and runs them together in its own."""
+    """Accepts requests from any thread and runs them in batches in one thread; `StreamPool` documents the errors."""
 
     def __init__(self, predictor: Predictor, options: PoolOptions) -> None:
-        """Reserve the states and start the thread.
-
-        Raises:
-            PoolError: There is not enough memory.
-        """
+        """Reserve the states and start the thread."""
         self._predictor = predictor
         self._options = options
         self._slots = Slots(tuple(predictor.artifact.architecture.states.values()), options.max_streams)
@@ -74,12 +70,12 @@ class Batcher:
 
     @property
     def is_own_thread(self) -> bool:
-        """Whether the caller runs in the thread that would do its work."""
+        """Whether the caller runs in the pool's thread."""
         return threading.current_thread() is self._worker
 
     @property
     def stats(self) -> PoolStats:
-        """What there is and was."""
+        """The numbers at this moment."""
         with self._changed:
             slots = self._slots
             return PoolStats(
@@ -93,12 +89,7 @@ class Batcher:
             )
 
     def open_stream(self, state: State | None) -> int:
-        """Take a slot for a new stream that goes on from `state`; its id.
-
-        Raises:
-            BusyError: There is none.
-            PoolError: The pool is closed.
-        """
+        """Take a slot for a new stream that continues `state`; return the stream's id."""
         with self._open():
             stream_id = self._slots.take()
             if state is not None:
@@ -106,11 +97,7 @@ class Batcher:
             return stream_id
 
     def close_stream(self, stream_id: int) -> None:
-        """Make the id wrong, end what waits, and free the slot now or when its request has run.
-
-        Raises:
-            PoolError: The stream is not open, or the pool is closed.
-        """
+        """Invalidate the id, end a waiting request, and free the slot, now or when a running request is done."""
         with self._open():
             slot = self._slots.slot_of(stream_id)
             self._slots.revoke(slot)
@@ -123,22 +110,13 @@ class Batcher:
         _fail(dropped, f"stream {stream_id} was closed before its request ran")
 
     def snapshot(self, stream_id: int) -> State:
-        """The state of a stream that has no request, batch 1.
-
-        Raises:
-            PoolError: The stream is not open or has a request, or the pool is closed.
-        """
+        """The state of a stream that has no request, batch 1."""
         with self._open():
             slot = self._idle_slot(stream_id)
             return State(self._predictor.artifact.sha256, self._slots.read(np.array([slot])))
 
     def submit(self, stream_id: int, token_ids: NDArray[np.int64], kept: int, seconds: float) -> Request:
-        """Queue a request that may wait for so many seconds.
-
-        Raises:
-            BusyError: The queue is full.
-            PoolError: The stream is not open or has a request, or the pool is closed.
-        """
+        """Queue a request that waits for `seconds` at most."""
         with self._open():
             now = time.monotonic()
             request = Request(self._idle_slot(stream_id), token_ids, kept, now, now + seconds, self._withdraw)
@@ -148,11 +126,7 @@ class Batcher:
         return request
 
     def close(self, cancel_waiting: bool) -> None:
-        """Take nothing more, run or end what waits, stop the thread.
-
-        Raises:
-            ForkError: This is another process.
-        """
+        """Accept no more requests, run or end those that wait, stop the thread."""
         self._require_same_process()
         with self._changed:
             self._closing = True
@@ -164,13 +138,13 @@ class Batcher:
             atexit.unregister(self._close_at_exit)
 
     def _close_at_exit(self) -> None:
-        """A thread that comes back from a call when the interpreter is gone would abort the process."""
+        """Stop the thread: one that returns from a call after the interpreter has ended aborts the process."""
         if os.getpid() == self._process:
             self.close(cancel_waiting=True)
 
     @contextmanager
     def _open(self) -> Iterator[None]:
-        """Hold the lock of a pool that is open, in the process that made it (else a ForkError)."""
+        """Hold the lock of an open pool; raise ForkError in another process than the pool's."""
         self._require_same_process()
         with self._changed:
             if self._closing:
@@ -193,20 +167,20 @@ class Batcher:
         return slot
 
     def _withdraw(self, request: Request) -> None:
-        """Take a request out that its owner has cancelled; its stream may make another one at once."""
+        """Remove a cancelled request; its stream accepts another one at once."""
         self._require_same_process()
         with self._changed:
             if self._queue.remove(request):
                 self._drop([request])
 
     def _drop(self, requests: list[Request]) -> list[Request]:
-        """Requests that were taken out of the queue and will not run; those that nobody has cancelled."""
+        """Forget requests that were taken out of the queue and will not run; return those that are not cancelled."""
         for request in requests:
             del self._requests[request.slot]
         return [request for request in requests if request.set_running_or_notify_cancel()]
 
     def _begin(self, requests: list[Request]) -> list[Request]:
-        """Of requests that were taken out of the queue, those that nobody has cancelled; now nobody can."""
+        """Mark requests as running, which ends cancellation; return those that are not cancelled."""
         begun = [request for request in requests if request.set_running_or_notify_cancel()]
         for request in requests:
             if request.cancelled():
@@ -214,7 +188,7 @@ class Batcher:
         return begun
 
     def _work(self) -> None:
-        """What the thread does: wait for a batch, run it, until the pool closes."""
+        """The thread: wait for a batch, run it, until the pool closes."""
         while self._run_one_batch():
             pass
         with self._changed:
@@ -232,7 +206,7 @@ class Batcher:
         return True
 
     def _next_turn(self) -> tuple[list[Request], list[Request]] | None:
-        """Requests that have expired and requests to run, at least one; None at the end."""
+        """Wait for expired requests or requests to run, and return both; None at the end."""
         with self._changed:
             while True:
                 now = time.monotonic()
@@ -245,10 +219,10 @@ class Batcher:
                 self._changed.wait(self._queue.seconds_to_wait(now))
 
     def _run(self, batch: list[Request]) -> None:
-        """Run requests of one kind and hand out the results, or the error. Callbacks of theirs find the lock free."""
+        """Run requests of one shape and set their results or error, without the lock, as callbacks may need it."""
         try:
             logits = self._call(batch)
-        except Exception as error:  # whatever it was, nobody may wait for ever
+        except Exception as error:  # any error, or the requests wait for ever
             self._finish(batch)
             _fail(batch, f"the call for {len(batch)} streams failed: {error}; their states are as before", cause=error)
             return
@@ -257,8 +231,8 @@ class Batcher:
             request.set_result(kept)
 
     def _call(self, batch: list[Request]) -> NDArray[np.float32]:
-        """One call of the session: logits, float32 [padded batch, kept, vocabulary]; the states move on."""
-        rows, count = self._options.padded(len(batch)), len(batch)
+        """One call of the session: update the states; return logits, float32 [padded batch, kept, vocabulary]."""
+        rows, count = self._options.padded_size(len(batch)), len(batch)
         slots = np.full(rows, self._slots.padding)
         slots[:count] = [request.slot for request in batch]
         token_ids = np.zeros((rows, len(batch[0].token_ids)), np.int64)
@@ -269,11 +243,11 @@ class Batcher:
         return logits
 
     def _finish(self, batch: list[Request]) -> None:
-        """The streams of the batch may make requests again; the slots of those that are closed become free."""
+        """Let the streams of the batch make requests again; free the slots of closed ones."""
         with self._changed:
             self._calls += 1
             self._ran += len(batch)
-            self._padding += self._options.padded(len(batch)) - len(batch)
+            self._padding += self._options.padded_size(len(batch)) - len(batch)
             for request in batch:
                 del self._requests[request.slot]
                 if request.slot in self._closing_slots:
@@ -284,7 +258,7 @@ class Batcher:
 def _fail(
     requests: list[Request], message: str, kind: type[PoolError] = PoolError, cause: Exception | None = None
 ) -> None:
-    """End each request with an error of its own."""
+    """End each request with a separate error object."""
     for request in requests:
         error = kind(message)
         error.__cause__ = cause

@@ -1,4 +1,4 @@
-"""How large a stream pool may become, how long its queue, and which batch sizes it runs."""
+"""The limits of a stream pool, and the batch sizes that it runs."""
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from ..errors import OptionError
 @final
 @dataclass(frozen=True)
 class PoolOptions:
-    """The bounds of a `StreamPool`.
+    """The limits of a `StreamPool`.
 
     Attributes:
-        max_streams: Streams that can be open at once. Their states are reserved as address space; where the system
-            gives memory page by page (Linux, macOS) a stream takes memory only once it has been stepped.
-        max_waiting: Requests that can wait; one more is refused with `BusyError`.
-        max_batch: Streams that run together in one call.
-        max_tokens: Tokens that run in one call, so that a long request does not keep the others waiting for long; a
-            request with more is refused.
-        linger_seconds: How long a request may wait for others to run with. 0 runs whatever is there as soon as the
-            session is free; batches then form while it is busy.
-        allow_inexact: Take an artifact that is not batch-invariant. A stream's numbers then depend, slightly, on which
-            other streams happen to run with it.
+        max_streams: Open streams. Their states are reserved as address space; where the system gives memory page by
+            page (Linux, macOS) a stream takes memory from its first step on.
+        max_waiting: Waiting requests; one more raises `BusyError`.
+        max_batch: Streams in one call.
+        max_tokens: Tokens in one call, so that a long request does not delay the others for long; a request with more
+            is refused.
+        linger_seconds: How long a request waits for others to share a call. With 0 it runs as soon as the session is
+            free; batches then form while it is busy.
+        allow_inexact: Accept an artifact that is not batch-invariant. Results then depend slightly on the other
+            streams in a call.
     """
 
     max_streams: int = 100_000
@@ -47,19 +47,19 @@ class PoolOptions:
 
     @cached_property
     def batch_sizes(self) -> tuple[int, ...]:
-        """The batch sizes that the session sees: four between a power of two and the next, up to `max_batch`.
+        """The batch sizes of calls: four from each power of two to the next, up to `max_batch`.
 
-        Few, because onnxruntime keeps something for every shape it has seen; near to each other, because a padded row
-        costs as much as any other.
+        Few, because onnxruntime keeps memory for every shape; close together, because a padded row costs as much as
+        any other.
         """
         powers = [2**n for n in range(self.max_batch.bit_length())]
         steps = {power + power * quarter // 4 for power in powers for quarter in range(4)}
         return tuple(sorted(size for size in steps | {self.max_batch} if size <= self.max_batch))
 
-    def padded(self, count: int) -> int:
-        """The batch size in which `count` requests run: the next of `batch_sizes`."""
+    def padded_size(self, count: int) -> int:
+        """The batch size for `count` requests: the next of `batch_sizes`."""
         return self.batch_sizes[bisect_left(self.batch_sizes, count)]
 
-    def together(self, tokens: int) -> int:
-        """How many requests of so many tokens may run in one call, padding included."""
+    def max_requests(self, tokens: int) -> int:
+        """The number of requests of `tokens` tokens that fit one call, padding included."""
         return self.batch_sizes[bisect_right(self.batch_sizes, max(self.max_tokens // tokens, 1)) - 1]

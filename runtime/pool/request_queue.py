@@ -122,7 +122,7 @@ class RequestQueue:
             return []
         shape = min(due, key=lambda shape: _oldest(self._groups[shape]).enqueued_at)
         group = self._groups[shape]
-        count = min(len(group), self._options.together(shape[0]))
+        count = min(len(group), self._options.max_requests(shape[0]))
         return self._pop(request for request, _ in zip(group, range(count), strict=False))
 
     def seconds_to_wait(self, now: float) -> float | None:
@@ -133,7 +133,7 @@ class RequestQueue:
         return max(min(oldest + self._options.linger_seconds, self._first_deadline) - now, 0)
 
     def _is_due(self, shape: _Shape, group: _Group, latest: float) -> bool:
-        return _oldest(group).enqueued_at <= latest or len(group) >= self._options.together(shape[0])
+        return _oldest(group).enqueued_at <= latest or len(group) >= self._options.max_requests(shape[0])
 
     def _all(self) -> Iterable[Request]:
         return (request for group in self._groups.values() for request in group)

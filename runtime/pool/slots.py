@@ -1,4 +1,4 @@
-"""The states of many streams, one array per state tensor, and which of their rows belong to whom."""
+"""The states of many streams: one array per state tensor, one row per stream."""
 
 from array import array
 from collections.abc import Sequence
@@ -17,19 +17,15 @@ _SLOT_BITS = 32
 class Slots:
     """Rows for up to `capacity` streams.
 
-    The arrays have their full size from the beginning, so that nothing is ever copied to grow, but are written only
-    where a stream is: the system gives them memory page by page. A stream's id holds its row, the slot, and how often
-    that was taken, so the id of a closed stream stays wrong when its slot is used again.
+    The arrays have their full size from the start and never grow; the system gives them memory page by page as rows are
+    written. A stream's id holds its row, the slot, and how often that was taken, so the id of a closed stream stays
+    invalid when its slot is reused.
 
-    Not thread-safe: the owner holds a lock, except that rows of distinct slots may be read and written at once.
+    Not thread-safe: the owner holds a lock, except that rows of distinct slots may be read and written concurrently.
     """
 
     def __init__(self, widths: Sequence[int], capacity: int) -> None:
-        """Reserve the arrays, float32 [capacity + 1, width] for each width; the last row stays zero.
-
-        Raises:
-            PoolError: The system does not give so much address space.
-        """
+        """Reserve float32 [capacity + 1, width] for each width, the last row zero; PoolError if it does not fit."""
         self._capacity = capacity
         try:
             self._tensors = tuple(np.zeros((capacity + 1, width), np.float32) for width in widths)
@@ -44,12 +40,12 @@ class Slots:
 
     @property
     def padding(self) -> int:
-        """The slot whose state is always zero and belongs to nobody."""
+        """The slot for padded rows; its state is always zero."""
         return self._capacity
 
     @property
     def taken_count(self) -> int:
-        """How many slots are taken."""
+        """The number of slots that are taken."""
         return self._unused_from - len(self._free)
 
     @property
@@ -59,15 +55,11 @@ class Slots:
 
     @property
     def reserved_bytes(self) -> int:
-        """Size of all arrays, whether memory stands behind them yet or not."""
+        """Size of all arrays as address space."""
         return sum(tensor.nbytes for tensor in self._tensors) + self._taken.nbytes
 
     def take(self) -> int:
-        """Take a slot with a zero state; its stream's id.
-
-        Raises:
-            BusyError: All are taken.
-        """
+        """Take a slot with a zero state and return its stream's id; BusyError if all are taken."""
         if self._free:
             slot = self._free.pop()
             for tensor in self._tensors:
@@ -83,11 +75,7 @@ class Slots:
         return int(self._taken[slot]) << _SLOT_BITS | slot
 
     def slot_of(self, stream_id: int) -> int:
-        """The slot of an open stream.
-
-        Raises:
-            PoolError: No open stream has this id.
-        """
+        """The slot of an open stream; PoolError if no open stream has this id."""
         if isinstance(stream_id, (int, np.integer)) and stream_id >= 0:
             turn, slot = divmod(int(stream_id), 1 << _SLOT_BITS)
             if slot < self._unused_from and self._taken[slot] == turn:
@@ -95,11 +83,11 @@ class Slots:
         raise PoolError(f"{stream_id!r} is no open stream of this pool, expected an id that open_stream() returned")
 
     def revoke(self, slot: int) -> None:
-        """Make the id of the slot's stream wrong; the slot stays taken until `release`."""
+        """Invalidate the id of the slot's stream; the slot stays taken until `release`."""
         self._taken[slot] += 1
 
     def release(self, slot: int) -> None:
-        """Let the slot be taken again."""
+        """Free the slot."""
         self._free.append(slot)
 
     def read(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.float32], ...]:
@@ -112,5 +100,5 @@ class Slots:
             ours[slots] = theirs[: len(slots)]
 
     def drop(self) -> None:
-        """Give the memory back; nothing can be read or written any more."""
+        """Free the memory; nothing can be read or written afterwards."""
         self._tensors, self._taken = (), np.zeros(0, np.int64)

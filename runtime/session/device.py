@@ -76,11 +76,7 @@ class DeviceRunner:
     def run(
         self, token_ids: NDArray[np.int64], tensors: Tensors, positions: int
     ) -> tuple[NDArray[np.float32], Tensors]:
-        """Logits of the last `positions`, float32 [batch, positions, vocabulary], and the states after the last.
-
-        Raises:
-            ArtifactError: onnxruntime cannot run the graph, or it returns other shapes than it declares.
-        """
+        """As `HostRunner.run`; the states are `DeviceTensors`."""
         logits, after = self._run(token_ids, tensors, positions, ("cpu", 0))
         copied = logits.numpy()
         return copied[:, copied.shape[1] - positions :], after
@@ -88,11 +84,7 @@ class DeviceRunner:
     def log_probs(
         self, token_ids: NDArray[np.int64], tensors: Tensors, targets: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], Tensors]:
-        """Log-probability of one target at each of the last positions, float64 [batch, positions], and the states.
-
-        Raises:
-            ArtifactError: As for `run`.
-        """
+        """As `HostRunner.log_probs`, computed on the device."""
         batch, positions = targets.shape
         logits, after = self._run(token_ids, tensors, positions, self._device)
         aligned = np.zeros((batch, logits.shape()[1], 1), np.int64)  # the graph may keep more

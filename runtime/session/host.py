@@ -22,11 +22,7 @@ class HostRunner:
     def run(
         self, token_ids: NDArray[np.int64], tensors: Tensors, positions: int
     ) -> tuple[NDArray[np.float32], Tensors]:
-        """Logits of the last `positions`, float32 [batch, positions, vocabulary], and the states after the last.
-
-        Raises:
-            ArtifactError: onnxruntime cannot run the graph, or it returns other shapes than it declares.
-        """
+        """Logits of the last `positions`, float32 [batch, positions, vocabulary], and the states after the last."""
         graph = self._graph
         batch, time = token_ids.shape
         feed: dict[str, NDArray[Any]] = {TOKEN_IDS: token_ids}
@@ -41,11 +37,7 @@ class HostRunner:
     def log_probs(
         self, token_ids: NDArray[np.int64], tensors: Tensors, targets: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], Tensors]:
-        """Log-probability of one target at each of the last positions, float64 [batch, positions], and the states.
-
-        Raises:
-            ArtifactError: As for `run`.
-        """
+        """Log-probabilities of `targets` at the last positions, float64 [batch, positions], and the states."""
         logits, after = self.run(token_ids, tensors, targets.shape[1])
         log_probs = target_log_probs(logits.reshape(-1, logits.shape[2]), targets.reshape(-1))
         return log_probs.reshape(targets.shape), after

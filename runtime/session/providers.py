@@ -59,23 +59,14 @@ _HEAVY_OPERATORS = frozenset(
 
 
 def provider_named(name: str) -> Provider:
-    """The provider with this short name.
-
-    Raises:
-        OptionError: The name is not known.
-    """
+    """The provider with this short name; OptionError if there is none."""
     if name not in PROVIDERS:
         raise OptionError(f"provider {name!r} is not known, expected one of {', '.join(PROVIDERS)}")
     return PROVIDERS[name]
 
 
 def import_onnxruntime() -> ModuleType:
-    """Import onnxruntime.
-
-    Raises:
-        ProviderError: It is not installed, is older than `LOWEST_ONNXRUNTIME`, or its CPU and GPU wheels are installed
-            over each other.
-    """
+    """Import onnxruntime; ProviderError if it is missing, too old, or its wheels overwrite each other."""
     wheels = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
     if len(wheels) == 2:
         raise ProviderError(
@@ -113,11 +104,7 @@ def available_providers() -> list[str]:
 
 
 def require_provider(provider: Provider) -> None:
-    """Check that the installed onnxruntime carries `provider`.
-
-    Raises:
-        ProviderError: It does not; the message says what is there and what to install.
-    """
+    """Raise ProviderError, which says how to install it, if the installed onnxruntime lacks `provider`."""
     available = available_providers()
     if provider.name not in available:
         version = import_onnxruntime().__version__
@@ -130,20 +117,16 @@ def require_provider(provider: Provider) -> None:
 def placement(session: Any) -> dict[str, dict[str, int]]:
     """Where the session's nodes run: short provider name -> operator -> number of nodes."""
     names = {provider.onnxruntime_name: provider.name for provider in PROVIDERS.values()}
-    found: dict[str, dict[str, int]] = {}
+    placed: dict[str, dict[str, int]] = {}
     for subgraph in session.get_provider_graph_assignment_info():
-        operators = found.setdefault(names.get(subgraph.ep_name, subgraph.ep_name), {})
+        operators = placed.setdefault(names.get(subgraph.ep_name, subgraph.ep_name), {})
         for node in subgraph.get_nodes():
             operators[node.op_type] = operators.get(node.op_type, 0) + 1
-    return found
+    return placed
 
 
 def require_placement(session: Any, provider: Provider) -> None:
-    """Check that the session got `provider` and that the recurrent layers and matrix products run on it.
-
-    Raises:
-        ProviderError: Something heavy runs elsewhere; the message names it.
-    """
+    """Raise ProviderError if a recurrent layer or matrix product runs on another provider."""
     got = session.get_providers()
     if got[0] != provider.onnxruntime_name:
         raise ProviderError(

@@ -21,11 +21,7 @@ _ERRORS_ONLY = 3
 
 
 def check_threads(threads: int) -> None:
-    """Check a number of threads.
-
-    Raises:
-        OptionError: It is outside its range.
-    """
+    """Raise OptionError for a number of threads outside its range."""
     if not 1 <= threads <= MAX_THREADS:
         raise OptionError(f"threads is {threads}, expected 1 to {MAX_THREADS:,}")
 
@@ -48,11 +44,7 @@ class SessionOptions:
     provider_options: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check the values that onnxruntime does not check.
-
-        Raises:
-            OptionError: `threads` is outside its range, or `device_id` is not a number.
-        """
+        """Raise OptionError for an invalid `threads` or `device_id`; onnxruntime does not check them."""
         check_threads(self.threads)
         device = self.provider_options.get("device_id", "0")
         if not str(device).isdecimal():

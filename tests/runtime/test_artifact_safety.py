@@ -212,7 +212,7 @@ def test_a_network_that_computes_no_numbers_makes_no_pool(artifact_path: Path) -
         model.graph.node.insert(0, helper.make_node("Mul", ["large", "large"], ["larger"]))
 
     predictor = Predictor.load(resealed(artifact_path, change))
-    with pytest.raises(NumberError, match="the logits or states that the network computed are no finite numbers"):
+    with pytest.raises(NumberError, match="the logits or states that the network computed are not finite"):
         StreamPool(predictor)
 
 

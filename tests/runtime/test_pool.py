@@ -59,7 +59,7 @@ def test_requests_of_one_kind_run_together_and_padded(held: tuple[StreamPool, Ga
     assert first.done()
     assert gate.sizes == [(1, 1), (1, 2), (3, 1)]
     assert PoolOptions(max_batch=26).batch_sizes == (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 26)
-    assert PoolOptions(max_batch=26).padded(9) == 10
+    assert PoolOptions(max_batch=26).padded_size(9) == 10
 
 
 def test_rows_that_pad_a_batch_change_nothing(predictor: Predictor) -> None:

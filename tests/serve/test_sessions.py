@@ -178,8 +178,8 @@ def test_nan_gives_503_and_leaves_the_session_unchanged(
         ):
             status, error = server.refused(path, **fields)
             assert (status, error["code"]) == (503, "not_finite")
-            assert "no finite numbers" in error["message"]
-        assert "no finite numbers" in server.request("GET", "/health").json()["error"]["message"]
+            assert "are not finite" in error["message"]
+        assert "are not finite" in server.request("GET", "/health").json()["error"]["message"]
     assert server.request("GET", f"/v1/sessions/{session}").json()["tokens"] == 4
     text_of(server, max_tokens=2, session=session)
 
