@@ -1,4 +1,4 @@
-"""What the report's charts show: for each scenario a bar and a strip of calls for each runtime; lines for sweeps."""
+"""Charts of the report: a bar and a strip of calls for each runtime in a scenario; lines for sweeps."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from .svg import Bar, Plot, Scale, Strip, Tick, bar, plot, strip
 from .text import format_seconds, format_speedup
 
 DOTS = 180
-"""Ordinary calls that a strip draws of each runtime; outliers come on top, all of them."""
+"""Most ordinary calls in a runtime's strip; all outliers are drawn too."""
 
 _TICKS = 4
 _STRIP_TICKS = 7
@@ -27,11 +27,11 @@ class Row:
     """One runtime in a scenario.
 
     Attributes:
-        timing: What was measured.
-        speed: Its value in words: tokens per second, or seconds.
-        speedup: Over the baseline, in words.
-        bar: Its bar.
-        strip: Its calls.
+        timing: The timing.
+        speed: Tokens per second, or seconds, as text.
+        speedup: Speed-up over the baseline, as text.
+        bar: The bar.
+        strip: The strip of calls.
     """
 
     timing: Timing
@@ -47,11 +47,11 @@ class Panel:
     """The charts of one scenario.
 
     Attributes:
-        scenario: It.
-        unit: What the bars measure.
-        rows: The runtimes, the fastest first.
-        bar_ticks: Marks below the bars: percent of their width, and text.
-        strip_ticks: Marks below the strips.
+        scenario: The scenario.
+        unit: Unit of the bars.
+        rows: The runtimes, fastest first.
+        bar_ticks: Ticks below the bars: percent of the width, and text.
+        strip_ticks: Ticks below the strips.
     """
 
     scenario: Scenario
@@ -62,27 +62,27 @@ class Panel:
 
     @property
     def invalid_reasons(self) -> list[str]:
-        """Why a server's rounds are not valid, runtime by runtime."""
+        """Why a server's rounds are invalid, for each runtime."""
         timings = [row.timing for row in self.rows]
         return [f"{timing.runtime}: {' '.join(reasons)}" for timing in timings if (reasons := timing.invalid_reasons)]
 
     @property
     def warnings(self) -> list[str]:
-        """What makes a server's rounds doubtful, runtime by runtime."""
+        """Why a server's rounds are doubtful, for each runtime."""
         return [f"{row.timing.runtime}: {warning}" for row in self.rows for warning in row.timing.warnings[:1]]
 
     @property
     def summary(self) -> str:
-        """The bars in words, for those who do not see them."""
+        """The bars as text, for screen readers."""
         return f"{self.unit}: " + "; ".join(f"{row.timing.runtime} {row.speed}" for row in self.rows)
 
 
 def panel(results: Results, scenario: Scenario) -> Panel:
-    """Draw a scenario."""
+    """The charts of a scenario."""
     timings = ranking(results, scenario)
     values = {timing.runtime: [_value(timing, cost) for cost in timing.costs] for timing in timings}
     bars = Scale.from_zero(value for timing in timings for value in [_middle(timing), *values[timing.runtime]])
-    calls = Scale.over(seconds for timing in timings for found in timing.rounds for seconds in found.call_seconds)
+    calls = Scale.over(seconds for timing in timings for one in timing.rounds for seconds in one.call_seconds)
     rows = [
         Row(
             timing,
@@ -108,14 +108,14 @@ def panel(results: Results, scenario: Scenario) -> Panel:
 @final
 @dataclass(frozen=True)
 class Lines:
-    """A plot of lines with what its axes say.
+    """A plot of lines with the texts of its axes.
 
     Attributes:
-        plot: It.
-        x_title: What the horizontal axis shows.
-        y_title: What the vertical one shows.
-        x_texts: The texts of its marks.
-        y_texts: Those of the other one.
+        plot: The plot.
+        x_title: Title of the horizontal axis.
+        y_title: Title of the vertical axis.
+        x_texts: Ticks of the horizontal axis with their texts.
+        y_texts: Ticks of the vertical axis with their texts.
     """
 
     plot: Plot
@@ -126,7 +126,7 @@ class Lines:
 
 
 def sweep_lines(sweep: Sweep) -> Lines:
-    """Microseconds per token along the axis, a line for each runtime."""
+    """Microseconds per token along a sweep's axis, a line for each runtime."""
     points = {
         runtime: [(float(value), 1e6 * seconds) for value, seconds in sweep.seconds_per_token(runtime).items()]
         for runtime in sweep.timings
@@ -148,9 +148,9 @@ class Tradeoff:
 
     Attributes:
         lines: The plot.
-        steps: Calls of one token a stream, by runtime and batch.
-        best: Those that none beats in both.
-        invariant: The same of the runtimes that are batch-invariant; empty where `best` holds no others.
+        steps: Timings of one-token calls, by runtime and batch.
+        best: The Pareto frontier.
+        invariant: The frontier of batch-invariant runtimes; empty if `best` holds no others.
     """
 
     lines: Lines
@@ -160,7 +160,7 @@ class Tradeoff:
 
 
 def tradeoff(results: Results) -> Tradeoff | None:
-    """Put the batches beside each other; None where there is only one of enough calls for a 99th percentile."""
+    """The trade-off; None if less than two batches have enough calls for a 99th percentile."""
     steps = [timing for timing in step_timings(results) if timing.percentile(99) is not None]
     if len({timing.scenario.batch_size for timing in steps}) < 2:
         return None
@@ -186,41 +186,41 @@ def tradeoff(results: Results) -> Tradeoff | None:
 
 
 def shown_seconds(seconds: float) -> str:
-    """Seconds as the table has them, with the sign for micro that a terminal may lack."""
+    """Seconds as in the table, with µs in place of us."""
     return typeset(format_seconds(seconds))
 
 
 def shown_speed(timing: Timing) -> str:
-    """What a timing's bar shows."""
+    """The text of a timing's bar."""
     value = _middle(timing)
     return f"{value:,.0f} tokens/s" if _counts_tokens(timing.scenario) else shown_seconds(value)
 
 
 def typeset(cell: str) -> str:
-    """A cell of the table as a page shows it."""
+    """A cell of the table for the page."""
     text = cell.strip()
     return text.replace(" us", " µs") if text[:1].isdigit() else text
 
 
 def colors(results: Results) -> Mapping[str, int]:
-    """Runtime -> number of its colour, the same everywhere; the baseline, which is the first one, has 0."""
+    """Runtime -> number of its colour on the whole page; the baseline has 0."""
     swept = [runtime for sweep in results.sweeps for runtime in sweep.timings]
     names = dict.fromkeys([results.baseline, *results.runtimes, *swept])
     return {name: index if index == 0 else 1 + (index - 1) % 9 for index, name in enumerate(names)}
 
 
 def _value(timing: Timing, cost: float) -> float:
-    """What a bar shows of a round: tokens per second, or its seconds."""
+    """The length of a bar for a round: tokens per second, or seconds."""
     return timing.scenario.tokens / cost if _counts_tokens(timing.scenario) else cost
 
 
 def _middle(timing: Timing) -> float:
-    """What a bar shows of all rounds, as the table has it."""
+    """The length of a bar for all rounds."""
     return _value(timing, float(np.median(timing.costs)))
 
 
 def _counts_tokens(scenario: Scenario) -> bool:
-    """Whether tokens per second tell runtimes apart; those that a server answers are what it is asked."""
+    """Whether tokens per second compare runtimes; a server answers as many as arrive."""
     return scenario.tokens > 0 and scenario.kind != "server"
 
 
@@ -231,12 +231,12 @@ def _unit(scenario: Scenario) -> str:
 
 
 def _mark(seconds: float) -> str:
-    """Seconds at a mark of an axis, which are round."""
+    """The text of a tick in seconds."""
     return "0" if seconds == 0 else shown_seconds(seconds).replace(".00 ", " ")
 
 
 def micro(seconds: float) -> str:
-    """Microseconds, with three digits that count."""
+    """Microseconds with three significant digits."""
     return _count(float(f"{1e6 * seconds:.3g}"))
 
 

@@ -1,6 +1,6 @@
-"""The results as one HTML page that needs nothing else: no script, no network, no other file.
+"""The results as one self-contained HTML page: no script, no network, no other file.
 
-The page is `page.html` with `page.css`; what it says is made here, its charts in `charts.py`.
+The template is `page.html` with `page.css`; its values are computed here, its charts in `charts.py`.
 """
 
 from collections.abc import Sequence
@@ -20,28 +20,28 @@ from .overview import cards, change_matrix, perplexity_change, share, speedup_ma
 from .svg import marker
 from .text import CRASHED, FAILED, HEADER, cells_of, format_speedup, legend, warnings
 
-_TELLING_FLAGS = ("avx", "amx", "fma", "f16c", "sse4", "asimd", "sve", "i8mm")
+_RELEVANT_FLAGS = ("avx", "amx", "fma", "f16c", "sse4", "asimd", "sve", "i8mm")
 _KINDS = {
-    "single-stream": "one stream reads one token a call, with its logits, and goes on from where the last call stopped",
+    "single-stream": "one stream reads one token a call and returns its logits; each call continues the one before",
     "multi-stream": "the same for a batch of streams",
     "offline": "a text is scored chunk by chunk: the log-probability of each next token",
-    "prefill": "a prompt is read from the beginning; the logits of its last token alone",
-    "generation": "tokens are written from the beginning, each the most probable one after the last",
-    "load": "from the file to a runtime that is ready; imports are done, the file is in the system's cache",
-    "first-step": "the first token after loading, with whatever is compiled or allocated then",
-    "server": "requests of one token arrive at random times; a time is from arrival to answer, waiting included",
+    "prefill": "a prompt is read from the initial state; only the logits of its last token are returned",
+    "generation": "tokens are generated greedily from the initial state",
+    "load": "from the file to a ready runtime; imports are done, the file is in the page cache",
+    "first-step": "the first token after loading, including compilation and allocation",
+    "server": "requests of one token arrive at random; a time is from arrival to answer, waiting included",
 }
 _CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160)], "\ufffd")
-"""Characters that a page must not hold; the last words of a process may."""
+"""Control characters, which the output of a crashed process may hold."""
 
 
 def write_report(results: Results, path: Path, comparison: Comparison | None = None) -> None:
     """Write the page.
 
     Args:
-        results: What was measured; it need not hold a timing.
-        path: Where to.
-        comparison: The same beside earlier results, where there were any.
+        results: The results, with or without timings.
+        path: The file.
+        comparison: The comparison with earlier results, if any.
 
     Raises:
         StorageError: It cannot be written.
@@ -50,7 +50,7 @@ def write_report(results: Results, path: Path, comparison: Comparison | None = N
 
 
 def render_report(results: Results, comparison: Comparison | None = None) -> str:
-    """The page's text."""
+    """The page as text."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -93,29 +93,28 @@ def render_report(results: Results, comparison: Comparison | None = None) -> str
         tensors=_tensors(results),
         batches=_batches(results),
         rounds=max((len(timing.rounds) for timing in results.timings), default=0),
-        calls=sum(len(found.call_seconds) for timing in results.timings for found in timing.rounds),
+        calls=sum(len(one.call_seconds) for timing in results.timings for one in timing.rounds),
         kinds=[(kind, _KINDS[kind]) for kind in dict.fromkeys(scenario.kind for scenario in results.scenarios)],
-        telling_flags=[flag for flag in results.identity.environment.get("flags", ()) if _is_telling(flag)],
+        relevant_flags=[flag for flag in results.identity.environment.get("flags", ()) if _is_relevant(flag)],
     )
     return page.translate(_CONTROLS)
 
 
 def _table(results: Results, timings: Sequence[Timing]) -> tuple[list[str], list[tuple[Timing, list[str]]]]:
-    """Header and rows of a scenario's table; empty columns are left out."""
-    rows = [(timing, [typeset(cell) for cell in cells_of(timing, results)]) for timing in timings]
-    shown = [column for column in range(1, len(HEADER)) if any(cells[column] for _, cells in rows)]
-    return [HEADER[column] for column in shown], [
-        (timing, [cells[column] for column in shown]) for timing, cells in rows
-    ]
+    """Header and rows of a scenario's table, without empty columns."""
+    rows = [[typeset(cell) for cell in cells_of(timing, results)] for timing in timings]
+    shown = [column for column in range(1, len(HEADER)) if any(cells[column] for cells in rows)]
+    cells = [[cells[column] for column in shown] for cells in rows]
+    return [HEADER[column] for column in shown], list(zip(timings, cells, strict=True))
 
 
 def _tensors(results: Results) -> list[str]:
-    """The tensors of all parity reports, in order."""
+    """Names of the tensors of all parity reports."""
     return list(dict.fromkeys(name for report in results.parity.values() for name in report["tensors"]))
 
 
 def _batches(results: Results) -> list[int]:
-    """The batches for which rooflines are known to apply."""
+    """The batch sizes that rooflines are shown for."""
     steps = {
         scenario.batch_size for scenario in results.scenarios if scenario.kind in ("single-stream", "multi-stream")
     }
@@ -123,23 +122,23 @@ def _batches(results: Results) -> list[int]:
 
 
 def _sweep_rows(sweep: Sweep) -> list[tuple[int, list[float | None]]]:
-    """For each value on the axis the seconds per token of every runtime; None where it was not measured."""
-    found = [sweep.seconds_per_token(runtime) for runtime in sweep.timings]
-    return [(value, [seconds.get(value) for seconds in found]) for value in sweep.values]
+    """For each value on the axis the seconds per token of every runtime; None if not measured."""
+    costs = [sweep.seconds_per_token(runtime) for runtime in sweep.timings]
+    return [(value, [seconds.get(value) for seconds in costs]) for value in sweep.values]
 
 
 def _sentence(text: str) -> str:
-    """A phrase as the beginning of a sentence."""
+    """Capitalize the first letter."""
     return text[:1].upper() + text[1:]
 
 
-def _is_telling(flag: str) -> bool:
-    """Whether a processor's flag is about the arithmetic of networks."""
-    return flag.startswith(_TELLING_FLAGS) or "vnni" in flag or "bf16" in flag or flag.endswith("dotprod")
+def _is_relevant(flag: str) -> bool:
+    """Whether a processor's flag matters to the arithmetic of networks."""
+    return flag.startswith(_RELEVANT_FLAGS) or "vnni" in flag or "bf16" in flag or flag.endswith("dotprod")
 
 
 def _figure(value: float | None) -> str:
-    """A small number; None stands for one that was not finite."""
+    """A small number; None stands for NaN or infinity."""
     if value is None or not np.isfinite(value):
         return "not finite"
     return "0" if value == 0 else f"{value:.1e}"

@@ -1,4 +1,4 @@
-"""The report's first page: the runtimes to look at first, and every runtime in every scenario at a glance."""
+"""The report's first screen: cards of the best runtimes, and matrices of all runtimes in all scenarios."""
 
 import math
 from bisect import bisect
@@ -19,12 +19,12 @@ _SHADES = (1.05, 1.5, 2.5, 4, 8)
 @final
 @dataclass(frozen=True)
 class Card:
-    """One thing that a reader should know first.
+    """One finding.
 
     Attributes:
-        title: What it is about.
-        name: A runtime.
-        lines: What speaks for it, and against it.
+        title: What the runtime is best at.
+        name: The runtime.
+        lines: Facts for and against it.
     """
 
     title: str
@@ -44,8 +44,8 @@ class Cell:
 
     Attributes:
         shade: From -5, much slower, over 0, as fast, to 5.
-        text: The figure; empty where it was not measured.
-        is_refused: Whether it is more than what is allowed.
+        text: The figure; empty if not measured.
+        is_refused: Whether it is slower than allowed.
     """
 
     shade: int
@@ -63,7 +63,7 @@ class Matrix:
 
 
 def speedup_matrix(results: Results) -> Matrix:
-    """How many times faster than the baseline."""
+    """Speed-ups over the baseline."""
     measured = {(timing.runtime, timing.scenario) for timing in results.timings}
 
     def cell(runtime: str, scenario: Scenario) -> Cell:
@@ -75,8 +75,8 @@ def speedup_matrix(results: Results) -> Matrix:
 
 
 def change_matrix(comparison: Comparison) -> Matrix:
-    """By how much longer a call takes than before."""
-    found = {(change.runtime, change.scenario): change for change in comparison.changes}
+    """Relative changes of the times."""
+    changes = {(change.runtime, change.scenario): change for change in comparison.changes}
 
     def cell(change: Change | None) -> Cell:
         if change is None:
@@ -84,10 +84,10 @@ def change_matrix(comparison: Comparison) -> Matrix:
         is_refused = comparison.allowed is not None and change.slower > comparison.allowed
         return Cell(shade(change.before / change.after), f"{change.slower:+.1%}", is_refused)
 
-    scenarios = list(dict.fromkeys(scenario for _, scenario in found))
-    runtimes = dict.fromkeys(runtime for runtime, _ in found)
+    scenarios = list(dict.fromkeys(scenario for _, scenario in changes))
+    runtimes = dict.fromkeys(runtime for runtime, _ in changes)
     return Matrix(
-        scenarios, [(name, [cell(found.get((name, scenario))) for scenario in scenarios]) for name in runtimes]
+        scenarios, [(name, [cell(changes.get((name, scenario))) for scenario in scenarios]) for name in runtimes]
     )
 
 
@@ -97,19 +97,19 @@ def shade(speedup: float) -> int:
 
 
 def perplexity_change(results: Results, runtime: str) -> str:
-    """The change of the perplexity over the original's, in words; the original itself has no report."""
+    """The relative change of the perplexity as text; the original has no parity report."""
     report = results.parity.get(runtime)
     return "the original" if report is None else share(report["perplexity_change"])
 
 
 def share(value: float | None) -> str:
-    """A change in percent; None stands for a number that was not finite."""
+    """A change in percent; None stands for NaN or infinity."""
     return "not finite" if value is None or not math.isfinite(value) else f"{value:+.3%}"
 
 
 def _winners(results: Results) -> list[Card]:
     count = len(verdicts(results))
-    found = []
+    winners = []
     for title, choice in (
         ("Fastest", most_often(results, lambda verdict: verdict.fastest)),
         ("Fastest batch-invariant", most_often(results, lambda verdict: verdict.invariant)),
@@ -117,8 +117,8 @@ def _winners(results: Results) -> list[Card]:
         if choice is not None:
             name, timings = choice
             lines = [*_speedups(results, name, timings), *_quality(results, name)]
-            found.append(Card(f"{title} in {len(timings)} of {count} scenario{'s' * (count > 1)}", name, lines))
-    return found
+            winners.append(Card(f"{title} in {len(timings)} of {count} scenario{'s' * (count > 1)}", name, lines))
+    return winners
 
 
 def _tail(results: Results) -> list[Card]:
@@ -143,8 +143,8 @@ def _single_stream(results: Results) -> list[Timing]:
 
 
 def _speedups(results: Results, name: str, timings: Sequence[Timing]) -> list[str]:
-    found = [results.speedup(timing.runtime, timing.scenario) for timing in timings]
-    known = [speedup for speedup in found if speedup is not None]
+    speedups = [results.speedup(timing.runtime, timing.scenario) for timing in timings]
+    known = [speedup for speedup in speedups if speedup is not None]
     if not known or name == results.baseline:
         return []
     low, high = f"{min(known):.2f}x", f"{max(known):.2f}x"

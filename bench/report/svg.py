@@ -1,7 +1,7 @@
-"""Geometry of the report's charts: values to coordinates, ticks, and the paths of bars, dots and lines in SVG.
+"""Geometry of the report's charts: scales, ticks, and SVG paths of bars, dots and lines.
 
-Bars and strips are drawn in a box `WIDTH` wide that the page stretches to the width it has, so their coordinates are
-shares of it; a dot is a line of no length with round ends, which stays round however the box is stretched.
+Bars and strips are drawn in a box of width `WIDTH` that the page stretches to its own width. A dot is a line of length
+zero with round ends, which stays round when the box is stretched.
 """
 
 import math
@@ -14,14 +14,14 @@ import numpy as np
 from ..timing import Timing
 
 WIDTH = 1000
-"""Units across the box of a bar or a strip."""
+"""Width of the box of a bar or a strip."""
 
 BAR_HEIGHT = 18
 LANES_HEIGHT = 36
-"""Units of the height of a bar's and of a strip's box; the page shows them as so many pixels."""
+"""Heights of the boxes of a bar and of a strip, in pixels of the page."""
 
 PLOT_WIDTH, PLOT_HEIGHT = 440, 290
-"""The box of a plot of lines, which is scaled as it is."""
+"""Size of a plot of lines; the page keeps its aspect ratio."""
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 24, 40
 _TEXT_WIDTH = 34
@@ -39,11 +39,11 @@ _TURN = (math.sqrt(5) - 1) / 2
 @final
 @dataclass(frozen=True)
 class Scale:
-    """Where values lie on an axis.
+    """The scale of an axis.
 
     Attributes:
-        low: The value at its beginning.
-        high: The value at its end.
+        low: Value at the start.
+        high: Value at the end.
         logarithmic: Whether equal ratios are equally far apart.
     """
 
@@ -53,18 +53,18 @@ class Scale:
 
     @classmethod
     def from_zero(cls, values: Iterable[float]) -> "Scale":
-        """From 0 to the largest value, for bars."""
+        """A linear scale from 0 to the largest value."""
         return cls(0.0, max(values, default=0.0) or 1.0)
 
     @classmethod
     def over(cls, values: Iterable[float]) -> "Scale":
-        """Logarithmic, from a round number to a round number, around all values above 0."""
+        """A logarithmic scale around all positive values, from a round number to a round number."""
         positive = [value for value in values if value > 0] or [1.0]
         low, high = _round_down(min(positive)), _round_up(max(positive))
         return cls(low, high if high > low else 2 * low, logarithmic=True)
 
     def place(self, value: float) -> float:
-        """The share of the axis before a value, from 0 to 1."""
+        """The position of a value, from 0 to 1."""
         if not self.logarithmic:
             return min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
         if value <= self.low:
@@ -72,7 +72,7 @@ class Scale:
         return min(math.log(value / self.low) / math.log(self.high / self.low), 1.0)
 
     def ticks(self, most: int) -> list[float]:
-        """Round values of the axis, rising; at most `most`."""
+        """At most `most` round values, rising."""
         return self._powers(most) if self.logarithmic else self._multiples(most)
 
     def _multiples(self, most: int) -> list[float]:
@@ -84,8 +84,8 @@ class Scale:
     def _powers(self, most: int) -> list[float]:
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
         for steps in (_STEPS[:-1], (1, 3), (1,)):
-            found = [step * 10.0**power for power in range(first, last + 1) for step in steps]
-            inside = [tick for tick in found if self.low * (1 - 1e-9) <= tick <= self.high * (1 + 1e-9)]
+            ticks = [step * 10.0**power for power in range(first, last + 1) for step in steps]
+            inside = [tick for tick in ticks if self.low * (1 - 1e-9) <= tick <= self.high * (1 + 1e-9)]
             if len(inside) <= most:
                 return inside
         return inside[:: math.ceil(len(inside) / most)]
@@ -97,10 +97,10 @@ class Bar:
     """A bar from 0, in units of `WIDTH`.
 
     Attributes:
-        width: Its length.
-        low: Where the range over the rounds begins.
-        high: Where it ends.
-        dots: The path of a dot for each round.
+        width: Length of the bar.
+        low: Start of the range over the rounds.
+        high: End of the range.
+        dots: Path of a dot for each round.
     """
 
     width: float
@@ -110,8 +110,8 @@ class Bar:
 
 
 def bar(value: float, rounds: Sequence[float], scale: Scale) -> Bar:
-    """The bar of a value with those of its rounds."""
-    places = [_x(scale, found) for found in rounds]
+    """The bar of a value and of the values of its rounds."""
+    places = [_x(scale, one) for one in rounds]
     return Bar(_x(scale, value), min(places), max(places), dots((place, BAR_HEIGHT / 2) for place in places))
 
 
@@ -121,11 +121,11 @@ class Strip:
     """Single calls, in units of `WIDTH`; the rounds lie below each other, the first on top.
 
     Attributes:
-        ordinary: The path of a dot for each call that is drawn of those within Tukey's fence.
-        outliers: The path of a dot for each call beyond it.
-        quartiles: From the first to the third quartile.
-        median: Between them.
-        tail: The 99th percentile; None where there are too few calls for one.
+        ordinary: Path of a dot for each drawn call within Tukey's fence.
+        outliers: Path of a dot for each call beyond the fence.
+        quartiles: First and third quartile.
+        median: The median.
+        tail: The 99th percentile; None if there are too few calls.
     """
 
     ordinary: str
@@ -136,33 +136,33 @@ class Strip:
 
 
 def strip(timing: Timing, scale: Scale, most: int) -> Strip:
-    """Draw every outlier, and of the ordinary calls about `most` that are spread evenly over their order of size.
+    """The strip of a timing, with all outliers and about `most` ordinary calls, evenly spread over their order.
 
     The quartiles are those of all rounds together.
     """
     lane = LANES_HEIGHT / len(timing.rounds)
     ordinary, outliers = [], []
-    for index, found in enumerate(timing.rounds):
-        seconds = np.asarray(found.call_seconds)
-        far = seconds > found.fence
+    for index, one in enumerate(timing.rounds):
+        seconds = np.asarray(one.call_seconds)
+        far = seconds > one.fence
         thinned = _thinned(seconds[~far], max(most // len(timing.rounds), 2))
         ordinary += _scattered(thinned, scale, index * lane, lane)
         outliers += _scattered(seconds[far], scale, index * lane, lane)
-    calls = np.concatenate([found.call_seconds for found in timing.rounds])
+    calls = np.concatenate([one.call_seconds for one in timing.rounds])
     first, median, third = (_x(scale, float(quartile)) for quartile in np.percentile(calls, (25, 50, 75)))
     tail = timing.percentile(99)
     return Strip(dots(ordinary), dots(outliers), (first, third), median, None if tail is None else _x(scale, tail))
 
 
 def dots(points: Iterable[tuple[float, float]]) -> str:
-    """A path of dots, one for each point."""
+    """The path of a dot for each point."""
     return "".join(f"M{x:.0f} {y:.0f}h0" for x, y in points)
 
 
 @final
 @dataclass(frozen=True)
 class Tick:
-    """A mark of an axis: where it is, from 0 at the left or the top, and its value."""
+    """A tick of an axis: its position from the left or the top, and its value."""
 
     place: float
     value: float
@@ -171,7 +171,7 @@ class Tick:
 @final
 @dataclass(frozen=True)
 class Line:
-    """One line of a plot, in the units of its box: the path through its points, and that of their markers."""
+    """One line of a plot: the path through its points, and the path of their markers."""
 
     path: str
     markers: str
@@ -183,12 +183,12 @@ class Plot:
     """Lines over two logarithmic axes, in a box of `PLOT_WIDTH` by `PLOT_HEIGHT`.
 
     Attributes:
-        left: Where the vertical axis stands.
-        right: Where the horizontal one ends.
-        top: Where the vertical one ends.
-        bottom: Where the horizontal one lies.
-        x_ticks: Marks of the horizontal axis.
-        y_ticks: Marks of the vertical axis.
+        left: Position of the vertical axis.
+        right: End of the horizontal axis.
+        top: End of the vertical axis.
+        bottom: Position of the horizontal axis.
+        x_ticks: Ticks of the horizontal axis.
+        y_ticks: Ticks of the vertical axis.
         lines: Name -> line.
     """
 
@@ -205,13 +205,13 @@ Points = Sequence[tuple[float, float]]
 
 
 def plot(points: Mapping[str, Points], x_values: Sequence[float] | None = None) -> Plot:
-    """Draw a line through the points (x, y), all above 0, of each name.
+    """A line through the points of each name.
 
     Args:
-        points: Name -> its points, in order.
-        x_values: Where the horizontal axis has its marks; None for round numbers.
+        points: Name -> points (x, y), positive and in order.
+        x_values: Ticks of the horizontal axis; None for round numbers.
     """
-    everything = [point for found in points.values() for point in found]
+    everything = [point for line in points.values() for point in line]
     x_scale, y_scale = Scale.over(x for x, _ in everything), Scale.over(y for _, y in everything)
     if x_values:
         x_scale = Scale(min(x_values), max(x_values) if len(x_values) > 1 else 2 * x_values[0], logarithmic=True)
@@ -224,7 +224,7 @@ def plot(points: Mapping[str, Points], x_values: Sequence[float] | None = None) 
         return bottom - y_scale.place(value) * (bottom - _TOP)
 
     lines = {
-        name: _line([(x_of(x), y_of(y)) for x, y in found], index) for index, (name, found) in enumerate(points.items())
+        name: _line([(x_of(x), y_of(y)) for x, y in line], index) for index, (name, line) in enumerate(points.items())
     }
     x_ticks = _apart([Tick(x_of(value), value) for value in x_values or x_scale.ticks(6)])
     y_ticks = [Tick(y_of(value), value) for value in y_scale.ticks(8)]
@@ -232,12 +232,12 @@ def plot(points: Mapping[str, Points], x_values: Sequence[float] | None = None) 
 
 
 def marker(x: float, y: float, index: int) -> str:
-    """The outline of a small shape around a point, another one for each of the first few indices."""
+    """The outline of a small shape around a point; the index selects the shape."""
     return f"M{x:.1f} {y:.1f}{_MARKERS[index % len(_MARKERS)]}"
 
 
 def _apart(ticks: Sequence[Tick]) -> list[Tick]:
-    """Those whose texts do not touch, with the last one."""
+    """The ticks whose texts do not touch, with the last one."""
     kept: list[Tick] = []
     for tick in reversed(ticks):
         if not kept or kept[-1].place - tick.place >= _TEXT_WIDTH:
@@ -255,7 +255,7 @@ def _x(scale: Scale, value: float) -> float:
 
 
 def _thinned(values: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the values, with the least and the largest, evenly spread over their order."""
+    """At most `most` values, evenly spread over their order, with the least and the largest."""
     if len(values) <= most:
         return values
     chosen = np.round(np.linspace(0, len(values) - 1, most)).astype(int)
@@ -263,7 +263,7 @@ def _thinned(values: np.ndarray, most: int) -> np.ndarray:
 
 
 def _scattered(values: np.ndarray, scale: Scale, top: float, height: float) -> list[tuple[float, float]]:
-    """Points in a lane, at heights that differ from one to the next but are the same each time."""
+    """Points in a lane, at heights that vary from point to point but not from run to run."""
     return [
         (_x(scale, float(value)), top + height * (0.15 + 0.7 * (index * _TURN % 1)))
         for index, value in enumerate(values)
@@ -271,7 +271,7 @@ def _scattered(values: np.ndarray, scale: Scale, top: float, height: float) -> l
 
 
 def _round_up(value: float) -> float:
-    """The least of 1, 2, 5, 10, 20, ... and their tenths that is not below a value."""
+    """The least number of the form 1, 2 or 5 times a power of ten that is not below a value."""
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in _STEPS if step * power >= value * (1 - 1e-9))
 
