@@ -22,7 +22,7 @@ from .concurrency import call, while_connected
 from .errors import ApiError, invalid
 from .options import PROBE_SECONDS
 from .responses import json_response
-from .schemas import DetokenizeRequest, SessionRequest, SuggestRequest, TokenizeRequest, check_count, check_model
+from .schemas import DetokenizeRequest, SessionRequest, SuggestRequest, TokenizeRequest, check_at_most, check_model
 from .service import Service
 from .sessions import Session, SessionState
 
@@ -33,7 +33,7 @@ _LARGE_VOCABULARY = 4096
 async def suggest(service: Service, request: Request) -> Response:
     """The words that may follow a text, or that complete its last word."""
     body = await service.read_body(request, SuggestRequest)
-    check_count(body, service.options)
+    check_at_most("count", body.count, service.options.max_suggestions)
     async with asyncio.timeout_at(service.deadline()):
         words = await while_connected(request.receive, _suggest(service, body))
     suggestions = [{"token": word, "probability": probability} for word, probability in words]

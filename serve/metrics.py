@@ -33,23 +33,16 @@ class Metrics:
             registry=self._registry,
         )
         self.generated = Counter("lmtool_tokens_generated", "Tokens that were drawn.", registry=self._registry)
-        self._registry.register(_Collector(engine, sessions))
+        self._engine = engine
+        self._sessions = sessions
+        self._registry.register(self)
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
-
-@final
-class _Collector:
-    """Reads the counters of the engine, its pool and the sessions."""
-
-    def __init__(self, engine: Engine, sessions: Sessions) -> None:
-        self._engine = engine
-        self._sessions = sessions
-
     def collect(self) -> Iterable[Metric]:
-        """The current values."""
+        """The counters of the engine, its pool and the sessions; prometheus-client calls it."""
         engine, stats = self._engine, self._engine.pool.stats
         gauges = {
             "slots": ("Choices that may be written at once.", engine.slots),

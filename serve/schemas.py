@@ -157,8 +157,8 @@ def check_completion(request: CompletionRequest, options: ServeOptions) -> None:
         value = getattr(request, name)
         if value not in neutral or isinstance(value, bool):
             raise invalid(f"{name} is {_SHORT.repr(value)}, which this server does not do; leave it out", name)
-    _check_at_most("max_tokens", request.max_tokens, options.max_tokens)
-    _check_at_most("n", request.n, options.max_n)
+    check_at_most("max_tokens", request.max_tokens, options.max_tokens)
+    check_at_most("n", request.n, options.max_n)
     if request.best_of not in (None, request.n):
         raise invalid(f"best_of is {request.best_of}, expected n, {request.n}; leave it out", "best_of")
     if request.stream_options is not None and not request.stream:
@@ -173,13 +173,13 @@ def check_completion(request: CompletionRequest, options: ServeOptions) -> None:
             f"n is {request.n} and there are {prompt_count} prompts, expected one of each: a session has one text",
             "session",
         )
-    _check_at_most("prompt", prompt_count, options.max_prompts, "prompts")
-    _check_at_most("n", request.n * prompt_count, options.max_choices, "choices of all prompts together")
-    _check_at_most("stop", len(request.stops), MAX_STOPS, "strings")
+    check_at_most("prompt", prompt_count, options.max_prompts, "prompts")
+    check_at_most("n", request.n * prompt_count, options.max_choices, "choices of all prompts together")
+    check_at_most("stop", len(request.stops), MAX_STOPS, "strings")
     for stop in request.stops:
         if not stop:
             raise invalid("stop holds an empty string, expected at least one character", "stop")
-        _check_at_most("stop", len(stop), options.max_stop_chars, "characters")
+        check_at_most("stop", len(stop), options.max_stop_chars, "characters")
 
 
 def check_model(name: str | None, options: ServeOptions) -> None:
@@ -194,16 +194,12 @@ def check_model(name: str | None, options: ServeOptions) -> None:
         )
 
 
-def check_count(request: SuggestRequest, options: ServeOptions) -> None:
-    """Check the number of suggestions.
+def check_at_most(name: str, value: int, largest: int, unit: str = "") -> None:
+    """Check a field against a limit.
 
     Raises:
         ApiError: It is above the limit.
     """
-    _check_at_most("count", request.count, options.max_suggestions)
-
-
-def _check_at_most(name: str, value: int, largest: int, unit: str = "") -> None:
     if value > largest:
         actual = f"has {value:,} {unit}" if unit else f"is {value:,}"
         raise invalid(f"{name} {actual}, expected {largest:,} or fewer", name)

@@ -1,7 +1,7 @@
 """Choice: one text of a completion, which its stream writes token by token."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import final
 
 import numpy as np
@@ -10,26 +10,9 @@ from numpy.typing import NDArray
 from ...runtime.sampling import Sampling
 from ...runtime.state import State
 from ..engine import Engine
+from ..schemas import CompletionRequest
 from .logprobs import token_logprobs
 from .stop import StopBuffer, Token
-
-
-@final
-@dataclass(frozen=True)
-class ChoiceOptions:
-    """How a choice is written.
-
-    Attributes:
-        sampling: Temperature and top-p.
-        max_tokens: Most tokens to draw.
-        stops: The text ends before the first of these.
-        logprobs: Number of most probable tokens to return at each position; None for no log-probabilities.
-    """
-
-    sampling: Sampling
-    max_tokens: int
-    stops: list[str] = field(default_factory=list)
-    logprobs: int | None = None
 
 
 @final
@@ -65,7 +48,8 @@ class Choice:
         engine: Runs the model.
         index: Which choice of the response it is.
         stream: The choice's stream, which has read the prompt.
-        options: How the choice is written.
+        request: What the client wants.
+        sampling: Temperature and top-p.
         random: Random generator of the draws.
         logits: float32 [vocabulary], of the next token.
         last_token: The prompt's last token, then the last one that was drawn.
@@ -77,7 +61,8 @@ class Choice:
     engine: Engine
     index: int
     stream: int
-    options: ChoiceOptions
+    request: CompletionRequest
+    sampling: Sampling
     random: np.random.Generator
     logits: NDArray[np.float32]
     last_token: int
@@ -86,7 +71,7 @@ class Choice:
     generated: int = 0
 
     def __post_init__(self) -> None:
-        self._buffer = StopBuffer(self.options.stops, self.end)
+        self._buffer = StopBuffer(self.request.stops, self.end)
 
     @property
     def state(self) -> State:
@@ -101,11 +86,11 @@ class Choice:
     def draw(self) -> Delta:
         """Draw the next token, unless `max_tokens` is 0; the model does not run."""
         tokens: list[Token] = []
-        if self.options.max_tokens:
+        if self.request.max_tokens:
             tokens += self._buffer.push(self._draw_token())
         if self._buffer.stopped:
             self.finish_reason = "stop"
-        elif self.generated >= self.options.max_tokens:
+        elif self.generated >= self.request.max_tokens:
             self.finish_reason = "length"
             tokens += self._buffer.finish()
         return Delta(self.index, tokens, self.finish_reason)
@@ -124,10 +109,10 @@ class Choice:
         logits = self.logits.copy()
         logits[vocabulary.unknown_id] = -np.inf
         with np.errstate(over="ignore"):  # at a temperature near 0 the other tokens' weights become 0
-            drawn = self.options.sampling.choose(logits, self.random, at_boundary=True)
+            drawn = self.sampling.choose(logits, self.random, at_boundary=True)
         logprobs = None
-        if self.options.logprobs is not None:
-            (logprobs,) = token_logprobs(self.logits[None], np.array([drawn]), self.options.logprobs)
+        if self.request.logprobs is not None:
+            (logprobs,) = token_logprobs(self.logits[None], np.array([drawn]), self.request.logprobs)
         token = Token(vocabulary.piece(drawn, self.last_token), self.end, drawn, self.last_token, logprobs)
         self.last_token, self.end = drawn, token.end
         self.generated += 1

@@ -12,7 +12,7 @@ from ..errors import invalid
 from ..options import ServeOptions
 from ..schemas import CompletionRequest
 from ..sessions import Rollback, Session, Sessions, SessionState
-from .choice import Choice, ChoiceOptions, Delta, choice_random
+from .choice import Choice, Delta, choice_random
 from .logprobs import TokenLogprobs
 from .prompt import PromptTokens, split_prompts
 from .stop import Token
@@ -40,8 +40,7 @@ class Completion:
         self._request = request
         self._limits = options
         self._resources = contextlib.ExitStack()
-        sampling = Sampling(temperature=request.temperature, top_p=None if request.top_p == 1 else request.top_p)
-        self._options = ChoiceOptions(sampling, request.max_tokens, request.stops, request.logprobs)
+        self._sampling = Sampling(temperature=request.temperature, top_p=None if request.top_p == 1 else request.top_p)
         self._start = SessionState(engine.start)
         self._prompts: list[PromptTokens] = []
         self._choices: list[Choice] = []
@@ -155,7 +154,8 @@ class Completion:
                 engine,
                 index=number * request.n + place,
                 stream=own_stream,
-                options=self._options,
+                request=request,
+                sampling=self._sampling,
                 random=choice_random(request.seed, place),
                 logits=logits,
                 last_token=last,
