@@ -18,7 +18,7 @@ from ..runtime.session.providers import provider_named, require_provider
 from ..runtime.session.session import check_threads
 from .backends.node_process import NODE_PACKAGE, WEB_PACKAGE, versions
 from .backends.registry import ONNXRUNTIME, TORCH
-from .candidates import OTHERS, STANDARD, Candidates, Skipped, find_candidates
+from .candidates import FP32, OTHERS, Candidates, Skipped, find_candidates
 from .comparison import Comparison, compare, read_results, require_same
 from .environment import describe_environment, load_average
 from .errors import BenchError
@@ -175,7 +175,7 @@ def _rooflines(verification: VerificationResults, measurements: Measurements) ->
     """At the best measured rates; backends that read the same fp32 weights share one."""
     known = measurements.rooflines
     rooflines = {name: roofline.best(known.get(name)) for name, roofline in verification.rooflines.items()}
-    shared = rooflines.get(f"onnx {STANDARD}")
+    shared = rooflines.get(f"onnx {FP32}")
     for name, candidate in verification.candidates.items():
         if shared is not None and candidate.source.provider == "cpu" and candidate.backend not in _OWN_PRECISION:
             rooflines.setdefault(name, shared)

@@ -10,8 +10,8 @@ from ..runtime.artifact.artifact import Artifact
 from ..runtime.errors import ArtifactError, ProviderError, StorageError
 from .backends.registry import BACKENDS, ONNXRUNTIME, TORCH, Source, torch_device
 
-STANDARD = "fp32"
-"""The precision that other backends read."""
+FP32 = "fp32"
+"""Precision of the artifacts that other backends run."""
 
 OTHERS = tuple(name for name in BACKENDS if name != ONNXRUNTIME)
 """Backends that an artifact in onnxruntime can be measured against."""
@@ -63,13 +63,13 @@ def find_candidates(
     for provider in dict.fromkeys(providers):
         artifacts, skipped_files = find_artifacts(artifact, provider, alone=alone)
         skipped |= skipped_files
-        standard = artifacts.get(STANDARD)
-        original = run_beside(artifact) or standard
+        fp32 = artifacts.get(FP32)
+        original = run_beside(artifact) or fp32
         for backend in dict.fromkeys(against):
             name = _runtime_name(backend, provider)
-            reason = reason_to_skip(backend, provider, standard, original)
+            reason = reason_to_skip(backend, provider, fp32, original)
             if reason is None:
-                candidates[name] = Candidate(backend, Source(standard or artifact, original, provider, threads))
+                candidates[name] = Candidate(backend, Source(fp32 or artifact, original, provider, threads))
             else:
                 skipped[name] = reason
         for variant, path in artifacts.items():
@@ -82,7 +82,7 @@ def _runtime_name(name: str, provider: str) -> str:
     return name if provider == "cpu" else f"{name} on {provider}"
 
 
-def reason_to_skip(backend: str, provider: str, standard: Path | None, original: Path | None) -> str | None:
+def reason_to_skip(backend: str, provider: str, fp32: Path | None, original: Path | None) -> str | None:
     """Why another backend cannot be measured; None if it can."""
     if backend.startswith(TORCH) and (original is None or original.is_file()):
         return "there is no PyTorch original beside the model; name it inside the run folder it was exported from"
@@ -92,8 +92,8 @@ def reason_to_skip(backend: str, provider: str, standard: Path | None, original:
         return "this torch has no CUDA; install a CUDA build of torch"
     if BACKENDS[backend].cpu_only and provider != "cpu":
         return "it is measured on the processor only: --provider cpu"
-    if not backend.startswith(TORCH) and standard is None:
-        return f"it runs {STANDARD} artifacts, and there is none beside the model; export --precision {STANDARD}"
+    if not backend.startswith(TORCH) and fp32 is None:
+        return f"it runs {FP32} artifacts, and there is none beside the model; export --precision {FP32}"
     return BACKENDS[backend].reason_missing()
 
 
@@ -125,7 +125,7 @@ def find_artifacts(artifact: Path, provider: str, *, alone: bool = False) -> tup
             chosen[sibling.variant] = path
     if not chosen:
         raise ProviderError(
-            f"{artifact} cannot run on {provider}: {'; '.join(skipped.values())}; export --precision {STANDARD}"
+            f"{artifact} cannot run on {provider}: {'; '.join(skipped.values())}; export --precision {FP32}"
         )
     return dict(sorted(chosen.items())), skipped
 

@@ -54,8 +54,8 @@ def run_sweeps(
 
     The folder is for those networks.
     """
-    resized, verification = _of_other_sizes(candidates, folder, progress)
-    points = [*_shaped(candidates), *_threaded(candidates), *resized]
+    resized, verification = _resized_points(candidates, folder, progress)
+    points = [*_shape_points(candidates), *_thread_points(candidates), *resized]
     tasks = {
         name: TimingTask(own[0].candidate, [point.scenario for point in own])
         for name in dict.fromkeys(point.task for point in points)
@@ -77,7 +77,7 @@ def _sweep(axis: str, points: list[Point], measured: dict[tuple[str, Scenario], 
     return Sweep(axis, timings)
 
 
-def _shaped(candidates: Candidates) -> Iterator[Point]:
+def _shape_points(candidates: Candidates) -> Iterator[Point]:
     """Other batches and chunks."""
     for name, candidate in candidates.items():
         batches = _BATCHES if candidate.source.provider == "cpu" else _GPU_BATCHES
@@ -85,7 +85,7 @@ def _shaped(candidates: Candidates) -> Iterator[Point]:
         yield from (Point("chunk", name, chunk, candidate, Scenario("offline", 1, chunk)) for chunk in _CHUNKS)
 
 
-def _threaded(candidates: Candidates) -> Iterator[Point]:
+def _thread_points(candidates: Candidates) -> Iterator[Point]:
     """Other numbers of threads for candidates on the CPU; none on a single core."""
     cores = usable_cores()
     counts = sorted({*(2**power for power in range(cores.bit_length())), cores})
@@ -96,7 +96,7 @@ def _threaded(candidates: Candidates) -> Iterator[Point]:
                 yield Point("threads", name, count, replace(candidate, source=source), streams(_THREADED_BATCH))
 
 
-def _of_other_sizes(
+def _resized_points(
     candidates: Candidates, folder: Path, progress: Progress
 ) -> tuple[list[Point], VerificationResults]:
     """Untrained networks with other hidden sizes and vocabularies that pass their verification."""

@@ -115,7 +115,7 @@ def test_outliers_are_kept_and_counted() -> None:
     assert "2.6%" in text
 
 
-def test_where_no_tokens_are_counted_none_are_shown() -> None:
+def test_scenarios_without_tokens_show_no_throughput() -> None:
     results = make_results({"torch": [[4e-3]], "onnx fp32": [[2e-3]]}, Scenario("load"))
     assert results.timings[0].tokens_per_second is None
     assert results.speedup("onnx fp32", Scenario("load")) == pytest.approx(2)
@@ -146,7 +146,7 @@ def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
         ({"latency_bound": -1.0}, "latency_bound is -1"),
     ],
 )
-def test_a_pace_out_of_range(schedule: dict[str, Any], message: str) -> None:
+def test_a_schedule_out_of_range(schedule: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         Schedule(**schedule)
 

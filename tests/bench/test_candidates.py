@@ -1,4 +1,4 @@
-"""What the harness measures: other runtimes, siblings, files from elsewhere; and what it leaves out, with why."""
+"""Candidates: other backends, siblings, foreign files; and what is skipped, with the reason."""
 
 import importlib.util
 import shutil
@@ -77,7 +77,7 @@ def test_a_runtime_that_is_missing_is_named_with_the_remedy(run: Run, monkeypatc
     assert "no torch beside openvino" in str(candidates.reason_to_skip("torch", "openvino", None, run.path))
 
 
-def test_providers_stand_side_by_side(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_providers_are_measured_side_by_side(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     providers = ["cpu", "cuda", "cpu"]
     chosen, skipped = candidates.find_candidates(run.artifact("fp32"), providers, ("torch", "reference"), 1)
@@ -107,7 +107,7 @@ def test_an_artifact_without_its_original_is_verified_against_the_reference(run:
     assert results.skipped["torch"].startswith("there is no PyTorch original beside the model")
 
 
-def test_a_file_from_elsewhere_that_keeps_the_contract_is_measured(run: Run, tmp_path: Path) -> None:
+def test_a_foreign_file_with_the_contract_is_measured(run: Run, tmp_path: Path) -> None:
     foreign = tmp_path / "theirs.onnx"
     model = onnx.load(run.artifact("fp32"))
     del model.metadata_props[:]
@@ -140,7 +140,7 @@ def test_an_artifact_of_another_training_is_no_sibling(run: Run, tmp_path: Path)
         candidates.find_artifacts(lonely, "cuda")
 
 
-def test_files_beside_the_model_are_measured_or_named(run: Run, tmp_path: Path) -> None:
+def test_files_beside_the_model_are_measured_or_skipped_with_a_reason(run: Run, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(run.path, copy)
     (copy / "foreign.onnx").write_bytes(b"something else")

@@ -1,4 +1,4 @@
-"""Runtimes that compute something else, crash, refuse or never end: they are named, and the rest goes on."""
+"""Backends that compute wrong numbers, crash, refuse or do not end: they are reported, the rest is measured."""
 
 import json
 import os
@@ -20,14 +20,14 @@ from support.models.results import ONE, make_results
 from support.processes.commands import lmtool, run_fresh
 
 
-def test_a_server_that_cannot_be_measured_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_scenario_is_skipped_without_loadgen(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = [ONE, Scenario("server", rate=5)]
     assert benchmark._possible(asked) == (asked, {})
     monkeypatch.setattr(loadgen, "missing", lambda: "it is not installed")
     assert benchmark._possible(asked) == ([ONE], {"server:5": "it is not installed"})
 
 
-def test_what_is_left_out_is_named() -> None:
+def test_skipped_candidates_are_named() -> None:
     results = make_results({"torch": [[1e-3]]}, skipped={"onnx int8": "dynamic int8 has kernels for the CPU only"})
     assert "not measured: onnx int8: dynamic int8 has kernels for the CPU only" in format_table(results)
 
@@ -44,7 +44,7 @@ def wrong(run: Run, tmp_path: Path) -> Run:
     return copy
 
 
-def test_what_fails_its_verification_is_not_timed(wrong: Run, tmp_path: Path) -> None:
+def test_a_candidate_that_fails_its_verification_is_not_timed(wrong: Run, tmp_path: Path) -> None:
     command = ["bench", "--model", wrong.artifact("fp32"), "--rounds", 1, "--scenario", "load", "--json"]
     finished = lmtool(*command, "--save", tmp_path / "saved")
     assert finished.returncode == 3
@@ -56,7 +56,7 @@ def test_what_fails_its_verification_is_not_timed(wrong: Run, tmp_path: Path) ->
     assert saved == ["bench.html", "bench.json", "bench.png", "bench.txt"]
 
 
-def test_what_failed_is_in_the_table() -> None:
+def test_failed_candidates_are_in_the_table() -> None:
     results = make_results({"torch": [[1e-3]]}, failed={"onnx fp32": ["logits differs by 0.3"]})
     assert not results.is_sound
     text = format_table(results)
@@ -70,7 +70,7 @@ def test_results_without_a_timing_are_saved_without_a_picture(tmp_path: Path) ->
     assert list(save_results(results, tmp_path)) == ["timings", "report"]
 
 
-def test_results_that_cannot_be_saved_are_told_all_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_results_that_cannot_be_saved_are_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def fails(*_: object) -> None:
         raise StorageError("cannot write: no space left on device")
 
@@ -106,7 +106,7 @@ def test_a_runtime_that_crashes_is_reported_and_the_rest_goes_on(place: Path, tm
     assert (tmp_path / "saved" / "bench.json").exists()
 
 
-def test_what_crashed_is_in_the_table() -> None:
+def test_crashed_candidates_are_in_the_table() -> None:
     results = make_results({"torch": [[1e-3]]}, crashed={"reference": "the process was killed by SIGKILL"})
     assert not results.is_sound
     text = format_table(results)
@@ -114,7 +114,7 @@ def test_what_crashed_is_in_the_table() -> None:
     assert "! reference: the process was killed by SIGKILL" in text
 
 
-def test_a_process_that_fails_is_reported_with_its_last_words(run: Run, tmp_path: Path) -> None:
+def test_a_process_that_fails_is_reported_with_its_last_lines(run: Run, tmp_path: Path) -> None:
     candidate = candidates.Candidate("reference", Source(tmp_path / "none.onnx", run.path))
     with pytest.raises(launch.CrashError, match=r"the process ended with 1; its last words:(?s:.*)none\.onnx"):
         launch.run_timing_job(candidate, [ONE], 0.02)
@@ -129,7 +129,7 @@ def test_a_process_that_does_not_end_is_stopped(run: Run, monkeypatch: pytest.Mo
         launch.run_verification_job(candidates.Candidate("reference", Source(run.artifact("fp32"), run.path)))
 
 
-def test_what_a_runtime_refuses_is_left_out_and_not_a_crash(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_skips_a_candidate_and_is_no_crash(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> dict[str, Any]:
         raise launch.RefusedError("it cannot compile that", by_provider=False)
 

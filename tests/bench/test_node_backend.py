@@ -115,12 +115,12 @@ def test_threads_and_model_are_what_was_asked(
     assert "".join(map(chr, codes)) == expected[package]
 
 
-def test_what_a_package_prints_does_not_disturb(stand_in: Callable[..., NodeSession]) -> None:
+def test_output_of_a_package_does_not_disturb(stand_in: Callable[..., NodeSession]) -> None:
     session = stand_in(f"console.log('hello'); {ECHO}", start="console.info('loading');")
     assert call(session) == [np.zeros((1, 1))]
 
 
-def test_what_else_stands_on_stdout_is_an_error(stand_in: Callable[..., NodeSession]) -> None:
+def test_other_bytes_on_stdout_are_an_error(stand_in: Callable[..., NodeSession]) -> None:
     with pytest.raises(BenchError, match=r"node wrote b'hell' where an answer begins"):
         stand_in(start="require('fs').writeSync(1, 'hello');")
 
@@ -300,7 +300,7 @@ def test_the_packages_step_as_the_predictor_does(run: Run, predictor: Predictor,
 
 
 @pytest.mark.portability
-def test_what_is_made_of_logits_in_node_is_what_the_predictor_makes(
+def test_log_probabilities_and_greedy_tokens_in_node_are_the_predictors(
     run: Run, predictor: Predictor, package: str
 ) -> None:
     session = NodeSession(run.artifact("fp32"), package, 1)

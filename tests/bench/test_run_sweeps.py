@@ -61,7 +61,7 @@ def test_a_network_that_is_refused_in_a_precision_is_left_out_there(
 
     monkeypatch.setattr(run_sweeps, "export_run", picky)
     candidates, _ = find_candidates(run.artifact("fp32"), ["cpu"], (), 1)
-    points, verification = run_sweeps._of_other_sizes(candidates, tmp_path, lambda _: None)
+    points, verification = run_sweeps._resized_points(candidates, tmp_path, lambda _: None)
     assert [(point.axis, point.runtime) for point in points] == [
         ("hidden", "onnx fp32"),
         ("vocabulary", "onnx fp32"),
@@ -73,9 +73,7 @@ def test_a_network_that_is_refused_in_a_precision_is_left_out_there(
 def test_what_runs_on_one_core_has_no_threads_to_vary(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     candidates, _ = find_candidates(run.artifact("fp32"), ["cpu"], (), 1)
     monkeypatch.setattr(run_sweeps, "usable_cores", lambda: 6)
-    threads = [
-        point.candidate.source.threads for point in run_sweeps._threaded(candidates) if point.runtime == "onnx fp32"
-    ]
-    assert threads == [1, 2, 4, 6]
+    points = [point for point in run_sweeps._thread_points(candidates) if point.runtime == "onnx fp32"]
+    assert [point.candidate.source.threads for point in points] == [1, 2, 4, 6]
     monkeypatch.setattr(run_sweeps, "usable_cores", lambda: 1)
-    assert list(run_sweeps._threaded(candidates)) == []
+    assert list(run_sweeps._thread_points(candidates)) == []

@@ -66,14 +66,14 @@ def test_scenarios_with_sizes_can_be_named() -> None:
     assert [str(scenario) for scenario in chosen] == ["multi-stream:9", "prefill:2x7"]
 
 
-def test_sizes_that_no_scenario_takes_are_refused() -> None:
+def test_sizes_without_their_scenario_are_refused() -> None:
     with pytest.raises(OptionError, match="--batch is a size of multi-stream, which is not among the scenarios"):
         chosen_scenarios(["load"], [8], None, None)
     with pytest.raises(OptionError, match="--rate is a size of server"):
         chosen_scenarios(["load"], None, None, [8])
 
 
-def test_kinds_that_are_not_known_or_lack_sizes_are_refused() -> None:
+def test_unknown_kinds_and_missing_sizes_are_refused() -> None:
     with pytest.raises(OptionError, match="scenario 'chunked' is not known, expected one of single-stream"):
         scenarios_of(["chunked"], (), (), ())
     with pytest.raises(OptionError, match="the scenario server needs a size.*--rate 500"):
