@@ -44,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--scenario",
         action="append",
-        type=Scenario.parse,
+        default=[],
         help="single-stream (default), multi-stream:BATCH, offline:BATCHxTIME, load, ...; may be repeated",
     )
 
@@ -83,7 +83,8 @@ def _job(config: pytest.Config) -> Job:
         raise pytest.UsageError("name what to measure: --artifact FILE, or --runtime torch --original RUN")
     folder = original or artifact.resolve().parent
     source = Source(artifact or folder, folder, provider, threads)
-    return Job(backend, source, Path(os.devnull), scenarios or [Scenario("single-stream")])
+    parsed = [Scenario.parse(text) for text in scenarios or ["single-stream"]]
+    return Job(backend, source, Path(os.devnull), parsed)
 
 
 @pytest.fixture(scope="session")
