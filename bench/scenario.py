@@ -13,14 +13,10 @@ _MOST_TOKENS = 1 << 16
 KINDS = ("single-stream", "multi-stream", "offline", "prefill", "generation", "load", "first-step", "server")
 """Kinds of scenario, in the order of the results."""
 
+_SHAPED = ("offline", "prefill", "generation")
 _SIZES = {
-    "single-stream": "",
     "multi-stream": r":(?P<batch_size>\d{1,9})",
-    "offline": r":(?P<batch_size>\d{1,9})x(?P<time>\d{1,9})",
-    "prefill": r":(?P<batch_size>\d{1,9})x(?P<time>\d{1,9})",
-    "generation": r":(?P<batch_size>\d{1,9})x(?P<time>\d{1,9})",
-    "load": "",
-    "first-step": "",
+    **dict.fromkeys(_SHAPED, r":(?P<batch_size>\d{1,9})x(?P<time>\d{1,9})"),
     "server": r":(?P<rate>\d{1,9})",
 }
 _FORMS = (
@@ -71,15 +67,16 @@ class Scenario:
             OptionError: The text has another form.
         """
         kind = text.partition(":")[0]
-        match = re.fullmatch(_SIZES[kind], text.removeprefix(kind), re.ASCII) if kind in _SIZES else None
+        match = re.fullmatch(_SIZES.get(kind, ""), text.removeprefix(kind), re.ASCII) if kind in KINDS else None
         if match is None:
             raise OptionError(f"the scenario {text!r} is not of a form that is known: {_FORMS}")
         return cls(kind, **{name: int(size) for name, size in match.groupdict().items()})
 
     def __str__(self) -> str:
-        shape = f"{self.batch_size}x{self.time}"
+        if self.kind in _SHAPED:
+            return f"{self.kind}:{self.batch_size}x{self.time}"
         sizes = {"multi-stream": f":{self.batch_size}", "server": f":{self.rate}"}
-        return self.kind + sizes.get(self.kind, f":{shape}" if "x" in _SIZES[self.kind] else "")
+        return self.kind + sizes.get(self.kind, "")
 
     @property
     def shape(self) -> tuple[int, int] | None:
