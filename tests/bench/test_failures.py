@@ -67,7 +67,7 @@ def test_failed_candidates_are_in_the_table() -> None:
 def test_results_without_a_timing_are_saved_without_a_picture(tmp_path: Path) -> None:
     results = make_results({}, failed={"onnx fp32": ["logits differ by 0.3"]})
     assert "! onnx fp32: logits differ by 0.3" in format_table(results)
-    assert list(save_results(results, tmp_path)) == ["timings", "report"]
+    assert list(save_results(results, tmp_path)) == ["timings", "report", "table"]
 
 
 def test_results_that_cannot_be_saved_are_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
