@@ -4,7 +4,7 @@ import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, final
+from typing import Any, Concatenate, ParamSpec, TypeVar, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,20 +25,13 @@ _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
 
-class _Lockable(Protocol):
-    _lock: Any
-
-
-_Object = TypeVar("_Object", bound=_Lockable)
-
-
 def _owned(
-    method: Callable[Concatenate[_Object, _Parameters], _Result],
-) -> Callable[Concatenate[_Object, _Parameters], _Result]:
-    """Make `method` raise OwnerError, and do nothing, while another thread runs a method of the object."""
+    method: Callable[Concatenate["Stream", _Parameters], _Result],
+) -> Callable[Concatenate["Stream", _Parameters], _Result]:
+    """Make `method` raise OwnerError, and do nothing, while another thread runs a method of the stream."""
 
     @functools.wraps(method)
-    def call(self: _Object, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+    def call(self: "Stream", /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
         if not self._lock.acquire(blocking=False):
             raise OwnerError(
                 "another thread uses this stream at this moment, expected one owner at a time; give each thread a "

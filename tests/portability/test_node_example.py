@@ -110,7 +110,7 @@ def test_suggestions_as_one_types_are_those_of_python(artifacts: dict[str, Path]
         ], text
 
 
-def test_a_keystroke_runs_a_finished_word_only(artifacts: dict[str, Path]) -> None:
+def test_a_keystroke_runs_only_a_finished_word(artifacts: dict[str, Path]) -> None:
     line = "the old market saw"
     texts = [line[:end] for end in [*range(len(line) + 1), *range(len(line), -1, -1)]]
     texts += ["the  old ma", "the old trader "]

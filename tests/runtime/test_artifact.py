@@ -1,4 +1,4 @@
-"""What is refused before anything runs: other files, other formats, damage, weights elsewhere."""
+"""Artifacts that are refused before anything runs: other files, other formats, damage, external weights."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -17,7 +17,7 @@ from lmtool.runtime.artifact.artifact import HASH_KEY, hash_span, hash_with_plac
 
 def shapes(values: Iterable[onnx.ValueInfoProto]) -> dict[str, list[str | int]]:
     dims = {value.name: value.type.tensor_type.shape.dim for value in values}
-    return {name: [dim.dim_param or dim.dim_value for dim in found] for name, found in dims.items()}
+    return {name: [dim.dim_param or dim.dim_value for dim in shape] for name, shape in dims.items()}
 
 
 def test_the_contract_is_on_the_file(artifact_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_the_contract_is_on_the_file(artifact_path: Path) -> None:
 
 
 def resealed(path: Path, change: Callable[[onnx.ModelProto, dict[str, str]], None]) -> bytes:
-    """The artifact changed and hashed again, so that only the change itself can be noticed."""
+    """The artifact, changed and hashed again, so that only the change can be detected."""
     model = onnx.load(path)
     metadata = {entry.key: entry.value for entry in model.metadata_props if entry.key != HASH_KEY}
     change(model, metadata)
@@ -78,13 +78,13 @@ def set_metadata(key: str, value: str | None) -> Callable[[onnx.ModelProto, dict
         ("lmtool.parity", '{"a":' * 900 + "1" + "}" * 900, "lmtool.parity is JSON that nests 900 levels deep"),
     ],
 )
-def test_metadata_that_is_wrong_is_refused(artifact_path: Path, key: str, value: str | None, message: str) -> None:
+def test_invalid_metadata_is_refused(artifact_path: Path, key: str, value: str | None, message: str) -> None:
     with pytest.raises(ArtifactError, match=message):
         Predictor.load(resealed(artifact_path, set_metadata(key, value)))
 
 
-def test_names_that_are_no_text_are_refused(artifact_path: Path) -> None:
-    """onnxruntime takes them, and fails once it is asked for them."""
+def test_names_that_are_not_utf8_are_refused(artifact_path: Path) -> None:
+    """onnxruntime accepts them, and fails when they are read."""
     data = artifact_path.read_bytes().replace(b"\x12\x04time", b"\x12\x04\xffime")
     start, end = hash_span(data)
     data = data[:start] + hash_with_placeholder(data, start, end).encode() + data[end:]
@@ -195,7 +195,7 @@ def training_graph(model: onnx.ModelProto, _: dict[str, str]) -> None:
         (training_graph, "it holds a training graph"),
     ],
 )
-def test_what_takes_more_than_the_file_is_refused_wherever_it_is(
+def test_content_that_expands_is_refused_everywhere(
     artifact_path: Path, change: Callable[[onnx.ModelProto, dict[str, str]], None], message: str
 ) -> None:
     with pytest.raises(ArtifactError, match=message):
@@ -206,7 +206,7 @@ def test_what_takes_more_than_the_file_is_refused_wherever_it_is(
     ("key", "value"),
     [("cell", []), ("embedding_size", 10**19), ("layer_sizes", []), ("layer_sizes", [1] * 1001), ("tied", "no")],
 )
-def test_sizes_out_of_all_proportion_are_refused_in_a_short_message(artifact_path: Path, key: str, value: Any) -> None:
+def test_huge_sizes_are_refused_with_a_short_message(artifact_path: Path, key: str, value: Any) -> None:
     description = json.dumps({**Artifact.read(artifact_path).architecture.to_json(), key: value})
     with pytest.raises(ArtifactError, match="the model description is not one that this version reads") as refused:
         Artifact.parse(resealed(artifact_path, set_metadata("lmtool.model", description)))
@@ -220,7 +220,7 @@ def test_a_field_number_that_other_readers_would_shorten_is_refused(artifact_pat
 
 
 def test_loading_computes_nothing_and_a_graph_that_cannot_run_says_so(artifact_path: Path) -> None:
-    """A constant of a negative size: it loads as any other, and is refused where it would be computed."""
+    """A constant of a negative size loads, and is refused when it is computed."""
 
     def impossible(model: onnx.ModelProto, _: dict[str, str]) -> None:
         sizes = {"size": np.array([-5]), "one": np.ones(1, np.float32)}

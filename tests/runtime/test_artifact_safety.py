@@ -1,4 +1,4 @@
-"""What is refused before onnx or onnxruntime sees it: hidden formats, many small things, numbers that are none."""
+"""Files that are refused before onnx or onnxruntime reads them: other formats, too many parts, NaN and infinity."""
 
 import math
 import time
@@ -62,8 +62,8 @@ def test_bytes_in_the_format_of_onnxruntime_are_refused(artifact_path: Path, tmp
     assert loaded.get_inputs()  # the positive control: told nothing, onnxruntime takes it
 
 
-def test_every_message_of_the_format_is_looked_into_or_refused() -> None:
-    """So that nothing in the newest onnx is a place to hide what is small in the file and large in memory."""
+def test_every_message_of_the_format_is_checked_or_refused() -> None:
+    """No message of the newest onnx can hide content that is small in the file and large in memory."""
     waiting, seen = [("model", onnx.ModelProto.DESCRIPTOR)], set()
     while waiting:
         ours, theirs = waiting.pop()
@@ -105,7 +105,7 @@ for _ in range(40):
 
 
 @pytest.mark.parametrize("what", MANY)
-def test_many_small_things_are_refused_before_anybody_reads_them(
+def test_too_many_small_parts_are_refused_before_they_are_read(
     artifact_path: Path, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = memoryview(artifact_path.read_bytes())
@@ -141,7 +141,7 @@ def test_many_entries_beside_the_graph_are_refused(artifact_path: Path, extra: b
 
 
 def test_two_tensors_that_a_reader_would_merge_are_refused() -> None:
-    """The first says that its bytes are integers, the second that they are not."""
+    """The first declares its bytes as integers, the second does not."""
     first = protobuf.message((1, 1), (2, 6), (9, np.float32(math.nan).tobytes()))
     attribute = protobuf.message((1, "value"), (20, 4), (5, first), (5, protobuf.message((2, 1))))
     merged = AttributeProto.FromString(attribute).t
@@ -157,7 +157,7 @@ FLOATS = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16, Tensor
 
 
 def listed(kind: int, value: float) -> TensorProto:
-    """The value in the typed field that the type has, not in raw_data."""
+    """The value in the typed field of its type, not in raw_data."""
     return helper.make_tensor("w", kind, [1], [value])
 
 
@@ -181,7 +181,7 @@ def planted(model: onnx.ModelProto, where: str, value: TensorProto) -> None:
 @pytest.mark.parametrize("where", ["an initializer", "a constant", "a branch"])
 @pytest.mark.parametrize("how", [raw, listed])
 @pytest.mark.parametrize("kind", [*FLOATS, TensorProto.BFLOAT16], ids=TensorProto.DataType.Name)
-def test_numbers_that_are_none_are_found_wherever_they_are(
+def test_nan_and_infinity_are_refused_everywhere(
     artifact_path: Path, kind: int, how: Callable[[int, float], TensorProto], where: str
 ) -> None:
     for value in (math.nan, math.inf, -math.inf):
@@ -193,7 +193,7 @@ def test_numbers_that_are_none_are_found_wherever_they_are(
 
 
 @pytest.mark.parametrize("attribute", [{"value_float": math.nan}, {"value_floats": [1.0, math.inf]}], ids=str)
-def test_attributes_that_are_no_numbers_are_refused(artifact_path: Path, attribute: dict[str, Any]) -> None:
+def test_attributes_with_nan_or_infinity_are_refused(artifact_path: Path, attribute: dict[str, Any]) -> None:
     node = helper.make_node("Constant", [], ["unused"], **attribute)
     with pytest.raises(ArtifactError, match="its attribute at byte [0-9,]+ holds numbers that are not finite"):
         Predictor.load(resealed(artifact_path, lambda model: model.graph.node.append(node)))
@@ -201,8 +201,8 @@ def test_attributes_that_are_no_numbers_are_refused(artifact_path: Path, attribu
     assert Predictor.load(resealed(artifact_path, lambda model: model.graph.node.append(node)))
 
 
-def test_a_network_that_computes_no_numbers_makes_no_pool(artifact_path: Path) -> None:
-    """Infinity less infinity: to be told as that, and not as rows that differ from what they are alone."""
+def test_a_network_that_computes_nan_makes_no_pool(artifact_path: Path) -> None:
+    """Infinity minus infinity is reported as such, and not as rows that differ in a batch."""
 
     def change(model: onnx.ModelProto) -> None:
         for node in model.graph.node:
@@ -217,14 +217,14 @@ def test_a_network_that_computes_no_numbers_makes_no_pool(artifact_path: Path) -
 
 
 @pytest.mark.parametrize("kind", [0, 14, 15, 17, 18, 19, 20, 23, 24, 99])
-def test_types_that_nobody_checks_are_refused(artifact_path: Path, kind: int) -> None:
+def test_unknown_types_are_refused(artifact_path: Path, kind: int) -> None:
     value = TensorProto(name="w", data_type=kind, dims=[1], raw_data=b"\0")
     with pytest.raises(ArtifactError, match=f"its weight 'w' is of ONNX's type {kind}, expected float32"):
         Artifact.parse(resealed(artifact_path, lambda model: model.graph.initializer.append(value)))
 
 
-def test_halves_among_many_integers_of_variable_length_are_found(artifact_path: Path) -> None:
-    """More than a block of them, of one to three bytes; the one that is none is the last."""
+def test_infinite_halves_in_many_varints_are_refused(artifact_path: Path) -> None:
+    """More than a block of them, of one to three bytes; only the last is infinite."""
     numbers = np.random.default_rng(1).integers(0, 0x7C00, 900_000).tolist()
     for last in (0x7BFF, 0x7C00):
         value = TensorProto(name="w", data_type=TensorProto.FLOAT16, dims=[len(numbers) + 1])

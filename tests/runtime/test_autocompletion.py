@@ -1,4 +1,4 @@
-"""What is suggested for a line that is being typed, and how little is run for it."""
+"""Suggestions for a line that is being typed, and the number of tokens run for them."""
 
 import pytest
 from hypothesis import given, settings
@@ -26,32 +26,32 @@ Shares = list[tuple[str, float]]
 
 
 def suggested(predictor: Predictor, read: str, prefix: str | None = None, count: int = 4) -> Shares:
-    """What a stream that has read this suggests."""
+    """The suggestions of a stream that has read this."""
     stream = predictor.stream()
     stream.feed(read)
     return stream.suggest(count, prefix=prefix)
 
 
-def assert_shown(found: list[Suggestion], expected: Shares) -> None:
-    assert [entry.shown for entry in found] == [token for token, _ in expected]
-    assert [entry.probability for entry in found] == pytest.approx([share for _, share in expected], rel=1e-4)
+def assert_shown(suggestions: list[Suggestion], expected: Shares) -> None:
+    assert [entry.shown for entry in suggestions] == [token for token, _ in expected]
+    assert [entry.probability for entry in suggestions] == pytest.approx([share for _, share in expected], rel=1e-4)
 
 
 @pytest.mark.parametrize("line", ["", " ", "the ", "the cat saw  ", "the cat\nthe "])
-def test_after_white_space_the_next_words_are_suggested(predictor: Predictor, line: str) -> None:
-    found = Autocompletion(predictor, 4).suggestions(line)
+def test_next_words_are_suggested_after_white_space(predictor: Predictor, line: str) -> None:
+    suggestions = Autocompletion(predictor, 4).suggestions(line)
     expected = suggested(predictor, line)
-    assert_shown(found, expected)
+    assert_shown(suggestions, expected)
     texts = ["" if word == "<eos>" else word for word, _ in expected]
-    assert [(entry.text, entry.start) for entry in found] == [(text, 0) for text in texts]
+    assert [(entry.text, entry.start) for entry in suggestions] == [(text, 0) for text in texts]
 
 
 @pytest.mark.parametrize(("read", "letters"), [("", "t"), ("the cat ", "s"), ("the zebra\na ", "do"), ("the ", "zz")])
-def test_letters_after_it_are_completed(predictor: Predictor, read: str, letters: str) -> None:
-    found = Autocompletion(predictor, 4).suggestions(read + letters)
+def test_letters_are_completed(predictor: Predictor, read: str, letters: str) -> None:
+    suggestions = Autocompletion(predictor, 4).suggestions(read + letters)
     expected = suggested(predictor, read, letters)
-    assert_shown(found, expected)
-    assert [(entry.text, entry.start) for entry in found] == [(word, -len(letters)) for word, _ in expected]
+    assert_shown(suggestions, expected)
+    assert [(entry.text, entry.start) for entry in suggestions] == [(word, -len(letters)) for word, _ in expected]
 
 
 @pytest.mark.parametrize(
@@ -66,21 +66,21 @@ def test_letters_after_it_are_completed(predictor: Predictor, read: str, letters
         ("zz", "", "zz", set()),
     ],
 )
-def test_punctuation_is_a_token_of_its_own_or_a_part_of_a_word(
+def test_punctuation_is_a_token_or_part_of_a_word(
     words: Predictor, line: str, read: str, prefix: str | None, texts: set[str]
 ) -> None:
-    found = Autocompletion(words, 20).suggestions(line)
-    assert {entry.text for entry in found} == texts
-    assert_shown(found, suggested(words, read, prefix, 20))
+    suggestions = Autocompletion(words, 20).suggestions(line)
+    assert {entry.text for entry in suggestions} == texts
+    assert_shown(suggestions, suggested(words, read, prefix, 20))
 
 
-def test_the_next_characters_are_suggested_after_all_that_was_typed(characters: Predictor) -> None:
+def test_next_characters_are_suggested(characters: Predictor) -> None:
     autocompletion = Autocompletion(characters, 4)
     for line in ("", "a", "ab a", "ab' "):
         expected = suggested(characters, line)
-        found = autocompletion.suggestions(line)
-        assert_shown(found, [(repr(character), share) for character, share in expected])
-        assert [(entry.text, entry.start) for entry in found] == [
+        suggestions = autocompletion.suggestions(line)
+        assert_shown(suggestions, [(repr(character), share) for character, share in expected])
+        assert [(entry.text, entry.start) for entry in suggestions] == [
             (character.strip("\n"), 0) for character, _ in expected
         ]
 
@@ -91,9 +91,7 @@ ODD = st.text(st.sampled_from("fotheFOdn'.-(<unk>\ud800\u0130\u0301\u6f22\U0001f
 @settings(max_examples=60, derandomize=True)
 @given(lines=st.lists(ODD, max_size=3))
 @pytest.mark.parametrize("name", ["predictor", "words", "characters"])
-def test_whatever_is_typed_a_suggestion_adds_its_token(
-    request: pytest.FixtureRequest, name: str, lines: list[str]
-) -> None:
+def test_a_suggestion_adds_its_token_to_any_text(request: pytest.FixtureRequest, name: str, lines: list[str]) -> None:
     predictor = request.getfixturevalue(name)
     autocompletion = Autocompletion(predictor, 20, allow_unknown=True)
     for line in lines:
@@ -114,7 +112,7 @@ def assert_adds_its_token(entry: Suggestion, line: str, tokenization: Tokenizati
     assert tokenization.split(completed) == [*before, token]
 
 
-def test_the_next_line_goes_on_from_the_line_and_the_end_of_its_sentence(predictor: Predictor) -> None:
+def test_the_next_line_continues_after_the_end_of_the_sentence(predictor: Predictor) -> None:
     autocompletion = Autocompletion(predictor, 4)
     for end in range(len("the cat s")):
         autocompletion.suggestions("the cat s"[:end])
@@ -124,18 +122,18 @@ def test_the_next_line_goes_on_from_the_line_and_the_end_of_its_sentence(predict
     assert_shown(autocompletion.suggestions("a d"), suggested(predictor, "the cat saw\n\na", "d"))
 
 
-def test_the_unknown_token_is_suggested_only_where_it_is_allowed(words: Predictor) -> None:
+def test_the_unknown_token_is_suggested_only_if_allowed(words: Predictor) -> None:
     for allowed in (True, False):
         entries = Autocompletion(words, len(WORDS), allow_unknown=allowed).suggestions("the ")
         assert ("<unk>" in [entry.shown for entry in entries]) == allowed
 
 
-def test_a_wrong_count_is_refused_before_anything_is_typed(predictor: Predictor) -> None:
+def test_an_invalid_count_is_refused_at_once(predictor: Predictor) -> None:
     with pytest.raises(OptionError, match="the number of suggestions is 0, expected 1 or more"):
         Autocompletion(predictor, 0)
 
 
-def test_a_keystroke_runs_a_finished_word_only(own: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_keystroke_runs_only_a_finished_word(own: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = count_tokens(own, monkeypatch)
     autocompletion = Autocompletion(own, 4)
     line = "the old market saw"
@@ -161,7 +159,7 @@ def test_a_character_runs_once(characters: Predictor, monkeypatch: pytest.Monkey
     assert ran == [1] * 5
 
 
-def test_a_long_line_is_kept_in_parts_and_goes_on_right(own: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streams_of_a_long_line_are_dropped_and_rebuilt(own: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     line = "the old market saw " * 30
     lines = [line[: index + 1] for index, letter in enumerate(line) if letter == " "]
     autocompletion = Autocompletion(own, 4)

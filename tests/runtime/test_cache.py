@@ -1,4 +1,4 @@
-"""The continuous cache: its probabilities by hand, off at weight 0, part of the state, each stream its own."""
+"""The continuous cache: probabilities by hand, off at weight 0, part of the state, one per stream."""
 
 from dataclasses import replace
 from typing import Any
@@ -25,7 +25,7 @@ def softmax(values: np.ndarray) -> np.ndarray:
 
 
 def probabilities_by_hand(predictor: Predictor, read: list[int], options: CacheOptions) -> np.ndarray:
-    """The paper's formula, pair by pair, in float64: float64 [vocabulary] after `read`, begun at the zero state."""
+    """The paper's formula, pair by pair: float64 [vocabulary] after `read`, from the zero state."""
     where = list(predictor.artifact.architecture.states).index("hidden_1")
     state = predictor.initial_state(1)
     hidden = []
@@ -53,14 +53,14 @@ def test_probabilities_are_those_of_the_formula(cell: str, options: CacheOptions
         stream.feed_ids([token_id])
 
 
-def test_the_mixture_moves_little_where_the_weight_is_little(tiny: Predictor) -> None:
+def test_a_small_weight_changes_the_mixture_little(tiny: Predictor) -> None:
     plain, cached = tiny.stream(), tiny.stream(cache=CacheOptions(weight=1e-9))
     for stream in (plain, cached):
         stream.feed_ids(IDS)
     np.testing.assert_allclose(cached.logits(), plain.logits(), atol=1e-6)
 
 
-def test_a_weight_of_zero_is_no_cache_to_the_bit(tiny: Predictor, int8_predictor: Predictor) -> None:
+def test_a_weight_of_zero_equals_no_cache_to_the_bit(tiny: Predictor, int8_predictor: Predictor) -> None:
     for predictor in (tiny, int8_predictor):
         plain, off = predictor.stream(), predictor.stream(cache=CacheOptions(weight=0))
         for stream in (plain, off):
@@ -70,7 +70,7 @@ def test_a_weight_of_zero_is_no_cache_to_the_bit(tiny: Predictor, int8_predictor
         assert off.state.to_bytes() == plain.state.to_bytes()
 
 
-def test_what_was_read_comes_again_more_probably(predictor: Predictor) -> None:
+def test_tokens_that_were_read_become_more_probable(predictor: Predictor) -> None:
     text = "the cat saw some bonds\n" * 3
     plain, cached = predictor.stream(), predictor.stream(cache=CacheOptions())
     first = cached.score(text)
@@ -93,7 +93,7 @@ def test_feeding_in_parts_equals_feeding_at_once(tiny: Predictor, sizes: list[in
     assert list(at_once.generate(20, seed=1)) == list(in_parts.generate(20, seed=1))
 
 
-def test_a_long_text_is_read_before_it_is_asked_for(tiny: Predictor) -> None:
+def test_a_long_text_runs_before_a_prediction(tiny: Predictor) -> None:
     ids = np.random.default_rng(3).integers(0, 11, 700).tolist()
     stream, steady = tiny.stream(cache=OPTIONS), tiny.stream(cache=OPTIONS)
     stream.feed_ids(ids)
@@ -122,7 +122,7 @@ def test_saved_and_restored_equals_never_stopped(tiny: Predictor, count: int, lo
     assert list(restored.generate(15, seed=2)) == list(stream.generate(15, seed=2))
 
 
-def test_a_fork_goes_its_own_way(tiny: Predictor) -> None:
+def test_a_fork_is_independent(tiny: Predictor) -> None:
     stream = tiny.stream(cache=OPTIONS)
     stream.feed_ids(IDS)
     expected, snapshot = stream.logits().copy(), stream.state
@@ -155,7 +155,7 @@ def test_a_state_can_change_its_options(tiny: Predictor) -> None:
         assert dropped.state.cache is None
 
 
-def test_a_stepped_state_can_be_given_a_cache(tiny: Predictor) -> None:
+def test_a_stepped_state_accepts_a_cache(tiny: Predictor) -> None:
     _, state = tiny.step([[0, *IDS[:10]]], tiny.initial_state(1))
     stream = tiny.stream(state, cache=OPTIONS)
     stream.feed_ids(IDS[10:])
@@ -165,15 +165,15 @@ def test_a_stepped_state_can_be_given_a_cache(tiny: Predictor) -> None:
 
 
 @pytest.mark.parametrize("options", [None, OPTIONS])
-def test_a_stream_scores_what_it_reads(tiny: Predictor, options: CacheOptions | None) -> None:
+def test_a_stream_scores_its_text(tiny: Predictor, options: CacheOptions | None) -> None:
     scoring, reading = tiny.stream(cache=options), tiny.stream(cache=options)
     scored = [scoring.score(IDS[:25]), scoring.score(""), scoring.score(IDS[25:26]), scoring.score(IDS[26:])]
     expected = []
     for token_id in IDS:
         expected.append(np.log(softmax(reading.logits())[token_id]))
         reading.feed_ids([token_id])
-    found = np.concatenate([score.token_log_probs for score in scored])
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    log_probs = np.concatenate([score.token_log_probs for score in scored])
+    np.testing.assert_allclose(log_probs, expected, rtol=1e-5)
     assert scored[0].tokens == tuple(TOKENS[token_id] for token_id in IDS[:25])
     assert np.array_equal(scoring.logits(), reading.logits())
     assert list(scoring.generate(9, seed=1)) == list(reading.generate(9, seed=1))

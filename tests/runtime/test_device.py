@@ -1,4 +1,4 @@
-"""Calls on a device, here the processor itself: the same numbers, states that stay, and little that comes back."""
+"""Calls on a device, here the processor itself: the same numbers, states that stay, few copies back."""
 
 import copy
 from dataclasses import replace
@@ -28,7 +28,7 @@ def calls_on_a_device(predictor: Predictor, can_keep: bool = True) -> DeviceRunn
 
 @pytest.fixture(params=[True, False], ids=["kept by the graph", "kept by us"])
 def device(artifact_path: Path, predictor: Predictor, request: pytest.FixtureRequest) -> Predictor:
-    """A predictor whose states stay on its device, and that makes the same states as `predictor` does."""
+    """A predictor whose states stay on its device, otherwise the same as `predictor`."""
     made = Predictor.load(artifact_path)
     made.network._runner = calls_on_a_device(made, request.param)
     return made
@@ -46,9 +46,9 @@ def test_logits_and_states_are_those_of_the_processor(
     ours, theirs = device.initial_state(batch), predictor.initial_state(batch)
     for _ in range(3):
         ids = draw(predictor, batch, 6)
-        found, ours = device.step(ids, ours, logits_to_keep=kept)
+        logits, ours = device.step(ids, ours, logits_to_keep=kept)
         expected, theirs = predictor.step(ids, theirs, logits_to_keep=kept)
-        assert np.array_equal(found, expected)
+        assert np.array_equal(logits, expected)
         assert isinstance(ours.tensors, DeviceTensors)
     assert ours.shapes == theirs.shapes
     assert same(ours, theirs)
@@ -56,16 +56,16 @@ def test_logits_and_states_are_those_of_the_processor(
 
 def test_log_probs_are_those_of_the_processor(device: Predictor, predictor: Predictor) -> None:
     ids, targets = draw(predictor, 3, 8), draw(predictor, 3, 5)
-    found, ours = device.log_probs(ids, device.initial_state(3), targets)
+    log_probs, ours = device.log_probs(ids, device.initial_state(3), targets)
     expected, theirs = predictor.log_probs(ids, predictor.initial_state(3), targets)
-    assert found.dtype == expected.dtype == np.float64
-    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
+    assert log_probs.dtype == expected.dtype == np.float64
+    np.testing.assert_allclose(log_probs, expected, rtol=0, atol=2e-6)
     assert same(ours, theirs)
     text = "the cat saw a dog\n" * 20
     assert device.score(text).log_prob == pytest.approx(predictor.score(text).log_prob, rel=1e-6)
 
 
-def test_no_state_comes_back_unless_somebody_looks(device: Predictor) -> None:
+def test_a_state_is_copied_back_only_when_it_is_read(device: Predictor) -> None:
     state = device.initial_state(1)
     for _ in range(3):
         _, state = device.step([[1, 2]], state)
@@ -115,8 +115,8 @@ def test_streams_caches_and_pools_work_on_a_device(device: Predictor, predictor:
             texts.append("".join(stream.generate(12, seed=3)))
         assert texts[0] == texts[1]
     with StreamPool(device) as pool:
-        found = pool.step(pool.open_stream(), [1, 2])
-    assert np.array_equal(found, predictor.step([[1, 2]], predictor.initial_state(1), logits_to_keep=1)[0][0])
+        logits = pool.step(pool.open_stream(), [1, 2])
+    assert np.array_equal(logits, predictor.step([[1, 2]], predictor.initial_state(1), logits_to_keep=1)[0][0])
 
 
 @pytest.mark.parametrize("wider", ["the vocabulary", "a state"])

@@ -1,4 +1,4 @@
-"""What applications rely on when they embed a predictor: its documentation, its options, threads, and forks."""
+"""A predictor embedded in an application: documentation, options, threads and forks."""
 
 import os
 import pkgutil
@@ -24,12 +24,12 @@ MODULES = [module.name for module in pkgutil.walk_packages(lmtool.runtime.__path
 
 
 def test_the_examples_in_the_documentation_run(artifact_path: Path, tmp_path: Path) -> None:
-    """Where the examples load `model.onnx`, that is an artifact; what they print they check."""
+    """The examples load an artifact named `model.onnx` and check what they print."""
     shutil.copy(artifact_path, tmp_path / "model.onnx")
     code = (
         "import doctest, importlib, sys\n"
-        "found = [doctest.testmod(importlib.import_module(name)) for name in sys.argv[1:]]\n"
-        "print(sum(one.failed for one in found), sum(one.attempted for one in found))"
+        "results = [doctest.testmod(importlib.import_module(name)) for name in sys.argv[1:]]\n"
+        "print(sum(one.failed for one in results), sum(one.attempted for one in results))"
     )
     command = [sys.executable, "-W", "error", "-c", code, *MODULES]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -39,7 +39,7 @@ def test_the_examples_in_the_documentation_run(artifact_path: Path, tmp_path: Pa
 
 
 def test_the_readme_examples_run(artifact_path: Path, tmp_path: Path) -> None:
-    """The Python in the README, one program as a reader would paste it; what a small model prints differs."""
+    """The Python blocks of the README as one program; its output differs for a small model."""
     blocks = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text(), re.DOTALL)
     blocks = [block for block in blocks if "openai" not in block]  # which tests/test_serve_process.py runs
     assert len(blocks) >= 3
@@ -75,11 +75,11 @@ def test_threads_share_a_predictor(predictor: Predictor) -> None:
 @pytest.mark.parametrize(
     "options", [{}, {"memory_arena": True}, {"spinning": True, "threads": 2}, {"provider_options": {}}]
 )
-def test_options_change_no_number(artifact_path: Path, predictor: Predictor, options: dict[str, Any]) -> None:
+def test_options_do_not_change_results(artifact_path: Path, predictor: Predictor, options: dict[str, Any]) -> None:
     made = Predictor.load(artifact_path, **options)
     ids = np.arange(40).reshape(2, 20) % len(predictor.vocabulary)
-    found, expected = (each.step(ids, each.initial_state(2))[0] for each in (made, predictor))
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    logits, expected = (each.step(ids, each.initial_state(2))[0] for each in (made, predictor))
+    np.testing.assert_allclose(logits, expected, atol=1e-6)
 
 
 def test_options_reach_onnxruntime(artifact_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,8 +117,8 @@ def test_a_predictor_does_not_keep_the_file(artifact_path: Path) -> None:
     assert sys.getrefcount(data) > others, kept  # the positive control
 
 
-def test_memory_of_a_large_call_is_given_back(artifact_path: Path) -> None:
-    """The resident set after one call of 12,000 streams, beside that with an arena, which keeps it."""
+def test_memory_of_a_large_call_is_freed(artifact_path: Path) -> None:
+    """The resident set after one call of 12,000 streams, compared with that of an arena, which keeps it."""
     code = (
         "import sys; from lmtool.runtime import Predictor; import numpy as np\n"
         "from pathlib import Path\n"
@@ -139,7 +139,7 @@ def test_memory_of_a_large_call_is_given_back(artifact_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_forked_process_is_told_to_load_its_own(artifact_path: Path) -> None:
+def test_a_forked_process_must_load_the_artifact_again(artifact_path: Path) -> None:
     code = (
         "import os, sys; from lmtool.runtime import ForkError, Predictor\n"
         "predictor = Predictor.load(sys.argv[1]); stream = predictor.stream(); stream.feed('the cat')\n"

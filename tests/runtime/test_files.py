@@ -1,4 +1,4 @@
-"""Files are replaced in one step or not at all."""
+"""Files are replaced atomically or not at all."""
 
 import errno
 import os
@@ -76,9 +76,7 @@ def test_leftovers_of_one_file_go_and_nothing_else(tmp_path: Path) -> None:
     remove_leftovers(tmp_path / "none" / "file")
 
 
-def test_temporary_files_that_find_no_room_are_an_error_with_its_fix(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_temporary_folder_is_an_error_with_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with temporary_folder() as folder:
         assert list(folder.iterdir()) == []
     assert not folder.exists()
@@ -94,7 +92,7 @@ def test_a_folder_and_a_missing_folder_are_named(tmp_path: Path) -> None:
         write_atomically(tmp_path / "none" / "file", b"x")
 
 
-def test_text_that_is_not_utf8_is_named_with_its_place(tmp_path: Path) -> None:
+def test_invalid_utf8_is_named_with_its_offset(tmp_path: Path) -> None:
     path = tmp_path / "latin1.txt"
     path.write_bytes("caf\xe9".encode("latin1"))
     with pytest.raises(StorageError, match=r"latin1.txt is not UTF-8 text: byte 0xe9 at offset 3; convert it"):
@@ -117,7 +115,7 @@ def text_or_error(read: Callable[[], str]) -> tuple[type, str]:
 @example("\ufeff\ufeffthe 漢字😀".encode(), 1)
 @example("漢字".encode()[:-1], 2)
 @example(b"\xef\xbb", 1)
-def test_chunks_are_the_whole_text_or_its_error(
+def test_chunks_are_the_whole_text_or_the_same_error(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, chunk_bytes: int
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "chunks.txt"
@@ -129,7 +127,7 @@ def test_chunks_are_the_whole_text_or_its_error(
 SPECIAL = "it is a pipe, a device or another special file, expected a plain file"
 
 
-def test_what_is_no_plain_file_is_refused_at_once(tmp_path: Path) -> None:
+def test_special_files_are_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("pipe")
     (tmp_path / "folder").mkdir()

@@ -1,4 +1,4 @@
-"""JSON that a stranger could have written: what is read is what Python reads, and what is too much is refused."""
+"""JSON of untrusted files: values are as Python reads them, and JSON beyond the limits is refused."""
 
 import json
 import math
@@ -18,7 +18,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-def test_what_was_written_is_read(value: object) -> None:
+def test_json_round_trip(value: object) -> None:
     padded = [[]] * 101  # beyond which brackets in strings are told from others
     for text in (json.dumps(value), json.dumps(value, ensure_ascii=False), json.dumps([value, padded])):
         assert parse_json(text) == json.loads(text)
@@ -43,13 +43,13 @@ def test_what_was_written_is_read(value: object) -> None:
         ("9" * 5000, "a whole number of 5,000 digits, expected 20 at most"),
     ],
 )
-def test_what_is_too_much_is_refused(text: str | bytes, message: str) -> None:
+def test_json_beyond_the_limits_is_refused(text: str | bytes, message: str) -> None:
     with pytest.raises(JsonError, match=message):
         parse_json(text)
 
 
-def test_what_is_just_within_the_bounds_is_read() -> None:
-    """The positive control: the bounds count structure, not what stands in strings."""
+def test_json_just_within_the_limits_is_read() -> None:
+    """The positive control: limits count structure, not the content of strings."""
     assert parse_json("[" * 100 + "]" * 100)
     assert len(parse_json("[" + "1," * 262_144 + "1]")) == 262_145
     assert len(parse_json("[" + "[]," * 262_144 + "1]")) == 262_145

@@ -101,7 +101,7 @@ def test_bad_tokens_are_refused_before_the_run(predictor: Predictor, bad: object
         predictor.step(bad, predictor.initial_state(1))  # type: ignore[arg-type]
 
 
-def test_ids_that_are_no_ids_are_refused_everywhere(predictor: Predictor) -> None:
+def test_invalid_ids_are_refused_everywhere(predictor: Predictor) -> None:
     bad: list[tuple[object, str]] = [
         ([1.9], "type float64"),
         ([2**70], "type object"),
@@ -133,7 +133,7 @@ def test_a_state_does_not_follow_the_arrays_it_was_made_of(predictor: Predictor)
     assert same(after, predictor.step([[1, 2]], state)[1])
 
 
-def test_every_integer_type_is_understood(predictor: Predictor) -> None:
+def test_every_integer_type_is_accepted(predictor: Predictor) -> None:
     expected = predictor.step([[1, 2]], predictor.initial_state(1))[0]
     for kind in (np.int32, np.uint8, np.int64):
         assert np.array_equal(predictor.step(np.array([[1, 2]], kind), predictor.initial_state(1))[0], expected)

@@ -1,4 +1,4 @@
-"""Providers are the truth: what was asked for, or an error that says what is there and what to install."""
+"""Providers: the requested one, or an error that says what is available and what to install."""
 
 import contextlib
 import importlib.metadata
@@ -14,7 +14,7 @@ def test_an_unknown_provider_is_wrong_usage(artifact_path: object) -> None:
         Predictor.load(artifact_path, provider="cude")  # type: ignore[arg-type]
 
 
-def test_a_missing_provider_says_what_is_there_and_what_to_install(artifact_path: object) -> None:
+def test_a_missing_provider_is_an_error_that_says_what_to_install(artifact_path: object) -> None:
     missing = next(name for name in PROVIDERS if name not in available_providers())
     with pytest.raises(ProviderError, match=rf"'{missing}' is not available: .* carries .*; to get {missing}: pip"):
         Predictor.load(artifact_path, provider=missing)  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ class FakeSubgraph:
 
 
 class FakeSession:
-    """A session as onnxruntime would hand it out on a machine with a GPU."""
+    """A session as onnxruntime returns it on a machine with a GPU."""
 
     def __init__(self, providers: list[str], cpu_operators: list[str]) -> None:
         self._providers = providers

@@ -29,7 +29,7 @@ def test_tokens_are_drawn_as_often_as_they_should_be(sampling: Sampling, expecte
 
 
 @pytest.mark.parametrize("sampling", [Sampling(temperature=1e-320), Sampling(repetition_penalty=1e308)])
-def test_extremes_choose_in_silence(sampling: Sampling) -> None:
+def test_extreme_options_raise_no_warning(sampling: Sampling) -> None:
     assert sampling.choose(LOGITS - 1, np.random.default_rng(0), True, recent=[1, 2, 3]) == 0
 
 
@@ -86,7 +86,7 @@ def test_a_penalty_out_of_range_is_refused(options: dict[str, float], message: s
 def test_over_a_large_vocabulary_the_same_tokens_are_drawn(
     temperature: float, top_p: float | None, spread: float
 ) -> None:
-    """Only the most probable tokens are sorted, unless the draw falls among the others."""
+    """Only the most probable tokens are sorted, unless the draw needs others."""
     random = np.random.default_rng(1)
     logits = (random.standard_normal(9000) * spread).astype(np.float32)
     logits[random.integers(0, 9000, 2500)] = np.float32(spread)  # many that are equal
@@ -108,7 +108,7 @@ def by_definition(sampling: Sampling, logits: np.ndarray) -> tuple[list[int], np
     return order, np.cumsum(weights)
 
 
-def test_what_is_sorted_first_may_hold_no_more_than_equals() -> None:
+def test_equal_logits_fall_back_to_a_full_sort() -> None:
     logits = np.zeros(5000, np.float32)
     chosen = {Sampling().choose(logits, np.random.default_rng(seed), at_boundary=True) for seed in range(50)}
     assert len(chosen) > 40

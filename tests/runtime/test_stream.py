@@ -1,4 +1,4 @@
-"""A stream: lazy feeding, suggestions, generation; snapshots that go on here and in another process."""
+"""Streams: lazy feeding, suggestions, generation; snapshots that continue here and in another process."""
 
 import json
 import math
@@ -24,9 +24,9 @@ def test_suggestions_are_the_most_probable_next_tokens(predictor: Predictor) -> 
     probabilities = np.exp(logits[0, -1]) / np.exp(logits[0, -1]).sum()
     order = np.argsort(-probabilities, kind="stable")
     known = [index for index in order if index != predictor.vocabulary.unknown_id][:5]
-    found = stream.suggest(5)
-    assert [word for word, _ in found] == [predictor.vocabulary.tokens[index] for index in known]
-    np.testing.assert_allclose([probability for _, probability in found], probabilities[known], rtol=1e-5)
+    suggestions = stream.suggest(5)
+    assert [word for word, _ in suggestions] == [predictor.vocabulary.tokens[index] for index in known]
+    np.testing.assert_allclose([probability for _, probability in suggestions], probabilities[known], rtol=1e-5)
     everything = stream.suggest(1000, allow_unknown=True)
     assert len(everything) == len(predictor.vocabulary)
     assert sum(probability for _, probability in everything) == pytest.approx(1)
@@ -37,14 +37,14 @@ def test_suggestions_are_the_most_probable_next_tokens(predictor: Predictor) -> 
 def test_a_prefix_completes_the_word_being_typed(predictor: Predictor) -> None:
     stream = predictor.stream()
     stream.feed(PROMPT)
-    found = stream.suggest(1000, prefix="s")
+    suggestions = stream.suggest(1000, prefix="s")
     everything = {word: probability for word, probability in stream.suggest(1000) if word.startswith("s")}
-    assert {word for word, _ in found} == set(everything) == {"saw", "sold", "some", "stock", "shares"}
-    assert sum(probability for _, probability in found) == pytest.approx(1)
-    for word, probability in found:
+    assert {word for word, _ in suggestions} == set(everything) == {"saw", "sold", "some", "stock", "shares"}
+    assert sum(probability for _, probability in suggestions) == pytest.approx(1)
+    for word, probability in suggestions:
         assert probability == pytest.approx(everything[word] / sum(everything.values()), rel=1e-6)
-    assert [word for word, _ in found] == sorted(everything, key=everything.__getitem__, reverse=True)
-    assert stream.suggest(2, prefix="s") == found[:2]
+    assert [word for word, _ in suggestions] == sorted(everything, key=everything.__getitem__, reverse=True)
+    assert stream.suggest(2, prefix="s") == suggestions[:2]
     assert stream.suggest(3, prefix="stock") == [("stock", 1.0)]
     assert stream.suggest(3, prefix="") == stream.suggest(3)
     for nothing in ("z", "S", "<", "stocks"):
@@ -87,7 +87,7 @@ def test_a_long_text_runs_in_bounded_calls(predictor: Predictor) -> None:
     assert np.array_equal(stream.logits(), expected[0, 0])
 
 
-def test_a_snapshot_goes_on_like_the_stream_that_gave_it(predictor: Predictor) -> None:
+def test_a_snapshot_continues_like_its_stream(predictor: Predictor) -> None:
     stream = predictor.stream()
     stream.feed(PROMPT)
     early = stream.state
@@ -101,9 +101,7 @@ def test_a_snapshot_goes_on_like_the_stream_that_gave_it(predictor: Predictor) -
 
 
 @pytest.mark.parametrize("cache", [None, CacheOptions(size=3)])
-def test_a_fork_goes_on_without_running_anything_again(
-    own: Predictor, monkeypatch: pytest.MonkeyPatch, cache: CacheOptions | None
-) -> None:
+def test_a_fork_runs_nothing_again(own: Predictor, monkeypatch: pytest.MonkeyPatch, cache: CacheOptions | None) -> None:
     stream, whole = own.stream(cache=cache), own.stream(cache=cache)
     stream.feed(PROMPT)
     expected = stream.suggest(3)
@@ -121,7 +119,7 @@ def test_a_fork_goes_on_without_running_anything_again(
     assert sum(ran) == 2
 
 
-def test_a_state_goes_on_in_another_process(predictor: Predictor, artifact_path: Path, tmp_path: Path) -> None:
+def test_a_state_continues_in_another_process(predictor: Predictor, artifact_path: Path, tmp_path: Path) -> None:
     stream = predictor.stream()
     stream.feed(PROMPT)
     saved = tmp_path / "stream.state"
@@ -194,7 +192,7 @@ def test_generation_stops_before_a_stop_token(predictor: Predictor) -> None:
             predictor.stream().generate(stop=["the", unknown])
 
 
-def test_a_penalty_keeps_a_greedy_text_from_going_in_circles(predictor: Predictor) -> None:
+def test_a_penalty_stops_a_greedy_text_from_repeating(predictor: Predictor) -> None:
     def words_of(**options: float) -> list[str]:
         return [piece for piece in predictor.stream().generate(40, temperature=0, **options) if piece != "\n"]  # type: ignore[arg-type]
 
@@ -276,7 +274,7 @@ def with_header(data: bytes, header: dict[str, object]) -> bytes:
     return data[:8] + len(encoded).to_bytes(4, "little") + encoded + data[end:]
 
 
-def test_a_header_holds_what_is_known_and_no_more(predictor: Predictor) -> None:
+def test_a_header_with_unknown_keys_is_refused(predictor: Predictor) -> None:
     data = predictor.initial_state(1).to_bytes()
     assert State.from_bytes(with_header(data, {})).shapes == predictor.initial_state(1).shapes  # the positive control
     for header, message in (

@@ -1,4 +1,4 @@
-"""The layer table: what the sources' model summary shows, and the numbers of the network itself."""
+"""The layer table: the numbers of a published model summary, and of the network."""
 
 import pytest
 from lmtool.runtime import Architecture, LayerRow, Summary, Tokenization, Vocabulary, layer_table
@@ -11,7 +11,7 @@ def summary_of(architecture: Architecture) -> Summary:
 
 
 def test_the_table_of_the_classic_recipe() -> None:
-    """The numbers of the recipe's own summary, which adds the two LSTM layers up in one row and prints 3,955,088."""
+    """The numbers of the recipe's summary, which has both LSTM layers in one row and prints 3,955,088."""
     rows = layer_table(Architecture("lstm", 200, (256, 128), tied=False), 10_000)
     assert rows == [
         LayerRow("embedding", "Embedding", "[batch, time, 200]", 2_000_000),
@@ -33,7 +33,7 @@ def test_the_total_is_what_the_network_trains(cell: str, sizes: tuple[int, ...],
     assert [row.type for row in summary.layers] == ["Embedding", cell.upper(), cell.upper(), "Linear"]
 
 
-def test_shared_weights_are_counted_once_and_said_so() -> None:
+def test_shared_weights_are_counted_once_and_the_summary_says_so() -> None:
     apart, tied = (summary_of(Architecture("lstm", 5, (7, 5), tied)) for tied in (False, True))
     assert tied.parameters == apart.parameters - 11 * 5
     assert tied.layers[-1].parameters == 11

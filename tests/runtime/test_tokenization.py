@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ def test_words_keeps_names_and_splits_punctuation_off() -> None:
     assert WORDS.join(WORDS.split(text)) == "don't call os.path.join (a, b-c), <unk>!"
 
 
-@pytest.mark.parametrize("tokenization", [WORDS, WHITESPACE, CHARACTERS], ids=lambda found: found.rule)
+@pytest.mark.parametrize("tokenization", [WORDS, WHITESPACE, CHARACTERS], ids=lambda tokenization: tokenization.rule)
 @given(text=st.text(max_size=60))
 def test_joined_tokens_split_into_the_same_tokens(tokenization: Tokenization, text: str) -> None:
     tokens = tokenization.split(text)
@@ -33,11 +35,11 @@ TRICKY = st.text(
 )
 
 
-@pytest.mark.parametrize("tokenization", [WORDS, WHITESPACE, CHARACTERS], ids=lambda found: found.rule)
+@pytest.mark.parametrize("tokenization", [WORDS, WHITESPACE, CHARACTERS], ids=lambda tokenization: tokenization.rule)
 @given(chunks=st.lists(TRICKY | st.text(max_size=9), max_size=8))
 def test_a_text_in_chunks_has_the_tokens_of_the_whole(tokenization: Tokenization, chunks: list[str]) -> None:
-    found = [token for tokens in tokenization.split_chunks(chunks) for token in tokens]
-    assert found == tokenization.split("".join(chunks))
+    tokens = list(itertools.chain.from_iterable(tokenization.split_chunks(chunks)))
+    assert tokens == tokenization.split("".join(chunks))
 
 
 @pytest.mark.parametrize(
@@ -57,15 +59,15 @@ def test_a_text_in_chunks_has_the_tokens_of_the_whole(tokenization: Tokenization
         (CHARACTERS, "the c", (list("the c"), "")),
     ],
 )
-def test_a_word_that_is_being_typed_is_told_apart(
+def test_the_word_being_typed_is_split_off(
     tokenization: Tokenization, text: str, expected: tuple[list[str], str]
 ) -> None:
     assert tokenization.split_unfinished(text) == expected
 
 
-@pytest.mark.parametrize("tokenization", [WORDS, WHITESPACE, CHARACTERS], ids=lambda found: found.rule)
+@pytest.mark.parametrize("tokenization", [WORDS, WHITESPACE, CHARACTERS], ids=lambda tokenization: tokenization.rule)
 @given(text=TRICKY.map(lambda text: text.replace("\u03a3", "")))  # its lower case depends on what follows
-def test_the_next_letter_goes_to_the_word_that_is_being_typed(tokenization: Tokenization, text: str) -> None:
+def test_the_next_letter_extends_the_word_being_typed(tokenization: Tokenization, text: str) -> None:
     tokens, letters = tokenization.split_unfinished(text)
     assert text.endswith(letters)
     assert tokenization.split(f"{text}x") == [*tokens, f"{tokenization.folded(letters)}x"]
@@ -96,19 +98,19 @@ def vocabulary() -> Vocabulary:
     return Vocabulary(["the", "<eos>", "<unk>", "cat"], WHITESPACE)
 
 
-def test_unknown_words_and_newlines_have_ids_of_their_own() -> None:
+def test_unknown_words_and_newlines_have_separate_ids() -> None:
     assert vocabulary().encode("the dog\ncat") == [0, 2, 1, 3]
     assert vocabulary().decode([0, 2, 1, 3]) == "the <unk>\ncat"
     assert vocabulary().encode("") == []
 
 
-def test_completions_are_the_tokens_that_begin_so() -> None:
+def test_completions_are_the_tokens_with_the_prefix() -> None:
     tokens = ["stock", "<eos>", "<unk>", "st", "sto", "stuff", "s", "t", "stocks", "st\u00f6ck", "<b>"]
     for tokenization in (WHITESPACE, WORDS):
-        found = Vocabulary(tokens, tokenization)
+        vocabulary = Vocabulary(tokens, tokenization)
         for prefix in ("st", "sto", "stocks", "stocksy", "s", "z", "<", "st\u00f6", ""):
             expected = [index for index, token in enumerate(tokens) if token.startswith(prefix) and index not in (1, 2)]
-            assert found.completions(prefix) == expected
+            assert vocabulary.completions(prefix) == expected
     assert Vocabulary(tokens, WORDS).completions("STO") == [0, 4, 8]
     assert Vocabulary(tokens, WHITESPACE).completions("STO") == []
 
@@ -119,7 +121,7 @@ def test_ids_outside_the_vocabulary_are_refused() -> None:
             vocabulary().decode([0, token_id])
 
 
-def test_a_vocabulary_that_contradicts_itself_is_refused() -> None:
+def test_an_inconsistent_vocabulary_is_refused() -> None:
     with pytest.raises(VocabularyError, match="holds 'the' twice"):
         Vocabulary(["the", "<eos>", "<unk>", "the"], WHITESPACE)
     with pytest.raises(VocabularyError, match="lacks its special token '<unk>'"):
