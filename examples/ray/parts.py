@@ -1,7 +1,7 @@
-"""Parts of a folder's files: byte ranges of about one size, the lines in them, and the files that their scores go to.
+"""Parts of a folder's files: byte ranges, the lines in them, and the result files.
 
-A part is scored in one go by one worker and kept in one file, which appears complete or not at all. Its first line says
-what was scored (file, size, time, range, model), so that a later run knows whether it can be kept.
+One worker scores a part and writes one result file, atomically. Its first line records what was scored (file, size,
+time, range, model), so that a later run can tell whether to keep it.
 """
 
 import json
@@ -13,23 +13,23 @@ from typing import Any, BinaryIO, final
 from lmtool.runtime import StorageError
 
 FORMAT = 1
-"""Of a result file: its first line is a `PartScore`, each of the others a line's score."""
+"""Format of a result file: the first line is a `PartScore`, each other line the score of a line."""
 
 LONGEST_LINE_BYTES = 1 << 24
-_SKIPPED_AT_ONCE = 1 << 16
+_SKIP_BYTES = 1 << 16
 
 
 @final
 @dataclass(frozen=True)
 class Part:
-    """The lines of a file that begin within a range of bytes.
+    """The lines of a file that begin within a byte range.
 
     Attributes:
         file: The file's path below the folder, with slashes.
         start: The range's first byte.
         end: The byte after its last one.
         size_bytes: Size of the whole file.
-        mtime_ns: When the file was changed last.
+        mtime_ns: The file's modification time.
     """
 
     file: str
@@ -39,23 +39,23 @@ class Part:
     mtime_ns: int
 
     def result(self, out: Path) -> Path:
-        """The file in the folder `out` that the part's scores go to."""
+        """The part's result file in the folder `out`."""
         return out / self.file / f"{self.start:015d}.jsonl"
 
 
 @final
 @dataclass(frozen=True)
 class PartScore:
-    """What was found in a part; the sums over its lines.
+    """The score of a part, summed over its lines.
 
     Attributes:
-        part: Which part.
-        model: Hash of the artifact that scored it.
+        part: The part.
+        model: Hash of the artifact.
         lines: Number of lines.
         tokens: Number of tokens.
-        unknown: How many of them the vocabulary lacks.
-        log_prob: Natural log-probability, summed over the lines.
-        format: Of the file that it is kept in.
+        unknown: Number of unknown tokens.
+        log_prob: Natural log-probability.
+        format: Format of the result file.
     """
 
     part: Part
@@ -68,25 +68,25 @@ class PartScore:
 
     @classmethod
     def from_json(cls, value: Any) -> "PartScore":
-        """Read what `dataclasses.asdict` gave.
+        """Read the JSON of `dataclasses.asdict`.
 
         Raises:
-            TypeError: It does not have that form.
-            KeyError: It has no part.
+            TypeError: The fields are wrong.
+            KeyError: There is no part.
         """
         return cls(**{**value, "part": Part(**value["part"])})
 
 
 def find_parts(folder: Path, pattern: str, part_bytes: int) -> list[Part]:
-    """All parts of the files below a folder, file by file; hidden files and empty ones are left out.
+    """The parts of all files below a folder, except hidden and empty ones.
 
     Args:
-        folder: Where to look.
-        pattern: What the names of the files are like: `*`, `*.txt`.
-        part_bytes: Size of a part; the last one of a file is shorter.
+        folder: The folder.
+        pattern: Glob pattern of the file names, such as `*.txt`.
+        part_bytes: Size of a part; the last one of a file may be smaller.
 
     Raises:
-        StorageError: The folder is missing, or no file is like the pattern.
+        StorageError: The folder is missing, or no file matches the pattern.
     """
     if not folder.is_dir():
         raise StorageError(f"{folder} is no folder; expected one with text files in it")
@@ -101,18 +101,17 @@ def _is_hidden(path: Path, folder: Path) -> bool:
 
 
 def _parts_of(path: Path, folder: Path, part_bytes: int) -> Iterator[Part]:
-    found = path.stat()
-    for start in range(0, found.st_size, part_bytes):
-        end = min(start + part_bytes, found.st_size)
-        yield Part(path.relative_to(folder).as_posix(), start, end, found.st_size, found.st_mtime_ns)
+    status = path.stat()
+    for start in range(0, status.st_size, part_bytes):
+        end = min(start + part_bytes, status.st_size)
+        yield Part(path.relative_to(folder).as_posix(), start, end, status.st_size, status.st_mtime_ns)
 
 
 def read_lines(part: Part, folder: Path) -> Iterator[tuple[int, str]]:
-    """Where each line of a part begins in its file, and its text without the newline.
+    """The lines of a part: offset in the file, and text without the newline.
 
     Raises:
-        StorageError: The file cannot be read, is not UTF-8 text, has a line that is too long, or is another one than it
-            was when the parts were made.
+        StorageError: The file cannot be read, is not UTF-8, has a line that is too long, or was changed.
     """
     path = folder / part.file
     try:
@@ -121,22 +120,22 @@ def read_lines(part: Part, folder: Path) -> Iterator[tuple[int, str]]:
             while offset < part.end and (line := file.readline(LONGEST_LINE_BYTES + 1)):
                 yield offset, _text(line, offset, path)
                 offset += len(line)
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         if isinstance(error, StorageError):
             raise
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
-    if (found.st_size, found.st_mtime_ns) != (part.size_bytes, part.mtime_ns):
+    if (status.st_size, status.st_mtime_ns) != (part.size_bytes, part.mtime_ns):
         raise StorageError(f"{path} was changed while it was being scored; score it again")
 
 
 def _first_line(file: BinaryIO, part: Part) -> int:
-    """Where the part's first line begins; at or behind its end where none does."""
+    """Where the part's first line begins; at or after the part's end if no line begins in it."""
     if part.start == 0:
         return 0
     file.seek(part.start - 1)
     while file.tell() < part.end:
-        piece = file.readline(_SKIPPED_AT_ONCE)
+        piece = file.readline(_SKIP_BYTES)
         if not piece or piece.endswith(b"\n"):
             break
     return file.tell()
@@ -158,31 +157,31 @@ def _text(line: bytes, offset: int, path: Path) -> str:
 
 
 def kept_score(part: Part, out: Path, model: str) -> PartScore | None:
-    """The score of a part from an earlier run; None where there is none of this very part and model."""
+    """The score of a part from an earlier run; None if that is missing or of another part or model."""
     try:
         with part.result(out).open(encoding="utf-8") as file:
-            found = PartScore.from_json(json.loads(file.readline()))
+            score = PartScore.from_json(json.loads(file.readline()))
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return found if (found.part, found.model, found.format) == (part, model, FORMAT) else None
+    return score if (score.part, score.model, score.format) == (part, model, FORMAT) else None
 
 
 def remove_others(parts: list[Part], out: Path) -> None:
-    """Remove the scores of ranges that these files no longer have, and what killed workers had begun to write.
+    """Remove results of other ranges of these files, and the temporary files of killed workers.
 
     Raises:
         StorageError: A file cannot be removed.
     """
-    wanted = {part.result(out) for part in parts}
+    current = {part.result(out) for part in parts}
     try:
-        for folder in {path.parent for path in wanted}:
+        for folder in {path.parent for path in current}:
             for path in [*folder.glob("*.jsonl"), *folder.glob(".*.jsonl.*.tmp")]:
-                if path not in wanted:
+                if path not in current:
                     path.unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(f"cannot remove an old result: {error}") from error
 
 
 def result_bytes(score: PartScore, records: list[str]) -> bytes:
-    """The content of a part's file: its sums, then a JSON object for each line."""
+    """The content of a result file: the sums, then a JSON object for each line."""
     return "\n".join([json.dumps(asdict(score)), *records, ""]).encode()

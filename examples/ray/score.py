@@ -1,9 +1,9 @@
-"""Scores every line of a folder of text over a Ray cluster, one predictor in each worker.
+"""Score every line of a folder of text on a Ray cluster, with one predictor in each worker.
 
     python score.py FOLDER --model model.onnx --out SCORES                   # the cores of this machine
-    python score.py FOLDER --model model.onnx --out SCORES --address auto    # the cluster that this machine is part of
+    python score.py FOLDER --model model.onnx --out SCORES --address auto    # the cluster that this machine belongs to
 
-A run that was stopped goes on where it was when it is started again. See README.md.
+Start a run that was stopped again, and it continues. See README.md.
 """
 
 import argparse
@@ -31,14 +31,14 @@ from pool import ClusterError, Outcome, WorkerPool
 
 CONNECT_SECONDS = 5.0
 
-# The modules beside this one go to the workers with what is called there: other machines do not have them.
+# Ray sends these modules to the workers by value: other machines do not have them.
 for _module in (lines, parts):
     ray.cloudpickle.register_pickle_by_value(_module)
 
 
 @final
 class Worker:
-    """One predictor in a process of its own; an actor of the cluster."""
+    """One predictor in a process; an actor of the cluster."""
 
     def __init__(self, artifact: bytes, model: str, folder: str, out: str) -> None:
         """Load the artifact, whose hash must be `model`."""
@@ -47,12 +47,12 @@ class Worker:
         self._folder, self._out = Path(folder), Path(out)
 
     def place(self) -> dict[str, Any]:
-        """Where the worker is, once it has loaded."""
+        """Where the worker runs; answered once the model is loaded."""
         node = ray.get_runtime_context().get_node_id()
         return {"node": node, "host": socket.gethostname(), "pid": os.getpid(), "batched": self._scorer.batched}
 
     def score(self, part: Part) -> PartScore | str:
-        """Score a part and write its file; what stands in the way, as a message."""
+        """Score a part and write its result file; an error is returned as its message."""
         try:
             return score_part(self._scorer, part, self._folder, self._out, self._model)
         except LmtoolError as error:
@@ -60,37 +60,37 @@ class Worker:
 
 
 def main() -> int:
-    """Run the command in `sys.argv`; its exit code."""
+    """Run the command line; returns the exit code."""
     options = _options()
-    _end_in_order()
+    _handle_sigterm()
     try:
         summary = run(options)
     except KeyboardInterrupt:
-        return _failed("interrupted; start it again to go on", 130)
+        return _print_error("interrupted; start it again to go on", 130)
     except LmtoolError as error:
-        return _failed(str(error), error.exit_code)
+        return _print_error(str(error), error.exit_code)
     for failure in summary["failed"]:
-        _failed(failure["error"], 1)
-    sys.stdout.write(f"{json_text(summary, indent=1)}\n" if options.json else _shown(summary))
+        _print_error(failure["error"], 1)
+    sys.stdout.write(f"{json_text(summary, indent=1)}\n" if options.json else _summary_text(summary))
     return 1 if summary["failed"] else 0
 
 
-def _end_in_order() -> None:
-    """End after SIGTERM as a shell expects it, with the workers ended."""
+def _handle_sigterm() -> None:
+    """On SIGTERM, end the workers and exit with 143."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Score every line of a folder of text over a Ray cluster.")
-    parser.add_argument("folder", type=Path, help="the text; every machine of the cluster must see it")
-    parser.add_argument("--model", type=Path, required=True, help="an lmtool artifact, on this machine only")
-    parser.add_argument("--out", type=Path, required=True, help="the scores; every machine must see it")
-    parser.add_argument("--workers", type=_positive, help="one core each; as many as the cluster has cores")
-    parser.add_argument("--address", help="auto, or a cluster's HOST:PORT; without it a local one is started")
-    parser.add_argument("--pattern", default="*", help="names of the files to score, as *.txt")
-    parser.add_argument("--part-bytes", type=_positive, default=1 << 24, help="what a worker is given at once")
-    parser.add_argument("--attempts", type=_positive, default=3, help="of a part whose workers die")
-    parser.add_argument("--json", action="store_true", help="the summary as one JSON object")
+    parser.add_argument("folder", type=Path, help="folder of text files; every machine of the cluster must see it")
+    parser.add_argument("--model", type=Path, required=True, help="lmtool artifact, needed on this machine only")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the scores; every machine must see it")
+    parser.add_argument("--workers", type=_positive, help="workers, one core each (default: all cores of the cluster)")
+    parser.add_argument("--address", help="auto, or a cluster's HOST:PORT (default: start a local cluster)")
+    parser.add_argument("--pattern", default="*", help="names of the files to score, such as *.txt")
+    parser.add_argument("--part-bytes", type=_positive, default=1 << 24, help="size of a part, which one worker scores")
+    parser.add_argument("--attempts", type=_positive, default=3, help="how many workers may die with a part")
+    parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     return parser.parse_args()
 
 
@@ -101,48 +101,48 @@ def _positive(text: str) -> int:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Score what is not scored yet, and sum up everything.
+    """Score the parts that have no score yet, and sum up all.
 
     Raises:
-        LmtoolError: The folder, the artifact, the place of the scores or the cluster cannot be used.
+        LmtoolError: The folder, the artifact, the results folder or the cluster cannot be used.
     """
     folder, out = options.folder.resolve(), options.out.resolve()
     if out.is_relative_to(folder):
         raise OptionError(f"--out {out} lies in the folder that is scored; choose one beside it")
-    found = find_parts(folder, options.pattern, options.part_bytes)
+    all_parts = find_parts(folder, options.pattern, options.part_bytes)
     artifact = read_bytes(options.model)
     model = Artifact.parse(artifact, str(options.model)).sha256
     make_folder(out)
-    remove_others(found, out)
-    kept = {part: score for part in found if (score := kept_score(part, out, model)) is not None}
-    waiting = [part for part in found if part not in kept]
-    _say(f"{len(found)} parts, {len(kept)} of them scored before")
+    remove_others(all_parts, out)
+    kept = {part: score for part in all_parts if (score := kept_score(part, out, model)) is not None}
+    missing = [part for part in all_parts if part not in kept]
+    _print_progress(f"{len(all_parts)} parts, {len(kept)} of them scored before")
     outcomes: list[Outcome] = []
     pool = None
-    if waiting:
+    if missing:
         with _cluster(options.address):
-            # One copy of the artifact for each node, in its shared memory.
+            # Ray keeps one copy of the artifact on each node, in shared memory.
             arguments = (ray.put(artifact), model, str(folder), str(out))
-            pool = WorkerPool(Worker, arguments, options.workers, options.attempts, _say)
-            outcomes = list(_reported(pool.run(waiting), len(waiting)))
-        remove_others(found, out)
+            pool = WorkerPool(Worker, arguments, options.workers, options.attempts, _print_progress)
+            outcomes = list(_with_progress(pool.run(missing), len(missing)))
+        remove_others(all_parts, out)
     return _summary(model, list(kept.values()), outcomes, pool)
 
 
 @contextlib.contextmanager
 def _cluster(address: str | None) -> Iterator[None]:
-    """A connection to a cluster, or a cluster of this machine."""
+    """Connect to a cluster, or start a local one."""
     try:
         _require_listener(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        _end_in_order()  # Ray's own handler took its place
+        _handle_sigterm()  # Ray replaces the handler
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(
             f"no Ray cluster answers at {address or 'this machine'}: {error}; start one: ray start --head; "
             "where one asks for a token: RAY_AUTH_MODE=token"
         ) from error
     try:
-        # Ray's threads print what they have to say; stdout is for the summary.
+        # Ray's threads print to stdout, which is for the summary.
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
@@ -150,37 +150,38 @@ def _cluster(address: str | None) -> Iterator[None]:
 
 
 def _require_listener(address: str | None) -> None:
-    """Ray tries for minutes where nothing listens.
+    """Fail at once if nothing listens at HOST:PORT; Ray would retry for minutes.
 
     Raises:
-        OSError: Nothing does at this HOST:PORT.
-        ValueError: The port is no number.
+        OSError: Nothing listens.
+        ValueError: The port is not a number.
     """
     host, colon, port = (address or "").rpartition(":")
     if colon:
         socket.create_connection((host.removeprefix("ray://"), int(port)), CONNECT_SECONDS).close()
 
 
-def _reported(outcomes: Iterator[Outcome], count: int) -> Iterator[Outcome]:
-    begun = time.monotonic()
+def _with_progress(outcomes: Iterator[Outcome], count: int) -> Iterator[Outcome]:
+    started_at = time.monotonic()
     for number, outcome in enumerate(outcomes, 1):
-        _say(f"{number}/{count} {outcome.part.file} from {outcome.part.start:,}, {time.monotonic() - begun:.0f} s")
+        seconds = time.monotonic() - started_at
+        _print_progress(f"{number}/{count} {outcome.part.file} from {outcome.part.start:,}, {seconds:.0f} s")
         yield outcome
 
 
 def _summary(model: str, kept: list[PartScore], outcomes: list[Outcome], pool: WorkerPool | None) -> dict[str, Any]:
     """Sums over the folder, and what this run did."""
     scored = [outcome.score for outcome in outcomes if outcome.score is not None]
-    everything = [*kept, *scored]
-    tokens = sum(score.tokens for score in everything)
-    log_prob = math.fsum(score.log_prob for score in everything)
+    scores = [*kept, *scored]
+    tokens = sum(score.tokens for score in scores)
+    log_prob = math.fsum(score.log_prob for score in scores)
     seconds = pool.seconds if pool else 0.0
     failed = {outcome.part.file: outcome.error for outcome in reversed(outcomes) if outcome.error is not None}
     return {
         "model": model,
-        "lines": sum(score.lines for score in everything),
+        "lines": sum(score.lines for score in scores),
         "tokens": tokens,
-        "unknown": sum(score.unknown for score in everything),
+        "unknown": sum(score.unknown for score in scores),
         "log_prob": log_prob,
         "perplexity": perplexity(log_prob, tokens),
         "parts": {"scored": len(scored), "kept": len(kept), "retried": pool.retried if pool else 0},
@@ -191,7 +192,7 @@ def _summary(model: str, kept: list[PartScore], outcomes: list[Outcome], pool: W
     }
 
 
-def _shown(summary: dict[str, Any]) -> str:
+def _summary_text(summary: dict[str, Any]) -> str:
     done = summary["parts"]
     rows = [
         f"{summary['lines']:,} lines, {summary['tokens']:,} tokens, {summary['unknown']:,} of them unknown",
@@ -205,13 +206,13 @@ def _shown(summary: dict[str, Any]) -> str:
     return "".join(f"{row}\n" for row in rows)
 
 
-def _say(line: str) -> None:
+def _print_progress(line: str) -> None:
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
 
-def _failed(message: str, code: int) -> int:
-    _say(f"error: {message}")
+def _print_error(message: str, code: int) -> int:
+    _print_progress(f"error: {message}")
     return code
 
 

@@ -43,13 +43,13 @@ def test_each_line_is_in_one_part_wherever_a_file_is_cut(parts: ModuleType, tmp_
     write(tmp_path / "text", data)
     expected = data.decode().removeprefix("\ufeff").removesuffix("\n").split("\n") if data else []
     for size in range(1, len(data) + 2) if len(data) < 100 else (7_000, 65_536, 299_999, 300_000, 300_001, 300_002):
-        found = parts.find_parts(tmp_path, "*", size)
-        read = [line for part in found for line in parts.read_lines(part, tmp_path)]
+        all_parts = parts.find_parts(tmp_path, "*", size)
+        read = [line for part in all_parts for line in parts.read_lines(part, tmp_path)]
         assert [text for _, text in read] == expected
         assert [offset for offset, _ in read] == [0, *np.cumsum([len(row) for row in data.splitlines(True)])][
             : len(read)
         ]
-        assert all(part.end - part.start <= size for part in found)
+        assert all(part.end - part.start <= size for part in all_parts)
 
 
 def test_parts_are_those_of_every_file_that_is_asked_for(parts: ModuleType, tmp_path: Path) -> None:
@@ -101,9 +101,9 @@ LINES = ["", *sentences(300, seed=5).splitlines(), "zebra", "the " * 300, "a " *
 def assert_equal(predictor: Predictor, scorer: Any, texts: list[str]) -> None:
     """Not only close: lines that run together are to the bit what they are alone."""
     alone = [predictor.score(text) for text in texts]
-    found = scorer.scores(texts)
-    assert found == [(score.log_prob, len(score.tokens), score.unknown) for score in alone]
-    assert [score.perplexity for score in found] == [score.perplexity for score in alone]
+    scores = scorer.scores(texts)
+    assert scores == [(score.log_prob, len(score.tokens), score.unknown) for score in alone]
+    assert [score.perplexity for score in scores] == [score.perplexity for score in alone]
 
 
 def test_lines_that_run_together_score_what_they_score_alone(

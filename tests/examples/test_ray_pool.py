@@ -44,8 +44,8 @@ class StandIn:
         return SimpleNamespace(part=part, tokens=3) if self._next(self.parts) else None
 
     @staticmethod
-    def _next(told: list[bool]) -> bool:
-        return told.pop(0) if told else True
+    def _next(outcomes: list[bool]) -> bool:
+        return outcomes.pop(0) if outcomes else True
 
     @staticmethod
     def _method(answer: Callable[..., Any]) -> Any:
@@ -111,22 +111,22 @@ def pool(cluster: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleTy
 
 @dataclass
 class Run:
-    """What became of a run."""
+    """The results of a run."""
 
     scored: list[Any]
     errors: list[str]
-    said: list[str]
+    messages: list[str]
     workers: int
     retried: int
 
 
 def run_pool(pool: ModuleType, parts: int, workers: int = 2) -> Run:
-    said: list[str] = []
-    found = pool.WorkerPool(object, (), workers, attempts=3, say=said.append)
-    outcomes = list(found.run([SimpleNamespace(file="text", start=number) for number in range(parts)]))
+    messages: list[str] = []
+    worker_pool = pool.WorkerPool(object, (), workers, attempts=3, progress=messages.append)
+    outcomes = list(worker_pool.run([SimpleNamespace(file="text", start=number) for number in range(parts)]))
     scored = sorted(outcome.part.start for outcome in outcomes if outcome.error is None)
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
-    return Run(scored, errors, said, len(found.workers()), found.retried)
+    return Run(scored, errors, messages, len(worker_pool.workers()), worker_pool.retried)
 
 
 def test_all_parts_are_scored(pool: ModuleType) -> None:
@@ -139,7 +139,7 @@ def test_starts_that_fail_now_and_then_do_not_end_a_long_run(pool: ModuleType, c
     cluster.parts = [True, False] * 5
     run = run_pool(pool, 12)
     assert (run.scored, run.errors, run.workers, run.retried) == ([*range(12)], [], 7, 5)
-    assert run.said.count("a worker could not start: the worker died") == 10
+    assert run.messages.count("a worker could not start: the worker died") == 10
 
 
 def test_starts_that_fail_in_a_row_leave_the_run_to_the_workers_there_are(pool: ModuleType, cluster: StandIn) -> None:
