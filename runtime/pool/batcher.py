@@ -238,7 +238,7 @@ class Batcher:
         token_ids = np.zeros((rows, len(batch[0].token_ids)), np.int64)
         token_ids[:count] = [request.token_ids for request in batch]
         state = State(self._predictor.artifact.sha256, self._slots.read(slots))
-        logits, after = self._predictor.step(token_ids, state, logits_to_keep=batch[0].kept)
+        logits, after = self._predictor.network.run(token_ids, state, batch[0].kept)
         self._slots.write(slots[:count], after.tensors)
         return logits
 

@@ -25,13 +25,13 @@ pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 @pytest.fixture
 def slow(own: Predictor, monkeypatch: pytest.MonkeyPatch) -> Predictor:
     """A call takes 5 ms more."""
-    step = own.step
+    step = own.network.run
 
     def slower(*args: Any, **options: Any) -> Any:
         time.sleep(0.005)
         return step(*args, **options)
 
-    monkeypatch.setattr(own, "step", slower)
+    monkeypatch.setattr(own.network, "run", slower)
     return own
 
 
@@ -107,14 +107,14 @@ def test_a_full_queue_refuses_and_that_alone_makes_a_run_invalid(slow: Predictor
 def test_a_runtime_that_fails_ends_the_measurement_with_its_error(
     own: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = own.step
+    step = own.network.run
 
     def failing(*args: Any, **options: Any) -> Any:
         if threading.current_thread().name == "lmtool-pool":
             raise RuntimeError("planted")
         return step(*args, **options)
 
-    monkeypatch.setattr(own, "step", failing)
+    monkeypatch.setattr(own.network, "run", failing)
     with pytest.raises(PoolError, match="planted"):
         measure_server(own, 200.0, 0.2, 1.0, max_batch=2)
 

@@ -52,7 +52,7 @@ def test_a_failing_call_fails_all_its_requests_and_the_pool_goes_on(
 
         all_read(1)
         with monkeypatch.context() as broken:
-            broken.setattr(own, "step", lambda *_, **__: 1 // 0)
+            broken.setattr(own.network, "run", lambda *_, **__: 1 // 0)
             errors = [request.exception() for request in all_read(2)]
         assert len({id(error) for error in errors}) == 4
         for error in errors:

@@ -194,14 +194,14 @@ def test_slow_suggestions_run_in_another_thread(predictor: Predictor, monkeypatc
 
 def test_a_failing_model_gives_503_and_the_server_goes_on(own: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     with local_server(own) as server:
-        step = own.step
+        step = own.network.run
 
         def fails(token_ids: Any, *args: Any, **options: Any) -> Any:
             if fails.on:  # type: ignore[attr-defined]
                 raise RuntimeError("planted")
             return step(token_ids, *args, **options)
 
-        monkeypatch.setattr(own, "step", fails)
+        monkeypatch.setattr(own.network, "run", fails)
         fails.on = True  # type: ignore[attr-defined]
         status, error = server.refused("/v1/completions", prompt=["the", "a", "one"], n=2)
         assert (status, error["type"]) == (503, "server_error")

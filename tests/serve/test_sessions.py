@@ -137,7 +137,7 @@ def test_a_failed_request_leaves_the_session_unchanged(
     server: LocalServer, session: str, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text_of(server, prompt="the cat", max_tokens=2, seed=1, session=session)
-    step, calls = predictor.step, 0
+    step, calls = predictor.network.run, 0
 
     def fails(*args: Any, **options: Any) -> Any:
         nonlocal calls
@@ -147,7 +147,7 @@ def test_a_failed_request_leaves_the_session_unchanged(
         return step(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(predictor, "step", fails)
+        patch.setattr(predictor.network, "run", fails)
         status, error = server.refused("/v1/completions", prompt=" saw", max_tokens=9, session=session)
     assert (status, error["code"]) == (503, "pool_failed")
     assert "planted" in error["message"]
@@ -162,14 +162,14 @@ def test_nan_gives_503_and_leaves_the_session_unchanged(
     server: LocalServer, session: str, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text_of(server, prompt="the cat", max_tokens=2, seed=1, session=session)
-    step = predictor.step
+    step = predictor.network.run
 
     def nan_logits(*args: Any, **options: Any) -> Any:
         logits, state = step(*args, **options)
         return logits * np.float32("nan"), state
 
     with monkeypatch.context() as patch:
-        patch.setattr(predictor, "step", nan_logits)
+        patch.setattr(predictor.network, "run", nan_logits)
         for path, fields in (
             ("/v1/completions", {"prompt": " saw", "session": session}),
             ("/v1/completions", {"prompt": "the cat", "echo": True, "max_tokens": 0, "logprobs": 1}),

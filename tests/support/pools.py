@@ -17,8 +17,8 @@ class Gate:
         self.sizes: list[tuple[int, ...]] = []
         self.entered = threading.Semaphore(0)
         self._passes = threading.Semaphore(0)
-        self._step = predictor.step
-        monkeypatch.setattr(predictor, "step", self._gated)
+        self._step = predictor.network.run
+        monkeypatch.setattr(predictor.network, "run", self._gated)
 
     def _gated(self, token_ids: Any, *args: Any, **options: Any) -> Any:
         self.sizes.append(np.shape(token_ids))
