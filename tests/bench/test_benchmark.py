@@ -9,17 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lmtool.bench import BenchOptions, Scenario, format_table, run_bench, run_demo, save_results
+from lmtool.bench import BenchOptions, Round, Scenario, format_table, rounds, run_bench, run_demo, save_results
 from lmtool.bench.backends.registry import BACKENDS, Source
+from lmtool.bench.candidates import Candidate
 from lmtool.bench.demo import DemoStep
-from lmtool.bench.rounds import Schedule
+from lmtool.bench.rounds import Schedule, TimingTask
 from lmtool.bench.workers import launch
+from lmtool.bench.workers.launch import RoundResult
 from lmtool.model import Run, TrainOptions
 from lmtool.model.network import state_tensors
 from lmtool.runtime import OptionError, Predictor
 from support.models.results import ONE, make_results
 from support.runs.reporters import RecordingReporter
 from support.runs.settings import SETTINGS
+from support.scale import torture_only
 from support.web.pages import Page
 
 QUICK = Schedule(rounds=1, seconds_per_scenario=0.02)
@@ -31,7 +34,7 @@ CALLS = [Scenario.parse(text) for text in ("single-stream", "multi-stream:3", "o
 @pytest.fixture(scope="module")
 def measured(run: Run) -> Any:
     said: list[str] = []
-    return run_bench(BenchOptions(run.artifact("fp32"), scenarios=CALLS, schedule=Schedule(2, 0.02)), said.append), said
+    return run_bench(BenchOptions(run.artifact("fp32"), scenarios=CALLS, schedule=QUICK), said.append), said
 
 
 def test_every_runtime_is_verified_then_measured_in_every_scenario(measured: Any) -> None:
@@ -41,14 +44,22 @@ def test_every_runtime_is_verified_then_measured_in_every_scenario(measured: Any
     assert results.is_sound
     assert {name: report["passed"] for name, report in results.parity.items()} == {"onnx fp32": True, "onnx int8": True}
     assert said[:2] == [f"parity of onnx {precision} with the original" for precision in ("fp32", "int8")]
-    turns = ["torch", "onnx fp32", "onnx int8", "onnx fp32", "onnx int8", "torch"]
-    assert [line.partition(": ")[2] for line in said[2:]] == turns
+    assert [line.partition(": ")[2] for line in said[2:]] == results.runtimes
     assert results.placement["onnx fp32"]["cpu"]["LSTM"] == 2
     assert results.rooflines["torch"] == results.rooflines["onnx fp32"]
     for timing in results.timings:
-        assert len(timing.rounds) == 2
+        assert len(timing.rounds) == 1
         assert all(len(each.call_seconds) >= 5 and min(each.call_seconds) > 0 for each in timing.rounds)
         assert (timing.tokens_per_second is None) == (timing.scenario.kind == "load")
+
+
+def test_each_round_begins_with_another_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "run_timing_job", lambda *_: RoundResult({ONE: Round([1e-3])}))
+    tasks = {name: TimingTask(Candidate(name, Source(Path("model.onnx"))), [ONE]) for name in ("a", "b", "c")}
+    lines: list[str] = []
+    measurements = rounds.run_rounds(tasks, Schedule(rounds=2), lines.append)
+    assert [line.partition(": ")[2] for line in lines] == ["a", "b", "c", "b", "c", "a"]
+    assert [len(timing.rounds) for timing in measurements.timings] == [2, 2, 2]
 
 
 def test_the_memory_of_each_process_is_its_own(measured: Any) -> None:
@@ -181,11 +192,16 @@ def test_the_suite_runs_under_plain_pytest(run: Run) -> None:
     assert "OPS" in finished.stdout
 
 
+@pytest.mark.parametrize("measures", [False, pytest.param(True, marks=torture_only)])
 def test_the_demo_chains_everything_and_a_second_time_trains_nothing(
-    tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch, measured: Any, measures: bool
 ) -> None:
+    """Measures nothing itself but under `make torture`: other tests have measured the same."""
     monkeypatch.chdir(tmp_path)
-    options = TrainOptions(preset="ptb-200", data=str(corpus_folder), settings=SETTINGS)
+    if not measures:
+        results, said = measured
+        monkeypatch.setattr("lmtool.bench.demo.run_bench", lambda _, progress: [results, *map(progress, said)][0])
+    options = TrainOptions(preset="ptb-200", data=str(corpus_folder), settings=SETTINGS, threads=1)
     scenarios = [Scenario.parse(text) for text in ("single-stream", "multi-stream:2", "offline:1x3")]
     bench = BenchOptions(schedule=QUICK, scenarios=scenarios)
     reporter = RecordingReporter()

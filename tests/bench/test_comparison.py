@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lmtool.bench import BenchError, Scenario
+from lmtool.bench import BenchError, Scenario, benchmark
 from lmtool.bench.comparison import compare, parse_share, read_results, require_same
 from lmtool.model import Run
 from lmtool.runtime import OptionError
 from support.models.results import make_results
 from support.processes.commands import lmtool, output_of, run_fresh
+from support.scale import torture_only
 
 STEADY = {"torch": [[4e-3, 4e-3, 5e-3], [8e-3]], "onnx fp32": [[2e-3, 2e-3], [1e-3, 1e-3, 9e-3]]}
 
@@ -159,6 +160,26 @@ if '/model.onnx"' in job:
 """
 
 
+def test_a_failed_gate_does_not_replace_the_results_it_compares_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slower = make_results({**STEADY, "onnx fp32": [[2e-3], [2e-3]]})
+    saved(STEADY, tmp_path)
+    content = (tmp_path / "bench.json").read_bytes()
+    monkeypatch.setattr(benchmark, "identify", lambda _: slower.identity)
+    monkeypatch.setattr(benchmark, "run_bench", lambda *_: slower)
+    gate = benchmark.RegressionGate(tmp_path / "bench.json", 0.5, False)
+    failed = benchmark.run_benchmark(benchmark.BenchOptions(), tmp_path, gate, lambda _: None)
+    assert not failed.passed
+    assert (tmp_path / "bench.json").read_bytes() == content
+    assert json.loads((tmp_path / "bench.failed.json").read_text())["timings"]
+    assert (tmp_path / "bench.failed.html").exists()
+    passed = benchmark.run_benchmark(benchmark.BenchOptions(), tmp_path, replace(gate, allowed=2.0), lambda _: None)
+    assert passed.passed
+    assert (tmp_path / "bench.json").read_bytes() != content
+
+
+@torture_only
 def test_a_planted_slow_down_is_caught_and_does_not_replace_what_it_is_compared_with(run: Run, tmp_path: Path) -> None:
     """Five milliseconds in every call of the fp32 artifact, which the int8 one does not have; neither has its run."""
     for precision in ("fp32", "int8"):

@@ -4,13 +4,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from lmtool.bench import Scenario, format_table, run_bench, run_sweeps
+from lmtool.bench import Scenario, format_table, run_bench, run_sweeps, verification
 from lmtool.bench.benchmark import BenchOptions
 from lmtool.bench.candidates import find_candidates
 from lmtool.bench.rounds import Schedule
 from lmtool.export import ParityError
 from lmtool.model import Run
 from lmtool.runtime import Artifact
+from support.scale import torture_only
 
 
 @pytest.fixture
@@ -22,6 +23,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_sweeps, "usable_cores", lambda: 1)
 
 
+@torture_only
 @pytest.mark.usefixtures("small")
 def test_a_sweep_times_a_runtime_along_every_axis_that_one_core_has(run: Run, tmp_path: Path) -> None:
     shutil.copytree(run.path, tmp_path / "run")
@@ -60,14 +62,15 @@ def test_a_network_that_is_refused_in_a_precision_is_left_out_there(
         return exported(made, precision, **options)
 
     monkeypatch.setattr(run_sweeps, "export_run", picky)
+    monkeypatch.setattr(verification, "run_verification_job", lambda *_: {"passed": True})
     candidates, _ = find_candidates(run.artifact("fp32"), ["cpu"], (), 1)
-    points, verification = run_sweeps._resized_points(candidates, tmp_path, lambda _: None)
+    points, verified = run_sweeps._resized_points(candidates, tmp_path, lambda _: None)
     assert [(point.axis, point.runtime) for point in points] == [
         ("hidden", "onnx fp32"),
         ("vocabulary", "onnx fp32"),
         ("vocabulary", "onnx int8"),
     ]
-    assert verification.skipped == {"onnx int8, hidden 14": "it differs"}
+    assert verified.skipped == {"onnx int8, hidden 14": "it differs"}
 
 
 def test_what_runs_on_one_core_has_no_threads_to_vary(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

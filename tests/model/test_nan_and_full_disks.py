@@ -128,6 +128,7 @@ def test_a_corpus_that_is_too_short_leaves_no_folder(tmp_path: Path, corpus_fold
     settings = {**SETTINGS, "batch_size": "9000"}
     with pytest.raises(DataError, match="what fits: --set batch_size="):
         run_training(
-            TrainOptions("ptb-200", str(corpus_folder), tmp_path / "run", settings=settings), RecordingReporter()
+            TrainOptions("ptb-200", str(corpus_folder), tmp_path / "run", settings=settings, threads=1),
+            RecordingReporter(),
         )
     assert not (tmp_path / "run").exists()

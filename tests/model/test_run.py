@@ -38,7 +38,9 @@ def test_a_run_in_use_is_refused(tmp_path: Path, corpus_folder: Path) -> None:
 
 def test_a_folder_with_a_run_is_not_overwritten(run: Run, corpus_folder: Path) -> None:
     with pytest.raises(RunError, match="holds a run already; go on with it: --resume"):
-        run_training(TrainOptions("ptb-200", str(corpus_folder), run.path, settings=SETTINGS), RecordingReporter())
+        run_training(
+            TrainOptions("ptb-200", str(corpus_folder), run.path, settings=SETTINGS, threads=1), RecordingReporter()
+        )
 
 
 def test_errors_for_missing_and_unfinished_runs_name_the_fix(tmp_path: Path, corpus_folder: Path) -> None:
