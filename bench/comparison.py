@@ -31,10 +31,6 @@ class Change:
     Both are those of the fastest round: other work on a machine only makes rounds slower.
 
     Attributes:
-        runtime: Name of the runtime.
-        scenario: The scenario.
-        before: Seconds before.
-        after: Seconds now.
         invalid_reasons: Why a server's run is not valid any more.
     """
 
@@ -103,15 +99,7 @@ class Comparison:
         """The comparison, ready for JSON."""
         return {
             "changes": [
-                {
-                    "runtime": change.runtime,
-                    "scenario": str(change.scenario),
-                    "before": change.before,
-                    "after": change.after,
-                    "slower": change.slower,
-                    "invalid_reasons": list(change.invalid_reasons),
-                }
-                for change in self.changes
+                {**asdict(change), "scenario": str(change.scenario), "slower": change.slower} for change in self.changes
             ],
             "missing": list(self.missing),
             "allowed": self.allowed,

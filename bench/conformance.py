@@ -27,8 +27,7 @@ class Conformance:
     """Results of one runtime for the vectors.
 
     Attributes:
-        runtime: Name of the runtime.
-        version: Version of its package.
+        version: Version of the runtime's package.
         bound: Largest allowed difference, relative to the largest magnitude in a tensor if that exceeds 1.
         calls: Number of vector sets.
         loop_steps: Steps of the closed loop, which also runs on the runtime's own states.
@@ -57,15 +56,9 @@ class Conformance:
     @classmethod
     def from_report(cls, runtime: str, report: Mapping[str, Any]) -> "Conformance":
         """The results in the report of a worker process."""
-        return cls(
-            runtime,
-            report["version"],
-            report["bound"],
-            report["calls"],
-            report["loop_steps"],
-            report["loop_differences"],
-            [Case.from_json(case) for case in report["cases"]],
-        )
+        names = ("version", "bound", "calls", "loop_steps", "loop_differences")
+        cases = [Case.from_json(case) for case in report["cases"]]
+        return cls(runtime=runtime, cases=cases, **{name: report[name] for name in names})
 
     def to_json(self) -> dict[str, Any]:
         """The results, ready for JSON."""

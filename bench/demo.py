@@ -33,16 +33,7 @@ _SCENARIOS = scenarios_of(("single-stream", "multi-stream", "offline"), batches=
 @final
 @dataclass(frozen=True)
 class DemoStep:
-    """A step of the demonstration that begins.
-
-    Attributes:
-        stage: Number of its stage, from 1.
-        stages: Number of stages.
-        title: What the stage does.
-        done: Number of steps of the stage that are done.
-        total: Number of steps of the stage, estimated.
-        detail: What the step does.
-    """
+    """A step that begins: of about `total` steps of its stage, `done` are done. Stages are numbered from 1."""
 
     stage: int
     stages: int

@@ -19,7 +19,6 @@ class Verdict:
     """The fastest runtimes of a scenario.
 
     Attributes:
-        fastest: The fastest runtime.
         second: The second fastest; None if there is only one.
         lead: Speed-up of the fastest over the second, round by round; None if there is only one.
         invariant: The fastest of those known to be batch-invariant; None if there are none.

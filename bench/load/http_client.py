@@ -31,10 +31,8 @@ class Reply:
     """An HTTP response.
 
     Attributes:
-        status: The HTTP status.
-        body: The body; of a stream all its bytes.
         seconds: From the request's first byte to the response's last.
-        first_event: From the request's first byte to the first server-sent event; None if there is none.
+        first_event: Seconds to the first server-sent event; None if there is none.
     """
 
     status: int

@@ -58,12 +58,9 @@ class Phase:
     """Measurements of one phase.
 
     Attributes:
-        name: Name of the phase.
-        clients: Number of clients.
         seconds: Duration, up to the last answer.
         latencies: Seconds of each request that was answered with 200.
         first_events: Seconds to the first event of each stream.
-        tokens: Number of written tokens.
         statuses: Number of answers with each HTTP status.
         errors: Number of other errors, by name.
         resident: Resident set of the server at the start, in the middle and at the end, in bytes.

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import numpy as np
@@ -229,11 +229,8 @@ def _report(
     full = [f"{len(refused):,} of {len(answered):,} requests were refused: {options.max_waiting:,} waited already"]
     last_answer = float((result.due[answered] + latencies).max())
     return ServerReport(
-        rate=arrivals.rate,
+        **asdict(arrivals),
         achieved_rate=(len(latencies) - 1) / last_answer,  # as loadgen counts: time starts with the first request
-        seconds=arrivals.seconds,
-        latency_bound_seconds=arrivals.latency_bound_seconds,
-        seed=arrivals.seed,
         max_batch=options.max_batch,
         max_waiting=options.max_waiting,
         latencies=latencies.tolist(),

@@ -33,15 +33,6 @@ _LINGER_SECONDS = 60.0
 
 @final
 @dataclass(frozen=True)
-class Throughput:
-    """Tokens per second over the whole measurement with `together` one-token requests in each call."""
-
-    together: int
-    tokens_per_second: float
-
-
-@final
-@dataclass(frozen=True)
 class Memory:
     """Memory of open streams, in bytes: their states, and the resident set before they are opened and after.
 
@@ -63,8 +54,8 @@ class Memory:
         )
 
 
-def measure_throughput(predictor: Predictor, together: int, seconds: float, allow_inexact: bool) -> Throughput:
-    """Time one-token requests of two sets of streams; one set is queued while the other runs."""
+def measure_throughput(predictor: Predictor, together: int, seconds: float, allow_inexact: bool) -> float:
+    """Tokens per second of one-token requests, `together` in each call; the next ones are queued meanwhile."""
     options = PoolOptions(
         max_streams=2 * together,
         max_waiting=2 * together,
@@ -86,7 +77,7 @@ def measure_throughput(predictor: Predictor, together: int, seconds: float, allo
         speed = answered / (perf_counter() - start)
         for requests in running:
             _wait_for_all(requests)
-    return Throughput(together, speed)
+    return speed
 
 
 def measure_memory(predictor: Predictor, streams: int, allow_inexact: bool) -> Memory:
@@ -118,9 +109,9 @@ def _wait_for_all(requests: list[Future[Any]]) -> None:
         request.result()
 
 
-def format_report(throughputs: Sequence[Throughput], loads: Mapping[float, ServerReport], memory: Memory | None) -> str:
-    """The measurements as text; `loads` by the fraction of the capacity."""
-    rows = [("streams a call", "tokens/s"), *((str(t.together), f"{t.tokens_per_second:,.0f}") for t in throughputs)]
+def format_report(speeds: Mapping[int, float], loads: Mapping[float, ServerReport], memory: Memory | None) -> str:
+    """The measurements as text: `speeds` by streams of a call, `loads` by the fraction of the capacity."""
+    rows = [("streams a call", "tokens/s"), *((str(count), f"{speed:,.0f}") for count, speed in speeds.items())]
     lines = [*text_table(rows, ">"), "", *_format_loads(loads)]
     return "\n".join(lines if memory is None else [*lines, "", memory.format()])
 
@@ -164,19 +155,17 @@ def main() -> None:
     options = parser.parse_args()
     predictor, inexact = Predictor.load(options.model, threads=options.threads), options.allow_inexact
     memory = measure_memory(predictor, options.streams, inexact) if options.streams else None
-    throughputs = [measure_throughput(predictor, count, options.seconds, inexact) for count in options.together]
-    best = max(throughputs, key=lambda throughput: throughput.tokens_per_second)
+    speeds = {count: measure_throughput(predictor, count, options.seconds, inexact) for count in options.together}
+    best, capacity = max(speeds.items(), key=lambda item: item[1])
     bound = options.latency_bound_ms / 1000
     loads = {
-        fraction: measure_server(
-            predictor, fraction * best.tokens_per_second, options.seconds, bound, max_batch=best.together
-        )
+        fraction: measure_server(predictor, fraction * capacity, options.seconds, bound, max_batch=best)
         for fraction in options.fractions
         if missing() is None
     }
     environment = describe_environment()
     print(f"{environment['processor']}, {environment['usable_cores']} cores, {options.threads} threads a call")
-    print(format_report(throughputs, loads, memory))
+    print(format_report(speeds, loads, memory))
 
 
 if __name__ == "__main__":

@@ -24,15 +24,7 @@ _STRIP_TICKS = 7
 @final
 @dataclass(frozen=True)
 class Row:
-    """One runtime in a scenario.
-
-    Attributes:
-        timing: The timing.
-        speed: Tokens per second, or seconds, as text.
-        speedup: Speed-up over the baseline, as text.
-        bar: The bar.
-        strip: The strip of calls.
-    """
+    """One runtime in a scenario; `speed` and `speedup` are text."""
 
     timing: Timing
     speed: str
@@ -44,15 +36,7 @@ class Row:
 @final
 @dataclass(frozen=True)
 class Panel:
-    """The charts of one scenario.
-
-    Attributes:
-        scenario: The scenario.
-        unit: Unit of the bars.
-        rows: The runtimes, fastest first.
-        bar_ticks: Ticks below the bars: percent of the width, and text.
-        strip_ticks: Ticks below the strips.
-    """
+    """The charts of one scenario: rows are fastest first, ticks are percent of the width with a text."""
 
     scenario: Scenario
     unit: str
@@ -108,15 +92,7 @@ def panel(results: Results, scenario: Scenario) -> Panel:
 @final
 @dataclass(frozen=True)
 class Lines:
-    """A plot of lines with the texts of its axes.
-
-    Attributes:
-        plot: The plot.
-        x_title: Title of the horizontal axis.
-        y_title: Title of the vertical axis.
-        x_texts: Ticks of the horizontal axis with their texts.
-        y_texts: Ticks of the vertical axis with their texts.
-    """
+    """A plot of lines with the titles of its axes and the texts of their ticks."""
 
     plot: Plot
     x_title: str
@@ -147,7 +123,6 @@ class Tradeoff:
     """Throughput against latency over the batches.
 
     Attributes:
-        lines: The plot.
         steps: Timings of one-token calls, by runtime and batch.
         best: The Pareto frontier.
         invariant: The frontier of batch-invariant runtimes; empty if `best` holds no others.

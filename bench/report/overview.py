@@ -19,13 +19,7 @@ _SHADES = (1.05, 1.5, 2.5, 4, 8)
 @final
 @dataclass(frozen=True)
 class Card:
-    """One finding.
-
-    Attributes:
-        title: What the runtime is best at.
-        name: The runtime.
-        lines: Facts for and against it.
-    """
+    """What a runtime is best at, its name, and facts for and against it."""
 
     title: str
     name: str
@@ -40,13 +34,7 @@ def cards(results: Results) -> list[Card]:
 @final
 @dataclass(frozen=True)
 class Cell:
-    """A runtime in a scenario.
-
-    Attributes:
-        shade: From -5, much slower, over 0, as fast, to 5.
-        text: The figure; empty if not measured.
-        is_refused: Whether it is slower than allowed.
-    """
+    """A runtime in a scenario: its shade, its figure (empty if not measured), and whether it is slower than allowed."""
 
     shade: int
     text: str

@@ -39,13 +39,7 @@ _TURN = (math.sqrt(5) - 1) / 2
 @final
 @dataclass(frozen=True)
 class Scale:
-    """The scale of an axis.
-
-    Attributes:
-        low: Value at the start.
-        high: Value at the end.
-        logarithmic: Whether equal ratios are equally far apart.
-    """
+    """The scale of an axis that starts at `low` and ends at `high`."""
 
     low: float
     high: float
@@ -94,14 +88,7 @@ class Scale:
 @final
 @dataclass(frozen=True)
 class Bar:
-    """A bar from 0, in units of `WIDTH`.
-
-    Attributes:
-        width: Length of the bar.
-        low: Start of the range over the rounds.
-        high: End of the range.
-        dots: Path of a dot for each round.
-    """
+    """A bar from 0, the range over the rounds, and the path of a dot for each round, in units of `WIDTH`."""
 
     width: float
     low: float
@@ -124,7 +111,6 @@ class Strip:
         ordinary: Path of a dot for each drawn call within Tukey's fence.
         outliers: Path of a dot for each call beyond the fence.
         quartiles: First and third quartile.
-        median: The median.
         tail: The 99th percentile; None if there are too few calls.
     """
 
@@ -180,17 +166,7 @@ class Line:
 @final
 @dataclass(frozen=True)
 class Plot:
-    """Lines over two logarithmic axes, in a box of `PLOT_WIDTH` by `PLOT_HEIGHT`.
-
-    Attributes:
-        left: Position of the vertical axis.
-        right: End of the horizontal axis.
-        top: End of the vertical axis.
-        bottom: Position of the horizontal axis.
-        x_ticks: Ticks of the horizontal axis.
-        y_ticks: Ticks of the vertical axis.
-        lines: Name -> line.
-    """
+    """Lines by name over two logarithmic axes, whose corners lie in a box of `PLOT_WIDTH` by `PLOT_HEIGHT`."""
 
     left: float
     right: float

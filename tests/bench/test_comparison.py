@@ -27,14 +27,14 @@ def saved(rounds: dict[str, list[list[float]]], folder: Path) -> dict[str, Any]:
 def test_the_fastest_rounds_are_compared(tmp_path: Path) -> None:
     before = saved(STEADY, tmp_path)
     now = make_results({"torch": [[4.2e-3], [9e-3]], "onnx fp32": [[1.2e-3], [5e-3]]})
-    found = compare(before, now, None)
-    assert [(change.runtime, change.before, change.after) for change in found.changes] == [
+    comparison = compare(before, now, None)
+    assert [(change.runtime, change.before, change.after) for change in comparison.changes] == [
         ("torch", 4e-3, 4.2e-3),
         ("onnx fp32", 1e-3, 1.2e-3),
     ]
-    assert [change.slower for change in found.changes] == pytest.approx([0.05, 0.2])
-    assert found.failures == []
-    assert "+20.0%" in found.format()
+    assert [change.slower for change in comparison.changes] == pytest.approx([0.05, 0.2])
+    assert comparison.failures == []
+    assert "+20.0%" in comparison.format()
     assert compare(before, now, 0.25).failures == []
     tight = compare(before, now, 0.1)
     assert [line.partition(":")[0] for line in tight.failures] == ["onnx fp32, single-stream"]
@@ -44,8 +44,8 @@ def test_the_fastest_rounds_are_compared(tmp_path: Path) -> None:
 
 def test_what_is_not_measured_any_more_is_a_failure(tmp_path: Path) -> None:
     before = saved(STEADY, tmp_path)
-    found = compare(before, make_results({"torch": STEADY["torch"]}), 0.1)
-    assert found.failures == ["onnx fp32, single-stream: batch 1, one token a call: measured before, not now"]
+    comparison = compare(before, make_results({"torch": STEADY["torch"]}), 0.1)
+    assert comparison.failures == ["onnx fp32, single-stream: batch 1, one token a call: measured before, not now"]
 
 
 @pytest.mark.parametrize(
@@ -196,9 +196,9 @@ def test_a_planted_slow_down_is_caught_and_does_not_replace_what_it_is_compared_
     (tmp_path / "sitecustomize.py").write_text(SLOW)
     finished = run_fresh(*gate, "--json", env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert finished.returncode == 3, finished.stderr
-    found = json.loads(finished.stdout)["comparison"]
-    assert [change["runtime"] for change in found["changes"]] == ["onnx fp32", "onnx int8"]
-    assert [failure.partition(",")[0] for failure in found["failures"]] == ["onnx fp32"]
+    comparison = json.loads(finished.stdout)["comparison"]
+    assert [change["runtime"] for change in comparison["changes"]] == ["onnx fp32", "onnx int8"]
+    assert [failure.partition(",")[0] for failure in comparison["failures"]] == ["onnx fp32"]
     assert earlier.read_bytes() == content
     assert json.loads((tmp_path / "bench.failed.json").read_text())["timings"]
     assert (tmp_path / "bench.failed.html").exists()

@@ -32,19 +32,19 @@ def test_a_server_takes_its_load_refuses_the_rest_and_recovers(
     assert program(monkeypatch, *arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[2:5]] == ["load", "overload", "recovery"]
-    found = json.loads(file.read_text())
-    assert (found["format"], found["slots"]) == (1, 3)
-    load, overload, recovery = found["phases"]
-    assert [phase["clients"] for phase in found["phases"]] == [3, 9, 3]
+    report = json.loads(file.read_text())
+    assert (report["format"], report["slots"]) == (1, 3)
+    load, overload, recovery = report["phases"]
+    assert [phase["clients"] for phase in report["phases"]] == [3, 9, 3]
     assert set(load["statuses"]) == set(recovery["statuses"]) == {"200"}
     assert set(overload["statuses"]) == {"200", "429"}
     assert 0 < overload["refused"] < 1
-    for phase in found["phases"]:
+    for phase in report["phases"]:
         assert phase["failures"] == 0
         assert 0 < phase["latency"]["p50"] <= phase["latency"]["p99"] <= phase["latency"]["longest"] < 60
         assert 0 < phase["first_event"]["p50"] < phase["latency"]["longest"]
         assert phase["tokens_per_second"] > 5 * phase["requests_per_second"]
-    sizes = [size for phase in found["phases"] for size in phase["resident_bytes"]]
+    sizes = [size for phase in report["phases"] for size in phase["resident_bytes"]]
     assert len(sizes) == 9
     assert max(sizes) - sizes[0] < 50 * MEGABYTE
 

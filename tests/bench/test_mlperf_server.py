@@ -62,12 +62,12 @@ def test_a_light_load_is_valid_and_every_request_is_answered(
 
 
 def test_the_report_as_json_holds_every_latency(report: ServerReport) -> None:
-    found = json.loads(json.dumps(report.to_json()))
-    assert found["latencies"] == report.latencies
-    assert found["p50"] == sorted(report.latencies)[len(report.latencies) // 2]
-    assert found["p95"] <= found["p99"] <= found["max"] == max(report.latencies)
-    assert found["requests"] == report.requests
-    assert found["valid"] is True
+    value = json.loads(json.dumps(report.to_json()))
+    assert value["latencies"] == report.latencies
+    assert value["p50"] == sorted(report.latencies)[len(report.latencies) // 2]
+    assert value["p95"] <= value["p99"] <= value["max"] == max(report.latencies)
+    assert value["requests"] == report.requests
+    assert value["valid"] is True
 
 
 def test_an_inexact_artifact_is_measured_and_named_so(int8_predictor: Predictor) -> None:

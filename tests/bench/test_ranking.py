@@ -16,22 +16,22 @@ INVARIANT = {"onnx fp32": {"batch_invariant": True}, "onnx int8": {"batch_invari
 
 def test_the_fastest_and_its_lead_round_by_round() -> None:
     rounds = {"torch": [[8e-3], [8e-3]], "onnx fp32": [[4e-3], [3e-3]], "onnx int8": [[2e-3], [1e-3]]}
-    (found,) = verdicts(make_results(rounds, parity=INVARIANT))
-    assert found.scenario == ONE
-    assert found.fastest.runtime == "onnx int8"
-    assert found.second is not None
-    assert found.second.runtime == "onnx fp32"
-    assert found.lead == pytest.approx([2, 3])
-    assert found.is_clear
-    assert found.invariant is not None
-    assert found.invariant.runtime == "onnx fp32"
+    (verdict,) = verdicts(make_results(rounds, parity=INVARIANT))
+    assert verdict.scenario == ONE
+    assert verdict.fastest.runtime == "onnx int8"
+    assert verdict.second is not None
+    assert verdict.second.runtime == "onnx fp32"
+    assert verdict.lead == pytest.approx([2, 3])
+    assert verdict.is_clear
+    assert verdict.invariant is not None
+    assert verdict.invariant.runtime == "onnx fp32"
 
 
 def test_a_lead_that_is_lost_in_a_round_is_not_clear() -> None:
-    (found,) = verdicts(make_results({"torch": [[2e-3], [2e-3]], "onnx fp32": [[1e-3], [2.5e-3]]}))
-    assert found.fastest.runtime == "onnx fp32"
-    assert not found.is_clear
-    assert found.invariant is None
+    (verdict,) = verdicts(make_results({"torch": [[2e-3], [2e-3]], "onnx fp32": [[1e-3], [2.5e-3]]}))
+    assert verdict.fastest.runtime == "onnx fp32"
+    assert not verdict.is_clear
+    assert verdict.invariant is None
     (alone,) = verdicts(make_results({"torch": [[2e-3]]}))
     assert (alone.second, alone.lead, alone.is_clear) == (None, None, True)
 
@@ -46,8 +46,8 @@ def test_a_server_is_judged_by_its_tail_and_its_validity() -> None:
     results = replace(make_results({"steady": [[1.0]]}), timings=[late, jumpy, steady])
     assert jumpy.costs == pytest.approx([9e-3])
     assert [timing.runtime for timing in ranking(results, steady.scenario)] == ["steady", "jumpy", "late"]
-    (found,) = verdicts(results)
-    assert (found.fastest, found.second) == (steady, jumpy)
+    (verdict,) = verdicts(results)
+    assert (verdict.fastest, verdict.second) == (steady, jumpy)
     assert verdicts(replace(results, timings=[late])) == []
 
 
@@ -68,10 +68,10 @@ def test_the_frontier_holds_what_none_beats() -> None:
 
 def test_batches_stand_beside_each_other() -> None:
     small, large, quick = step("onnx fp32", 1, 1e-3), step("onnx fp32", 8, 4e-3), step("onnx int8", 8, 2e-3)
-    found = tradeoff(with_steps(small, large, quick))
-    assert found is not None
-    assert found.best == [small, quick]
-    assert found.invariant == [small, large]
+    several = tradeoff(with_steps(small, large, quick))
+    assert several is not None
+    assert several.best == [small, quick]
+    assert several.invariant == [small, large]
     same = tradeoff(with_steps(small, large))
     assert same is not None
     assert (same.best, same.invariant) == ([small, large], [])

@@ -96,7 +96,7 @@ def page(whole: Results) -> Page:
 
 def test_the_page_needs_nothing_else(page: Page) -> None:
     assert page.outside == []
-    policy = next(found.attributes for found in page.all("meta") if "http-equiv" in found.attributes)
+    policy = next(element.attributes for element in page.all("meta") if "http-equiv" in element.attributes)
     assert policy["content"] == "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -124,46 +124,46 @@ def test_wrong_nesting_is_noticed() -> None:
 
 
 def test_every_runtime_and_scenario_is_shown(page: Page, whole: Results) -> None:
-    titles = [found.text for found in page.all("h3")]
+    titles = [element.text for element in page.all("h3")]
     for scenario in whole.scenarios:
         assert scenario.name in titles
-    tables = [found for found in page.all("table") if any(parent.tag == "article" for parent in found.parents)]
+    tables = [element for element in page.all("table") if any(parent.tag == "article" for parent in element.parents)]
     for scenario in whole.scenarios:
-        (table,) = [found for found in tables if found.parents[-2].attributes.get("id") == str(scenario)]
+        (table,) = [element for element in tables if element.parents[-2].attributes.get("id") == str(scenario)]
         for runtime in whole.runtimes:
             assert runtime in table.text
 
 
 def test_links_lead_somewhere(page: Page) -> None:
-    names = [found.attributes["id"] for found in page.elements if "id" in found.attributes]
+    names = [element.attributes["id"] for element in page.elements if "id" in element.attributes]
     assert len(set(names)) == len(names)
-    links = [found.attributes["href"] for found in page.all("a")]
+    links = [element.attributes["href"] for element in page.all("a")]
     assert "#verdict" in links
     assert {str(link)[1:] for link in links} <= set(names)
 
 
 def test_tables_and_charts_say_what_they_are(page: Page) -> None:
-    captions = [found.parents[-1] for found in page.all("caption") if found.text.strip()]
+    captions = [element.parents[-1] for element in page.all("caption") if element.text.strip()]
     assert page.all("table") == captions
-    assert all(found.attributes.get("scope") for found in page.all("th"))
+    assert all(element.attributes.get("scope") for element in page.all("th"))
     for chart in [*page.all("div", "chart"), *page.all("svg", "plot")]:
         assert chart.attributes["role"] == "img"
         assert chart.attributes["aria-label"]
-    summary = next(found.attributes["aria-label"] for found in page.all("div", "chart"))
+    summary = next(element.attributes["aria-label"] for element in page.all("div", "chart"))
     assert summary == (
         "tokens per second, longer is better: onnx int8 909 tokens/s; onnx fp32 455 tokens/s; torch 227 tokens/s"
     )
 
 
 def test_the_verdict_names_the_fastest_and_the_fastest_batch_invariant(page: Page) -> None:
-    verdict = next(found for found in page.all("table") if "ahead of the second" in found.text)
+    verdict = next(element for element in page.all("table") if "ahead of the second" in element.text)
     row = " ".join(verdict.text.partition("single-stream")[2].partition("multi-stream")[0].split())
     assert (
         row
         == "onnx int8 909 tokens/s4.00 (4.00 to 4.00) onnx fp322.00 (2.00 to 2.00) +1.000% onnx fp32 455 tokens/s"
         + ("2.00 (2.00 to 2.00)")
     )
-    titles = [(found.text, found.parents[-1].text) for found in page.all("p", "kicker")]
+    titles = [(element.text, element.parents[-1].text) for element in page.all("p", "kicker")]
     fastest = next(text for title, text in titles if title == "Fastest in 6 of 6 scenarios")
     assert "onnx int8" in fastest
     assert "4.00x torch" in fastest
@@ -172,14 +172,14 @@ def test_the_verdict_names_the_fastest_and_the_fastest_batch_invariant(page: Pag
 
 
 def test_what_was_not_timed_is_shown_with_its_reason(page: Page) -> None:
-    notes = " ".join(found.text for found in page.all("div", "note"))
+    notes = " ".join(element.text for element in page.all("div", "note"))
     for expected in (
         "logits differs by 3.10e-01",
         "killed by SIGSEGV; its last words:\nout of memory",
         "it is not installed; pip install 'lmtool[portability]'",
     ):
         assert expected in notes
-    charts = [found.text for found in page.all("div", "chart") if not found.has("strips")]
+    charts = [element.text for element in page.all("div", "chart") if not element.has("strips")]
     assert len(charts) == len(SCENARIOS)
     for text in charts:
         assert "onnx w4FAILED the verification: not timed" in text
@@ -194,22 +194,22 @@ def test_names_and_last_words_are_escaped(tmp_path: Path) -> None:
     results = replace(results, model=Path("<em>\udcff.onnx"), parity={name: parity()}, failed={"<q>": ["<tt>"]})
     write_report(results, tmp_path / "bench.html")
     page = Page((tmp_path / "bench.html").read_text(encoding="utf-8"))
-    assert {found.tag for found in page.elements} & {"i", "u", "s", "em", "q", "tt", "script"} == set()
-    assert all(name in found.text for found in page.all("table") if "p50" in found.text)
+    assert {element.tag for element in page.elements} & {"i", "u", "s", "em", "q", "tt", "script"} == set()
+    assert all(name in element.text for element in page.all("table") if "p50" in element.text)
     assert page.all("h1")[0].text == "Benchmark of <em>?.onnx"
     assert page.all("pre")[0].text == "</pre><script>alert(1)</script>\ufffd[31m\ufffd"
     assert page.outside == []
 
 
 def dots(page: Page, name: str) -> int:
-    return sum(str(found.attributes["d"]).count("M") for found in page.all("path", name))
+    return sum(str(element.attributes["d"]).count("M") for element in page.all("path", name))
 
 
 def test_all_outliers_are_drawn_and_ordinary_calls_are_thinned() -> None:
     random = np.random.default_rng(0)
     rounds = [list(random.lognormal(-7, 0.5, 3000)) for _ in "123"]
     results = make_results({"torch": [*rounds, [1e-3] * 5], "onnx fp32": [[1e-3, 1e-3, 1.1e-3, 5.0]] * 4})
-    outliers = [sum(found.outliers for found in timing.rounds) for timing in results.timings]
+    outliers = [sum(one.outliers for one in timing.rounds) for timing in results.timings]
     assert outliers[0] > 100
     assert outliers[1] == 4
     page = page_of(results)
@@ -220,9 +220,11 @@ def test_all_outliers_are_drawn_and_ordinary_calls_are_thinned() -> None:
 
 def test_bars_are_as_long_as_their_values() -> None:
     results = make_results({"torch": [[4e-3], [4e-3]], "onnx fp32": [[1e-3], [1e-3]], "onnx int8": [[2e-3], [1e-3]]})
-    chart = next(found for found in page_of(results).all("div", "chart"))
+    chart = next(element for element in page_of(results).all("div", "chart"))
     widths = [
-        float(found.attributes["width"] or 0) for found in page_of(results).all("rect") if found.parents[-1].has("bar")
+        float(element.attributes["width"] or 0)
+        for element in page_of(results).all("rect")
+        if element.parents[-1].has("bar")
     ]
     assert chart.text.index("onnx fp32") < chart.text.index("onnx int8") < chart.text.index("torch")
     assert widths == [1000, pytest.approx(1000 / 1.5, abs=0.1), 250]
@@ -233,7 +235,7 @@ def test_seconds_are_drawn_where_no_tokens_are_counted() -> None:
     assert page.all("div", "chart")[0].attributes["aria-label"] == (
         "seconds, shorter is better: onnx fp32 1.00 ms; torch 4.00 ms"
     )
-    widths = [found.attributes["width"] for found in page.all("rect") if found.parents[-1].has("bar")]
+    widths = [element.attributes["width"] for element in page.all("rect") if element.parents[-1].has("bar")]
     assert widths == ["250.0", "1000.0"]
 
 
@@ -250,32 +252,33 @@ def test_results_without_a_timing_still_make_a_page() -> None:
 def test_parity_that_is_not_finite_says_so() -> None:
     report = parity() | {"artifact_perplexity": None, "perplexity_change": None}
     report["tensors"] = {"logits": {"absolute": None, "relative": None}}
-    (row,) = [found for found in page_of(measured(parity={"onnx fp32": report})).all("tr") if "cpu" in found.text]
+    (row,) = [element for element in page_of(measured(parity={"onnx fp32": report})).all("tr") if "cpu" in element.text]
     assert row.text.count("not finite") == 3
 
 
 def test_parity_floors_and_placement_are_shown(page: Page) -> None:
-    (row,) = [found.text for found in page.all("tr") if "passed" in found.text and "onnx fp32" in found.text]
+    (row,) = [element.text for element in page.all("tr") if "passed" in element.text and "onnx fp32" in element.text]
     for expected in ("1.0e-06", "3.3e-07", "7 of 200", "20.0000", "+0.000%", "0.01%", "yes"):
         assert expected in row
     assert "the test split of a corpus" in page.text
-    rooflines = next(found.text for found in page.all("table") if "GB/s" in found.text)
+    rooflines = next(element.text for element in page.all("table") if "GB/s" in element.text)
     for expected in ("4,000,000 bytes", "10.0 GB/s", "2,000,000", "100 Gflop/s", "400 µs"):
         assert expected in rooflines
     assert "Gemm 1, LSTM 2" in page.text
-    single = next(found.text for found in page.all("table") if "to floor" in found.text)
+    single = next(element.text for element in page.all("table") if "to floor" in element.text)
     assert "400 µs5.5x" in single
     assert "Load after1.25, 0.50, 0.25" in page.text
 
 
 def test_a_sweep_shows_its_lines_and_crossovers(page: Page, whole: Results) -> None:
     assert "From 16 on onnx fp32 on cuda is faster than onnx fp32." in page.text
-    table = next(found.text for found in page.all("table") if "bold" in found.text)
+    table = next(element.text for element in page.all("table") if "bold" in element.text)
     for expected in ("200", "501", "106", "32.2"):
         assert expected in table
-    assert [found.text for found in page.all("strong")] == ["200", "125", "32.2"]
-    lines = [found for found in page.all("path", "line") if found.parents[-1].tag == "g"]
-    assert [str(found.attributes["d"]).count("L") for found in lines if found.parents[-2].has("plot")][-2:] == [2, 2]
+    assert [element.text for element in page.all("strong")] == ["200", "125", "32.2"]
+    lines = [element for element in page.all("path", "line") if element.parents[-1].tag == "g"]
+    paths = [str(line.attributes["d"]) for line in lines if line.parents[-2].has("plot")]
+    assert [path.count("L") for path in paths[-2:]] == [2, 2]
     assert len(page.all("svg", "plot")) == 2  # the sweep, and throughput against latency
 
 
@@ -285,7 +288,7 @@ def test_a_server_that_is_not_valid_says_why() -> None:
     fine = Timing("onnx fp32", scenario, [Round([2e-3], 1, 50.0)])
     page = page_of(replace(make_results({"torch": [[1.0]]}), timings=[late, fine]))
     assert "Not valid: torch: answered 40 of 50 requests a second" in page.text
-    assert [found.text for found in page.all("p", "name")] == ["onnx fp32"]
+    assert [element.text for element in page.all("p", "name")] == ["onnx fp32"]
     chart = page.all("div", "chart")[0]
     assert chart.text.index("onnx fp32") < chart.text.index("torch not valid")
     assert "99th percentile of the latency" in str(chart.attributes["aria-label"])
@@ -295,13 +298,13 @@ def test_a_comparison_is_shown_and_marked(tmp_path: Path) -> None:
     before = make_results({"torch": [[4e-3]], "onnx fp32": [[2e-3]], "onnx int8": [[1e-3]]})
     before.write(tmp_path / "old.json")
     now = make_results({"torch": [[4e-3]], "onnx fp32": [[3e-3]]})
-    found = compare(read_results(tmp_path / "old.json"), now, 0.1)
-    files = save_results(now, tmp_path, found)
+    comparison = compare(read_results(tmp_path / "old.json"), now, 0.1)
+    files = save_results(now, tmp_path, comparison)
     page = Page(files["report"].read_text())
     assert "Slower than allowed" in page.text
     assert [cell.text for cell in page.all("td", "refused")] == ["+50.0%!"]
     assert "Measured before, not now: onnx int8" in page.text
-    assert "Slower than allowed" not in page_of(now, replace(found, allowed=None)).text
+    assert "Slower than allowed" not in page_of(now, replace(comparison, allowed=None)).text
     assert "Before and now" not in page_of(now).text
     gaps = Comparison([Change("a", ONE, 1.0, 1.0), Change("b", Scenario("load"), 1.0, 0.5)], [], 0.1)
     assert [cell.text for cell in page_of(now, gaps).all("td", "h0")].count("") == 2
@@ -312,7 +315,7 @@ def test_processor_flags_that_matter_are_named() -> None:
     flags = ["aes", "amx_bf16", "avx", "avx512_vnni", "bf16", "f16c", "fma", "sse4_2", "vme"]
     environment = {**results.identity.environment, "flags": flags, "governor": None, "gpus": [], "affinity": [0, 1]}
     page = page_of(replace(results, identity=replace(results.identity, environment=environment)))
-    shown = [found.text for found in page.all("code")]
+    shown = [element.text for element in page.all("code")]
     assert [flag for flag in flags if flag in shown] == [flag for flag in flags if flag not in ("aes", "vme")]
     assert " ".join(flags) in page.text
     assert "Governornot told by the system" in page.text
@@ -332,5 +335,5 @@ def test_a_large_report_is_small_and_quick() -> None:
     assert time.process_time() - start < 3
     assert len(text.encode()) < 1_000_000
     drawn = sum(path.count("M") for path in re.findall(r'class="outliers" d="([^"]*)"', text))
-    assert drawn == sum(found.outliers for timing in timings for found in timing.rounds)
+    assert drawn == sum(one.outliers for timing in timings for one in timing.rounds)
     assert drawn > 10_000

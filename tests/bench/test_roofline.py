@@ -52,8 +52,8 @@ def test_layers_in_fp32_beside_integers_are_counted(tmp_path: Path) -> None:
 
 
 def test_the_best_rate_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = iter([4.0, 1.0, 2.0, 8.0, 3.0])
-    monkeypatch.setattr(roofline, "_product_rate", lambda *_: next(found))
+    rates = iter([4.0, 1.0, 2.0, 8.0, 3.0])
+    monkeypatch.setattr(roofline, "_product_rate", lambda *_: next(rates))
     assert roofline._operations_per_second() == 8.0
     times = iter([4.0, 1.0, 0.5, 3.0])
     monkeypatch.setattr(roofline, "_fastest", lambda _: next(times))

@@ -39,9 +39,9 @@ def test_ticks_are_round_and_few(scale: Scale, most: int, ticks: list[float]) ->
 
 
 def test_a_bar_by_hand() -> None:
-    found = bar(30, [20, 30, 40], Scale(0, 40))
-    assert (found.width, found.low, found.high) == (750, 500, 1000)
-    assert found.dots == "M500 9h0M750 9h0M1000 9h0"
+    drawn = bar(30, [20, 30, 40], Scale(0, 40))
+    assert (drawn.width, drawn.low, drawn.high) == (750, 500, 1000)
+    assert drawn.dots == "M500 9h0M750 9h0M1000 9h0"
 
 
 def points(path: str) -> list[tuple[float, float]]:
@@ -50,42 +50,42 @@ def points(path: str) -> list[tuple[float, float]]:
 
 def test_a_strip_draws_each_round_in_its_lane() -> None:
     seconds = [1.0, 1.0, 1.0, 1.0, 100.0]
-    found = strip(Timing("a", Scenario("load"), [Round(seconds), Round([10.0] * 3)]), Scale(1, 100, True), 50)
-    assert [x for x, _ in points(found.ordinary)] == [0] * 4 + [500] * 3
-    assert [x for x, _ in points(found.outliers)] == [1000]
-    heights = [y for _, y in points(found.ordinary)]
+    drawn = strip(Timing("a", Scenario("load"), [Round(seconds), Round([10.0] * 3)]), Scale(1, 100, True), 50)
+    assert [x for x, _ in points(drawn.ordinary)] == [0] * 4 + [500] * 3
+    assert [x for x, _ in points(drawn.outliers)] == [1000]
+    heights = [y for _, y in points(drawn.ordinary)]
     assert max(heights[:4]) < LANES_HEIGHT / 2 < min(heights[4:])
     assert len(set(heights[:4])) == 4
-    assert found.median == pytest.approx(1000 * np.log(5.5) / np.log(100), abs=0.1)
+    assert drawn.median == pytest.approx(1000 * np.log(5.5) / np.log(100), abs=0.1)
 
 
 def test_thinning_keeps_the_least_and_the_largest() -> None:
     seconds = list(np.linspace(1, 2, 1000))
-    found = strip(Timing("a", Scenario("load"), [Round(seconds)]), Scale(1, 2), 11)
-    assert [x for x, _ in points(found.ordinary)] == pytest.approx(list(range(0, 1001, 100)), abs=1)
+    drawn = strip(Timing("a", Scenario("load"), [Round(seconds)]), Scale(1, 2), 11)
+    assert [x for x, _ in points(drawn.ordinary)] == pytest.approx(list(range(0, 1001, 100)), abs=1)
 
 
 def test_a_plot_by_hand() -> None:
-    found = plot({"a": [(1, 1), (10, 10), (100, 100)], "b": [(1, 100)]})
-    assert found.lines["a"].path == (
-        f"M{found.left:.1f} {found.bottom:.1f}"
-        f"L{(found.left + found.right) / 2:.1f} {(found.top + found.bottom) / 2:.1f}"
-        f"L{found.right:.1f} {found.top:.1f}"
+    drawn = plot({"a": [(1, 1), (10, 10), (100, 100)], "b": [(1, 100)]})
+    assert drawn.lines["a"].path == (
+        f"M{drawn.left:.1f} {drawn.bottom:.1f}"
+        f"L{(drawn.left + drawn.right) / 2:.1f} {(drawn.top + drawn.bottom) / 2:.1f}"
+        f"L{drawn.right:.1f} {drawn.top:.1f}"
     )
-    assert found.lines["b"].path == f"M{found.left:.1f} {found.top:.1f}"
-    assert found.lines["a"].markers.count("M") == 3
-    assert found.lines["a"].markers[:-30] != found.lines["b"].markers
-    assert 0 < found.left < found.right < PLOT_WIDTH
-    assert 0 < found.top < found.bottom < PLOT_HEIGHT
-    assert [tick.value for tick in found.x_ticks] == pytest.approx([1, 3, 10, 30, 100]) or len(found.x_ticks) <= 6
+    assert drawn.lines["b"].path == f"M{drawn.left:.1f} {drawn.top:.1f}"
+    assert drawn.lines["a"].markers.count("M") == 3
+    assert drawn.lines["a"].markers[:-30] != drawn.lines["b"].markers
+    assert 0 < drawn.left < drawn.right < PLOT_WIDTH
+    assert 0 < drawn.top < drawn.bottom < PLOT_HEIGHT
+    assert [tick.value for tick in drawn.x_ticks] == pytest.approx([1, 3, 10, 30, 100]) or len(drawn.x_ticks) <= 6
 
 
 def test_marks_of_an_axis_may_be_given_and_do_not_touch() -> None:
-    found = plot({"a": [(1, 1), (8, 2)]}, [1, 2, 4, 8])
-    assert [tick.value for tick in found.x_ticks] == [1, 2, 4, 8]
-    assert (found.x_ticks[0].place, found.x_ticks[-1].place) == (found.left, found.right)
+    drawn = plot({"a": [(1, 1), (8, 2)]}, [1, 2, 4, 8])
+    assert [tick.value for tick in drawn.x_ticks] == [1, 2, 4, 8]
+    assert (drawn.x_ticks[0].place, drawn.x_ticks[-1].place) == (drawn.left, drawn.right)
     crowded = plot({"a": [(1, 1), (99, 2)]}, list(range(1, 100)))
     places = [tick.place for tick in crowded.x_ticks]
     assert min(np.diff(places)) >= 30
     assert crowded.x_ticks[-1].value == 99
-    assert plot({"a": [(4, 1)]}, [4]).lines["a"].path.startswith(f"M{found.left:.1f} ")
+    assert plot({"a": [(4, 1)]}, [4]).lines["a"].path.startswith(f"M{drawn.left:.1f} ")
