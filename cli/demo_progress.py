@@ -30,6 +30,7 @@ class DemoProgress:
                 TextColumn("{task.fields[detail]}", markup=False, table_column=one_line),
                 console=Console(stderr=True),
                 transient=True,
+                speed_estimate_period=600,  # seconds; a step of a measurement can take a minute
             )
             self._task = self._line.add_task("", total=None, detail="")
         self._stage = 0
