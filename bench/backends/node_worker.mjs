@@ -38,7 +38,9 @@ function load(name, ort, { artifact, threads }) {
     return ort.InferenceSession.create(artifact, { ...options, executionProviders: ["wasm"] });
   }
   const threading = { intraOpNumThreads: threads, interOpNumThreads: 1, executionMode: "sequential" };
-  return ort.InferenceSession.create(artifact, { ...options, ...threading, executionProviders: ["cpu"] });
+  // x86-64 without VNNI sums pairs of uint8 times int8 in 16 bits, which overflow; this makes int8 weights uint8.
+  const extra = { session: { x64quantprecision: "1" } };
+  return ort.InferenceSession.create(artifact, { ...options, ...threading, extra, executionProviders: ["cpu"] });
 }
 
 // As an application does: typed arrays become tensors, the session runs, typed arrays come out. Each further step reads

@@ -7,6 +7,7 @@ import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
 
 import { Artifact } from "../web/artifact.mjs";
+import { EXACT_INT8 } from "../web/predictor.mjs";
 import { readTensor } from "./tensor_file.mjs";
 
 const FORMAT = 1;
@@ -32,7 +33,7 @@ async function main(...given) {
     );
   }
   const worst = {};
-  const settings = { logSeverityLevel: ERRORS_ONLY, ...OPTIONS[name] };
+  const settings = { logSeverityLevel: ERRORS_ONLY, extra: EXACT_INT8, ...OPTIONS[name] };
   const session = await ort.InferenceSession.create(artifact.bytes, settings);
   for (const set of vectors.sets) await checkSet(ort, session, path.join(folder, set.folder), worst);
   return report(name, ort, vectors, worst);
