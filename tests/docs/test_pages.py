@@ -14,6 +14,7 @@ is the block of text that follows it.
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,6 +58,7 @@ def test_every_block_that_is_skipped_says_why(page: Path) -> None:
         assert not block.skip or is_reason(block.skip), f"{name(page)}:{block.line}: {block.skip!r} is no reason"
 
 
+@pytest.mark.skipif(not (shutil.which("bash") and shutil.which("curl")), reason="pages use bash and curl")
 @pytest.mark.parametrize("page", with_blocks(), ids=name)
 def test_blocks_run_and_print_what_the_page_shows(page: Path, place: Path) -> None:
     with served(page, place) as urls:
