@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 from support.pages import PAGES, ROOT, Block, blocks, is_reason, same_output
 from support.processes.commands import PATIENCE_SECONDS
-from support.servers import Running
+from support.servers import ServerProcess
 
 RUNNABLE = {"python", "console", "shell"}
 _SERVER = re.compile(r"^<!-- server: (\S+) -->$", re.M)
@@ -48,7 +48,7 @@ def served(page: Path, place: Path) -> Iterator[tuple[str, str]]:
     if match is None:
         yield "http://127.0.0.1:8000", "http://127.0.0.1:8000"
         return
-    with Running(place / "runs" / "demo" / "model.onnx") as server:
+    with ServerProcess(place / "runs" / "demo" / "model.onnx") as server:
         yield match[1], server.url
 
 
