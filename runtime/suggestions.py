@@ -18,18 +18,7 @@ def suggest_tokens(
     prefix: str | None = None,
     allow_unknown: bool = False,
 ) -> list[tuple[str, float]]:
-    """Tokens and their probabilities, most probable first; `Stream.suggest` describes the other arguments.
-
-    Args:
-        logits: Returns the next token's logits, float32 [vocabulary]; called after all checks, and only if needed.
-        vocabulary: The tokens.
-        k: As for `Stream.suggest`.
-        prefix: As for `Stream.suggest`.
-        allow_unknown: As for `Stream.suggest`.
-
-    Raises:
-        OptionError: As for `Stream.suggest`.
-    """
+    """As `Stream.suggest`; `logits` returns float32 [vocabulary] and is called after all checks, and only if needed."""
     if k < 1:
         raise OptionError(f"the number of suggestions is {k}, expected 1 or more")
     if prefix:

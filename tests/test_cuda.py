@@ -1,4 +1,4 @@
-"""What only a GPU can show; every test skips where there is none."""
+"""Tests that need a GPU; they are skipped without one."""
 
 import json
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_the_recurrent_layers_run_on_the_gpu(artifact_path: Path) -> None:
     assert "MatMul" in placed["cuda"]
 
 
-def test_states_stay_on_the_gpu_and_scores_are_made_there(artifact_path: Path) -> None:
+def test_states_stay_and_scores_are_computed_on_the_gpu(artifact_path: Path) -> None:
     on_gpu, on_cpu = (Predictor.load(artifact_path, provider=provider) for provider in ("cuda", "cpu"))
     ids = np.random.default_rng(0).integers(0, len(on_gpu.vocabulary), (4, 9))
     ours, theirs = on_gpu.initial_state(4), on_cpu.initial_state(4)
@@ -68,7 +68,7 @@ def test_dynamic_int8_is_refused_on_cuda(run: Run) -> None:
         Predictor.load(run.artifact("int8"), provider="cuda")
 
 
-def test_the_harness_measures_both_sides_on_the_gpu(run: Run) -> None:
+def test_the_benchmark_measures_pytorch_and_onnxruntime_on_the_gpu(run: Run) -> None:
     scenarios = [
         Scenario.parse(text) for text in ("single-stream", "multi-stream:4", "offline:1x8", "prefill:1x9", "load")
     ]
@@ -91,7 +91,7 @@ def test_training_on_the_gpu_is_recorded_in_its_precision(tmp_path: Path, corpus
     assert recorded["environment"]["device"] == "cuda"
 
 
-def test_the_first_losses_on_the_gpu_are_those_of_the_processor(tmp_path: Path, corpus_folder: Path) -> None:
+def test_the_first_losses_on_the_gpu_equal_those_on_the_cpu(tmp_path: Path, corpus_folder: Path) -> None:
     losses = {}
     for device in ("cpu", "cuda"):
         reporter, settings = RecordingReporter(), {**SETTINGS, "precision": "fp32", "epochs": "1"}
@@ -101,7 +101,7 @@ def test_the_first_losses_on_the_gpu_are_those_of_the_processor(tmp_path: Path, 
     assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-3)
 
 
-def test_training_on_the_gpu_goes_on_where_it_was_stopped(tmp_path: Path, corpus_folder: Path) -> None:
+def test_training_on_the_gpu_resumes_where_it_stopped(tmp_path: Path, corpus_folder: Path) -> None:
     def options(name: str, *, resume: bool = False) -> TrainOptions:
         settings = {**SETTINGS, "dropout": "0.2", "averaging": "exponential"}
         return TrainOptions("ptb-200", str(corpus_folder), tmp_path / name, resume, settings, "cuda")

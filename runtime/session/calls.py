@@ -1,4 +1,4 @@
-"""What `HostRunner` and `DeviceRunner` share: the graph's names and shapes, and the translation of errors."""
+"""Names and shapes of a graph, and the translation of errors, for `HostRunner` and `DeviceRunner`."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
