@@ -1,8 +1,7 @@
 """Promises of reliability and security, each proven with figures.
 
-A few tries of each run with the other tests; `make torture` sets LMTOOL_TORTURE=1 for all of them, and
-LMTOOL_TORTURE_OUT to the file that their figures go to, one JSON object a line. A test that was skipped or failed goes
-there too.
+The other tests run a few tries of each; `make torture` sets LMTOOL_TORTURE=1 to run all of them, and
+LMTOOL_TORTURE_OUT to the file for their figures, one JSON object per line. Skipped and failed tests are recorded too.
 """
 
 import json
@@ -25,16 +24,16 @@ from support.scale import FULL, Many, Tally
 
 @pytest.fixture(scope="session")
 def many() -> Many:
-    """`many(few, all)`: how often a test tries; the second number under `make torture`."""
+    """`many(few, all)`: number of tries of a test; the second number under `make torture`."""
     return lambda few, all_of_them: all_of_them if FULL else few
 
 
 @pytest.fixture(scope="session")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> UninterruptedRun:
-    """A training that nothing stopped, with an artifact beside it."""
-    found = UninterruptedRun.make(tmp_path_factory.mktemp("uninterrupted"))
-    export_run(Run(found.path))
-    return found
+    """An uninterrupted training, with an artifact."""
+    finished = UninterruptedRun.make(tmp_path_factory.mktemp("uninterrupted"))
+    export_run(Run(finished.path))
+    return finished
 
 
 @pytest.fixture(scope="session")
@@ -44,17 +43,17 @@ def few_sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def artifacts(run: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One of each precision."""
+    """Precision -> artifact."""
     folder = tmp_path_factory.mktemp("artifacts")
-    found = {"fp32": run.artifact("fp32"), "int8": run.artifact("int8")}
+    paths = {"fp32": run.artifact("fp32"), "int8": run.artifact("int8")}
     for precision in ("fp16", "w8"):
-        found[precision] = export_run(run, precision, folder / f"{precision}.onnx").path
-    return found
+        paths[precision] = export_run(run, precision, folder / f"{precision}.onnx").path
+    return paths
 
 
 @pytest.fixture(scope="session")
 def overflowing(artifacts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An artifact of finite weights whose logits are infinite: both terms of their sums are near the largest float."""
+    """An artifact with finite weights and infinite logits: both terms of their sums are near the largest float."""
     path, source = tmp_path_factory.mktemp("overflowing") / "model.onnx", artifacts["fp32"]
     for name in (name for name in float_weights(source) if name.startswith("projection")):
         path.write_bytes(artifact_with(source, name, 3e38, random.Random(1), 20))
@@ -64,20 +63,20 @@ def overflowing(artifacts: dict[str, Path], tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def draw() -> random.Random:
-    """Another one each time."""
+    """A generator with a new seed each time."""
     seed = random.randrange(1 << 32)
-    sys.stdout.write(f"seed {seed}\n")  # shown where a test fails
+    sys.stdout.write(f"seed {seed}\n")  # shown if the test fails
     return random.Random(seed)
 
 
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Tally:
-    """`tally(promise, tried=200, what="kills", unusable=0)`: what a test found, for the table.
+    """`tally(promise, tried=200, what="kills", unusable=0)` records the figures of a test for the table.
 
-    `promise` is the row, `tried` how often it was tried, `what` was; every other word and its value is a figure, and
-    figures that are 0 stand behind assertions. `control="..."` is what a positive control found, which shows that the
-    test can fail. Several tests add to one promise. Called once at the end of a test, after its assertions. Numbers of
-    tries are seeds where a test draws from `range(count)`, so that each run tries the same.
+    `promise` is the row, to which several tests may add; `tried` is the number of tries, `what` describes them. Every
+    other keyword is a figure; figures of 0 are asserted. `control="..."` describes the result of a positive control,
+    which shows that the test can fail. Call it once at the end of a test, after its assertions. Tests that draw from
+    `range(count)` use these numbers as seeds, so that each run tries the same.
     """
     started = time.monotonic()
 
@@ -88,13 +87,13 @@ def tally(request: pytest.FixtureRequest) -> Tally:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first, so that nothing waits for it at the end."""
+    """Start the longest tests first."""
     items.sort(key=lambda item: item.path.name != "test_long_life.py")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Put what was skipped or failed into the table."""
+    """Record skipped and failed tests in the table."""
     report = yield
     if report.skipped or report.failed:
         why = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
@@ -105,7 +104,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def _write(promise: str, test: str, tried: int, figures: dict[str, Any], seconds: float) -> None:
-    """Add a line to the file of figures in one write, as several processes add to it."""
+    """Append a line to the file of figures in one write, because several processes append to it."""
     if (out := os.environ.get("LMTOOL_TORTURE_OUT")) is None:
         return
     entry = {"promise": promise, "test": test, "tried": tried, "figures": figures, "seconds": round(seconds, 1)}

@@ -1,5 +1,4 @@
-"""The table of a `make torture`: a row for each promise, from the figures that its tests wrote, and from those that
-were skipped or failed.
+"""The table of `make torture`: a row per promise, from the recorded figures of its tests.
 
 python tests/torture/table.py build/torture.jsonl
 """
@@ -15,18 +14,18 @@ HEAD = "| promise | tried and found | seconds | positive controls |\n|---|---|--
 
 
 def table(entries: Iterable[dict[str, Any]]) -> str:
-    """The entries of one promise in a row, in the order of the promises and of their tests."""
+    """One row per promise, sorted by promise and test."""
     promises: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for entry in sorted(entries, key=lambda entry: (entry["promise"], entry["test"])):
         promises[entry["promise"]].append(entry)
-    return "\n".join([HEAD, *(_row(promise, found) for promise, found in promises.items())])
+    return "\n".join([HEAD, *(_row(promise, entries) for promise, entries in promises.items())])
 
 
-def _row(promise: str, found: list[dict[str, Any]]) -> str:
-    tried = [_line(entry["tried"], dict(entry["figures"])) for entry in found if "what" in entry["figures"]]
-    tried += [f"{entry['test']} {entry['figures']['outcome']}" for entry in found if "outcome" in entry["figures"]]
-    controls = [entry["figures"]["control"] for entry in found if "control" in entry["figures"]]
-    seconds = sum(entry["seconds"] for entry in found)
+def _row(promise: str, entries: list[dict[str, Any]]) -> str:
+    tried = [_line(entry["tried"], dict(entry["figures"])) for entry in entries if "what" in entry["figures"]]
+    tried += [f"{entry['test']} {entry['figures']['outcome']}" for entry in entries if "outcome" in entry["figures"]]
+    controls = [entry["figures"]["control"] for entry in entries if "control" in entry["figures"]]
+    seconds = sum(entry["seconds"] for entry in entries)
     return f"| {promise} | {'<br>'.join(tried)} | {seconds:,.0f} | {'<br>'.join(controls)} |"
 
 

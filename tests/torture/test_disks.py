@@ -26,55 +26,57 @@ PROMISE = "A failing disk loses nothing"
 EFFECTS = [f"error={errno.errorcode[code]}" for code in (errno.ENOSPC, errno.EIO)]
 MOSTLY = 0.8
 
-Found = list[tuple[Fault, Finished, list[str]]]
+Outcomes = list[tuple[Fault, Finished, list[str]]]
 
 
 @pytest.fixture(scope="module")
-def begun(uninterrupted: UninterruptedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A training that has but one step to do, then the end of its epoch and the test; it has an artifact too."""
+def started_run(uninterrupted: UninterruptedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose training has one step left, then the end of its epoch and the test; with an artifact."""
     require_strace()
-    folder = tmp_path_factory.mktemp("begun") / "run"
+    folder = tmp_path_factory.mktemp("started") / "run"
     uninterrupted.stopped_after(folder, 2 * uninterrupted.steps_per_epoch - 1)
     shutil.copy(uninterrupted.path / "model.onnx", folder)
     return folder
 
 
-def failing(trials: FaultTrials, seed: int, faults: Callable[[Finished], list[str]], repeatable: bool = True) -> Found:
-    """Each of the calls fails, once or from then on, then the disk is well again: what was wrong in the end.
+def run_with_faults(
+    trials: FaultTrials, seed: int, faults: Callable[[Finished], list[str]], repeatable: bool = True
+) -> Outcomes:
+    """Let each call fail, once or from then on, then rerun without faults; the faults with their problems.
 
-    What cannot be done twice (not `repeatable`) is tried again only where it failed.
+    A command that cannot run twice (not `repeatable`) is rerun only if it failed.
     """
-    draw, found = random.Random(seed), Found()
+    draw, outcomes = random.Random(seed), Outcomes()
     points = trials.fault_points(EFFECTS)
     for chosen in points if FULL else draw.sample(points, 1):
         fault = replace(chosen, lasting=draw.random() < MOSTLY)
         finished = trials.run_with(fault).finished
-        wrong = unclear_failure(finished) if finished.returncode else []
-        wrong += faults(finished)
+        problems = unclear_failure(finished) if finished.returncode else []
+        problems += faults(finished)
         if finished.returncode or repeatable:
             again = trials.rerun()
-            wrong += [*([again.stderr] if again.returncode else []), *faults(again)]
-        found.append((fault, finished, wrong))
-    return found
+            problems += [*([again.stderr] if again.returncode else []), *faults(again)]
+        outcomes.append((fault, finished, problems))
+    return outcomes
 
 
-def figures(found: Found, seed: int) -> dict[str, int]:
-    """What the table says of them, none of which was wrong, and many of which did fail."""
-    assert [each for each in found if each[2]] == [], f"seed {seed}"
-    failed = sum(finished.returncode != 0 for _, finished, _ in found)
-    if len(found) > 10:  # one call that fails once may be tried again
-        assert failed > len(found) // 4, f"{failed} of {len(found)} failed"
-    unclear = sum(bool(unclear_failure(finished)) for _, finished, _ in found if finished.returncode)
-    lost = sum(bool(wrong) for _, _, wrong in found)
-    return {"failed": failed, "survived": len(found) - failed, "lost": lost, "not_one_clear_line": unclear}
+def figures(outcomes: Outcomes, seed: int) -> dict[str, int]:
+    """Figures for the table; no fault may have caused a problem, and many must have failed."""
+    assert [outcome for outcome in outcomes if outcome[2]] == [], f"seed {seed}"
+    failed = sum(finished.returncode != 0 for _, finished, _ in outcomes)
+    if len(outcomes) > 10:  # a single failed call may be repeated
+        assert failed > len(outcomes) // 4, f"{failed} of {len(outcomes)} failed"
+    unclear = sum(bool(unclear_failure(finished)) for _, finished, _ in outcomes if finished.returncode)
+    lost = sum(bool(problems) for _, _, problems in outcomes)
+    return {"failed": failed, "survived": len(outcomes) - failed, "lost": lost, "not_one_clear_line": unclear}
 
 
-def changed(folder: Path, since: Path) -> dict[str, bytes]:
-    """The files of a folder that are not in the other, or not so; what is temporary and what is locked left out."""
-    found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+def changed_files(folder: Path, since: Path) -> dict[str, bytes]:
+    """Files of a folder that are new or differ since another; temporary files and locks are left out."""
+    files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
     return {
         name: path.read_bytes()
-        for name, path in found.items()
+        for name, path in files.items()
         if not name.endswith((".tmp", ".lock")) and not _same(path, since / name)
     }
 
@@ -84,35 +86,36 @@ def _same(path: Path, other: Path) -> bool:
 
 
 def test_resumed_trainings_on_a_failing_disk(
-    tmp_path: Path, uninterrupted: UninterruptedRun, begun: Path, tally: Tally
+    tmp_path: Path, uninterrupted: UninterruptedRun, started_run: Path, tally: Tally
 ) -> None:
-    """Exit 1, one clear line, checkpoints that load, and the same bits once the disk is well; or nothing was amiss."""
-    trials, seed = FaultTrials(begun, tmp_path / "run", uninterrupted.command), random.randrange(1 << 32)
+    """Exit code 1, one clear line, checkpoints that load, and the same bits after a rerun; or full success."""
+    trials, seed = FaultTrials(started_run, tmp_path / "run", uninterrupted.command), random.randrange(1 << 32)
 
     def faults(finished: Finished) -> list[str]:
-        wrong = [*uninterrupted.faults(trials.folder).values()]
-        wrong += [] if finished.returncode else uninterrupted.differences(trials.folder)
-        return wrong + (["the artifact"] if not _same(trials.folder / "model.onnx", begun / "model.onnx") else [])
+        problems = [*uninterrupted.faults(trials.folder).values()]
+        problems += [] if finished.returncode else uninterrupted.differences(trials.folder)
+        same_artifact = _same(trials.folder / "model.onnx", started_run / "model.onnx")
+        return problems + ([] if same_artifact else ["the artifact"])
 
-    found = failing(trials, seed, faults)
-    tally(PROMISE, tried=len(found), what="failing calls, train --resume", **figures(found, seed))
+    outcomes = run_with_faults(trials, seed, faults)
+    tally(PROMISE, tried=len(outcomes), what="failing calls, train --resume", **figures(outcomes, seed))
 
 
 @torture_only
 def test_new_trainings_on_a_failing_disk(tmp_path: Path, uninterrupted: UninterruptedRun, tally: Tally) -> None:
-    """What fails before the first checkpoint can be begun again, or gone on with."""
+    """A training that fails before its first checkpoint can be started again, or resumed."""
     require_strace()
     folder = tmp_path / "run"
     trials = FaultTrials(tmp_path / "none", folder, uninterrupted.command, until=Run(folder).latest)
     seed = random.randrange(1 << 32)
-    found = failing(
+    outcomes = run_with_faults(
         trials, seed, lambda finished: [] if finished.returncode else uninterrupted.differences(trials.folder)
     )
-    tally(PROMISE, tried=len(found), what="failing calls, train", **figures(found, seed))
+    tally(PROMISE, tried=len(outcomes), what="failing calls, train", **figures(outcomes, seed))
 
 
 def test_all_writing_calls_are_tested(tmp_path: Path, uninterrupted: UninterruptedRun, tally: Tally) -> None:
-    """Of all system calls of a training, those that touch its files are ones that fail here, or ones that only read."""
+    """All system calls of a training that touch its files are tested here, or only read."""
     require_strace()
     traced = FaultTrials(tmp_path / "none", tmp_path / "run", uninterrupted.command).traced_completely()
     assert traced.finished.returncode == 0, traced.finished.stderr
@@ -126,12 +129,12 @@ def test_all_writing_calls_are_tested(tmp_path: Path, uninterrupted: Uninterrupt
 
 
 def test_an_untested_writing_call_is_noticed(
-    tmp_path: Path, uninterrupted: UninterruptedRun, begun: Path, tally: Tally
+    tmp_path: Path, uninterrupted: UninterruptedRun, started_run: Path, tally: Tally
 ) -> None:
-    """Positive control: each file that is written is given a time, which nothing here makes fail."""
+    """Positive control: each written file gets a time stamp, a call that is not tested."""
     stamped = functools.partial(injection.combine, DETERMINISTIC, injection.set_file_times)
     others = (
-        FaultTrials(begun, tmp_path / "run", uninterrupted.command, stamped)
+        FaultTrials(started_run, tmp_path / "run", uninterrupted.command, stamped)
         .traced_completely()
         .others(tmp_path / "run")
     )
@@ -146,9 +149,9 @@ class Saving:
 
     Attributes:
         command: Its command line for a run folder; `texts` beside that is a corpus.
-        makes: Some of the files that it has to make or replace in the run folder.
+        makes: Some of the files that it must write in the run folder.
         only: The only files whose calls fail; none for all.
-        repeatable: Whether it does its work a second time.
+        repeatable: Whether it can run twice.
     """
 
     command: Callable[[Path], list[object]]
@@ -157,7 +160,7 @@ class Saving:
     repeatable: bool = True
 
 
-# Vectors are hundreds of files in thirty folders, all written alike: their index, and one of each kind of file.
+# Hundreds of test vector files are written the same way: test their index, and one file of each kind.
 OF_VECTORS = (INDEX, "data.json", "test_data_set_0/input_0.pb")
 SAVINGS = {
     "export": Saving(
@@ -183,67 +186,71 @@ SAVINGS = {
 TRIED = [name if name == "export" else pytest.param(name, marks=torture_only) for name in SAVINGS]
 
 
-def savings(begun: Path, folder: Path, name: str) -> FaultTrials:
+def savings(started_run: Path, folder: Path, name: str) -> FaultTrials:
     saving = SAVINGS[name]
     watched = {f"{folder / part}" for part in saving.only}
     watched |= {f"{path.parent}/.{path.name}.00000000.tmp" for path in map(Path, watched)}
-    return FaultTrials(begun, folder, saving.command, is_target=lambda path: not watched or path in watched)
+    return FaultTrials(started_run, folder, saving.command, is_target=lambda path: not watched or path in watched)
 
 
-def wrong_with_saving(begun: Path, folder: Path, new: Mapping[str, bytes], finished: Finished) -> list[str]:
-    """What is saved is the old or the new file, others are untouched; after exit 0 all is new."""
-    now = changed(folder, begun)
+def saving_problems(started_run: Path, folder: Path, new: Mapping[str, bytes], finished: Finished) -> list[str]:
+    """Saved files are the old or the new ones, others are unchanged; after exit code 0 all are new."""
+    now = changed_files(folder, started_run)
     if finished.returncode and INDEX in now and json.loads(now[INDEX])["sets"] == []:
-        del now[INDEX]  # which says so until all vectors are written
+        del now[INDEX]  # empty until all vectors are written
     for path in folder.glob("*.onnx"):
         Artifact.read(path)
-    wrong = [f"{name} is another file" for name in now if name in new and now[name] != new[name]]
-    wrong += [f"{name} has changed" for name in now if name not in new]
-    wrong += [f"{path} is gone" for path in begun.rglob("*") if not (folder / path.relative_to(begun)).exists()]
+    problems = [f"{name} is another file" for name in now if name in new and now[name] != new[name]]
+    problems += [f"{name} has changed" for name in now if name not in new]
+    problems += [
+        f"{path} is gone" for path in started_run.rglob("*") if not (folder / path.relative_to(started_run)).exists()
+    ]
     if finished.returncode == 0:
-        wrong += [f"{NOT_THERE}: {name}" for name in new if now.get(name) != new[name]]
-    return wrong
+        problems += [f"{NOT_THERE}: {name}" for name in new if now.get(name) != new[name]]
+    return problems
 
 
 NOT_THERE = "exit 0 without a file that it should have written"
 
 
 @pytest.mark.parametrize("name", TRIED)
-def test_other_commands_on_a_failing_disk(tmp_path: Path, begun: Path, name: str, tally: Tally) -> None:
-    """Each file is the old one or the new one; checkpoints are not touched; once the disk is well all is new."""
+def test_other_commands_on_a_failing_disk(tmp_path: Path, started_run: Path, name: str, tally: Tally) -> None:
+    """Each file is the old or the new one, checkpoints are unchanged, and a rerun writes all files."""
     write_corpus(tmp_path / "texts")
-    trials, seed = savings(begun, tmp_path / "run", name), random.randrange(1 << 32)
+    trials, seed = savings(started_run, tmp_path / "run", name), random.randrange(1 << 32)
     assert trials.undisturbed.finished.returncode == 0, trials.undisturbed.finished.stderr
-    new = changed(trials.folder, begun)
+    new = changed_files(trials.folder, started_run)
     assert SAVINGS[name].makes <= new.keys()
 
     def faults(finished: Finished) -> list[str]:
-        return wrong_with_saving(begun, trials.folder, new, finished)
+        return saving_problems(started_run, trials.folder, new, finished)
 
-    found = failing(trials, seed, faults, SAVINGS[name].repeatable)
-    tally(PROMISE, tried=len(found), what=f"failing calls, {name}", **figures(found, seed))
+    outcomes = run_with_faults(trials, seed, faults, SAVINGS[name].repeatable)
+    tally(PROMISE, tried=len(outcomes), what=f"failing calls, {name}", **figures(outcomes, seed))
 
 
-def test_an_export_that_ignores_errors_is_noticed(tmp_path: Path, begun: Path, tally: Tally) -> None:
-    """Positive control: it ends with 0, and the old artifact is still there."""
+def test_an_export_that_ignores_errors_is_noticed(tmp_path: Path, started_run: Path, tally: Tally) -> None:
+    """Positive control: it exits with 0, and the old artifact is still there."""
     careless = functools.partial(injection.combine, DETERMINISTIC, injection.swallow_write_errors)
-    trials = replace(savings(begun, tmp_path / "run", "export"), prepare=careless)
+    trials = replace(savings(started_run, tmp_path / "run", "export"), prepare=careless)
     assert trials.undisturbed.finished.returncode == 0
-    new = changed(trials.folder, begun)
+    new = changed_files(trials.folder, started_run)
     finished = trials.run_with(Fault("write", 1, EFFECTS[0], lasting=True)).finished
     assert finished.returncode == 0
-    noticed = [wrong for wrong in wrong_with_saving(begun, trials.folder, new, finished) if NOT_THERE in wrong]
+    noticed = [text for text in saving_problems(started_run, trials.folder, new, finished) if NOT_THERE in text]
     assert len(noticed) == len(new)
     tally(PROMISE, tried=1, control=f"errors swallowed by an export: {len(noticed)} of {len(new)} files missed")
 
 
 def test_writing_in_place_would_lose_checkpoints(
-    tmp_path: Path, uninterrupted: UninterruptedRun, begun: Path, tally: Tally
+    tmp_path: Path, uninterrupted: UninterruptedRun, started_run: Path, tally: Tally
 ) -> None:
     """Positive control: without temporary files and renames a failing write leaves half a checkpoint."""
     folder, effects = tmp_path / "run", EFFECTS if FULL else EFFECTS[:1]
     in_place = functools.partial(injection.combine, DETERMINISTIC, injection.write_in_place)
-    trials = FaultTrials(begun, folder, uninterrupted.command, in_place, lambda path: path.endswith(".safetensors"))
+    trials = FaultTrials(
+        started_run, folder, uninterrupted.command, in_place, lambda path: path.endswith(".safetensors")
+    )
     lost = 0
     for effect in effects:
         assert trials.run_with(Fault("write", 1, effect, lasting=True)).finished.returncode == 1

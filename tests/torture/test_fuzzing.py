@@ -22,13 +22,13 @@ def good(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
 @pytest.mark.parametrize("name", TARGETS)
 def test_mutated_inputs_raise_our_errors_only(good: Path, tmp_path: Path, name: str, many: Many, tally: Tally) -> None:
     count = many(60, 10_000)
-    found = fuzz(name, good, tmp_path / "fuzz", count, seed=len(name))
-    assert not found.ended, "\n".join(found.ended)
-    assert not found.untyped, "\n\n".join(found.untyped)
-    assert found.tried == count
-    assert found.refused > 0
-    assert found.reached or not FULL  # a few inputs may all be refused
-    figures = {"refused": found.refused, **found.reached, "lines_reached": found.lines}
+    result = fuzz(name, good, tmp_path / "fuzz", count, seed=len(name))
+    assert not result.ended, "\n".join(result.ended)
+    assert not result.untyped, "\n\n".join(result.untyped)
+    assert result.tried == count
+    assert result.refused > 0
+    assert result.reached or not FULL  # a few inputs may all be refused
+    figures = {"refused": result.refused, **result.reached, "lines_reached": result.lines}
     tally(PROMISE, tried=count, what=f"inputs, {name}", signals=0, hangs=0, other_errors=0, **figures)
 
 
@@ -38,6 +38,6 @@ def test_mutated_inputs_raise_our_errors_only(good: Path, tmp_path: Path, name: 
 )
 def test_the_harness_finds_injected_faults(good: Path, tmp_path: Path, name: str, signs: str, tally: Tally) -> None:
     """Positive control: three bytes trigger a fault."""
-    found = fuzz(name, good, tmp_path / "fuzz", 2000, seed=1, patience_seconds=1)
-    assert any(signs in text for text in (*found.ended, *found.untyped)), found
-    tally(PROMISE, tried=found.tried, control=f"planted: {name}: found")
+    result = fuzz(name, good, tmp_path / "fuzz", 2000, seed=1, patience_seconds=1)
+    assert any(signs in text for text in (*result.ended, *result.untyped)), result
+    tally(PROMISE, tried=result.tried, control=f"planted: {name}: found")

@@ -40,7 +40,7 @@ def run_in_parallel(where: Campaign, numbers: list[int], children: int) -> list[
     shares = [share for at in range(children) if (share := numbers[at::children])]
     with ThreadPoolExecutor(children) as pool:
         tries = [pool.submit(run_campaign, where, share, f"child-from-{share[0]}") for share in shares]
-        return [entry for found in tries for entry in found.result()]
+        return [entry for future in tries for entry in future.result()]
 
 
 def numbers_of(entries: Iterable[dict[str, Any]]) -> set[int]:
@@ -54,38 +54,38 @@ def refused(entries: Iterable[dict[str, Any]]) -> set[int]:
 
 def until_refused(where: Campaign, count: int, children: int) -> tuple[list[dict[str, Any]], set[int]]:
     """Run distinct files until `count` of them were refused; the records, and the numbers that were tried."""
-    fresh, tried, found = distinct_numbers(where.run), set[int](), list[dict[str, Any]]()
-    while (missing := count - len(refused(found))) > 0:
+    fresh, tried, records = distinct_numbers(where.run), set[int](), list[dict[str, Any]]()
+    while (missing := count - len(refused(records))) > 0:
         numbers = list(itertools.islice(fresh, missing + missing // 4))  # some do no harm and are accepted everywhere
         tried |= set(numbers)
-        found += run_in_parallel(where, numbers, children)
-    return found, tried
+        records += run_in_parallel(where, numbers, children)
+    return records, tried
 
 
 def test_hostile_files_are_refused_at_every_entry_point(where: Campaign, many: Many, tally: Tally) -> None:
-    found, tried = until_refused(where, many(len(RECIPES), 1000), children=many(1, 2))
-    wrong = [entry for entry in found if entry["outcome"] not in ("refused", "accepted")]
-    assert not wrong, _shown(wrong)
-    let_in = [entry for entry in found if entry["must_refuse"] and entry["outcome"] != "refused"]
+    records, tried = until_refused(where, many(len(RECIPES), 1000), children=many(1, 2))
+    unexpected = [entry for entry in records if entry["outcome"] not in ("refused", "accepted")]
+    assert not unexpected, _shown(unexpected)
+    let_in = [entry for entry in records if entry["must_refuse"] and entry["outcome"] != "refused"]
     assert not let_in, _shown(let_in)
-    ran = [entry for entry in found if entry["events"] or entry["accessed"] or entry["canary"]]
+    ran = [entry for entry in records if entry["events"] or entry["accessed"] or entry["canary"]]
     assert not ran, _shown(ran)
-    large = [entry for entry in found if entry["extra_kb"] > MOST_EXTRA_KB + entry["bytes"] / 1024]
+    large = [entry for entry in records if entry["extra_kb"] > MOST_EXTRA_KB + entry["bytes"] / 1024]
     assert not large, _shown(large)
-    assert numbers_of(found) == tried
+    assert numbers_of(records) == tried
     tally(
         PROMISE,
-        tried=len(refused(found)),
+        tried=len(refused(records)),
         what="distinct files, each refused by at least one entry point",
-        kinds=len({entry["name"] for entry in found}),
-        refusals=sum(entry["outcome"] == "refused" for entry in found),
-        calls_of_entry_points=len(found),
-        harmless_and_accepted_everywhere=len(tried - refused(found)),
+        kinds=len({entry["name"] for entry in records}),
+        refusals=sum(entry["outcome"] == "refused" for entry in records),
+        calls_of_entry_points=len(records),
+        harmless_and_accepted_everywhere=len(tried - refused(records)),
         executions=len(ran),
-        crashes=len(wrong),
+        crashes=len(unexpected),
         let_in=len(let_in),
-        most_extra_mb=max(entry["extra_kb"] for entry in found) // 1024,
-        slowest_seconds=round(max(entry["seconds"] for entry in found), 2),
+        most_extra_mb=max(entry["extra_kb"] for entry in records) // 1024,
+        slowest_seconds=round(max(entry["seconds"] for entry in records), 2),
     )
 
 
@@ -101,18 +101,18 @@ def test_equal_files_count_once(where: Campaign) -> None:
 
 def test_the_monitors_detect_unprotected_loaders(where: Campaign, tally: Tally) -> None:
     """Positive control: pickle runs code; plain onnxruntime reads other files and takes memory and time."""
-    found = run_unprotected_loaders(where)
-    assert found["unpickling"]["canary"]
-    assert any("pickle.find_class" in notice for notice in found["unpickling"]["events"])
-    assert found["external data"]["accessed"]
+    records = run_unprotected_loaders(where)
+    assert records["unpickling"]["canary"]
+    assert any("pickle.find_class" in notice for notice in records["unpickling"]["events"])
+    assert records["external data"]["accessed"]
     for name in ("a sparse weight", "folding"):
-        assert found[name]["extra_kb"] > MOST_EXTRA_KB, found[name]
-    assert found["inlining"]["seconds"] > 10 * min(entry["seconds"] for entry in found.values())
+        assert records[name]["extra_kb"] > MOST_EXTRA_KB, records[name]
+    assert records["inlining"]["seconds"] > 10 * min(entry["seconds"] for entry in records.values())
     for name in ("another file", "a process", "code"):
-        assert found[name]["events"], found[name]
-    memory = max(found[name]["extra_kb"] for name in ("a sparse weight", "folding")) // 1024
+        assert records[name]["events"], records[name]
+    memory = max(records[name]["extra_kb"] for name in ("a sparse weight", "folding")) // 1024
     control = f"pickle runs code; plain onnxruntime reads the file beside and takes {memory} MB for 7 kB"
-    tally(PROMISE, tried=len(found), control=control)
+    tally(PROMISE, tried=len(records), control=control)
 
 
 def _shown(entries: list[dict[str, Any]]) -> str:

@@ -21,12 +21,14 @@ PROMISE = "A killed training loses at most one interval"
 KILLED = -signal.SIGKILL
 KILL = f"signal={signal.SIGKILL.name}"
 LATER_RECORDS = (6, 4, 8)
-"""Which writing of the log a training is killed before, of those that its first epoch has."""
+"""Writes of the log before which a training is killed, all within its first epoch."""
 
 
-def chain(uninterrupted: UninterruptedRun, folder: Path, draw: random.Random) -> tuple[int, Counter[str], list[str]]:
-    """Kill a training and go on with it until it ends: kills, what was wrong after them, and what is at the end."""
-    kills, wrong = 0, Counter[str]()
+def kill_and_resume(
+    uninterrupted: UninterruptedRun, folder: Path, draw: random.Random
+) -> tuple[int, Counter[str], list[str]]:
+    """Kill and resume a training until it ends; number of kills, faults after them, differences at the end."""
+    kills, faults = 0, Counter[str]()
     while True:
         command = Command(*uninterrupted.command(folder)).go()
         wait_for_saves(command, Run(folder).latest, draw.randrange(-1, uninterrupted.steps_per_epoch))
@@ -35,70 +37,70 @@ def chain(uninterrupted: UninterruptedRun, folder: Path, draw: random.Random) ->
         finished = command.finished()
         if finished.returncode != KILLED:
             assert finished.returncode == 0, finished.stderr
-            return kills, wrong, uninterrupted.differences(folder)
+            return kills, faults, uninterrupted.differences(folder)
         kills += 1
-        wrong.update(uninterrupted.faults(folder).keys())
+        faults.update(uninterrupted.faults(folder).keys())
 
 
 def test_kills_at_random_moments(tmp_path: Path, uninterrupted: UninterruptedRun, many: Many, tally: Tally) -> None:
     seed = random.randrange(1 << 32)
-    draw, tried, wrong, ends = random.Random(seed), 0, Counter[str](), list[list[str]]()
+    draw, tried, faults, ends = random.Random(seed), 0, Counter[str](), list[list[str]]()
     while tried < many(2, 120):
-        kills, found, differences = chain(uninterrupted, tmp_path / f"run-{len(ends)}", draw)
-        tried, wrong = tried + kills, wrong + found
+        kills, new_faults, differences = kill_and_resume(uninterrupted, tmp_path / f"run-{len(ends)}", draw)
+        tried, faults = tried + kills, faults + new_faults
         ends.append(differences)
-    assert wrong == {}, f"seed {seed}"
+    assert faults == {}, f"seed {seed}"
     assert ends == [[]] * len(ends), f"seed {seed}"
     tally(
         PROMISE,
         tried=tried,
         what="kill -9 at random moments",
-        unusable=wrong["unusable"],
-        mixed=wrong["mixed"],
-        lost_more=wrong["lost"],
+        unusable=faults["unusable"],
+        mixed=faults["mixed"],
+        lost_more=faults["lost"],
         resumed_to_the_end=len(ends),
         of_other_bits=sum(map(bool, ends)),
     )
 
 
 def last_save(uninterrupted: UninterruptedRun, folder: Path) -> FaultTrials:
-    """A training that has but one step to do, then the end of its epoch and the test."""
+    """Trials of a training's last step, the end of its epoch, and the test."""
     require_strace()
-    begun = uninterrupted.stopped_after(folder / "begun", 2 * uninterrupted.steps_per_epoch - 1)
-    return FaultTrials(begun, folder / "run", uninterrupted.command)
+    folder_before = uninterrupted.stopped_after(folder / "before", 2 * uninterrupted.steps_per_epoch - 1)
+    return FaultTrials(folder_before, folder / "run", uninterrupted.command)
 
 
 def test_kills_before_every_system_call_of_a_save(
     tmp_path: Path, uninterrupted: UninterruptedRun, many: Many, tally: Tally
 ) -> None:
     trials, seed = last_save(uninterrupted, tmp_path), random.randrange(1 << 32)
-    draw, wrong, found = random.Random(seed), list[Fault](), Counter[str]()
+    draw, faults, counts = random.Random(seed), list[Fault](), Counter[str]()
     points = trials.fault_points([KILL])
     assert len(points) > 100
     for fault in (chosen := draw.sample(points, many(1, len(points)))):
-        found["killed"] += trials.run_with(fault).finished.returncode == KILLED
+        counts["killed"] += trials.run_with(fault).finished.returncode == KILLED
         left = [*uninterrupted.faults(trials.folder)]
         assert trials.rerun().returncode == 0, f"{fault} {seed}"
         left += ["of_other_bits"] if uninterrupted.differences(trials.folder) else []
-        found.update(left)
-        wrong += [fault] if left else []
-    assert wrong == [], f"{found} seed {seed}"
-    assert found["killed"] == len(chosen)
+        counts.update(left)
+        faults += [fault] if left else []
+    assert faults == [], f"{counts} seed {seed}"
+    assert counts["killed"] == len(chosen)
     tally(
         PROMISE,
-        tried=found["killed"],
+        tried=counts["killed"],
         what="kill -9 before each system call of a save",
-        unusable=found["unusable"],
-        mixed=found["mixed"],
-        lost_more=found["lost"],
-        of_other_bits=found["of_other_bits"],
+        unusable=counts["unusable"],
+        mixed=counts["mixed"],
+        lost_more=counts["lost"],
+        of_other_bits=counts["of_other_bits"],
     )
 
 
 def test_writing_in_place_would_lose_checkpoints(
     tmp_path: Path, uninterrupted: UninterruptedRun, many: Many, tally: Tally
 ) -> None:
-    """Positive control: without temporary files and renames the same kills leave folders that nobody can use."""
+    """Positive control: without temporary files and renames the same kills leave unusable folders."""
     in_place, lost = functools.partial(injection.combine, DETERMINISTIC, injection.write_in_place), Counter[str]()
     trials = replace(
         last_save(uninterrupted, tmp_path), prepare=in_place, is_target=lambda path: path.endswith("safetensors")
@@ -113,7 +115,7 @@ def test_writing_in_place_would_lose_checkpoints(
 def test_a_training_with_fewer_checkpoints_would_lose_more(
     tmp_path: Path, uninterrupted: UninterruptedRun, many: Many, tally: Tally
 ) -> None:
-    """And the positive control: killed in its steps, one that saves every time has lost one at most, the other more."""
+    """Saving at every step loses one step at most; the positive control, saving every tenth time, loses more."""
     require_strace()
     lost = {}
     for name, prepare in (
@@ -123,14 +125,14 @@ def test_a_training_with_fewer_checkpoints_would_lose_more(
         trials = FaultTrials(
             tmp_path / "none", tmp_path / name, uninterrupted.command, prepare, lambda path: "metrics" in path
         )
-        found = []
+        faults = []
         for number in LATER_RECORDS[: (tried := many(1, len(LATER_RECORDS)))]:
             assert trials.run_with(Fault("rename", number, KILL)).finished.returncode == KILLED
-            found.append(uninterrupted.faults(trials.folder))
-        lost[name] = found
+            faults.append(uninterrupted.faults(trials.folder))
+        lost[name] = faults
     assert lost["always"] == [{}] * tried
-    assert [list(found) for found in lost["seldom"]] == [["lost"]] * tried
-    what = ", ".join(found["lost"] for found in lost["seldom"])
+    assert [list(faults) for faults in lost["seldom"]] == [["lost"]] * tried
+    what = ", ".join(faults["lost"] for faults in lost["seldom"])
     tally(PROMISE, tried=tried, control=f"a training that saves every tenth time: {what} lost")
 
 
@@ -142,10 +144,10 @@ def test_a_training_with_fewer_checkpoints_would_lose_more(
 def test_state_that_is_not_restored_is_noticed(
     tmp_path: Path, uninterrupted: UninterruptedRun, protection: Callable[[], None], differs: str, tally: Tally
 ) -> None:
-    """Positive control: the comparison with the training never killed notices what a resume forgets."""
+    """Positive control: the comparison with the uninterrupted training shows what a resume does not restore."""
     folder = uninterrupted.stopped_after(tmp_path / "run", uninterrupted.steps_per_epoch // 2)
     finished = Command(*uninterrupted.command(folder), prepare=protection).go().finished()
     assert finished.returncode == 0, finished.stderr
-    found = uninterrupted.differences(folder)
-    assert differs in found
-    tally(PROMISE, tried=1, control=f"{protection.__name__.replace('_', ' ')}: {', '.join(found)} differ")
+    differences = uninterrupted.differences(folder)
+    assert differs in differences
+    tally(PROMISE, tried=1, control=f"{protection.__name__.replace('_', ' ')}: {', '.join(differences)} differ")

@@ -1,4 +1,4 @@
-"""Users see messages: every option of every command with values that cannot be right, and files that are no such files.
+"""Users see messages: every option of every command with invalid values and files.
 
 The cases are in tests/support/fuzzing/bad_values.py.
 """
@@ -22,22 +22,22 @@ from support.scale import Many, Tally
 
 PROMISE = "Users see messages"
 SHARES = 6
-"""So many tests share the cases, so that they can run beside each other."""
+"""Number of tests that share the cases, so that they can run in parallel."""
 
 
 @pytest.fixture(scope="module")
-def rough_place(tmp_path_factory: pytest.TempPathFactory, run: Run, corpus_folder: Path) -> Path:
-    """A run, its exports, a corpus, and files that are not what their names say."""
+def misleading_folder(tmp_path_factory: pytest.TempPathFactory, run: Run, corpus_folder: Path) -> Path:
+    """A run, its exports, a corpus, and files with misleading names."""
     folder = tmp_path_factory.mktemp("rough")
     shutil.copytree(run.path, folder / "runs" / "tiny")
     shutil.copytree(corpus_folder, folder / "good")
     (folder / "runs" / "tiny" / "model.int8.onnx").unlink()
-    make_rough(folder)
+    write_misleading_files(folder)
     return folder
 
 
-def make_rough(folder: Path) -> None:
-    """Write what is not what its name says; commands that were told to may have replaced it, or made what lacks."""
+def write_misleading_files(folder: Path) -> None:
+    """Write the files with misleading names again; earlier commands may have replaced them."""
     for path in folder.iterdir():
         if path.is_dir() and path.name not in ("runs", "good"):
             shutil.rmtree(path)
@@ -56,15 +56,15 @@ def taken_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def ended(place: Path, port: int, case: Case, prepare: Callable[[], None] | None = None) -> Finished:
-    """How the command of a case ended."""
-    make_rough(place)
+def run_case(place: Path, port: int, case: Case, prepare: Callable[[], None] | None = None) -> Finished:
+    """Run the command of a case."""
+    write_misleading_files(place)
     base = [argument.replace(f"--port={TAKEN}", f"--port={port}") for argument in case.base]
     return lmtool(*base, *case.arguments, cwd=place, stdin=case.stdin, prepare=prepare, patience_seconds=600)
 
 
-def complaint(case: Case, finished: Finished) -> str | None:
-    """What is wrong with how a command ended; None where nothing is."""
+def problem_of(case: Case, finished: Finished) -> str | None:
+    """The problem of a finished command; None if there is none."""
     code = finished.returncode
     if "Traceback" in finished.stderr or "Traceback" in finished.stdout:
         return "a traceback"
@@ -80,7 +80,7 @@ def complaint(case: Case, finished: Finished) -> str | None:
 
 
 def is_object(text: str) -> bool:
-    """Whether the text is one JSON object, of numbers that are numbers."""
+    """Whether the text is one JSON object without NaN and infinity."""
     try:
         return isinstance(json.loads(text, parse_constant=float.fromhex), dict)
     except ValueError:
@@ -89,17 +89,17 @@ def is_object(text: str) -> bool:
 
 @pytest.mark.parametrize("share", range(SHARES))
 def test_every_bad_value_gives_a_message(
-    rough_place: Path, taken_port: int, share: int, many: Many, tally: Tally
+    misleading_folder: Path, taken_port: int, share: int, many: Many, tally: Tally
 ) -> None:
-    mine = cases()[share::SHARES]
-    chosen = random.Random(1).sample(mine, many(4, len(mine)))
-    codes, complaints = Counter[int](), []
+    share_of_cases = cases()[share::SHARES]
+    chosen = random.Random(1).sample(share_of_cases, many(4, len(share_of_cases)))
+    codes, problems = Counter[int](), []
     for case in chosen:
-        finished = ended(rough_place, taken_port, case)
+        finished = run_case(misleading_folder, taken_port, case)
         codes[finished.returncode] += 1
-        if wrong := complaint(case, finished):
-            complaints.append(f"{[*case.base, *case.arguments]}: {wrong}\n{finished.stderr[-800:]}")
-    assert not complaints, "\n\n".join([f"{len(complaints)} of {len(chosen)}:", *complaints[:10]])
+        if problem := problem_of(case, finished):
+            problems.append(f"{[*case.base, *case.arguments]}: {problem}\n{finished.stderr[-800:]}")
+    assert not problems, "\n\n".join([f"{len(problems)} of {len(chosen)}:", *problems[:10]])
     tally(
         PROMISE,
         tried=len(chosen),
@@ -125,22 +125,23 @@ def test_every_option_is_tried() -> None:
     assert sum(case.codes == WRONG_USAGE for case in everything) > 300
 
 
-def test_injected_faults_are_noticed(rough_place: Path, taken_port: int, tally: Tally) -> None:
-    """The positive control: a traceback, a number that is none, and what no command ends with."""
+def test_injected_faults_are_noticed(misleading_folder: Path, taken_port: int, tally: Tally) -> None:
+    """Positive control: a traceback, an accepted NaN, and unexpected exit codes and outputs."""
     read = Case("info", ["info"], ["--model=noise.onnx"])
-    assert complaint(read, ended(rough_place, taken_port, read)) is None
-    assert complaint(read, ended(rough_place, taken_port, read, injection.fail_to_read_artifacts)) == "a traceback"
+    assert problem_of(read, run_case(misleading_folder, taken_port, read)) is None
+    crashed = run_case(misleading_folder, taken_port, read, injection.fail_to_read_artifacts)
+    assert problem_of(read, crashed) == "a traceback"
     count = Case("score", BASE["score"], ["--threads=nan"], WRONG_USAGE)
-    assert complaint(count, ended(rough_place, taken_port, count)) is None
-    accepted = complaint(count, ended(rough_place, taken_port, count, injection.accept_nan))
+    assert problem_of(count, run_case(misleading_folder, taken_port, count)) is None
+    accepted = problem_of(count, run_case(misleading_folder, taken_port, count, injection.accept_nan))
     assert accepted == "exit code 0, expected one of (2,)"
     endings = itertools.product((0, 1, 2, 3, 4, -11), ("", "error: no file"), ("", "x"))
     any_end = Case("score", [], ["--json"])
-    wrong = {ending: complaint(any_end, Finished([], ending[0], ending[2], ending[1])) for ending in endings}
-    assert wrong[-11, "error: no file", ""] == "exit code -11, expected one of (0, 1, 2)"
-    assert wrong[4, "error: no file", ""] == "exit code 4, expected one of (0, 1, 2)"
-    assert wrong[1, "", ""] == "no message"
-    assert wrong[2, "error: no file", "x"] == "wrong usage, and yet a result"
-    assert wrong[0, "", "x"] == "no JSON object"
-    assert wrong[1, "error: no file", ""] is None
+    found_problems = {ending: problem_of(any_end, Finished([], ending[0], ending[2], ending[1])) for ending in endings}
+    assert found_problems[-11, "error: no file", ""] == "exit code -11, expected one of (0, 1, 2)"
+    assert found_problems[4, "error: no file", ""] == "exit code 4, expected one of (0, 1, 2)"
+    assert found_problems[1, "", ""] == "no message"
+    assert found_problems[2, "error: no file", "x"] == "wrong usage, and yet a result"
+    assert found_problems[0, "", "x"] == "no JSON object"
+    assert found_problems[1, "error: no file", ""] is None
     tally(PROMISE, tried=2, control="planted: a traceback, and `--threads=nan` with exit 0: both found")

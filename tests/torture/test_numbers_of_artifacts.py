@@ -39,7 +39,7 @@ PROMISE = "Numbers stay numbers"
 
 
 def results(predictor: Predictor, start: State | None = None) -> Iterator[Callable[[], Any]]:
-    """All that makes something of logits."""
+    """Everything that computes a result from logits."""
     stream = functools.partial(predictor.stream, start)
     cached = functools.partial(predictor.stream, start, cache=CacheOptions(size=5))
     ids = np.arange(len(predictor.vocabulary))
@@ -57,11 +57,11 @@ def results(predictor: Predictor, start: State | None = None) -> Iterator[Callab
     yield lambda: logarithm(predictor.perplexity(ids))
     yield lambda: logarithm(predictor.perplexity(ids, cache=CacheOptions(size=5)))
     yield lambda: predictor.log_probs(ids[None], predictor.initial_state(), ids[None])[0]
-    yield lambda: [found.probability for found in Autocompletion(predictor, 3).suggestions("the cat ")]
+    yield lambda: [suggestion.probability for suggestion in Autocompletion(predictor, 3).suggestions("the cat ")]
 
 
 def logarithm(perplexity: float) -> float:
-    """A perplexity may be too large for a number, which infinity says, but never none."""
+    """A perplexity may be infinite, too large for a float, but never NaN."""
     return math.log(min(perplexity, sys.float_info.max))
 
 
@@ -71,14 +71,14 @@ def after_text(stream: Any) -> Any:
 
 
 def count_outcomes(actions: Iterator[Callable[[], Any]]) -> Counter[str]:
-    """How many of the results were numbers, were refused, or were none."""
-    found = Counter[str]()
-    for act in actions:
+    """Number of results that were finite, refused, or not finite."""
+    counts = Counter[str]()
+    for action in actions:
         try:
-            found["numbers" if is_finite(act()) else "not_finite"] += 1
+            counts["numbers" if is_finite(action()) else "not_finite"] += 1
         except NumberError:
-            found["refused"] += 1
-    return found
+            counts["refused"] += 1
+    return counts
 
 
 def test_non_finite_weights_are_refused_at_load(
@@ -87,9 +87,9 @@ def test_non_finite_weights_are_refused_at_load(
     cases = [(path, name, value) for path in artifacts.values() for name in float_weights(path) for value in NON_FINITE]
     for path, name, value in (chosen := draw.sample(cases, many(20, len(cases)))):
         data = artifact_with(path, name, value, draw)
-        for made in (data, weight_as_constant(data, name), weight_as_cast_half(data, name)):
+        for variant in (data, weight_as_constant(data, name), weight_as_cast_half(data, name)):
             with pytest.raises(ArtifactError, match=f"its weight '{re.escape(name[:10])}.* holds numbers that are not"):
-                Predictor.load(made)
+                Predictor.load(variant)
     tally(PROMISE, tried=3 * len(chosen), what="NaN or infinity in weights of artifacts", loaded=0)
 
 
@@ -101,37 +101,37 @@ def test_huge_weights_give_finite_results_or_an_error(
     many: Many,
     tally: Tally,
 ) -> None:
-    found = count_outcomes(results(Predictor.load(overflowing)))
-    assert found["refused"] > 5
+    counts = count_outcomes(results(Predictor.load(overflowing)))
+    assert counts["refused"] > 5
     for _ in range(tried := many(6, 150)):
         path = artifacts[draw.choice(("fp32", "int8"))]
         data = artifact_with(
             path, draw.choice(float_weights(path)), 10 ** draw.uniform(30, 38.5), draw, draw.choice((0, 0.3, 1))
         )
-        found += count_outcomes(results(Predictor.load(data)))
-        assert found["not_finite"] == 0
-    assert found["numbers"] > tried
-    tally(PROMISE, tried=found.total(), what="weights up to 3e38", refused=found["refused"], not_a_number=0)
+        counts += count_outcomes(results(Predictor.load(data)))
+        assert counts["not_finite"] == 0
+    assert counts["numbers"] > tried
+    tally(PROMISE, tried=counts.total(), what="weights up to 3e38", refused=counts["refused"], not_a_number=0)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_unchecked_results_are_not_finite(
     artifacts: dict[str, Path], draw: random.Random, monkeypatch: pytest.MonkeyPatch, tally: Tally
 ) -> None:
-    """Positive control. onnxruntime's LSTM even makes numbers of NaN, which mean nothing: so weights are looked at."""
+    """Positive control; onnxruntime's LSTM turns NaN into meaningless numbers, so weights are checked too."""
     for name in ("network", "stream"):
         monkeypatch.setattr(f"lmtool.runtime.{name}.require_finite", lambda *_: None)
     monkeypatch.setattr("lmtool.runtime.artifact.artifact.require_finite_weights", lambda _: None)
-    found = Counter[str]()
+    counts = Counter[str]()
     for name in float_weights(artifacts["fp32"]):
-        found += count_outcomes(results(Predictor.load(artifact_with(artifacts["fp32"], name, math.nan, draw, 1))))
-    assert found["not_finite"] > 10
-    assert found["numbers"] > 10
-    tally(PROMISE, tried=found.total(), control=f"nothing checked: {dict(found)}")
+        counts += count_outcomes(results(Predictor.load(artifact_with(artifacts["fp32"], name, math.nan, draw, 1))))
+    assert counts["not_finite"] > 10
+    assert counts["numbers"] > 10
+    tally(PROMISE, tried=counts.total(), control=f"nothing checked: {dict(counts)}")
 
 
 def state_with_non_finite(predictor: Predictor, draw: random.Random) -> State:
-    """A state of a stream, with one number of its tensors or its cache that is none."""
+    """A state of a stream with NaN or infinity in its tensors or its cache."""
     stream = predictor.stream(cache=CacheOptions(size=5))
     stream.score("the cat saw a dog")
     state = stream.state
@@ -143,17 +143,17 @@ def state_with_non_finite(predictor: Predictor, draw: random.Random) -> State:
 
 
 def test_non_finite_states_are_refused(predictor: Predictor, draw: random.Random, many: Many, tally: Tally) -> None:
-    wrong = "the state holds numbers that are not finite"
+    message = "the state holds numbers that are not finite"
     with StreamPool(predictor, PoolOptions(max_streams=4)) as pool:
         for _ in range(tried := many(30, 500)):
             state = state_with_non_finite(predictor, draw)
-            with pytest.raises(StateError, match=wrong):
+            with pytest.raises(StateError, match=message):
                 State.from_bytes(state.to_bytes())
-            with pytest.raises(StateError, match=wrong):
+            with pytest.raises(StateError, match=message):
                 predictor.stream(state)
             plain = replace(state, cache=None, pending=np.zeros((1, 0), np.int64))
             if not all(is_finite(tensor) for tensor in plain.tensors):
-                with pytest.raises(StateError, match=wrong):
+                with pytest.raises(StateError, match=message):
                     pool.open_stream(plain)
         assert pool.stats.open_streams == 0
     tally(PROMISE, tried=tried, what="NaN or infinity in states and caches", taken=0)
@@ -163,7 +163,7 @@ def test_non_finite_states_are_refused(predictor: Predictor, draw: random.Random
 def test_huge_states_give_finite_results_or_an_error(
     predictor: Predictor, draw: random.Random, many: Many, tally: Tally
 ) -> None:
-    found = Counter[str]()
+    counts = Counter[str]()
     for _ in range(tried := many(10, 200)):
         size = 10 ** draw.uniform(0, 38.5)
         zero, start = predictor.initial_state(), np.array([[predictor.vocabulary.end_of_sentence_id]], np.int64)
@@ -171,7 +171,7 @@ def test_huge_states_give_finite_results_or_an_error(
             np.array([[draw.choice((-1, 1)) * size for _ in range(tensor.shape[1])]], np.float32)
             for tensor in zero.tensors
         )
-        found += count_outcomes(results(predictor, State(zero.model_sha256, tensors, start)))
-    assert found["not_finite"] == 0
-    assert found["numbers"] > tried
-    tally(PROMISE, tried=found.total(), what="states up to 3e38", refused=found["refused"], not_a_number=0)
+        counts += count_outcomes(results(predictor, State(zero.model_sha256, tensors, start)))
+    assert counts["not_finite"] == 0
+    assert counts["numbers"] > tried
+    tally(PROMISE, tried=counts.total(), what="states up to 3e38", refused=counts["refused"], not_a_number=0)

@@ -15,7 +15,7 @@ from support.processes.commands import Finished, lmtool, unclear_failure
 from support.scale import FULL, Many, Tally
 
 PROMISE = "Numbers stay numbers"
-_NO_NUMBER = re.compile(r"\b(nan|inf|Infinity)\b", re.IGNORECASE)
+_NON_FINITE = re.compile(r"\b(nan|inf|Infinity)\b", re.IGNORECASE)
 
 
 COMMANDS = (
@@ -32,8 +32,8 @@ COMMANDS = (
 
 
 def prints_non_finite(finished: Finished) -> bool:
-    """Whether a command that says it is done printed something that is no number."""
-    return finished.returncode == 0 and bool(_NO_NUMBER.search(finished.stdout))
+    """Whether a command exits with 0 and prints NaN or infinity."""
+    return finished.returncode == 0 and bool(_NON_FINITE.search(finished.stdout))
 
 
 def test_commands_report_non_finite_weights(
@@ -72,7 +72,7 @@ def test_commands_with_huge_weights_never_print_nan(
     draw: random.Random,
     tally: Tally,
 ) -> None:
-    """The last layer's weights are so large that products of them overflow."""
+    """Products of the last layer's weights overflow."""
     shutil.copytree(run.path, place := tmp_path / "run")
     best = Checkpoint.read(run.best)
     tensors = {name: tensor * (3e38 if "projection.weight" in name else 1) for name, tensor in best.tensors.items()}
@@ -80,12 +80,12 @@ def test_commands_with_huge_weights_never_print_nan(
     shutil.copy(overflowing, place / "model.onnx")
     commands = [[*command, "--model", place / "model.onnx"] for command in COMMANDS if command[0] not in ("info",)]
     commands += [["export", "--onnx", "--run", place], ["evaluate", "--run", place]]
-    quick = [command for command in commands if command[0] != "bench"]  # which starts many processes
+    quick = [command for command in commands if command[0] != "bench"]  # it starts many processes
     for command in (chosen := commands if FULL else draw.sample(quick, 2)):
         finished = lmtool(*command, cwd=few_sentences)
         assert finished.returncode in (1, 3), (command, finished)
         assert "Traceback" not in finished.stderr, command
-        assert not _NO_NUMBER.search(finished.stdout.replace("infinite", "")) or finished.returncode == 3
+        assert not _NON_FINITE.search(finished.stdout.replace("infinite", "")) or finished.returncode == 3
     tally(PROMISE, tried=len(chosen), what="weights of 3e38 in files of commands", nan_with_exit_0=0)
 
 
@@ -95,8 +95,8 @@ def test_unchecked_commands_print_nan(tmp_path: Path, run: Run, draw: random.Ran
     name = next(name for name in float_weights(run.artifact("fp32")) if "projection" in name)
     path.write_bytes(artifact_with(run.artifact("fp32"), name, math.nan, draw, 1))
     commands = [["score", "the cat"], ["suggest", "the"]]
-    found = [lmtool(*command, "--model", path, prepare=injection.skip_finite_checks) for command in commands]
-    assert all(map(prints_non_finite, found)), found
+    finished = [lmtool(*command, "--model", path, prepare=injection.skip_finite_checks) for command in commands]
+    assert all(map(prints_non_finite, finished)), finished
     tally(PROMISE, tried=2, control="nothing checked: 2 of 2 commands print nan with exit 0")
 
 

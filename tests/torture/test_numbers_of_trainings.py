@@ -18,8 +18,10 @@ PROMISE = "Numbers stay numbers"
 AVERAGED = {**DROPOUT_SETTINGS, "averaging": "exponential"}
 
 
-def hit(few_sentences: Path, folder: Path, place: str, value: float, draw: random.Random) -> tuple[ValueInjector, str]:
-    """Train with a number planted at a random step; the injector, and how it ended."""
+def train_with_fault(
+    few_sentences: Path, folder: Path, place: str, value: float, draw: random.Random
+) -> tuple[ValueInjector, str]:
+    """Train with a value injected at a random step; the injector, and the error message."""
     trainer = new_trainer(few_sentences, folder, AVERAGED)
     total = 2 * len(trainer._batches.spans(0))
     injector = ValueInjector(trainer, place, value, draw.randrange(1, total), draw)
@@ -36,7 +38,7 @@ def test_non_finite_values_never_reach_a_checkpoint(
     tried, places = many(2, 49), draw.sample(INJECTION_POINTS, len(INJECTION_POINTS))
     for number in range(tried):
         place, value, folder = places[number % len(places)], draw.choice(NON_FINITE), tmp_path / f"{number}"
-        injector, message = hit(few_sentences, folder, place, value, draw)
+        injector, message = train_with_fault(few_sentences, folder, place, value, draw)
         what = f"{value} in {place}"
         assert message.startswith("TrainingError: "), what
         run = Run(folder)
@@ -64,10 +66,10 @@ def test_unchecked_trainings_replace_the_best_checkpoint(
     many: Many,
     tally: Tally,
 ) -> None:
-    """Positive control: a vector of a word that no text has, which no loss will ever show."""
+    """Positive control: the vector of a word that no text contains, so that no loss shows it."""
     monkeypatch.setattr(Learner, "require_finite", lambda _: None)
     for number in range(tried := many(1, 3)):
-        hit(few_sentences, tmp_path / f"{number}", "unseen", math.nan, draw)
+        train_with_fault(few_sentences, tmp_path / f"{number}", "unseen", math.nan, draw)
         best = Checkpoint.read(Run(tmp_path / f"{number}").best)
         assert not all(bool(tensor.isfinite().all()) for tensor in best.tensors.values())
     control = f"trainings that do not look: {tried} of {tried} replaced the best by weights with NaN"

@@ -1,4 +1,4 @@
-"""Odd text: the same tokens by every path, no failure, and back to the same text where characters are the unit."""
+"""Odd text: the same tokens by every path, no failure, and a round trip where tokens are characters."""
 
 import json
 import os
@@ -57,7 +57,7 @@ PIECES = [
 
 
 def random_text(seed: int) -> str:
-    """Odd pieces, and characters of every plane, one after the other."""
+    """Random odd pieces and characters of every plane."""
     draw = random.Random(seed)
     return "".join(draw.choice(PIECES) if draw.random() < 0.8 else of_plane(draw) for _ in range(draw.randrange(1, 60)))
 
@@ -68,7 +68,7 @@ def of_plane(draw: random.Random) -> str:
 
 
 def long_texts(size: int) -> dict[str, str]:
-    """So many characters without a space."""
+    """Texts of `size` characters with long words."""
     return {
         "one long word": "x" * size,
         "one long row of marks": ".'" * (size // 2),
@@ -84,19 +84,19 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return path
 
 
-def by_every_path(predictor: Predictor, text: str, seed: int, folder: Path) -> Iterator[tuple[str, list[int]]]:
-    """What each way through the library makes of a text."""
+def ids_by_every_path(predictor: Predictor, text: str, seed: int, folder: Path) -> Iterator[tuple[str, list[int]]]:
+    """(path, token ids) for each way through the library."""
     vocabulary = predictor.vocabulary
     tokenization = vocabulary.tokenization
     yield "the score", [vocabulary.id(token) for token in predictor.score(text).tokens]
     parts = cut(text, seed)
     chunks = tokenization.split_chunks(parts)
     yield "split in chunks", [vocabulary.id(token) for tokens in chunks for token in tokens]
-    yield "a stream", fed(predictor, [text])
+    yield "a stream", ids_of_stream(predictor, [text])
     if len(text) < LONG:
-        yield "a stream, line by line", fed(predictor, lines_of(text))
+        yield "a stream, line by line", ids_of_stream(predictor, lines_of(text))
     if len(text) < LONG and tokenization.unit == "char":
-        yield "a stream, by characters", fed(predictor, list(text))
+        yield "a stream, by characters", ids_of_stream(predictor, list(text))
     tokens, letters = tokenization.split_unfinished(text)
     yield "a line that is typed", [vocabulary.id(token) for token in [*tokens, *tokenization.split(letters)]]
     if not any("\ud800" <= character <= "\udfff" for character in text):
@@ -108,30 +108,30 @@ def lines_of(text: str) -> list[str]:
 
 
 def cut(text: str, seed: int) -> list[str]:
-    """The text in parts that end anywhere."""
+    """The text, cut at random."""
     draw = random.Random(seed)
     places = sorted(draw.randrange(len(text) + 1) for _ in range(min(8, len(text))))
     return [text[start:stop] for start, stop in zip([0, *places], [*places, len(text)], strict=True)]
 
 
-def fed(predictor: Predictor, pieces: list[str]) -> list[int]:
-    """The ids that a stream takes in; and it goes on to a prediction."""
-    stream, found = predictor.stream(), []
+def ids_of_stream(predictor: Predictor, pieces: list[str]) -> list[int]:
+    """The ids that a stream reads; it must also predict."""
+    stream, read_ids = predictor.stream(), []
     feed_ids = stream.feed_ids
 
-    def remembered(ids: Any) -> None:
-        found.extend(ids)
+    def record_ids(ids: Any) -> None:
+        read_ids.extend(ids)
         feed_ids(ids)
 
-    stream.feed_ids = remembered  # type: ignore[method-assign]
+    stream.feed_ids = record_ids  # type: ignore[method-assign]
     for piece in pieces:
         stream.feed(piece)
     assert np.isfinite(stream.logits()).all()
-    return found
+    return read_ids
 
 
 def corpus_ids(folder: Path, text: str, vocabulary: Vocabulary) -> list[int]:
-    """A file that begins with a byte-order mark loses it: it belongs to the file and not to the text."""
+    """The ids of a corpus of this text. A file loses one byte-order mark, which is not part of the text."""
     for split in ("train", "valid", "test"):
         (folder / f"{split}.txt").write_bytes(f"{BOM}{text}".encode() if text.startswith(BOM) else text.encode())
     return [int(index) for index in load_corpus_with(str(folder), vocabulary).ids["train"]]
@@ -144,8 +144,8 @@ def test_every_path_gives_the_same_tokens(model: Path, tmp_path: Path, many: Man
     paths = 0
     for seed, (name, text) in enumerate(texts.items()):
         expected = predictor.vocabulary.encode(text)
-        for path, found in by_every_path(predictor, text, seed, tmp_path):
-            assert found == expected, f"{name} ({text[:80]!r}) by {path}"
+        for path, ids in ids_by_every_path(predictor, text, seed, tmp_path):
+            assert ids == expected, f"{name} ({text[:80]!r}) by {path}"
             paths += 1
     tally(PROMISE, tried=len(texts), what=f"texts, {model.stem}", paths=paths, other_tokens=0, failures=0)
 
@@ -174,20 +174,20 @@ def test_the_command_gives_the_same_tokens_for_arguments_and_lines(model: Path, 
     texts.remove(LONE)
     finished = lmtool("score", "--model", model, "--json", "--", *texts)
     assert finished.returncode == 0, finished.stderr
-    assert found_by(finished.stdout) == [expected(vocabulary, text) for text in texts]
+    assert tokens_in(finished.stdout) == [expected(vocabulary, text) for text in texts]
     shown = lmtool("score", "--model", model, "--per-token", "--", *texts)
     assert shown.returncode == 0, shown.stderr
     piped = "\n".join(texts)
     finished = lmtool("score", "--model", model, "--json", stdin=piped)
     assert finished.returncode == 0, finished.stderr
     lines = piped.removeprefix(BOM).removesuffix("\n").split("\n")
-    assert found_by(finished.stdout) == [expected(vocabulary, line) for line in lines]
+    assert tokens_in(finished.stdout) == [expected(vocabulary, line) for line in lines]
     tally(
         PROMISE, tried=len(texts) + len(lines), what=f"texts for lmtool score, {model.stem}", other_tokens=0, failures=0
     )
 
 
-def found_by(output: str) -> list[list[str]]:
+def tokens_in(output: str) -> list[list[str]]:
     return [score["tokens"] for score in json.loads(output)["scores"]]
 
 
@@ -197,7 +197,7 @@ def expected(vocabulary: Vocabulary, text: str) -> list[str]:
 
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
 def test_bytes_that_are_no_text_are_wrong_usage(artifact_path: Path, encoding: str) -> None:
-    """What a shell hands on as it is: Python makes lone surrogates of it, which no terminal takes back."""
+    """Python decodes such arguments to lone surrogates, which terminals cannot print."""
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     command = ("score", "--model", artifact_path, "--", "the \udcff\udc80 caf\xe9")
     finished = run_fresh(*command, env=environment, errors="surrogateescape")
@@ -215,7 +215,7 @@ def test_what_a_terminal_lacks_is_escaped(artifact_path: Path) -> None:
 
 
 def test_characters_come_back_as_they_were(many: Many, tally: Tally) -> None:
-    """All but those that the vocabulary lacks, which come back as U+FFFD; halves of surrogate pairs always do."""
+    """Characters outside the vocabulary, and halves of surrogate pairs, become U+FFFD."""
     tokenization = Tokenization.of_rule("characters")
     texts = [*ODD.values(), *(random_text(seed) for seed in range(many(100, 5000)))]
     every_plane = "".join(chr(plane << 16 | offset) for plane in PLANES for offset in (0x20, 0x1234, 0xFFFF))
@@ -238,16 +238,17 @@ def test_characters_come_back_as_they_were(many: Many, tally: Tally) -> None:
 
 @pytest.mark.parametrize("rule", ["whitespace", "words"])
 def test_careless_paths_give_other_tokens(rule: str, tally: Tally) -> None:
-    """The positive control: parts that are split alone, and lines as `str.splitlines` sees them."""
+    """Positive control: tokenize parts alone, and lines by `str.splitlines`."""
     tokenization = Tokenization.of_rule(rule)
     texts = [*ODD.values(), *(random_text(seed) for seed in range(300))]
     in_parts = [
         [token for part in cut(text, seed) for token in tokenization.split(part)] for seed, text in enumerate(texts)
     ]
     by_lines = [tokenization.split("\n".join(text.splitlines())) for text in texts]
-    wrong = [
-        sum(found != tokenization.split(text) for found, text in zip(careless, texts, strict=True))
+    different = [
+        sum(tokens != tokenization.split(text) for tokens, text in zip(careless, texts, strict=True))
         for careless in (in_parts, by_lines)
     ]
-    assert min(wrong) > len(texts) // 20
-    tally(PROMISE, tried=len(texts), control=f"split part by part {wrong[0]} differ, by str.splitlines {wrong[1]}")
+    assert min(different) > len(texts) // 20
+    control = f"split part by part {different[0]} differ, by str.splitlines {different[1]}"
+    tally(PROMISE, tried=len(texts), control=control)

@@ -1,4 +1,4 @@
-"""Threads and forks: one predictor for many threads, one owner for a stream, and nothing half alive after a fork."""
+"""Threads and forks: a predictor serves many threads, a stream has one owner, objects refuse use after a fork."""
 
 import hashlib
 import os
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from lmtool.runtime import OwnerError, Predictor, State, Stream
+from lmtool.runtime.network import Network
 from support.scale import Many, Tally
 
 PROMISE = "Threads and forks"
@@ -56,44 +57,42 @@ print(good, predictor.score("the cat").log_prob == expected)
 
 
 def digest(predictor: Predictor, seed: int, steps: int, box: list[State] | None = None) -> str:
-    """What so many steps of random tokens give; with a `box` the state is kept there, where others may change it."""
-    draw, found = np.random.default_rng(seed), hashlib.sha256()
+    """Hash of the logits of random tokens; with a `box` the state is kept there, where other threads may change it."""
+    draw, sha256 = np.random.default_rng(seed), hashlib.sha256()
     state = predictor.initial_state(1)
     for token in draw.integers(0, len(predictor.vocabulary), steps):
         logits, state = predictor.step([[token]], state if box is None else box[0])
         if box is not None:
             box[0] = state
-        found.update(logits.tobytes())
-    return found.hexdigest()
+        sha256.update(logits.tobytes())
+    return sha256.hexdigest()
 
 
 def in_threads(work: Callable[[int], Any]) -> list[Any]:
-    found: list[Any] = [None] * THREADS
+    results: list[Any] = [None] * THREADS
     start = threading.Barrier(THREADS)
 
     def run(number: int) -> None:
         start.wait()
-        found[number] = work(number)
+        results[number] = work(number)
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return found
+    return results
 
 
-def test_eight_threads_on_one_predictor_get_what_each_gets_alone(
-    predictor: Predictor, many: Many, tally: Tally
-) -> None:
+def test_eight_threads_on_one_predictor_get_the_results_of_one(predictor: Predictor, many: Many, tally: Tally) -> None:
     steps = many(300, 10_000)
     alone = [digest(predictor, number, steps) for number in range(THREADS)]
     together = in_threads(lambda number: digest(predictor, number, steps))
     assert together == alone
     box = [predictor.initial_state(1)]
     mixed = in_threads(lambda number: digest(predictor, number, 200, box))
-    different = sum(found != digest(predictor, number, 200) for number, found in enumerate(mixed))
-    assert different > 0  # the control: a state that threads share shows
+    different = sum(result != digest(predictor, number, 200) for number, result in enumerate(mixed))
+    assert different > 0  # positive control: one state for all threads gives other results
     tally(
         PROMISE,
         tried=THREADS * steps,
@@ -103,38 +102,38 @@ def test_eight_threads_on_one_predictor_get_what_each_gets_alone(
     )
 
 
-class Slow:
-    """A predictor that takes its time, so that two owners meet."""
+class SlowNetwork:
+    """A network whose calls take long, so that two owners meet."""
 
-    def __init__(self, predictor: Predictor) -> None:
-        self._predictor = predictor
+    def __init__(self, network: Network) -> None:
+        self._network = network
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._predictor, name)
+        return getattr(self._network, name)
 
-    def step(self, *args: Any, **options: Any) -> Any:
+    def run(self, *args: Any) -> Any:
         time.sleep(0.001)
-        return self._predictor.step(*args, **options)
+        return self._network.run(*args)
 
 
-def meet(stream: Stream, ids: list[int]) -> tuple[list[int], int]:
-    """Several owners feed and ask; the tokens that were taken, in order, and how many calls were refused."""
+def use_from_several_threads(stream: Stream, ids: list[int]) -> tuple[list[int], int]:
+    """Several threads use one stream; the accepted tokens in order, and the number of refused calls."""
     taken: list[int] = []
     refused = 0
     lock = threading.Lock()
 
-    def own(number: int) -> None:
+    def use(number: int) -> None:
         nonlocal refused
         for token in ids[number::THREADS]:
             try:
                 stream.logits()
-                with lock:  # the order in which tokens are taken, for the comparison
+                with lock:  # records the order of tokens, to replay them
                     stream.feed_ids([token])
                     taken.append(token)
             except OwnerError:
                 refused += 1
 
-    in_threads(own)
+    in_threads(use)
     return taken, refused
 
 
@@ -145,10 +144,10 @@ def test_two_owners_of_one_stream_are_refused_and_spoil_nothing(
     draw = np.random.default_rng(5)
     for _ in range(rounds):
         stream = predictor.stream()
-        stream._predictor = Slow(predictor)  # type: ignore[assignment]
-        taken, refused = meet(stream, draw.integers(0, len(predictor.vocabulary), 64).tolist())
+        stream._network = SlowNetwork(predictor.network)  # type: ignore[assignment]
+        taken, refused = use_from_several_threads(stream, draw.integers(0, len(predictor.vocabulary), 64).tolist())
         refusals += refused
-        stream._predictor = predictor
+        stream._network = predictor.network
         replay = predictor.stream()
         replay.feed_ids(taken)
         np.testing.assert_array_equal(stream.logits(), replay.logits())
@@ -157,9 +156,9 @@ def test_two_owners_of_one_stream_are_refused_and_spoil_nothing(
 
 
 def test_without_the_lock_two_owners_spoil_a_stream(predictor: Predictor, tally: Tally) -> None:
-    """The positive control."""
+    """Positive control."""
 
-    class Open:
+    class NoLock:
         def acquire(self, blocking: bool = True) -> bool:
             return True
 
@@ -170,11 +169,11 @@ def test_without_the_lock_two_owners_spoil_a_stream(predictor: Predictor, tally:
     while tried < 20 and not spoilt:
         tried += 1
         stream = predictor.stream()
-        stream._predictor = Slow(predictor)  # type: ignore[assignment]
-        stream._lock = Open()
-        taken, refused = meet(stream, draw.integers(0, len(predictor.vocabulary), 64).tolist())
+        stream._network = SlowNetwork(predictor.network)  # type: ignore[assignment]
+        stream._lock = NoLock()
+        taken, refused = use_from_several_threads(stream, draw.integers(0, len(predictor.vocabulary), 64).tolist())
         assert refused == 0
-        stream._predictor = predictor
+        stream._network = predictor.network
         replay = predictor.stream()
         replay.feed_ids(taken)
         spoilt = not np.array_equal(stream.logits(), replay.logits())

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 from lmtool.cli.signals import SignalHandlers
 from lmtool.model import LanguageModel, evaluation, figures
-from lmtool.model.training import trainer
+from lmtool.model.training import learner, trainer
 from lmtool.model.training.signals import StopRequest
 from lmtool.runtime import Artifact, StorageError, network, stream
 from lmtool.runtime.artifact import artifact
@@ -115,7 +115,7 @@ def save_every_tenth_time() -> None:
 
 def random_state_not_restored() -> None:
     """Protection off: a resumed training does not restore the random state."""
-    trainer.set_random_state = lambda *_: None
+    learner.set_random_state = lambda *_: None
 
 
 def append_to_old_log() -> None:
@@ -123,10 +123,10 @@ def append_to_old_log() -> None:
     write = trainer.Trainer._write_metrics
 
     def add(written: trainer.Trainer) -> None:
-        found = [line for line in written.run.metrics.read_text().splitlines() if line]
+        old = [line for line in written.run.metrics.read_text().splitlines() if line]
         write(written)
-        ours = written.run.metrics.read_text().splitlines()
-        written.run.metrics.write_text("".join(f"{line}\n" for line in [*found, *ours[-1:]]))
+        new = written.run.metrics.read_text().splitlines()
+        written.run.metrics.write_text("".join(f"{line}\n" for line in [*old, *new[-1:]]))
 
     trainer.Trainer._write_metrics = add  # type: ignore[method-assign]
 

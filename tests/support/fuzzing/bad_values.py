@@ -1,7 +1,7 @@
-"""Commands with values that cannot be right, made from the command table and from the fields of a configuration.
+"""Commands with invalid values, generated from the command table and the fields of the configuration.
 
-A new option or field is tried without anybody writing a test for it. Where its type decides how the command ends, a
-case says so; of the others it is known only that they end in order.
+New options and fields are tested automatically. A case states the expected exit codes where the type of the value
+determines them; otherwise any orderly end is accepted.
 """
 
 import inspect
@@ -22,7 +22,7 @@ from lmtool.model.training.config import setting_types
 from support.processes.commands import TRAIN
 
 LONG = "x" * 5000
-NOT_UTF8 = "\udcff\udc80"  # bytes of an argument that are no UTF-8
+NOT_UTF8 = "\udcff\udc80"  # argument bytes that are not UTF-8
 PATHS = ["none", "none/none", "a-file", "a-folder", "noise.onnx", "cut.onnx", "/dev/null", "", LONG, NOT_UTF8, "a\nb"]
 TEXTS = ["", "none", LONG, NOT_UTF8, "a=b", "=", "../..", "\u202eabc", "0", "-1", "nan", "\N{SNOWMAN}=\N{SNOWMAN}"]
 INTEGERS = ["0", "-1", str(2**63), str(-(2**70)), "x", "", "1.5", "nan", "0x10", "9" * 5000, "\u0663"]
@@ -30,11 +30,11 @@ FLOATS = ["nan", "inf", "-inf", "-1", "0", "1e309", "-1e308", "x", "", "9" * 500
 VALUES: dict[type, list[str]] = {Path: PATHS, str: TEXTS, int: INTEGERS, float: FLOATS}
 SETTINGS = ["nan", "-1", "0", "x", "", "1e308", "1e39", "1e-320", "-inf", "9" * 5000, str(2**63), "1,nan", NOT_UTF8]
 FAR_OUT = ["learning_rate=1e308", "init_range=1e39", "clip_norm=1e-320"]
-"""Settings that are numbers, but hardly ones to compute with: tried with each optimiser."""
+"""Settings with extreme numbers, tested with each optimizer."""
 STDIN = [b"\xff\xfe", b"the cat \xe9", b"the\0cat", "the cat".encode("utf-16"), b"", b"\n\n", bytes(range(256)) * 100]
 
-TAKEN = 4  # stands for a port that another program listens on: the server ends when it gets that far
-# What makes a command end well and soon, so that only the value in question can be wrong.
+TAKEN = 4  # placeholder of a port that is in use, so that the server ends when it binds
+# Arguments with which a command succeeds quickly, so that only the tested value can be invalid.
 BASE: dict[str, list[str]] = {
     "train": [*TRAIN, "--data", "good", "--epochs", "1"],
     "evaluate": ["evaluate"],
@@ -52,11 +52,11 @@ BASE: dict[str, list[str]] = {
 }
 NOT_TRIED = {"demo": "it takes no values, and minutes"}
 READS_STDIN = {"generate": ["generate", "--max-tokens", "3"], "suggest": ["suggest"], "score": ["score"]}
-# Large numbers that only mean more of the same: they are right, and take that long.
+# Options for which large numbers are valid and only take long.
 ENDLESS = {"--epochs", "--max-tokens", "--rounds", "epochs"}
 LONG_WORK = {"--sweep"}
-SLOW = {"bench"}  # which starts processes wherever a value is right after all: three values of each option
-SERVES = ["--port=0"]  # a server on a free port goes on until it is stopped
+SLOW = {"bench"}  # starts processes if a value is valid after all: test three values of each option
+SERVES = ["--port=0"]  # a server on a free port runs until it is stopped
 
 IN_ORDER = (0, 1, 2)
 FAILED = (1,)
@@ -65,14 +65,14 @@ WRONG_USAGE = (2,)
 
 @dataclass(frozen=True)
 class Case:
-    """A command with one value that cannot be right.
+    """A command with one invalid value.
 
     Attributes:
         command: Its name in the table.
-        base: What is right of it.
-        arguments: What is not.
-        codes: The exit codes that it may end with.
-        stdin: What it can read.
+        base: The valid arguments.
+        arguments: The invalid arguments.
+        codes: The accepted exit codes.
+        stdin: Its standard input.
     """
 
     command: str
@@ -83,12 +83,12 @@ class Case:
 
     @property
     def as_json(self) -> bool:
-        """Whether it is asked for JSON."""
+        """Whether its output is JSON."""
         return "--json" in self.arguments
 
 
 def commands() -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Their names and functions."""
+    """Names and functions of the commands."""
     for prefix, table in (("", app), ("data ", data_app)):
         for entry in table.registered_commands:
             assert entry.callback is not None
@@ -103,7 +103,7 @@ def base_type(annotation: Any) -> type:
 
 
 def options(function: Callable[..., Any]) -> Iterator[tuple[str | None, type]]:
-    """The names on the command line, None for an argument, and the types."""
+    """Names on the command line (None for an argument) and types of a command's options."""
     parameters = {name: parameter.annotation for name, parameter in inspect.signature(function).parameters.items()}
     if parameters.pop("ctx", None) is typer.Context:  # the command `serve`
         parameters |= {option.name: option.annotation for option in server_options()}
@@ -118,24 +118,24 @@ def options(function: Callable[..., Any]) -> Iterator[tuple[str | None, type]]:
 
 
 def is_number(kind: type, value: str) -> bool:
-    """Whether the text is one of this type; infinity and NaN are none."""
+    """Whether the text is a finite number of this type."""
     try:
         return math.isfinite(kind(value))
-    except OverflowError:  # of a whole number too large for a float
+    except OverflowError:  # an integer too large for a float
         return True
     except ValueError:
         return False
 
 
 def expected(kind: type, value: str, option: str | None = None) -> tuple[int, ...]:
-    """How a command may end that is given this value for an option of this type."""
+    """Accepted exit codes of a command with this value for an option of this type."""
     if option == "--model" and value not in ("", NOT_UTF8):
-        return FAILED  # there is no file, or it is no artifact
+        return FAILED  # no file, or not an artifact
     return WRONG_USAGE if kind in (int, float) and not is_number(kind, value) else IN_ORDER
 
 
 def option_cases() -> Iterator[Case]:
-    """Every command with each value of each option, alone and, for flags, set."""
+    """Every command with each value of each option, and with each flag."""
     for command, function in commands():
         for option, kind in options(function) if command not in NOT_TRIED else ():
             if option in LONG_WORK:
@@ -162,7 +162,7 @@ def setting_cases() -> Iterator[Case]:
             if not _is_endless(key, value):
                 codes = expected(kind, value) if kind in (int, float) else IN_ORDER
                 codes = WRONG_USAGE if kind is bool or (kind is int and value == "-1") else codes
-                whole = BASE["train"] if key != "epochs" else BASE["train"][:-2]  # where `--epochs 1` counts for more
+                whole = BASE["train"] if key != "epochs" else BASE["train"][:-2]  # `--epochs 1` would override it
                 base = [*whole, "--run", f"set-{number}-{at}"]
                 yield Case("train", base, ["--set", f"{key}={value}"], codes)
     for at, (setting, optimizer) in enumerate(itertools.product(FAR_OUT, ("sgd", "adamw"))):
@@ -171,7 +171,7 @@ def setting_cases() -> Iterator[Case]:
 
 
 def stdin_cases() -> Iterator[Case]:
-    """Commands that read text from standard input, which is none, or odd."""
+    """Commands that read standard input, with input that is not text, or odd."""
     for command, base in READS_STDIN.items():
         for data in STDIN:
             yield Case(command, base, [], IN_ORDER if _is_text(data) else FAILED, data)
@@ -186,14 +186,14 @@ def _is_text(data: bytes) -> bool:
 
 
 def cases() -> list[Case]:
-    """All of them; every third of a command that has `--json` once more with it."""
-    found = [*option_cases(), *setting_cases(), *stdin_cases()]
-    speaks = {command for command, function in commands() if "--json" in dict(options(function))}
-    once_more = [case for case in found[::3] if case.command in speaks and not case.as_json]
-    return [*found, *map(_as_json, once_more)]
+    """All cases; every third case of a command with `--json` also with that option."""
+    plain = [*option_cases(), *setting_cases(), *stdin_cases()]
+    has_json = {command for command, function in commands() if "--json" in dict(options(function))}
+    repeated = [case for case in plain[::3] if case.command in has_json and not case.as_json]
+    return [*plain, *map(_as_json, repeated)]
 
 
 def _as_json(case: Case) -> Case:
-    """The same once more; a run folder that it makes is another one."""
+    """The same case with `--json`, and another run folder if it makes one."""
     base = [*case.base[:-1], f"{case.base[-1]}-json"] if "--run" in case.base else case.base
     return replace(case, base=base, arguments=["--json", *case.arguments])

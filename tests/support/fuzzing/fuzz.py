@@ -81,13 +81,13 @@ def fuzz(
     if ending.how != "ok":
         shown = last.read_bytes()[:300] if last.exists() else journal.with_suffix(".stderr").read_text()
         ended.append(f"{name}, seed {seed}, {ending.how} after {ending.last}: {shown!r}")
-    found = list(journal_entries(journal))
+    entries = list(journal_entries(journal))
     return FuzzResult(
         int(ending.last.partition(" ")[0]) if ending.last[:1].isdigit() else 0,
-        sum(entry.get("refused", 0) for entry in found),
-        max((entry.get("lines", 0) for entry in found), default=0),
-        sum((Counter(entry.get("reached", {})) for entry in found), Counter()),
-        [entry["untyped"] for entry in found if "untyped" in entry],
+        sum(entry.get("refused", 0) for entry in entries),
+        max((entry.get("lines", 0) for entry in entries), default=0),
+        sum((Counter(entry.get("reached", {})) for entry in entries), Counter()),
+        [entry["untyped"] for entry in entries if "untyped" in entry],
         ended,
     )
 

@@ -1,4 +1,4 @@
-"""Fuzzing by mutation: inputs are changed at random, and those that reach new lines of code are changed further."""
+"""Fuzzing by mutation: change inputs at random, and mutate those further that reach new lines of code."""
 
 import random
 import sys
@@ -14,14 +14,14 @@ _LONGEST = 1 << 18
 
 
 class Lines:
-    """Which lines of the rooms were run, by `sys.settrace`."""
+    """Records which lines of the product run, by `sys.settrace`."""
 
     def __init__(self) -> None:
         self.seen: set[tuple[CodeType, int]] = set()
         self._ours: dict[CodeType, bool] = {}
 
     def run(self, work: Callable[[bytes], Any], data: bytes) -> int:
-        """Run `work(data)`, and say how many lines were new; what it raises is raised."""
+        """Run `work(data)`; the number of new lines. Exceptions pass through."""
         before = len(self.seen)
         sys.settrace(self._enter)
         try:
@@ -44,24 +44,24 @@ class Lines:
 
 
 class Mutator:
-    """Makes inputs of inputs, the same ones for the same seed."""
+    """Mutates inputs, deterministically by seed."""
 
     def __init__(self, seed: int, seeds: Sequence[bytes], mend: Callable[[bytes], bytes]) -> None:
-        """Begin with `seeds`; `mend` puts checksums right, which is done to every second input."""
+        """Start with `seeds`; `mend` corrects the checksums of every second input."""
         self._draw = random.Random(seed)
         self._pool = list(seeds)
         self._mend = mend
 
     def next(self) -> bytes:
-        """An input that was changed in one to eight places."""
+        """An input with one to eight changes."""
         data = bytearray(self._draw.choice(self._pool))
         for _ in range(self._draw.choice((1, 1, 1, 1, 2, 4, 8))):
             self._change(data)
-        made = bytes(data[:_LONGEST])
-        return self._mend(made) if self._draw.random() < 0.5 else made
+        mutated = bytes(data[:_LONGEST])
+        return self._mend(mutated) if self._draw.random() < 0.5 else mutated
 
     def keep(self, data: bytes) -> None:
-        """Change this one further: it reached something new."""
+        """Add an input that reached new lines, to mutate it further."""
         self._pool.append(data)
 
     def _change(self, data: bytearray) -> None:
@@ -89,7 +89,7 @@ class Mutator:
             self._change_number(data)
 
     def _change_number(self, data: bytearray) -> None:
-        """Another number in place of one in decimal digits."""
+        """Replace a decimal digit by another number."""
         start = self._draw.randrange(max(len(data) - 4096, 0) + 1) if self._draw.random() < 0.5 else 0
         places = [start + at for at, byte in enumerate(data[start : start + 4096]) if 0x30 <= byte <= 0x39]
         if places:

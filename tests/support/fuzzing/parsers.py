@@ -1,4 +1,4 @@
-"""What is fuzzed: parsers, what each is fed at first, how its checksums are put right, and what reads the bytes."""
+"""Fuzzing targets: parsers with their initial inputs, and how to correct checksums."""
 
 import hashlib
 import json
@@ -28,8 +28,8 @@ from support.runs.checkpoints import sealed_checkpoint
 from support.runs.reporters import RecordingReporter
 
 _TOKENS = 100
-_GOES_ON = 0.01
-"""Of the trainings that are resumed, as each takes long."""
+_TRAINED_SHARE = 0.01
+"""Share of resumed trainings that run to the end, which takes long."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Target:
     """A parser.
 
     Attributes:
-        seeds: What it is fed at first, from a good run folder.
-        mend: Puts checksums right, where there are any.
-        work: From a good run folder, a folder of its own and a counter, what reads the bytes; it counts in the counter
-            how often it got so far that one wants to know.
+        seeds: Makes the initial inputs from a good run folder.
+        mend: Corrects the checksums of an input, if it has any.
+        work: Makes the function that reads an input, from a good run folder, a work folder and a counter of the stages
+            that inputs reach.
     """
 
     seeds: Callable[[Path], list[bytes]]
@@ -49,12 +49,12 @@ class Target:
 
 
 def same(data: bytes) -> bytes:
-    """The bytes as they are: there is no checksum."""
+    """The unchanged bytes, for inputs without a checksum."""
     return data
 
 
-def _sealed_again(data: bytes) -> bytes:
-    """The bytes with the hash that they should have, where they still have a place for it."""
+def _with_correct_hash(data: bytes) -> bytes:
+    """The bytes with the correct hash, if they still have a place for it."""
     try:
         start, end = hash_span(data)
     except LmtoolError:
@@ -82,7 +82,7 @@ def _load_artifact(run: Path, folder: Path, reached: Counter[str]) -> Callable[[
     return work
 
 
-def _state_mended(data: bytes) -> bytes:
+def _with_correct_state_hash(data: bytes) -> bytes:
     end = 12 + int.from_bytes(data[8:12], "little")
     try:
         header = json.loads(data[12:end])
@@ -139,12 +139,12 @@ def _json_file(name: str, read: Callable[[Run], Any]) -> Target:
     return Target(lambda run: [(run / name).read_bytes()], same, work)
 
 
-def _checkpoint_mended(data: bytes) -> bytes:
+def _with_correct_checkpoint_hash(data: bytes) -> bytes:
     size = int.from_bytes(data[:8], "little")
     try:
         facts = json.loads(data[8 : 8 + size])["__metadata__"]["facts"]
         return sealed_checkpoint(safetensors.torch.load(data), facts)
-    except Exception:  # whatever it is, there is nothing to mend
+    except Exception:  # too damaged to correct
         return data
 
 
@@ -162,7 +162,7 @@ def _read_checkpoint(run: Path, folder: Path, reached: Counter[str]) -> Callable
 
     def work(data: bytes) -> None:
         Run(folder).best.write_bytes(data)
-        Checkpoint.read(Run(folder).best)  # most go no further, and what comes before this in `trained` takes long
+        Checkpoint.read(Run(folder).best)  # most fail here, before the slow start of `trained`
         reached["whole checkpoints"] += 1
         Run(folder).trained()
         reached["weights loaded"] += 1
@@ -176,7 +176,7 @@ def _latest(run: Path) -> list[bytes]:
 
 
 def _resume(run: Path, folder: Path, reached: Counter[str]) -> Callable[[bytes], Any]:
-    """What `train --resume` makes of a latest checkpoint; of a few it draws the curves and trains to the end."""
+    """Resume from a latest checkpoint as `train --resume` does; draw curves and train to the end for a few."""
     shutil.copytree(run, folder / "run", ignore=shutil.ignore_patterns("*.onnx", "test_*"))
     resumed, draw, curves = Run(folder / "run"), random.Random(0), trainer.draw_curves
     config, vocabulary = resumed.config(), resumed.vocabulary()
@@ -185,12 +185,12 @@ def _resume(run: Path, folder: Path, reached: Counter[str]) -> Callable[[bytes],
     corpus = Corpus("small", sha256, vocabulary, {"train": ids, "valid": ids[:50], "test": ids[:50]})
 
     def work(data: bytes) -> None:
-        goes_on = draw.random() < _GOES_ON
-        trainer.draw_curves = curves if goes_on else lambda *_: None
+        trains = draw.random() < _TRAINED_SHARE
+        trainer.draw_curves = curves if trains else lambda *_: None
         resumed.latest.write_bytes(data)
         resumed_trainer = Trainer.resume(config, corpus, resumed)
         reached["resumed"] += 1
-        if goes_on:
+        if trains:
             resumed_trainer.train(RecordingReporter())
             reached["trained to the end"] += 1
 
@@ -198,7 +198,7 @@ def _resume(run: Path, folder: Path, reached: Counter[str]) -> Callable[[bytes],
 
 
 def _facts(run: Path) -> list[bytes]:
-    """Of a latest checkpoint what is no tensor."""
+    """The facts of a latest checkpoint."""
     return [json.dumps({"version": 1, **Checkpoint.read(Run(run).latest).facts}).encode()]
 
 
@@ -212,7 +212,7 @@ def _resume_with(run: Path, folder: Path, reached: Counter[str]) -> Callable[[by
 
 
 def _index(run: Path) -> dict[str, Any]:
-    """The index of the test vectors, of one of them."""
+    """The index of the test vectors, reduced to one set."""
     index: dict[str, Any] = json.loads((run / "test_vectors.json").read_text())
     return {**index, "sets": index["sets"][:1]}
 
@@ -239,7 +239,7 @@ def _vector_files(run: Path) -> list[bytes]:
 
 
 def _read_tensors(run: Path, folder: Path, reached: Counter[str]) -> Callable[[bytes], Any]:
-    """The bytes in place of each of the files in turn, so that also what fits no other is tried where it fits."""
+    """Read the test vectors with the bytes in place of the file that begins like them."""
     known, index = Artifact.read(run / "model.onnx"), _index(run)
     name = index["sets"][0]["folder"]
     shutil.copytree(run / name, folder / name)
@@ -259,15 +259,15 @@ def _read_tensors(run: Path, folder: Path, reached: Counter[str]) -> Callable[[b
 
 
 def _results(run: Path) -> list[bytes]:
-    return [json.dumps(_measured().to_json()).encode()]
+    return [json.dumps(_example_results().to_json()).encode()]
 
 
-def _measured() -> Results:
+def _example_results() -> Results:
     return make_results({"onnxruntime": [[0.1, 0.2], [0.3]], "torch": [[0.2, 0.25], [0.4]]})
 
 
 def _compare(run: Path, folder: Path, reached: Counter[str]) -> Callable[[bytes], Any]:
-    now = _measured()
+    now = _example_results()
 
     def work(data: bytes) -> None:
         (folder / "bench.json").write_bytes(data)
@@ -282,13 +282,13 @@ def _compare(run: Path, folder: Path, reached: Counter[str]) -> Callable[[bytes]
 
 
 TARGETS = {
-    "artifact loading": Target(_artifacts, _sealed_again, _load_artifact),
-    "state bytes": Target(_states, _state_mended, _read_state),
+    "artifact loading": Target(_artifacts, _with_correct_hash, _load_artifact),
+    "state bytes": Target(_states, _with_correct_state_hash, _read_state),
     "corpus reading": Target(texts, same, _read_corpus),
     "config parsing": _json_file("config.json", lambda run: (run.config(), run.corpus_facts())),
     "vocabulary parsing": _json_file("vocabulary.json", Run.vocabulary),
-    "checkpoint reading": Target(_checkpoints, _checkpoint_mended, _read_checkpoint),
-    "latest checkpoint, resumed": Target(_latest, _checkpoint_mended, _resume),
+    "checkpoint reading": Target(_checkpoints, _with_correct_checkpoint_hash, _read_checkpoint),
+    "latest checkpoint, resumed": Target(_latest, _with_correct_checkpoint_hash, _resume),
     "position of a training": Target(_facts, same, _resume_with),
     "test vectors' index": Target(_indexes, same, _read_indexes),
     "test vectors' tensors": Target(_vector_files, same, _read_tensors),
