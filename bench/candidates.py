@@ -91,7 +91,7 @@ def reason_to_skip(backend: str, provider: str, fp32: Path | None, original: Pat
     if backend.startswith(TORCH) and not _torch_runs_on(provider):
         return "this torch has no CUDA; install a CUDA build of torch"
     if BACKENDS[backend].cpu_only and provider != "cpu":
-        return "it is measured on the processor only: --provider cpu"
+        return "it is measured on the CPU only: --provider cpu"
     if not backend.startswith(TORCH) and fp32 is None:
         return f"it runs {FP32} artifacts, and there is none beside the model; export --precision {FP32}"
     return BACKENDS[backend].reason_missing()

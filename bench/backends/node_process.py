@@ -120,7 +120,7 @@ class NodeProcess:
             raise EOFError
 
     def _failure(self) -> BenchError:
-        """Close the process and say how it ended."""
+        """Close the process; returns how it ended."""
         _wait(self._process)
         self._errors.seek(0)
         text = self._errors.read().decode(errors="replace").strip()[-_LAST_CHARACTERS:]

@@ -76,7 +76,7 @@ def test_a_runtime_that_is_missing_is_named_with_the_remedy(run: Run, monkeypatc
     assert skipped["openvino"] == "it is not installed; pip install 'lmtool[portability]'"
     assert "needs a C++ compiler" in skipped["torch-compile"]
     assert "it runs fp32 artifacts" in str(candidates.reason_to_skip("reference", "cpu", None, run.path))
-    assert "on the processor only" in str(candidates.reason_to_skip("openvino", "cuda", run.artifact("fp32"), run.path))
+    assert "on the CPU only" in str(candidates.reason_to_skip("openvino", "cuda", run.artifact("fp32"), run.path))
     assert "no PyTorch original" in str(candidates.reason_to_skip("torch", "cpu", None, run.artifact("fp32")))
     assert "no torch beside openvino" in str(candidates.reason_to_skip("torch", "openvino", None, run.path))
 

@@ -101,8 +101,8 @@ def test_threads_and_model_are_what_was_asked(
 ) -> None:
     run = """
         const { intraOpNumThreads, interOpNumThreads, executionMode, executionProviders } = options;
-        const told = [artifact, executionProviders, intraOpNumThreads ?? null, interOpNumThreads ?? null];
-        const text = JSON.stringify([...told, executionMode ?? null, exports.env.wasm.numThreads ?? null]);
+        const facts = [artifact, executionProviders, intraOpNumThreads ?? null, interOpNumThreads ?? null];
+        const text = JSON.stringify([...facts, executionMode ?? null, exports.env.wasm.numThreads ?? null]);
         const codes = BigInt64Array.from([...text].map((letter) => BigInt(letter.charCodeAt())));
         return { x: new exports.Tensor("int64", codes, [codes.length]) };
     """
@@ -137,7 +137,7 @@ def test_the_clock_leaves_the_pipe_out(stand_in: Callable[..., NodeSession]) -> 
     slow += (
         f"Object.defineProperty(slow, 'dims', {{ get: () => {{ {BUSY % 200} return [1]; }} }}); return {{ x: slow }};"
     )
-    session = stand_in(slow)  # it is the shape that is slow, which nobody asks for but the message
+    session = stand_in(slow)  # only the message reads the shape, which is slow
     begun, begun_here = NODE_CLOCK(), time.perf_counter()
     call(session)
     assert time.perf_counter() - begun_here > 0.199
