@@ -87,16 +87,16 @@ def _all_numbers() -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
     """A folder with one finished run, as after `train` and two exports."""
-    folder = tmp_path_factory.mktemp("place")
+    folder = tmp_path_factory.mktemp("project")
     shutil.copytree(run.path, folder / "runs" / "tiny")
     os.utime(folder / "runs" / "tiny" / "model.onnx")
     return folder
 
 
 @pytest.fixture
-def own(artifact_path: Path) -> Predictor:
+def own_predictor(artifact_path: Path) -> Predictor:
     """A predictor that a test may tamper with."""
     return Predictor.load(artifact_path)
 
@@ -108,10 +108,10 @@ def pool(predictor: Predictor) -> Iterator[StreamPool]:
 
 
 @pytest.fixture
-def held(own: Predictor, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[StreamPool, Gate]]:
+def held(own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[StreamPool, Gate]]:
     """A small pool whose calls wait at a gate."""
-    made = StreamPool(own, PoolOptions(max_streams=20, max_waiting=4, max_batch=8))
-    gate = Gate(own, monkeypatch)
+    made = StreamPool(own_predictor, PoolOptions(max_streams=20, max_waiting=4, max_batch=8))
+    gate = Gate(own_predictor, monkeypatch)
     yield made, gate
     gate.open()
     made.close()

@@ -91,12 +91,12 @@ if 'verify {"backend": "reference"' in arguments or ("pytest" in arguments and "
 """
 
 
-def test_a_runtime_that_crashes_is_reported_and_the_rest_goes_on(place: Path, tmp_path: Path) -> None:
+def test_a_runtime_that_crashes_is_reported_and_the_rest_goes_on(project: Path, tmp_path: Path) -> None:
     """One process is killed while it verifies, one while it times."""
     (tmp_path / "sitecustomize.py").write_text(KILLED)
     command = ["bench", "--against", "reference", "--scenario", "load", "--rounds", 1, "--json"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    finished = run_fresh(*command, "--save", tmp_path / "saved", cwd=place, env=environment)
+    finished = run_fresh(*command, "--save", tmp_path / "saved", cwd=project, env=environment)
     assert finished.returncode == 3
     results = json.loads(finished.stdout)
     assert list(results["crashed"]) == ["reference", "onnx int8"]

@@ -23,16 +23,16 @@ pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 
 @pytest.fixture
-def slow(own: Predictor, monkeypatch: pytest.MonkeyPatch) -> Predictor:
+def slow(own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> Predictor:
     """A call takes 5 ms more."""
-    step = own.network.run
+    step = own_predictor.network.run
 
     def slower(*args: Any, **options: Any) -> Any:
         time.sleep(0.005)
         return step(*args, **options)
 
-    monkeypatch.setattr(own.network, "run", slower)
-    return own
+    monkeypatch.setattr(own_predictor.network, "run", slower)
+    return own_predictor
 
 
 @pytest.fixture(scope="module")
@@ -105,18 +105,18 @@ def test_a_full_queue_refuses_and_that_alone_makes_a_run_invalid(slow: Predictor
 
 
 def test_a_runtime_that_fails_ends_the_measurement_with_its_error(
-    own: Predictor, monkeypatch: pytest.MonkeyPatch
+    own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = own.network.run
+    step = own_predictor.network.run
 
     def failing(*args: Any, **options: Any) -> Any:
         if threading.current_thread().name == "lmtool-pool":
             raise RuntimeError("planted")
         return step(*args, **options)
 
-    monkeypatch.setattr(own.network, "run", failing)
+    monkeypatch.setattr(own_predictor.network, "run", failing)
     with pytest.raises(PoolError, match="planted"):
-        measure_server(own, 200.0, 0.2, 1.0, max_batch=2)
+        measure_server(own_predictor, 200.0, 0.2, 1.0, max_batch=2)
 
 
 def test_arguments_outside_their_ranges_are_refused(predictor: Predictor) -> None:

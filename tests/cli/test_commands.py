@@ -62,16 +62,16 @@ def test_progress_is_on_stderr_and_the_result_on_stdout(tmp_path: Path) -> None:
     assert "perplexity" in finished.stdout
 
 
-def test_verify_passes_and_fails(place: Path, tmp_path: Path, corpus_folder: Path) -> None:
-    assert "parity of fp32 on cpu: passed" in output_of("verify", cwd=place)
+def test_verify_passes_and_fails(project: Path, tmp_path: Path, corpus_folder: Path) -> None:
+    assert "parity of fp32 on cpu: passed" in output_of("verify", cwd=project)
     output_of(*TRAIN, "--data", corpus_folder, "--run", "other", "--seed", 9, "--epochs", 1, cwd=tmp_path)
-    finished = lmtool("verify", "--model", place / "runs/tiny/model.onnx", "--run", "other", "--json", cwd=tmp_path)
+    finished = lmtool("verify", "--model", project / "runs/tiny/model.onnx", "--run", "other", "--json", cwd=tmp_path)
     assert finished.returncode == 3
     assert json.loads(finished.stdout)["passed"] is False
 
 
-def test_info_shows_layers_and_parameters(place: Path) -> None:
-    found = json_output_of("info", cwd=place)
+def test_info_shows_layers_and_parameters(project: Path) -> None:
+    found = json_output_of("info", cwd=project)
     size = found["vocabulary"]["size"]
     rows = {row["name"]: row["parameters"] for row in found["layers"]}
     assert rows == {
@@ -83,7 +83,7 @@ def test_info_shows_layers_and_parameters(place: Path) -> None:
     assert [row["type"] for row in found["layers"]] == ["Embedding", "LSTM", "LSTM", "Linear"]
     assert [row["shape"] for row in found["layers"]] == [f"[batch, time, {width}]" for width in (5, 7, 3, size)]
     assert found["parameters"] == {"total": sum(rows.values()), "trainable": sum(rows.values())}
-    text = output_of("info", "--run", "runs/tiny", cwd=place)
+    text = output_of("info", "--run", "runs/tiny", cwd=project)
     table = [" ".join(line.split()) for line in text.splitlines()[2:]]
     assert table[0] == "layer type output shape parameters"
     assert table[2] == "lstm 0 LSTM [batch, time, 7] 364"
@@ -92,105 +92,105 @@ def test_info_shows_layers_and_parameters(place: Path) -> None:
     assert "cell_0 [batch, 7]" in text
 
 
-def test_export_writes_a_triton_repository_and_info_a_picture(place: Path, tmp_path: Path) -> None:
+def test_export_writes_a_triton_repository_and_info_a_picture(project: Path, tmp_path: Path) -> None:
     out, repository = tmp_path / "model.onnx", tmp_path / "repository"
-    found = json_output_of("export", "--onnx", "--precision", "w8", "--out", out, "--triton", repository, cwd=place)
+    found = json_output_of("export", "--onnx", "--precision", "w8", "--out", out, "--triton", repository, cwd=project)
     assert found["triton"] == str(repository / "lmtool")
     assert (repository / "lmtool" / "1" / "model.onnx").read_bytes() == out.read_bytes()
     output_of("info", "--model", out, "--graph", tmp_path / "graph.PNG")
     assert (tmp_path / "graph.PNG").read_bytes().startswith(b"\x89PNG")
-    finished = lmtool("export", "--sherpa", cwd=place)
+    finished = lmtool("export", "--sherpa", cwd=project)
     assert finished.returncode == 1
     assert "LSTM layers of one size" in finished.stderr
 
 
-def test_embeddings_draws_a_map_or_lists_near_words(place: Path, tmp_path: Path) -> None:
-    drawn = json_output_of("embeddings", "--words", 12, cwd=place)
+def test_embeddings_draws_a_map_or_lists_near_words(project: Path, tmp_path: Path) -> None:
+    drawn = json_output_of("embeddings", "--words", 12, cwd=project)
     assert drawn == {"run": "runs/tiny", "path": "runs/tiny/embeddings.png", "words": 12}
-    assert (place / drawn["path"]).read_bytes().startswith(b"\x89PNG")
+    assert (project / drawn["path"]).read_bytes().startswith(b"\x89PNG")
     out = tmp_path / "map.png"
-    assert output_of("embeddings", "--words", 12, "--out", out, cwd=place) == f"{out}: 12 words\n"
-    assert out.read_bytes() == (place / drawn["path"]).read_bytes()
-    assert lmtool("embeddings", "--words", 2, cwd=place).returncode == 2
-    near = json_output_of("embeddings", "--near", "cat", "--near", "the", "--count", 3, cwd=place)["near"]
+    assert output_of("embeddings", "--words", 12, "--out", out, cwd=project) == f"{out}: 12 words\n"
+    assert out.read_bytes() == (project / drawn["path"]).read_bytes()
+    assert lmtool("embeddings", "--words", 2, cwd=project).returncode == 2
+    near = json_output_of("embeddings", "--near", "cat", "--near", "the", "--count", 3, cwd=project)["near"]
     assert {word: len(found) for word, found in near.items()} == {"cat": 3, "the": 3}
-    text = output_of("embeddings", "--near", "cat", "--count", 3, cwd=place)
+    text = output_of("embeddings", "--near", "cat", "--count", 3, cwd=project)
     first, *others = text.splitlines()
     assert first == "'cat'"
     assert [line.split() for line in others] == [
         [f"{found['similarity']:.3f}", repr(found["word"])] for found in near["cat"]
     ]
-    finished = lmtool("embeddings", "--near", "the", "--near", "marcet", cwd=place)
+    finished = lmtool("embeddings", "--near", "the", "--near", "marcet", cwd=project)
     assert finished.returncode == 2
     assert finished.stdout == ""
     assert "'marcet' is not among" in finished.stderr
     assert "nearest spellings: 'market'" in finished.stderr
 
 
-def test_generate_writes_on_from_the_prompt(place: Path) -> None:
-    text = output_of("generate", "--seed", 4, "--max-tokens", 12, "the", "cat", cwd=place)
-    assert text == output_of("generate", "--seed", 4, "--max-tokens", 12, stdin="the cat\n", cwd=place)
-    found = json_output_of("generate", "--seed", 4, "--max-tokens", 12, "the cat", cwd=place)
+def test_generate_continues_the_prompt(project: Path) -> None:
+    text = output_of("generate", "--seed", 4, "--max-tokens", 12, "the", "cat", cwd=project)
+    assert text == output_of("generate", "--seed", 4, "--max-tokens", 12, stdin="the cat\n", cwd=project)
+    found = json_output_of("generate", "--seed", 4, "--max-tokens", 12, "the cat", cwd=project)
     assert text == found["prompt"] + found["text"] + "\n"
-    stream = Predictor.load(place / "runs/tiny/model.onnx").stream()
+    stream = Predictor.load(project / "runs/tiny/model.onnx").stream()
     stream.feed("the cat")
     assert found["text"] == "".join(stream.generate(12, temperature=0.8, seed=4))
 
 
-def test_suggest_and_score(place: Path) -> None:
-    predictor = Predictor.load(place / "runs/tiny/model.onnx")
+def test_suggest_and_score(project: Path) -> None:
+    predictor = Predictor.load(project / "runs/tiny/model.onnx")
     stream = predictor.stream()
     stream.feed("the cat")
     expected = [{"token": word, "probability": probability} for word, probability in stream.suggest(3)]
-    assert json_output_of("suggest", "the cat", "-k", 3, cwd=place)["suggestions"] == expected
-    assert output_of("suggest", "the cat", cwd=place).count("%") == 5
-    scores = json_output_of("score", stdin="the cat\na dog saw zebras\n", cwd=place)["scores"]
+    assert json_output_of("suggest", "the cat", "-k", 3, cwd=project)["suggestions"] == expected
+    assert output_of("suggest", "the cat", cwd=project).count("%") == 5
+    scores = json_output_of("score", stdin="the cat\na dog saw zebras\n", cwd=project)["scores"]
     assert [score["text"] for score in scores] == ["the cat", "a dog saw zebras"]
     assert scores[0]["log_prob"] == predictor.score("the cat").log_prob
     assert scores[1]["unknown"] == 1
-    assert json_output_of("score", "--end", "the cat", cwd=place)["scores"][0]["tokens"] == ["the", "cat", "<eos>"]
-    assert output_of("score", "--per-token", "the cat", cwd=place).count("\n") == 3
-    assert output_of("score", cwd=place) == ""
+    assert json_output_of("score", "--end", "the cat", cwd=project)["scores"][0]["tokens"] == ["the", "cat", "<eos>"]
+    assert output_of("score", "--per-token", "the cat", cwd=project).count("\n") == 3
+    assert output_of("score", cwd=project) == ""
 
 
-def test_an_artifact_is_evaluated_with_a_cache(place: Path, corpus_folder: Path) -> None:
+def test_an_artifact_is_evaluated_with_a_cache(project: Path, corpus_folder: Path) -> None:
     arguments = ["evaluate", "--model", "runs/tiny/model.onnx", "--data", corpus_folder, "--split", "valid"]
-    plain = json_output_of(*arguments, cwd=place)
-    cached = json_output_of(*arguments, "--cache", 30, "--cache-theta", 0.5, "--cache-weight", 0.2, cwd=place)
+    plain = json_output_of(*arguments, cwd=project)
+    cached = json_output_of(*arguments, "--cache", 30, "--cache-theta", 0.5, "--cache-weight", 0.2, cwd=project)
     options = CacheOptions(size=30, theta=0.5, weight=0.2)
-    predictor = Predictor.load(place / "runs/tiny/model.onnx")
+    predictor = Predictor.load(project / "runs/tiny/model.onnx")
     ids = np.array(predictor.vocabulary.encode((corpus_folder / "valid.txt").read_text()))
     assert cached["perplexity"] == predictor.perplexity(ids, cache=options)
     assert cached["perplexity"] != plain["perplexity"]
     assert (cached["cache"], plain["cache"]) == ({"size": 30, "theta": 0.5, "weight": 0.2}, None)
-    assert "cache of 30 (theta 0.4, weight 0.15)" in output_of(*arguments, "--cache", 30, cwd=place)
+    assert "cache of 30 (theta 0.4, weight 0.15)" in output_of(*arguments, "--cache", 30, cwd=project)
 
 
-def test_a_word_is_completed_and_a_text_stopped(place: Path) -> None:
-    stream = Predictor.load(place / "runs/tiny/model.onnx").stream()
+def test_completion_of_a_word_and_stop_words(project: Path) -> None:
+    stream = Predictor.load(project / "runs/tiny/model.onnx").stream()
     stream.feed("the cat")
     expected = [{"token": word, "probability": probability} for word, probability in stream.suggest(5, prefix="s")]
-    assert json_output_of("suggest", "the cat", "--prefix", "s", cwd=place)["suggestions"] == expected
-    assert output_of("suggest", "the cat", "--prefix", "zz", cwd=place) == ""
+    assert json_output_of("suggest", "the cat", "--prefix", "s", cwd=project)["suggestions"] == expected
+    assert output_of("suggest", "the cat", "--prefix", "zz", cwd=project) == ""
     arguments = ["generate", "the cat", "--seed", 4, "--stop", "the", "--stop", "<eos>", "--repetition-penalty", 1.5]
     pieces = stream.generate(50, temperature=0.8, seed=4, stop=["the", "<eos>"], repetition_penalty=1.5)
-    assert json_output_of(*arguments, cwd=place)["text"] == "".join(pieces)
-    finished = lmtool("generate", "the cat", "--stop", "zebra", cwd=place)
+    assert json_output_of(*arguments, cwd=project)["text"] == "".join(pieces)
+    finished = lmtool("generate", "the cat", "--stop", "zebra", cwd=project)
     assert finished.returncode == 2
     assert "stop holds 'zebra'" in finished.stderr
 
 
-def test_heat_colours_the_text_on_a_terminal_only(place: Path) -> None:
-    plain = output_of("score", "the cat saw zebras", cwd=place)
-    assert output_of("score", "--heat", "the cat saw zebras", cwd=place) == plain
+def test_heat_colours_the_text_on_a_terminal_only(project: Path) -> None:
+    plain = output_of("score", "the cat saw zebras", cwd=project)
+    assert output_of("score", "--heat", "the cat saw zebras", cwd=project) == plain
     environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color"}
-    hot = run_fresh("score", "--heat", "--end", "the cat saw zebras", cwd=place, env=environment)
+    hot = run_fresh("score", "--heat", "--end", "the cat saw zebras", cwd=project, env=environment)
     line, legend = hot.stdout.splitlines()
     for word in ("the", " cat", " saw", " zebras"):
         assert re.search(rf"\x1b\[[0-9;]+m{word}\x1b\[0m", line)
     assert "<2" in legend
-    found = run_fresh("score", "--heat", "the cat", "--json", cwd=place, env=environment)
-    assert json.loads(found.stdout) == json_output_of("score", "the cat", cwd=place)
+    found = run_fresh("score", "--heat", "the cat", "--json", cwd=project, env=environment)
+    assert json.loads(found.stdout) == json_output_of("score", "the cat", cwd=project)
 
 
 def test_data_is_listed_and_prepared(tmp_path: Path) -> None:
@@ -204,5 +204,5 @@ def test_data_is_listed_and_prepared(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "test.txt").read_text() == (data / "test.txt").read_text()
 
 
-def test_the_model_that_is_taken_is_named(place: Path) -> None:
-    assert "model: runs/tiny/model.onnx" in lmtool("suggest", "the", cwd=place).stderr
+def test_the_default_model_is_named_on_stderr(project: Path) -> None:
+    assert "model: runs/tiny/model.onnx" in lmtool("suggest", "the", cwd=project).stderr

@@ -17,13 +17,13 @@ def limit_files(size_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
 
 
-def test_a_full_disk_leaves_nothing_half_written(place: Path, tmp_path: Path) -> None:
-    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
-    finished = lmtool("export", "--onnx", cwd=place, prepare=functools.partial(limit_files, 2000))
+def test_a_full_disk_leaves_no_partial_file(project: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    finished = lmtool("export", "--onnx", cwd=project, prepare=functools.partial(limit_files, 2000))
     assert finished.returncode == 1
     assert "cannot write" in finished.stderr
     assert "Traceback" not in finished.stderr
-    after = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    after = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
     changed = [path for path in after if before.get(path) != after[path]]
     assert [path for path in changed if path.name != "parity.fp32.json"] == []
     data = write_corpus(tmp_path / "data", (100, 10, 10))  # its token ids fit
@@ -38,17 +38,17 @@ def test_a_full_disk_leaves_nothing_half_written(place: Path, tmp_path: Path) ->
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
-def test_a_really_full_file_system_leaves_the_old_artifact(place: Path, tmp_path: Path) -> None:
+def test_a_full_file_system_leaves_the_old_artifact(project: Path, tmp_path: Path) -> None:
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(tmp_path)], check=False)
     if mounted.returncode != 0:
         pytest.skip("this machine does not let a test mount a file system")
     try:
         out = tmp_path / "model.onnx"
-        output_of("export", "--onnx", "--out", out, cwd=place)
+        output_of("export", "--onnx", "--out", out, cwd=project)
         good = out.read_bytes()
         free = os.statvfs(tmp_path)
         (tmp_path / "filler").write_bytes(b"0" * (free.f_bavail * free.f_bsize - 4096))
-        finished = lmtool("export", "--onnx", "--out", out, "--opset", 18, cwd=place)
+        finished = lmtool("export", "--onnx", "--out", out, "--opset", 18, cwd=project)
         assert finished.returncode == 1
         assert "No space left on device" in finished.stderr
         assert out.read_bytes() == good
@@ -57,9 +57,9 @@ def test_a_really_full_file_system_leaves_the_old_artifact(place: Path, tmp_path
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_what_a_killed_export_left_behind_is_no_model(place: Path) -> None:
-    left = place / "runs" / "tiny" / ".model.onnx.0123abcd.tmp"
+def test_temporary_files_of_a_killed_export_are_ignored(project: Path) -> None:
+    left = project / "runs" / "tiny" / ".model.onnx.0123abcd.tmp"
     for path in (left, left.with_suffix(".onnx")):
         path.write_bytes(b"half a file")
-        assert "perplexity" in output_of("score", "the cat", cwd=place)
+        assert "perplexity" in output_of("score", "the cat", cwd=project)
         path.unlink()

@@ -89,7 +89,7 @@ BAD = [
 
 
 @pytest.fixture(scope="module")
-def wrong_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def invalid_inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which everything is wrong."""
     folder = tmp_path_factory.mktemp("wrong")
     for name in ("empty", "one-word", "latin1", "short"):
@@ -107,57 +107,57 @@ def wrong_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("arguments", "code", "message"), BAD, ids=lambda value: str(value)[:40])
-def test_what_a_user_can_cause_gets_a_message(wrong_place: Path, arguments: list[str], code: int, message: str) -> None:
-    before = sorted(path for path in wrong_place.rglob("*") if "diverged" not in path.parts)
-    finished = lmtool(*arguments, cwd=wrong_place)
+def test_user_errors_give_a_message(invalid_inputs: Path, arguments: list[str], code: int, message: str) -> None:
+    before = sorted(path for path in invalid_inputs.rglob("*") if "diverged" not in path.parts)
+    finished = lmtool(*arguments, cwd=invalid_inputs)
     assert finished.returncode == code, finished.stderr
     assert "Traceback" not in finished.stderr
     assert re.search(message, re.sub(r"[\s│]+", " ", finished.stderr)), finished.stderr
     assert finished.stdout == ""
-    assert sorted(path for path in wrong_place.rglob("*") if "diverged" not in path.parts) == before
+    assert sorted(path for path in invalid_inputs.rglob("*") if "diverged" not in path.parts) == before
 
 
-def test_a_missing_package_is_named_with_its_extra(place: Path) -> None:
-    finished = lmtool("embeddings", cwd=place, prepare=functools.partial(hide_package, "sklearn"))
+def test_a_missing_package_is_named_with_its_extra(project: Path) -> None:
+    finished = lmtool("embeddings", cwd=project, prepare=functools.partial(hide_package, "sklearn"))
     assert finished.returncode == 1
     assert "this command needs sklearn; pip install 'lmtool[report]'" in finished.stderr
     assert "Traceback" not in finished.stderr
-    near = lmtool("embeddings", "--near", "the", cwd=place, prepare=functools.partial(hide_package, "sklearn"))
+    near = lmtool("embeddings", "--near", "the", cwd=project, prepare=functools.partial(hide_package, "sklearn"))
     assert near.returncode == 0
     hidden = functools.partial(hide_package, "tensorboard")
-    finished = lmtool("train", "--tensorboard", "--run", "new", cwd=place, prepare=hidden)
+    finished = lmtool("train", "--tensorboard", "--run", "new", cwd=project, prepare=hidden)
     assert finished.returncode == 1
     assert "this command needs tensorboard; pip install 'lmtool[tensorboard]'" in finished.stderr
-    assert not (place / "new").exists()
-    finished = run_fresh("bench", without="jinja2", cwd=place)
+    assert not (project / "new").exists()
+    finished = run_fresh("bench", without="jinja2", cwd=project)
     assert finished.returncode == 1
     assert "this command needs jinja2; pip install 'lmtool[report]'" in finished.stderr
     assert "parity" not in finished.stderr  # nothing was measured in vain
 
 
-def test_options_and_input_that_fit_no_text(place: Path, tmp_path: Path) -> None:
-    finished = lmtool("generate", "--seed", "-1", "the", cwd=place)
+def test_invalid_numbers_and_input_text(project: Path, tmp_path: Path) -> None:
+    finished = lmtool("generate", "--seed", "-1", "the", cwd=project)
     assert finished.returncode == 2
     assert "seed is -1" in finished.stderr
-    finished = lmtool("suggest", "--count", "0", "the", cwd=place)
+    finished = lmtool("suggest", "--count", "0", "the", cwd=project)
     assert finished.returncode == 2
     assert "error: the number of suggestions is 0, expected 1 or more" in finished.stderr
-    finished = lmtool("score", cwd=place, stdin=b"caf\xe9\n")
+    finished = lmtool("score", cwd=project, stdin=b"caf\xe9\n")
     assert finished.returncode == 1
     assert "standard input is not UTF-8 text: byte 0xe9 at offset 3" in finished.stderr
-    odd = json_output_of("score", stdin="the\u2028cat\n\na dog", cwd=place)["scores"]
+    odd = json_output_of("score", stdin="the\u2028cat\n\na dog", cwd=project)["scores"]
     assert [found["text"] for found in odd] == ["the\u2028cat", "", "a dog"]
     lonely = tmp_path / "lonely.onnx"
-    lonely.write_bytes((place / "runs/tiny/model.onnx").read_bytes())
+    lonely.write_bytes((project / "runs/tiny/model.onnx").read_bytes())
     finished = lmtool("evaluate", "--model", lonely)
     assert finished.returncode == 1
     assert "lies in no run folder" in finished.stderr
 
 
 @pytest.mark.parametrize("name", ["map.jpg", "map", "map.png.svg"])
-def test_a_picture_is_named_as_what_it_is(place: Path, tmp_path: Path, name: str) -> None:
+def test_pictures_must_be_named_png(project: Path, tmp_path: Path, name: str) -> None:
     for arguments in (["embeddings", "--words", 12, "--out"], ["info", "--graph"]):
-        finished = lmtool(*arguments, tmp_path / name, cwd=place)
+        finished = lmtool(*arguments, tmp_path / name, cwd=project)
         assert finished.returncode == 2
         assert f"cannot draw into {tmp_path / name}: pictures are PNG files" in finished.stderr
         assert finished.stdout == ""
@@ -169,41 +169,41 @@ def test_a_picture_is_named_as_what_it_is(place: Path, tmp_path: Path, name: str
     [["info"], ["generate", "the"], ["score", "--json", "the"], ["--help"], ["train", "-h"], ["-V"], ["data"]],
     ids=" ".join,
 )
-def test_output_that_cannot_be_written_is_one_line(place: Path, arguments: list[str]) -> None:
-    finished = lmtool(*arguments, cwd=place, prepare=write_to_full_device)
+def test_output_that_cannot_be_written_is_one_line(project: Path, arguments: list[str]) -> None:
+    finished = lmtool(*arguments, cwd=project, prepare=write_to_full_device)
     message = "error: cannot write to standard output: No space left on device\n"
     assert (finished.returncode, finished.stderr.removeprefix("model: runs/tiny/model.onnx\n")) == (1, message)
 
 
-def test_output_without_reader_ends_the_command(place: Path) -> None:
+def test_output_without_reader_ends_the_command(project: Path) -> None:
     piped = f"set -o pipefail; {sys.executable} -m lmtool.cli generate --max-tokens 2000 the | true"
-    finished = subprocess.run(["bash", "-c", piped], cwd=place, capture_output=True, text=True, check=False)
+    finished = subprocess.run(["bash", "-c", piped], cwd=project, capture_output=True, text=True, check=False)
     assert finished.returncode == 141
     assert "Traceback" not in finished.stderr
 
 
-def test_verify_without_its_run_says_which_option_helps(place: Path, tmp_path: Path) -> None:
+def test_verify_without_its_run_names_the_option_that_helps(project: Path, tmp_path: Path) -> None:
     lonely = tmp_path / "model.onnx"
-    lonely.write_bytes((place / "runs/tiny/model.onnx").read_bytes())
+    lonely.write_bytes((project / "runs/tiny/model.onnx").read_bytes())
     finished = lmtool("verify", "--model", lonely)
     assert finished.returncode == 1
     assert "no PyTorch original beside" in finished.stderr
     assert "--run DIR" in finished.stderr
-    assert "passed" in output_of("verify", "--model", lonely, "--run", place / "runs/tiny")
+    assert "passed" in output_of("verify", "--model", lonely, "--run", project / "runs/tiny")
 
 
-def test_a_missing_provider_is_a_gate(place: Path) -> None:
+def test_a_missing_provider_fails_with_code_3(project: Path) -> None:
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime carries CUDA")
-    finished = lmtool("bench", "--provider", "cuda", cwd=place)
+    finished = lmtool("bench", "--provider", "cuda", cwd=project)
     assert finished.returncode == 3
     assert "'cuda' is not available: onnxruntime" in finished.stderr
     assert "pip install 'lmtool[gpu]'" in finished.stderr
 
 
-def test_a_resumed_run_with_other_settings_is_refused(place: Path) -> None:
-    finished = lmtool("train", "--resume", "--set", "dropout=0.5", cwd=place)
+def test_a_resumed_run_with_other_settings_is_refused(project: Path) -> None:
+    finished = lmtool("train", "--resume", "--set", "dropout=0.5", cwd=project)
     assert finished.returncode == 1
     assert "dropout was 0.0, is 0.5" in finished.stderr

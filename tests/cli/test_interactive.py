@@ -91,7 +91,7 @@ def test_tab_takes_a_suggestion_and_enter_ends_the_line(predictor: Predictor) ->
     assert found[4] != found[0]
 
 
-def test_odd_keys_are_no_error(predictor: Predictor) -> None:
+def test_odd_keys_are_accepted(predictor: Predictor) -> None:
     odd = (
         "\x1b[200~a\nb\x1b[201~ \u6f22\U0001f600 e\u0301 \udcff\udcc3( \x00\x1b[A\x1b[B\x1b[5~\x12q\x07\x17 \x1bz"
         + "x" * 3000
@@ -101,14 +101,14 @@ def test_odd_keys_are_no_error(predictor: Predictor) -> None:
     assert len(menus(Autocompletion(predictor, COUNT), *steps)) == 3
 
 
-def test_control_c_is_an_interrupt(predictor: Predictor) -> None:
+def test_control_c_raises_keyboard_interrupt(predictor: Predictor) -> None:
     with pytest.raises(KeyboardInterrupt):
         menus(Autocompletion(predictor, COUNT), ("", "the "), ("the ", "\x03"))
 
 
 @pytest.mark.parametrize(("key", "code"), [("\x04", 0), ("\x03", 130)], ids=["Ctrl-D", "Ctrl-C"])
-def test_a_person_types_at_a_terminal(place: Path, key: str, code: int) -> None:
-    with Terminal("suggest", cwd=place) as terminal:
+def test_typing_on_a_terminal(project: Path, key: str, code: int) -> None:
+    with Terminal("suggest", cwd=project) as terminal:
         terminal.read_until("%")
         terminal.type("the c\x0c")  # Ctrl-L: all of the screen is written anew, not only what has changed
         terminal.read_until("100.00%")
@@ -120,13 +120,13 @@ def test_a_person_types_at_a_terminal(place: Path, key: str, code: int) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["the cat"], ["--prefix", "s"], ["--json"]], ids=" ".join)
-def test_who_says_what_to_suggest_is_not_asked(place: Path, arguments: list[str]) -> None:
-    with Terminal("suggest", *arguments, cwd=place) as terminal:
+def test_suggest_with_arguments_is_not_interactive(project: Path, arguments: list[str]) -> None:
+    with Terminal("suggest", *arguments, cwd=project) as terminal:
         assert terminal.exit_code() == 0
         assert "Ctrl-D" not in terminal.shown
 
 
-def test_the_package_that_is_missing_is_named_with_its_extra(place: Path) -> None:
-    with Terminal("suggest", cwd=place, without="prompt_toolkit") as terminal:
+def test_a_missing_prompt_toolkit_is_named_with_its_extra(project: Path) -> None:
+    with Terminal("suggest", cwd=project, without="prompt_toolkit") as terminal:
         assert terminal.exit_code() == 1
         assert "error: this command needs prompt_toolkit; pip install 'lmtool[cli]'" in terminal.shown

@@ -30,7 +30,7 @@ def artifact_with(path: Path, artifact_path: Path, **metadata: str) -> Path:
     return path
 
 
-def test_facts_of_an_artifact_move_no_cursor(artifact_path: Path, tmp_path: Path) -> None:
+def test_metadata_cannot_control_the_terminal(artifact_path: Path, tmp_path: Path) -> None:
     path = artifact_with(tmp_path / "model.onnx", artifact_path, training=json.dumps({"corpus": f"a\tb{TITLE}"}))
     finished = lmtool("info", "--model", path)
     assert finished.returncode == 0, finished.stderr
@@ -47,7 +47,7 @@ class AtTerminal(io.StringIO):
 
 
 @pytest.mark.parametrize(("file", "written"), [(AtTerminal(), SHOWN), (io.StringIO(), TITLE)])
-def test_a_models_words_are_escaped_at_a_terminal_and_kept_elsewhere(
+def test_model_text_is_escaped_on_a_terminal_only(
     monkeypatch: pytest.MonkeyPatch, file: io.StringIO, written: str
 ) -> None:
     monkeypatch.setattr("sys.stdout", file)
@@ -55,7 +55,7 @@ def test_a_models_words_are_escaped_at_a_terminal_and_kept_elsewhere(
     assert file.getvalue() == f"\u00e9\n\t{written}"
 
 
-def test_results_and_remarks_are_escaped_wherever_they_go(capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_and_status_lines_are_always_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_result(False, TITLE, None)
     output.print_status(TITLE)
     assert capsys.readouterr() == (f"{SHOWN}\n", f"{SHOWN}\n")
@@ -63,7 +63,7 @@ def test_results_and_remarks_are_escaped_wherever_they_go(capsys: pytest.Capture
     assert capsys.readouterr().out == f"\x1b[31m{SHOWN}\x1b[0m\n"
 
 
-def test_colours_stay_and_what_is_coloured_is_escaped(predictor: Predictor) -> None:
+def test_coloured_text_is_escaped(predictor: Predictor) -> None:
     heat = Heat(Console(force_terminal=True, color_system="standard"), predictor.vocabulary.tokenization)
     text = "the \x1b[2Jcat"
     shown = heat.coloured(text, predictor.score(text))
@@ -80,7 +80,7 @@ def raising(code: int) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("code", [errno.ENAMETOOLONG, errno.EACCES, errno.ENOSPC, errno.EIO])
-def test_names_and_disks_are_the_users(capsys: pytest.CaptureFixture[str], code: int) -> None:
+def test_path_and_disk_errors_are_messages(capsys: pytest.CaptureFixture[str], code: int) -> None:
     with pytest.raises(typer.Exit) as ended:
         output.with_exit_codes(raising(code))()
     assert ended.value.exit_code == 1
@@ -88,20 +88,20 @@ def test_names_and_disks_are_the_users(capsys: pytest.CaptureFixture[str], code:
 
 
 @pytest.mark.parametrize("code", [errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR])
-def test_our_own_mistakes_are_not_hidden(code: int) -> None:
+def test_bugs_are_not_hidden(code: int) -> None:
     with pytest.raises(OSError, match="a name"):
         output.with_exit_codes(raising(code))()
 
 
 @pytest.mark.parametrize("key", ["parity", "training"])
-def test_facts_that_nest_too_deep_are_a_message(artifact_path: Path, tmp_path: Path, key: str) -> None:
+def test_metadata_that_nests_too_deep_is_a_message(artifact_path: Path, tmp_path: Path, key: str) -> None:
     path = artifact_with(tmp_path / "model.onnx", artifact_path, **{key: '{"a":' * 900 + "1" + "}" * 900})
     finished = lmtool("info", "--model", path, "--json")
     assert (finished.returncode, finished.stdout) == (1, "")
     assert f"its metadata lmtool.{key} is JSON that nests 900 levels deep, expected 100 at most" in finished.stderr
 
 
-def test_what_is_no_plain_file_is_a_message(artifact_path: Path, tmp_path: Path) -> None:
+def test_special_files_are_refused(artifact_path: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero")):
         finished = lmtool("score", "--model", path, "the cat")
@@ -113,7 +113,7 @@ def test_what_is_no_plain_file_is_a_message(artifact_path: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     "setting", ["learning_rate=1e308", "init_range=1e39", "clip_norm=1e-320", f"seed={'9' * 5000}"]
 )
-def test_settings_that_no_training_can_compute_with_are_a_short_message(tmp_path: Path, setting: str) -> None:
+def test_extreme_settings_give_a_short_message(tmp_path: Path, setting: str) -> None:
     finished = lmtool(*TRAIN, "--data", write_corpus(tmp_path / "data"), "--set", setting, "--run", tmp_path / "run")
     assert finished.returncode == 2
     assert finished.stderr.startswith(f"error: {setting.partition('=')[0]} is ")

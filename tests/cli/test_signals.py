@@ -39,23 +39,23 @@ def ended(
     return subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=60)
 
 
-def test_an_interruption_waits_for_the_import_and_comes_too_late_at_the_end(tmp_path: Path) -> None:
+def test_sigint_waits_for_an_import_and_is_ignored_at_the_end(tmp_path: Path) -> None:
     finished = ended(tmp_path, signal.SIGINT)
     assert finished.stdout.split("\n") == ["imported True", "interrupted", ""]
     assert (finished.returncode, finished.stderr) == (0, "")
 
 
-def test_a_termination_waits_for_the_import(tmp_path: Path) -> None:
+def test_sigterm_waits_for_an_import(tmp_path: Path) -> None:
     finished = ended(tmp_path, signal.SIGTERM)
     assert (finished.returncode, finished.stdout) == (143, "imported True\n")
 
 
-def test_an_interruption_that_is_ignored_stays_so(tmp_path: Path) -> None:
+def test_an_ignored_sigint_stays_ignored(tmp_path: Path) -> None:
     finished = ended(tmp_path, signal.SIGINT, before="SIG_IGN")
     assert (finished.returncode, finished.stdout) == (0, "imported True\nwent on\n")
 
 
-def test_without_it_the_import_is_cut(tmp_path: Path) -> None:
+def test_without_the_handlers_sigint_cuts_the_import(tmp_path: Path) -> None:
     """The positive control."""
     finished = ended(tmp_path, signal.SIGINT, "contextlib.nullcontext()")
     assert "imported" not in finished.stdout
@@ -102,19 +102,19 @@ def ended_by_main(where: str, number: signal.Signals, without: str = "") -> subp
 
 @pytest.mark.parametrize("number", CODES)
 @pytest.mark.parametrize("where", ["in_a_finalizer", "at_the_end"])
-def test_a_signal_where_python_would_lose_it_ends_the_command(where: str, number: signal.Signals) -> None:
+def test_a_signal_in_a_finalizer_ends_the_command(where: str, number: signal.Signals) -> None:
     finished = ended_by_main(where, number)
     assert finished.stdout == ""
     assert (finished.returncode, finished.stderr) == CODES[number]
 
 
 @pytest.mark.parametrize("number", CODES)
-def test_a_signal_as_python_ends_comes_too_late(number: signal.Signals) -> None:
+def test_a_signal_during_shutdown_is_ignored(number: signal.Signals) -> None:
     finished = ended_by_main("after_the_end", number)
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
 
 
-def test_without_it_a_signal_in_a_finalizer_is_lost() -> None:
+def test_without_the_handlers_a_signal_in_a_finalizer_is_lost() -> None:
     """The positive control."""
     finished = ended_by_main(
         "in_a_finalizer", signal.SIGTERM, "import sys; SignalHandlers._on_unraisable = sys.__unraisablehook__"
@@ -123,7 +123,7 @@ def test_without_it_a_signal_in_a_finalizer_is_lost() -> None:
     assert "Exception ignored in" in finished.stderr
 
 
-def test_what_else_python_loses_is_told() -> None:
+def test_other_unraisable_errors_are_printed() -> None:
     """The positive control of the other kind: only our own exceptions are raised again."""
     other = "Held.__del__ = lambda self: 1 / 0"
     finished = ended_by_main("in_a_finalizer", signal.SIGTERM, other)

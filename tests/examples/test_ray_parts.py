@@ -107,13 +107,13 @@ def assert_equal(predictor: Predictor, scorer: Any, texts: list[str]) -> None:
 
 
 def test_lines_that_run_together_score_what_they_score_alone(
-    lines: ModuleType, own: Predictor, monkeypatch: pytest.MonkeyPatch
+    lines: ModuleType, own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scorer = lines.LineScorer(own)
+    scorer = lines.LineScorer(own_predictor)
     texts = random.Random(0).sample(LINES, len(LINES))
     assert scorer.batched
-    assert_equal(own, scorer, texts)
-    sizes = count_calls(own, monkeypatch)
+    assert_equal(own_predictor, scorer, texts)
+    sizes = count_calls(own_predictor, monkeypatch)
     scorer.scores(texts)
     assert len(sizes) < len(texts) / 8
     assert max(sizes) == 16

@@ -239,12 +239,14 @@ def test_loading_computes_nothing_and_a_graph_that_cannot_run_says_so(artifact_p
         predictor.step([[1]], predictor.initial_state())
 
 
-def test_outputs_of_other_shapes_than_declared_are_refused(own: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_of_other_shapes_than_declared_are_refused(
+    own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Odd:
         def run(self, names: Any, feed: Any) -> Any:
-            logits, *states = own.session.run(names, feed)
+            logits, *states = own_predictor.session.run(names, feed)
             return [logits[..., :-1], *states]
 
-    monkeypatch.setattr(own.network._runner, "_session", Odd())
+    monkeypatch.setattr(own_predictor.network._runner, "_session", Odd())
     with pytest.raises(ArtifactError, match="the artifact's graph breaks the contract: for a batch of 1 and 1 posit"):
-        own.step([[1]], own.initial_state())
+        own_predictor.step([[1]], own_predictor.initial_state())

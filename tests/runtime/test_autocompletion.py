@@ -133,9 +133,9 @@ def test_an_invalid_count_is_refused_at_once(predictor: Predictor) -> None:
         Autocompletion(predictor, 0)
 
 
-def test_a_keystroke_runs_only_a_finished_word(own: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    ran = count_tokens(own, monkeypatch)
-    autocompletion = Autocompletion(own, 4)
+def test_a_keystroke_runs_only_a_finished_word(own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = count_tokens(own_predictor, monkeypatch)
+    autocompletion = Autocompletion(own_predictor, 4)
     line = "the old market saw"
     for end in range(len(line) + 1):
         autocompletion.suggestions(line[:end])
@@ -159,14 +159,16 @@ def test_a_character_runs_once(characters: Predictor, monkeypatch: pytest.Monkey
     assert ran == [1] * 5
 
 
-def test_streams_of_a_long_line_are_dropped_and_rebuilt(own: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streams_of_a_long_line_are_dropped_and_rebuilt(
+    own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     line = "the old market saw " * 30
     lines = [line[: index + 1] for index, letter in enumerate(line) if letter == " "]
-    autocompletion = Autocompletion(own, 4)
+    autocompletion = Autocompletion(own_predictor, 4)
     for typed in lines:
         autocompletion.suggestions(typed)
-    expected = [suggested(own, typed) for typed in (lines[80], lines[10])]
-    ran = count_tokens(own, monkeypatch)
+    expected = [suggested(own_predictor, typed) for typed in (lines[80], lines[10])]
+    ran = count_tokens(own_predictor, monkeypatch)
     assert_shown(autocompletion.suggestions(lines[80]), expected[0])
     assert ran == []
     assert_shown(autocompletion.suggestions(lines[10]), expected[1])

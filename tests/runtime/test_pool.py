@@ -89,18 +89,18 @@ def test_an_artifact_that_is_not_batch_invariant_is_refused_unless_allowed(int8_
 
 
 def test_an_artifact_that_is_wrongly_called_batch_invariant_is_refused(
-    own: Predictor, monkeypatch: pytest.MonkeyPatch
+    own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = own.step
+    step = own_predictor.step
 
     def depends_on_neighbours(token_ids: Any, state: State, **options: Any) -> Any:
         logits, after = step(token_ids, state, **options)
         return (np.nextafter(logits, np.float32(9)) if len(token_ids) == 5 else logits), after
 
-    monkeypatch.setattr(own, "step", depends_on_neighbours)
+    monkeypatch.setattr(own_predictor, "step", depends_on_neighbours)
     with pytest.raises(PoolError, match="alone and in row 0 of a batch of 5, 1 of 3 logits kept"):
-        StreamPool(own, PoolOptions(max_batch=8))
-    StreamPool(own, PoolOptions(max_batch=4)).close()
+        StreamPool(own_predictor, PoolOptions(max_batch=8))
+    StreamPool(own_predictor, PoolOptions(max_batch=4)).close()
 
 
 def test_a_state_comes_in_and_goes_out(pool: StreamPool, predictor: Predictor, int8_predictor: Predictor) -> None:

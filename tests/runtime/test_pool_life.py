@@ -40,9 +40,9 @@ def test_closing_a_stream_fails_a_queued_request_and_completes_a_running_one(
 
 
 def test_a_failing_call_fails_all_its_requests_and_the_pool_goes_on(
-    own: Predictor, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+    own_predictor: Predictor, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with StreamPool(own, PoolOptions(max_batch=4, linger_seconds=PATIENCE_SECONDS)) as pool:
+    with StreamPool(own_predictor, PoolOptions(max_batch=4, linger_seconds=PATIENCE_SECONDS)) as pool:
         streams = [pool.open_stream() for _ in range(4)]
 
         def all_read(token: int) -> list[Any]:
@@ -52,7 +52,7 @@ def test_a_failing_call_fails_all_its_requests_and_the_pool_goes_on(
 
         all_read(1)
         with monkeypatch.context() as broken:
-            broken.setattr(own.network, "run", lambda *_, **__: 1 // 0)
+            broken.setattr(own_predictor.network, "run", lambda *_, **__: 1 // 0)
             errors = [request.exception() for request in all_read(2)]
         assert len({id(error) for error in errors}) == 4
         for error in errors:
@@ -63,8 +63,10 @@ def test_a_failing_call_fails_all_its_requests_and_the_pool_goes_on(
             assert np.array_equal(request.result(), alone(predictor, [[1], [3]])[0][1])
 
 
-def test_closing_runs_queued_requests(own: Predictor, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = StreamPool(own, PoolOptions(linger_seconds=PATIENCE_SECONDS))
+def test_closing_runs_queued_requests(
+    own_predictor: Predictor, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = StreamPool(own_predictor, PoolOptions(linger_seconds=PATIENCE_SECONDS))
     requests = [pool.submit(pool.open_stream(), [token]) for token in range(3)]
     pool.close()
     for token, request in enumerate(requests):

@@ -18,9 +18,9 @@ from lmtool.runtime import (
 from support.pools import PATIENCE_SECONDS, Gate, alone, same
 
 
-def test_calls_have_bounded_tokens_and_every_request_runs(own: Predictor, predictor: Predictor) -> None:
+def test_calls_have_bounded_tokens_and_every_request_runs(own_predictor: Predictor, predictor: Predictor) -> None:
     options = PoolOptions(max_batch=8, max_tokens=8, linger_seconds=PATIENCE_SECONDS)
-    with StreamPool(own, options) as pool:
+    with StreamPool(own_predictor, options) as pool:
         piece = [1, 2, 3]
         requests = [pool.submit(pool.open_stream(), piece) for _ in range(6)]
         for request in requests:  # two at a time fill a call
@@ -29,7 +29,7 @@ def test_calls_have_bounded_tokens_and_every_request_runs(own: Predictor, predic
         stream = pool.open_stream()
         with pytest.raises(TokenError, match="has 9 tokens, expected 1 to 8"):
             pool.submit(stream, [0] * 9)
-        assert pool.step(stream, [0] * 8).shape == (1, len(own.vocabulary))
+        assert pool.step(stream, [0] * 8).shape == (1, len(own_predictor.vocabulary))
 
 
 def test_too_many_requests_are_refused_and_nothing_is_lost(held: tuple[StreamPool, Gate], predictor: Predictor) -> None:

@@ -101,13 +101,15 @@ def test_a_snapshot_continues_like_its_stream(predictor: Predictor) -> None:
 
 
 @pytest.mark.parametrize("cache", [None, CacheOptions(size=3)])
-def test_a_fork_runs_nothing_again(own: Predictor, monkeypatch: pytest.MonkeyPatch, cache: CacheOptions | None) -> None:
-    stream, whole = own.stream(cache=cache), own.stream(cache=cache)
+def test_a_fork_runs_nothing_again(
+    own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch, cache: CacheOptions | None
+) -> None:
+    stream, whole = own_predictor.stream(cache=cache), own_predictor.stream(cache=cache)
     stream.feed(PROMPT)
     expected = stream.suggest(3)
     whole.feed(f"{PROMPT} bought the")
     whole_logits = whole.logits()
-    fork, ran = stream.fork(), count_tokens(own, monkeypatch)
+    fork, ran = stream.fork(), count_tokens(own_predictor, monkeypatch)
     assert fork.suggest(3) == expected
     assert ran == []
     stream.feed("liked some")

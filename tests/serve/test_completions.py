@@ -147,16 +147,18 @@ def test_ids_that_begin_with_an_end_of_sentence_begin_the_text_with_it(
     assert newline == pytest.approx(predictor.score(f"\n{PROMPT}").token_log_probs.tolist(), abs=CLOSE)
 
 
-def test_the_unknown_token_is_never_drawn(server: LocalServer, own: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    step, unknown = own.network.run, own.vocabulary.unknown_id
+def test_the_unknown_token_is_never_drawn(
+    server: LocalServer, own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, unknown = own_predictor.network.run, own_predictor.vocabulary.unknown_id
 
     def biased(*args: Any, **options: Any) -> Any:
         logits, state = step(*args, **options)
         logits[..., unknown] += 50
         return logits, state
 
-    monkeypatch.setattr(own.network, "run", biased)
-    with local_server(own, allow_inexact=True) as server:
+    monkeypatch.setattr(own_predictor.network, "run", biased)
+    with local_server(own_predictor, allow_inexact=True) as server:
         choice = only(server.complete(prompt="the", max_tokens=40, seed=1, logprobs=1))
     assert "<unk>" not in choice["text"]
     assert {max(top, key=top.__getitem__) for top in choice["logprobs"]["top_logprobs"]} == {" <unk>", "<unk>"}

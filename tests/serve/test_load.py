@@ -20,10 +20,12 @@ JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture
-def gated(own: Predictor, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[LocalServer, Gate]]:
+def gated(own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[LocalServer, Gate]]:
     """A server of few slots whose calls of the model wait at a gate."""
-    with local_server(own, max_choices=4, allow_inexact=True, request_seconds=0.5, body_seconds=0.2) as server:
-        gate = Gate(own, monkeypatch)
+    with local_server(
+        own_predictor, max_choices=4, allow_inexact=True, request_seconds=0.5, body_seconds=0.2
+    ) as server:
+        gate = Gate(own_predictor, monkeypatch)
         yield server, gate
         gate.open()
 
@@ -192,16 +194,18 @@ def test_slow_suggestions_run_in_another_thread(predictor: Predictor, monkeypatc
         assert server.refused("/v1/suggest", text="the " * 9000)[0] == 400
 
 
-def test_a_failing_model_gives_503_and_the_server_goes_on(own: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    with local_server(own) as server:
-        step = own.network.run
+def test_a_failing_model_gives_503_and_the_server_goes_on(
+    own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with local_server(own_predictor) as server:
+        step = own_predictor.network.run
 
         def fails(token_ids: Any, *args: Any, **options: Any) -> Any:
             if fails.on:  # type: ignore[attr-defined]
                 raise RuntimeError("planted")
             return step(token_ids, *args, **options)
 
-        monkeypatch.setattr(own.network, "run", fails)
+        monkeypatch.setattr(own_predictor.network, "run", fails)
         fails.on = True  # type: ignore[attr-defined]
         status, error = server.refused("/v1/completions", prompt=["the", "a", "one"], n=2)
         assert (status, error["type"]) == (503, "server_error")

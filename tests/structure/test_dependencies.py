@@ -46,11 +46,11 @@ def test_the_lowest_versions_are_tested() -> None:
     assert pinned("constraints-lowest.txt") == lower_bounds()
 
 
-def test_the_lowest_onnxruntime_is_also_asked_for_at_run_time() -> None:
+def test_the_lowest_onnxruntime_is_checked_at_run_time() -> None:
     assert lower_bounds()["onnxruntime"].release[:2] == LOWEST_ONNXRUNTIME
 
 
-def test_every_range_has_a_lower_bound_and_what_computes_an_upper_one() -> None:
+def test_every_range_has_a_lower_bound_and_numeric_packages_an_upper_one() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     entries = [*project["dependencies"], *(each for some in project["optional-dependencies"].values() for each in some)]
     for requirement in map(Requirement, entries):
@@ -60,5 +60,5 @@ def test_every_range_has_a_lower_bound_and_what_computes_an_upper_one() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(COMPUTE - {"onnxruntime-gpu"}))
-def test_the_usual_versions_lie_between(name: str) -> None:
+def test_the_pinned_versions_are_above_the_lowest(name: str) -> None:
     assert pinned("constraints.txt")[name] > pinned("constraints-lowest.txt")[name]

@@ -95,7 +95,7 @@ def tracked(*patterns: str) -> list[Path]:
     return found or [path for path in everything if not NOT_OURS & set(path.parts)]
 
 
-def test_no_program_runs_what_a_file_says() -> None:
+def test_no_forbidden_calls() -> None:
     files = tracked("*.py")
     assert len(files) > 150
     found = []
@@ -107,7 +107,7 @@ def test_no_program_runs_what_a_file_says() -> None:
     assert found == []
 
 
-def test_no_script_runs_text() -> None:
+def test_no_forbidden_calls_in_scripts() -> None:
     files = tracked(*SCRIPTS)
     assert len(files) > 10
     assert [str(path) for path in files if SCRIPT_CALLS.search(path.read_text())] == []
@@ -117,7 +117,7 @@ def test_no_script_runs_text() -> None:
     "source",
     ["eval(text)", "x = new Function('a', text)", "globalThis.eval(text)", "window . eval (text)", "Function(text)()"],
 )
-def test_each_script_would_be_found(source: str) -> None:
+def test_forbidden_scripts_are_detected(source: str) -> None:
     assert SCRIPT_CALLS.search(f"<script>\n{source};\n</script>")
     assert not SCRIPT_CALLS.search(
         "script-src 'wasm-unsafe-eval'; model.eval(); function(x) {}; evaluate(x); isFunction(x)"
@@ -153,6 +153,6 @@ def test_each_script_would_be_found(source: str) -> None:
         "from builtins import exec as go\ngo(x)",
     ],
 )
-def test_each_of_them_would_be_found(source: str) -> None:
+def test_forbidden_calls_are_detected(source: str) -> None:
     assert list(forbidden(source, MODULES))
     assert not list(forbidden(HARMLESS, MODULES))

@@ -64,7 +64,7 @@ def test_folders_stay_small(room: str) -> None:
 
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
-def test_sub_packages_import_nothing_of_themselves(room: str) -> None:
+def test_sub_packages_are_only_a_docstring(room: str) -> None:
     """A name taken over there would load torch into the process that times onnxruntime."""
     for path in files(room):
         if path.name == "__init__.py" and depth(path) > 1:
@@ -118,7 +118,7 @@ def test_the_command_line_loads_no_room_before_a_command_runs() -> None:
 
 
 @pytest.mark.parametrize("module", ["workers.job", "workers.plugin", "backends.registry"])
-def test_what_times_a_runtime_loads_no_other(module: str) -> None:
+def test_timing_processes_load_no_other_runtime(module: str) -> None:
     loaded = loaded_by(f"import lmtool.bench.{module}")
     assert loaded & {"torch", "onnx", "matplotlib", "openvino", "typer"} == set()
 
