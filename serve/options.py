@@ -52,7 +52,7 @@ class ServeOptions:
             "expected": "0 (one that is free) to 65535",
         },
     )
-    name: str = field(default="model", metadata={"help": "What clients call the model."})
+    name: str = field(default="model", metadata={"help": "Name of the model for clients."})
     api_key: str | None = field(
         default=None, repr=False, metadata={"help": "Bearer token that clients must send; None: they need none."}
     )

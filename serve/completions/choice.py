@@ -18,7 +18,7 @@ from .stop import StopBuffer, Token
 @final
 @dataclass(frozen=True)
 class Delta:
-    """What is new in a choice: tokens that are certain, and the reason if it has ended.
+    """News of a choice: tokens that are certain, and the reason if it has ended.
 
     `blank` is text before these tokens that belongs to none: an echoed prompt of white space only.
     """
@@ -48,7 +48,7 @@ class Choice:
         engine: Runs the model.
         index: Which choice of the response it is.
         stream: The choice's stream, which has read the prompt.
-        request: What the client wants.
+        request: The client's request.
         sampling: Temperature and top-p.
         random: Random generator of the draws.
         logits: float32 [vocabulary], of the next token.
