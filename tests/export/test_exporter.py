@@ -1,4 +1,4 @@
-"""The export: deterministic, and gated by a verification that can fail."""
+"""The export is deterministic, and verification can refuse it."""
 
 import itertools
 import json
@@ -91,7 +91,7 @@ def test_dynamic_int8_depends_on_neighbours_and_says_so(int8_predictor: Predicto
 
 
 def test_a_row_that_is_left_over_makes_a_batch_dependent(artifact_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with onnxruntime's 8-bit weight-only product, which takes rows two at a time."""
+    """onnxruntime's 8-bit weight-only product takes rows two at a time."""
     tampered = Predictor.load(artifact_path)
     step = tampered.step
 
@@ -125,7 +125,7 @@ def test_a_wrong_weight_is_never_written(
 
     def build_wrong(*args: object, **options: object) -> onnx.ModelProto:
         model = build_right(*args, **options)
-        tensor = next(found for found in model.graph.initializer if found.name.startswith(weight))
+        tensor = next(tensor for tensor in model.graph.initializer if tensor.name.startswith(weight))
         values = onnx.numpy_helper.to_array(tensor).copy()
         values.flat[: values.size // 2] *= -1.5
         tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
@@ -180,11 +180,11 @@ def report(**changes: object) -> ParityReport:
     ],
 )
 def test_every_bound_is_a_gate(changes: dict[str, object], failure: str) -> None:
-    found = report(**changes)
-    assert not found.passed
-    assert len(found.failures) == 1
-    assert re.search(failure, found.failures[0])
-    assert f"! {found.failures[0]}" in found.format()
+    parity = report(**changes)
+    assert not parity.passed
+    assert len(parity.failures) == 1
+    assert re.search(failure, parity.failures[0])
+    assert f"! {parity.failures[0]}" in parity.format()
 
 
 def test_the_largest_differences_are_those_of_any_comparison() -> None:
@@ -204,10 +204,10 @@ def test_without_its_corpus_a_run_is_verified_on_its_own_text(
     run: Run, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Run, "corpus_facts", lambda _: {"name": "/no/such/folder", "sha256": "0"})
-    found = verify_artifact(run.artifact("fp32"))
-    assert found.passed
-    assert found.text.startswith("drawn from the original itself")
-    assert found.tokens == 2000
+    parity = verify_artifact(run.artifact("fp32"))
+    assert parity.passed
+    assert parity.text.startswith("drawn from the original itself")
+    assert parity.tokens == 2000
 
 
 def test_an_artifact_of_another_network_is_refused(run: Run, predictor: Predictor) -> None:
@@ -219,14 +219,14 @@ def test_greedy_tokens_that_differ_beyond_rounding_are_counted(run: Run, predict
     original = original_of(run)
     with torch.no_grad():
         original.network.projection.weight *= -3
-    found = verify(original, predictor, loop_steps=50)
-    assert "exported from another network" in found.failures[0]
-    assert found.loop_differences > 25
-    assert found.loop_disagreements == found.loop_differences
+    parity = verify(original, predictor, loop_steps=50)
+    assert "exported from another network" in parity.failures[0]
+    assert parity.loop_differences > 25
+    assert parity.loop_disagreements == parity.loop_differences
 
 
 def test_a_graph_that_keeps_the_wrong_logits_is_caught(run: Run, tmp_path: Path) -> None:
-    """Everything is right but `logits_to_keep`: one position too early."""
+    """Only `logits_to_keep` is wrong, by one position."""
     model = onnx.load(run.artifact("fp32"))
     slice_node = next(node for node in model.graph.node if node.op_type == "Slice")
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([-1], np.int64), "one_early"))
@@ -244,9 +244,9 @@ def test_a_graph_that_keeps_the_wrong_logits_is_caught(run: Run, tmp_path: Path)
     slice_node = next(node for node in model.graph.node if node.op_type == "Slice")
     slice_node.input[1:3] = ["start", "end"]
     metadata = {entry.key: entry.value for entry in model.metadata_props if entry.key != HASH_KEY}
-    found = verify(original_of(run), Predictor.load(seal(model, metadata)), loop_steps=5)
-    assert not found.passed
-    assert all(failure.startswith(("the last ", "and ")) for failure in found.failures)
+    parity = verify(original_of(run), Predictor.load(seal(model, metadata)), loop_steps=5)
+    assert not parity.passed
+    assert all(failure.startswith(("the last ", "and ")) for failure in parity.failures)
 
 
 def test_a_number_that_is_lost_once_fails_the_whole_loop() -> None:
@@ -317,5 +317,5 @@ def test_a_damaged_checkpoint_is_not_exported(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("moved", "passed"), [(0.0, False), (1e-6, False), (3e-4, True), (float("nan"), False)])
 def test_where_rounding_alone_moves_the_original_further_that_is_the_bound(moved: float, passed: bool) -> None:
-    found = Case("random tokens", "logits", 8e-5, 1.0, moved=moved)
-    assert (found.excess(BOUNDS["fp32"]) <= 1) == passed
+    case = Case("random tokens", "logits", 8e-5, 1.0, moved=moved)
+    assert (case.excess(BOUNDS["fp32"]) <= 1) == passed

@@ -1,4 +1,4 @@
-"""ONNX files from elsewhere: what keeps the contract is adopted and verified, what does not is told why."""
+"""ONNX files from elsewhere are adopted and verified, or refused with a reason."""
 
 import warnings
 from collections.abc import Callable
@@ -24,7 +24,7 @@ Change = Callable[[onnx.ModelProto], None]
 
 
 class Elsewhere(nn.Module):
-    """Two LSTM layers of other people: batch first, states as the contract names them."""
+    """Two LSTM layers, batch first, with the contract's names of states."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ STATES = {"cell_0": 7, "cell_1": 3, "hidden_0": 7, "hidden_1": 3}
 
 @pytest.fixture(scope="module")
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file that torch's own exporter writes of such a network."""
+    """The file that torch's exporter writes of `Elsewhere`."""
     path = tmp_path_factory.mktemp("elsewhere") / "foreign.onnx"
     outputs = ["logits", *(f"next_{name}" for name in STATES)]
     axes = {name: {0: "batch"} for name in (*STATES, *outputs)}
@@ -73,7 +73,7 @@ def written(path: Path, change: Change, out: Path) -> Path:
 
 
 def value(model: onnx.ModelProto, name: str) -> onnx.ValueInfoProto:
-    return next(found for found in (*model.graph.input, *model.graph.output) if found.name == name)
+    return next(declared for declared in (*model.graph.input, *model.graph.output) if declared.name == name)
 
 
 def without_metadata(model: onnx.ModelProto) -> None:
@@ -99,8 +99,8 @@ def test_an_artifact_without_its_metadata_is_adopted_and_computes_the_same_bits(
             loaded.step(tokens, loaded.initial_state(3), logits_to_keep=kept) for loaded in (predictor, adopted)
         )
         np.testing.assert_array_equal(ours[0], theirs[0])
-        for mine, other in zip(ours[1].tensors, theirs[1].tensors, strict=True):
-            np.testing.assert_array_equal(mine, other)
+        for original, copied in zip(ours[1].tensors, theirs[1].tensors, strict=True):
+            np.testing.assert_array_equal(original, copied)
     again = adopt(stripped, tmp_path).read_bytes()
     assert again == copy.read_bytes()
 
@@ -109,11 +109,11 @@ def test_a_file_of_another_exporter_computes_what_its_network_computes(foreign: 
     adopted = Predictor.load(adopt(foreign, tmp_path))
     assert adopted.artifact.architecture == Architecture("lstm", 5, (7, 3), tied=False)
     tokens = np.random.default_rng(0).integers(0, 11, (2, 4))
-    found, _ = adopted.step(tokens, adopted.initial_state(2))
+    logits, _ = adopted.step(tokens, adopted.initial_state(2))
     with torch.inference_mode():
         zeros = [torch.zeros(2, width) for width in STATES.values()]
         expected = Elsewhere().eval()(torch.from_numpy(tokens), *zeros)[0]
-    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(logits, expected.numpy(), atol=1e-5)
 
 
 def test_a_file_of_another_exporter_is_verified_against_the_evaluator(foreign: Path, tmp_path: Path) -> None:
@@ -199,9 +199,9 @@ def test_cell_sizes_and_precision_are_read_from_the_graph(cell: str, precision: 
         pytest.skip("only LSTM layers are exported in int8")
     network = network_of((7, 3), cell=cell)
     onnx.save(build_model(network, BuildOptions(precision)), tmp_path / "plain.onnx")
-    found = Artifact.read(adopt(tmp_path / "plain.onnx", tmp_path))
-    assert found.architecture == network.architecture
-    assert found.precision == precision
+    artifact = Artifact.read(adopt(tmp_path / "plain.onnx", tmp_path))
+    assert artifact.architecture == network.architecture
+    assert artifact.precision == precision
 
 
 def test_tied_weights_are_noticed(tmp_path: Path) -> None:
@@ -216,9 +216,9 @@ def test_sizes_that_the_graph_leaves_open_are_found(foreign: Path, tmp_path: Pat
         value(model, "hidden_0").type.tensor_type.shape.dim[1].dim_param = "anything"
         value(model, "cell_1").type.tensor_type.shape.dim[1].Clear()
 
-    found = Artifact.read(adopt(written(foreign, open_up, tmp_path / "open.onnx"), tmp_path))
-    assert found.architecture == Architecture("lstm", 5, (7, 3), tied=False)
-    assert len(found.vocabulary) == 11
+    artifact = Artifact.read(adopt(written(foreign, open_up, tmp_path / "open.onnx"), tmp_path))
+    assert artifact.architecture == Architecture("lstm", 5, (7, 3), tied=False)
+    assert len(artifact.vocabulary) == 11
 
 
 def test_an_artifact_is_not_adopted(artifact_path: Path, tmp_path: Path) -> None:

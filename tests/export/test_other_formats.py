@@ -112,18 +112,19 @@ def log_probabilities(network: LanguageModel, vocabulary: Vocabulary, tokens: li
 @recognizing
 def test_sherpa_onnx_reads_the_same_log_probabilities_from_the_export(tmp_path: Path) -> None:
     network = network_of((6, 6))
-    [found] = recognized(build_sherpa_model(network, SAME, 17), tmp_path, [0.5])
-    assert len(set(found["tokens"])) > 2
-    np.testing.assert_allclose(found["lm_probs"], log_probabilities(network, SAME, found["tokens"]), atol=1e-5)
+    [decoded] = recognized(build_sherpa_model(network, SAME, 17), tmp_path, [0.5])
+    assert len(set(decoded["tokens"])) > 2
+    np.testing.assert_allclose(decoded["lm_probs"], log_probabilities(network, SAME, decoded["tokens"]), atol=1e-5)
 
 
 @recognizing
 def test_sherpa_onnx_reads_them_from_an_export_for_its_own_token_ids(tmp_path: Path) -> None:
     vocabulary = Vocabulary(["h", "<unk>", "d", "a", "elsewhere", "<eos>", "b", "c"], Tokenization())
     network = network_of((6, 6), vocabulary=len(vocabulary))
-    [found] = recognized(build_sherpa_model(network, vocabulary, 17, RECOGNIZED), tmp_path, [0.5])
-    assert {token in vocabulary for token in found["tokens"]} == {True, False}
-    np.testing.assert_allclose(found["lm_probs"], log_probabilities(network, vocabulary, found["tokens"]), atol=1e-5)
+    [decoded] = recognized(build_sherpa_model(network, vocabulary, 17, RECOGNIZED), tmp_path, [0.5])
+    assert {token in vocabulary for token in decoded["tokens"]} == {True, False}
+    expected = log_probabilities(network, vocabulary, decoded["tokens"])
+    np.testing.assert_allclose(decoded["lm_probs"], expected, atol=1e-5)
 
 
 @recognizing
@@ -132,7 +133,7 @@ def test_the_export_decides_what_sherpa_onnx_recognizes(tmp_path: Path) -> None:
     with torch.no_grad():
         network.projection.bias[SAME.id("d")] += 8
     model = build_sherpa_model(network, SAME, 17)
-    unheard, decided = (found["tokens"] for found in recognized(model, tmp_path, [0, 100]))
+    unheard, decided = (decoded["tokens"] for decoded in recognized(model, tmp_path, [0, 100]))
     assert len(decided) == len(unheard) > 0
     assert "d" not in unheard
     assert set(decided) == {"d"}

@@ -1,4 +1,4 @@
-"""Test vectors: what lies in their folders, whose they are, and how a runtime that differs is found out."""
+"""Test vectors: their files, the artifact they belong to, and the detection of runtimes that differ."""
 
 import itertools
 import json
@@ -38,7 +38,7 @@ def exported(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own_copy(exported: Path, tmp_path: Path) -> Path:
-    """The same, for a test to tamper with."""
+    """A copy that a test may change."""
     shutil.copytree(exported.parent, tmp_path / "copy")
     return tmp_path / "copy" / exported.name
 
@@ -53,7 +53,7 @@ def change(path: Path, **entries: Any) -> None:
 
 
 def rewrite(path: Path, array: np.ndarray) -> None:
-    """Another tensor under the same name."""
+    """Write another tensor under the same name."""
     tensor = onnx.load_tensor(path)
     onnx.save_tensor(numpy_helper.from_array(array, tensor.name), path)
 
@@ -79,11 +79,11 @@ def test_the_folders_hold_the_graphs_inputs_and_outputs_in_order(exported: Path)
 
 def test_the_sets_cover_batches_times_states_and_a_closed_loop(exported: Path) -> None:
     vectors = vectors_of(exported)
-    shapes = {found.inputs["token_ids"].shape for found in vectors.sets}
+    shapes = {vector_set.inputs["token_ids"].shape for vector_set in vectors.sets}
     assert {batch for batch, _ in shapes} >= {1, 2, 3, 8}
     assert {time for _, time in shapes} >= {1, 2, 5, 7, 33}
-    assert {bool(found.inputs["cell_0"].any()) for found in vectors.sets} == {True, False}
-    loop = [found for found in vectors.sets if found.in_loop]
+    assert {bool(vector_set.inputs["cell_0"].any()) for vector_set in vectors.sets} == {True, False}
+    loop = [vector_set for vector_set in vectors.sets if vector_set.in_loop]
     assert len(loop) == 20
     for before, after in itertools.pairwise(loop):
         assert after.inputs["token_ids"] == before.outputs["logits"].argmax()
@@ -94,12 +94,12 @@ def test_the_sets_cover_batches_times_states_and_a_closed_loop(exported: Path) -
 def test_the_expected_outputs_are_the_originals(exported: Path, run: Run) -> None:
     vectors, original = vectors_of(exported), original_of(run)
     assert vectors.expected_from == original.name
-    for found in (vectors.sets[0], vectors.sets[5], vectors.sets[-1]):
-        states = {name: array for name, array in found.inputs.items() if name != "token_ids"}
-        logits, after = original.run(found.inputs["token_ids"], states)
-        np.testing.assert_array_equal(found.outputs["logits"], logits)
+    for vector_set in (vectors.sets[0], vectors.sets[5], vectors.sets[-1]):
+        states = {name: array for name, array in vector_set.inputs.items() if name != "token_ids"}
+        logits, after = original.run(vector_set.inputs["token_ids"], states)
+        np.testing.assert_array_equal(vector_set.outputs["logits"], logits)
         for name, array in after.items():
-            np.testing.assert_array_equal(found.outputs[f"next_{name}"], array)
+            np.testing.assert_array_equal(vector_set.outputs[f"next_{name}"], array)
 
 
 def test_quantized_files_expect_what_onnxruntime_computes(run: Run, tmp_path: Path) -> None:
@@ -108,7 +108,9 @@ def test_quantized_files_expect_what_onnxruntime_computes(run: Run, tmp_path: Pa
     assert vectors.expected_from == "onnxruntime on the exporting machine"
     predictor = Predictor.load(path)
     assert all(
-        case.difference == 0 for found in vectors.sets for case in found.compare(run_set(predictor, found.inputs))
+        case.difference == 0
+        for vector_set in vectors.sets
+        for case in vector_set.compare(run_set(predictor, vector_set.inputs))
     )
 
 
@@ -117,7 +119,7 @@ def test_a_network_that_rounding_moves_far_gets_a_bound_that_its_own_export_keep
     predictor = predictor_of(network, ["<eos>", "<unk>", *"abcdefghi"], "whitespace")
 
     class Moved:
-        """An original that is a hundred times the bound away."""
+        """A reference that differs by a hundred times the bound."""
 
         name, vocabulary, architecture = "moved", predictor.vocabulary, predictor.artifact.architecture
 
@@ -222,10 +224,10 @@ def test_what_was_written_is_what_is_read(exported: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("runtime", [ONNXRUNTIME, REFERENCE])
 def test_a_runtime_that_agrees_passes_and_one_wrong_number_is_found(own_copy: Path, runtime: str) -> None:
-    found = Conformance.from_report(runtime, run_vectors(runtime, Source(own_copy)))
-    assert found.passed
-    assert (found.calls, found.loop_steps, found.loop_differences) == (30, 20, 0)
-    assert {case.tensor for case in found.cases} == {
+    result = Conformance.from_report(runtime, run_vectors(runtime, Source(own_copy)))
+    assert result.passed
+    assert (result.calls, result.loop_steps, result.loop_differences) == (30, 20, 0)
+    assert {case.tensor for case in result.cases} == {
         "logits",
         *(f"next_{s}_{k}" for s in ("cell", "hidden") for k in (0, 1)),
     }
@@ -233,10 +235,10 @@ def test_a_runtime_that_agrees_passes_and_one_wrong_number_is_found(own_copy: Pa
     wrong = numpy_helper.to_array(onnx.load_tensor(place)).copy()
     wrong[1, 2] += 1e-3
     rewrite(place, wrong)
-    found = Conformance.from_report(runtime, run_vectors(runtime, Source(own_copy)))
-    assert not found.passed
-    assert "test_data_set_4" in found.worst.name
-    assert found.worst.absolute == pytest.approx(1e-3, rel=0.05)
+    result = Conformance.from_report(runtime, run_vectors(runtime, Source(own_copy)))
+    assert not result.passed
+    assert "test_data_set_4" in result.worst.name
+    assert result.worst.absolute == pytest.approx(1e-3, rel=0.05)
 
 
 def test_another_token_in_the_closed_loop_is_found(own_copy: Path) -> None:
@@ -244,27 +246,27 @@ def test_another_token_in_the_closed_loop_is_found(own_copy: Path) -> None:
     logits = numpy_helper.to_array(onnx.load_tensor(place)).copy()
     logits[0, 0] = -logits[0, 0]
     rewrite(place, logits)
-    found = run_vectors(ONNXRUNTIME, Source(own_copy))
-    assert found["loop_differences"] == 1
+    report = run_vectors(ONNXRUNTIME, Source(own_copy))
+    assert report["loop_differences"] == 1
 
 
 def test_shapes_and_missing_outputs_differ_without_bound(exported: Path) -> None:
     first = vectors_of(exported).sets[4]
     wider = {name: np.repeat(array, 2, axis=0) for name, array in first.outputs.items()}
-    for found in ({}, wider, {name: array * np.nan for name, array in first.outputs.items()}):
-        assert {case.difference for case in first.compare(found)} == {np.inf}
+    for outputs in ({}, wider, {name: array * np.nan for name, array in first.outputs.items()}):
+        assert {case.difference for case in first.compare(outputs)} == {np.inf}
 
 
 def test_a_runtime_that_computes_no_numbers_fails(exported: Path) -> None:
-    """Its process writes null for them."""
+    """The process writes null for NaN and infinity."""
     report = json.loads(json_text(run_vectors(ONNXRUNTIME, Source(exported))))
     assert Conformance.from_report(ONNXRUNTIME, report).passed
     for name in ("absolute", "scale"):
         wrong = {**report, "cases": [{**report["cases"][0], name: None}, *report["cases"][1:]]}
-        found = Conformance.from_report(ONNXRUNTIME, wrong)
-        assert not found.passed
-        assert found.worst.difference == math.inf
-        shown = ConformanceReport(exported, "the original", report["bound"], [found], {}, {})
+        result = Conformance.from_report(ONNXRUNTIME, wrong)
+        assert not result.passed
+        assert result.worst.difference == math.inf
+        shown = ConformanceReport(exported, "the original", report["bound"], [result], {}, {})
         assert re.search(r"onnxruntime .* inf .* FAIL$", shown.format())
 
 
@@ -272,7 +274,7 @@ def test_the_command_feeds_runtimes_that_are_here(exported: Path, run: Run) -> N
     finished = lmtool("verify", "--model", exported, "--test-vectors", "--against", "onnxruntime", "--json")
     assert finished.returncode == 0, finished.stderr
     report = json.loads(finished.stdout)
-    assert [found["runtime"] for found in report["runtimes"]] == ["onnxruntime"]
+    assert [entry["runtime"] for entry in report["runtimes"]] == ["onnxruntime"]
     assert report["passed"]
     assert report["expected_from"] == original_of(run).name
     for arguments, code, message in (

@@ -19,12 +19,12 @@ from lmtool.export.unsigned_weights import unsigned_weights
 from lmtool.runtime import PROVIDERS, ArtifactError
 from lmtool.runtime.session.session import SessionOptions, plain_session, start_session
 from onnx import TensorProto, helper, numpy_helper
-from support.models.networks import network_of, random_inputs
+from support.models.networks import TOLERANCES, network_of, random_inputs
 
 ROOT = Path(__file__).parents[2]
 ROWS, INNER, COLUMNS = 4, 64, 32
-CLOSE = 0.1
-"""Largest rounding error of a logit in int8; overflow moves some by 0.5 and more."""
+CLOSE = TOLERANCES["int8"]
+"""Overflow moves some logits by five times as much."""
 
 Start = Callable[[bytes], Any]
 
@@ -137,8 +137,8 @@ def test_products_of_unsigned_weights_are_exact(operator: str, opset: int, activ
 
 def test_products_in_nested_graphs_are_exact() -> None:
     data, expected = product("MatMulInteger", 17, np.uint8, wrap=True)
-    found = plain_session(unsigned_weights(data)).run(None, {"x": inputs(np.uint8)})[0]
-    np.testing.assert_array_equal(found, expected)
+    computed = plain_session(unsigned_weights(data)).run(None, {"x": inputs(np.uint8)})[0]
+    np.testing.assert_array_equal(computed, expected)
 
 
 def test_a_product_without_a_zero_point_is_exact() -> None:
@@ -146,8 +146,8 @@ def test_a_product_without_a_zero_point_is_exact() -> None:
     model = onnx.load_model_from_string(data)
     del model.graph.node[0].input[2:]
     expected = expected + 3 * inputs(np.uint8).astype(int).sum(axis=1, keepdims=True)
-    found = plain_session(unsigned_weights(model.SerializeToString())).run(None, {"x": inputs(np.uint8)})[0]
-    np.testing.assert_array_equal(found, expected)
+    computed = plain_session(unsigned_weights(model.SerializeToString())).run(None, {"x": inputs(np.uint8)})[0]
+    np.testing.assert_array_equal(computed, expected)
 
 
 def test_files_without_integer_products_stay_as_they_are() -> None:

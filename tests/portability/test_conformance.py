@@ -1,4 +1,4 @@
-"""Conformance: an artifact's test vectors in every runtime that is here, and in ONNX's own test runner."""
+"""Conformance: an artifact's test vectors in every installed runtime, and in ONNX's test runner."""
 
 import re
 import shutil
@@ -27,7 +27,7 @@ from support.runs.settings import SETTINGS
 def exported(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, corpus_folder: Path, run: Run
 ) -> Path:
-    """An artifact of each cell with its vectors, in the folder of its run."""
+    """An artifact of each cell with its test vectors, in its run folder."""
     path = tmp_path_factory.mktemp("conformance") / "run"
     if request.param == "lstm":
         shutil.copytree(run.path, path)
@@ -40,7 +40,7 @@ def exported(
 
 
 def conformance_of(runtime: str, path: Path, original: Path | None = None) -> Conformance:
-    """What a runtime gives for the vectors, in this process: nothing is timed, so runtimes may share it."""
+    """Run the vectors in this process; nothing is timed, so runtimes may share it."""
     return Conformance.from_report(runtime, run_vectors(runtime, Source(path, original)))
 
 
@@ -48,10 +48,10 @@ def conformance_of(runtime: str, path: Path, original: Path | None = None) -> Co
 def test_every_runtime_that_is_here_gives_what_is_expected(exported: Path, runtime: str) -> None:
     if reason := BACKENDS[runtime].reason_missing():
         pytest.skip(reason)
-    found = conformance_of(runtime, exported, exported.parent)
-    assert found.passed, found
-    assert found.calls == 30
-    assert found.version[0].isdigit()
+    conformance = conformance_of(runtime, exported, exported.parent)
+    assert conformance.passed, conformance
+    assert conformance.calls == 30
+    assert conformance.version[0].isdigit()
 
 
 @pytest.mark.parametrize("runtime", [name for name in RUNTIMES if name not in (TORCH, REFERENCE)])
@@ -61,12 +61,13 @@ def test_runtimes_with_onnxruntimes_operators_run_quantized_files(
 ) -> None:
     if reason := BACKENDS[runtime].reason_missing():
         pytest.skip(reason)
-    found = conformance_of(runtime, export_run(run, precision, tmp_path / "model.onnx", test_vectors=True).path)
-    assert found.passed, found
+    path = export_run(run, precision, tmp_path / "model.onnx", test_vectors=True).path
+    conformance = conformance_of(runtime, path)
+    assert conformance.passed, conformance
 
 
 class Reference(Backend):
-    """onnx's evaluator as the backend that ONNX's runner asks for; `offset` makes it wrong."""
+    """onnx's evaluator as a backend of ONNX's runner; `offset` makes it wrong."""
 
     offset = 0.0
 

@@ -15,6 +15,9 @@ from lmtool.model.network import state_tensors
 from lmtool.runtime import PROVIDERS, Architecture, Predictor, Tokenization, Vocabulary
 from lmtool.runtime.session.session import SessionOptions, start_session
 
+TOLERANCES = {"fp32": 1e-5, "fp16": 0.02, "int8": 0.1, "w8": 0.05, "w4": 0.5}
+"""Precision -> largest difference of a logit or state of these networks from torch's."""
+
 
 def network_of(
     layer_sizes: tuple[int, ...], *, tied: bool = False, vocabulary: int = 11, cell: str = "lstm"
@@ -43,10 +46,10 @@ def assert_same_outputs(
 ) -> None:
     with torch.inference_mode():
         expected, expected_state = network(torch.from_numpy(tokens), state)
-    np.testing.assert_allclose(logits, expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(logits, expected.numpy(), atol=TOLERANCES["fp32"])
     expected_states = state_tensors(expected_state)
     for name, tensor in zip(sorted(expected_states), states, strict=True):
-        np.testing.assert_allclose(tensor, expected_states[name].numpy(), atol=1e-5)
+        np.testing.assert_allclose(tensor, expected_states[name].numpy(), atol=TOLERANCES["fp32"])
 
 
 def run_model(model: onnx.ModelProto, tokens: np.ndarray, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
