@@ -1,1 +1,1 @@
-"""Open-loop and closed-loop load on a stream pool and on a server."""
+"""MLPerf's server scenario over a stream pool."""

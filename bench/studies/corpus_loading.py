@@ -23,8 +23,8 @@ from typing import final
 import numpy as np
 from lmtool.bench.environment import peak_bytes
 from lmtool.bench.errors import BenchError
-from lmtool.bench.program import run_program
 from lmtool.model.data.corpus import load_corpus
+from program import run_program
 
 _LETTERS = 5
 _LINE_WORDS = 20

@@ -20,10 +20,10 @@ from typing import Any, final
 
 import numpy as np
 from lmtool.bench.environment import describe_environment, resident_bytes
-from lmtool.bench.program import run_program
 from lmtool.runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS
 from lmtool.runtime.io.text_table import text_table
 from lmtool.runtime.predictor import Predictor
+from program import run_program
 
 _WITHOUT = "import numpy, onnxruntime"
 

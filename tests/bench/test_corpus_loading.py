@@ -6,7 +6,7 @@ from pathlib import Path
 
 import corpus_loading
 import pytest
-from lmtool.bench.program import run_program
+from program import run_program
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 

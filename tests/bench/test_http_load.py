@@ -6,21 +6,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import http_client
+import http_load
 import pytest
+from http_client import HttpClient, Reply, ServerProcess
+from http_load import Phase, passed
 from lmtool.bench.errors import BenchError
-from lmtool.bench.load import http_client, http_server
-from lmtool.bench.load.http_client import HttpClient, Reply, ServerProcess
-from lmtool.bench.load.http_server import Phase, passed
-from lmtool.bench.program import run_program
+from program import run_program
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the resident set is read as Linux tells it")
 MEGABYTE = 1_000_000
 
 
 def program(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | None:
-    monkeypatch.setattr(sys, "argv", ["http_server", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["http_load", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
-        run_program(http_server.main)
+        run_program(http_load.main)
     return ended.value.code
 
 

@@ -4,19 +4,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from lmtool.bench.load import stream_pool
+import stream_pool_load
 from lmtool.bench.load.loadgen import missing
-from lmtool.bench.program import run_program
 from lmtool.model import Run
+from program import run_program
 
 SMALL = ["--together", "1", "3", "--seconds", "0.05"]
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the resident set is read as Linux tells it")
 
 
 def program(monkeypatch: pytest.MonkeyPatch, artifact: Path, *arguments: str) -> int | str | None:
-    monkeypatch.setattr(sys, "argv", ["stream_pool", "--model", str(artifact), *SMALL, *arguments])
+    monkeypatch.setattr(sys, "argv", ["stream_pool_load", "--model", str(artifact), *SMALL, *arguments])
     with pytest.raises(SystemExit) as ended:
-        run_program(stream_pool.main)
+        run_program(stream_pool_load.main)
     return ended.value.code
 
 
@@ -37,7 +37,7 @@ def test_the_report_tells_throughput_latency_and_memory(
 def test_without_loadgen_the_rest_is_measured(
     artifact_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_pool, "missing", lambda: "planted")
+    monkeypatch.setattr(stream_pool_load, "missing", lambda: "planted")
     assert program(monkeypatch, artifact_path, "--streams", "0") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[2:4]] == ["1", "3"]
@@ -48,7 +48,7 @@ def test_an_inexact_artifact_is_refused_with_a_message_unless_it_is_allowed(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     artifact = run.artifact("int8")
-    monkeypatch.setattr(stream_pool, "missing", lambda: "planted")
+    monkeypatch.setattr(stream_pool_load, "missing", lambda: "planted")
     assert program(monkeypatch, artifact, "--streams", "0") == 1
     assert "not batch-invariant" in capsys.readouterr().err
     assert program(monkeypatch, artifact, "--streams", "0", "--allow-inexact") == 0

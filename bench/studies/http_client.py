@@ -17,8 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import final
 
-from ..environment import resident_bytes
-from ..errors import BenchError
+from lmtool.bench.environment import resident_bytes
+from lmtool.bench.errors import BenchError
 
 _HEAD_END = b"\r\n\r\n"
 _EVENT = b"data: "
@@ -112,7 +112,7 @@ class ServerProcess:
         command = [sys.executable, "-m", "lmtool.cli", "serve", "--model", str(model), "--port", "0", "--json"]
         command += ["--max-choices", str(slots), "--max-connections", str(10 * slots + 100), "--threads", str(threads)]
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed in __exit__); a full pipe would block the server
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._stderr, text=True)  # noqa: S603
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._stderr, text=True)
         self.port = 0
         """The port it listens on."""
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from ..runtime.errors import LmtoolError
+from lmtool.runtime.errors import LmtoolError
 
 
 def run_program(main: Callable[[], int | None]) -> NoReturn:

@@ -1,6 +1,6 @@
 """Measure a stream pool: throughput by streams per call, latency under random arrivals, memory of open streams.
 
-    python -m lmtool.bench.load.stream_pool --model FILE [--threads N] [--streams N] [--seconds S]
+    python bench/studies/stream_pool_load.py --model FILE [--threads N] [--streams N] [--seconds S]
 
 Throughput is that of one-token requests with a fixed number of them in each call and the next ones already queued; the
 largest throughput is the capacity. Then requests arrive at random at fractions of the capacity, as in `mlperf_server`.
@@ -16,16 +16,15 @@ from time import perf_counter
 from typing import Any, final
 
 import numpy as np
+from lmtool.bench.environment import describe_environment, resident_bytes
+from lmtool.bench.load.loadgen import missing, stop_at_sigint
+from lmtool.bench.load.mlperf_server import ServerReport, measure_server
+from lmtool.runtime.io.text_table import text_table
+from lmtool.runtime.pool.options import PoolOptions
+from lmtool.runtime.pool.stream_pool import StreamPool
+from lmtool.runtime.predictor import Predictor
 from numpy.typing import NDArray
-
-from ...runtime.io.text_table import text_table
-from ...runtime.pool.options import PoolOptions
-from ...runtime.pool.stream_pool import StreamPool
-from ...runtime.predictor import Predictor
-from ..environment import describe_environment, resident_bytes
-from ..program import run_program
-from .loadgen import missing, stop_at_sigint
-from .mlperf_server import ServerReport, measure_server
+from program import run_program
 
 _LINGER_SECONDS = 60.0
 """Longer than any call, so that each call has exactly the intended number of streams."""
@@ -143,7 +142,7 @@ def _format_loads(loads: Mapping[float, ServerReport]) -> list[str]:
 
 def main() -> None:
     """Parse the arguments, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m lmtool.bench.load.stream_pool", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="artifact")
     parser.add_argument("--threads", type=int, default=1, help="threads of a call")
     parser.add_argument("--together", type=int, nargs="+", default=[1, 8, 64, 256], help="streams of a call")

@@ -1,6 +1,6 @@
 """Measure `lmtool serve` under load: latency, throughput and memory of many clients, an overload, and the recovery.
 
-    python -m lmtool.bench.load.http_server --model FILE [--clients 50] [--seconds 60] [--slots 64] [--json FILE]
+    python bench/studies/http_load.py --model FILE [--clients 50] [--seconds 60] [--slots 64] [--json FILE]
 
 The server is a process on loopback. Each client sends one request after the other over a kept connection. Of 20
 requests, 11 are completions (prompts of 32 random tokens, 16 tokens to write), 6 streamed completions, 3 suggestions.
@@ -23,15 +23,14 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-
-from ...runtime.artifact.artifact import Artifact
-from ...runtime.errors import OptionError
-from ...runtime.io.files import json_text, write_atomically
-from ...runtime.io.text_table import text_table
-from ..environment import describe_environment
-from ..program import run_program
-from .http_client import HttpClient, Reply, ServerProcess
-from .percentile import percentile
+from http_client import HttpClient, Reply, ServerProcess
+from lmtool.bench.environment import describe_environment
+from lmtool.bench.load.percentile import percentile
+from lmtool.runtime.artifact.artifact import Artifact
+from lmtool.runtime.errors import OptionError
+from lmtool.runtime.io.files import json_text, write_atomically
+from lmtool.runtime.io.text_table import text_table
+from program import run_program
 
 _FORMAT = 1
 _PROMPT_TOKENS, _WRITTEN_TOKENS = 32, 16
@@ -226,7 +225,7 @@ def passed(phases: Sequence[Phase]) -> bool:
 
 def main() -> int:
     """Parse the arguments, measure, print and write the figures; the exit code tells whether the gate was met."""
-    parser = argparse.ArgumentParser(prog="python -m lmtool.bench.load.http_server", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="artifact")
     parser.add_argument("--clients", type=int, default=50, help="number of clients, each with one request at a time")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the load; of the others a third")
