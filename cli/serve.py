@@ -1,6 +1,7 @@
 """The command that serves: serve."""
 
 import dataclasses
+import functools
 import inspect
 import os
 from pathlib import Path
@@ -18,28 +19,42 @@ _KEY_VARIABLE = "LMTOOL_API_KEY"
 
 @final
 class ServeCommand(TyperCommand):
-    """Adds the options of `server_options` when the command runs, so that `lmtool --help` does not load the server."""
+    """Completed with `server_options` when its options are first used, as `lmtool --help` must not load the server."""
 
-    def make_context(self, *args: Any, **options: Any) -> Any:
-        """Complete the command, then parse its arguments."""
+    _params: list[Any]
+    _is_complete = False
 
-        def template() -> None: ...
+    @property
+    def params(self) -> list[Any]:
+        """All options: one list, as typer appends to it."""
+        if not self._is_complete:
+            self._params += _server_params()
+            self._is_complete = True
+        return self._params
 
-        with exit_codes():
-            template.__signature__ = inspect.Signature(server_options())  # type: ignore[attr-defined]
-        app = Typer(add_completion=False)
-        app.command()(template)
-        self.params += get_command(app).params
-        return super().make_context(*args, **options)
+    @params.setter
+    def params(self, declared: list[Any]) -> None:
+        self._params = declared
 
     def invoke(self, ctx: Any) -> Any:
-        """Call the function, with those options in `ctx.obj`."""
-        ctx.obj = {option.name: ctx.params.pop(option.name) for option in server_options()}
+        """Call the function, with the server's options in `ctx.obj`."""
+        ctx.obj = {param.name: ctx.params.pop(param.name) for param in _server_params()}
         return super().invoke(ctx)
 
 
+@functools.cache
+def _server_params() -> list[Any]:
+    def template() -> None: ...
+
+    with exit_codes():
+        template.__signature__ = inspect.Signature(server_options())  # type: ignore[attr-defined]
+    app = Typer(add_completion=False)
+    app.command()(template)
+    return get_command(app).params
+
+
 def server_options() -> list[inspect.Parameter]:
-    """The options that are fields of `ServeOptions`, with their types, defaults and help texts."""
+    """The fields of `ServeOptions` that are options, with their types, defaults and help texts."""
     from ..serve import ServeOptions
 
     return [
