@@ -1,13 +1,13 @@
-// Streams text through an lmtool artifact by onnxruntime's C API: how probable each line was, and what may come next.
+// Streams text through an lmtool artifact with onnxruntime's C API: log-probability of each line, and next words.
 //
 //   suggest [--count N] [--threads N] [--separate] MODEL < text
 //
-// It writes, for each line of standard input, one line of five fields with tabs between them: natural log-probability,
-// perplexity, number of tokens, how many of them the vocabulary lacks, the line itself; and below it the likeliest next
-// tokens, each as an empty field, its probability, the token. All lines are one text, whose state goes from call to
-// call; with --separate each line begins a text of its own, as for rescoring.
+// For each line of standard input it writes one line of five fields, separated by tabs: natural log-probability,
+// perplexity, number of tokens, number of unknown tokens, the line. Below it are the most probable next tokens, each as
+// an empty field, its probability, and the token. All lines are one text, and the state is kept between calls; with
+// --separate each line is a separate text, as for rescoring.
 //
-// Only the C API is used, whose binary interface is stable: any onnxruntime that is not older than the header will do.
+// It uses only the C API, whose binary interface is stable: any onnxruntime that is not older than the header works.
 
 #include <onnxruntime_c_api.h>
 
@@ -41,11 +41,11 @@
 namespace {
 
 constexpr const char* kUsage = "usage: suggest [--count N] [--threads N] [--separate] MODEL < text";
-constexpr std::size_t kFlushAt = 512;       // tokens that may wait to be read
+constexpr std::size_t kFlushAt = 512;       // most tokens that wait to be read
 constexpr std::size_t kScoringChunk = 128;  // tokens whose logits are in memory at once
 constexpr std::int64_t kMostState = std::int64_t{1} << 24;  // float32 numbers of a text's state, 64 MiB
 
-// What a user can cause: the message, and the exit code (1 failed, 2 wrong usage).
+// An error that a user can cause: the message, and the exit code (1 failed, 2 wrong usage).
 class Failure final : public std::runtime_error {
  public:
   explicit Failure(const std::string& message, int code = 1) : runtime_error(message), exit_code(code) {}
@@ -89,7 +89,7 @@ std::string utf8(CodePoints::const_iterator begin, CodePoints::const_iterator en
   return text;
 }
 
-// Length and lowest code point of the sequence that begins with this byte; length 0 where none does.
+// Length and lowest code point of the sequence that begins with this byte; length 0 if none does.
 std::pair<std::size_t, char32_t> utf8_sequence(unsigned char first) {
   if (first < 0x80) return {1, 0};
   if (first < 0xC0) return {0, 0};
@@ -98,7 +98,7 @@ std::pair<std::size_t, char32_t> utf8_sequence(unsigned char first) {
   return {first < 0xF8 ? 4 : 0, 0x10000};
 }
 
-// The code point at `start`, and the length of its sequence; length 0 where there is none.
+// The code point at `start`, and the length of its sequence; length 0 if there is none.
 std::pair<char32_t, std::size_t> decode_one(std::string_view bytes, std::size_t start) {
   const auto first = static_cast<unsigned char>(bytes[start]);
   const auto [length, lowest] = utf8_sequence(first);
@@ -114,7 +114,7 @@ std::pair<char32_t, std::size_t> decode_one(std::string_view bytes, std::size_t 
   return {code_point, length};
 }
 
-// Strict UTF-8; `name` stands for the bytes in the message.
+// Decodes strict UTF-8; messages call the bytes `name`.
 CodePoints decode(std::string_view bytes, const std::string& name) {
   CodePoints found;
   found.reserve(bytes.size());
@@ -130,8 +130,8 @@ CodePoints decode(std::string_view bytes, const std::string& name) {
   return found;
 }
 
-// One field of a line: what would end the field or the line, or is not to be seen, is written as in C: a control
-// character as \x and its code point, and so a byte that belongs to none.
+// One field of a line. Newlines, tabs and backslashes are escaped as in C, control characters as \x with their code
+// point, and bytes that are not UTF-8 as \x with their value.
 std::string escaped(std::string_view text) {
   std::string field;
   for (std::size_t start = 0; start < text.size();) {
@@ -157,8 +157,8 @@ std::string escaped(std::string_view text) {
 
 // ---------------------------------------------------------------------------------------------------------------- JSON
 
-// Reads the JSON of an artifact's metadata: lists of strings or numbers, and objects of these. The caller says what
-// stands next; anything else is a Failure.
+// Reads the JSON of an artifact's metadata: lists of strings or numbers, and objects of these. The caller asks for the
+// type that it expects next; any other is a Failure.
 class JsonReader final {
  public:
   JsonReader(std::string_view text, std::string name) : text_(text), name_(std::move(name)) {}
@@ -315,7 +315,7 @@ class JsonReader final {
 
 // -------------------------------------------------------------------------------------------------------- tokenization
 
-// White space as Python's str.split and its pattern \s see it.
+// White space as in Python's str.split and \s.
 bool is_space(char32_t code_point) {
   return (code_point >= 0x09 && code_point <= 0x0D) || (code_point >= 0x1C && code_point <= 0x20) ||
          code_point == 0x85 || code_point == 0xA0 || code_point == 0x1680 ||
@@ -323,7 +323,7 @@ bool is_space(char32_t code_point) {
          code_point == 0x202F || code_point == 0x205F || code_point == 0x3000;
 }
 
-// Whether `is_word` and `lower` are right for it: Latin-1, General Punctuation (in which is no letter), white space.
+// Whether `is_word` and `lower` support it: Latin-1, General Punctuation (which has no letters), white space.
 bool is_classified(char32_t code_point) {
   return code_point <= 0xFF || (code_point >= 0x2000 && code_point <= 0x206F) || is_space(code_point);
 }
@@ -352,7 +352,7 @@ struct Tokenization final {
   std::string unknown;
   std::string end_of_sentence;
 
-  // The tokens of a line without its newline; `name` stands for the line in messages.
+  // The tokens of a line without its newline; messages call the line `name`.
   std::vector<std::string> split(std::string_view line, const std::string& name) const {
     const CodePoints text = decode(line, name);
     if (rule == "characters") return split_characters(text);
@@ -397,7 +397,7 @@ struct Tokenization final {
     return tokens;
   }
 
-  // Where the token that begins at `place` ends: a special token as it is written, a word, one mark or one space.
+  // The end of the token that begins at `place`: a special token as written, a word, one mark or one space.
   CodePoints::const_iterator token_end(CodePoints::const_iterator place, CodePoints::const_iterator end) const {
     for (const std::string& special : {unknown, end_of_sentence}) {
       const CodePoints wanted = decode(special, "the special token");
@@ -432,7 +432,7 @@ Tokenization tokenization_of(const std::string& json) {
   return found;
 }
 
-// The tokens, whose index is their id, and text as ids.
+// The tokens (a token's index is its id), and the encoding of text as ids.
 class Vocabulary final {
  public:
   Vocabulary(std::vector<std::string> tokens, Tokenization tokenization)
@@ -504,7 +504,7 @@ using Digest = std::array<std::uint32_t, 8>;
 
 std::uint32_t rotated(std::uint32_t word, int bits) { return word >> bits | word << (32 - bits); }
 
-// Takes 64 bytes into a SHA-256 (FIPS 180-4).
+// Adds 64 bytes to a SHA-256 (FIPS 180-4).
 void hash_block(Digest& digest, const unsigned char* block) {
   std::array<std::uint32_t, 64> words{};
   for (std::size_t i = 0; i < 16; ++i) {
@@ -555,7 +555,7 @@ std::string read_file(const std::string& path) {
   return data;
 }
 
-// Checks the hash that the file has of itself: its own 64 digits count as zeros there.
+// Checks the hash that the file declares; its own 64 digits count as zeros in it.
 void check_hash(std::string& data) {
   constexpr std::string_view kEntry = "\x0a\x0dlmtool.sha256\x12\x40";  // as protobuf writes key and value
   const std::size_t entry = data.find(kEntry);
@@ -603,7 +603,7 @@ Handle<T> made(void (*release)(T*), const std::string& doing, Create create) {
   return Handle<T>(object, release);
 }
 
-// A string that onnxruntime allocates; none where it gives none.
+// A string that onnxruntime allocates, or none.
 template <typename Get>
 std::optional<std::string> allocated(Get get) {
   OrtAllocator* allocator = nullptr;
@@ -628,7 +628,7 @@ using Nodes = std::map<std::string, Node>;
 constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
 constexpr auto kInt64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
 
-// An error comes back as a status. onnxruntime would log it too, with names out of the file as they stand there.
+// An error is returned as a status. onnxruntime would also log it, with unescaped names from the file.
 constexpr auto kLogLevel = ORT_LOGGING_LEVEL_FATAL;
 
 std::string shown(const Nodes& nodes, const std::string& name) {
@@ -655,7 +655,7 @@ void require_nodes(const std::string& kind, const Nodes& expected, const Nodes& 
   }
 }
 
-// Name of each state tensor -> its width, by the artifact's description of its network.
+// Name of each state tensor -> its width, from the artifact's description of its network.
 std::map<std::string, std::int64_t> state_widths(const std::string& model_json) {
   std::string cell;
   std::vector<std::int64_t> sizes;
@@ -690,11 +690,11 @@ std::map<std::string, std::int64_t> state_widths(const std::string& model_json) 
   return widths;
 }
 
-// What the network remembers of one text, a value: one float32 [1, width] for each state tensor.
+// The state of one text, a value: one float32 [1, width] for each state tensor.
 using State = std::vector<std::vector<float>>;
 
-// A loaded artifact. Nothing in it changes, and a session may be called from any number of threads: one Model serves
-// all Streams of a program.
+// A loaded artifact. It does not change, and threads can share its session, so one Model serves all Streams of a
+// program.
 class Model final {
  public:
   Model(const std::string& path, int threads)
@@ -712,15 +712,15 @@ class Model final {
 
   const Vocabulary& vocabulary() const { return vocabulary_; }
 
-  // The state of a text of which nothing was read.
+  // The state before any token.
   State initial_state() const {
     State state;
     for (const auto& [_, width] : widths_) state.emplace_back(static_cast<std::size_t>(width), 0.0F);
     return state;
   }
 
-  // Reads token ids, int64 [time], time from 1. `logits` becomes float32 [kept, vocabulary], of the token after each of
-  // the last `kept` positions; `next` the state after the last. The session reads and writes the vectors themselves.
+  // Reads token ids, int64 [time], time >= 1. `logits` becomes float32 [kept, vocabulary], the logits after each of the
+  // last `kept` positions; `next` becomes the state after the last. The session uses the memory of these vectors.
   void run(std::vector<std::int64_t>& ids, std::size_t kept, State& state, State& next,
            std::vector<float>& logits) const {
     const std::size_t given = can_keep_ ? kept : ids.size();
@@ -745,7 +745,7 @@ class Model final {
   }
 
  private:
-  // Tensors by name, over memory that is not theirs.
+  // Tensors by name, over memory of the caller.
   struct Call final {
     std::vector<std::string> names;
     std::vector<Handle<OrtValue>> values;
@@ -786,7 +786,7 @@ class Model final {
     set("session.intra_op.allow_spinning", "0");
     // x86-64 without VNNI sums pairs of uint8 times int8 in 16 bits, which overflow; this makes int8 weights uint8.
     set("session.x64quantprecision", "1");
-    // An artifact holds all of its weights; below a file there is none to be found.
+    // An artifact holds all of its weights: a path below a file has no others.
     set("session.model_external_initializers_file_folder_path", path.c_str());
     return made<OrtSession>(ort().ReleaseSession, "load the artifact", [&](OrtSession** out) {
       return ort().CreateSessionFromArray(environment_.get(), data.data(), data.size(), options.get(), out);
@@ -889,18 +889,18 @@ struct Suggestion final {
   double probability;
 };
 
-// One text, which belongs to one thread at a time. It begins at the start of a sentence.
+// One text, for one thread at a time. It begins at the start of a sentence.
 class Stream final {
  public:
   explicit Stream(const Model& model) : model_(model) { restart(); }
 
-  // Begin a new text.
+  // Begins a new text.
   void restart() {
     state_ = next_ = model_.initial_state();
     pending_ = {model_.vocabulary().end_of_sentence_id()};
   }
 
-  // Append a token. It is read when a prediction needs it, or when many wait.
+  // Appends a token. It is read when a prediction needs it, or when many wait.
   void feed(std::int64_t id) {
     pending_.push_back(id);
     if (pending_.size() <= kFlushAt) return;
@@ -910,8 +910,8 @@ class Stream final {
     pending_ = std::move(rest);
   }
 
-  // Append tokens; the natural log-probability of all of them after all before. A token must have been fed since the
-  // last call of `suggest`: there is nothing to predict the first one from else.
+  // Appends tokens and returns their natural log-probability after the text before. A token must have been fed since
+  // the last call of `suggest`, because the first token is predicted from it.
   double score(const std::vector<std::int64_t>& ids) {
     double total = 0;
     const std::size_t vocabulary = model_.vocabulary().size();
@@ -929,7 +929,7 @@ class Stream final {
     return total;
   }
 
-  // The `count` likeliest next tokens, the likeliest first; the unknown token is none of them.
+  // The `count` most probable next tokens, highest first, without the unknown token.
   std::vector<Suggestion> suggest(std::size_t count) {
     run(1);
     pending_.clear();
@@ -950,7 +950,7 @@ class Stream final {
   }
 
  private:
-  // Read what is pending; the new state takes the old one's place, and the old one's memory is written to next time.
+  // Reads the waiting tokens; the new state replaces the old one, whose memory the next call reuses.
   void run(std::size_t kept) {
     model_.run(pending_, kept, state_, next_, logits_);
     std::swap(state_, next_);
@@ -1056,7 +1056,7 @@ void run(const Options& options) {
   if (std::cin.bad()) throw Failure("cannot read standard input");
 }
 
-// One line that no file can make a terminal obey: names and tokens come from there.
+// Prints an error on one line, escaped: names and tokens in it come from the file.
 int failed(const std::string& message, int exit_code) {
   std::cerr << "error: " << escaped(message) << '\n';
   return exit_code;

@@ -1,8 +1,8 @@
-// Whether onnxruntime in JavaScript computes what Python did: node check.mjs FOLDER [onnxruntime-web]
+// Compares onnxruntime in JavaScript with test vectors from Python: node check.mjs FOLDER [onnxruntime-web]
 //
 // FOLDER holds an artifact, test_vectors.json and ONNX's standard test data (test_data_set_N/input_K.pb, output_K.pb).
-// Prints the worst error of each output relative to the largest magnitude of the expected tensor where that exceeds 1; the
-// exit code is 1 where one is above the bound.
+// Prints the largest error of each output, relative to the largest magnitude of the expected tensor if that exceeds 1.
+// The exit code is 1 if an error is above the bound.
 import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
 
@@ -50,7 +50,7 @@ async function readVectors(folder) {
   return vectors;
 }
 
-// Runs one set and raises the worst error of each output.
+// Runs one set and updates the largest error of each output.
 async function checkSet(ort, session, folder, worst) {
   const inputs = await readTensors(folder, "input");
   const feed = Object.fromEntries(inputs.map(({ name, type, data, dims }) => [name, new ort.Tensor(type, data, dims)]));
@@ -68,7 +68,7 @@ async function readTensors(folder, kind) {
   return Promise.all(names.map((file) => readTensor(path.join(folder, file))));
 }
 
-// The largest difference over the largest expected magnitude, at least 1; infinite where the shape is another one.
+// The largest difference divided by the largest expected magnitude, or by 1 if that is less; infinite if shapes differ.
 function relativeError(found, { dims, data }) {
   if (found === undefined || found.dims.join() !== dims.join()) return Infinity;
   let [difference, magnitude] = [0, 1];
@@ -79,7 +79,7 @@ function relativeError(found, { dims, data }) {
   return difference / magnitude;
 }
 
-// Whether all of it is within the bound.
+// Whether every error is within the bound.
 function report(name, ort, { artifact, sets, bound }, worst) {
   const version = ort.env.versions[name.split("-")[1]];
   console.log(`${name} ${version}, ${artifact}, ${sets.length} sets of test vectors, bound ${bound}`);

@@ -1,4 +1,4 @@
-// The five likeliest next words after a text: node suggest.mjs model.onnx "return the number of"
+// The five most probable next words after a text: node suggest.mjs model.onnx "return the number of"
 import { readFile } from "node:fs/promises";
 import * as ort from "onnxruntime-node";
 

@@ -1,6 +1,6 @@
 // The artifact's contract (format 1): one ONNX file that holds its weights, vocabulary, tokenization and hash.
 //
-// Everything here is read and checked before anything runs, so that a damaged or foreign file is refused. Works in
+// The whole file is read and checked before anything runs, so that a damaged or foreign file is refused. Works in
 // browsers and in node.
 import { ArtifactError } from "./errors.mjs";
 import { readGraph } from "./graph.mjs";
@@ -16,14 +16,14 @@ const PRECISIONS = ["fp32", "fp16", "int8", "w8", "w4"];
 const CELLS = { lstm: ["cell", "hidden"], gru: ["hidden"], rnn: ["hidden"] };
 const LOGITS_TO_KEEP = "logits_to_keep";
 
-// A file that was checked: bytes, sha256, hashChecked (false where the browser has no means), states (name -> width),
+// A checked file: bytes, sha256, hashChecked (false if the browser cannot compute hashes), states (name -> width),
 // vocabulary, precision, batchInvariant, model and training (objects, as recorded).
 export class Artifact {
   #keep;
 
-  // Reads a file's bytes (Uint8Array); `name` stands for it in messages. Throws an ArtifactError.
+  // Reads a file's bytes (Uint8Array); messages call the file `name`. Throws an ArtifactError.
   static async read(data, name = "the file") {
-    // Not as node's Buffer, whose slices are no copies.
+    // Converts node's Buffer: its slices are not copies.
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     try {
       const { metadata, graph } = outline(bytes);
@@ -54,8 +54,8 @@ export class Artifact {
   }
 
   // The file's bytes for a session that computes logits of the last `count` positions only (0: of all).
-  // onnxruntime's JavaScript packages do not take optional inputs, so the input's default, an int64, is written here.
-  // A file without that input comes back as it is.
+  // onnxruntime's JavaScript packages do not support optional inputs, so this writes the input's default, an int64.
+  // A file without that input is returned unchanged.
   bytesKeeping(count) {
     if (this.#keep === null || this.#keep.end - this.#keep.start !== 8) return this.bytes;
     const changed = this.bytes.slice();
@@ -98,7 +98,7 @@ function checkFormat(metadata) {
   }
 }
 
-// Whether the hash could be checked: browsers have crypto.subtle in secure contexts only (https, or this machine).
+// Checks the hash; false if it cannot: browsers have crypto.subtle in secure contexts only (https or localhost).
 async function checkHash(bytes, metadata) {
   const declared = value(metadata, HASH);
   if (!globalThis.crypto?.subtle) return false;
@@ -120,7 +120,7 @@ function statesOf({ cell, layer_sizes: sizes }) {
   return Object.fromEntries(CELLS[cell].flatMap((state) => sizes.map((size, layer) => [`${state}_${layer}`, size])));
 }
 
-// Names, types and shapes of the graph's inputs and outputs against the metadata; null is a free axis.
+// Compares names, types and shapes of the graph's inputs and outputs with the metadata; null is a free axis.
 function checkContract({ inputs, outputs, defaults }, states, vocabularySize) {
   const tensors = (prefix) =>
     Object.entries(states).map(([name, width]) => [prefix + name, { type: "float32", shape: [null, width] }]);

@@ -1,28 +1,28 @@
-// What may come next in a text that is being typed, with as little of the network run at each keystroke as can be.
+// Suggestions while a text is typed; each keystroke runs as few tokens as possible.
 import { endsWithSpace } from "./tokenization.mjs";
 import { likeliest } from "./sampling.mjs";
 
 const KEPT = 64;
 
-// Suggests how a text may go on: the next word, the rest of a word that was begun, or the next character.
+// Suggests how a text may continue: the next word, the rest of a word, or the next character.
 //
-// The positions of what was typed lately are kept, by its tokens: another letter of a word runs nothing, a finished
-// word runs that word, and what is deleted goes back to a position that is there. One call at a time.
+// Recent positions are kept by their tokens: another letter of a word runs nothing, a finished word runs that word, and
+// a deletion goes back to a kept position. One call at a time.
 export class Autocompletion {
   #predictor;
   #vocabulary;
   #tokenization;
-  #positions = new Map(); // token ids, joined -> { logits, state }; the oldest used first
+  #positions = new Map(); // token ids, joined -> { logits, state }; least recently used first
 
   constructor(predictor) {
     this.#predictor = predictor;
     this.#vocabulary = predictor.vocabulary;
     this.#tokenization = predictor.vocabulary.tokenization;
-    this.tokensRun = 0; // since it was made
+    this.tokensRun = 0; // since construction
   }
 
-  // The `count` most probable ways to go on from the end of `text`: { token, text: what to put there, start: 0, or
-  // minus how much of the end that replaces, probability }. The text is empty for the end of a sentence.
+  // The `count` most probable continuations of `text`: { token, text, start, probability }. `text` replaces the last
+  // -start UTF-16 units; it is empty for the end of a sentence.
   async suggestions(text, count, temperature = 1) {
     const { tokens, letters } = this.#tokenization.splitUnfinished(text);
     if (letters === "") return this.#nextTokens(text, tokens, count, temperature);
@@ -32,7 +32,7 @@ export class Autocompletion {
     return endsWithMark && found.length === 0 ? this.#nextTokens(text, whole, count, temperature) : found;
   }
 
-  // The position after these tokens, made from the nearest one before it: { logits, state }.
+  // The position after these tokens, computed from the nearest kept one: { logits, state }.
   async position(tokens) {
     if (this.#positions.size === 0) await this.#start();
     const ids = tokens.map((token) => this.#vocabulary.id(token));
@@ -65,7 +65,7 @@ export class Autocompletion {
     return this.#predictor.step(ids, state);
   }
 
-  // Keeps a position, and drops the one that was not used for longest, but never the text's beginning.
+  // Keeps a position and drops the least recently used one, but never the beginning of the text.
   #remember(key, position) {
     this.#positions.delete(key);
     this.#positions.set(key, position);
@@ -85,7 +85,7 @@ export class Autocompletion {
     });
   }
 
-  // Words that begin with these letters, which stay as they were typed.
+  // Words that begin with these letters; the letters stay as they were typed.
   async #rests(tokens, letters, count, temperature) {
     const { logits } = await this.position(tokens);
     const found = likeliest(logits, { count, ids: this.#vocabulary.completions(letters), temperature });

@@ -1,6 +1,6 @@
-// The list of suggestions: words with bars, one of them chosen. It is a listbox whose focus stays in the text.
+// The list of suggestions: words with bars, one of them selected. It is a listbox; the focus stays in the text.
 
-const SCALES = [0.1, 0.25, 0.5, 1]; // what a full bar stands for: the first that is enough
+const SCALES = [0.1, 0.25, 0.5, 1]; // the probability of a full bar: the first that is large enough
 const NAMES = { "\n": "new line", " ": "space", "\t": "tab" };
 
 export const COUNT = 5;
@@ -12,12 +12,12 @@ export class Choices {
   #shown = [];
   #chosen = 0;
 
-  // `list` and `scale` are elements; `take` is called with what was tapped or clicked.
+  // `list` and `scale` are elements; `take` is called with the suggestion that was tapped or clicked.
   constructor(list, scale, take) {
     this.#list = list;
     this.#scale = scale;
     this.#take = take;
-    // The text keeps the focus, and a phone its keyboard.
+    // The text keeps the focus, and a phone keeps its keyboard open.
     list.addEventListener("pointerdown", (event) => event.preventDefault());
     list.addEventListener("click", ({ target }) => {
       const row = target.closest("li");
@@ -29,7 +29,7 @@ export class Choices {
     return this.#shown.length;
   }
 
-  // The id of the chosen row; null where there is none.
+  // The id of the selected row, or null.
   get chosenId() {
     return this.size ? `suggestion-${this.#chosen + 1}` : null;
   }
@@ -42,7 +42,7 @@ export class Choices {
     return this.#shown[this.#chosen];
   }
 
-  // Whether the choice moved by so many places: it stays within the list.
+  // Moves the selection by some places; false if it would leave the list.
   move(by) {
     const place = this.#chosen + by;
     if (place < 0 || place >= this.size) return false;
@@ -51,7 +51,7 @@ export class Choices {
     return true;
   }
 
-  // `suggestions`: { name, special, probability, ... } each; what else they hold comes back where one is taken.
+  // `suggestions`: { name, special, probability, ... } each; `take` gets the same objects.
   show(suggestions) {
     this.#shown = suggestions;
     this.#chosen = 0;
@@ -69,7 +69,7 @@ export class Choices {
   }
 }
 
-// How people see a token, and whether that is a description of it: { name, special }.
+// How a token is shown: { name, special }; `special` if the name is a description.
 export function shownToken(token, tokenization) {
   if (token === tokenization.endOfSentence) return { name: "end of sentence ↵", special: true };
   if (tokenization.unit === "char" && token.trim() === "")

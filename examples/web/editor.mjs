@@ -1,8 +1,8 @@
-// The text area: what stands before the caret, and text put there.
+// The text area: the text before the caret, and insertions there.
 
 export class Editor {
   #area;
-  #spaceAt = -1; // where a space ends that nobody typed
+  #spaceAt = -1; // the end of a space that was inserted, not typed
 
   constructor(area) {
     this.#area = area;
@@ -17,15 +17,15 @@ export class Editor {
     return selectionStart === value.length && selectionEnd === value.length;
   }
 
-  // Puts `text` at the caret, in place of -start units before it.
+  // Inserts `text` at the caret; it replaces the -start UTF-16 units before it.
   put(text, start = 0) {
     const { selectionStart, selectionEnd } = this.#area;
     this.#area.setRangeText(text, Math.max(0, selectionStart + start), selectionEnd, "end");
     if (this.atEnd) this.#area.scrollTop = this.#area.scrollHeight;
   }
 
-  // Puts a token there, with a space after it where the next one wants it. `touches`: nothing stands between the token
-  // and what comes before, so that a space which was put there for it goes.
+  // Inserts a token, and a space after it if the next token needs one. `touches`: the token follows the text before
+  // without a space, so a space that was inserted there is removed.
   putToken(text, { start, touches, spaceAfter }) {
     const drops = touches && this.#area.selectionStart === this.#spaceAt && this.before.endsWith(" ");
     this.put(spaceAfter ? `${text} ` : text, drops ? start - 1 : start);

@@ -1,4 +1,4 @@
-// The page's side of worker.mjs: each call becomes a message, its answer a promise.
+// The page's client of worker.mjs: each call becomes a message, and its answer resolves a promise.
 
 export class Engine {
   #worker = new Worker(new URL("./worker.mjs", import.meta.url), { type: "module" });
@@ -15,8 +15,8 @@ export class Engine {
     this.#worker.onerror = () => this.#fail();
   }
 
-  // The facts of a model from its bytes (an ArrayBuffer, which moves there) or a path of this site; null where an
-  // optional one is not there.
+  // Opens a model from its bytes (an ArrayBuffer, which is transferred) or a path of this site; returns its facts, or
+  // null if an optional model is missing.
   open({ bytes, path, name, optional }) {
     return this.#send({ call: "open", bytes, path, name, optional }, bytes ? [bytes] : []);
   }
@@ -26,12 +26,12 @@ export class Engine {
     return this.#send({ call: "suggest", text, count, temperature });
   }
 
-  // Begins to write on from the end of a text; `seed` is null or an integer.
+  // Begins to generate after a text; `seed` is null or an integer.
   begin(text, seed) {
     return this.#send({ call: "begin", text, seed });
   }
 
-  // { piece, next } of one more token.
+  // Generates one token: { piece, next }.
   write(temperature, count) {
     return this.#send({ call: "write", temperature, count });
   }
@@ -44,7 +44,7 @@ export class Engine {
     });
   }
 
-  // The worker's files are missing, or it broke: nothing more comes from it.
+  // The worker's files are missing, or it failed: it answers nothing more.
   #fail() {
     const error = new Error(
       "the model's thread could not start; expected onnxruntime-web in node_modules: npm ci --ignore-scripts",

@@ -1,11 +1,11 @@
-// What is known about the model, as a list of terms and descriptions.
+// The facts about the model, as a list of terms and descriptions.
 
 const UNITS = { word: "words", char: "characters" };
 
-// `list` is a dl; `hash` shows whether the file is what was exported.
+// `list` is a dl; `hash` shows the hash and whether it was checked.
 export function showFacts(list, hash, facts) {
   list.replaceChildren(...entries(facts).map(([term, description]) => entry(term, description)));
-  const unchecked = "not checked: browsers can do that over https, or on this machine";
+  const unchecked = "not checked: browsers can do that only over https or on localhost";
   hash.textContent = `SHA-256 ${facts.sha256.slice(0, 16)}…, ${facts.hashChecked ? "checked" : unchecked}`;
 }
 

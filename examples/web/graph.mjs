@@ -11,8 +11,8 @@ const VALUE = { name: 1, type: 2 };
 const nested = (bytes, { start, end }, number) =>
   [...fields(bytes, start, end)].filter((field) => field.number === number);
 
-// { inputs, outputs: name -> { type, shape } (a free axis is null), defaults: name of an initializer -> span of its raw
-// bytes, or null } of the graph in that field.
+// The graph in this field: { inputs, outputs, defaults }. Inputs and outputs: name -> { type, shape } (a free axis is
+// null); defaults: name of an initializer -> span of its raw bytes, or null.
 export function readGraph(bytes, graph) {
   const found = { inputs: {}, outputs: {}, defaults: new Map() };
   for (const field of fields(bytes, graph.start, graph.end)) {

@@ -1,4 +1,4 @@
-// Latency from a keystroke to the suggestions that it leads to: the last one, the median, and the latest as bars.
+// Latency from a keystroke to its suggestions: the last one, the median, and the recent ones as bars.
 
 const KEPT = 200;
 const DRAWN = 48;
@@ -12,7 +12,7 @@ export class Latency {
     this.#elements = elements;
   }
 
-  // One more keystroke: milliseconds in all, and what of them the model took for how many tokens.
+  // Adds a keystroke: total milliseconds, the model's share of them, and its number of tokens.
   add(milliseconds, { milliseconds: computing, tokensRun }) {
     this.#times = [...this.#times, milliseconds].slice(-KEPT);
     const { last, median, model, ran, history } = this.#elements;

@@ -1,9 +1,9 @@
-// Keeps the page and its model for times without a network, where the browser can: over https, or on this machine.
+// Keeps the page and its model for offline use, if the browser can: over https or on localhost.
 
 let keeping = Promise.resolve();
 
-// `path`: the model's, or null for one that was opened from a file; `state` is the element that shows how it stands.
-// One after another, so that the model that was opened last is what is kept and spoken of at the end.
+// `path`: the model's path, or null for a model from a file; `state`: the element that shows the result.
+// Calls run one after another, so that the model that was opened last is kept and shown at the end.
 export function keepOffline(path, state) {
   keeping = keeping.then(() => keep(path, state));
   return keeping;
@@ -11,7 +11,7 @@ export function keepOffline(path, state) {
 
 async function keep(path, state) {
   if (!navigator.serviceWorker) {
-    state.textContent = "Needs the network at each visit: this address is neither https nor this machine.";
+    state.textContent = "Needs the network at each visit: this address is neither https nor localhost.";
     return;
   }
   try {
@@ -30,7 +30,7 @@ const said = (path) =>
     ? "The page works offline; open the file again after a reload."
     : "Works offline: page and model are kept here.";
 
-// The service worker at work, which a first visit waits for. Fails where it cannot be installed: `ready` waits for ever.
+// The active service worker. Fails if it cannot be installed: `ready` alone would wait for ever.
 function active(registration) {
   return new Promise((resolve, reject) => {
     navigator.serviceWorker.ready.then((ready) => resolve(ready.active));

@@ -1,4 +1,4 @@
-// The page: what is typed leads to suggestions, what is taken goes into the text, and the model writes on.
+// The page: shows suggestions for the typed text, inserts accepted ones, and lets the model generate text.
 import { Choices, COUNT, percent, shownToken } from "./choices.mjs";
 import { Editor } from "./editor.mjs";
 import { Engine } from "./engine.mjs";
@@ -9,15 +9,15 @@ import { Tokenization } from "./tokenization.mjs";
 
 const DEFAULT_MODEL = "model.onnx";
 const MOST_WRITTEN = 60; // tokens
-const WRITING_PAUSE_MS = 60; // which a reader can follow
-const SPEAKING_PAUSE_MS = 700; // screen readers are told once typing rests
+const WRITING_PAUSE_MS = 60; // slow enough to read along
+const SPEAKING_PAUSE_MS = 700; // for screen readers, once typing pauses
 
 const element = (id) => document.getElementById(id);
 const originOf = (path) => {
   try {
     return new URL(path, location.href).origin;
   } catch {
-    return null; // no address
+    return null; // not a valid address
   }
 };
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -35,12 +35,12 @@ class Page {
     ran: element("model-ran"),
     history: element("history"),
   });
-  #tokenization = null; // of the model; null while there is none
+  #tokenization = null; // of the open model, or null
   #asking = false;
-  #asked = ""; // the text that was asked for last
-  #askAgain = null; // the time of the keystroke that came while an answer was awaited
+  #asked = ""; // the text of the last request
+  #askAgain = null; // the time of a keystroke during a request
   #dismissed = false;
-  #writing = 0; // the number of the text that is being written; 0: none
+  #writing = 0; // the number of the text being generated; 0: none
   #written = 0;
   #speaking = 0;
 
@@ -53,7 +53,7 @@ class Page {
     this.#button.addEventListener("click", () => (this.#writing ? this.#stop() : this.#write()));
     element("file").addEventListener("change", ({ target }) => {
       this.#openFile(target.files[0]);
-      target.value = ""; // so that the same file may be chosen again
+      target.value = ""; // so that the same file can be selected again
     });
     this.#acceptDrops();
     this.#heated();
@@ -63,19 +63,19 @@ class Page {
     return Number(element("temperature").value);
   }
 
-  // An integer, or null for none.
+  // An integer, or null.
   get #seed() {
     const { value, validity } = element("seed");
     return value !== "" && validity.valid ? Number(value) : null;
   }
 
-  // Opens the model that the address names (?model=PATH), or the one beside the page.
+  // Opens the model in the address (?model=PATH), or the one beside the page.
   async openFirst() {
     const named = new URLSearchParams(location.search).get("model");
     const path = named ?? DEFAULT_MODEL;
     const origin = originOf(path);
     if (origin !== location.origin) {
-      const found = origin === null ? "is no address" : "lies on another site";
+      const found = origin === null ? "is not a valid address" : "is on another site";
       this.#say(`The model ${path} ${found}; expected a path on this site, such as ?model=${DEFAULT_MODEL}.`);
       return;
     }
@@ -117,7 +117,7 @@ class Page {
     element("offline").textContent = `There is no ${DEFAULT_MODEL} beside this page: open a model, or drop one here.`;
   }
 
-  // What went wrong; nothing for an empty message.
+  // Shows an error; an empty message hides it.
   #say(message) {
     element("message").hidden = message === "";
     element("message").textContent = message;
@@ -129,13 +129,13 @@ class Page {
     this.#ask(event.timeStamp);
   }
 
-  // Suggestions follow the caret, but what typing moves has been asked for already.
+  // Suggestions follow the caret; typing has already requested them.
   #caretMoved() {
     const moved = document.activeElement === this.#area && this.#editor.before !== this.#asked;
     if (moved && this.#tokenization && !this.#writing) this.#ask();
   }
 
-  // Asks for suggestions. While an answer is awaited only the latest question waits.
+  // Requests suggestions. During a request only the latest further one waits.
   async #ask(since = null) {
     if (!this.#tokenization) return;
     this.#asked = this.#editor.before;
@@ -166,7 +166,7 @@ class Page {
     this.#choices.show(suggestions.map((found) => ({ ...found, ...shownToken(found.token, this.#tokenization) })));
     this.#area.removeAttribute("aria-activedescendant");
     element("nothing").hidden = suggestions.length > 0;
-    element("nothing").textContent = "No word of the vocabulary begins so.";
+    element("nothing").textContent = "No word in the vocabulary begins like this.";
     clearTimeout(this.#speaking);
     this.#speaking = setTimeout(() => this.#speak(), SPEAKING_PAUSE_MS);
   }
@@ -181,7 +181,7 @@ class Page {
     if (this.#handles(event)) event.preventDefault();
   }
 
-  // Whether a key was for the suggestions and not for the text.
+  // Handles a key for the suggestions; false if the key is for the text.
   #handles({ key, code, altKey, ctrlKey, metaKey, shiftKey }) {
     if (key === "Escape") return this.#escape();
     if (ctrlKey || metaKey || this.#dismissed || this.#choices.size === 0) return false;
@@ -230,7 +230,7 @@ class Page {
     return true;
   }
 
-  // A space goes before a word that follows another one directly.
+  // Adds a space before a word that follows another word directly.
   #spaced(token, touches) {
     const { before } = this.#editor;
     return touches || before === "" || /\s$/u.test(before) ? token : ` ${token}`;
@@ -239,7 +239,7 @@ class Page {
   #heated() {
     const { value } = element("temperature");
     element("temperature-shown").textContent = Number(value).toFixed(2);
-    element("temperature").setAttribute("aria-valuetext", Number(value) === 0 ? "0: always the likeliest" : value);
+    element("temperature").setAttribute("aria-valuetext", Number(value) === 0 ? "0: always the most probable" : value);
     if (!this.#writing) this.#ask();
   }
 
@@ -269,7 +269,7 @@ class Page {
     }
   }
 
-  // Whether something was being written.
+  // Stops generating; false if nothing was being generated.
   #stop() {
     const stopped = this.#writing !== 0;
     this.#writing = 0;

@@ -3,7 +3,7 @@
 // `ort` is onnxruntime-web or onnxruntime-node: both have the same interface.
 
 const ERRORS_ONLY = 3;
-const CHUNK = 512; // tokens of one call at most
+const CHUNK = 512; // most tokens of one call
 // x86-64 without VNNI sums pairs of uint8 times int8 in 16 bits, which overflow; this makes int8 weights uint8.
 export const EXACT_INT8 = { session: { x64quantprecision: "1" } };
 
@@ -12,7 +12,7 @@ export class Predictor {
   #session;
 
   static async create(ort, artifact, options = {}) {
-    // Without the warning of the input that has a default.
+    // No warning about the input that has a default.
     const settings = { logSeverityLevel: ERRORS_ONLY, extra: EXACT_INT8, ...options };
     const session = await ort.InferenceSession.create(artifact.bytesKeeping(1), settings);
     return new Predictor(ort, artifact, session);
@@ -25,13 +25,13 @@ export class Predictor {
     this.vocabulary = artifact.vocabulary;
   }
 
-  // The state of a text of which nothing was read: name -> float32 [1, width], all zero.
+  // The state before any token: name -> float32 [1, width], all zero.
   initialState() {
     const zeros = ([name, width]) => [name, new this.#ort.Tensor("float32", new Float32Array(width), [1, width])];
     return Object.freeze(Object.fromEntries(Object.entries(this.artifact.states).map(zeros)));
   }
 
-  // Reads tokens. Gives logits, float32 [vocabulary], of the token after the last one, and the state after it.
+  // Reads tokens. Returns the logits, float32 [vocabulary], of the next token, and the state after the last one.
   async step(tokenIds, state) {
     let result = { logits: null, state };
     this.#check(tokenIds);
@@ -41,7 +41,7 @@ export class Predictor {
     return result;
   }
 
-  // onnxruntime would take -1 for the last token of the vocabulary.
+  // onnxruntime would read -1 as the last token of the vocabulary.
   #check(tokenIds) {
     const wrong = tokenIds.find((id) => !Number.isInteger(id) || id < 0 || id >= this.vocabulary.size);
     if (wrong !== undefined || tokenIds.length === 0) {
@@ -53,7 +53,7 @@ export class Predictor {
     const tensor = new this.#ort.Tensor("int64", BigInt64Array.from(tokenIds, BigInt), [1, tokenIds.length]);
     const results = await this.#session.run({ token_ids: tensor, ...state });
     const next = Object.keys(state).map((name) => [name, results[`next_${name}`]]);
-    // A file without the optional input has computed all positions.
+    // A file without the optional input computes all positions.
     const logits = results.logits.data.slice(-this.vocabulary.size);
     return { logits, state: Object.freeze(Object.fromEntries(next)) };
   }

@@ -38,7 +38,7 @@ export class SeededRandom {
   }
 }
 
-// Numbers that nobody can repeat.
+// Numbers without a seed.
 export class UnseededRandom {
   next() {
     return Math.random();
@@ -75,7 +75,7 @@ function mixed(words) {
   return pool;
 }
 
-// So many words of 64 bits, the low half of each first.
+// `count` words of 64 bits, the low half of each first.
 function words64(pool, count) {
   const hash = hasher(0x8b51f9dd, 0x58f38ded);
   const halves = Array.from({ length: 2 * count }, (_, place) => BigInt(hash(pool[place % POOL])));

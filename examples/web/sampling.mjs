@@ -1,8 +1,8 @@
-// Probabilities of logits, the likeliest tokens, and drawing one: by temperature, as lmtool does it in Python.
+// Probabilities of logits, the most probable tokens, and sampling, with a temperature as in Python.
 //
-// Temperature divides the logits before the softmax. At 0 the likeliest token has it all.
+// The temperature divides the logits before the softmax. At 0 the most probable token has probability 1.
 
-// The `count` likeliest of the tokens `ids` (null: all but `excluded`), most probable first, ties by id: { id,
+// The `count` most probable of the tokens `ids` (null: all but `excluded`), highest first, ties by id: { id,
 // probability }. Probabilities are shares among `ids`, or among all tokens, `excluded` too.
 export function likeliest(logits, { count, ids = null, excluded = null, temperature = 1 }) {
   const best = largest(logits, ids ?? logits.keys(), count, excluded);
@@ -14,7 +14,7 @@ export function likeliest(logits, { count, ids = null, excluded = null, temperat
   return best.map((id) => ({ id, probability: weight(id) / total }));
 }
 
-// Draws a token of `ids` (null: all) but `excluded`; one number is taken from `random` unless the temperature is 0.
+// Samples one of the tokens `ids` (null: all but `excluded`); takes one number from `random` unless temperature is 0.
 export function draw(logits, { temperature, random, ids = null, excluded = null }) {
   if (temperature === 0) return largest(logits, ids ?? logits.keys(), 1, excluded)[0];
   const order = Array.from(ids ?? logits.keys()).filter((id) => id !== excluded);
@@ -32,7 +32,7 @@ function maximum(logits, ids) {
   return highest;
 }
 
-// The `count` ids with the largest logits, largest first; of equal ones the one that comes first in `ids`.
+// The `count` ids with the largest logits, largest first; equal ones in the order of `ids`.
 function largest(logits, ids, count, excluded) {
   const best = [];
   for (const id of ids) {

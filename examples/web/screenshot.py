@@ -1,9 +1,9 @@
-"""A picture of the page as it runs: on a screen, and on a phone in the dark.
+"""Take a screenshot of the running page: on a screen, and on a phone in dark mode.
 
     python examples/web/screenshot.py --model FILE --out docs/images/web.png
 
-It needs `npm ci --ignore-scripts` in this folder, the Python packages playwright and pillow, and Chromium or Chrome
-on the path.
+Requires `npm ci --ignore-scripts` in this folder, the Python packages playwright and pillow, and Chromium or Chrome on
+the path.
 """
 
 import argparse
@@ -26,7 +26,7 @@ BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 TEXT = "return a list of the names of the file.\nreturn the number of st"
 
 _KEYSTROKE_MS = 120
-_SETTLED_MS = 1500  # bars stand still, and what loading left to do is done
+_SETTLED_MS = 1500  # animations and loading are finished
 _SCALE = 2
 _GAP = 56  # pixels
 _COLOURS = 96
@@ -38,15 +38,15 @@ class Site(NamedTuple):
     """The page, served on this machine.
 
     Attributes:
-        url: Where, with a slash at its end.
-        server: What serves it.
+        url: Its address, with a slash at the end.
+        server: The HTTP server.
     """
 
     url: str
     server: http.server.ThreadingHTTPServer
 
     def stop(self) -> None:
-        """Answer nothing any more."""
+        """Stop the server."""
         self.server.shutdown()
         self.server.server_close()
 
@@ -72,11 +72,11 @@ def serve(folder: Path) -> Site:
 @final
 class _Handler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def missing() -> str | None:
-    """What is missing for a picture, with the remedy; None where nothing is."""
+    """What is missing for a screenshot, and the fix; None if nothing is."""
     if not PACKAGE.is_dir():
         return "onnxruntime-web is missing: npm ci --ignore-scripts in examples/web"
     if _browser_program() is None:
@@ -94,7 +94,7 @@ def _browser_program() -> str | None:
 
 @contextlib.contextmanager
 def browser(*arguments: str) -> Iterator[Any]:
-    """Chromium without a window, from the path, with these arguments."""
+    """Headless Chromium from the path, with these arguments."""
     from playwright.sync_api import sync_playwright
 
     sandbox = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
@@ -107,7 +107,7 @@ def browser(*arguments: str) -> Iterator[Any]:
 def take_screenshot(chromium: Any, url: str, out: Path, text: str = TEXT) -> None:
     """Type a text into the page at `url`, on a screen and on a phone, and write one picture of both.
 
-    It is a PNG with two pixels a point and a palette of its own, which keeps it small.
+    It is a PNG with two pixels per point and a small palette.
     """
     from PIL import Image
 
@@ -123,7 +123,7 @@ def take_screenshot(chromium: Any, url: str, out: Path, text: str = TEXT) -> Non
 
 
 def _picture(chromium: Any, url: str, text: str, settings: dict[str, Any], full: bool) -> bytes:
-    """PNG of the page after typing, as high as it is (`full`) or as the screen."""
+    """PNG of the page after typing: the whole page (`full`) or the screen."""
     context = chromium.new_context(device_scale_factor=_SCALE, **settings)
     page = context.new_page()
     page.goto(url)
@@ -137,9 +137,9 @@ def _picture(chromium: Any, url: str, text: str, settings: dict[str, Any], full:
 
 
 def main() -> None:
-    """Take the picture that the arguments ask for."""
-    parser = argparse.ArgumentParser(description="A picture of the page.")
-    parser.add_argument("--model", type=Path, required=True, help="The artifact that it shows.")
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Take a screenshot of the page.")
+    parser.add_argument("--model", type=Path, required=True, help="The artifact to show.")
     parser.add_argument("--out", type=Path, required=True, help="The PNG to write.")
     options = parser.parse_args()
     problem = missing()

@@ -1,7 +1,7 @@
-// Keeps the page, its modules, onnxruntime and the model that was opened last, so that all of it works offline.
+// Caches the page, its modules, onnxruntime and the model that was opened last, so that the page works offline.
 //
-// What the network answers is taken first and kept; what is kept is taken where it does not. Another VERSION drops what
-// an older one kept.
+// The network comes first, and its answers refresh the cache; the cache serves if the network fails. A new VERSION
+// drops the caches of older ones.
 const VERSION = "1";
 const CACHE = `lmtool-web-${VERSION}`;
 const ORT = "node_modules/onnxruntime-web/dist";
@@ -53,7 +53,7 @@ self.addEventListener("fetch", (event) => {
   if (own && request.method === "GET") event.respondWith(networkFirst(request));
 });
 
-// A page that has opened a model asks for it to be kept, and is told whether it is.
+// A page that has opened a model asks to keep it; the answer is whether it is kept.
 self.addEventListener("message", (event) => {
   const answered = keepModel(event.data.keep)
     .catch(() => false) // the browser's storage is full or cannot be used
@@ -74,7 +74,7 @@ async function networkFirst(request) {
   try {
     const response = await fetch(request);
     const whole = response.status !== 200 || (await refresh(address, response));
-    if (!whole) await response.clone().arrayBuffer(); // fails where the network did, and not the storage
+    if (!whole) await response.clone().arrayBuffer(); // fails if the network failed, not the storage
     return response;
   } catch (error) {
     const kept = await keptAt(address);
@@ -83,7 +83,7 @@ async function networkFirst(request) {
   }
 }
 
-// Puts an answer in the place of the one that is kept, if one is; false where that failed.
+// Replaces a cached answer, if there is one; false if that failed.
 async function refresh(address, response) {
   try {
     const cache = await caches.open(CACHE);
@@ -94,7 +94,7 @@ async function refresh(address, response) {
   }
 }
 
-// The answer that is kept; undefined where there is none or the storage cannot be used.
+// The cached answer; undefined if there is none or the storage cannot be used.
 async function keptAt(address) {
   try {
     return await (await caches.open(CACHE)).match(address);
@@ -103,8 +103,8 @@ async function keptAt(address) {
   }
 }
 
-// Whether the model at this address is kept (null: it came from a file, which nobody can keep). Models that were kept
-// before are dropped. Fails where the storage is full or cannot be used.
+// Keeps the model at this address and drops all others; false if it cannot be fetched. null is a model from a file,
+// which cannot be kept. Fails if the storage is full or cannot be used.
 async function keepModel(address) {
   const cache = await caches.open(CACHE);
   const files = new Set(FILES.map((file) => new URL(file, self.location).href));

@@ -1,12 +1,12 @@
-// How text becomes tokens and tokens become text: the three rules of lmtool, to the character as Python has them.
+// From text to tokens and back: the three rules of lmtool, character for character as in Python.
 //
-// `whitespace` splits at white space; `words` lower-cases, keeps os.path and don't whole and splits every other
-// punctuation mark off; `characters` takes each code point.
+// `whitespace` splits at white space; `words` lower-cases, keeps os.path and don't together and separates every other
+// punctuation mark; `characters` makes each code point a token.
 import { ArtifactError } from "./errors.mjs";
 
 const UNITS = { whitespace: "word", words: "word", characters: "char" };
 
-// Python's \w and \s. JavaScript's own know ASCII letters only, and other spaces.
+// Python's \w and \s. JavaScript's \w has ASCII letters only, and its \s other spaces.
 const LETTER = String.raw`\p{L}\p{N}_`;
 const SPACE = String.raw`\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000`;
 const WITHIN_WORD = String.raw`'\u2019.\-`;
@@ -66,8 +66,8 @@ export class Tokenization {
     return [...find(first), ...others.flatMap((line) => [this.endOfSentence, ...find(line)])];
   }
 
-  // The tokens of a text that is still being typed, without its last word, and the letters of that word as typed: none
-  // where white space, a punctuation mark or nothing comes last. A mark that may stand within a word is one of them.
+  // For a text that is still being typed: the tokens before its last word, and the letters of that word as typed; no
+  // letters after white space or a punctuation mark, or without text. A mark that can be inside a word is a letter.
   splitUnfinished(text) {
     const tokens = this.split(text);
     if (this.unit === "char" || tokens.length === 0 || endsWithSpace(text)) return { tokens, letters: "" };
@@ -76,7 +76,7 @@ export class Tokenization {
     return { tokens: tokens.slice(0, tokens.length - count), letters: lastCodePoints(text, size) };
   }
 
-  // How many tokens at the end of the folded text may be the start of one word.
+  // How many tokens at the end of the folded text can be the beginning of one word.
   #countUnfinished(tokens, text) {
     const [previous, last] = [tokens.at(-2), tokens.at(-1)];
     if (BEGINS_WITH_LETTER.test(last)) return 1;
@@ -84,7 +84,7 @@ export class Tokenization {
     return BEGINS_WITH_LETTER.test(previous) && text.endsWith(previous + last) ? 2 : 0;
   }
 
-  // What `token` adds to a text whose last token is `previous`; null where the text begins.
+  // The text that `token` adds after the token `previous` (null: at the beginning).
   piece(token, previous) {
     if (this.unit === "char") return token;
     if (token === this.endOfSentence) return "\n";

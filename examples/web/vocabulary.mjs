@@ -1,4 +1,4 @@
-// The vocabulary: token <-> id, and text -> ids by the tokenization it carries.
+// The vocabulary: token <-> id, and text -> ids with its tokenization.
 import { ArtifactError } from "./errors.mjs";
 
 export class Vocabulary {
@@ -39,7 +39,7 @@ export class Vocabulary {
     return this.tokenization.split(text).map((token) => this.id(token));
   }
 
-  // Ids, in order, of the tokens that begin with `prefix`. The unknown and the end-of-sentence token are none of them.
+  // Ids, in order, of the tokens that begin with `prefix`, without the unknown and the end-of-sentence token.
   completions(prefix) {
     this.#alphabetical ??= this.#sortedWords();
     const folded = this.tokenization.folded(prefix);
@@ -57,7 +57,7 @@ export class Vocabulary {
   }
 }
 
-// Where the first of the sorted words stands that is not before `text`.
+// Index of the first sorted word that is not before `text`.
 function firstFrom(words, text) {
   let [low, high] = [0, words.length];
   while (low < high) {

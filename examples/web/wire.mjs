@@ -14,7 +14,7 @@ const LONGEST_VARINT = 10;
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 // Each field of the message in bytes[start, end): its number, and a varint's value or the span of its bytes.
-// Nothing is copied, so that weights cost nothing.
+// Nothing is copied, so weights take no memory.
 export function* fields(bytes, start = 0, end = bytes.length) {
   for (let position = start; position < end;) {
     const [key, after] = varint(bytes, position, end);

@@ -1,4 +1,4 @@
-// The model, in a thread of its own: typing stays smooth while it loads or reads a long text.
+// The model in a web worker: typing stays smooth while it loads or reads a long text.
 //
 // A message is { id, call, ...arguments }, its answer { id, result } or { id, error }. Calls run one after another.
 import * as ort from "./node_modules/onnxruntime-web/dist/ort.wasm.min.mjs";
@@ -10,14 +10,14 @@ import { Predictor } from "./predictor.mjs";
 import { likeliest } from "./sampling.mjs";
 import { Writing } from "./writing.mjs";
 
-ort.env.wasm.numThreads = 1; // several would need headers that a plain file server does not send
+ort.env.wasm.numThreads = 1; // more need headers that a plain file server does not send
 
 let predictor = null;
 let autocompletion = null;
 let writing = null;
 
 const calls = {
-  // Opens a model: its bytes, or a path of this site. Gives its facts; null where an optional one is not there.
+  // Opens a model from its bytes or a path of this site. Returns its facts, or null if an optional model is missing.
   async open({ bytes, path, name, optional = false }) {
     const data = bytes ?? (await fetched(path, optional));
     if (data === null) return null;
@@ -30,19 +30,19 @@ const calls = {
     return facts(artifact, name);
   },
 
-  // Ways to go on from the end of a text, how long that took here, and how many tokens ran for it.
+  // Suggestions after a text, the time they took here, and how many tokens ran.
   async suggest({ text, count, temperature }) {
     const [start, before] = [performance.now(), autocompletion.tokensRun];
     const suggestions = await autocompletion.suggestions(text, count, temperature);
     return { suggestions, milliseconds: performance.now() - start, tokensRun: autocompletion.tokensRun - before };
   },
 
-  // Begins to write on from the end of a text.
+  // Begins to generate after a text.
   async begin({ text, seed }) {
     writing = await Writing.begin(predictor, autocompletion, text, seed);
   },
 
-  // Writes one token: what it adds to the text, and what may follow.
+  // Generates one token: the text that it adds, and the next suggestions.
   async write({ temperature, count }) {
     const { vocabulary } = predictor;
     const piece = await writing.next(temperature);
@@ -93,7 +93,7 @@ async function answer({ data: { id, call, ...rest } }) {
     postMessage({ id, result: await calls[call](rest) });
   } catch (error) {
     postMessage({ id, error: error.message });
-    if (!(error instanceof ArtifactError)) console.error(error); // a mistake of ours
+    if (!(error instanceof ArtifactError)) console.error(error); // a bug of the page
   }
 }
 

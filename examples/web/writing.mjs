@@ -1,4 +1,4 @@
-// Writing on: one token at a time is drawn, read and given back as text.
+// Text generation: samples a token, reads it and returns its text, one token at a time.
 import { SeededRandom, UnseededRandom } from "./random.mjs";
 import { draw } from "./sampling.mjs";
 
@@ -9,8 +9,8 @@ export class Writing {
   #letters;
   #random;
 
-  // Goes on from the end of `text`. A word that was only begun there, and that the vocabulary lacks, is finished first.
-  // `seed`: an integer makes the text repeatable, null draws anew each time.
+  // Continues after `text`. If its last word is incomplete and not in the vocabulary, the word is completed first.
+  // `seed`: an integer makes the text repeatable; null gives another text each time.
   static async begin(predictor, autocompletion, text, seed) {
     const { vocabulary } = predictor;
     const { tokenization } = vocabulary;
@@ -27,16 +27,16 @@ export class Writing {
     this.#predictor = predictor;
     this.#position = position; // { logits, state }
     this.#previous = previous; // the last token, null at the beginning
-    this.#letters = letters; // of the word that the next token must finish
+    this.#letters = letters; // of the word that the next token must complete
     this.#random = random;
   }
 
-  // Logits of the token that comes next.
+  // Logits of the next token.
   get logits() {
     return this.#position.logits;
   }
 
-  // Draws the next token, never the unknown one, and gives what it adds to the text.
+  // Samples the next token, never the unknown one, and returns the text that it adds.
   async next(temperature) {
     const { vocabulary } = this.#predictor;
     const letters = this.#letters;

@@ -24,7 +24,7 @@ def test_the_same_suggestions_as_python_at_every_keystroke(visit: Visit, predict
 
 def test_letters_that_begin_no_word_suggest_nothing(visit: Visit) -> None:
     visit.fill("the zz").assert_shows([])
-    assert visit.page.inner_text("#nothing") == "No word of the vocabulary begins so."
+    assert visit.page.inner_text("#nothing") == "No word in the vocabulary begins like this."
     visit.press("Tab")  # nothing to take: Tab goes on through the page
     assert visit.text == "the zz"
     assert visit.page.evaluate("document.activeElement.id") == "write"
@@ -64,11 +64,11 @@ def test_the_temperature_acts_on_what_is_shown(visit: Visit, predictor: Predicto
     assert visit.page.inner_text("#temperature-shown") == f"{float(temperature):.2f}"
 
 
-def test_at_temperature_0_the_likeliest_has_it_all(visit: Visit, predictor: Predictor) -> None:
+def test_at_temperature_0_the_most_probable_has_all(visit: Visit, predictor: Predictor) -> None:
     visit.fill("the cat ").page.fill("#temperature", "0")
     first, *others = suggested(predictor, "the cat ")
     visit.assert_shows([first._replace(probability=1), *(entry._replace(probability=0) for entry in others)])
-    assert visit.page.get_attribute("#temperature", "aria-valuetext") == "0: always the likeliest"
+    assert visit.page.get_attribute("#temperature", "aria-valuetext") == "0: always the most probable"
 
 
 def test_keys_take_what_is_suggested(visit: Visit, predictor: Predictor) -> None:

@@ -76,14 +76,14 @@ def test_a_file_is_opened_by_dropping_it(visit: Visit, folder: Path) -> None:
 def test_a_model_of_another_site_is_not_asked_for(visits: Callable[..., Visit]) -> None:
     visit = visits()
     visit.page.goto(f"{visit.url}?model=https://example.org/model.onnx")
-    assert "lies on another site; expected a path on this site" in visit.message()
+    assert "is on another site; expected a path on this site" in visit.message()
 
 
 @pytest.mark.parametrize("path", ["http://[", "//here:99999/model.onnx"])
 def test_a_model_whose_address_is_none_is_named(visits: Callable[..., Visit], path: str) -> None:
     visit = visits()
     visit.page.goto(f"{visit.url}?model={quote(path)}")
-    assert f"The model {path} is no address; expected a path on this site, such as ?model=" in visit.message()
+    assert f"The model {path} is not a valid address; expected a path on this site, such as ?model=" in visit.message()
 
 
 def test_the_page_may_not_ask_another_host(chromium: Any, site: Any) -> None:
