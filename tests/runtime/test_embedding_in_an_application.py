@@ -2,7 +2,6 @@
 
 import os
 import pkgutil
-import re
 import shutil
 import subprocess
 import sys
@@ -36,19 +35,6 @@ def test_the_examples_in_the_documentation_run(artifact_path: Path, tmp_path: Pa
     failed, attempted = map(int, done.stdout.split()[-2:])
     assert failed == 0, done.stdout
     assert attempted >= 25
-
-
-def test_the_readme_examples_run(artifact_path: Path, tmp_path: Path) -> None:
-    """The Python blocks of the README as one program; its output differs for a small model."""
-    blocks = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text(), re.DOTALL)
-    blocks = [block for block in blocks if "openai" not in block]  # which tests/test_serve_process.py runs
-    assert len(blocks) >= 3
-    (tmp_path / "runs" / "demo").mkdir(parents=True)
-    shutil.copy(artifact_path, tmp_path / "runs" / "demo" / "model.onnx")
-    command = [sys.executable, "-W", "error", "-c", "\n".join(blocks)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("\n") >= 8
 
 
 @scaled

@@ -69,9 +69,9 @@ def test_openais_client_reads_completions(client: openai.OpenAI, predictor: Pred
     assert "\n" not in "".join(choice.text for choice in several.choices)
 
 
-def test_the_readmes_client_runs(server: ServerProcess, predictor: Predictor) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (block,) = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "openai" in block]
+def test_the_documented_client_gets_what_a_stream_writes(server: ServerProcess, predictor: Predictor) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "serve.md").read_text()
+    (block,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "openai" in block]
     assert "http://127.0.0.1:8000" in block
     command = [sys.executable, "-W", "error", "-c", block.replace("http://127.0.0.1:8000", server.url)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
