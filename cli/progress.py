@@ -10,7 +10,7 @@ from .output import print_status, reports
 
 
 @final
-class TrainingProgress:
+class ProgressBar:
     """A `lmtool.model.Reporter`, used in a `with` block."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class TrainingProgress:
                 transient=True,
             )
 
-    def __enter__(self) -> "TrainingProgress":
+    def __enter__(self) -> "ProgressBar":
         if self._bar is not None:
             self._bar.start()
         return self

@@ -39,7 +39,7 @@ def train(
     """Train a network into a run folder: configuration, vocabulary, checkpoints, metrics and learning curves."""
     from ..model.run import chosen_run
     from ..model.training.train import TrainOptions, run_training
-    from .progress import TrainingProgress
+    from .progress import ProgressBar
 
     chosen = parse_settings(settings)
     chosen |= {key: str(value) for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
@@ -47,7 +47,7 @@ def train(
     options = TrainOptions(preset, data, run, resume, chosen, device, threads, pause, tensorboard)
     if resume and not (begun := chosen_run(run)).latest.exists():
         print_status(f"{begun.path} has no checkpoint to go on from: its training begins again")
-    with TrainingProgress() as progress:
+    with ProgressBar() as progress:
         result = run_training(options, progress)
     text = (
         f"{result.run}: {result.parameters:,} parameters, perplexity {result.valid_perplexity:.2f} valid, "

@@ -110,9 +110,9 @@ def _transformer_step(folder: Path) -> Step:
         nonlocal cache, length
         if length == CONTEXT:
             cache, length = None, 0  # the context is full: it begins anew
-        found = model(torch.tensor([[token]]), past_key_values=cache, use_cache=True)
-        cache, length = found.past_key_values, length + 1
-        return torch.topk(torch.softmax(found.logits[0, -1], 0), SUGGESTIONS)
+        output = model(torch.tensor([[token]]), past_key_values=cache, use_cache=True)
+        cache, length = output.past_key_values, length + 1
+        return torch.topk(torch.softmax(output.logits[0, -1], 0), SUGGESTIONS)
 
     return step
 
@@ -123,11 +123,11 @@ def _optimum_step(folder: Path) -> Step:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
-    names = [found.name for found in session.get_inputs() if found.name.startswith("past_key_values")]
+    names = [entry.name for entry in session.get_inputs() if entry.name.startswith("past_key_values")]
     heads, _, width = (session.get_inputs()[-1].shape[axis] for axis in (1, 2, 3))
     empty = {name: np.zeros((1, heads, 0, width), np.float32) for name in names}
     outputs = ["logits", *(name.replace("past_key_values", "present") for name in names)]
-    given = {found.name for found in session.get_inputs()}
+    given = {entry.name for entry in session.get_inputs()}
     past, length = empty, 0
 
     def step(token: int) -> object:
