@@ -3,7 +3,7 @@ PYTHON ?= python3
 SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 BIN := .venv/$(SCRIPTS)
 EXTRAS := bench,cpu,loadgen,serve,tensorboard
-# A pip that knows dependency groups comes first; the editable install is strict, so that type checkers see it.
+# pip is upgraded first, as --group needs 25.1. The editable install is strict, so that type checkers find the packages.
 INSTALL := install --quiet --config-settings editable_mode=strict
 CONSTRAINTS_lowest := --constraint constraints-lowest.txt
 PYTEST_lowest := -W default
@@ -12,25 +12,25 @@ ROOMS := package cli model export runtime serve bench
 .PHONY: demo test test-portability test-lowest test-newest torture check docs dist bench clean FORCE
 
 demo: .venv/installed
-	mkdir -p build/demo && cd build/demo && $(CURDIR)/$(BIN)/lmtool demo
+	mkdir -p build/demo && cd build/demo && '$(CURDIR)/$(BIN)/lmtool' demo
 
 test: .venv/installed
 	$(BIN)/pytest -n 2 --dist worksteal
 
-# Other runtimes, node, a browser, a cluster, other people's clients; what this machine cannot get is skipped with a reason.
+# Tests with other runtimes, node, a browser or a cluster; tests whose needs cannot be installed here skip with a reason.
 test-portability: .venv/portability
-	LMTOOL_NODE_FOLDER=$(CURDIR)/examples/node $(BIN)/pytest -m portability -rs
+	LMTOOL_NODE_FOLDER='$(CURDIR)/examples/node' $(BIN)/pytest -m portability -rs
 
-# The tests with the lowest and with the newest versions that pyproject.toml allows, each in an environment of its own. Old
-# packages warn of the new ones below them; new packages' warnings are what the second is for.
+# The tests with the lowest and with the newest versions that pyproject.toml allows, each in a separate environment. Warnings
+# are errors with the newest versions only: the lowest ones warn about newer packages that they import.
 test-lowest test-newest: test-%: .venv-%/installed
 	.venv-$*/$(SCRIPTS)/pytest -n 2 --dist worksteal $(PYTEST_$*)
 
-# Every promise of RELIABILITY.md with its full count, and the tests of other folders that take long; the table is printed
-# at the end, also where a test failed.
+# Every promise of RELIABILITY.md with its full count, and the slow tests of other folders. The table is printed at the end,
+# also if a test failed.
 torture: .venv/installed
 	mkdir -p build && : > build/torture.jsonl
-	LMTOOL_TORTURE=1 LMTOOL_TORTURE_OUT=$(CURDIR)/build/torture.jsonl $(BIN)/pytest -n 3 --dist worksteal; \
+	LMTOOL_TORTURE=1 LMTOOL_TORTURE_OUT='$(CURDIR)/build/torture.jsonl' $(BIN)/pytest -n 3 --dist worksteal; \
 	status=$$?; $(BIN)/python tests/torture/table.py build/torture.jsonl > build/torture.md && cat build/torture.md && exit $$status
 
 check: .venv/installed
@@ -40,27 +40,27 @@ check: .venv/installed
 docs: .venv/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo 'build/site/index.html'
 
-# A wheel and a source distribution in dist/, and what a package index would refuse in them.
+# The wheel and the source distribution in dist/, checked as a package index checks them.
 dist: .venv/dist
 	rm -rf dist && $(BIN)/python -m build --outdir dist && $(BIN)/twine check --strict dist/*
 
 bench: .venv/installed
-	mkdir -p build/demo && cd build/demo && $(CURDIR)/$(BIN)/lmtool bench
+	mkdir -p build/demo && cd build/demo && '$(CURDIR)/$(BIN)/lmtool' bench
 
 clean:
 	rm -rf .venv .venv-lowest .venv-newest build dist *.egg-info .mypy_cache .ruff_cache
 
-# The editable install links file by file, so it is renewed when a file comes or goes as well as when a dependency changes.
+# The editable install links each file, so it is repeated when a file is added or removed, or a dependency changes.
 .venv/sources: FORCE
 	@mkdir -p .venv && find $(ROOMS) -name '*.py' -o -name '*.html' -o -name '*.mjs' -o -name '*.css' | sort > $@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }
 
 .venv/installed: pyproject.toml constraints.txt .venv/sources
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 	$(BIN)/python -m pip $(INSTALL) --constraint constraints.txt --group dev --editable '.[$(EXTRAS)]'
 	@touch $@
 
-# Anew each time: what is the newest changes.
+# Recreated each time, as newer versions appear.
 .venv-%/installed: FORCE
 	rm -rf .venv-$* && $(PYTHON) -m venv .venv-$*
 	.venv-$*/$(SCRIPTS)/python -m pip install --quiet --upgrade pip
