@@ -17,13 +17,13 @@ from support.runs.reporters import RecordingReporter
 from support.runs.settings import SETTINGS
 from support.scale import FULL
 
-# A busy machine is slow now and then, and that is no error.
+# No deadlines: a busy machine is slow at times.
 hypothesis.settings.register_profile("lmtool", deadline=None)
 hypothesis.settings.load_profile("lmtool")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Select the tests of `make torture`: those of tests/torture, and those marked `torture_only` or `scaled`."""
+    """Under `make torture` select its folder and the marked tests; otherwise skip those marked `torture`."""
     if FULL:
         chosen = [item for item in items if _is_torture(item)]
         config.hook.pytest_deselected(items=set(items) - set(chosen))
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     for item in items:
         if item.get_closest_marker("torture"):
-            item.add_marker(pytest.mark.skip(reason="takes long, and smaller tests cover the same: make torture"))
+            item.add_marker(pytest.mark.skip(reason="takes long, and smaller tests cover the same; run: make torture"))
 
 
 def _is_torture(item: pytest.Item) -> bool:
@@ -76,13 +76,13 @@ def int8_predictor(run: Run) -> Predictor:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Two threads that spin for each other are many times slower than one where the machine is busy."""
+    """On a busy machine two threads that wait for each other are many times slower than one."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def _all_numbers() -> None:
-    """A training in this process lets numbers next to zero be zero, for all that comes after it."""
+    """Undo the setting of a training in this process, which flushes denormal numbers to zero."""
     torch.set_flush_denormal(False)
 
 
@@ -103,15 +103,15 @@ def own_predictor(artifact_path: Path) -> Predictor:
 
 @pytest.fixture
 def pool(predictor: Predictor) -> Iterator[StreamPool]:
-    with StreamPool(predictor, PoolOptions(max_streams=50)) as made:
-        yield made
+    with StreamPool(predictor, PoolOptions(max_streams=50)) as pool:
+        yield pool
 
 
 @pytest.fixture
 def held(own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[StreamPool, Gate]]:
     """A small pool whose calls wait at a gate."""
-    made = StreamPool(own_predictor, PoolOptions(max_streams=20, max_waiting=4, max_batch=8))
+    pool = StreamPool(own_predictor, PoolOptions(max_streams=20, max_waiting=4, max_batch=8))
     gate = Gate(own_predictor, monkeypatch)
-    yield made, gate
+    yield pool, gate
     gate.open()
-    made.close()
+    pool.close()

@@ -14,7 +14,7 @@ _SMALL = {"embedding_size": "24", "layer_sizes": "24", "min_count": "30", "epoch
 
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """Made once, whichever process of pytest comes first."""
+    """The folder, made once by the first process of pytest that needs it."""
     base = tmp_path_factory.getbasetemp()
     folder = (base if worker_id == "master" else base.parent) / "documented"
     with FileLock(f"{folder}.lock"):
@@ -30,7 +30,7 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Pat
 
 @pytest.fixture
 def place(tmp_path: Path, demo_folder: Path) -> Path:
-    """A copy of it for one page."""
+    """A copy of the folder for one page."""
     folder = tmp_path / "page"
     shutil.copytree(demo_folder, folder)
     return folder

@@ -1,11 +1,11 @@
 """The blocks of the documentation's pages, run in order in a folder as after `make demo`.
 
-The commands of a page run first and share its folder; its Python blocks follow and share one process. Comments before a
-block say what else to know:
+The commands of a page run first and share its folder; its Python blocks follow and share one process. A comment before
+a block is one of:
 
-    <!-- skip: needs a GPU -->          it cannot run here, and why (see `support.pages.is_reason`)
+    <!-- skip: needs a GPU -->          the block does not run, for this reason (see `support.pages.is_reason`)
     <!-- exit code: 3 -->               of its last command
-    <!-- output: illustrative -->       its words depend on the model; else only numbers and white space may differ
+    <!-- output: illustrative -->       words of the output may differ; otherwise only numbers and white space
 
 A page with `<!-- server: http://127.0.0.1:8000 -->` finds `lmtool serve` at that address. The output of a Python block
 is the block of text that follows it.
@@ -43,7 +43,7 @@ def name(page: Path) -> str:
 
 @contextlib.contextmanager
 def served(page: Path, place: Path) -> Iterator[tuple[str, str]]:
-    """The address that the page names, and that of the server which stands for it."""
+    """The address on the page, and the address of the test's server."""
     match = _SERVER.search(page.read_text(encoding="utf-8"))
     if match is None:
         yield "http://127.0.0.1:8000", "http://127.0.0.1:8000"
@@ -53,9 +53,9 @@ def served(page: Path, place: Path) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_block_that_is_skipped_says_why(page: Path) -> None:
+def test_every_skipped_block_has_a_reason(page: Path) -> None:
     for block in blocks(page):
-        assert not block.skip or is_reason(block.skip), f"{name(page)}:{block.line}: {block.skip!r} is no reason"
+        assert not block.skip or is_reason(block.skip), f"{name(page)}:{block.line}: {block.skip!r} is no known reason"
 
 
 @pytest.mark.skipif(not (shutil.which("bash") and shutil.which("curl")), reason="pages use bash and curl")
@@ -87,13 +87,13 @@ def compare(block: Block, shown: str | None, printed: str, where: str) -> None:
     if shown is None:
         return
     if block.illustrative:
-        assert printed.strip(), f"{where}: the page shows an output, there was none"
+        assert printed.strip(), f"{where}: found no output, but the page shows one"
     else:
         assert same_output(shown, printed), f"{where}: the page shows\n{shown}\nbut this was printed:\n{printed}"
 
 
 def run_python(bodies: list[str], place: Path) -> list[str]:
-    """Run the blocks of a page in a process of their own; what each of them prints."""
+    """Run the blocks of a page in one new process; returns the output of each block."""
     mark = "---- the next block"
     program = f"\nprint({mark!r})\n".join(bodies)
     done = subprocess.run(
@@ -110,7 +110,7 @@ def run_python(bodies: list[str], place: Path) -> list[str]:
 
 
 def run_shell(command: str, place: Path, code: int, where: str) -> str:
-    """What a command prints on stdout, else on stderr."""
+    """Run a command; returns its stdout, or its stderr if stdout is empty."""
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=place,

@@ -1,4 +1,4 @@
-"""The documentation says what the code says: commands, options, settings, messages, metrics, error codes, files."""
+"""The documentation matches the code: commands, options, settings, messages, metrics, error codes, files."""
 
 import ast
 import dataclasses
@@ -27,9 +27,9 @@ FOREIGN_OPTIONS = {
     *("--model_args", "--tasks", "--logdir", "--model-repository", "--head"),  # lm_eval, tensorboard, Triton, Ray
     *("--separate",),  # examples/cpp
     *("--address", "--pattern", "--part-bytes", "--attempts", "--workers"),  # examples/ray
-    *("--clients", "--seconds", "--words", "--peer", "--repeats"),  # lmtool.bench.load and bench/studies
+    *("--clients", "--seconds", "--words", "--peer", "--repeats"),  # bench/studies
 }
-"""Options of other programs, which pages name."""
+"""Options of other programs that appear in the documentation."""
 
 
 def load_hooks() -> ModuleType:
@@ -54,13 +54,13 @@ def command_options() -> dict[str, set[str]]:
 
 
 def code_of(page: Path) -> str:
-    """The blocks and the inline code of a page, without messages, which have an ellipsis."""
+    """The blocks and the inline code of a page, except messages, which contain an ellipsis."""
     inline = re.findall(r"(?<!`)`([^`\n…]+)`(?!`)", page.read_text(encoding="utf-8"))
     return "\n".join([*(block.body for block in blocks(page) if block.language != "text"), *inline])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_options_that_follow_a_command_are_its_own(page: Path) -> None:
+def test_options_in_command_lines_exist(page: Path) -> None:
     known = command_options()
     for command, rest in COMMAND.findall(code_of(page)):
         if command not in known:
@@ -71,7 +71,7 @@ def test_options_that_follow_a_command_are_its_own(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_option_that_is_named_exists(page: Path) -> None:
+def test_every_named_option_exists(page: Path) -> None:
     known = set().union(*command_options().values()) | FOREIGN_OPTIONS | {"--version"}
     inline = re.findall(r"(?<!`)`(--[a-z][^`\n]*)`(?!`)", page.read_text(encoding="utf-8"))
     named = {option for code in inline for option in OPTION.findall(code) if option.startswith("--")}
@@ -110,19 +110,19 @@ def test_every_public_name_is_documented_from_its_room(room: str) -> None:
 
 
 def messages_of_the_product() -> set[str]:
-    """Every text in the code, with … for what is filled in."""
-    found = set()
+    """Every string in the code, with … in place of values."""
+    texts = set()
     for room in (*ROOMS, "cli"):
         for path in (ROOT / room).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.JoinedStr):
-                    found.add("".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values))
+                    texts.add("".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values))
                 elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    found.add(node.value)
-    return found
+                    texts.add(node.value)
+    return texts
 
 
-def test_messages_in_troubleshooting_are_those_of_the_product() -> None:
+def test_messages_in_troubleshooting_exist_in_the_code() -> None:
     product = messages_of_the_product()
     text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`[^|]+) \|", text, re.M)
@@ -132,7 +132,7 @@ def test_messages_in_troubleshooting_are_those_of_the_product() -> None:
     assert not unknown, "\n".join(unknown)
 
 
-def test_metrics_in_the_reference_are_those_of_the_server(predictor: Predictor) -> None:
+def test_metrics_in_the_reference_equal_those_of_the_server(predictor: Predictor) -> None:
     service = Service(predictor, ServeOptions())
     try:
         text = service.metrics.text().decode()
@@ -144,7 +144,7 @@ def test_metrics_in_the_reference_are_those_of_the_server(predictor: Predictor) 
     assert dict(re.findall(r"^\| `(lmtool_\w+)` \| (\w+) \|", page, re.M)) == served
 
 
-def test_error_codes_in_the_reference_are_those_of_the_server() -> None:
+def test_error_codes_in_the_reference_equal_those_of_the_server() -> None:
     page = (DOCS / "reference" / "http.md").read_text(encoding="utf-8").partition("## Errors")[2]
     documented = {
         (int(status), code)
@@ -161,11 +161,11 @@ def test_error_codes_in_the_reference_are_those_of_the_server() -> None:
 
 
 def pairs(statuses: list[str], codes: list[str]) -> list[tuple[str, str]]:
-    """Several codes of one status, or as many statuses as codes."""
+    """Pair one status with each code, or each status with its code."""
     return list(zip(statuses if len(statuses) > 1 else statuses * len(codes), codes, strict=True))
 
 
-def test_metadata_keys_in_the_reference_are_those_of_an_artifact(artifact_path: Path) -> None:
+def test_metadata_keys_in_the_reference_equal_those_of_an_artifact(artifact_path: Path) -> None:
     import onnx
 
     page = (DOCS / "reference" / "artifact.md").read_text(encoding="utf-8")
@@ -176,7 +176,7 @@ def test_metadata_keys_in_the_reference_are_those_of_an_artifact(artifact_path: 
     assert documented == written | {"lmtool.optimize_for"}
 
 
-def test_the_pages_are_those_of_the_navigation() -> None:
+def test_every_page_is_in_the_navigation() -> None:
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
     listed = set(re.findall(r"([\w/-]+\.md)$", text, re.M))
     assert listed == {str(page.relative_to(DOCS)) for page in PAGES if DOCS in page.parents}
@@ -191,7 +191,7 @@ def test_files_that_pages_include_and_generate_exist() -> None:
             assert "<!-- include" not in filled
 
 
-def test_the_extras_on_the_first_page_are_those_of_the_package() -> None:
+def test_the_extras_on_the_first_page_equal_those_of_the_package() -> None:
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     section = (DOCS / "index.md").read_text(encoding="utf-8").partition("| extra |")[2].partition("\n\n")[0]
     named = {extra for row in re.findall(r"^\| (`[^|]+) \|", section, re.M) for extra in re.findall(r"`(\w+)`", row)}

@@ -1,4 +1,4 @@
-"""What the Ray example does without a cluster: parts of files, and many lines scored together."""
+"""The Ray example without a cluster: parts of files, and lines scored in batches."""
 
 import importlib
 import os
@@ -52,7 +52,7 @@ def test_each_line_is_in_one_part_wherever_a_file_is_cut(parts: ModuleType, tmp_
         assert all(part.end - part.start <= size for part in all_parts)
 
 
-def test_parts_are_those_of_every_file_that_is_asked_for(parts: ModuleType, tmp_path: Path) -> None:
+def test_parts_cover_every_matching_file(parts: ModuleType, tmp_path: Path) -> None:
     for name in ("b.txt", "a/c.txt", "a/d.log", ".hidden/e.txt", "a/.f.txt", "empty.txt"):
         write(tmp_path / name, b"" if name == "empty.txt" else b"0123456789")
     assert [(part.file, part.start, part.end) for part in parts.find_parts(tmp_path, "*.txt", 6)] == [
@@ -66,7 +66,7 @@ def test_parts_are_those_of_every_file_that_is_asked_for(parts: ModuleType, tmp_
         parts.find_parts(tmp_path, "*.md", 6)
 
 
-def test_what_cannot_be_read_says_why(parts: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_for_unreadable_files(parts: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "text", b"good\nbad \xff\n")
     (part,) = parts.find_parts(tmp_path, "*", 100)
     with pytest.raises(StorageError, match=r"text is not UTF-8 text: byte 0xff at offset 9; convert it"):
@@ -83,7 +83,7 @@ def test_what_cannot_be_read_says_why(parts: ModuleType, tmp_path: Path, monkeyp
 
 
 def count_calls(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A list that gets the batch size of each call from now on."""
+    """A list to which every later call of the network appends its batch size."""
     sizes: list[int] = []
     log_probs = predictor.network.run_log_probs
 
@@ -99,14 +99,14 @@ LINES = ["", *sentences(300, seed=5).splitlines(), "zebra", "the " * 300, "a " *
 
 
 def assert_equal(predictor: Predictor, scorer: Any, texts: list[str]) -> None:
-    """Not only close: lines that run together are to the bit what they are alone."""
+    """Check that batched lines have the same bits as alone."""
     alone = [predictor.score(text) for text in texts]
     scores = scorer.scores(texts)
     assert scores == [(score.log_prob, len(score.tokens), score.unknown) for score in alone]
     assert [score.perplexity for score in scores] == [score.perplexity for score in alone]
 
 
-def test_lines_that_run_together_score_what_they_score_alone(
+def test_batched_lines_have_the_same_scores_as_alone(
     lines: ModuleType, own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scorer = lines.LineScorer(own_predictor)
@@ -119,7 +119,7 @@ def test_lines_that_run_together_score_what_they_score_alone(
     assert max(sizes) == 16
 
 
-def test_wide_networks_score_the_same(lines: ModuleType) -> None:
+def test_batched_lines_of_wide_networks_have_the_same_scores(lines: ModuleType) -> None:
     words = ["<eos>", "<unk>", *{word for line in LINES for word in line.split()}, *(f"w{n}" for n in range(3000))]
     predictor = Predictor.load(artifact_of(network_of((96, 48), vocabulary=len(words)), words, "whitespace"))
     scorer = lines.LineScorer(predictor)
@@ -158,12 +158,12 @@ def test_a_score_is_kept_for_the_same_part_and_model_only(
         assert parts.kept_score(part, out, "model") is None
 
 
-def test_scores_of_ranges_that_are_gone_are_removed(parts: ModuleType, tmp_path: Path) -> None:
+def test_scores_of_other_part_sizes_are_removed(parts: ModuleType, tmp_path: Path) -> None:
     write(tmp_path / "in" / "text", b"0123456789")
     out = tmp_path / "out"
     for part in parts.find_parts(tmp_path / "in", "*", 2):
         write(part.result(out), b"")
-    write(out / "text" / ".000000000000004.jsonl.0123abcd.tmp", b"{")  # of a worker that was killed while it wrote
+    write(out / "text" / ".000000000000004.jsonl.0123abcd.tmp", b"{")  # left by a killed worker
     other = write(out / "other" / "000000000000001.jsonl", b"")
     parts.remove_others(parts.find_parts(tmp_path / "in", "*", 4), out)
     kept = sorted(path.name for path in (out / "text").iterdir())

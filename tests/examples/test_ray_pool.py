@@ -1,4 +1,4 @@
-"""The Ray example's pool of workers on a stand-in for Ray, whose workers start and die as they are told."""
+"""The Ray example's pool of workers on a stand-in for Ray, whose workers start and die as tests configure."""
 
 import importlib
 import sys
@@ -14,18 +14,21 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "ray"
 
 
 class RayError(Exception):
-    """What Ray raises where a worker is lost."""
+    """Ray's error for a lost worker."""
 
 
 class RayTaskError(RayError):
-    """What it raises where the worker's own code raised."""
+    """Ray's error for an exception in a worker."""
 
 
 @dataclass
 class StandIn:
-    """A cluster: `starts` tells of each worker in turn whether it starts, `parts` of each part whether it is scored.
+    """A cluster that runs requests one at a time, in order.
 
-    What they do not tell of goes well. What was asked for first is done first, one thing at a time.
+    Attributes:
+        starts: Whether each next worker starts; all workers do once the list is empty.
+        parts: Whether each next part is scored; all parts are once the list is empty.
+        started: Number of workers that were asked to start.
     """
 
     starts: list[bool] = field(default_factory=list)
@@ -72,14 +75,14 @@ class StandIn:
 
 @dataclass(eq=False)
 class Actor:
-    """A worker's handle, by which it is told from the others."""
+    """The handle of a worker, compared by identity."""
 
     place: Any
     score: Any
 
 
 class Reference:
-    """A promise of Ray's; `number` tells which came before which."""
+    """A reference to a future result; `number` is the order of creation."""
 
     count = 0
 
@@ -134,7 +137,7 @@ def test_all_parts_are_scored(pool: ModuleType) -> None:
     assert (run.scored, run.errors, run.workers, run.retried) == ([*range(7)], [], 2, 0)
 
 
-def test_starts_that_fail_now_and_then_do_not_end_a_long_run(pool: ModuleType, cluster: StandIn) -> None:
+def test_occasional_failed_starts_do_not_end_a_long_run(pool: ModuleType, cluster: StandIn) -> None:
     cluster.starts = [True, True] + [False, False, True] * 5
     cluster.parts = [True, False] * 5
     run = run_pool(pool, 12)
@@ -142,27 +145,27 @@ def test_starts_that_fail_now_and_then_do_not_end_a_long_run(pool: ModuleType, c
     assert run.messages.count("a worker could not start: the worker died") == 10
 
 
-def test_starts_that_fail_in_a_row_leave_the_run_to_the_workers_there_are(pool: ModuleType, cluster: StandIn) -> None:
+def test_after_repeated_failed_starts_the_running_workers_finish(pool: ModuleType, cluster: StandIn) -> None:
     cluster.starts = [True, False, False, False]
     run = run_pool(pool, 12)
     assert (run.scored, run.errors, run.workers) == ([*range(12)], [], 1)
     assert cluster.started == 4
 
 
-def test_a_worker_that_is_still_starting_is_waited_for(pool: ModuleType, cluster: StandIn) -> None:
+def test_the_pool_waits_for_a_starting_worker(pool: ModuleType, cluster: StandIn) -> None:
     cluster.starts = [False, False, False, True]
     run = run_pool(pool, 5)
     assert (run.scored, run.errors, run.workers) == ([*range(5)], [], 1)
 
 
-def test_where_no_worker_starts_the_run_ends(pool: ModuleType, cluster: StandIn) -> None:
+def test_the_run_ends_if_no_worker_starts(pool: ModuleType, cluster: StandIn) -> None:
     cluster.starts = [False] * 9
     with pytest.raises(pool.ClusterError, match="workers cannot start: the worker died"):
         run_pool(pool, 5)
     assert cluster.started == 4
 
 
-def test_where_the_last_worker_dies_and_none_starts_the_run_ends(pool: ModuleType, cluster: StandIn) -> None:
+def test_the_run_ends_if_the_last_worker_dies_and_none_starts(pool: ModuleType, cluster: StandIn) -> None:
     cluster.starts = [True, *[False] * 9]
     cluster.parts = [True, True, False]
     with pytest.raises(pool.ClusterError, match="workers cannot start"):

@@ -1,7 +1,4 @@
-"""Every test in this folder needs what a machine may lack, and skips where that is missing.
-
-The fixtures are the browser example's: the page, models beside it, a server, a browser.
-"""
+"""Marks the tests of this folder, which skip if a program that they need is missing; fixtures for the browser."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -22,7 +19,7 @@ UNTRAINED = {"words": ("words", WORDS), "marks": ("words", MARKS), "characters":
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark them, so that `pytest -m portability` finds them wherever they stand."""
+    """Add the marker `portability` to the tests of this folder."""
     for item in items:
         if item.path.is_relative_to(_HERE):
             item.add_marker(pytest.mark.portability)
@@ -37,7 +34,7 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
-    """The page with the trained model beside it, and others: in other precisions, and of other rules."""
+    """The page with models: the trained one in several precisions, and untrained ones of other tokenization rules."""
     require_browser()
     place: Path = screenshot.copy_page(tmp_path_factory.mktemp("site"), run.artifact("fp32"))
     copied = Run(Path(shutil.copytree(run.path, tmp_path_factory.mktemp("runs") / "run")))
@@ -57,7 +54,7 @@ def site(folder: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def visits(chromium: Any, site: Any) -> Iterator[Callable[..., Visit]]:
-    """Opens the page; at the end nothing was complained of, and no other host was asked for anything."""
+    """Opens pages; afterwards checks that they logged no error and sent no request to another host."""
     opened: list[Visit] = []
 
     def visit(**settings: Any) -> Visit:
@@ -67,10 +64,10 @@ def visits(chromium: Any, site: Any) -> Iterator[Callable[..., Visit]]:
     yield visit
     for each in opened:
         each.close()
-    assert [complaint for each in opened for complaint in each.complaints] == []
-    asked = [url for each in opened for url in each.requests]
-    assert asked
-    assert [url for url in asked if not url.startswith((site.url, "blob:"))] == []
+    assert [error for each in opened for error in each.errors] == []
+    requested = [url for each in opened for url in each.requests]
+    assert requested
+    assert [url for url in requested if not url.startswith((site.url, "blob:"))] == []
 
 
 @pytest.fixture

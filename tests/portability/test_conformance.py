@@ -45,7 +45,7 @@ def conformance_of(runtime: str, path: Path, original: Path | None = None) -> Co
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_every_runtime_that_is_here_gives_what_is_expected(exported: Path, runtime: str) -> None:
+def test_installed_runtimes_reproduce_the_test_vectors(exported: Path, runtime: str) -> None:
     if reason := BACKENDS[runtime].reason_missing():
         pytest.skip(reason)
     conformance = conformance_of(runtime, exported, exported.parent)
@@ -56,7 +56,7 @@ def test_every_runtime_that_is_here_gives_what_is_expected(exported: Path, runti
 
 @pytest.mark.parametrize("runtime", [name for name in RUNTIMES if name not in (TORCH, REFERENCE)])
 @pytest.mark.parametrize("precision", ["int8", "w8", "w4"])
-def test_runtimes_with_onnxruntimes_operators_run_quantized_files(
+def test_runtimes_with_onnxruntime_operators_run_quantized_artifacts(
     run: Run, tmp_path: Path, precision: str, runtime: str
 ) -> None:
     if reason := BACKENDS[runtime].reason_missing():
@@ -67,7 +67,7 @@ def test_runtimes_with_onnxruntimes_operators_run_quantized_files(
 
 
 class Reference(Backend):
-    """onnx's evaluator as a backend of ONNX's runner; `offset` makes it wrong."""
+    """onnx's evaluator as a backend of its test runner; `offset` is added to the logits."""
 
     offset = 0.0
 
@@ -90,7 +90,7 @@ class Prepared(BackendRep):
 
 
 @pytest.mark.parametrize(("offset", "failures"), [(0.0, 0), (1e-3, 1)])
-def test_onnxs_own_runner_reads_the_folders(
+def test_the_test_runner_of_onnx_reads_the_folders(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: float, failures: int
 ) -> None:
     shutil.copytree(
@@ -105,7 +105,7 @@ def test_onnxs_own_runner_reads_the_folders(
     monkeypatch.setattr(Reference, "offset", offset)
     result = unittest.TestResult()
     Runner(Reference).test_suite.run(result)
-    ran = result.testsRun - len(result.skipped)  # those for other devices are skipped
+    ran = result.testsRun - len(result.skipped)  # tests for other devices are skipped
     assert ran == 1
     assert len(result.failures) == failures, result.errors
     assert not result.errors

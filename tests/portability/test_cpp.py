@@ -24,7 +24,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def checked_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with every access to memory checked."""
+    """The same program with sanitizers for memory errors and undefined behaviour."""
     include = header_folder()
     folder = tmp_path_factory.mktemp("cpp")
     flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -44,7 +44,7 @@ def saved(folder: Path, artifact: bytes) -> tuple[Path, Predictor]:
 
 @pytest.mark.parametrize("separate", [False, True])
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_a_trained_model_says_the_same(program: Path, run: Run, precision: str, separate: bool) -> None:
+def test_a_trained_model_agrees_with_python(program: Path, run: Run, precision: str, separate: bool) -> None:
     path = run.artifact(precision)
     predictor = Predictor.load(path)
     lines = [*LINES, *sentences(20, seed=9).splitlines()]
@@ -67,7 +67,7 @@ def of_score(predictor: Predictor, line: str) -> Answer:
     ("cell", "precision"),
     [("lstm", "fp32"), ("gru", "fp32"), ("rnn", "fp32"), ("lstm", "int8"), ("lstm", "w8"), ("gru", "w4")],
 )
-def test_cells_and_precisions_say_the_same(program: Path, tmp_path: Path, cell: str, precision: str) -> None:
+def test_cells_and_precisions_agree_with_python(program: Path, tmp_path: Path, cell: str, precision: str) -> None:
     network = network_of((7, 3), cell=cell, vocabulary=len(WORDS))
     path, predictor = saved(tmp_path, artifact_of(network, WORDS, "words", precision))
     lines = ["The CAT, it's\u00a0os.path -", "don\u2019t \u2019 \u00c9T\u00c9", "the"]
@@ -85,7 +85,7 @@ def test_lines_are_one_text_unless_they_are_separate(program: Path, artifact_pat
     assert abs(following.log_prob - alone.log_prob) > 1e-3
 
 
-def test_long_lines_and_many_empty_ones_say_the_same(program: Path, artifact_path: Path, predictor: Predictor) -> None:
+def test_long_and_many_empty_lines_agree_with_python(program: Path, artifact_path: Path, predictor: Predictor) -> None:
     lines = ["the cat " * 200, *[""] * 1100, "a dog saw the fish", "the " * 128, "the " * 129]
     for count in (0, 3):
         found = answers(program, artifact_path, "--count", count, stdin="\n".join(lines))
@@ -105,21 +105,21 @@ def test_long_lines_and_many_empty_ones_say_the_same(program: Path, artifact_pat
         ("\n\n\nthe cat", ["", "", "", "the cat"]),
     ],
 )
-def test_line_ends_are_as_they_are(
+def test_only_newlines_end_a_line(
     program: Path, artifact_path: Path, predictor: Predictor, stdin: str, lines: list[str]
 ) -> None:
     assert_same(answers(program, artifact_path, stdin=stdin), expected(predictor, lines))
 
 
 def vocabulary_for(rule: str, lines: list[str]) -> list[str]:
-    """Every token of the lines but one in five, so that each splitting has numbers of its own."""
+    """Four of five tokens of the lines, so that another splitting gives other ids and other unknown counts."""
     tokenization = Tokenization.of_rule(rule)
     tokens = sorted({token for line in lines for token in tokenization.split(line)} - set(tokenization.specials))
     return [*tokenization.specials, *(token for index, token in enumerate(tokens) if index % 5)]
 
 
 def readable(code_point: int) -> bool:
-    """Whether the program reads it where the rule is `words`."""
+    """Whether the program accepts the character under the rule `words`."""
     return code_point <= 0xFF or 0x2000 <= code_point <= 0x206F or chr(code_point).isspace()
 
 
@@ -151,7 +151,7 @@ def test_random_text_is_split_as_in_python(program: Path, tmp_path: Path, rule: 
     assert_same(found, expected(predictor, lines, count=2))
 
 
-def test_tokens_come_back_as_they_are(program: Path, tmp_path: Path) -> None:
+def test_tokens_are_printed_without_loss(program: Path, tmp_path: Path) -> None:
     tokens = ["\n", "\ufffd", "\t", "\\", "\0", "\x7f", '"', "/", "\b", "\f", "\r", "\u00e9", "\u4e2d", "\U0001f600"]
     network = network_of((4,), vocabulary=len(tokens))
     path, predictor = saved(tmp_path, artifact_of(network, tokens, "characters"))
@@ -161,7 +161,7 @@ def test_tokens_come_back_as_they_are(program: Path, tmp_path: Path) -> None:
     assert found[0].unknown == 0
 
 
-def test_a_graph_that_always_keeps_all_logits_says_the_same(program: Path, tmp_path: Path) -> None:
+def test_a_graph_without_logits_to_keep_agrees_with_python(program: Path, tmp_path: Path) -> None:
     def drop_option(model: onnx.ModelProto, _: dict[str, str]) -> None:
         (option,) = [value for value in model.graph.input if value.name == "logits_to_keep"]
         model.graph.input.remove(option)
@@ -186,7 +186,7 @@ def test_an_answer_comes_before_the_next_line(program: Path, artifact_path: Path
         assert process.wait(60) == 0
 
 
-def test_memory_is_used_as_it_should_be(checked_program: Path, artifact_path: Path, predictor: Predictor) -> None:
+def test_sanitizers_report_no_memory_errors(checked_program: Path, artifact_path: Path, predictor: Predictor) -> None:
     lines = [*LINES, "the cat " * 200, *[""] * 600, "a dog"]
     for count in (0, 5):
         found = answers(checked_program, artifact_path, "--count", count, stdin="\n".join(lines))

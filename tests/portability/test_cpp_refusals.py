@@ -1,4 +1,4 @@
-"""What the C++ example refuses: usage, text, artifacts and libraries; each with one line that says why."""
+"""The C++ example refuses invalid usage, text, artifacts and libraries with an error message of one line."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refusal(program: Path, *arguments: object, stdin: str | bytes = "") -> tuple[int, str, list[Answer]]:
-    """Exit code, message, and what was answered before; the message is one line."""
+    """The exit code, the message, which is one line, and the answers before it."""
     finished = execute(program, *arguments, stdin=stdin)
     message = finished.stderr.decode()
     assert message.startswith("error: ")
@@ -52,7 +52,7 @@ def test_wrong_usage_is_refused(program: Path, arguments: list[str], message: st
     assert message in found
 
 
-def test_help_is_no_error(program: Path) -> None:
+def test_help_exits_with_0(program: Path) -> None:
     finished = execute(program, "--help")
     assert (finished.returncode, finished.stderr) == (0, b"")
     assert finished.stdout.startswith(b"usage: suggest ")
@@ -72,7 +72,7 @@ def test_help_is_no_error(program: Path) -> None:
         (b"\xf8\x88\x80\x80\x80", "0xf8", 0),
     ],
 )
-def test_what_is_not_utf_8_is_refused(
+def test_text_that_is_not_utf_8_is_refused(
     program: Path, artifact_path: Path, predictor: Predictor, line: bytes, byte: str, offset: int
 ) -> None:
     code, message, before = refusal(program, artifact_path, stdin=b"the cat\n" + line + b"\nmore\n")
@@ -142,7 +142,7 @@ def test_an_artifact_that_breaks_the_contract_is_refused(
 
 
 def with_wide_state(width: int) -> Change:
-    """A second layer that is nothing but a state of this width, which is handed on as it is."""
+    """Add a second layer whose state of this width passes through unchanged."""
 
     def change(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
         for values, name in ((model.graph.input, "hidden_1"), (model.graph.output, "next_hidden_1")):
@@ -154,7 +154,7 @@ def with_wide_state(width: int) -> Change:
 
 
 @pytest.mark.parametrize("width", [9, 2**24 - 7, 2**24 - 6, 2**31, 2**61, 2**63 - 1])
-def test_a_state_that_no_memory_holds_is_refused(program: Path, tmp_path: Path, width: int) -> None:
+def test_a_state_that_is_too_large_is_refused(program: Path, tmp_path: Path, width: int) -> None:
     path = tmp_path / "model.onnx"
     network = network_of((7,), cell="rnn", vocabulary=len(WORDS))
     path.write_bytes(artifact_of(network, WORDS, "words", change=with_wide_state(width)))
@@ -182,12 +182,12 @@ def name_an_output(model: onnx.ModelProto, _: dict[str, str]) -> None:
     model.graph.output.append(onnx.helper.make_tensor_value_info(HOSTILE, onnx.TensorProto.FLOAT, None))
 
 
-def name_a_node_of_no_known_kind(model: onnx.ModelProto, _: dict[str, str]) -> None:
+def name_a_node_of_an_unknown_type(model: onnx.ModelProto, _: dict[str, str]) -> None:
     model.graph.node.append(onnx.helper.make_node("Unheard", ["logits"], ["more"], name=HOSTILE))
 
 
 def name_a_node_that_cannot_run(model: onnx.ModelProto, _: dict[str, str]) -> None:
-    """The state that it hands on has 3 numbers, and is told to have 4."""
+    """Reshape a state of 3 numbers to 4 when the graph runs."""
     (last,) = [node for node in model.graph.node if "next_hidden_1" in node.output]
     last.output[:] = ["remembered" if name == "next_hidden_1" else name for name in last.output]
     model.graph.node.append(onnx.helper.make_node("Shape", ["token_ids"], ["sizes"]))
@@ -205,13 +205,11 @@ def name_a_node_that_cannot_run(model: onnx.ModelProto, _: dict[str, str]) -> No
         (changed("lmtool.model", MODEL % (json.dumps(HOSTILE), "[7,3]")), f"its network has the cell '{ESCAPED}'"),
         (changed("lmtool.model", '{"cell":"\\\x1b"}'), r"the unknown escape \\\x1b at"),
         (name_an_output, f"the output '{ESCAPED}' breaks the contract"),
-        (name_a_node_of_no_known_kind, r"cannot load the artifact: "),
+        (name_a_node_of_an_unknown_type, r"cannot load the artifact: "),
         (name_a_node_that_cannot_run, r"cannot run the artifact: "),
     ],
 )
-def test_what_a_file_holds_gives_the_terminal_no_order(
-    program: Path, tmp_path: Path, change: Change, message: str
-) -> None:
+def test_control_characters_of_a_file_are_escaped(program: Path, tmp_path: Path, change: Change, message: str) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(artifact_of(network_of((7, 3), vocabulary=len(WORDS)), WORDS, "words", change=change))
     code, found, _ = refusal(program, path, stdin="the cat\n")
@@ -221,14 +219,14 @@ def test_what_a_file_holds_gives_the_terminal_no_order(
     assert [letter for letter in found[:-1] if not letter.isprintable()] == []
 
 
-def test_arguments_give_the_terminal_no_order(program: Path) -> None:
+def test_control_characters_of_arguments_are_escaped(program: Path) -> None:
     code, found, _ = refusal(program, f"--{HOSTILE}")
     assert (code, f"the option '--{ESCAPED}' is not known" in found) == (2, True)
     code, found, _ = refusal(program, os.fsdecode(b"bad-\xff-\xc2\x9b"))
     assert (code, r"bad-\xff-\x9b cannot be used" in found) == (1, True)
 
 
-def test_what_is_no_artifact_is_refused(program: Path, artifact_path: Path, tmp_path: Path) -> None:
+def test_files_that_are_not_artifacts_are_refused(program: Path, artifact_path: Path, tmp_path: Path) -> None:
     data = artifact_path.read_bytes()
     damaged = bytearray(data)
     damaged[len(data) // 2] ^= 1

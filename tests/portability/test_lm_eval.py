@@ -1,4 +1,4 @@
-"""EleutherAI's lm-evaluation-harness, as it is, evaluates a served model: `local-completions` over a real server."""
+"""EleutherAI's lm-evaluation-harness, unmodified, evaluates a served model with `local-completions`."""
 
 import importlib.util
 import json
@@ -17,7 +17,7 @@ from support.servers import ServerProcess
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("lm_eval") is None,
-    reason="lm-evaluation-harness is not installed; pip install 'lmtool[interop]'",
+    reason="lm-evaluation-harness is not installed; pip install 'lm-eval[api]'",
 )
 
 DOCUMENTS = [
@@ -62,7 +62,7 @@ metric_list: [{metric: exact_match}]
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory: pytest.TempPathFactory, artifact_path: Path) -> Path:
-    """The folder with what the harness found, run without a network."""
+    """The folder with the results of the harness, run offline."""
     folder = tmp_path_factory.mktemp("harness")
     data = folder / "documents.jsonl"
     data.write_text("".join(json.dumps(document) + "\n" for document in DOCUMENTS))
@@ -82,10 +82,10 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, artifact_path: Path) -> 
 
 
 def samples(folder: Path, task: str) -> list[Any]:
-    """What the harness got for each document."""
+    """The responses for each document."""
     (file,) = folder.glob(f"*/samples_{task}_*.jsonl")
-    found = [json.loads(line) for line in file.read_text().splitlines()]
-    return [sample["resps"] for sample in sorted(found, key=lambda sample: sample["doc_id"])]
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    return [sample["resps"] for sample in sorted(records, key=lambda sample: sample["doc_id"])]
 
 
 def result(folder: Path, task: str, metric: str) -> float:
@@ -93,16 +93,16 @@ def result(folder: Path, task: str, metric: str) -> float:
     return float(json.loads(file.read_text())["results"][task][f"{metric},none"])
 
 
-def test_rolling_log_likelihood_and_perplexity_are_those_of_score(evaluated: Path, predictor: Predictor) -> None:
+def test_rolling_log_likelihood_and_perplexity_equal_score(evaluated: Path, predictor: Predictor) -> None:
     texts = [str(document["text"]) for document in DOCUMENTS]
     expected = [predictor.score(text).log_prob for text in texts]
-    found = [float(responses[0][0]) for responses in samples(evaluated, "rolling")]
-    assert found == pytest.approx(expected, abs=1e-4)
-    words = sum(len(re.split(r"\s+", text)) for text in texts)  # what the harness divides by
+    log_probs = [float(responses[0][0]) for responses in samples(evaluated, "rolling")]
+    assert log_probs == pytest.approx(expected, abs=1e-4)
+    words = sum(len(re.split(r"\s+", text)) for text in texts)  # the number that the harness divides by
     assert result(evaluated, "rolling", "word_perplexity") == pytest.approx(math.exp(-sum(expected) / words), rel=1e-4)
 
 
-def test_the_log_likelihood_of_a_choice_is_that_after_its_context(evaluated: Path, predictor: Predictor) -> None:
+def test_the_log_likelihood_of_a_choice_is_conditional_on_its_context(evaluated: Path, predictor: Predictor) -> None:
     for document, responses in zip(DOCUMENTS, samples(evaluated, "choice"), strict=True):
         context = str(document["context"])
         for choice, response in zip(document["choices"], responses, strict=True):  # type: ignore[call-overload]
@@ -128,7 +128,7 @@ def is_greedy(predictor: Predictor, context: str, choice: str) -> bool:
     return True
 
 
-def test_written_text_is_that_of_a_stream(evaluated: Path, predictor: Predictor) -> None:
+def test_generated_text_equals_that_of_a_stream(evaluated: Path, predictor: Predictor) -> None:
     for document, responses in zip(DOCUMENTS, samples(evaluated, "writing"), strict=True):
         stream = predictor.stream()
         stream.feed(str(document["context"]))

@@ -1,4 +1,4 @@
-"""The node example: onnxruntime's packages beside Python, on ONNX's standard test data and as one types."""
+"""The node example: onnxruntime's npm packages compared with Python, by test vectors and suggestions."""
 
 import json
 import shutil
@@ -64,7 +64,7 @@ def _packages() -> None:
 
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory, run: Run) -> dict[str, Path]:
-    """Artifacts of the trained run in several precisions, and untrained ones of every rule."""
+    """Artifacts of the trained run in several precisions, and untrained ones of other tokenization rules."""
     folder = tmp_path_factory.mktemp("artifacts")
     copied = Run(Path(shutil.copytree(run.path, folder / "run")))
     for precision in ("w8", "w4"):
@@ -84,9 +84,9 @@ SENTENCE = "the old market saw a dog\nthe cat "
 
 
 def without_rounded_activations(path: Path) -> bytes:
-    """The artifact with products in float32, as WebAssembly computes those with 8- and 4-bit weights."""
+    """The artifact without rounding of activations: WebAssembly multiplies 8- and 4-bit weights in float32."""
     model = onnx.load(path)
-    levels = [found for node in model.graph.node for found in node.attribute if found.name == "accuracy_level"]
+    levels = [entry for node in model.graph.node for entry in node.attribute if entry.name == "accuracy_level"]
     assert levels
     for level in levels:
         level.i = 1
@@ -95,7 +95,7 @@ def without_rounded_activations(path: Path) -> bytes:
 
 @pytest.mark.parametrize("package", PACKAGES)
 @pytest.mark.parametrize("name", ["fp32", "int8", "w8", "w4", "words", "characters"])
-def test_suggestions_as_one_types_are_those_of_python(artifacts: dict[str, Path], package: str, name: str) -> None:
+def test_suggestions_while_typing_equal_those_of_python(artifacts: dict[str, Path], package: str, name: str) -> None:
     texts = TEXTS.get(name, [SENTENCE[:end] for end in range(len(SENTENCE) + 1)])
     in_float32 = package == "onnxruntime-web" and name in ("w8", "w4")
     source = without_rounded_activations(artifacts[name]) if in_float32 else artifacts[name]
@@ -121,7 +121,7 @@ def test_a_keystroke_runs_only_a_finished_word(artifacts: dict[str, Path]) -> No
     ]
 
 
-def test_a_long_text_is_read_in_parts_and_only_the_latest_positions_are_kept(artifacts: dict[str, Path]) -> None:
+def test_a_long_text_is_read_in_parts_and_only_recent_states_are_cached(artifacts: dict[str, Path]) -> None:
     page = "the old market saw " * 300
     texts = [page, *(page[:end] for end in range(0, 19 * 30, 19)), page, "the "]
     given = {"package": PACKAGES[0], "path": str(artifacts["fp32"]), "texts": texts, "count": 5}
@@ -150,7 +150,7 @@ def test_a_seed_writes_the_same_text(
     assert evaluate(WRITTEN, given, NODE) == expected
 
 
-def test_writing_on_finishes_a_word_that_the_vocabulary_lacks(artifacts: dict[str, Path]) -> None:
+def test_generation_first_completes_the_begun_word(artifacts: dict[str, Path]) -> None:
     given = {
         "path": str(artifacts["words"]),
         "texts": ["the fo", "THE Os.p"],
@@ -164,7 +164,7 @@ def test_writing_on_finishes_a_word_that_the_vocabulary_lacks(artifacts: dict[st
 
 
 @pytest.mark.parametrize("name", ["fp32", "int8"])
-def test_the_command_prints_what_lmtool_suggest_does(artifacts: dict[str, Path], name: str) -> None:
+def test_the_command_prints_the_output_of_lmtool_suggest(artifacts: dict[str, Path], name: str) -> None:
     stream = Predictor.load(artifacts[name]).stream()
     stream.feed("the old market")
     expected = [f"{share:7.2%}  {word!r}" for word, share in stream.suggest(5)]
@@ -181,7 +181,7 @@ def test_the_command_quotes_as_python_does(artifacts: dict[str, Path]) -> None:
     ]
 
 
-def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
+def test_errors_of_the_command(tmp_path: Path) -> None:
     (tmp_path / "notes.onnx").write_text("not a model")
     for arguments, reason in [
         ([], "found no model, expected: node suggest.mjs model.onnx"),
@@ -210,7 +210,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
 
 @pytest.fixture
 def vectors(exported: Path, tmp_path: Path) -> Path:
-    """The same, for a test to tamper with."""
+    """A copy that a test may change."""
     return Path(shutil.copytree(exported, tmp_path / "copy"))
 
 
@@ -226,7 +226,7 @@ def test_both_packages_compute_the_test_vectors(exported: Path, package: str) ->
 
 
 @pytest.mark.parametrize(("name", "change"), [("logits", 1e-3), ("next_cell_1", np.nan), ("next_hidden_0", None)])
-def test_a_difference_ends_with_1(vectors: Path, name: str, change: float | None) -> None:
+def test_a_difference_exits_with_1(vectors: Path, name: str, change: float | None) -> None:
     for path in (vectors / "test_data_set_4").glob("output_*.pb"):
         tensor = onnx.load_tensor(path)
         if tensor.name == name:
@@ -237,7 +237,7 @@ def test_a_difference_ends_with_1(vectors: Path, name: str, change: float | None
     assert [line.split()[0] for line in finished.stdout.splitlines() if "above the bound" in line] == [name]
 
 
-def test_what_cannot_be_checked_is_said(vectors: Path) -> None:
+def test_errors_of_the_check(vectors: Path) -> None:
     def failed(*arguments: object) -> str:
         finished = run_node(NODE / "check.mjs", *arguments)
         assert (finished.returncode, finished.stdout) == (1, "")

@@ -1,4 +1,4 @@
-"""The Ray example on a real cluster of two nodes: both work, equality, going on where it was, lost workers."""
+"""The Ray example on a real cluster of two nodes: exact scores, resumed runs, lost workers."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ from support.corpora import sentences
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "ray" / "score.py"
 CLUSTER = ROOT / "tests" / "support" / "ray_cluster.py"
-# The second one keeps all of Ray on 127.0.0.1, as it is by default on Windows and macOS.
+# The second variable keeps Ray on 127.0.0.1, as is the default on Windows and macOS.
 ENVIRONMENT = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 PATIENCE_SECONDS = 120
 PART_BYTES = 20_000
@@ -33,8 +33,8 @@ pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="ray is not ins
 
 
 @contextlib.contextmanager
-def ended_in_time(process: subprocess.Popen[str]) -> Iterator[None]:
-    """Kill the process when it runs too long, so that what is read from it ends."""
+def time_limit(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Kill the process when it runs too long, so that reading from it ends."""
     timer = threading.Timer(PATIENCE_SECONDS, process.kill)
     timer.start()
     try:
@@ -46,7 +46,7 @@ def ended_in_time(process: subprocess.Popen[str]) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """The address of a cluster of two nodes with one core each."""
-    # Sockets lie below the folder, and the path of one holds 107 bytes: fewer than pytest's own folders may need.
+    # Ray's sockets are in this folder. The path of a socket holds 107 bytes, and pytest's folders may be longer.
     with (
         tempfile.TemporaryDirectory(prefix="ray") as folder,
         subprocess.Popen(
@@ -60,7 +60,7 @@ def cluster() -> Iterator[str]:
     ):
         assert process.stdin is not None
         assert process.stdout is not None
-        with ended_in_time(process):
+        with time_limit(process):
             address = process.stdout.readline().strip()
         assert address
         yield address
@@ -70,7 +70,7 @@ def cluster() -> Iterator[str]:
 
 @pytest.fixture
 def texts(tmp_path: Path) -> Path:
-    """One file of many parts, small ones, and one in a folder of its own."""
+    """A file of many parts, a small file, and a file in a sub-folder."""
     folder = tmp_path / "texts"
     (folder / "below").mkdir(parents=True)
     (folder / "large.txt").write_text(sentences(12_000, seed=1))
@@ -81,7 +81,7 @@ def texts(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def long_texts(texts: Path) -> Path:
-    """The same with a file that takes seconds, so that what is done to a run is done in its midst."""
+    """The same with a file that takes seconds, so that tests can interfere while it is scored."""
     (texts / "long.txt").write_text(sentences(30_000, seed=3))
     return texts
 
@@ -93,7 +93,7 @@ def command(texts: Path, model: Path, *options: object) -> list[str]:
 
 
 def score(texts: Path, model: Path, *options: object, code: int = 0) -> tuple[dict[str, Any], str]:
-    """The summary and what was said of a run that ends with `code`."""
+    """The summary and stderr of a run that exits with `code`."""
     run = subprocess.run(
         command(texts, model, *options),
         env=ENVIRONMENT,
@@ -108,31 +108,31 @@ def score(texts: Path, model: Path, *options: object, code: int = 0) -> tuple[di
 
 
 def interfere(texts: Path, model: Path, *options: object, act: Callable[[int, str], bool]) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a run; `act` gets its process and each line of stderr until it returns True."""
+    """Exit code, stdout and stderr of a run; `act` gets its pid and each line of stderr until it returns True."""
     with (
         subprocess.Popen(
             command(texts, model, *options), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process,
-        ended_in_time(process),
+        time_limit(process),
     ):
         assert process.stderr is not None
-        said = []
+        lines = []
         for line in process.stderr:
-            said.append(line)
+            lines.append(line)
             if act(process.pid, line):
                 break
         stdout, stderr = process.communicate(timeout=PATIENCE_SECONDS)
-        return process.returncode, stdout, "".join(said) + stderr
+        return process.returncode, stdout, "".join(lines) + stderr
 
 
 def results(texts: Path) -> dict[str, Path]:
-    """Result files by their path below the scores."""
+    """Path in the folder of scores -> result file."""
     out = texts.parent / "scores"
     return {path.relative_to(out).as_posix(): path for path in sorted(out.rglob("*")) if path.is_file()}
 
 
 def assert_scores(texts: Path, predictor: Predictor, names: list[str]) -> None:
-    """Every line of these files has the predictor's score, in order, once."""
+    """Check that every line of these files has the predictor's score, once and in order."""
     for name in names:
         data = (texts / name).read_bytes()
         records = [
@@ -145,9 +145,11 @@ def assert_scores(texts: Path, predictor: Predictor, names: list[str]) -> None:
         assert len(records) == len(lines)
         known: dict[str, Any] = {}
         for record, line in zip(records, lines, strict=True):
-            found = known.setdefault(line, predictor.score(line)) if line not in known else known[line]
+            if line not in known:
+                known[line] = predictor.score(line)
+            result = known[line]
             assert data[record["offset"] :].split(b"\n", 1)[0].decode() == line
-            expected = (found.log_prob, found.perplexity, len(found.tokens), found.unknown)
+            expected = (result.log_prob, result.perplexity, len(result.tokens), result.unknown)
             assert tuple(record[key] for key in ("log_prob", "perplexity", "tokens", "unknown")) == expected
 
 
@@ -160,7 +162,7 @@ LONG = [*ALL, "long.txt"]
 
 
 def scored_by_both(cluster: str, texts: Path, artifact_path: Path) -> dict[str, Any]:
-    """The summary of a run in which both nodes had work; on a busy machine one may start after the other is done."""
+    """The summary of a run in which both nodes scored parts; on a busy machine one may start too late."""
     for _ in range(6):
         shutil.rmtree(texts.parent / "scores", ignore_errors=True)
         summary: dict[str, Any] = score(texts, artifact_path, "--address", cluster)[0]
@@ -169,7 +171,7 @@ def scored_by_both(cluster: str, texts: Path, artifact_path: Path) -> dict[str, 
     pytest.fail(f"of six runs none had two nodes at work: {summary['workers']}")
 
 
-def test_both_nodes_score_and_every_line_is_the_predictors(
+def test_both_nodes_score_and_every_line_equals_the_predictor(
     cluster: str, texts: Path, artifact_path: Path, predictor: Predictor
 ) -> None:
     summary = scored_by_both(cluster, texts, artifact_path)
@@ -183,20 +185,20 @@ def test_both_nodes_score_and_every_line_is_the_predictors(
     assert summary["model"] == predictor.artifact.sha256
     assert summary["tokens_per_second"] > 0
     whole = [predictor.score(line) for line in (texts / "below" / "large.txt").read_text().splitlines()[:50]]
-    assert 0.5 < summary["perplexity"] / (sum(found.perplexity for found in whole) / 50) < 2
+    assert 0.5 < summary["perplexity"] / (sum(result.perplexity for result in whole) / 50) < 2
 
 
-def test_only_what_changed_is_scored_again(
+def test_only_changed_parts_are_scored_again(
     cluster: str, texts: Path, artifact_path: Path, predictor: Predictor, run: Run
 ) -> None:
     first, _ = score(texts, artifact_path, "--address", cluster)
     before = write_times(texts)
     count = len(before)
-    again, said = score(texts, artifact_path, "--address", "127.0.0.1:1")  # nothing to do: no cluster is asked
+    again, stderr = score(texts, artifact_path, "--address", "127.0.0.1:1")  # nothing to do, so it does not connect
     assert again["parts"] == {"scored": 0, "kept": count, "retried": 0}
     assert again["log_prob"] == pytest.approx(first["log_prob"])
     assert write_times(texts) == before
-    assert f"{count} parts, {count} of them scored before" in said
+    assert f"{count} parts, {count} of them scored before" in stderr
 
     missing, cut, *_ = (path for name, path in results(texts).items() if name.startswith("large.txt/"))
     missing.unlink()
@@ -216,33 +218,33 @@ def test_only_what_changed_is_scored_again(
 
 
 def kill_first_worker(_: int, line: str) -> bool:
-    if found := LOADED.search(line):
-        os.kill(int(found[1]), signal.SIGKILL)
-    return found is not None
+    if match := LOADED.search(line):
+        os.kill(int(match[1]), signal.SIGKILL)
+    return match is not None
 
 
 def test_the_part_of_a_killed_worker_is_scored_by_another(
     cluster: str, long_texts: Path, artifact_path: Path, predictor: Predictor
 ) -> None:
-    code, stdout, said = interfere(long_texts, artifact_path, "--address", cluster, act=kill_first_worker)
-    assert code == 0, said
+    code, stdout, stderr = interfere(long_texts, artifact_path, "--address", cluster, act=kill_first_worker)
+    assert code == 0, stderr
     summary = json.loads(stdout)
     assert summary["parts"]["retried"] == 1
     assert len(summary["workers"]) >= 2
-    assert re.search(r"worker \d+ was lost with \S+ from [\d,]+: ", said)
+    assert re.search(r"worker \d+ was lost with \S+ from [\d,]+: ", stderr)
     assert_scores(long_texts, predictor, LONG)
 
 
-def test_a_part_that_may_not_be_tried_again_is_an_error_until_the_next_run(
+def test_a_part_out_of_attempts_is_an_error_and_the_next_run_scores_it(
     cluster: str, long_texts: Path, artifact_path: Path, predictor: Predictor
 ) -> None:
     options = ("--address", cluster, "--attempts", 1)
-    code, stdout, said = interfere(long_texts, artifact_path, *options, act=kill_first_worker)
+    code, stdout, stderr = interfere(long_texts, artifact_path, *options, act=kill_first_worker)
     assert code == 1
     summary = json.loads(stdout)
     (failed,) = summary["failed"]
     assert summary["parts"]["retried"] == 0
-    assert f"error: {failed['error']}\n" in said
+    assert f"error: {failed['error']}\n" in stderr
     assert re.search(r" from [\d,]+ was not scored: workers died with it, 1 in a row$", failed["error"])
     repaired, _ = score(long_texts, artifact_path, "--address", cluster)
     assert repaired["parts"] == {"scored": 1, "kept": summary["parts"]["scored"], "retried": 0}
@@ -250,17 +252,17 @@ def test_a_part_that_may_not_be_tried_again_is_an_error_until_the_next_run(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_a_run_that_was_stopped_goes_on(
+def test_a_stopped_run_continues(
     cluster: str, long_texts: Path, artifact_path: Path, predictor: Predictor, number: signal.Signals, code: int
 ) -> None:
     def stop(pid: int, line: str) -> bool:
-        if found := line.startswith("4/"):
+        if is_fourth := line.startswith("4/"):
             os.kill(pid, number)
-        return found
+        return is_fourth
 
-    ended, stdout, said = interfere(long_texts, artifact_path, "--address", cluster, act=stop)
+    ended, stdout, stderr = interfere(long_texts, artifact_path, "--address", cluster, act=stop)
     assert (ended, stdout) == (code, "")
-    assert "Traceback" not in said
+    assert "Traceback" not in stderr
     summary, _ = score(long_texts, artifact_path, "--address", cluster)
     assert summary["parts"]["kept"] >= 4
     assert summary["parts"]["scored"] >= 1
@@ -271,11 +273,11 @@ def test_a_file_that_is_not_text_does_not_stop_the_others(
     cluster: str, texts: Path, artifact_path: Path, predictor: Predictor
 ) -> None:
     (texts / "bad.bin").write_bytes(b"the cat\n" * 5_000 + b"\xff\n" + b"the cat\n" * 5_000)
-    summary, said = score(texts, artifact_path, "--address", cluster, code=1)
+    summary, stderr = score(texts, artifact_path, "--address", cluster, code=1)
     (failed,) = summary["failed"]
     assert failed["file"] == "bad.bin"
     assert f"{texts / 'bad.bin'} is not UTF-8 text: byte 0xff at offset 40,000; convert it" in failed["error"]
-    assert said.count("error: ") == 1
+    assert stderr.count("error: ") == 1
     assert_scores(texts, predictor, ALL)
 
 
@@ -292,10 +294,10 @@ def test_a_file_that_is_not_text_does_not_stop_the_others(
         (["--workers", "0"], 2, "argument --workers: '0' is no whole number from 1"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(
+def test_usage_errors_are_one_line(
     texts: Path, artifact_path: Path, options: list[object], code: int, message: str
 ) -> None:
     given = [str(option).format(texts=texts) for option in options]
-    _, said = score(texts, artifact_path, *given, code=code)
-    assert message in said
-    assert said.count("error: ") == 1
+    _, stderr = score(texts, artifact_path, *given, code=code)
+    assert message in stderr
+    assert stderr.count("error: ") == 1

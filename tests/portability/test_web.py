@@ -1,4 +1,4 @@
-"""The browser example in headless Chromium: the same suggestions as Python, by keys, by hand, offline, on a phone."""
+"""The browser example in headless Chromium: suggestions equal Python's; keys, touch, generation and latency."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,26 +22,26 @@ def test_the_same_suggestions_as_python_at_every_keystroke(visit: Visit, predict
     visit.assert_shows(suggested(predictor, text[:-3]))
 
 
-def test_letters_that_begin_no_word_suggest_nothing(visit: Visit) -> None:
+def test_an_unknown_prefix_suggests_nothing(visit: Visit) -> None:
     visit.fill("the zz").assert_shows([])
     assert visit.page.inner_text("#nothing") == "No word in the vocabulary begins like this."
-    visit.press("Tab")  # nothing to take: Tab goes on through the page
+    visit.press("Tab")  # without suggestions Tab moves the focus
     assert visit.text == "the zz"
     assert visit.page.evaluate("document.activeElement.id") == "write"
 
 
 @pytest.mark.parametrize(("name", "within"), [("int8", WITHIN), ("w8", 2e-3)])
-def test_quantized_models_too(visits: Callable[..., Visit], folder: Path, name: str, within: float) -> None:
+def test_quantized_models(visits: Callable[..., Visit], folder: Path, name: str, within: float) -> None:
     predictor = Predictor.load(folder / f"{name}.onnx")
     visit = visits().open(f"?model={name}.onnx")
     for text in ("the old market saw", "the cat sold t"):
-        # WebAssembly does not round activations where weights have 8 bits; see README.md there.
+        # WebAssembly does not round activations of 8-bit weights; see examples/web/README.md.
         visit.fill(text).assert_shows(suggested(predictor, text), within)
     assert visit.page.inner_text("#facts div:has(dt:text-is('precision')) dd") == name
 
 
 @pytest.mark.parametrize("rule", ["words", "characters"])
-def test_every_rule(visits: Callable[..., Visit], folder: Path, rule: str) -> None:
+def test_every_tokenization_rule_suggests_like_python(visits: Callable[..., Visit], folder: Path, rule: str) -> None:
     predictor = Predictor.load(folder / f"{rule}.onnx")
     visit = visits().open(f"?model={rule}.onnx")
     for text in ("THE Fo", "(fo", "the os.", "don\u2019", "foo.", "ab 'a\u6f22"):
@@ -50,7 +50,7 @@ def test_every_rule(visits: Callable[..., Visit], folder: Path, rule: str) -> No
 
 
 @pytest.mark.parametrize("temperature", ["0.5", "2"])
-def test_the_temperature_acts_on_what_is_shown(visit: Visit, predictor: Predictor, temperature: str) -> None:
+def test_the_temperature_changes_the_shown_probabilities(visit: Visit, predictor: Predictor, temperature: str) -> None:
     stream = predictor.stream()
     stream.feed("the cat")
     weights = np.exp(stream.logits().astype(float) / float(temperature))
@@ -64,14 +64,14 @@ def test_the_temperature_acts_on_what_is_shown(visit: Visit, predictor: Predicto
     assert visit.page.inner_text("#temperature-shown") == f"{float(temperature):.2f}"
 
 
-def test_at_temperature_0_the_most_probable_has_all(visit: Visit, predictor: Predictor) -> None:
+def test_at_temperature_0_the_most_probable_word_has_probability_1(visit: Visit, predictor: Predictor) -> None:
     visit.fill("the cat ").page.fill("#temperature", "0")
     first, *others = suggested(predictor, "the cat ")
     visit.assert_shows([first._replace(probability=1), *(entry._replace(probability=0) for entry in others)])
     assert visit.page.get_attribute("#temperature", "aria-valuetext") == "0: always the most probable"
 
 
-def test_keys_take_what_is_suggested(visit: Visit, predictor: Predictor) -> None:
+def test_keys_select_and_insert_suggestions(visit: Visit, predictor: Predictor) -> None:
     words = [entry.shown for entry in suggested(predictor, "the cat ")]
     visit.fill("the cat ").assert_shows(suggested(predictor, "the cat "))
     assert visit.chosen == words[:1]
@@ -96,7 +96,7 @@ def test_a_begun_word_is_completed_and_keeps_its_letters(visits: Callable[..., V
     assert visit.text == f"The Do{word[2:]} "
 
 
-def test_a_mark_that_is_taken_stands_where_it_belongs(visits: Callable[..., Visit], folder: Path) -> None:
+def test_an_inserted_mark_gets_the_right_spaces(visits: Callable[..., Visit], folder: Path) -> None:
     visit = visits().open("?model=marks.onnx")
     for word, text in [
         ("foo", "foo "),
@@ -113,7 +113,7 @@ def test_a_mark_that_is_taken_stands_where_it_belongs(visits: Callable[..., Visi
     assert visit.text == "foo (foo).\n"
 
 
-def test_escape_gives_the_keys_back(visit: Visit) -> None:
+def test_escape_returns_the_keys_to_the_page(visit: Visit) -> None:
     visit.fill("the ").press("Escape").press("Tab")
     assert visit.text == "the "
     assert visit.page.evaluate("document.activeElement.id") == "write"
@@ -123,7 +123,7 @@ def test_escape_gives_the_keys_back(visit: Visit) -> None:
     assert visit.text == "the cat "
 
 
-def test_a_tap_takes_a_word_and_the_keyboard_stays(visits: Callable[..., Visit], predictor: Predictor) -> None:
+def test_a_tap_inserts_a_word_and_the_keyboard_stays(visits: Callable[..., Visit], predictor: Predictor) -> None:
     visit = visits(has_touch=True, is_mobile=True, viewport={"width": 360, "height": 740}).open()
     visit.fill("the ").assert_shows(suggested(predictor, "the "))
     text, rows = (visit.page.locator(name).bounding_box() for name in ("#text", "#suggestions"))
@@ -135,7 +135,7 @@ def test_a_tap_takes_a_word_and_the_keyboard_stays(visits: Callable[..., Visit],
     assert not visit.page.is_visible("#keys")
 
 
-def test_suggestions_are_for_the_place_of_the_caret(visit: Visit, predictor: Predictor) -> None:
+def test_suggestions_follow_the_caret(visit: Visit, predictor: Predictor) -> None:
     visit.fill("the cat saw").press("Home").assert_shows(suggested(predictor, ""))
     for _ in range(4):
         visit.press("ArrowRight")
@@ -151,7 +151,7 @@ def written(predictor: Predictor, prompt: str, **options: Any) -> str:
     return "".join(stream.generate(60, **options))
 
 
-def test_writing_on_at_temperature_0_is_pythons_greedy_text(visit: Visit, predictor: Predictor) -> None:
+def test_text_at_temperature_0_is_the_greedy_text_of_python(visit: Visit, predictor: Predictor) -> None:
     visit.fill("the old market").page.fill("#temperature", "0")
     visit.page.click("#write")
     visit.page.wait_for_selector("#write:text-is('Stop')")
@@ -168,10 +168,10 @@ def test_a_seed_writes_the_same_text_until_it_is_stopped(visit: Visit, predictor
     visit.wait_until(lambda: len(visit.text) > 40, lambda: visit.text)
     visit.press("Enter")
     assert visit.page.inner_text("#write") == "Write on"
-    found = visit.text
-    assert ("the old market " + expected).startswith(found)
+    text = visit.text
+    assert ("the old market " + expected).startswith(text)
     visit.page.wait_for_timeout(300)
-    assert visit.text == found
+    assert visit.text == text
 
 
 def test_typing_stops_the_writing(visit: Visit) -> None:
@@ -180,12 +180,12 @@ def test_typing_stops_the_writing(visit: Visit) -> None:
     visit.page.focus("#text")
     visit.type("x")
     assert visit.page.inner_text("#write") == "Write on"
-    found = visit.text
+    text = visit.text
     visit.page.wait_for_timeout(300)
-    assert visit.text == found
+    assert visit.text == text
 
 
-def test_latency_and_the_models_facts_are_shown(visit: Visit, run: Run, predictor: Predictor) -> None:
+def test_latency_and_facts_of_the_model_are_shown(visit: Visit, run: Run, predictor: Predictor) -> None:
     drawn = visit.page.locator("#history i")
     for number, key in enumerate("the cat", start=1):
         visit.type(key)

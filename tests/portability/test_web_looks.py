@@ -1,4 +1,4 @@
-"""The page as it is seen and read: widths, names, contrasts, motion, and its picture."""
+"""Layout and accessibility of the browser example: widths, names, contrast, motion; and its screenshot."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +62,7 @@ CONTRASTS = """
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out(visits: Callable[..., Visit], tmp_path: Path, scheme: str) -> None:
+def test_text_has_enough_contrast(visits: Callable[..., Visit], tmp_path: Path, scheme: str) -> None:
     visit = visits(color_scheme=scheme).open().type("the ")
     (tmp_path / "notes.onnx").write_text("no model")
     visit.page.set_input_files("#file", tmp_path / "notes.onnx")
@@ -74,7 +74,7 @@ def test_text_stands_out(visits: Callable[..., Visit], tmp_path: Path, scheme: s
     assert [name for name, contrast in visit.page.evaluate(CONTRASTS) if contrast < 4.5] == ["H1"]
 
 
-def test_bars_stand_still_for_who_wants_that(visits: Callable[..., Visit]) -> None:
+def test_reduced_motion_turns_animations_off(visits: Callable[..., Visit]) -> None:
     durations = [
         visits(reduced_motion=motion)
         .open()
@@ -85,7 +85,7 @@ def test_bars_stand_still_for_who_wants_that(visits: Callable[..., Visit]) -> No
     assert durations == ["0s", "0.18s"]
 
 
-def test_every_file_of_the_page_is_kept_for_offline_use() -> None:
+def test_every_file_of_the_page_is_stored_for_offline_use() -> None:
     listed = (WEB / "service_worker.js").read_text().partition("const FILES = [")[2].partition("]")[0]
     needed = [path.name for path in WEB.iterdir() if path.suffix in (".mjs", ".css", ".html", ".svg")]
     assert len(needed) > 15

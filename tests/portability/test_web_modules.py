@@ -1,4 +1,4 @@
-"""The browser example's modules beside Python: tokenization, the artifact reader, probabilities, random numbers."""
+"""The browser example's modules compared with Python: tokenization, artifact reader, probabilities, random numbers."""
 
 import random
 import unicodedata
@@ -72,7 +72,7 @@ def odd_texts() -> list[str]:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_odd_text_becomes_the_same_tokens(rule: str) -> None:
+def test_odd_text_gives_the_same_tokens(rule: str) -> None:
     tokenization = Tokenization.of_rule(rule)
     texts = odd_texts()
     expected = []
@@ -83,7 +83,7 @@ def test_odd_text_becomes_the_same_tokens(rule: str) -> None:
     assert [pair for pair in zip(texts, found, expected, strict=True) if list(pair[1]) != list(pair[2])] == []
 
 
-def test_every_code_point_is_a_letter_a_space_or_a_mark_as_in_python() -> None:
+def test_every_code_point_is_classified_as_in_python() -> None:
     tokenization = Tokenization.of_rule("words")
     found = evaluate(CLASSES, tokenization.to_json())
     assigned = r"give(given.filter((code) => !/\p{Cn}/u.test(String.fromCodePoint(code))))"
@@ -95,7 +95,7 @@ def test_every_code_point_is_a_letter_a_space_or_a_mark_as_in_python() -> None:
         str(code): characters[code].lower() for code in range(0x110000) if characters[code].lower() != characters[code]
     }
     differ |= {int(code) for code, _ in lowered.items() ^ found["lowered"].items()}
-    # Each side knows the characters of its own edition of Unicode.
+    # Python and node may support different versions of Unicode.
     known = sorted(code for code in differ if unicodedata.category(chr(code)) != "Cn")
     assert evaluate(assigned, known) == []
     assert evaluate(assigned, [65, 0x378]) == [65]
@@ -103,7 +103,7 @@ def test_every_code_point_is_a_letter_a_space_or_a_mark_as_in_python() -> None:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory, run: Run) -> list[Path]:
-    """Artifacts of every rule and cell, and of two precisions."""
+    """Artifacts of every tokenization rule and cell, and in two precisions."""
     folder = tmp_path_factory.mktemp("many")
     characters = ["\n", "\ufffd", "a", "b", " ", "'", "\t", "\u6f22", "\U0001f600", "\x7f", '"']
     made = {
@@ -142,12 +142,12 @@ def test_artifacts_are_read_as_in_python(many: list[Path]) -> None:
 
 
 def refused(path: Path) -> str:
-    """Why JavaScript refuses a file that Python refuses too."""
+    """JavaScript's error for a file that Python refuses too."""
     with pytest.raises(ArtifactError):
         Artifact.read(path)
-    (found,) = read([path])
-    assert str(found).startswith(f"ArtifactError: {path} ("), found
-    return str(found)
+    (message,) = read([path])
+    assert str(message).startswith(f"ArtifactError: {path} ("), message
+    return str(message)
 
 
 def test_foreign_and_wrong_files_are_refused_with_a_reason(tmp_path: Path, many: list[Path]) -> None:
@@ -177,7 +177,7 @@ def test_a_graph_that_breaks_the_contract_is_refused(tmp_path: Path) -> None:
     assert 'the input "cell_1" breaks the contract: found float32 [any, 3], expected float32 [any, 4]' in found
 
 
-def test_any_flipped_bit_is_found(tmp_path: Path, artifact_path: Path) -> None:
+def test_any_flipped_bit_is_detected(tmp_path: Path, artifact_path: Path) -> None:
     data = artifact_path.read_bytes()
     draw = random.Random(3)
     paths = []
@@ -190,7 +190,7 @@ def test_any_flipped_bit_is_found(tmp_path: Path, artifact_path: Path) -> None:
     assert read([artifact_path])[0]["hashChecked"]
 
 
-def test_reading_changes_no_byte_of_what_was_given(artifact_path: Path) -> None:
+def test_reading_does_not_change_the_input(artifact_path: Path) -> None:
     source = """
     import { Artifact } from "./artifact.mjs";
     const data = readFileSync(given);
@@ -239,9 +239,7 @@ give(likeliest(Float32Array.from(given.logits), given).map(({ id, probability })
 
 @pytest.mark.parametrize("ids", [None, [3, 7, 8, 20, 21], []])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_probabilities_are_a_softmax_over_all_or_over_the_tokens_that_may_follow(
-    temperature: float, ids: list[int] | None
-) -> None:
+def test_probabilities_are_a_softmax_over_the_allowed_tokens(temperature: float, ids: list[int] | None) -> None:
     logits = LOGITS.astype(np.float64) / temperature
     among = list(range(len(logits))) if ids is None else ids
     weights = {index: float(np.exp(logits[index])) for index in among}
@@ -254,6 +252,6 @@ def test_probabilities_are_a_softmax_over_all_or_over_the_tokens_that_may_follow
     assert [share for _, share in found] == pytest.approx([share for _, share in expected], rel=1e-9)
 
 
-def test_equal_logits_come_in_the_order_of_their_ids_and_at_temperature_0_one_has_it_all() -> None:
+def test_equal_logits_are_ordered_by_id_also_at_temperature_0() -> None:
     given = {"logits": [1, 5, 5, 0, 5, 5], "count": 3, "excluded": 1, "temperature": 0}
     assert evaluate(LIKELIEST, given) == [[2, 1], [4, 0], [5, 0]]

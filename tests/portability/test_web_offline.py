@@ -1,11 +1,11 @@
-"""The browser example's service worker and the page's side of it, in node: storage that is full, networks that fail."""
+"""The browser example's service worker and its client, in node: full storage and failing networks."""
 
 from typing import Any
 
 import pytest
 from support.web.javascript import evaluate
 
-# A service worker beside a storage and a network that work as `given` says, and the page that asks it.
+# A service worker with a stand-in storage and network, which `given` configures; and the page that uses it.
 SCENE = """
 const SITE = "https://site.test/";
 const stored = new Map();
@@ -89,7 +89,7 @@ await keepOffline("model.onnx", state);
 give([state.dataset.state, state.textContent]);
 process.exit();
 """
-# Two models opened at once; the worker answers the first late, as it does while the first is on its way.
+# Two models are opened at once; the worker answers the first late, as while it is loading.
 IN_HASTE = """
 import { keepOffline } from "./offline.mjs";
 const asked = [];
@@ -109,8 +109,11 @@ process.exit();
 """
 
 
-def scene(script: str, path: str | None, *, storage: str = "works", network: str = "up", **given: Any) -> Any:
-    """What `script` gives: the storage works, is full or broken; the network is up, down, cut or lacks the file."""
+def run_scene(script: str, path: str | None, *, storage: str = "works", network: str = "up", **given: Any) -> Any:
+    """The result of `script`.
+
+    `storage` is `works`, `full` or `broken`; `network` is `up`, `down`, `cut` or `missing` (404).
+    """
     return evaluate(
         SCENE + script,
         {"stored": ["index.html"], "mode": "cors", "path": path, "storage": storage, "network": network, **given},
@@ -131,16 +134,16 @@ def scene(script: str, path: str | None, *, storage: str = "works", network: str
         ("broken", "down", [0, "no network"], "old"),
     ],
 )
-def test_what_the_network_answers_is_taken_whatever_the_storage_does(
+def test_a_response_of_the_network_is_used_even_if_the_storage_fails(
     storage: str, network: str, found: list[Any], kept: str
 ) -> None:
-    assert scene(ASK, "index.html", storage=storage, network=network) == [found, kept]
+    assert run_scene(ASK, "index.html", storage=storage, network=network) == [found, kept]
 
 
-def test_one_page_is_kept_for_every_model_and_nothing_that_was_not_asked_for() -> None:
-    assert scene(ASK, "index.html?model=a.onnx", mode="navigate") == [[200, "new"], "new"]
-    assert scene(ASK, "index.html?model=a.onnx") == [[200, "new"], "old"]
-    assert scene(ASK, "other", network="down") == [[0, "no network"], "old"]
+def test_one_page_is_stored_for_every_model_and_no_other_address() -> None:
+    assert run_scene(ASK, "index.html?model=a.onnx", mode="navigate") == [[200, "new"], "new"]
+    assert run_scene(ASK, "index.html?model=a.onnx") == [[200, "new"], "old"]
+    assert run_scene(ASK, "other", network="down") == [[0, "no network"], "old"]
 
 
 @pytest.mark.parametrize(
@@ -153,15 +156,15 @@ def test_one_page_is_kept_for_every_model_and_nothing_that_was_not_asked_for() -
         ("broken", "up", False, ["index.html", "old.onnx"]),
     ],
 )
-def test_a_page_is_told_whether_its_model_is_kept(storage: str, network: str, kept: bool, names: list[str]) -> None:
+def test_the_page_learns_whether_its_model_is_stored(storage: str, network: str, kept: bool, names: list[str]) -> None:
     stored = ["index.html", "old.onnx"]
-    assert scene(KEEP, "new.onnx", storage=storage, network=network, stored=stored) == [[{"kept": kept}], names]
+    assert run_scene(KEEP, "new.onnx", storage=storage, network=network, stored=stored) == [[{"kept": kept}], names]
 
 
-def test_the_page_is_kept_with_a_model_from_a_file_and_a_model_without_a_network() -> None:
+def test_stored_files_stay_with_a_model_from_disk_and_without_a_network() -> None:
     stored = ["index.html", "old.onnx"]
-    assert scene(KEEP, None, stored=stored) == [[{"kept": True}], ["index.html"]]
-    assert scene(KEEP, "old.onnx", network="down", stored=stored) == [[{"kept": True}], stored]
+    assert run_scene(KEEP, None, stored=stored) == [[{"kept": True}], ["index.html"]]
+    assert run_scene(KEEP, "old.onnx", network="down", stored=stored) == [[{"kept": True}], stored]
 
 
 @pytest.mark.parametrize(
@@ -174,11 +177,11 @@ def test_the_page_is_kept_with_a_model_from_a_file_and_a_model_without_a_network
         ("failed", True, ["none", "Needs the network at each visit: the browser could not keep the page."]),
     ],
 )
-def test_the_page_says_whether_it_works_offline(registration: str, kept: bool, expected: list[str]) -> None:
+def test_the_page_shows_whether_it_works_offline(registration: str, kept: bool, expected: list[str]) -> None:
     assert evaluate(OFFLINE, {"registration": registration, "kept": kept}) == expected
 
 
-def test_of_two_models_the_page_speaks_of_the_one_that_was_opened_last() -> None:
+def test_the_status_is_that_of_the_last_opened_model() -> None:
     asked, shown = evaluate(IN_HASTE, None)
     assert asked == ["https://site.test/slow.onnx", None]
     assert shown == "The page works offline; open the file again after a reload."

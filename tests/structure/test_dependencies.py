@@ -1,4 +1,4 @@
-"""The ranges of what lmtool depends on, and the versions that it is tested with."""
+"""Version ranges of the dependencies, and the versions of the tests."""
 
 import re
 import tomllib
@@ -11,11 +11,11 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 COMPUTE = {"numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "torch"}
-"""What computes: another major version may compute otherwise, so the range ends before it."""
+"""Packages that compute. Another major version may change results, so their ranges have an upper bound."""
 EXTRAS = ("cpu", "cli", "report", "tensorboard", "train", "loadgen", "serve", "bench")
-"""The extras of an environment for the tests."""
+"""Extras of the tests' environment."""
 GROUPS = ("test", "check")
-"""Its dependency groups."""
+"""Dependency groups of the tests' environment."""
 
 
 def canonical(name: str) -> str:
@@ -55,8 +55,8 @@ def test_every_range_has_a_lower_bound_and_numeric_packages_an_upper_one() -> No
     entries = [*project["dependencies"], *(each for some in project["optional-dependencies"].values() for each in some)]
     for requirement in map(Requirement, entries):
         expected = {">=", "<"} if requirement.name in COMPUTE else {">="}
-        found = {bound.operator for bound in requirement.specifier}
-        assert found == (set() if requirement.name == "lmtool" else expected), requirement
+        operators = {bound.operator for bound in requirement.specifier}
+        assert operators == (set() if requirement.name == "lmtool" else expected), requirement
 
 
 @pytest.mark.parametrize("name", sorted(COMPUTE - {"onnxruntime-gpu"}))

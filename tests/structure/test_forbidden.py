@@ -1,4 +1,4 @@
-"""What is nowhere in the project, whatever it is for: calls that run what a file or a user says."""
+"""Forbidden calls: those that run code from files or from users."""
 
 import ast
 import re
@@ -14,12 +14,9 @@ CALLS |= {"torch.load", "torch.save", "numpy.load"}
 MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "runpy"}
 IMPORTERS = {"__import__", "importlib.import_module"}
 KEYWORDS = {("shell", True), ("weights_only", False), ("allow_pickle", True)}
-TESTS_MAY = {"pickle"}  # which make hostile files
+TESTS_MAY = {"pickle"}  # to make hostile files
 NOT_OURS = {".venv", ".venv-lowest", ".venv-newest", "build", "node_modules"}
-CONTROLS = {
-    "tests/support/hostile/unprotected_loaders.py"
-}  # does what none of the others may, to show what comes of it
-
+CONTROLS = {"tests/support/hostile/unprotected_loaders.py"}  # uses forbidden calls as a positive control
 
 HARMLESS = """
 import re, subprocess, json as pickled
@@ -33,7 +30,7 @@ SCRIPT_CALLS = re.compile(r"(?<![\w.$-])(?:(?:window|globalThis)\s*\.\s*)?(?:eva
 
 
 def forbidden(source: str, modules: set[str]) -> Iterator[str]:
-    """Every use in a program's text, by its whole name, whatever it is imported as."""
+    """The full name of each forbidden use in the source of a program, also under another name."""
     tree = ast.parse(source)
     known = imported(tree)
     for node in ast.walk(tree):
@@ -46,7 +43,7 @@ def forbidden(source: str, modules: set[str]) -> Iterator[str]:
 
 
 def in_call(node: ast.Call, known: dict[str, str], modules: set[str]) -> Iterator[str]:
-    """What a call's arguments ask for: a module or a function by its name, or a keyword."""
+    """Forbidden uses in the arguments of a call: the name of a module or function, or a keyword."""
     for keyword in node.keywords:
         if isinstance(keyword.value, ast.Constant) and (keyword.arg, keyword.value.value) in KEYWORDS:
             yield f"{keyword.arg}={keyword.value.value}"
@@ -62,14 +59,14 @@ def in_call(node: ast.Call, known: dict[str, str], modules: set[str]) -> Iterato
 
 
 def imported(tree: ast.AST) -> dict[str, str]:
-    """Name in a program -> what it is imported from."""
-    found = {}
+    """Name in a program -> full name of its import."""
+    names = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.asname: alias.name for alias in node.names if alias.asname is not None}
+            names |= {alias.asname: alias.name for alias in node.names if alias.asname is not None}
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
 def modules_of(node: ast.Import | ast.ImportFrom) -> list[str]:
@@ -79,7 +76,7 @@ def modules_of(node: ast.Import | ast.ImportFrom) -> list[str]:
 
 
 def full_name(node: ast.AST, known: dict[str, str]) -> str:
-    """`os.system` of `o.system` after `import os as o`; what is not a name has none."""
+    """`os.system` for `o.system` after `import os as o`; empty for an expression without a name."""
     if isinstance(node, ast.Name):
         return known.get(node.id, node.id).removeprefix("builtins.")
     if isinstance(node, ast.Attribute) and (owner := full_name(node.value, known)):
@@ -90,21 +87,21 @@ def full_name(node: ast.AST, known: dict[str, str]) -> str:
 def tracked(*patterns: str) -> list[Path]:
     command = ["git", "ls-files", *patterns]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
-    found = [path for name in listed.splitlines() if (path := ROOT / name).exists()]
+    files = [path for name in listed.splitlines() if (path := ROOT / name).exists()]
     everything = (path for pattern in patterns for path in ROOT.rglob(pattern))
-    return found or [path for path in everything if not NOT_OURS & set(path.parts)]
+    return files or [path for path in everything if not NOT_OURS & set(path.parts)]
 
 
 def test_no_forbidden_calls() -> None:
     files = tracked("*.py")
     assert len(files) > 150
-    found = []
+    uses = []
     for path in files:
         if path.relative_to(ROOT).as_posix() in CONTROLS:
             continue
         modules = MODULES - TESTS_MAY if "tests" in path.relative_to(ROOT).parts else MODULES
-        found += [f"{path.relative_to(ROOT)}: {use}" for use in forbidden(path.read_text(), modules)]
-    assert found == []
+        uses += [f"{path.relative_to(ROOT)}: {use}" for use in forbidden(path.read_text(), modules)]
+    assert uses == []
 
 
 def test_no_forbidden_calls_in_scripts() -> None:

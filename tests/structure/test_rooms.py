@@ -1,4 +1,4 @@
-"""The rooms: who imports whom, what is public, and what the runtime stays free of."""
+"""The rooms: which may import which, public names, and packages that must not be loaded."""
 
 import ast
 import importlib
@@ -29,13 +29,13 @@ def imports(path: Path, *, top_level_only: bool = False) -> list[tuple[str, int]
     """Imported module and level of the relative import (0: absolute)."""
     tree = ast.parse(path.read_text())
     nodes = tree.body if top_level_only else list(ast.walk(tree))
-    found = []
+    modules = []
     for node in nodes:
         if isinstance(node, ast.Import):
-            found += [(alias.name, 0) for alias in node.names]
+            modules += [(alias.name, 0) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            found += [(node.module or alias.name, node.level) for alias in node.names]
-    return found
+            modules += [(node.module or alias.name, node.level) for alias in node.names]
+    return modules
 
 
 def files(room: str) -> list[Path]:
@@ -65,7 +65,7 @@ def test_folders_stay_small(room: str) -> None:
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_sub_packages_are_only_a_docstring(room: str) -> None:
-    """A name taken over there would load torch into the process that times onnxruntime."""
+    """An import there would load torch into the process that times onnxruntime."""
     for path in files(room):
         if path.name == "__init__.py" and depth(path) > 1:
             (docstring,) = ast.parse(path.read_text()).body
@@ -104,7 +104,7 @@ def test_listing_near_words_loads_no_scikit_learn() -> None:
     assert "sklearn" not in loaded_by("import lmtool.model.embeddings")
 
 
-def test_training_loads_tensorboard_only_when_it_is_asked_for() -> None:
+def test_training_loads_tensorboard_only_with_its_option() -> None:
     assert "tensorboard" not in loaded_by("import lmtool.model.training.train")
 
 

@@ -1,4 +1,4 @@
-"""The table of the torture tests tells of every test: what it found, why it was skipped, that it failed."""
+"""The table of the torture tests has every test: its figures, the reason why it was skipped, or its failure."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The fenced blocks of the documentation's pages, what the comments before them say, and how outputs are compared."""
+"""The fenced blocks of the documentation's pages with the comments before them, and the comparison of outputs."""
 
 import re
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ class Block:
     """A fenced block.
 
     Attributes:
-        language: Behind the fence.
-        body: Its lines.
-        line: The number of its first line in the page.
-        skip: Why it cannot run; empty where it can.
-        exit_code: What its last command ends with.
-        shows: The output that the page shows after a Python block; None where it shows none.
+        language: The word after the fence.
+        body: The lines between the fences.
+        line: Number of its first line in the page.
+        skip: Reason why it does not run; empty if it runs.
+        exit_code: Exit code of its last command.
+        shows: The output that the page shows after a Python block, if any.
         illustrative: Whether the words of the output depend on the trained model or the machine.
     """
 
@@ -37,27 +37,27 @@ class Block:
 
     @property
     def commands(self) -> list[tuple[str, str]]:
-        """The commands behind the prompts, each with the output that is shown below it."""
-        found: list[tuple[str, str]] = []
+        """The commands after the prompts, each with the output below it."""
+        commands: list[tuple[str, str]] = []
         lines = iter(self.body.splitlines())
         for line in lines:
             if line.startswith("$ "):
                 command = line[2:]
                 while command.endswith("\\"):
                     command += f"\n{next(lines).removeprefix('> ')}"
-                found.append((command, ""))
-            elif found:
-                found[-1] = (found[-1][0], f"{found[-1][1]}{line}\n")
+                commands.append((command, ""))
+            elif commands:
+                commands[-1] = (commands[-1][0], f"{commands[-1][1]}{line}\n")
             else:
                 raise ValueError(f"a console block begins with {line!r}, expected a prompt")
-        return found
+        return commands
 
 
 def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page that are code or a session in a shell."""
     text = page.read_text(encoding="utf-8")
     fences = list(_FENCE.finditer(text))
-    found = []
+    code_blocks = []
     for number, fence in enumerate(fences):
         comments = _comments_before(text[: fence.start()])
         following = fences[number + 1] if number + 1 < len(fences) else None
@@ -66,7 +66,7 @@ def blocks(page: Path) -> list[Block]:
             between = text[fence.end() : following.start()]
             if not re.sub(r"<!--.*?-->", "", between, flags=re.S).strip():
                 output, output_comments = _body(following), between
-        found.append(
+        code_blocks.append(
             Block(
                 language=fence["language"],
                 body=_body(fence),
@@ -77,7 +77,7 @@ def blocks(page: Path) -> list[Block]:
                 illustrative="output: illustrative" in comments or "output: illustrative" in output_comments,
             )
         )
-    return found
+    return code_blocks
 
 
 def is_reason(skip: str) -> bool:
@@ -86,7 +86,7 @@ def is_reason(skip: str) -> bool:
 
 
 def same_output(shown: str, printed: str) -> bool:
-    """Whether two outputs differ in their numbers and white space only."""
+    """Whether two outputs are equal except for numbers and white space."""
     return _masked(shown) == _masked(printed)
 
 
@@ -100,13 +100,13 @@ def _body(fence: re.Match[str]) -> str:
 
 
 def _comments_before(text: str) -> str:
-    """The comments that stand directly before a block."""
-    found = []
+    """The comments directly before a block."""
+    comments = []
     while match := _COMMENT.search(text):
         start = text.rfind("<!--", 0, match.end())
-        found.append(text[start:].strip().removeprefix("<!--").removesuffix("-->").strip())
+        comments.append(text[start:].strip().removeprefix("<!--").removesuffix("-->").strip())
         text = text[:start]
-    return "\n".join(found)
+    return "\n".join(comments)
 
 
 def _value(comments: str, key: str) -> str:

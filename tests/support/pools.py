@@ -1,4 +1,4 @@
-"""A gate for the calls of a pool's predictor, and the logits that streams get alone."""
+"""A gate for the calls of a pool's predictor, and the logits of streams outside a pool."""
 
 import threading
 from typing import Any

@@ -1,7 +1,7 @@
 """A Ray cluster of two nodes with one core each on this machine: `python ray_cluster.py FOLDER`.
 
-It writes its address, and ends with its standard input. FOLDER, for its sockets and logs, needs a short name: the path
-of a Unix socket holds 107 bytes.
+It prints its address and runs until its standard input ends. FOLDER is for sockets and logs and needs a short name: the
+path of a Unix socket has at most 107 bytes.
 """
 
 import sys

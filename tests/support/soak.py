@@ -1,9 +1,9 @@
-"""Long lives, each in a process of its own so that its memory is its own.
+"""Long runs of a stream or a pool in a separate process, to measure its memory.
 
 `python soak.py WHAT MODEL AMOUNT [leak] [drift]`:
-`stream` reads AMOUNT tokens in one stream, `pool` opens and closes streams for AMOUNT seconds. One JSON object on
-stdout tells how much memory was added after the warm-up. `leak` keeps what should go, and `drift` changes
-the stream's numbers a little before its end, so that one sees it noticed.
+WHAT is `stream`, which reads AMOUNT tokens in one stream, or `pool`, which opens and closes streams for AMOUNT seconds.
+Prints one JSON object with the growth of memory after the warm-up. For positive controls, `leak` keeps objects that
+should be freed, and `drift` changes the stream's state a little before its end.
 """
 
 import json
@@ -28,12 +28,12 @@ DRIFT = 1e-3
 
 @dataclass(frozen=True)
 class Faults:
-    """What is planted.
+    """Injected faults.
 
     Attributes:
-        leaks: Whether what should go is kept.
-        drifts: Whether the numbers of a stream's state are off by `DRIFT` near its end.
-        kept: What was kept.
+        leaks: Whether to keep objects that should be freed.
+        drifts: Whether to add `DRIFT` to a stream's state near its end.
+        kept: The kept objects.
     """
 
     leaks: bool = False
@@ -42,13 +42,13 @@ class Faults:
 
 
 class Memory:
-    """The resident set over a life: what it was after the warm-up, and what it is at the end."""
+    """The resident memory of a run, after the warm-up and at the end."""
 
     def __init__(self) -> None:
         self._samples: list[tuple[float, int]] = []
 
     def sample(self, done: float) -> None:
-        """Once in a while; `done` is the share of the life that is over."""
+        """Record the memory, at most `SAMPLES` times; `done` is the completed share of the run."""
         if not self._samples or done >= self._samples[-1][0] + 1 / SAMPLES:
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             self._samples.append((done, pages * os.sysconf("SC_PAGE_SIZE")))
@@ -61,10 +61,10 @@ class Memory:
 
 
 def live_as_stream(model: str, tokens: int, faults: Faults) -> dict[str, Any]:
-    """Feed chunks of random sizes, predict now and then, and replay the end from saved bytes.
+    """Feed chunks of random sizes, predict sometimes, and replay the end from a saved state.
 
-    The replay has a session and a stream of its own, as new as the long life's are old, and begins with the state of
-    `REPLAYED` tokens before the end. Each token's log-probability is compared.
+    The replay uses a new session and a new stream, and begins with the state of `REPLAYED` tokens before the end. Each
+    token's log-probability is compared.
     """
     predictor, memory, draw = Predictor.load(model), Memory(), np.random.default_rng(0)
     stream, read = predictor.stream(), 0
@@ -78,7 +78,7 @@ def live_as_stream(model: str, tokens: int, faults: Faults) -> dict[str, Any]:
         read += count
         memory.sample(read / tokens)
     stream.logits()
-    stream.feed_ids([0])  # so that all but this one is read, and the state is that of now
+    stream.feed_ids([0])  # so that the state holds all tokens but this one
     saved, last = stream.state.to_bytes(), draw.integers(0, len(predictor.vocabulary), REPLAYED)
     if faults.drifts:
         stream = predictor.stream(state=_drifted(stream.state))
@@ -89,13 +89,13 @@ def live_as_stream(model: str, tokens: int, faults: Faults) -> dict[str, Any]:
 
 
 def _log_probs(stream: Stream, token_ids: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Of each token after those before it, which are read one by one."""
-    found = []
+    """Log-probability of each token, read one by one, given those before it."""
+    log_probs = []
     for token in token_ids:
         logits = stream.logits().astype(np.float64).reshape(-1)
-        found.append(logits[token] - logits.max() - np.log(np.exp(logits - logits.max()).sum()))
+        log_probs.append(logits[token] - logits.max() - np.log(np.exp(logits - logits.max()).sum()))
         stream.feed_ids([token])
-    return np.array(found)
+    return np.array(log_probs)
 
 
 def _drifted(state: State) -> State:
@@ -103,7 +103,7 @@ def _drifted(state: State) -> State:
 
 
 class Users:
-    """Those of a pool: each comes, reads a few words, and goes; every hundredth compares what it got."""
+    """Users of a pool: each opens a stream, reads a few words and closes it; one in a hundred checks its logits."""
 
     def __init__(self, predictor: Predictor, pool: StreamPool, end: float, faults: Faults) -> None:
         self.counts = {"streams": 0, "wrong": 0, "compared": 0}
@@ -111,11 +111,11 @@ class Users:
         self._lock = threading.Lock()
 
     def live(self, seed: int) -> None:
-        """One after the other until the end."""
+        """Run users, one after the other, until the end."""
         draw = random.Random(seed)
         while time.monotonic() < self._end:
             self._be_one(draw)
-            time.sleep(0.001)  # other work on the machine goes on
+            time.sleep(0.001)  # leave time for other work on the machine
 
     def _be_one(self, draw: random.Random) -> None:
         stream = self._pool.open_stream()
@@ -137,7 +137,7 @@ class Users:
 
 
 def live_as_pool(model: str, seconds: float, faults: Faults) -> dict[str, Any]:
-    """Four users at a time come and go."""
+    """Let four users at a time use a pool."""
     predictor, memory, end = Predictor.load(model), Memory(), time.monotonic() + seconds
     with StreamPool(predictor, PoolOptions(max_streams=500, max_batch=16)) as pool:
         users = Users(predictor, pool, end, faults)

@@ -150,7 +150,7 @@ def test_every_path_gives_the_same_tokens(model: Path, tmp_path: Path, many: Man
     tally(PROMISE, tried=len(texts), what=f"texts, {model.stem}", paths=paths, other_tokens=0, failures=0)
 
 
-def test_what_is_typed_and_what_is_pooled_is_the_same_text(model: Path, many: Many) -> None:
+def test_autocompletion_and_pool_read_the_same_text(model: Path, many: Many) -> None:
     predictor = Predictor.load(model)
     texts = [*ODD.values(), *(random_text(seed) for seed in range(many(10, 200)))]
     with StreamPool(predictor, PoolOptions(max_streams=2)) as pool:
@@ -196,7 +196,7 @@ def expected(vocabulary: Vocabulary, text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
-def test_bytes_that_are_no_text_are_wrong_usage(artifact_path: Path, encoding: str) -> None:
+def test_arguments_that_are_not_text_are_usage_errors(artifact_path: Path, encoding: str) -> None:
     """Python decodes such arguments to lone surrogates, which terminals cannot print."""
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     command = ("score", "--model", artifact_path, "--", "the \udcff\udc80 caf\xe9")
@@ -207,14 +207,14 @@ def test_bytes_that_are_no_text_are_wrong_usage(artifact_path: Path, encoding: s
     assert "Traceback" not in finished.stderr
 
 
-def test_what_a_terminal_lacks_is_escaped(artifact_path: Path) -> None:
+def test_characters_outside_the_terminal_encoding_are_escaped(artifact_path: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
     finished = run_fresh("score", "--model", artifact_path, "--", "the caf\xe9", env=environment)
     assert finished.returncode == 0, finished.stderr
     assert r"the caf\xe9" in finished.stdout
 
 
-def test_characters_come_back_as_they_were(many: Many, tally: Tally) -> None:
+def test_characters_round_trip(many: Many, tally: Tally) -> None:
     """Characters outside the vocabulary, and halves of surrogate pairs, become U+FFFD."""
     tokenization = Tokenization.of_rule("characters")
     texts = [*ODD.values(), *(random_text(seed) for seed in range(many(100, 5000)))]

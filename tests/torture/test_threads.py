@@ -182,7 +182,7 @@ def test_without_the_lock_two_owners_spoil_a_stream(predictor: Predictor, tally:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_after_a_fork_all_is_refused_or_made_anew(artifact_path: Path, many: Many, tally: Tally) -> None:
+def test_after_a_fork_objects_refuse_use_or_are_recreated(artifact_path: Path, many: Many, tally: Tally) -> None:
     forks = many(3, 200)
     expected = repr(Predictor.load(artifact_path).score("the cat").log_prob)
     command = [sys.executable, "-c", FORKS, str(artifact_path), str(forks), expected]

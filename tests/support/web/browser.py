@@ -1,4 +1,4 @@
-"""The browser example as a visitor meets it: served from a thread, opened in Chromium, watched."""
+"""The browser example in Chromium, served from a thread; errors and requests are recorded."""
 
 import importlib.util
 import time
@@ -14,7 +14,7 @@ from support.web.javascript import WEB
 PATIENCE_SECONDS = 60.0
 WITHIN = 1e-4
 NAMED = {"\n": "end of sentence \u21b5", " ": "space", "\t": "tab"}
-"""How the page shows tokens that one would not see."""
+"""Token -> its visible name on the page."""
 
 _spec = importlib.util.spec_from_file_location("web_screenshot", WEB / "screenshot.py")
 assert _spec is not None
@@ -22,35 +22,35 @@ assert _spec.loader is not None
 screenshot = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(screenshot)
 
-# Reached as a site elsewhere is: neither by https nor as this machine.
+# A host that the browser does not treat as this machine, without https.
 FOREIGN_HOST = "lmtool.test"
 ARGUMENTS = (f"--host-resolver-rules=MAP {FOREIGN_HOST} 127.0.0.1",)
 
 
 def require_browser() -> None:
-    """Skip the test where something is missing for it."""
+    """Skip the test if the browser or a package is missing."""
     problem = screenshot.missing()
     if problem is not None:
         pytest.skip(problem)
 
 
 class Visit:
-    """A page in a context of its own. What it logs, and what it asks other hosts for, is kept."""
+    """A page in a separate browser context; records errors, warnings and requests."""
 
     def __init__(self, chromium: Any, url: str, **settings: Any) -> None:
         self.context = chromium.new_context(**settings)
         self.context.set_default_timeout(PATIENCE_SECONDS * 1000)
         self.page = self.context.new_page()
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
         self.requests: list[str] = []
         self.page.on("console", self._logged)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.context.on("request", lambda request: self.requests.append(request.url))
         self.url = url
 
     def _logged(self, message: Any) -> None:
         if message.type in ("error", "warning"):
-            self.complaints.append(message.text)
+            self.errors.append(message.text)
 
     def open(self, address: str = "") -> "Visit":
         self.page.goto(self.url + address)
@@ -60,7 +60,7 @@ class Visit:
         self.page.wait_for_selector(f'body[data-state="{state}"]')
         return self
 
-    def kept(self) -> "Visit":
+    def stored(self) -> "Visit":
         self.page.wait_for_selector('#offline[data-state="ready"]')
         return self
 
@@ -69,12 +69,12 @@ class Visit:
         return str(self.page.input_value("#text"))
 
     def type(self, text: str) -> "Visit":
-        """Text at the caret, key by key."""
+        """Type text at the caret, key by key."""
         self.page.locator("#text").press_sequentially(text)
         return self
 
     def fill(self, text: str) -> "Visit":
-        """Text in place of what was there, all at once."""
+        """Replace the text at once."""
         self.page.fill("#text", text)
         return self
 
@@ -96,7 +96,7 @@ class Visit:
     def assert_shows(self, expected: list[Suggestion], within: float = WITHIN) -> None:
         """Wait until these suggestions are shown."""
         wanted = [(entry.shown, pytest.approx(entry.probability, abs=within)) for entry in expected]
-        self.wait_until(lambda: self.shown == wanted, lambda: f"{self.shown} is shown, not {wanted}")
+        self.wait_until(lambda: self.shown == wanted, lambda: f"found {self.shown}, expected {wanted}")
 
     def wait_until(self, holds: Callable[[], bool], otherwise: Callable[[], str]) -> None:
         end = time.monotonic() + PATIENCE_SECONDS / 4
@@ -105,7 +105,7 @@ class Visit:
             self.page.wait_for_timeout(20)
 
     def message(self) -> str:
-        """What the page says is wrong, once it does."""
+        """Wait for the page's error message."""
         self.page.wait_for_selector("#message:not([hidden])")
         return str(self.page.inner_text("#message"))
 
@@ -120,9 +120,9 @@ def served(folder: Path) -> Iterator[Any]:
 
 
 def suggested(predictor: Predictor, text: str, count: int = 5) -> list[Suggestion]:
-    """What Python suggests, shown as the page does it."""
+    """Python's suggestions, with tokens named as on the page."""
     ends = predictor.vocabulary.tokenization.end_of_sentence
-    found = Autocompletion(predictor, count).suggestions(text)
+    entries = Autocompletion(predictor, count).suggestions(text)
     if predictor.vocabulary.tokenization.unit == "char":
-        return [entry._replace(shown=NAMED.get(entry.text or "\n", entry.text)) for entry in found]
-    return [entry._replace(shown=NAMED["\n"]) if entry.shown == ends else entry for entry in found]
+        return [entry._replace(shown=NAMED.get(entry.text or "\n", entry.text)) for entry in entries]
+    return [entry._replace(shown=NAMED["\n"]) if entry.shown == ends else entry for entry in entries]

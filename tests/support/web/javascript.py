@@ -29,7 +29,7 @@ def require_packages(folder: Path, name: str) -> None:
 
 
 def run_node(*arguments: object, cwd: Path | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """node with these arguments, to its end."""
+    """Run node with these arguments."""
     command = [node(), *map(str, arguments)]
     return subprocess.run(
         command, cwd=cwd, input=stdin, capture_output=True, encoding="utf-8", timeout=PATIENCE_SECONDS, check=False
@@ -37,7 +37,7 @@ def run_node(*arguments: object, cwd: Path | None = None, stdin: str = "") -> su
 
 
 def evaluate(source: str, given: Any = None, folder: Path = WEB) -> Any:
-    """What a module in `folder` hands to `give(value)`, through JSON; `given` holds what it is handed."""
+    """Run the source of a module in `folder`: it reads `given`, and `give(value)` returns a value, both as JSON."""
     prelude = (
         'import { readFileSync } from "node:fs";\n'
         'const given = JSON.parse(readFileSync(0, "utf-8"));\n'

@@ -1,9 +1,9 @@
-"""npm packages that stand in for onnxruntime's: what a test wants of one, and nothing behind it."""
+"""Stand-ins for onnxruntime's npm packages."""
 
 from pathlib import Path
 
 ECHO = "return Object.fromEntries(outputs.map((name) => [name, feed[name]]));"
-"""The outputs are the inputs of the same names."""
+"""Body of `run`: each output equals the input of the same name."""
 
 _PACKAGE = """
 exports.env = { versions: { node: "9.8.7", web: "9.8.6" }, wasm: {} };
@@ -15,7 +15,7 @@ exports.InferenceSession = {
 
 
 def write_package(folder: Path, name: str, run: str = ECHO, start: str = "") -> None:
-    """A package in `folder`, with the body of a session's `run(feed, outputs)` and what it does when it is loaded."""
+    """Write a package into `folder`: `run` is the body of a session's `run(feed, outputs)`, `start` runs on import."""
     place = folder / "node_modules" / name
     place.mkdir(parents=True)
     (place / "index.js").write_text(start + _PACKAGE % run)

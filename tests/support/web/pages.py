@@ -1,4 +1,4 @@
-"""A page as far as tests ask: its elements, what they show, and whether they are nested rightly."""
+"""HTML pages: their elements and visible text; asserts that elements are nested correctly."""
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -18,7 +18,7 @@ class Element:
 
 
 class Page(HTMLParser):
-    """Elements in order; the text of each is that of its children too."""
+    """The elements in order; the text of an element includes that of its children."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -50,17 +50,17 @@ class Page(HTMLParser):
             element.text += data
 
     def all(self, tag: str, name: str | None = None) -> list[Element]:
-        return [found for found in self.elements if found.tag == tag and (name is None or found.has(name))]
+        return [element for element in self.elements if element.tag == tag and (name is None or element.has(name))]
 
     @property
     def text(self) -> str:
-        """What is shown, with single spaces."""
+        """The visible text, with single spaces."""
         return " ".join(self.all("body")[0].text.split())
 
     @property
     def outside(self) -> list[str]:
-        """What would be loaded from elsewhere, or run."""
-        found = [
+        """Elements and attributes that load external resources or run scripts."""
+        parts = [
             f"{element.tag} {name}={value}"
             for element in self.elements
             for name, value in element.attributes.items()
@@ -68,6 +68,6 @@ class Page(HTMLParser):
             or name.startswith("on")
             or "url(" in (value or "")
         ]
-        found += [element.tag for element in self.elements if element.tag in ("script", "link", "iframe", "object")]
-        found += [part for sheet in self.all("style") for part in ("@import", "url(", "http") if part in sheet.text]
-        return found
+        parts += [element.tag for element in self.elements if element.tag in ("script", "link", "iframe", "object")]
+        parts += [part for sheet in self.all("style") for part in ("@import", "url(", "http") if part in sheet.text]
+        return parts
