@@ -34,8 +34,8 @@ def _owned(
     def call(self: "Stream", /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
         if not self._lock.acquire(blocking=False):
             raise OwnerError(
-                "another thread uses this stream at this moment, expected one owner at a time; give each thread a "
-                "stream of its own (fork() it, or predictor.stream(state=stream.state)), or use a StreamPool"
+                "another thread uses this stream at this moment, expected one owner at a time; give each thread "
+                "its own stream (fork() it, or predictor.stream(state=stream.state)), or use a StreamPool"
             )
         try:
             return method(self, *args, **kwargs)

@@ -156,7 +156,7 @@ def check_completion(request: CompletionRequest, options: ServeOptions) -> None:
     for name, neutral in _NEUTRAL.items():
         value = getattr(request, name)
         if value not in neutral or isinstance(value, bool):
-            raise invalid(f"{name} is {_SHORT.repr(value)}, which this server does not do; leave it out", name)
+            raise invalid(f"{name} is {_SHORT.repr(value)}, which this server does not support; leave it out", name)
     check_at_most("max_tokens", request.max_tokens, options.max_tokens)
     check_at_most("n", request.n, options.max_n)
     if request.best_of not in (None, request.n):

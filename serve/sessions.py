@@ -70,7 +70,7 @@ class Sessions:
         """
         self._expire()
         if len(self._sessions) >= self._max_sessions:
-            raise busy(f"{len(self._sessions):,} sessions are kept, as many as may be; delete one, or try again later")
+            raise busy(f"{len(self._sessions):,} sessions are kept, which is the limit; delete one, or try again later")
         session = Session(secrets.token_urlsafe(_ID_BYTES), state, int(time.time()))
         self._touch(session)
         return session
@@ -86,7 +86,7 @@ class Sessions:
             raise ApiError(
                 404,
                 "session_not_found",
-                "there is no such session, or nobody has used it for too long; make one: POST /v1/sessions",
+                "there is no such session, or it was idle for too long; make one: POST /v1/sessions",
                 "session",
             )
         return self._sessions[session_id]

@@ -71,7 +71,7 @@ def _sealed(model: onnx.ModelProto) -> bytes:
     size = _vocabulary_size(model.SerializeToString(), architecture, foreign.vocabulary_size)
     rows = foreign.embedding_rows
     if rows is not None and rows < size:
-        raise ArtifactError(f"its embedding has {rows:,} rows for the {size:,} tokens of its logits, expected as many")
+        raise ArtifactError(f"its embedding has {rows:,} rows for the {size:,} tokens of its logits, expected one for each")
     declare_sizes(inferred.graph, architecture.states, size)
     for values, declared in ((model.graph.input, inferred.graph.input), (model.graph.output, inferred.graph.output)):
         del values[:]

@@ -40,7 +40,7 @@ def require_room(artifact: Path) -> None:
     remedy = "remove them, or export into another folder: --out DIR/model.onnx"
     if not index.exists():
         if others := [path for path in (*_folders(artifact.parent), artifact.parent / _TOLERANCES) if path.exists()]:
-            raise ExportError(f"{others[0]} is there without {INDEX}, so it is not known whose it is; {remedy}")
+            raise ExportError(f"{others[0]} is there without {INDEX}, so its artifact is not known; {remedy}")
         return
     owner = _index(index)["artifact"]
     if owner != artifact.name:

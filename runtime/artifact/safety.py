@@ -40,7 +40,7 @@ _OUTSIDE = "a weight lies outside the file; an artifact holds all of its weights
 _SPARSE = "it holds a sparse tensor, which takes more memory than the file; save its weights in full"
 _FUNCTION = "it holds local functions, which take more room than the file when they are inlined; inline them"
 _TRAINING = "it holds a training graph; an artifact holds a network to run"
-_DEVICES = "it says which devices its nodes run on; an artifact leaves that to who loads it"
+_DEVICES = "it says which devices its nodes run on; the application that loads an artifact decides that"
 
 _REFUSED = {
     (_MODEL, 20): _TRAINING,
@@ -92,7 +92,7 @@ def find_tensors(data: memoryview) -> TensorSpans:
         ArtifactError: The file is rejected, or the bytes are not a protobuf message.
     """
     if data[4:8] == _ORT_FORMAT:
-        raise ArtifactError("it is in onnxruntime's own format, which says other things; export it as ONNX")
+        raise ArtifactError("it is in onnxruntime's own format, which an artifact may not have; export it as ONNX")
     walk = _Walk(data)
     walk.enter(_MODEL, 0, len(data), 1)
     return walk.spans

@@ -81,7 +81,7 @@ class RequestQueue:
         """
         if self._count >= self._options.max_waiting:
             raise BusyError(
-                f"{self._count:,} requests wait, as many as may; nothing was changed, "
+                f"{self._count:,} requests wait, which is the limit; nothing was changed, "
                 "try again later or raise max_waiting"
             )
         self._groups.setdefault(_shape(request), OrderedDict())[request] = None

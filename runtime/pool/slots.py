@@ -69,7 +69,7 @@ class Slots:
             self._unused_from += 1
         else:
             raise BusyError(
-                f"{self._capacity:,} streams are open, as many as there may be; close some, or raise max_streams"
+                f"{self._capacity:,} streams are open, which is the limit; close some, or raise max_streams"
             )
         self._taken[slot] += 1
         return int(self._taken[slot]) << _SLOT_BITS | slot

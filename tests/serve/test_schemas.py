@@ -62,7 +62,7 @@ BAD: list[tuple[dict[str, Any], str | None, str]] = [
     ({"stop": [1]}, "stop", r"stop is \[1\]"),
     ({"seed": -1}, "seed", "seed is -1"),
     ({"seed": 2**63}, "seed", "seed is 9223372036854775808"),
-    ({"suffix": "end"}, "suffix", "suffix is 'end', which this server does not do"),
+    ({"suffix": "end"}, "suffix", "suffix is 'end', which this server does not support"),
     ({"logit_bias": {"1": 1}}, "logit_bias", "logit_bias"),
     ({"presence_penalty": 0.5}, "presence_penalty", "presence_penalty is 0.5"),
     ({"frequency_penalty": False}, "frequency_penalty", "frequency_penalty is False"),

@@ -87,7 +87,7 @@ def test_openais_client_lists_models_and_reads_errors(client: openai.OpenAI) -> 
     with pytest.raises(openai.NotFoundError, match="there is no model 'gpt'"):
         client.completions.create(model="gpt", prompt="the")
     with pytest.raises(
-        openai.BadRequestError, match="frequency_penalty is 1, which this server does not do"
+        openai.BadRequestError, match="frequency_penalty is 1, which this server does not support"
     ) as refused:
         client.completions.create(model="model", prompt="the", frequency_penalty=1)
     assert (refused.value.param, refused.value.code) == ("frequency_penalty", "invalid_value")

@@ -241,7 +241,7 @@ def test_idle_sessions_expire() -> None:
     sessions = Sessions(ServeOptions(max_sessions=2, session_idle_seconds=10), clock)
     start = SessionState(State("0" * 64, (np.zeros((1, 3), np.float32),), np.zeros((1, 1), np.int64)))
     old, used = sessions.create(start), sessions.create(start)
-    with pytest.raises(ApiError, match="2 sessions are kept, as many as may be"):
+    with pytest.raises(ApiError, match="2 sessions are kept, which is the limit"):
         sessions.create(start)
     clock.now = 9
     with sessions.take(used.id):
