@@ -128,13 +128,16 @@ class _Comparison:
         Where the tokens differ, both continue with the reference's token, so that later steps can be compared.
         """
         allowed = self._bounds.difference
-        states = after = zero_states(self._artifact.architecture, 1)
+        predictor = self._artifact.predictor
+        names = tuple(predictor.artifact.architecture.states)
+        states, state = zero_states(predictor.artifact.architecture, 1), predictor.initial_state(1)
         token, differences, disagreements = first, 0, 0
         cases = []
         for _ in range(steps):
             tokens = np.array([[token]], np.int64)
             expected, states = self._reference.run(tokens, states)
-            logits, after = self._artifact.run(tokens, after)
+            logits, state = predictor.step(tokens, state)  # on a GPU the state stays there
+            after = dict(zip(names, state.tensors, strict=True))
             name = f"closed loop of {steps:,} steps"
             cases.append(self._case(name, {LOGITS: expected, **states}, {LOGITS: logits, **after}))
             token, chosen = int(expected[0, 0].argmax()), int(logits[0, 0].argmax())

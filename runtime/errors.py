@@ -71,7 +71,7 @@ class RequestTimeoutError(PoolError, TimeoutError):
     """A request waited longer than its time limit; its stream is unchanged."""
 
 
-def truncated(error: Exception, most: int = 1000) -> str:
-    """The start of another library's message, which may quote a whole file."""
-    text = str(error)
+def truncated(message: Exception | str, most: int = 1000) -> str:
+    """At most `most` characters of a message; another library's may quote a whole file."""
+    text = str(message)
     return text if len(text) <= most else f"{text[:most]}..."

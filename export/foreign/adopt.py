@@ -120,5 +120,4 @@ def _numbers(vocabulary_size: int) -> Vocabulary:
 
 def _shortened(error: Exception) -> str:
     """The message in one line of at most 300 characters."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+    return truncated(" ".join(str(error).split()), _SHOWN_CHARACTERS)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 from ..artifact.artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS
-from ..errors import ArtifactError
+from ..errors import ArtifactError, truncated
 
 
 @final
@@ -72,8 +72,7 @@ def require_contract(
 
 def contract_error(direction: str, name: str, found: object, expected: object, names: Iterable[str]) -> ArtifactError:
     """The error about the input or output `name` of a graph; `names`: all inputs, or all outputs."""
-    shown = ", ".join(names)
-    shown = shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[:_SHOWN_CHARACTERS]}..."
+    shown = truncated(", ".join(names), _SHOWN_CHARACTERS)
     return ArtifactError(
         f"the {direction} {name!r} breaks the contract: found {found}, expected {expected} "
         f"(the graph's {direction}s: {shown or 'none'}); export it with the contract's names and types"
