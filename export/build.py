@@ -26,7 +26,7 @@ OPSETS = range(17, 22)
 DEFAULT_OPSET = 17
 _SIZE_LIMIT_BYTES = 2**31 - 2**24
 STANDARD = ("fp32", "fp16")
-"""Precisions whose files hold standard operators only; the others need onnxruntime's."""
+"""Precisions that use standard operators only; the others use onnxruntime's."""
 
 
 @final

@@ -99,7 +99,7 @@ class ParityReport:
         exported_from: Hash of the weights that the artifact records as its origin; None where it records none.
         original: Name of the reference that the artifact was compared with.
         original_sha256: Hash of the original's weights.
-        cases: Of each comparison the tensor that differs most.
+        cases: The tensor that differs most in each comparison.
         tensors: `logits` and the name of each state -> its largest differences.
         loop_steps: Steps of the closed loop, in which each side reads its own state and, while they agree, its own
             greedy token.

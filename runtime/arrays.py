@@ -68,12 +68,12 @@ def as_value(tensors: Tensors) -> Tensors:
 
 
 def shapes(tensors: Tensors) -> tuple[tuple[int, ...], ...]:
-    """The arrays' shapes, without a copy."""
+    """The shapes of `tensors`, without a copy."""
     return tensors.shapes if isinstance(tensors, DeviceTensors) else tuple(tensor.shape for tensor in tensors)
 
 
 def types(tensors: Tensors) -> tuple[np.dtype[Any], ...]:
-    """The arrays' types, without a copy; on a device all are float32."""
+    """The types of `tensors`, without a copy; on a device all are float32."""
     if isinstance(tensors, DeviceTensors):
         return (np.dtype(np.float32),) * len(tensors)
     return tuple(tensor.dtype for tensor in tensors)

@@ -65,12 +65,15 @@ class Autocompletion:
     def _next_tokens(self, line: str, tokens: list[str]) -> list[Suggestion]:
         previous = tokens[-1] if tokens and not line[-1].isspace() else None
         pairs = self._after(tokens).suggest(self._count, allow_unknown=self._allow_unknown)
-        return [Suggestion(self._piece(token, previous), 0, self._shown(token), share) for token, share in pairs]
+        return [
+            Suggestion(self._piece(token, previous), 0, self._shown(token), probability) for token, probability in pairs
+        ]
 
     def _complete_word(self, tokens: list[str], letters: str) -> list[Suggestion]:
         """Words that begin with these letters, which keep the case in which they were typed."""
         pairs = self._after(tokens).suggest(self._count, prefix=letters)
-        return [Suggestion(letters + word[len(letters) :], -len(letters), word, share) for word, share in pairs]
+        size = len(letters)
+        return [Suggestion(letters + word[size:], -size, word, probability) for word, probability in pairs]
 
     def _piece(self, token: str, previous: str | None) -> str:
         return "" if token == self._tokenization.end_of_sentence else self._tokenization.piece(token, previous)
@@ -88,6 +91,6 @@ class Autocompletion:
             stream = self._streams[nearest].fork()
             stream.feed_ids(ids[len(nearest) :])
         self._streams[ids] = stream
-        if len(self._streams) > _KEPT_STREAMS:  # drop the least recently used, but not that of the line's start
+        if len(self._streams) > _KEPT_STREAMS:  # drop the least recently used, except that of the line's start
             del self._streams[next(ids for ids in self._streams if ids)]
         return stream

@@ -125,11 +125,14 @@ class CacheMemory:
         self._count = min(self._count + 1, self._options.size)
 
     def mixed(self, logits: NDArray[np.float32], hidden: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits whose softmax is the mixture; those of the model while the cache is empty.
+        """Mix the cache into the logits of the model; an empty cache returns them unchanged.
 
         Args:
             logits: float32 [vocabulary] of the model.
             hidden: float32 [width], the state from which they were computed.
+
+        Returns:
+            float32 [vocabulary]; their softmax is the mixture.
         """
         if self._count == 0:
             return logits

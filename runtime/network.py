@@ -35,7 +35,7 @@ class Network:
         self._widths = tuple(artifact.architecture.states.values())
         self._last_hidden = self._state_inputs.index(f"hidden_{len(artifact.architecture.layer_sizes) - 1}")
         self._process = os.getpid()
-        self._mark = object()  # marks the states that this network made
+        self._mark = object()  # states that this network made need no checks
 
     def initial_state(self, batch_size: int) -> State:
         """The all-zero state of `batch_size` streams; OptionError if it is below 1."""
@@ -71,7 +71,7 @@ class Network:
         Args:
             token_ids: int64 [batch, time], time at least 1.
             state: The state of the same batch.
-            kept: The number of positions, from the last, whose logits are wanted.
+            kept: Compute logits for this number of last positions.
 
         Returns:
             logits float32 [batch, kept, vocabulary], which may be NaN or infinite, and the state after the last token.

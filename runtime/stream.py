@@ -139,7 +139,7 @@ class Stream:
 
     @_owned
     def logits(self) -> NDArray[np.float32]:
-        """Logits of the next token, float32 [vocabulary], read-only; with a cache, the softmax of them is the mixture.
+        """Logits of the next token, float32 [vocabulary], read-only; with a cache, their softmax is the mixture.
 
         Raises:
             StateError: The stream began from a state that `Predictor.step` returned, and nothing was fed since.

@@ -143,7 +143,7 @@ class Engine:
 class LoopResults:
     """`StreamPool.step_async` for many tasks: one wake-up of the event loop delivers all results of a call.
 
-    With a wake-up for each result, the two threads would take the interpreter from each other as often.
+    With a wake-up for each result, the two threads would compete for the interpreter's lock.
     """
 
     def __init__(self, pool: StreamPool) -> None:
@@ -155,7 +155,7 @@ class LoopResults:
         """Read tokens; returns logits, float32 [kept, vocabulary]. Cancelling the task withdraws the request.
 
         Raises:
-            PoolError: As for `StreamPool.step`, as are TokenError and BusyError.
+            PoolError: As for `StreamPool.step`; also TokenError and BusyError.
         """
         loop = asyncio.get_running_loop()
         request = self._pool.submit(stream, tokens, logits_to_keep=logits_to_keep)
@@ -164,10 +164,10 @@ class LoopResults:
         try:
             return await result
         finally:
-            request.cancel()  # where the task was cancelled
+            request.cancel()  # if the task was cancelled
 
     def _enqueue(self, loop: asyncio.AbstractEventLoop, result: "asyncio.Future[Any]", done: "Future[Any]") -> None:
-        """Queue a result, and wake the loop unless that is under way; runs in the pool's thread."""
+        """Queue a result, and wake the loop unless it has been woken; runs in the pool's thread."""
         self._ready.append((result, done))
         if self._woken is not loop:
             self._woken = loop

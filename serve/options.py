@@ -1,4 +1,4 @@
-"""The server's options and limits: all of its defaults stand here.
+"""The server's options, limits and defaults.
 
 Each field of `ServeOptions` carries its help text and its range as metadata, from which the command makes its options.
 """

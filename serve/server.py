@@ -71,7 +71,7 @@ def _listen(options: ServeOptions) -> socket.socket:
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
         return socket.create_server((options.host, options.port), family=family, backlog=CONNECTION_BACKLOG)
-    except (OSError, TypeError, UnicodeError) as error:  # the latter two: the name cannot be looked up
+    except (OSError, TypeError, UnicodeError) as error:  # TypeError, UnicodeError: the name cannot be looked up
         reason = str(getattr(error, "strerror", None) or error).partition(" (while")[0]  # that part repeats the address
         raise ServeError(
             f"cannot listen on {options.host}, port {options.port}: {reason}; choose another --port (0: one that is "
@@ -130,7 +130,7 @@ class BoundedProtocol(H11Protocol):
         self._start_headers_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Receive bytes; the timer runs on until they make a request."""
+        """Receive bytes; the headers timer runs until they complete a request's headers."""
         super().data_received(data)
         if self._is_responding:
             self._stop_headers_timer()

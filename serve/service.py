@@ -38,7 +38,8 @@ class Service:
         """Make the stream pool.
 
         Raises:
-            ServeError: As for `Engine`, as is PoolError.
+            ServeError: As for `Engine`.
+            PoolError: As for `Engine`.
         """
         self.options = options
         self.engine = Engine(predictor, options)
@@ -66,7 +67,8 @@ class Service:
 async def _read_bytes(request: Request, options: ServeOptions) -> bytes:
     """Read a JSON body within its limits of size and time.
 
-    The content type is required because browsers ask before a page of another origin may send it; a form may not.
+    The content type is required because browsers ask before they send JSON from a page of another origin; forms cannot
+    send it.
 
     Raises:
         ApiError: The body has another type, 415; is too large, 413; or is too slow, 408.

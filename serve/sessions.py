@@ -139,10 +139,10 @@ class Sessions:
 
 @final
 class Rollback:
-    """The states after a text's latest tokens, back to the last one that a stop string cannot cut off any more."""
+    """The states after a text's latest tokens, back to the last token that no stop string can cut off."""
 
     def __init__(self, state: SessionState, end: int) -> None:
-        """Start after the prompt, whose text ends at `end`."""
+        """Start after the prompt; its text ends at `end`."""
         self._states = deque([(end, state)])
 
     @property
@@ -156,7 +156,7 @@ class Rollback:
         Args:
             state: After this token, which is pending.
             end: Where the token's text ends.
-            sure_end: Where the text ends that no stop string can cut off any more.
+            sure_end: End of the text that no stop string can cut off.
         """
         self._states.append((end, SessionState(state, self._states[-1][1].tokens + 1)))
         while len(self._states) > 1 and self._states[1][0] <= sure_end:

@@ -22,7 +22,7 @@ from ..build import seal
 from .foreign_model import ForeignModel, declare_sizes
 
 _TRIALS = ((1, 1), (2, 3))
-"""Batch and time of the calls that find the vocabulary's size and axes that are fixed against their declaration."""
+"""Batch and time of the trial calls, which find the vocabulary's size and fixed axes that are declared as free."""
 
 _SHOWN_CHARACTERS = 300
 
@@ -71,7 +71,7 @@ def _sealed(model: onnx.ModelProto) -> bytes:
     size = _vocabulary_size(model.SerializeToString(), architecture, foreign.vocabulary_size)
     rows = foreign.embedding_rows
     if rows is not None and rows < size:
-        raise ArtifactError(f"its embedding has {rows:,} rows for the {size:,} tokens of its logits, expected one for each")
+        raise ArtifactError(f"its embedding has {rows:,} rows for the {size:,} tokens of its logits, expected one each")
     declare_sizes(inferred.graph, architecture.states, size)
     for values, declared in ((model.graph.input, inferred.graph.input), (model.graph.output, inferred.graph.output)):
         del values[:]

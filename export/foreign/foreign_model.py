@@ -1,4 +1,4 @@
-"""A graph from elsewhere, read for its network: states, cell, sizes, precision. Nothing here changes what runs."""
+"""Infers states, cell, sizes and precision of a foreign graph; nothing here changes the nodes that run."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,14 +24,14 @@ class ForeignModel:
 
     Attributes:
         inputs: Name of each input without a default -> its type.
-        optional_inputs: Likewise, of inputs with a default.
-        outputs: Likewise, of outputs.
+        optional_inputs: Name of each input with a default -> its type.
+        outputs: Name of each output -> its type.
         states: Name of each state -> its width, or a name for a width that the graph leaves open.
         vocabulary_size: Last axis of the logits, or a name for it where the graph leaves it open.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        """Read `model`, its shapes inferred; sizes that the graph declares in one place only hold for all of it."""
+        """Read `model`, with inferred shapes; a size that it declares in one place is declared in all."""
         self._graph = model.graph
         self._nodes = all_nodes(model)
         self._types = _constant_types(model)
@@ -46,7 +46,7 @@ class ForeignModel:
 
     @property
     def precision(self) -> str:
-        """The one of `PRECISIONS` whose bounds suit the coarsest type that operators and weights compute in.
+        """One of `PRECISIONS`: its bounds suit the coarsest type in which operators and weights compute.
 
         bfloat16 counts as `fp16`, the other half precision.
         """
@@ -93,7 +93,7 @@ class ForeignModel:
         return width
 
     def _embedding(self) -> tuple[str, tuple[int, int]] | None:
-        """Name and shape of the matrix whose rows the token ids choose."""
+        """Name and shape of the embedding: the matrix from which the token ids gather rows."""
         ids, shapes = {TOKEN_IDS}, self._shapes()
         for node in self._graph.node:
             if node.op_type == "Gather" and node.input[1] in ids and node.input[0] in shapes:

@@ -42,6 +42,7 @@ NEXT = "next_"
 
 HASH_KEY = "lmtool.sha256"
 HASH_PLACEHOLDER = "0" * 64
+_PURPOSE_KEY = "lmtool.optimize_for"
 
 _METADATA = 14
 
@@ -49,7 +50,7 @@ _METADATA = 14
 @final
 @dataclass(frozen=True)
 class Artifact:
-    """An lmtool ONNX file whose hash, format and metadata have been checked.
+    """A checked lmtool ONNX file: its hash, format and metadata are valid.
 
     Attributes:
         sha256: The file's hash, with its own 64 digits taken as zeros.
@@ -95,7 +96,7 @@ class Artifact:
                 infinite weight.
         """
         try:
-            metadata, purpose = _metadata(memoryview(data)), "lmtool.optimize_for"
+            metadata = _metadata(memoryview(data))
             _check_format(metadata)
             tensors = find_tensors(memoryview(data))
             sha256 = _checked_hash(data, metadata)
@@ -105,7 +106,7 @@ class Artifact:
                 architecture=Architecture.from_json(_json(metadata, "lmtool.model")),
                 vocabulary=_vocabulary(metadata),
                 precision=_choice(metadata, "lmtool.precision", PRECISIONS),
-                optimize_for=None if purpose not in metadata else _choice(metadata, purpose, PURPOSES),
+                optimize_for=_choice(metadata, _PURPOSE_KEY, PURPOSES) if _PURPOSE_KEY in metadata else None,
                 batch_invariant=_choice(metadata, "lmtool.batch_invariant", ("true", "false")) == "true",
                 training=_object(metadata, "lmtool.training"),
                 parity=_parity(metadata),
@@ -125,7 +126,7 @@ def artifact_metadata(
     parity: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """The metadata entries that `Artifact.parse` reads, without the hash."""
-    purpose = {} if optimize_for is None else {"lmtool.optimize_for": optimize_for}
+    purpose = {} if optimize_for is None else {_PURPOSE_KEY: optimize_for}
     return {
         **purpose,
         "lmtool.format": FORMAT,

@@ -85,7 +85,7 @@ def _as_varint(value: int) -> bytes:
 def too_many() -> ArtifactError:
     """The error about more than `MOST_FIELDS` fields."""
     return ArtifactError(
-        f"it has more than {MOST_FIELDS:,} parts (nodes, attributes, tensors, names and their like), "
+        f"it has more than {MOST_FIELDS:,} parts (nodes, attributes, tensors, names), "
         "expected a graph of a few thousand"
     )
 

@@ -41,7 +41,7 @@ def require_finite(spans: TensorSpans) -> None:
 
 
 def _require_finite(data: memoryview, tensor: protobuf.Field) -> None:
-    """Read the fields twice and keep none, as a hostile file may hold many."""
+    """Read the fields twice and store none, as a hostile file may hold many."""
     kind, name = 0, "''"
     for part in protobuf.fields(data, tensor.start, tensor.end):
         if part.number == _TYPE:

@@ -144,7 +144,7 @@ class Batcher:
 
     @contextmanager
     def _open(self) -> Iterator[None]:
-        """Hold the lock of an open pool; raise ForkError in another process than the pool's."""
+        """Hold the lock of an open pool; raise ForkError in a forked process."""
         self._require_same_process()
         with self._changed:
             if self._closing:

@@ -24,7 +24,7 @@ class Request(Future[NDArray[np.float32]]):
     Attributes:
         slot: Row of the stream's state.
         token_ids: int64 [tokens].
-        kept: Number of last positions that logits are computed for.
+        kept: Compute logits for this number of last positions.
         enqueued_at: `time.monotonic` seconds.
         deadline: The request expires if it does not run by then.
     """
@@ -112,7 +112,7 @@ class RequestQueue:
         return expired
 
     def take_batch(self, now: float, linger_seconds: float) -> list[Request]:
-        """Remove and return the requests that run next, oldest first; none while all may wait longer.
+        """Remove and return the requests that run next, oldest first; none if none is due.
 
         A group is due when it fills a call or its oldest request has waited `linger_seconds`. Of the groups that are
         due, the one with the oldest request runs, so that no request starves.

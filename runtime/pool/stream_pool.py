@@ -148,7 +148,7 @@ class StreamPool:
         """`submit`, then wait; returns the logits, float32 [kept, vocabulary].
 
         Raises:
-            TokenError: As for `submit`, as are OptionError, BusyError and PoolError.
+            TokenError: As for `submit`; also OptionError, BusyError and PoolError.
             RequestTimeoutError: The request waited longer than `timeout_seconds`.
         """
         if self._batcher.is_own_thread:
@@ -157,7 +157,7 @@ class StreamPool:
         try:
             return request.result()
         finally:
-            request.cancel()  # where waiting was interrupted
+            request.cancel()  # if waiting was interrupted
 
     async def step_async(
         self,
@@ -170,7 +170,7 @@ class StreamPool:
         """`step` for asyncio. Cancelling the task withdraws a request that does not run yet.
 
         Raises:
-            TokenError: As for `step`, as are the others.
+            TokenError: As for `step`; also its other errors.
         """
         import asyncio  # callers that await have loaded it; others need not
 

@@ -11,7 +11,7 @@ from ..errors import ArtifactError, truncated
 
 @final
 class _Translation:
-    """A class, as a generator's context manager costs more in each call than all the checks of shapes."""
+    """Re-raises onnxruntime errors. A class, as a generator would cost more per call than all checks of shapes."""
 
     def __enter__(self) -> None:
         pass

@@ -18,7 +18,7 @@ from .stop import StopBuffer, Token
 @final
 @dataclass(frozen=True)
 class Delta:
-    """News of a choice: tokens that are certain, and the reason if it has ended.
+    """The latest part of a choice: tokens that no stop string can cut off, and the finish reason if it has ended.
 
     `blank` is text before these tokens that belongs to none: an echoed prompt of white space only.
     """
@@ -32,7 +32,7 @@ class Delta:
 def choice_random(seed: int | None, number: int) -> np.random.Generator:
     """The random generator of a prompt's choice `number`.
 
-    Its seed is `seed` for choice 0, which so draws what `Stream.generate` draws, and `[seed, number]` for the others.
+    Choice 0 uses `seed`, so it draws the tokens of `Stream.generate`; the others use `[seed, number]`.
     """
     if seed is None:
         return np.random.default_rng()
@@ -40,7 +40,7 @@ def choice_random(seed: int | None, number: int) -> np.random.Generator:
 
 
 @final
-@dataclass
+@dataclass(eq=False)
 class Choice:
     """Draws tokens after a prompt, as `Stream.generate` does with the same random generator.
 
@@ -53,7 +53,7 @@ class Choice:
         random: Random generator of the draws.
         logits: float32 [vocabulary], of the next token.
         last_token: The prompt's last token, then the last one that was drawn.
-        end: Where the text of all tokens ends, those that are held back included.
+        end: End of the text of all tokens, including those that are held back.
         finish_reason: "stop" or "length" once it has ended.
         generated: Number of tokens drawn.
     """
@@ -80,7 +80,7 @@ class Choice:
 
     @property
     def sure_end(self) -> int:
-        """Where the text ends that is certain to be sent."""
+        """End of the text that no stop string can cut off."""
         return self._buffer.sure_end
 
     def draw(self) -> Delta:

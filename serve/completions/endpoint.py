@@ -63,8 +63,8 @@ async def _events(
     with _released(service, completion):
         async with contextlib.aclosing(completion.steps(deadline)) as steps:
             async for step in steps:
-                news = [delta for delta in step if delta.tokens or delta.blank or delta.finish_reason is not None]
-                data = await _encode(functools.partial(encode, news), news, deadline)
+                parts = [delta for delta in step if delta.tokens or delta.blank or delta.finish_reason is not None]
+                data = await _encode(functools.partial(encode, parts), parts, deadline)
                 if completion.is_done:
                     completion.finish()
                 if data:

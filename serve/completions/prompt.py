@@ -1,4 +1,4 @@
-"""Prompts as tokens, and as the pieces of text that belong to them."""
+"""Splits prompts into tokens and the pieces of text that belong to them."""
 
 import functools
 from collections.abc import Iterator, Sequence

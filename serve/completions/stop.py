@@ -15,7 +15,7 @@ class Token:
 
     Attributes:
         text: Its piece of the text.
-        offset: Where that begins, in characters of the choice's text.
+        offset: Start of that piece, in characters of the choice's text.
         token_id: Its id.
         previous: Id of the token before it; None at the start of a text.
         logprobs: Its score; None if not requested, or at the start of a text.
@@ -29,7 +29,7 @@ class Token:
 
     @property
     def end(self) -> int:
-        """Where its text ends."""
+        """End of its text."""
         return self.offset + len(self.text)
 
 
@@ -72,7 +72,7 @@ class StopMatcher:
         return "" if self.stopped else self._release(len(self._held))
 
     def _partial_match(self) -> int:
-        """How many characters at the end may be the beginning of a stop string."""
+        """The number of characters at the end that may begin a stop string."""
         longest = max(map(len, self._stops), default=0) - 1
         for length in range(min(longest, len(self._held)), 0, -1):
             end = self._held[len(self._held) - length :]
@@ -87,17 +87,17 @@ class StopMatcher:
 
 @final
 class StopBuffer:
-    """Releases tokens once their text is certain to stand before every stop string.
+    """Releases tokens once no stop string can cut off their text.
 
     The last token before a stop may be cut: its text is then the part before the stop.
     """
 
     def __init__(self, stops: list[str], offset: int) -> None:
-        """`offset`: where the text begins."""
+        """`offset`: start of the text."""
         self._matcher = StopMatcher(stops)
         self._held: deque[Token] = deque()
         self.sure_end = offset
-        """Where the text ends that is certain to be kept."""
+        """End of the text that no stop string can cut off."""
 
     @property
     def stopped(self) -> bool:

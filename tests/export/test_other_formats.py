@@ -1,4 +1,4 @@
-"""What goes beside the artifact: Triton repository, sherpa-onnx names, graph picture."""
+"""Other exports: Triton repository, sherpa-onnx names, graph picture."""
 
 import json
 from collections.abc import Callable
@@ -86,7 +86,7 @@ def recognizing(test: Callable[..., None]) -> Callable[..., None]:
 
 
 def write_language_model(model: onnx.ModelProto, folder: Path, without: str = "") -> Path:
-    """The export as a file, less one entry of its metadata."""
+    """Write the export to a file, without one entry of its metadata."""
     entries = {entry.key: entry.value for entry in model.metadata_props if entry.key != without}
     onnx.helper.set_model_props(model, entries)
     onnx.save(model, folder / "lm.onnx")
@@ -94,7 +94,7 @@ def write_language_model(model: onnx.ModelProto, folder: Path, without: str = ""
 
 
 def recognized(model: onnx.ModelProto, folder: Path, scales: list[float]) -> list[dict[str, Any]]:
-    """What sherpa-onnx decodes from noise with the export as language model, at each scale."""
+    """Decode noise in sherpa-onnx with the export as language model, at each scale."""
     path = write_language_model(model, write_transducer(folder, RECOGNIZED))
     finished = recognize(folder, path, scales)
     assert finished.returncode == 0, finished.stderr
@@ -102,7 +102,7 @@ def recognized(model: onnx.ModelProto, folder: Path, scales: list[float]) -> lis
 
 
 def log_probabilities(network: LanguageModel, vocabulary: Vocabulary, tokens: list[str]) -> np.ndarray:
-    """Of each token after those before it, the first after the end of a sentence."""
+    """Log-probability of each token given those before it; the first follows an end of sentence."""
     ids = [vocabulary.id(token) for token in tokens]
     with torch.inference_mode():
         logits, _ = network(torch.tensor([[vocabulary.end_of_sentence_id, *ids[:-1]]]), network.initial_state(1))

@@ -30,7 +30,7 @@ Start = Callable[[bytes], Any]
 
 
 def unprotected(level: str) -> Start:
-    """A session of onnxruntime as it comes."""
+    """A session with onnxruntime's own settings."""
 
     def start(data: bytes) -> Any:
         options = onnxruntime.SessionOptions()
@@ -170,7 +170,7 @@ def test_int8_weights_that_the_graph_computes_are_refused(kind: type, refused: b
 
 
 def test_one_place_makes_sessions() -> None:
-    """So that none lacks the protection."""
+    """All of them have the protection."""
     rooms = [ROOT / room for room in ("runtime", "model", "export", "serve", "bench", "cli", "package")]
     sources = [path for room in rooms for path in room.rglob("*.py")]
     makers = [path for path in sources if re.search(r"\bInferenceSession\(", path.read_text())]

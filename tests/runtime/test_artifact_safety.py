@@ -59,7 +59,7 @@ def test_bytes_in_the_format_of_onnxruntime_are_refused(artifact_path: Path, tmp
     with pytest.raises(ArtifactError, match="cannot load"):
         plain_session(data)
     loaded = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    assert loaded.get_inputs()  # the positive control: told nothing, onnxruntime takes it
+    assert loaded.get_inputs()  # the positive control: without settings onnxruntime accepts it
 
 
 def test_every_message_of_the_format_is_checked_or_refused() -> None:

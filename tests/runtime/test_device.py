@@ -18,7 +18,7 @@ from lmtool.runtime.session.session import SessionOptions, create_runner, start_
 from support.pools import same
 
 
-def calls_on_a_device(predictor: Predictor, can_keep: bool = True) -> DeviceRunner:
+def device_runner(predictor: Predictor, can_keep: bool = True) -> DeviceRunner:
     def start(graph: bytes) -> Any:
         return start_session(graph, PROVIDERS["cpu"], SessionOptions())
 
@@ -29,9 +29,9 @@ def calls_on_a_device(predictor: Predictor, can_keep: bool = True) -> DeviceRunn
 @pytest.fixture(params=[True, False], ids=["kept by the graph", "kept by us"])
 def device(artifact_path: Path, predictor: Predictor, request: pytest.FixtureRequest) -> Predictor:
     """A predictor whose states stay on its device, otherwise the same as `predictor`."""
-    made = Predictor.load(artifact_path)
-    made.network._runner = calls_on_a_device(made, request.param)
-    return made
+    device = Predictor.load(artifact_path)
+    device.network._runner = device_runner(device, request.param)
+    return device
 
 
 def draw(predictor: Predictor, batch: int, time: int) -> np.ndarray:

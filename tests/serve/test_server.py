@@ -122,7 +122,7 @@ def test_a_client_that_disconnects_frees_its_slot(server: ServerProcess, streame
 
 
 def answer_to(connection: socket.socket, data: bytes) -> bytes:
-    """Everything that comes until the server closes the connection."""
+    """All bytes until the server closes the connection."""
     connection.sendall(data)
     received = b""
     while True:

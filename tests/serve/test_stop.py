@@ -9,7 +9,7 @@ STOPS = st.lists(st.text("ab ", min_size=1, max_size=4), max_size=4)
 
 
 def text_before_stop(text: str, stops: list[str]) -> str | None:
-    """Read a character at a time: the text before the first stop that is complete, the longest one of several."""
+    """Read a character at a time: the text before the first complete stop, before the longest of several."""
     for end in range(1, len(text) + 1):
         lengths = [len(stop) for stop in stops if text[:end].endswith(stop)]
         if lengths:
