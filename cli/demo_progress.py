@@ -65,4 +65,4 @@ class DemoProgress:
             self._line.update(self._task, completed=done, total=total, detail=detail)
 
     def record(self, record: dict[str, Any]) -> None:
-        """Records of the training are in its run folder."""
+        """Do nothing: the run folder holds the records."""

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they stand for."""
+"""Options that several commands share, and the values that they select."""
 
 import reprlib
 from pathlib import Path

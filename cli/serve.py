@@ -1,4 +1,4 @@
-"""The command that serves: serve."""
+"""The command serve; its options for the server are the fields of `ServeOptions`."""
 
 import dataclasses
 import functools

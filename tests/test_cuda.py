@@ -28,7 +28,7 @@ def _onnxruntime_on_a_gpu() -> None:
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_the_artifact_on_cuda_matches_the_original(tmp_path: Path, cell: str, precision: str) -> None:
+def test_the_artifact_on_cuda_matches_the_network(tmp_path: Path, cell: str, precision: str) -> None:
     data = write_corpus(tmp_path / "data")
     settings = {**SETTINGS, "cell": cell, "layer_sizes": "48,32", "embedding_size": "24", "epochs": "1"}
     run_training(

@@ -176,7 +176,7 @@ def _result(trainer: Trainer) -> TrainResult:
 
 
 def _resolve(options: TrainOptions) -> tuple[Run, TrainConfig, str]:
-    """Run folder, configuration and corpus name that the options stand for."""
+    """Run folder, configuration and corpus name that the options select."""
     if not options.resume:
         preset = DEFAULT_PRESET if options.preset is None else options.preset
         config = preset_named(preset).with_settings(options.settings)

@@ -61,7 +61,7 @@ def test_growth_is_a_table_and_a_picture(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("name", ["map.jpg", "map", "map.png.svg"])
-def test_a_picture_is_named_as_what_it_is(tmp_path: Path, name: str) -> None:
+def test_pictures_must_be_named_png(tmp_path: Path, name: str) -> None:
     with pytest.raises(OptionError, match=r"expected a name that ends in \.png"):
         training_speed.grow(tmp_path / name, rounds=0)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Every command as a user types it: results, JSON and what is said on the way."""
+"""Every command on the command line: results, JSON and progress."""
 
 import json
 import os
@@ -71,18 +71,18 @@ def test_verify_passes_and_fails(project: Path, tmp_path: Path, corpus_folder: P
 
 
 def test_info_shows_layers_and_parameters(project: Path) -> None:
-    found = json_output_of("info", cwd=project)
-    size = found["vocabulary"]["size"]
-    rows = {row["name"]: row["parameters"] for row in found["layers"]}
+    summary = json_output_of("info", cwd=project)
+    size = summary["vocabulary"]["size"]
+    rows = {row["name"]: row["parameters"] for row in summary["layers"]}
     assert rows == {
         "embedding": size * 5,
         "lstm 0": 4 * 7 * (5 + 7 + 1),
         "lstm 1": 4 * 3 * (7 + 3 + 1),
         "projection": 3 * size + size,
     }
-    assert [row["type"] for row in found["layers"]] == ["Embedding", "LSTM", "LSTM", "Linear"]
-    assert [row["shape"] for row in found["layers"]] == [f"[batch, time, {width}]" for width in (5, 7, 3, size)]
-    assert found["parameters"] == {"total": sum(rows.values()), "trainable": sum(rows.values())}
+    assert [row["type"] for row in summary["layers"]] == ["Embedding", "LSTM", "LSTM", "Linear"]
+    assert [row["shape"] for row in summary["layers"]] == [f"[batch, time, {width}]" for width in (5, 7, 3, size)]
+    assert summary["parameters"] == {"total": sum(rows.values()), "trainable": sum(rows.values())}
     text = output_of("info", "--run", "runs/tiny", cwd=project)
     table = [" ".join(line.split()) for line in text.splitlines()[2:]]
     assert table[0] == "layer type output shape parameters"
@@ -94,8 +94,8 @@ def test_info_shows_layers_and_parameters(project: Path) -> None:
 
 def test_export_writes_a_triton_repository_and_info_a_picture(project: Path, tmp_path: Path) -> None:
     out, repository = tmp_path / "model.onnx", tmp_path / "repository"
-    found = json_output_of("export", "--onnx", "--precision", "w8", "--out", out, "--triton", repository, cwd=project)
-    assert found["triton"] == str(repository / "lmtool")
+    result = json_output_of("export", "--onnx", "--precision", "w8", "--out", out, "--triton", repository, cwd=project)
+    assert result["triton"] == str(repository / "lmtool")
     assert (repository / "lmtool" / "1" / "model.onnx").read_bytes() == out.read_bytes()
     output_of("info", "--model", out, "--graph", tmp_path / "graph.PNG")
     assert (tmp_path / "graph.PNG").read_bytes().startswith(b"\x89PNG")
@@ -113,12 +113,12 @@ def test_embeddings_draws_a_map_or_lists_near_words(project: Path, tmp_path: Pat
     assert out.read_bytes() == (project / drawn["path"]).read_bytes()
     assert lmtool("embeddings", "--words", 2, cwd=project).returncode == 2
     near = json_output_of("embeddings", "--near", "cat", "--near", "the", "--count", 3, cwd=project)["near"]
-    assert {word: len(found) for word, found in near.items()} == {"cat": 3, "the": 3}
+    assert {word: len(neighbours) for word, neighbours in near.items()} == {"cat": 3, "the": 3}
     text = output_of("embeddings", "--near", "cat", "--count", 3, cwd=project)
     first, *others = text.splitlines()
     assert first == "'cat'"
     assert [line.split() for line in others] == [
-        [f"{found['similarity']:.3f}", repr(found["word"])] for found in near["cat"]
+        [f"{neighbour['similarity']:.3f}", repr(neighbour["word"])] for neighbour in near["cat"]
     ]
     finished = lmtool("embeddings", "--near", "the", "--near", "marcet", cwd=project)
     assert finished.returncode == 2
@@ -130,11 +130,11 @@ def test_embeddings_draws_a_map_or_lists_near_words(project: Path, tmp_path: Pat
 def test_generate_continues_the_prompt(project: Path) -> None:
     text = output_of("generate", "--seed", 4, "--max-tokens", 12, "the", "cat", cwd=project)
     assert text == output_of("generate", "--seed", 4, "--max-tokens", 12, stdin="the cat\n", cwd=project)
-    found = json_output_of("generate", "--seed", 4, "--max-tokens", 12, "the cat", cwd=project)
-    assert text == found["prompt"] + found["text"] + "\n"
+    result = json_output_of("generate", "--seed", 4, "--max-tokens", 12, "the cat", cwd=project)
+    assert text == result["prompt"] + result["text"] + "\n"
     stream = Predictor.load(project / "runs/tiny/model.onnx").stream()
     stream.feed("the cat")
-    assert found["text"] == "".join(stream.generate(12, temperature=0.8, seed=4))
+    assert result["text"] == "".join(stream.generate(12, temperature=0.8, seed=4))
 
 
 def test_suggest_and_score(project: Path) -> None:
@@ -189,8 +189,8 @@ def test_heat_colours_the_text_on_a_terminal_only(project: Path) -> None:
     for word in ("the", " cat", " saw", " zebras"):
         assert re.search(rf"\x1b\[[0-9;]+m{word}\x1b\[0m", line)
     assert "<2" in legend
-    found = run_fresh("score", "--heat", "the cat", "--json", cwd=project, env=environment)
-    assert json.loads(found.stdout) == json_output_of("score", "the cat", cwd=project)
+    finished = run_fresh("score", "--heat", "the cat", "--json", cwd=project, env=environment)
+    assert json.loads(finished.stdout) == json_output_of("score", "the cat", cwd=project)
 
 
 def test_data_is_listed_and_prepared(tmp_path: Path) -> None:

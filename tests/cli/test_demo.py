@@ -59,8 +59,8 @@ def test_a_terminal_has_one_line_that_is_updated(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Demo:
-    """What the command makes, without minutes of work."""
+def demo(monkeypatch: pytest.MonkeyPatch) -> Demo:
+    """The result of the command, without minutes of work."""
     demo = make_demo(make_results({"torch": [[4e-3]], "onnx fp32": [[2e-3]], "onnx int8": [[1e-3]]}))
 
     def run_demo(reporter: Any, progress: Any) -> Demo:
@@ -72,14 +72,14 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Demo:
     return demo
 
 
-def test_the_command_ends_with_ten_lines_or_all_as_json(made: Demo, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_ten_lines_or_all_results_as_json(demo: Demo, capsys: pytest.CaptureFixture[str]) -> None:
     bench.demo()
     printed = capsys.readouterr()
-    assert printed.out == f"{made.summary()}\n"
+    assert printed.out == f"{demo.summary()}\n"
     assert len(printed.out.splitlines()) <= 10
     assert printed.err.splitlines() == ["1 of 2: training", "2 of 2: measuring"]
     bench.demo(as_json=True)
-    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(made.to_json()))
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(demo.to_json()))
 
 
 def test_a_runtime_that_fails_ends_the_command_with_3(monkeypatch: pytest.MonkeyPatch) -> None:

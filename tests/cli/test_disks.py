@@ -1,4 +1,4 @@
-"""Full disks and killed commands leave what was there before, and nothing half written."""
+"""Full disks and killed commands keep the old files, and leave no partial ones."""
 
 import functools
 import os
@@ -13,7 +13,7 @@ from support.processes.commands import TRAIN, lmtool, output_of
 
 
 def limit_files(size_bytes: int) -> None:
-    """Let no file of this process grow beyond this size, as on a full disk."""
+    """Limit the size of the files of this process, to simulate a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
 
 

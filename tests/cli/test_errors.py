@@ -1,4 +1,4 @@
-"""What a user can cause: a message and an exit code, never a traceback, and nothing lost."""
+"""Errors that users cause: a message and an exit code, no traceback, and no lost files."""
 
 import functools
 import re
@@ -90,7 +90,7 @@ BAD = [
 
 @pytest.fixture(scope="module")
 def invalid_inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which everything is wrong."""
+    """A folder of invalid files."""
     folder = tmp_path_factory.mktemp("wrong")
     for name in ("empty", "one-word", "latin1", "short"):
         (folder / name).mkdir()
@@ -132,7 +132,7 @@ def test_a_missing_package_is_named_with_its_extra(project: Path) -> None:
     finished = run_fresh("bench", without="jinja2", cwd=project)
     assert finished.returncode == 1
     assert "this command needs jinja2; pip install 'lmtool[report]'" in finished.stderr
-    assert "parity" not in finished.stderr  # nothing was measured in vain
+    assert "parity" not in finished.stderr  # it failed before measuring
 
 
 def test_invalid_numbers_and_input_text(project: Path, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_invalid_numbers_and_input_text(project: Path, tmp_path: Path) -> None:
     assert finished.returncode == 1
     assert "standard input is not UTF-8 text: byte 0xe9 at offset 3" in finished.stderr
     odd = json_output_of("score", stdin="the\u2028cat\n\na dog", cwd=project)["scores"]
-    assert [found["text"] for found in odd] == ["the\u2028cat", "", "a dog"]
+    assert [score["text"] for score in odd] == ["the\u2028cat", "", "a dog"]
     lonely = tmp_path / "lonely.onnx"
     lonely.write_bytes((project / "runs/tiny/model.onnx").read_bytes())
     finished = lmtool("evaluate", "--model", lonely)

@@ -1,4 +1,4 @@
-"""Suggestions at the terminal: keys in, menu out, and the command on a pseudo-terminal."""
+"""Suggestions while typing: the menu after each key, and the command on a pseudo-terminal."""
 
 import threading
 from pathlib import Path
@@ -19,34 +19,34 @@ Menu = list[tuple[str, str]]
 
 
 def menus(autocompletion: Autocompletion, *steps: tuple[str, str]) -> list[Menu]:
-    """Type each step's keys as soon as there is a menu beside its line; the menus that were there.
+    """Type each step's keys once the menu for its line is shown; returns these menus.
 
-    After much time the keys end, and there are no menus.
+    After `PATIENCE_SECONDS` the input ends, and the result is empty.
     """
-    found: list[Menu] = []
+    shown: list[Menu] = []
     with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
         session = prompt_session(autocompletion)
 
         def answer(_: Any) -> None:
             state = session.default_buffer.complete_state
-            if len(found) < len(steps) and state is not None and steps[len(found)][0] == session.default_buffer.text:
-                keys = steps[len(found)][1]
-                found.append([(entry.display_text, entry.display_meta_text) for entry in state.completions])
+            if len(shown) < len(steps) and state is not None and steps[len(shown)][0] == session.default_buffer.text:
+                keys = steps[len(shown)][1]
+                shown.append([(entry.display_text, entry.display_meta_text) for entry in state.completions])
                 pipe.send_bytes(keys.encode(errors="surrogateescape"))
 
-        def hang_up() -> None:
-            found.clear()
+        def end_input() -> None:
+            shown.clear()
             pipe.close()
 
         session.app.after_render += answer
-        impatience = threading.Timer(PATIENCE_SECONDS, hang_up)
-        impatience.start()
+        timer = threading.Timer(PATIENCE_SECONDS, end_input)
+        timer.start()
         try:
             read_lines(autocompletion, session)
         finally:
-            impatience.cancel()
-            impatience.join()
-    return found
+            timer.cancel()
+            timer.join()
+    return shown
 
 
 def menu(predictor: Predictor, read: str, prefix: str | None = None) -> Menu:
@@ -85,10 +85,10 @@ def test_tab_takes_a_suggestion_and_enter_ends_the_line(predictor: Predictor) ->
         (f"the cat {second}", "\r"),
         ("", "\x04"),
     ]
-    found = menus(Autocompletion(predictor, COUNT), *steps)
-    assert found[1] == found[2] == found[3] == menu(predictor, "the cat", "s")
-    assert found[4] == menu(predictor, f"the cat {second}\n")
-    assert found[4] != found[0]
+    shown = menus(Autocompletion(predictor, COUNT), *steps)
+    assert shown[1] == shown[2] == shown[3] == menu(predictor, "the cat", "s")
+    assert shown[4] == menu(predictor, f"the cat {second}\n")
+    assert shown[4] != shown[0]
 
 
 def test_odd_keys_are_accepted(predictor: Predictor) -> None:
@@ -110,7 +110,7 @@ def test_control_c_raises_keyboard_interrupt(predictor: Predictor) -> None:
 def test_typing_on_a_terminal(project: Path, key: str, code: int) -> None:
     with Terminal("suggest", cwd=project) as terminal:
         terminal.read_until("%")
-        terminal.type("the c\x0c")  # Ctrl-L: all of the screen is written anew, not only what has changed
+        terminal.type("the c\x0c")  # Ctrl-L: the whole screen is written again, not only the changes
         terminal.read_until("100.00%")
         assert "cat" in terminal.shown
         terminal.type(key)

@@ -1,4 +1,4 @@
-"""What reaches a terminal: text and colours, and nothing that a stranger's file makes it do; whose mistakes show."""
+"""Output: control characters from files are escaped; errors of users become messages, bugs keep their traceback."""
 
 import errno
 import io

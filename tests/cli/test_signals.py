@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM in the middle of an import, and when a program has done its work."""
+"""SIGINT and SIGTERM during an import, in a finalizer, and during shutdown."""
 
 import signal
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 SLOW = """
 import os, time
 os.kill(os.getpid(), {number})
-time.sleep(0.22)  # no multiple of the time between two tries
+time.sleep(0.22)  # not a multiple of the time between two tries
 whole = True
 """
 PROGRAM = """
@@ -30,34 +30,34 @@ time.sleep(0.2)
 """
 
 
-def ended(
+def run_program(
     folder: Path, number: int, block: str = "SignalHandlers()", before: str = "default_int_handler"
 ) -> subprocess.CompletedProcess[str]:
-    """A program that meets a signal in an import, and SIGINT at its end."""
+    """Run a program that gets a signal during an import, and SIGINT at its end."""
     (folder / "slow.py").write_text(SLOW.format(number=int(number)))
     program = PROGRAM.format(block=block, before=before)
     return subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=60)
 
 
 def test_sigint_waits_for_an_import_and_is_ignored_at_the_end(tmp_path: Path) -> None:
-    finished = ended(tmp_path, signal.SIGINT)
+    finished = run_program(tmp_path, signal.SIGINT)
     assert finished.stdout.split("\n") == ["imported True", "interrupted", ""]
     assert (finished.returncode, finished.stderr) == (0, "")
 
 
 def test_sigterm_waits_for_an_import(tmp_path: Path) -> None:
-    finished = ended(tmp_path, signal.SIGTERM)
+    finished = run_program(tmp_path, signal.SIGTERM)
     assert (finished.returncode, finished.stdout) == (143, "imported True\n")
 
 
 def test_an_ignored_sigint_stays_ignored(tmp_path: Path) -> None:
-    finished = ended(tmp_path, signal.SIGINT, before="SIG_IGN")
+    finished = run_program(tmp_path, signal.SIGINT, before="SIG_IGN")
     assert (finished.returncode, finished.stdout) == (0, "imported True\nwent on\n")
 
 
 def test_without_the_handlers_sigint_cuts_the_import(tmp_path: Path) -> None:
     """The positive control."""
-    finished = ended(tmp_path, signal.SIGINT, "contextlib.nullcontext()")
+    finished = run_program(tmp_path, signal.SIGINT, "contextlib.nullcontext()")
     assert "imported" not in finished.stdout
     assert finished.returncode == -signal.SIGINT
 

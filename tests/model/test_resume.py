@@ -114,7 +114,7 @@ def test_a_resume_with_an_edited_configuration_is_refused(tmp_path: Path, corpus
         run_training(TrainOptions(run=run.path, threads=1, resume=True), RecordingReporter())
 
 
-def test_the_best_weights_alone_cannot_be_resumed(tmp_path: Path, corpus_folder: Path) -> None:
+def test_the_best_checkpoint_cannot_be_resumed(tmp_path: Path, corpus_folder: Path) -> None:
     run = stopped_run(corpus_folder, tmp_path / "run", 103)
     shutil.copy(run.best, run.latest)
     with pytest.raises(CheckpointError, match=r"it holds weights only, nothing to go on from; put a copy of that file"):
@@ -201,7 +201,7 @@ def test_a_signal_during_the_last_evaluation_is_not_lost(tmp_path: Path, corpus_
 
 @pytest.fixture
 def _default_sigint() -> Iterator[None]:
-    """Handle SIGINT by default: background jobs of a shell ignore it, and these tests may be one."""
+    """Handle SIGINT by default, as a shell's background jobs ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

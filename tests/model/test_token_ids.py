@@ -121,7 +121,7 @@ def peak_bytes(statement: str) -> int:
 
 def write_text(folder: Path, megabytes: int) -> Path:
     """Half of the training text is lines, the other half is one line."""
-    words = "the market of " + "counterrevolutionary internationalization " * 6  # long words are quickly read
+    words = "the market of " + "counterrevolutionary internationalization " * 6  # long words are read fast
     half = megabytes * MEGABYTE // 2 // len(words)
     write_corpus(folder)
     (folder / "train.txt").write_text(f"{words}\n" * half + f"{words} " * half)

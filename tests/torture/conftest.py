@@ -1,4 +1,4 @@
-"""Promises of reliability and security, each proven with figures.
+"""Promises of reliability and security, each tested with figures.
 
 The other tests run a few tries of each; `make torture` sets LMTOOL_TORTURE=1 to run all of them, and
 LMTOOL_TORTURE_OUT to the file for their figures, one JSON object per line. Skipped and failed tests are recorded too.
@@ -96,8 +96,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Record skipped and failed tests in the table."""
     report = yield
     if report.skipped or report.failed:
-        why = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
-        outcome = f"skipped: {why}" if report.skipped else "failed"
+        reason = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
+        outcome = f"skipped: {reason}" if report.skipped else "failed"
         promise = getattr(item.getparent(pytest.Module).obj, "PROMISE", item.location[0])
         _write(promise, item.name, 0, {"outcome": outcome}, report.duration)
     return report

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-HEAD = "| promise | tried and found | seconds | positive controls |\n|---|---|---:|---|"
+HEAD = "| promise | tries and results | seconds | positive controls |\n|---|---|---:|---|"
 
 
 def table(entries: Iterable[dict[str, Any]]) -> str:

@@ -115,7 +115,7 @@ def cut(text: str, seed: int) -> list[str]:
 
 
 def ids_of_stream(predictor: Predictor, pieces: list[str]) -> list[int]:
-    """The ids that a stream reads; it must also predict."""
+    """The ids that a stream reads; checks that it also predicts."""
     stream, read_ids = predictor.stream(), []
     feed_ids = stream.feed_ids
 

@@ -32,7 +32,7 @@ def float_weights(path: Path) -> list[str]:
 def artifact_with(path: Path, name: str, value: float, draw: random.Random, share: float = 0.0) -> bytes:
     """The artifact with `value` in one element, or a share of the elements, of an initializer; its hash is valid."""
     model = onnx.load(path)
-    (tensor,) = [found for found in model.graph.initializer if found.name == name]
+    (tensor,) = [entry for entry in model.graph.initializer if entry.name == name]
     array = numpy_helper.to_array(tensor).copy()
     flat = array.reshape(-1)
     for place in {draw.randrange(flat.size) for _ in range(max(int(share * flat.size), 1))}:
@@ -67,7 +67,7 @@ def weight_as_cast_half(data: bytes, name: str) -> bytes:
 
 def _moved(data: bytes, name: str, move: Callable[[onnx.ModelProto, onnx.TensorProto], None]) -> bytes:
     model = onnx.load_model_from_string(data)
-    (held,) = [found for found in model.graph.initializer if found.name == name]
+    (held,) = [entry for entry in model.graph.initializer if entry.name == name]
     kept = onnx.TensorProto.FromString(held.SerializeToString())
     model.graph.initializer.remove(held)
     move(model, kept)
@@ -123,9 +123,9 @@ class ValueInjector(RecordingReporter):
         self._save_best()
         return gradient * self._value
 
-    def _scaled_loss(self, _: object, __: object, found: Any) -> Any:
+    def _scaled_loss(self, _: object, __: object, outputs: Any) -> Any:
         self._save_best()
-        loss, token_loss, state = found
+        loss, token_loss, state = outputs
         return loss * self._value, token_loss * self._value, state
 
 

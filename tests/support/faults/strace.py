@@ -70,12 +70,12 @@ class Traced:
 
     def paths(self, folder: Path) -> set[str]:
         """The paths that were created, written or renamed in `folder`, and their folders."""
-        found = set()
+        changed = set()
         for line in self.lines:
             call, paths = _parsed(line)
             if call in _MAKES or (call in _OPENS and any(flag in line for flag in _WRITES)):
-                found |= {path for path in paths if path.startswith(f"{folder}/")}
-        return found | {str(Path(path).parent) for path in found}
+                changed |= {path for path in paths if path.startswith(f"{folder}/")}
+        return changed | {str(Path(path).parent) for path in changed}
 
     def counts(self, watched: Iterable[str]) -> Counter[str]:
         """Number of calls of each kind that touch the watched files."""
@@ -84,13 +84,13 @@ class Traced:
 
     def others(self, folder: Path) -> Counter[str]:
         """Number of calls that touch files in `folder` and are neither in `CALLS` nor in `READS`."""
-        found = Counter[str]()
+        others = Counter[str]()
         for line in self.lines:
             call, paths = _parsed(line)
             written_back = "MAP_SHARED" in line and "PROT_WRITE" in line
             if any(path.startswith(f"{folder}/") for path in paths):
-                found[call] += written_back or call not in (*CALLS, *READS)
-        return +found
+                others[call] += written_back or call not in (*CALLS, *READS)
+        return +others
 
     def replaced(self, path: Path) -> int:
         """Number of times a file was renamed to this path."""
@@ -164,9 +164,9 @@ def faults(counts: Counter[str], effects: Sequence[str]) -> list[Fault]:
 
 def _parsed(line: str) -> tuple[str, list[str]]:
     """The call's name, and the paths that it touches by name or descriptor."""
-    found = _CALL.match(line)
-    if found is None:
+    match = _CALL.match(line)
+    if match is None:
         return "", []
-    name, rest = found.groups()
+    name, rest = match.groups()
     arguments = _CURRENT_FOLDER.sub("", rest.rpartition(" = ")[0] or rest)
     return name, [quoted or held for quoted, held in _PATHS.findall(arguments)]

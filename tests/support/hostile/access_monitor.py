@@ -18,7 +18,7 @@ class Honeypot:
     """A folder whose files report every open, from any language (inotify).
 
     `secret.bin` lies elsewhere and is reached by its absolute path, by `linked.bin` (a symbolic link) and by `hard.bin`
-    (a hard link) in the folder `inside`, which is made the current one.
+    (a hard link) in the folder `inside`, which becomes the current folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -55,7 +55,7 @@ class Honeypot:
 class AuditMonitor:
     """Records suspicious audit events: code, processes, sockets, and files outside the allowed folders.
 
-    Allowed are `readable`, the files of the interpreter and of this project, and the system's facts about processors.
+    Allowed are `readable`, the files of the interpreter and of this project, and the system's files about processors.
     """
 
     def __init__(self, *readable: Path) -> None:
@@ -91,8 +91,8 @@ class AuditMonitor:
         return event in _FORBIDDEN or event.startswith(("os.exec", "os.posix_spawn", "os.spawn", "socket."))
 
     def _is_known(self, path: str | bytes | os.PathLike[Any]) -> bool:
-        found = os.path.abspath(os.fsdecode(path))  # noqa: PTH100  # resolving would ask the disk
-        return found.startswith(self._prefixes) or os.fsdecode(path).startswith("<frozen")
+        absolute = os.path.abspath(os.fsdecode(path))  # noqa: PTH100  # resolving would ask the disk
+        return absolute.startswith(self._prefixes) or os.fsdecode(path).startswith("<frozen")
 
 
 _FORBIDDEN = {"subprocess.Popen", "os.system", "os.fork", "os.forkpty", "pickle.find_class", "compile", "ctypes.dlopen"}

@@ -46,7 +46,7 @@ def foreign(case: HostileFile, model: onnx.ModelProto) -> HostileFile:
 
 
 def tensor(model: onnx.ModelProto, name: str = BIAS) -> onnx.TensorProto:
-    return next(found for found in model.graph.initializer if found.name == name)
+    return next(tensor for tensor in model.graph.initializer if tensor.name == name)
 
 
 def constant(value: onnx.TensorProto, output: str = BIAS) -> onnx.NodeProto:

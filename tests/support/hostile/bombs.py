@@ -36,8 +36,8 @@ def bombs(source: Source, draw: random.Random) -> HostileFile:
         helper.make_node("ReduceSum", ["big"], ["sum"], keepdims=0),
     ]
     runs = draw.random() < 0.5
-    made = [*(bomb if runs else _never_run(bomb)), helper.make_node("Add", [BIAS, "sum"], ["bias"])]
-    for node in reversed(made):
+    nodes = [*(bomb if runs else _never_run(bomb)), helper.make_node("Add", [BIAS, "sum"], ["bias"])]
+    for node in reversed(nodes):
         model.graph.node.insert(0, node)
     name = f"a bomb {'that runs' if runs else 'in a branch'}: {operator} of {size}"
     data = seal(model, metadata)

@@ -40,7 +40,7 @@ def hostile_file(source: Source, number: int) -> HostileFile:
 def distinct_numbers(run: Path) -> Iterator[int]:
     """The numbers of files whose content differs from that of all lower numbers.
 
-    Some files hold the path of the honeypot. It is the same for all here, as it makes no difference.
+    Some files hold the path of the honeypot. Here that path is always the same, as its text makes no difference.
     """
     source, known = Source(run, Path("/honeypot/secret"), Path("/honeypot/canary")), set[str]()
     for number in itertools.count():
@@ -62,7 +62,7 @@ def run_campaign(where: Campaign, numbers: list[int], name: str) -> list[dict[st
             break
         number = int(ending.last.partition(" ")[0])
         assert number in left, (
-            f"a child {ending.how} before its first try: {journal.with_suffix('.stderr').read_text()}"
+            f"a child ended with {ending.how} before its first file: {journal.with_suffix('.stderr').read_text()}"
         )
         crashes.append(
             {"number": number, "name": ending.last, "outcome": ending.how, "entry_point": "?", "message": ""}
@@ -79,19 +79,19 @@ def _run_child(journal: Journal, where: Campaign, numbers: list[int], name: str)
     limit_memory()
     for number in numbers:
         case = hostile_file(source, number)
-        bytes_of_it = sum(map(len, case.files.values()))
+        size_bytes = sum(map(len, case.files.values()))
         for entry_point in (*case.must_refuse, *case.may_refuse):
             journal.begin(f"{number} {case.name}, {entry_point}")
             sandbox.replace(case.files)
-            found = call(entry_point, sandbox, monitor)
+            record = call(entry_point, sandbox, monitor)
             sandbox.restore(case.files, entry_point)
-            found |= {
+            record |= {
                 "number": number,
                 "name": case.name,
-                "bytes": bytes_of_it,
+                "bytes": size_bytes,
                 "must_refuse": entry_point in case.must_refuse,
             }
-            journal.record(**found, accessed=honeypot.was_accessed(), canary=honeypot.canary.exists())
+            journal.record(**record, accessed=honeypot.was_accessed(), canary=honeypot.canary.exists())
 
 
 def run_unprotected_loaders(where: Campaign) -> dict[str, dict[str, Any]]:
@@ -112,5 +112,5 @@ def _call_unprotected(journal: Journal, where: Campaign) -> None:
     source, monitor = Source(where.run, honeypot.secret, honeypot.canary), AuditMonitor(where.folder, where.corpus)
     for name, entry_point in UNPROTECTED_LOADERS.items():
         journal.begin(name)
-        found = call(name, sandbox, monitor, functools.partial(entry_point, source))
-        journal.record(**found, accessed=honeypot.was_accessed(), canary=honeypot.canary.exists())
+        record = call(name, sandbox, monitor, functools.partial(entry_point, source))
+        journal.record(**record, accessed=honeypot.was_accessed(), canary=honeypot.canary.exists())

@@ -98,15 +98,15 @@ def _other_fact(tensors: dict[str, torch.Tensor], facts: dict[str, Any], draw: r
     return _best(f"{key} is {str(value)[:20]}", with_facts(tensors, facts), () if harmless else TRAINED)
 
 
-def _other_tensor(found: torch.Tensor, draw: random.Random) -> torch.Tensor | None:
+def _other_tensor(tensor: torch.Tensor, draw: random.Random) -> torch.Tensor | None:
     """None for no tensor at all."""
     kinds = (torch.float64, torch.float16, torch.int64, torch.bool, torch.float8_e4m3fn, torch.complex64)
     return draw.choice(
         (
             None,
-            found.to(draw.choice(kinds)),
-            found.flatten()[:-1].clone(),
-            torch.full_like(found, draw.choice((np.nan, np.inf))),
+            tensor.to(draw.choice(kinds)),
+            tensor.flatten()[:-1].clone(),
+            torch.full_like(tensor, draw.choice((np.nan, np.inf))),
             torch.zeros(0, 2**40),
         )
     )
@@ -136,8 +136,8 @@ def latest_contents(source: Source, draw: random.Random) -> HostileFile:
         tensors[name] = torch.zeros(3)
     else:
         name = draw.choice(sorted(name for name in tensors if not name.startswith("model.")))
-        found = tensors.pop(name)
-        shapes = (found.flatten()[:-1].clone(), torch.zeros(2, 2), found.to(torch.float16), found[None].clone())
+        tensor = tensors.pop(name)
+        shapes = (tensor.flatten()[:-1].clone(), torch.zeros(2, 2), tensor.to(torch.float16), tensor[None].clone())
         replacement = draw.choice((None, *shapes))
         tensors |= {} if replacement is None else {name: replacement}
         kind = f"tensor {name}"
@@ -155,7 +155,7 @@ def configurations(source: Source, draw: random.Random) -> HostileFile:
         return HostileFile("config.json: another value", {"config.json": _text(draw.choice(ODD_VALUES))}, entry_points)
     training = good["training"]
     if kind == "sizes":
-        # More than memory holds: what a checkpoint does not fit has to be noticed before a network is made.
+        # Too large for memory: sizes must be compared with the checkpoint before a network is made.
         training |= {"embedding_size": 65536, "layer_sizes": [65536] * draw.choice((1, 2, 50))}
         return HostileFile("config.json: huge sizes", {"config.json": _text(good)}, entry_points)
     if kind == "corpus":
@@ -187,10 +187,10 @@ def vectors(source: Source, draw: random.Random) -> HostileFile:
     kind = draw.choice(("deep", "folder", "field", "tensor", "outside"))
     if kind in ("tensor", "outside"):
         path = f"test_data_set_0/{draw.choice(('input', 'output'))}_{draw.choice((0, 1, 2))}.pb"
-        found = onnx.TensorProto()
-        found.ParseFromString((source.run / path).read_bytes())
-        (_put_outside if kind == "outside" else _misdescribe)(found, source, draw)
-        return HostileFile(f"vectors: {kind} in {path}", {path: found.SerializeToString()}, ("test vectors",))
+        tensor = onnx.TensorProto()
+        tensor.ParseFromString((source.run / path).read_bytes())
+        (_put_outside if kind == "outside" else _misdescribe)(tensor, source, draw)
+        return HostileFile(f"vectors: {kind} in {path}", {path: tensor.SerializeToString()}, ("test vectors",))
     if kind == "deep":
         return HostileFile("vectors: deep nesting", {"test_vectors.json": deep_json(draw)}, ("test vectors",))
     index = json.loads((source.run / "test_vectors.json").read_text())
@@ -201,22 +201,22 @@ def vectors(source: Source, draw: random.Random) -> HostileFile:
     return HostileFile("vectors: a field", {"test_vectors.json": _text(index)}, (), ("test vectors",))
 
 
-def _put_outside(found: onnx.TensorProto, source: Source, draw: random.Random) -> None:
-    found.data_location = draw.choice((0, 1))
+def _put_outside(tensor: onnx.TensorProto, source: Source, draw: random.Random) -> None:
+    tensor.data_location = draw.choice((0, 1))
     location = draw.choice((str(source.secret), "relative.bin", "../../inside/hard.bin"))
-    found.external_data.add(key="location", value=location)
+    tensor.external_data.add(key="location", value=location)
 
 
-def _misdescribe(found: onnx.TensorProto, _: Source, draw: random.Random) -> None:
+def _misdescribe(tensor: onnx.TensorProto, _: Source, draw: random.Random) -> None:
     change = draw.choice(("dims", "type", "name", "strings"))
     if change == "dims":
-        found.dims[:] = [draw.choice(HUGE), 1]
+        tensor.dims[:] = [draw.choice(HUGE), 1]
     elif change == "type":
-        found.data_type = draw.choice((0, 2, 6, 9, 11, 14, 16, 21, 99))
+        tensor.data_type = draw.choice((0, 2, 6, 9, 11, 14, 16, 21, 99))
     elif change == "name":
-        found.name = "x"
+        tensor.name = "x"
     else:
-        found.CopyFrom(numpy_helper.from_array(np.array([["a"]], object), found.name))
+        tensor.CopyFrom(numpy_helper.from_array(np.array([["a"]], object), tensor.name))
 
 
 def states(source: Source, draw: random.Random) -> HostileFile:

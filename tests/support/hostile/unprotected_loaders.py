@@ -1,6 +1,6 @@
-"""Positive controls: loaders that do what ours must not."""
+"""Positive controls: loaders that lack the protections of lmtool's."""
 
-import pickle  # noqa: TID251  # what a loader must not do
+import pickle  # noqa: TID251  # a positive control
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +32,7 @@ def _unpickle(source: Source, _: Sandbox) -> None:
 def _read_beside(source: Source, _: Sandbox) -> None:
     """A model from bytes: onnxruntime lets it read files of the current folder."""
     model, _metadata = parts(source)
-    size = next(found.dims[0] for found in model.graph.initializer if found.name == BIAS)
+    size = next(tensor.dims[0] for tensor in model.graph.initializer if tensor.name == BIAS)
     outside = onnx.TensorProto(name=BIAS, data_type=1, dims=[size], data_location=TensorProto.EXTERNAL)
     for key, value in {"location": "relative.bin", "offset": 0, "length": 4 * size}.items():
         outside.external_data.add(key=key, value=str(value))
@@ -56,12 +56,12 @@ def _fold(source: Source, _: Sandbox) -> None:
     model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in sizes)
     for node in model.graph.node:
         node.input[:] = ["bias" if name == BIAS else name for name in node.input]
-    for made in (
+    for node in (
         helper.make_node("Add", [BIAS, "sum"], ["bias"]),
         helper.make_node("ReduceSum", ["big"], ["sum"], keepdims=0),
         helper.make_node("Expand", ["one", "size"], ["big"]),
     ):
-        model.graph.node.insert(0, made)
+        model.graph.node.insert(0, node)
     _session(model)
 
 

@@ -22,6 +22,6 @@ def make_results(rounds: dict[str, list[list[float]]], scenario: Scenario = ONE,
             environment={"processor": "a processor", "usable_cores": 2, "gpus": []},
         ),
         baseline=next(iter(rounds), ""),
-        timings=[Timing(name, scenario, [Round(times) for times in found]) for name, found in rounds.items()],
+        timings=[Timing(name, scenario, [Round(times) for times in all_times]) for name, all_times in rounds.items()],
         **parts,
     )
