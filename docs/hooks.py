@@ -1,11 +1,11 @@
-"""What the documentation site takes from the code: commands, settings, presets, and files of the repository's root.
+"""Fill pages of the documentation site from the code: commands, settings, presets, and files of the repository's root.
 
 MkDocs calls `on_page_markdown`. A page holds a comment where something generated belongs:
 
     <!-- generated: commands -->          one of `GENERATED`
     <!-- include: CHANGELOG.md -->        a file of the repository's root, without its title
 
-So the site cannot say what the code does not.
+So the site cannot contradict the code.
 """
 
 import dataclasses
@@ -56,7 +56,7 @@ def on_startup(**_: Any) -> None:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Fill in what the page's comments ask for."""
+    """Replace the page's comments by generated or included text."""
     return filled(markdown, page.file.src_uri)
 
 
@@ -69,8 +69,8 @@ def on_post_build(config: Any, **_: Any) -> None:
     from mkdocs.exceptions import PluginError
 
     for page in sorted(Path(config["site_dir"]).rglob("*.html")):
-        if found := _EXTERNAL.search(page.read_text(encoding="utf-8")):
-            raise PluginError(f"{page} loads from elsewhere: {found[0][:200]}")
+        if match := _EXTERNAL.search(page.read_text(encoding="utf-8")):
+            raise PluginError(f"{page} loads from elsewhere: {match[0][:200]}")
 
 
 def filled(markdown: str, page: str) -> str:
@@ -219,14 +219,14 @@ def _value(value: Any) -> str:
 
 def _attributes(docstring: str) -> dict[str, str]:
     """Name -> text of the `Attributes:` section of a docstring."""
-    found: dict[str, str] = {}
+    meanings: dict[str, str] = {}
     name = ""
     for line in docstring.partition("Attributes:")[2].splitlines():
         if match := re.fullmatch(r" {8}(\w+): (.*)", line):
-            name, found[match[1]] = match[1], match[2]
+            name, meanings[match[1]] = match[1], match[2]
         elif name and line.strip():
-            found[name] += f" {line.strip()}"
-    return found
+            meanings[name] += f" {line.strip()}"
+    return meanings
 
 
 def _cell(text: str) -> str:
