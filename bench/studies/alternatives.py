@@ -346,6 +346,8 @@ def main() -> int:
         return 0
     chosen.work.mkdir(parents=True, exist_ok=True)
     if not (chosen.work / "kenlm.binary").exists():
+        if chosen.kenlm is None:
+            parser.error("the 5-gram is not built yet: --kenlm names the folder of lmplz and build_binary")
         _build_kenlm(run, chosen.kenlm, chosen.work)
     if not (chosen.work / "transformer").exists():
         _train_transformer(run, chosen.work, chosen.epochs)
