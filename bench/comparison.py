@@ -138,7 +138,7 @@ def require_same(before: Mapping[str, Any], now: Identity) -> None:
     differences = _differences(before, asdict(now))
     if differences:
         raise BenchError(
-            f"the results would not belong together: {'; '.join(differences)}; compare all the same: --compare-anyway"
+            f"the results would not belong together: {'; '.join(differences)}; to compare them anyway: --compare-anyway"
         )
 
 

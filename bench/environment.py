@@ -33,7 +33,7 @@ _QUERY = ("--query-gpu=name,driver_version", "--format=csv,noheader")
 def describe_environment() -> dict[str, Any]:
     """Processor, its flags, cores, affinity, governor, load, GPUs, system, Python and package versions.
 
-    A fact that the system does not tell is None or an empty list. The harness starts its workers with `NO_TF32`.
+    A fact that the system does not report is None or an empty list. The harness starts its workers with `NO_TF32`.
     """
     return {
         "processor": processor_name(),
@@ -53,7 +53,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def load_average() -> list[float] | None:
-    """The load average of the last 1, 5 and 15 minutes; None if the system does not tell it."""
+    """The load average of the last 1, 5 and 15 minutes; None if the system does not report it."""
     return list(os.getloadavg()) if hasattr(os, "getloadavg") else None
 
 
@@ -117,7 +117,7 @@ def forget_peak(process: int | str = "self") -> None:
 
 
 def peak_bytes(process: int | str = "self") -> int | None:
-    """Peak resident set of a process since its start or `forget_peak`; None if the system does not tell it."""
+    """Peak resident set of a process since its start or `forget_peak`; None if the system does not report it."""
     return _status(process, "VmHWM")
 
 

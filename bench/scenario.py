@@ -69,7 +69,7 @@ class Scenario:
         kind = text.partition(":")[0]
         match = re.fullmatch(_SIZES.get(kind, ""), text.removeprefix(kind), re.ASCII) if kind in KINDS else None
         if match is None:
-            raise OptionError(f"the scenario {text!r} is not of a form that is known: {_FORMS}")
+            raise OptionError(f"the scenario {text!r} has an unknown form, expected one of: {_FORMS}")
         return cls(kind, **{name: int(size) for name, size in match.groupdict().items()})
 
     def __str__(self) -> str:

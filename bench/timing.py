@@ -21,7 +21,7 @@ class Round:
 
     Attributes:
         call_seconds: Time of every call, in order; no outlier is removed.
-        peak_bytes: Peak resident set of the process; None if the system does not tell it.
+        peak_bytes: Peak resident set of the process; None if the system does not report it.
         requests_per_second: Throughput of a server; None for other scenarios.
         invalid_reasons: Why a server's run is not valid.
         warnings: Why a valid run is doubtful.
@@ -161,7 +161,7 @@ class Timing:
         if not rounds or not all(
             each.call_seconds and all(0 < time < math.inf for time in each.call_seconds) for each in rounds
         ):
-            raise ValueError(f"{value['runtime']}, {value['scenario']}: there are no times, or some that are none")
+            raise ValueError(f"{value['runtime']}, {value['scenario']}: a round has no times, or an invalid one")
         return cls(value["runtime"], Scenario.parse(value["scenario"]), rounds)
 
     def to_json(self) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def missing() -> str | None:
         return None
     return (
         "the server scenario needs mlcommons-loadgen, which is not installed; pip install 'lmtool[loadgen]' "
-        "(of Linux on ARM there is no wheel: with a C++ compiler, pip install mlcommons-loadgen)"
+        "(there is no wheel for Linux on ARM: with a C++ compiler, pip install mlcommons-loadgen)"
     )
 
 

@@ -1,4 +1,4 @@
-"""The HTTP client and the server process of `http_server`.
+"""The HTTP client and the server process of `http_load.py`.
 
 The client must cost little, because it shares the machine with the server: a general client needs a millisecond or
 more of processor time for a request, as much as the server. This one only reads what our server sends: a body with a

@@ -1,4 +1,4 @@
-"""The frame of measuring programs: errors become a message and an exit code, as on the command line."""
+"""Run a study: an error becomes a message and an exit code, as on the command line."""
 
 import sys
 from collections.abc import Callable

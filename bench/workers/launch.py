@@ -39,7 +39,7 @@ class CrashError(Exception):
 
 @final
 class RefusedError(Exception):
-    """A backend cannot do what was asked, and said why.
+    """A backend refuses the job and gives the reason.
 
     Attributes:
         by_provider: Whether the execution provider is the reason.

@@ -33,18 +33,18 @@ CALLS = [Scenario.parse(text) for text in ("single-stream", "multi-stream:3", "o
 
 @pytest.fixture(scope="module")
 def measured(run: Run) -> Any:
-    said: list[str] = []
-    return run_bench(BenchOptions(run.artifact("fp32"), scenarios=CALLS, schedule=QUICK), said.append), said
+    progress: list[str] = []
+    return run_bench(BenchOptions(run.artifact("fp32"), scenarios=CALLS, schedule=QUICK), progress.append), progress
 
 
 def test_every_runtime_is_verified_then_measured_in_every_scenario(measured: Any) -> None:
-    results, said = measured
+    results, progress = measured
     assert results.runtimes == ["torch", "onnx fp32", "onnx int8"]
     assert results.scenarios == CALLS
     assert results.is_sound
     assert {name: report["passed"] for name, report in results.parity.items()} == {"onnx fp32": True, "onnx int8": True}
-    assert said[:2] == [f"parity of onnx {precision} with the original" for precision in ("fp32", "int8")]
-    assert [line.partition(": ")[2] for line in said[2:]] == results.runtimes
+    assert progress[:2] == [f"parity of onnx {precision} with the original" for precision in ("fp32", "int8")]
+    assert [line.partition(": ")[2] for line in progress[2:]] == results.runtimes
     assert results.placement["onnx fp32"]["cpu"]["LSTM"] == 2
     assert results.rooflines["torch"] == results.rooflines["onnx fp32"]
     for timing in results.timings:
@@ -67,7 +67,7 @@ def test_the_memory_of_each_process_is_its_own(measured: Any) -> None:
     results = measured[0]
     torch_bytes, onnx_bytes = (results.timing(name, ONE).peak_bytes for name in ("torch", "onnx fp32"))
     if torch_bytes is None:
-        pytest.skip("this system does not tell a process's memory as Linux does")
+        pytest.skip("this system does not report a process's memory as Linux does")
     assert onnx_bytes + 100e6 < torch_bytes
     assert onnx_bytes > 30e6
 
@@ -162,7 +162,7 @@ def test_a_schedule_out_of_range(schedule: dict[str, Any], message: str) -> None
         Schedule(**schedule)
 
 
-def test_what_torch_does_in_each_scenario_ends_in_the_state_of_the_predictor(run: Run, predictor: Predictor) -> None:
+def test_torch_ends_each_scenario_in_the_state_of_the_predictor(run: Run, predictor: Predictor) -> None:
     source = Source(run.artifact("fp32"), run.path)
     ours, theirs = (BACKENDS[name].load(source) for name in ("onnxruntime", "torch"))
     tokens = np.random.default_rng(0).integers(0, ours.vocabulary_size, (3, 5))
@@ -199,8 +199,8 @@ def test_the_demo_chains_everything_and_a_second_time_trains_nothing(
     """Measures nothing itself but under `make torture`: other tests have measured the same."""
     monkeypatch.chdir(tmp_path)
     if not measures:
-        results, said = measured
-        monkeypatch.setattr("lmtool.bench.demo.run_bench", lambda _, progress: [results, *map(progress, said)][0])
+        results, lines = measured
+        monkeypatch.setattr("lmtool.bench.demo.run_bench", lambda _, progress: [results, *map(progress, lines)][0])
     options = TrainOptions(preset="ptb-200", data=str(corpus_folder), settings=SETTINGS, threads=1)
     scenarios = [Scenario.parse(text) for text in ("single-stream", "multi-stream:2", "offline:1x3")]
     bench = BenchOptions(schedule=QUICK, scenarios=scenarios)

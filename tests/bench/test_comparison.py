@@ -42,7 +42,7 @@ def test_the_fastest_rounds_are_compared(tmp_path: Path) -> None:
     assert json.loads(json.dumps(tight.to_json()))["failures"]
 
 
-def test_what_is_not_measured_any_more_is_a_failure(tmp_path: Path) -> None:
+def test_a_timing_that_is_missing_now_is_a_failure(tmp_path: Path) -> None:
     before = saved(STEADY, tmp_path)
     comparison = compare(before, make_results({"torch": STEADY["torch"]}), 0.1)
     assert comparison.failures == ["onnx fp32, single-stream: batch 1, one token a call: measured before, not now"]
@@ -103,11 +103,11 @@ def test_a_file_without_results_is_refused(tmp_path: Path, content: str, message
         read_results(tmp_path / "bench.json")
 
 
-def test_times_that_are_none_are_refused(tmp_path: Path) -> None:
+def test_invalid_times_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     saved(STEADY, tmp_path)
     good = json.loads(path.read_text())
-    no_times = "no whole results .ValueError: torch, single-stream: there are no times"
+    no_times = "no whole results .ValueError: torch, single-stream: a round has no times, or an invalid one"
     for times, message in (
         ([], no_times),
         ([0.0], no_times),
@@ -180,7 +180,7 @@ def test_a_failed_gate_does_not_replace_the_results_it_compares_with(
 
 
 @torture_only
-def test_a_planted_slow_down_is_caught_and_does_not_replace_what_it_is_compared_with(run: Run, tmp_path: Path) -> None:
+def test_a_planted_slow_down_is_caught_and_does_not_replace_the_earlier_results(run: Run, tmp_path: Path) -> None:
     """Five milliseconds in every call of the fp32 artifact, which the int8 one does not have; neither has its run."""
     for precision in ("fp32", "int8"):
         shutil.copy(run.artifact(precision), tmp_path)

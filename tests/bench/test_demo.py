@@ -34,7 +34,7 @@ def test_a_busy_machine_is_named() -> None:
 
 
 @pytest.mark.parametrize("what", ["failed", "crashed"])
-def test_what_was_not_timed_is_named_in_one_line(what: str) -> None:
+def test_untimed_artifacts_are_named_in_one_line(what: str) -> None:
     reason = "logits differ\nby 0.3 " * 99
     rounds = {name: times for name, times in ROUNDS.items() if name != "onnx int8"}
     lines = summary_of(rounds, **{what: {"onnx int8": [reason] if what == "failed" else reason}})

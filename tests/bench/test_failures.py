@@ -21,10 +21,10 @@ from support.processes.commands import lmtool, run_fresh
 
 
 def test_a_server_scenario_is_skipped_without_loadgen(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = [ONE, Scenario("server", rate=5)]
-    assert benchmark._possible(asked) == (asked, {})
+    scenarios = [ONE, Scenario("server", rate=5)]
+    assert benchmark._possible(scenarios) == (scenarios, {})
     monkeypatch.setattr(loadgen, "missing", lambda: "it is not installed")
-    assert benchmark._possible(asked) == ([ONE], {"server:5": "it is not installed"})
+    assert benchmark._possible(scenarios) == ([ONE], {"server:5": "it is not installed"})
 
 
 def test_skipped_candidates_are_named() -> None:
@@ -74,12 +74,12 @@ def test_results_that_cannot_be_saved_are_printed(monkeypatch: pytest.MonkeyPatc
     def fails(*_: object) -> None:
         raise StorageError("cannot write: no space left on device")
 
-    results, said = make_results({"torch": [[1e-3]]}), list[str]()
+    results, lines = make_results({"torch": [[1e-3]]}), list[str]()
     monkeypatch.setattr(benchmark, "run_bench", lambda *_: results)
     monkeypatch.setattr(benchmark, "save_results", fails)
     with pytest.raises(StorageError, match="no space left"):
-        benchmark.run_benchmark(benchmark.BenchOptions(), tmp_path, None, said.append)
-    assert said == [format_table(results).rstrip()]
+        benchmark.run_benchmark(benchmark.BenchOptions(), tmp_path, None, lines.append)
+    assert lines == [format_table(results).rstrip()]
 
 
 KILLED = """
@@ -100,8 +100,8 @@ def test_a_runtime_that_crashes_is_reported_and_the_rest_goes_on(project: Path, 
     assert finished.returncode == 3
     results = json.loads(finished.stdout)
     assert list(results["crashed"]) == ["reference", "onnx int8"]
-    for said in results["crashed"].values():
-        assert said.startswith("the process was killed by SIGKILL; its last words:")
+    for reason in results["crashed"].values():
+        assert reason.startswith("the process was killed by SIGKILL; its last words:")
     assert [timing["runtime"] for timing in results["timings"]] == ["onnx fp32"]
     assert (tmp_path / "saved" / "bench.json").exists()
 

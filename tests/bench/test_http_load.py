@@ -14,7 +14,7 @@ from http_load import Phase, passed
 from lmtool.bench.errors import BenchError
 from program import run_program
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the resident set is read as Linux tells it")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the resident set is read from Linux's /proc")
 MEGABYTE = 1_000_000
 
 
@@ -50,7 +50,7 @@ def test_a_server_takes_its_load_refuses_the_rest_and_recovers(
     assert max(sizes) - sizes[0] < 50 * MEGABYTE
 
 
-def test_what_cannot_be_measured_is_said(
+def test_impossible_measurements_are_refused_with_a_reason(
     tmp_path: Path, artifact_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert program(monkeypatch, "--model", artifact_path, "--slots", 4) == 2
@@ -79,7 +79,7 @@ def phase_of(*statuses: int, megabytes: int = 100) -> Phase:
     return phase
 
 
-def test_a_server_passes_that_refuses_only_what_is_too_much() -> None:
+def test_a_server_that_refuses_only_in_the_overload_passes() -> None:
     assert passed([phase_of(200), phase_of(200, 429), phase_of(200)])
     assert passed([phase_of(200), phase_of(429), phase_of(200, 200)])
     assert passed([phase_of(200), phase_of(429, megabytes=900), phase_of(200, megabytes=140)])

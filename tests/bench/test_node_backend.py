@@ -96,7 +96,7 @@ def test_arrays_come_back_as_they_went(stand_in: Callable[..., NodeSession]) -> 
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_threads_and_model_are_what_was_asked(
+def test_threads_and_model_reach_the_package(
     stand_in: Callable[..., NodeSession], tmp_path: Path, package: str
 ) -> None:
     run = """

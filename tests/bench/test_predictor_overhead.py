@@ -31,7 +31,7 @@ def test_a_ratio_is_that_of_the_percentiles() -> None:
     assert predictor_overhead.StepCost(1, [1.0, 2.0, 9.0], [2.0, 3.0, 3.0]).ratio(50) == 1.5
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the resident set is read as Linux tells it")
+@pytest.mark.skipif(sys.platform != "linux", reason="the resident set is read from Linux's /proc")
 def test_the_report_tells_imports_steps_and_scoring(
     artifact_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,7 +112,7 @@ def test_the_page_needs_nothing_else(page: Page) -> None:
         "<a href='https://a'>",
     ],
 )
-def test_what_would_be_loaded_or_run_is_noticed(source: str) -> None:
+def test_external_files_and_scripts_are_noticed(source: str) -> None:
     tag = source[1:].partition(" ")[0].partition(">")[0]
     assert Page(source if "</" in source else f"{source}</{tag}>").outside
 
@@ -171,7 +171,7 @@ def test_the_verdict_names_the_fastest_and_the_fastest_batch_invariant(page: Pag
     assert "onnx fp32" in next(text for title, text in titles if title.startswith("Fastest batch-invariant"))
 
 
-def test_what_was_not_timed_is_shown_with_its_reason(page: Page) -> None:
+def test_untimed_runtimes_are_shown_with_their_reason(page: Page) -> None:
     notes = " ".join(element.text for element in page.all("div", "note"))
     for expected in (
         "logits differs by 3.10e-01",
@@ -318,7 +318,7 @@ def test_processor_flags_that_matter_are_named() -> None:
     shown = [element.text for element in page.all("code")]
     assert [flag for flag in flags if flag in shown] == [flag for flag in flags if flag not in ("aes", "vme")]
     assert " ".join(flags) in page.text
-    assert "Governornot told by the system" in page.text
+    assert "Governornot reported by the system" in page.text
 
 
 def test_a_large_report_is_small_and_quick() -> None:

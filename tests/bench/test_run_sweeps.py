@@ -73,7 +73,7 @@ def test_a_network_that_is_refused_in_a_precision_is_left_out_there(
     assert verified.skipped == {"onnx int8, hidden 14": "it differs"}
 
 
-def test_what_runs_on_one_core_has_no_threads_to_vary(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_core_has_no_threads_to_vary(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     candidates, _ = find_candidates(run.artifact("fp32"), ["cpu"], (), 1)
     monkeypatch.setattr(run_sweeps, "usable_cores", lambda: 6)
     points = [point for point in run_sweeps._thread_points(candidates) if point.runtime == "onnx fp32"]

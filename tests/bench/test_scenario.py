@@ -50,7 +50,7 @@ def test_sizes_and_tokens() -> None:
     ],
 )
 def test_another_form_is_refused(text: str) -> None:
-    with pytest.raises(OptionError, match="not of a form that is known|a size below 1|0 requests a second"):
+    with pytest.raises(OptionError, match="has an unknown form|a size below 1|0 requests a second"):
         Scenario.parse(text)
 
 

@@ -10,7 +10,7 @@ from lmtool.model import Run
 from program import run_program
 
 SMALL = ["--together", "1", "3", "--seconds", "0.05"]
-on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the resident set is read as Linux tells it")
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the resident set is read from Linux's /proc")
 
 
 def program(monkeypatch: pytest.MonkeyPatch, artifact: Path, *arguments: str) -> int | str | None:
