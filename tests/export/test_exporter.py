@@ -85,6 +85,22 @@ def test_the_report_of_a_good_export_passes(run: Run, predictor: Predictor, int8
     assert measure_batch_invariance(predictor) is True
 
 
+def test_the_closed_loop_continues_from_the_states_that_calls_return(
+    run: Run, own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """States on a GPU stay there, as in an application."""
+    step, calls = own_predictor.step, []
+
+    def record(token_ids: Any, state: Any, **options: Any) -> Any:
+        logits, after = step(token_ids, state, **options)
+        calls.append((state, after))
+        return logits, after
+
+    monkeypatch.setattr(own_predictor, "step", record)
+    assert verify(original_of(run), own_predictor, loop_steps=5).passed
+    assert all(state is after for (_, after), (state, _) in itertools.pairwise(calls[:5]))
+
+
 def test_dynamic_int8_depends_on_neighbours_and_says_so(int8_predictor: Predictor) -> None:
     assert int8_predictor.artifact.batch_invariant is False
     assert measure_batch_invariance(int8_predictor) is False

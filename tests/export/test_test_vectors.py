@@ -231,10 +231,10 @@ def test_a_runtime_that_agrees_passes_and_one_wrong_number_is_found(own_copy: Pa
         "logits",
         *(f"next_{s}_{k}" for s in ("cell", "hidden") for k in (0, 1)),
     }
-    place = own_copy.parent / "test_data_set_4" / "output_2.pb"
-    wrong = numpy_helper.to_array(onnx.load_tensor(place)).copy()
+    path = own_copy.parent / "test_data_set_4" / "output_2.pb"
+    wrong = numpy_helper.to_array(onnx.load_tensor(path)).copy()
     wrong[1, 2] += 1e-3
-    rewrite(place, wrong)
+    rewrite(path, wrong)
     result = Conformance.from_report(runtime, run_vectors(runtime, Source(own_copy)))
     assert not result.passed
     assert "test_data_set_4" in result.worst.name
@@ -242,10 +242,10 @@ def test_a_runtime_that_agrees_passes_and_one_wrong_number_is_found(own_copy: Pa
 
 
 def test_another_token_in_the_closed_loop_is_found(own_copy: Path) -> None:
-    place = own_copy.parent / "test_data_set_12" / "output_0.pb"
-    logits = numpy_helper.to_array(onnx.load_tensor(place)).copy()
+    path = own_copy.parent / "test_data_set_12" / "output_0.pb"
+    logits = numpy_helper.to_array(onnx.load_tensor(path)).copy()
     logits[0, 0] = -logits[0, 0]
-    rewrite(place, logits)
+    rewrite(path, logits)
     report = run_vectors(ONNXRUNTIME, Source(own_copy))
     assert report["loop_differences"] == 1
 

@@ -151,7 +151,7 @@ def test_two_tensors_that_a_reader_would_merge_are_refused() -> None:
         find_tensors(memoryview(protobuf.message((7, graph))))
 
 
-# Numbers that are none
+# NaN and infinity
 
 FLOATS = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16, TensorProto.DOUBLE: np.float64}
 

@@ -45,8 +45,8 @@ def probabilities_by_hand(predictor: Predictor, read: list[int], options: CacheO
 def test_probabilities_are_those_of_the_formula(cell: str, options: CacheOptions) -> None:
     predictor = predictor_of(network_of((7, 3), cell=cell), TOKENS, "whitespace")
     stream = predictor.stream(cache=options)
-    for place, token_id in enumerate(IDS):
-        expected = probabilities_by_hand(predictor, [0, *IDS[:place]], options)
+    for index, token_id in enumerate(IDS):
+        expected = probabilities_by_hand(predictor, [0, *IDS[:index]], options)
         np.testing.assert_allclose(softmax(stream.logits()), expected, rtol=2e-5)
         suggested = dict(stream.suggest(20, allow_unknown=True))
         assert [suggested[token] for token in TOKENS] == pytest.approx(expected, rel=2e-5)

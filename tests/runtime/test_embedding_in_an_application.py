@@ -62,9 +62,9 @@ def test_threads_share_a_predictor(predictor: Predictor) -> None:
     "options", [{}, {"memory_arena": True}, {"spinning": True, "threads": 2}, {"provider_options": {}}]
 )
 def test_options_do_not_change_results(artifact_path: Path, predictor: Predictor, options: dict[str, Any]) -> None:
-    made = Predictor.load(artifact_path, **options)
+    loaded = Predictor.load(artifact_path, **options)
     ids = np.arange(40).reshape(2, 20) % len(predictor.vocabulary)
-    logits, expected = (each.step(ids, each.initial_state(2))[0] for each in (made, predictor))
+    logits, expected = (each.step(ids, each.initial_state(2))[0] for each in (loaded, predictor))
     np.testing.assert_allclose(logits, expected, atol=1e-6)
 
 
@@ -79,14 +79,14 @@ def test_options_reach_onnxruntime(artifact_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     data = artifact_path.read_bytes()
     for options in (SessionOptions(), SessionOptions(3, True, True)):
-        made = start_session(data, PROVIDERS["cpu"], options)
+        started = start_session(data, PROVIDERS["cpu"], options)
         settings, disabled = seen[-1]
         assert disabled == ["ConstantFolding"]
         assert settings.intra_op_num_threads == options.threads
         assert settings.enable_cpu_mem_arena is options.memory_arena
         assert settings.get_session_config_entry("session.intra_op.allow_spinning") == str(int(options.spinning))
         assert settings.get_session_config_entry("session.load_model_format") == "ONNX"
-        assert made._enable_fallback is False
+        assert started._enable_fallback is False
     with pytest.raises(OptionError, match="threads is 0"):
         Predictor.load(artifact_path, threads=0)
     with pytest.raises(OptionError, match="device_id is 'x', expected a number from 0"):

@@ -181,7 +181,7 @@ def test_generation_stops_before_a_stop_token(predictor: Predictor) -> None:
     words = predictor.vocabulary.tokenization.split(whole)
     for stop in ("the", ["fish", "the"], "\n", "<eos>"):
         ids = {predictor.vocabulary.encode(text)[0] for text in ([stop] if isinstance(stop, str) else stop)}
-        first = next(place for place, word in enumerate(words) if predictor.vocabulary.id(word) in ids)
+        first = next(index for index, word in enumerate(words) if predictor.vocabulary.id(word) in ids)
         stream = predictor.stream()
         pieces = list(stream.generate(60, seed=3, stop=stop))
         assert len(pieces) == first

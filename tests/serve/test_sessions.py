@@ -254,6 +254,6 @@ def test_idle_sessions_expire() -> None:
         sessions.get(old.id)
     sessions.create(start)  # there is room again
     clock.now = 109
-    assert sessions.get(used.id) is used  # looking is no use
+    assert sessions.get(used.id) is used  # `get` does not count as use
     clock.now = 111
     assert len(sessions) == 0
