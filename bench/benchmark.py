@@ -42,16 +42,16 @@ _NO_SWEEPS: tuple[list[Sweep], VerificationResults] = ([], VerificationResults()
 @final
 @dataclass(frozen=True)
 class BenchOptions:
-    """What to measure.
+    """Options of a benchmark.
 
     Attributes:
         model: The artifact, or an ONNX file from elsewhere with the same contract; None for the latest export. The
             artifact's siblings in other precisions are measured too.
         providers: Execution providers of the artifact; torch runs on the same kinds of device.
         against: Other backends, of `OTHERS`; the first that can run is the baseline.
-        scenarios: What is timed.
+        scenarios: Scenarios to time.
         threads: Threads of one call, for every backend.
-        schedule: How long.
+        schedule: Rounds and durations.
         sweep: Also time every axis of `AXES`, with networks of other sizes.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The candidates of a benchmark: an artifact, its siblings in other precisions, other backends; and what is skipped."""
+"""The candidates of a benchmark: an artifact, its siblings in other precisions, other backends; reasons to skip one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _CPU_ONLY = {"int8": "dynamic int8 has kernels for the CPU only"}
 @final
 @dataclass(frozen=True)
 class Candidate:
-    """A backend and what it loads, to be verified and timed."""
+    """A backend and its source, to be verified and timed."""
 
     backend: str
     source: Source
@@ -49,7 +49,7 @@ Skipped = dict[str, str]
 def find_candidates(
     artifact: Path, providers: Sequence[str], against: Sequence[str], threads: int, *, alone: bool = False
 ) -> tuple[Candidates, Skipped]:
-    """Find the candidates, on each provider the backends `against` first; and what is skipped, with the reason.
+    """Find the candidates, on each provider the backends `against` first; and the skipped ones, with the reason.
 
     `alone` ignores the files beside the artifact.
 

@@ -1,4 +1,4 @@
-"""Results of a benchmark: timings of every runtime in every scenario, and what is needed to judge them."""
+"""Results of a benchmark: timings of every runtime in every scenario, parity, rooflines and failures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,7 +19,7 @@ FORMAT = 4
 @final
 @dataclass(frozen=True)
 class Identity:
-    """What was measured, and where; only results with the same identity are comparable.
+    """Artifacts, schedule and machine of a benchmark; only results with the same identity are comparable.
 
     Attributes:
         providers: Execution providers of the artifacts.
@@ -45,7 +45,7 @@ class Results:
 
     Attributes:
         model: The artifact that was named, or the latest export.
-        identity: What was measured, and where.
+        identity: Artifacts, schedule and machine.
         baseline: Name of the runtime that the others are compared with.
         timings: One for each runtime and scenario.
         parity: Runtime name -> report of its verification.

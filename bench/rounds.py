@@ -16,7 +16,7 @@ from .workers.launch import CrashError, RefusedError, run_server_job, run_timing
 @final
 @dataclass(frozen=True)
 class Schedule:
-    """How long everything is measured.
+    """Number of rounds, durations, and the bound of a server's latency.
 
     Attributes:
         rounds: Number of rounds.

@@ -1,4 +1,4 @@
-"""A scenario: what is timed, with MLPerf's names (arXiv 1911.02549) where it has one."""
+"""Scenarios to time, with MLPerf's names (arXiv 1911.02549) where it has one."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -32,7 +32,7 @@ _GENERATED = 128
 @final
 @dataclass(frozen=True)
 class Scenario:
-    """What is timed.
+    """A workload to time: its kind and sizes.
 
     Attributes:
         kind: One of `KINDS`.

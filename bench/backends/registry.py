@@ -38,7 +38,7 @@ REFERENCE = "reference"
 @final
 @dataclass(frozen=True)
 class Source:
-    """What a backend loads, and where it runs.
+    """The files that a backend loads, its provider and its threads.
 
     Attributes:
         artifact: The ONNX file.

@@ -174,7 +174,7 @@ def _frozen_garbage() -> Iterator[None]:
 
 @functools.lru_cache(maxsize=1)
 def _is_exact(predictor: Predictor, batch_sizes: tuple[int, ...]) -> bool:
-    """Whether a row of a batch is what it is alone; cached, because it takes a while with a large network."""
+    """Whether a row of a batch equals the same row alone; cached: it takes a while with a large network."""
     return predictor.artifact.batch_invariant and first_difference(predictor, batch_sizes) is None
 
 

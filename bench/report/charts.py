@@ -66,7 +66,7 @@ def panel(results: Results, scenario: Scenario) -> Panel:
     timings = ranking(results, scenario)
     values = {timing.runtime: [_value(timing, cost) for cost in timing.costs] for timing in timings}
     bars = Scale.from_zero(value for timing in timings for value in [_middle(timing), *values[timing.runtime]])
-    calls = Scale.over(seconds for timing in timings for one in timing.rounds for seconds in one.call_seconds)
+    calls = Scale.over(seconds for timing in timings for each in timing.rounds for seconds in each.call_seconds)
     rows = [
         Row(
             timing,

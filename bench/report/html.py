@@ -93,7 +93,7 @@ def render_report(results: Results, comparison: Comparison | None = None) -> str
         tensors=_tensors(results),
         batches=_batches(results),
         rounds=max((len(timing.rounds) for timing in results.timings), default=0),
-        calls=sum(len(one.call_seconds) for timing in results.timings for one in timing.rounds),
+        calls=sum(len(each.call_seconds) for timing in results.timings for each in timing.rounds),
         kinds=[(kind, _KINDS[kind]) for kind in dict.fromkeys(scenario.kind for scenario in results.scenarios)],
         relevant_flags=[flag for flag in results.identity.environment.get("flags", ()) if _is_relevant(flag)],
     )

@@ -19,7 +19,7 @@ _SHADES = (1.05, 1.5, 2.5, 4, 8)
 @final
 @dataclass(frozen=True)
 class Card:
-    """What a runtime is best at, its name, and facts for and against it."""
+    """A title, the runtime that it goes to, and facts for and against that runtime."""
 
     title: str
     name: str

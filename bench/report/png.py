@@ -1,4 +1,4 @@
-"""The results as a chart: tokens per second of every runtime. Servers are left out, because they get what arrives."""
+"""The results as a chart: tokens per second of every runtime. Servers are left out: arrivals set their rate."""
 
 import math
 from pathlib import Path

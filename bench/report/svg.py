@@ -98,7 +98,7 @@ class Bar:
 
 def bar(value: float, rounds: Sequence[float], scale: Scale) -> Bar:
     """The bar of a value and of the values of its rounds."""
-    places = [_x(scale, one) for one in rounds]
+    places = [_x(scale, each) for each in rounds]
     return Bar(_x(scale, value), min(places), max(places), dots((place, BAR_HEIGHT / 2) for place in places))
 
 
@@ -128,13 +128,13 @@ def strip(timing: Timing, scale: Scale, most: int) -> Strip:
     """
     lane = LANES_HEIGHT / len(timing.rounds)
     ordinary, outliers = [], []
-    for index, one in enumerate(timing.rounds):
-        seconds = np.asarray(one.call_seconds)
-        far = seconds > one.fence
+    for index, each in enumerate(timing.rounds):
+        seconds = np.asarray(each.call_seconds)
+        far = seconds > each.fence
         thinned = _thinned(seconds[~far], max(most // len(timing.rounds), 2))
         ordinary += _scattered(thinned, scale, index * lane, lane)
         outliers += _scattered(seconds[far], scale, index * lane, lane)
-    calls = np.concatenate([one.call_seconds for one in timing.rounds])
+    calls = np.concatenate([each.call_seconds for each in timing.rounds])
     first, median, third = (_x(scale, float(quartile)) for quartile in np.percentile(calls, (25, 50, 75)))
     tail = timing.percentile(99)
     return Strip(dots(ordinary), dots(outliers), (first, third), median, None if tail is None else _x(scale, tail))

@@ -330,7 +330,7 @@ def _compare(run: Run, work: Path, rounds: int) -> str:
 
 
 def main() -> int:
-    """Make what is missing, measure in rounds, print the table."""
+    """Build missing models, measure in rounds, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--run", type=Path, required=True, help="finished run with fp32 and int8 exports")
     parser.add_argument("--work", type=Path, required=True, help="folder for the other models")

@@ -1,4 +1,4 @@
-"""Measure what the predictor adds to its session: import time, time of a step, speed and memory of scoring.
+"""Measure the overhead of a predictor over its session: import time, time of a step, speed and memory of scoring.
 
     python bench/studies/predictor_overhead.py --model FILE [--threads N] [--tokens N]
 

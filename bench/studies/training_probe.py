@@ -32,7 +32,7 @@ PLAIN_LOSS, ALL_ROWS = "plain loss", "all rows"
 @final
 @dataclass(frozen=True)
 class Probe:
-    """What to measure.
+    """A training to measure.
 
     Attributes:
         settings: Changes to the preset `ptb-200`.

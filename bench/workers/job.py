@@ -25,13 +25,13 @@ BY_PROVIDER = "by_provider"
 @final
 @dataclass(frozen=True)
 class Job:
-    """What one worker process does with one backend.
+    """The task of one worker process, which loads one backend.
 
     Attributes:
         backend: One of `BACKENDS`.
-        source: What the backend loads.
+        source: Files, provider and threads of the backend.
         output: File for the report.
-        scenarios: What is timed; a verification compares calls of these sizes.
+        scenarios: Scenarios to time; a verification compares calls of these sizes.
         seconds: Longest time of one scenario, or how long requests arrive at a server.
         latency_bound: Seconds within which a server must answer 99 % of its requests.
     """

@@ -59,7 +59,7 @@ def with_steps(*timings: Timing) -> Results:
     return replace(make_results({"onnx fp32": [[1.0]]}), timings=timings, parity=INVARIANT)
 
 
-def test_the_frontier_holds_what_none_beats() -> None:
+def test_the_frontier_holds_unbeaten_batches() -> None:
     small, large = step("onnx fp32", 1, 1e-3), step("onnx fp32", 8, 4e-3)
     quick, slow = step("onnx int8", 8, 2e-3), step("onnx int8", 64, 64e-3)
     assert frontier([large, slow, quick, small]) == [small, quick]

@@ -22,7 +22,7 @@ def test_a_floor_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("tied", "sizes"), [(False, (7, 3)), (True, (7, 5))])
-def test_a_step_reads_all_but_an_embedding_of_its_own(tmp_path: Path, tied: bool, sizes: tuple[int, int]) -> None:
+def test_a_step_reads_all_but_an_untied_embedding(tmp_path: Path, tied: bool, sizes: tuple[int, int]) -> None:
     vocabulary = 50
     model = build_model(network_of(sizes, tied=tied, vocabulary=vocabulary), BuildOptions("fp32"))
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
