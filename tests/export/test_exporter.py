@@ -297,7 +297,7 @@ def test_a_rejected_export_keeps_the_report_of_the_good_one(run: Run, tmp_path: 
     assert json.loads((copy.path / "rejected.fp32.json").read_text())["failures"]
 
 
-def test_options_and_places_that_cannot_be(run: Run, tmp_path: Path) -> None:
+def test_invalid_options_and_paths_are_refused(run: Run, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="w8 has one graph for every purpose"):
         export_run(run, "w8", optimize_for="latency")
     with pytest.raises(OptionError, match="optimize_for is 'size', expected one of latency, throughput"):
@@ -332,6 +332,6 @@ def test_a_damaged_checkpoint_is_not_exported(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("moved", "passed"), [(0.0, False), (1e-6, False), (3e-4, True), (float("nan"), False)])
-def test_where_rounding_alone_moves_the_original_further_that_is_the_bound(moved: float, passed: bool) -> None:
+def test_the_bound_grows_with_the_rounding_error_of_the_original(moved: float, passed: bool) -> None:
     case = Case("random tokens", "logits", 8e-5, 1.0, moved=moved)
     assert (case.excess(BOUNDS["fp32"]) <= 1) == passed

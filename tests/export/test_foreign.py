@@ -187,7 +187,7 @@ def test_torch_needs_the_run(run: Run) -> None:
             BACKENDS["torch"].load(Source(run.artifact("fp32"), original))
 
 
-def test_what_the_evaluator_lacks_is_named(run: Run) -> None:
+def test_an_operator_that_the_evaluator_lacks_is_named(run: Run) -> None:
     with pytest.raises(BenchError, match="onnx.reference .* cannot run .*: No implementation for operator"):
         BACKENDS["reference"].load(Source(run.artifact("int8")))
 
@@ -244,7 +244,7 @@ def test_a_damaged_artifact_is_refused_and_never_adopted(artifact_path: Path, tm
     assert [path.name for path in tmp_path.iterdir()] == ["damaged.onnx"]
 
 
-def test_what_is_no_onnx_file_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_onnx_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("something else")
     with pytest.raises(ArtifactError, match="it is no ONNX file"):
         adopt(tmp_path / "text.onnx", tmp_path)
@@ -259,7 +259,7 @@ def test_weights_outside_the_file_are_refused(foreign: Path, tmp_path: Path) -> 
         adopt(outside, tmp_path)
 
 
-def test_what_the_checker_refuses_is_refused(foreign: Path, tmp_path: Path) -> None:
+def test_files_that_onnxs_checker_refuses_are_refused(foreign: Path, tmp_path: Path) -> None:
     def break_node(model: onnx.ModelProto) -> None:
         model.graph.node[0].input[0] = "nothing"
 

@@ -214,7 +214,7 @@ def test_damaged_files_and_missing_ones_are_refused(own_copy: Path) -> None:
         vectors_of(own_copy)
 
 
-def test_what_was_written_is_what_is_read(exported: Path, tmp_path: Path) -> None:
+def test_vectors_are_read_as_they_were_written(exported: Path, tmp_path: Path) -> None:
     vectors = vectors_of(exported)
     shutil.copy(exported, tmp_path)
     write_vectors(vectors, tmp_path)
@@ -250,14 +250,14 @@ def test_another_token_in_the_closed_loop_is_found(own_copy: Path) -> None:
     assert report["loop_differences"] == 1
 
 
-def test_shapes_and_missing_outputs_differ_without_bound(exported: Path) -> None:
+def test_wrong_shapes_and_missing_outputs_differ_infinitely(exported: Path) -> None:
     first = vectors_of(exported).sets[4]
     wider = {name: np.repeat(array, 2, axis=0) for name, array in first.outputs.items()}
     for outputs in ({}, wider, {name: array * np.nan for name, array in first.outputs.items()}):
         assert {case.difference for case in first.compare(outputs)} == {np.inf}
 
 
-def test_a_runtime_that_computes_no_numbers_fails(exported: Path) -> None:
+def test_a_runtime_that_computes_nan_fails(exported: Path) -> None:
     """The process writes null for NaN and infinity."""
     report = json.loads(json_text(run_vectors(ONNXRUNTIME, Source(exported))))
     assert Conformance.from_report(ONNXRUNTIME, report).passed
@@ -270,7 +270,7 @@ def test_a_runtime_that_computes_no_numbers_fails(exported: Path) -> None:
         assert re.search(r"onnxruntime .* inf .* FAIL$", shown.format())
 
 
-def test_the_command_feeds_runtimes_that_are_here(exported: Path, run: Run) -> None:
+def test_the_command_checks_installed_runtimes(exported: Path, run: Run) -> None:
     finished = lmtool("verify", "--model", exported, "--test-vectors", "--against", "onnxruntime", "--json")
     assert finished.returncode == 0, finished.stderr
     report = json.loads(finished.stdout)
@@ -291,12 +291,12 @@ def test_the_command_feeds_runtimes_that_are_here(exported: Path, run: Run) -> N
     assert lmtool("export", "--sherpa", "--test-vectors", "--run", run.path).returncode == 2
 
 
-def test_the_command_exports_them(run: Run, tmp_path: Path) -> None:
+def test_the_command_exports_vectors(run: Run, tmp_path: Path) -> None:
     finished = lmtool("export", "--onnx", "--run", run.path, "--out", tmp_path / "m.onnx", "--test-vectors", "--json")
     assert json.loads(finished.stdout)["test_vectors"] == str(tmp_path / INDEX)
 
 
-def test_what_cannot_run_or_dies_fails_where_the_operators_are_standard(
+def test_a_runtime_that_refuses_or_crashes_fails_for_standard_operators(
     own_copy: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     errors = {ONNXRUNTIME: CrashError("it was killed"), REFERENCE: RefusedError("no operator X", by_provider=False)}

@@ -78,7 +78,7 @@ def test_every_message_of_the_format_is_checked_or_refused() -> None:
     assert len(seen) > 15
 
 
-# Many small things
+# Many small parts
 
 
 def empty(number: int, count: int) -> bytes:

@@ -19,7 +19,7 @@ VALUES = st.recursive(
 
 @given(VALUES)
 def test_json_round_trip(value: object) -> None:
-    padded = [[]] * 101  # beyond which brackets in strings are told from others
+    padded = [[]] * 101  # over 100 brackets: strings are removed before brackets are counted
     for text in (json.dumps(value), json.dumps(value, ensure_ascii=False), json.dumps([value, padded])):
         assert parse_json(text) == json.loads(text)
         assert parse_json(f"\ufeff{text}".encode()) == json.loads(text)

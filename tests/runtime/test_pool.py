@@ -46,7 +46,7 @@ def test_many_threads_get_to_the_bit_what_each_stream_gets_alone(predictor: Pred
     assert pool.stats.state_bytes == 0
 
 
-def test_requests_of_one_kind_run_together_and_padded(held: tuple[StreamPool, Gate], predictor: Predictor) -> None:
+def test_requests_of_one_shape_share_a_padded_call(held: tuple[StreamPool, Gate], predictor: Predictor) -> None:
     pool, gate = held
     streams = [pool.open_stream() for _ in range(5)]
     first = pool.submit(streams[0], [1])

@@ -45,7 +45,7 @@ def test_without_stops_nothing_is_held_back() -> None:
 
 
 @given(PIECES, STOPS, st.integers(0, 9))
-def test_tokens_come_whole_but_for_the_one_that_a_stop_cuts(pieces: list[str], stops: list[str], start: int) -> None:
+def test_only_the_token_that_a_stop_cuts_is_incomplete(pieces: list[str], stops: list[str], start: int) -> None:
     buffer, offset, released = StopBuffer(stops, start), start, []
     given_tokens = []
     for number, piece in enumerate(pieces):
