@@ -126,15 +126,17 @@ def write_atomically(path: Path, data: bytes, retry_after_seconds: Sequence[floa
     Raises:
         StorageError: The disk is full, the folder is missing or not writable, or `path` is a folder.
     """
-    for pause in (*retry_after_seconds, None):
+    for pause in retry_after_seconds:
         try:
-            with staged(path) as temporary:
-                temporary.write_bytes(data)
-            return
+            return _write(path, data)
         except StorageError:
-            if pause is None:
-                raise
             time.sleep(pause)
+    return _write(path, data)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with staged(path) as temporary:
+        temporary.write_bytes(data)
 
 
 @contextlib.contextmanager
