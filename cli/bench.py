@@ -24,7 +24,7 @@ def bench(
     scenario: Annotated[
         list[str] | None,
         Option(
-            help="What to time; may be repeated: single-stream, multi-stream, offline, prefill, generation, load, "
+            help="Scenario to time; may be repeated: single-stream, multi-stream, offline, prefill, generation, load, "
             "first-step (default: all of these), server; or with sizes, as multi-stream:64 or prefill:1x2048."
         ),
     ] = None,

@@ -73,7 +73,7 @@ def serve(
     ctx: Context,
     model: Model = None,
     name: Annotated[
-        str | None, Option(help="What clients call the model (default: the file's name without its ending).")
+        str | None, Option(help="Name of the model for clients (default: the file's name without its ending).")
     ] = None,
     api_key_file: Annotated[
         Path | None, path_option(f"File with the key that clients must send (or the variable {_KEY_VARIABLE}).")

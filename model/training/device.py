@@ -1,4 +1,4 @@
-"""What training needs from a device: precision of matrix products, enough memory, facts for the run folder."""
+"""Devices: precision of matrix products, errors when memory runs out, facts for the run folder."""
 
 import contextlib
 import dataclasses

@@ -35,7 +35,7 @@ def initial_network(config: TrainConfig, vocabulary_size: int) -> LanguageModel:
 
 @final
 class Learner:
-    """What one process trains; the tensors of a checkpoint restore it bit for bit.
+    """The trained state of one process; the tensors of a checkpoint restore it bit for bit.
 
     Attributes:
         network: The network.

@@ -85,7 +85,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def ids_by_every_path(predictor: Predictor, text: str, seed: int, folder: Path) -> Iterator[tuple[str, list[int]]]:
-    """(path, token ids) for each way through the library."""
+    """(name, token ids) of each code path that tokenizes."""
     vocabulary = predictor.vocabulary
     tokenization = vocabulary.tokenization
     yield "the score", [vocabulary.id(token) for token in predictor.score(text).tokens]

@@ -43,7 +43,7 @@ class StopOutcome:
         finished: The finished command.
         seconds: Time from the signal to the end.
         number: The signal.
-        problems: What the command did wrong.
+        problems: Faults of the command.
     """
 
     finished: Finished

@@ -40,7 +40,7 @@ def raw(name: str, data: bytes) -> HostileFile:
 
 
 def foreign(case: HostileFile, model: onnx.ModelProto) -> HostileFile:
-    """The same graph without our metadata, for the entry point that adopts."""
+    """The same graph without our metadata, for adoption."""
     del model.metadata_props[:]
     return HostileFile(f"{case.name}, to be adopted", {"model.onnx": model.SerializeToString()}, (*ALL, "adopt"))
 
@@ -206,7 +206,7 @@ def deep_nesting(source: Source, draw: random.Random) -> HostileFile:
     if draw.random() < 0.4:
         key = draw.choice(("lmtool.model", "lmtool.vocabulary", "lmtool.tokenization", "lmtool.parity"))
         metadata[key] = deep_json(draw).decode()
-        # Of the parity nothing is read but a hash, so it may be an object of any depth.
+        # Only a hash of the parity is read, so it may be nested to any depth.
         return sealed(f"deep nesting in {key}", model, metadata, () if key == "lmtool.parity" else ALL)
     depth = draw.choice((30, 200, 3000))
     graph = protobuf.message((2, "inner"))

@@ -97,7 +97,7 @@ def floods(source: Source, draw: random.Random) -> HostileFile:
 
 
 def polyglots(source: Source, draw: random.Random) -> HostileFile:
-    """An artifact whose bytes 5 to 8 mark it as onnxruntime's own format."""
+    """An artifact with the marker of onnxruntime's own format in bytes 5 to 8."""
     start = protobuf.message((1, 8), (2, "ORTM" + "x" * draw.choice((0, 3))))
     return raw("a polyglot", resealed(start + source.model))
 
@@ -111,7 +111,7 @@ def in_graph(data: bytes, extra: bytes) -> bytes:
 
 
 def resealed(data: bytes) -> bytes:
-    """Changed bytes of an artifact under a right hash."""
+    """Changed bytes of an artifact with a valid hash."""
     key = b"lmtool.sha256"
     start = data.index(key) + len(key) + 2
     end = start + len(HASH_PLACEHOLDER)

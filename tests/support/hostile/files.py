@@ -14,7 +14,7 @@ class HostileFile:
     """One hostile file.
 
     Attributes:
-        name: What is wrong with it.
+        name: Its defect.
         files: Path in the run folder -> its bytes.
         must_refuse: The entry points that must refuse it.
         may_refuse: Entry points that are tried too and may accept it.

@@ -18,7 +18,7 @@ BEST, LATEST = "checkpoints/best.safetensors", "checkpoints/latest.safetensors"
 
 
 def with_facts(tensors: dict[str, torch.Tensor], facts: Any) -> bytes:
-    """A sealed checkpoint whose facts are any JSON."""
+    """A checkpoint with a valid hash and arbitrary facts."""
     return sealed_checkpoint(tensors, json.dumps(facts))
 
 
@@ -27,13 +27,13 @@ def with_header(header: bytes, body: bytes = b"", size: int | None = None) -> by
 
 
 def both(name: str, data: bytes) -> HostileFile:
-    """No checkpoint at all, in place of either."""
+    """Files that are not checkpoints, in place of both checkpoints."""
     entry_points = ("Checkpoint.read", *TRAINED, "lmtool train --resume")
     return HostileFile(name, {BEST: data, LATEST: data}, entry_points)
 
 
 def headers(source: Source, draw: random.Random) -> HostileFile:
-    """Something that is no checkpoint, or one with another header than its tensors have."""
+    """A file that is not a checkpoint, or a checkpoint whose header does not match its tensors."""
     good = (source.run / BEST).read_bytes()
     size = int.from_bytes(good[:8], "little")
     kind = draw.choice(("pickle", "length", "deep", "entry", "twice", "noise", "end", "metadata", "zip"))
@@ -73,7 +73,7 @@ def _changed_header(kind: str, header: dict[str, Any], body: bytes, draw: random
 
 
 def best_facts(source: Source, draw: random.Random) -> HostileFile:
-    """A sealed checkpoint whose facts are not those of one."""
+    """A checkpoint with a valid hash and invalid facts."""
     best = Checkpoint.read(source.run / BEST)
     tensors, facts = dict(best.tensors), {"version": 1, **best.facts}
     kind = draw.choice(("facts", "fact", "tensor"))
@@ -118,7 +118,7 @@ def _best(name: str, data: bytes, must_refuse: tuple[str, ...]) -> HostileFile:
 
 
 def latest_contents(source: Source, draw: random.Random) -> HostileFile:
-    """A sealed checkpoint that no training can go on from."""
+    """A checkpoint with a valid hash that cannot be resumed."""
     latest = Checkpoint.read(source.run / LATEST)
     tensors, facts = dict(latest.tensors), json.loads(json.dumps({"version": 1, **latest.facts}))
     kind = draw.choice(("position", "history", "tensor", "new tensor", "processes"))

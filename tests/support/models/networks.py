@@ -1,4 +1,4 @@
-"""Small networks with unequal sizes, their artifacts, and how to compare the two."""
+"""Small networks with unequal sizes, their artifacts, and comparison of both."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Trainers on a small corpus, and how to compare what they leave."""
+"""Trainers on a small corpus, and comparison of their results."""
 
 from pathlib import Path
 from typing import Any
