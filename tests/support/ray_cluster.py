@@ -4,7 +4,9 @@ It prints its address and runs until its standard input ends. FOLDER is for sock
 path of a Unix socket has at most 107 bytes.
 """
 
+import os
 import sys
+from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
@@ -17,6 +19,8 @@ NODE = {
 }
 
 if __name__ == "__main__":
+    os.environ["RAY_TMPDIR"] = sys.argv[1]
+    (Path(sys.argv[1]) / "ray").mkdir()  # Ray writes its address there, and does not make the folder
     cluster = Cluster(initialize_head=True, head_node_args=NODE)
     cluster.add_node(**NODE)
     cluster.wait_for_nodes()
