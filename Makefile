@@ -5,6 +5,8 @@ BIN := .venv/$(SCRIPTS)
 EXTRAS := bench,cpu,loadgen,serve,tensorboard
 # pip is upgraded first, as --group needs 25.1. The editable install is strict, so that type checkers find the packages.
 INSTALL := install --quiet --config-settings editable_mode=strict
+# setuptools warns about every strict install.
+QUIET := PYTHONWARNINGS=ignore
 CONSTRAINTS_lowest := --constraint constraints-lowest.txt
 PYTEST_lowest := -W default
 ROOMS := package cli model export runtime serve bench
@@ -57,17 +59,17 @@ clean:
 .venv/installed: pyproject.toml constraints.txt .venv/sources
 	$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
-	$(BIN)/python -m pip $(INSTALL) --constraint constraints.txt --group dev --editable '.[$(EXTRAS)]'
+	$(QUIET) $(BIN)/python -m pip $(INSTALL) --constraint constraints.txt --group dev --editable '.[$(EXTRAS)]'
 	@touch $@
 
 # Recreated each time, as newer versions appear.
 .venv-%/installed: FORCE
 	rm -rf .venv-$* && $(PYTHON) -m venv .venv-$*
 	.venv-$*/$(SCRIPTS)/python -m pip install --quiet --upgrade pip
-	.venv-$*/$(SCRIPTS)/python -m pip $(INSTALL) --upgrade $(CONSTRAINTS_$*) --group dev --editable '.[$(EXTRAS)]'
+	$(QUIET) .venv-$*/$(SCRIPTS)/python -m pip $(INSTALL) --upgrade $(CONSTRAINTS_$*) --group dev --editable '.[$(EXTRAS)]'
 
 .venv/portability: .venv/installed tests/portability/install $(wildcard examples/*/package-lock.json)
-	$(BIN)/python -m pip $(INSTALL) --constraint constraints.txt --group dev --group interop --editable '.[$(EXTRAS),portability]'
+	$(QUIET) $(BIN)/python -m pip $(INSTALL) --constraint constraints.txt --group dev --group interop --editable '.[$(EXTRAS),portability]'
 	tests/portability/install && touch $@ || echo 'Not everything is here: its tests are skipped, and the next run tries again.'
 
 .venv/docs: .venv/installed
