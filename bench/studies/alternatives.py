@@ -335,7 +335,7 @@ def main() -> int:
     parser.add_argument("--run", type=Path, required=True, help="finished run with fp32 and int8 exports")
     parser.add_argument("--work", type=Path, required=True, help="folder for the other models")
     parser.add_argument("--kenlm", type=Path, help="folder of lmplz and build_binary")
-    parser.add_argument("--epochs", type=int, default=12, help="epochs of the transformer")
+    parser.add_argument("--epochs", type=int, default=2, help="epochs of the transformer")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--measure", choices=INSTALLED, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
