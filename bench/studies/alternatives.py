@@ -124,10 +124,9 @@ def _optimum_step(folder: Path) -> Step:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_inputs() if entry.name.startswith("past_key_values")]
-    heads, _, width = (session.get_inputs()[-1].shape[axis] for axis in (1, 2, 3))
-    empty = {name: np.zeros((1, heads, 0, width), np.float32) for name in names}
+    shapes = {entry.name: entry.shape for entry in session.get_inputs()}
+    empty = {name: np.zeros((1, shapes[name][1], 0, shapes[name][3]), np.float32) for name in names}
     outputs = ["logits", *(name.replace("past_key_values", "present") for name in names)]
-    given = {entry.name for entry in session.get_inputs()}
     past, length = empty, 0
 
     def step(token: int) -> object:
@@ -135,7 +134,7 @@ def _optimum_step(folder: Path) -> Step:
         if length == CONTEXT:
             past, length = empty, 0
         inputs = {"input_ids": np.array([[token]]), "attention_mask": np.ones((1, length + 1), np.int64), **past}
-        if "position_ids" in given:
+        if "position_ids" in shapes:
             inputs["position_ids"] = np.array([[length]])
         logits, *present = session.run(outputs, inputs)
         past, length = dict(zip(names, present, strict=True)), length + 1

@@ -2,19 +2,14 @@
 
 import functools
 import os
-import resource
 import subprocess
 from pathlib import Path
 
 import pytest
 from lmtool.model import Run
 from support.corpora import write_corpus
+from support.faults.injection import limit_files
 from support.processes.commands import TRAIN, lmtool, output_of
-
-
-def limit_files(size_bytes: int) -> None:
-    """Limit the size of the files of this process, to simulate a full disk."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
 
 
 def test_a_full_disk_leaves_no_partial_file(project: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Each function can be the `prepare` of a `commands.Command`, with its arguments i
 import contextlib
 import itertools
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -41,6 +42,11 @@ def hide_package(name: str) -> None:
 def write_to_full_device() -> None:
     """Connect stdout to a device without space."""
     os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+
+
+def limit_files(size_bytes: int) -> None:
+    """Limit the size of the files of this process, to simulate a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
 
 
 def fixed_temporary_names() -> None:
