@@ -16,7 +16,8 @@ from lmtool.bench.report.html import render_report, write_report
 from lmtool.bench.roofline import Roofline
 from lmtool.bench.scenario import streams
 from lmtool.bench.sweep import Sweep
-from lmtool.export.parity import Case, Largest, ParityReport
+from lmtool.export.parity import Largest
+from support.models.reports import make_parity_report
 from support.models.results import ONE, make_results
 from support.web.pages import Page
 
@@ -29,21 +30,10 @@ RUNTIMES = ("torch", "onnx fp32", "onnx int8")
 
 def parity(perplexity: float = 20.0, difference: float = 1e-6, batch_invariant: bool = True) -> dict[str, Any]:
     """What the harness keeps of a verification."""
-    return ParityReport(
-        precision="fp32",
-        variant="fp32",
-        provider="cpu",
-        exported_from="0" * 64,
-        original="PyTorch run tiny",
-        original_sha256="0" * 64,
-        cases=[Case("random tokens", "logits", difference, 1.0)],
+    return make_parity_report(
+        difference,
         tensors={"logits": Largest(difference, difference), "cell_0": Largest(3.25e-7, 3.25e-7)},
-        loop_steps=200,
         loop_differences=7,
-        loop_disagreements=0,
-        text="the test split of a corpus",
-        tokens=5000,
-        original_perplexity=20.0,
         artifact_perplexity=perplexity,
         batch_invariant=batch_invariant,
     ).to_json()

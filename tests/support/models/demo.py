@@ -4,8 +4,10 @@ from pathlib import Path
 
 from lmtool.bench import Demo, Results
 from lmtool.export.exporter import Export
-from lmtool.export.parity import Case, Largest, ParityReport
+from lmtool.export.parity import ParityReport
 from lmtool.model.training.train import TrainResult
+
+from support.models.reports import make_parity_report
 
 
 def make_demo(results: Results) -> Demo:
@@ -28,20 +30,13 @@ def make_demo(results: Results) -> Demo:
 
 
 def _report(precision: str, perplexity: float) -> ParityReport:
-    return ParityReport(
+    return make_parity_report(
+        1.9e-6,
         precision=precision,
         variant=precision,
-        provider="cpu",
-        exported_from="0" * 64,
         original="PyTorch run demo",
-        original_sha256="0" * 64,
-        cases=[Case("random tokens", "logits", 1.9e-6, 1.0)],
-        tensors={"logits": Largest(1.9e-6, 1.9e-6)},
         loop_steps=1000,
-        loop_differences=0,
-        loop_disagreements=0,
         text="the test split of pydocs",
-        tokens=5000,
         original_perplexity=65.6,
         artifact_perplexity=perplexity,
         batch_invariant=precision == "fp32",
