@@ -6,12 +6,13 @@ shared machine's speed drifts: ratios within a round stay comparable.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
 from ..export.foreign.adopt import adopt
 from ..runtime.artifact.artifact import Artifact, latest_artifact
+from ..runtime.artifact.run_folders import EXPORTS, run_folders, why_latest
 from ..runtime.errors import OptionError, StorageError
 from ..runtime.io.files import make_folder, temporary_folder
 from ..runtime.session.providers import provider_named, require_provider
@@ -240,6 +241,9 @@ def run_benchmark(
             cannot be made.
     """
     before = None if gate is None else read_results(gate.old)  # read now: the results may overwrite this file
+    if options.model is None:
+        options = replace(options, model=latest_artifact())
+        progress(f"model: {options.model} ({why_latest(run_folders(pattern=EXPORTS))})")
     if folder is not None:
         make_folder(folder)
     if gate is not None and before is not None and not gate.anyway:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, final
 
 from ..export.exporter import Export, export_run
-from ..model.run import RUNS, Run
+from ..model.run import Run
 from ..model.training.reporters import Reporter
 from ..model.training.train import TrainOptions, TrainResult, run_training
+from ..runtime.artifact.run_folders import RUNS
 from ..runtime.io.text_table import text_table
 from ..runtime.predictor import Predictor
 from .benchmark import BenchOptions, run_bench

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import BadParameter, Exit, Option
 
-from .options import Json, Model, Provider, RunFolder, latest_model, path_option
+from .options import Json, Model, Provider, RunFolder, latest_model, path_option, run_or_latest
 from .output import print_result, print_status, require_module
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ def export(
     from ..export.build import BuildOptions
     from ..export.exporter import export_run, export_sherpa
     from ..export.triton import write_triton_repository
-    from ..model.run import chosen_run
+    from ..model.run import Run
 
     BuildOptions(precision, opset, optimize_for)
-    chosen = chosen_run(run)
+    chosen = Run(run_or_latest(run))
     if sherpa:
         path = export_sherpa(chosen, out, opset, tokens)
         return print_result(as_json, str(path), {"path": str(path)})

@@ -14,11 +14,24 @@ if TYPE_CHECKING:
 
 
 def latest_model() -> Path:
-    """The latest export in runs/; its path is printed on stderr."""
+    """The latest export in runs/; its path is printed on stderr, with the reason."""
     from ..runtime import latest_artifact
+    from ..runtime.artifact.run_folders import EXPORTS, run_folders, why_latest
 
     path = latest_artifact()
-    print_status(f"model: {path}")
+    print_status(f"model: {path} ({why_latest(run_folders(pattern=EXPORTS))})")
+    return path
+
+
+def run_or_latest(run: Path | None) -> Path:
+    """The named run folder, or that of the latest run in runs/, which is printed on stderr with the reason."""
+    if run is not None:
+        return run
+    from ..model.run import latest_run
+    from ..runtime.artifact.run_folders import run_folders, why_latest
+
+    path = latest_run().path
+    print_status(f"run: {path} ({why_latest(run_folders())})")
     return path
 
 

@@ -16,6 +16,7 @@ from .options import (
     cache_options,
     parse_settings,
     path_option,
+    run_or_latest,
 )
 from .output import print_result, print_status, require_module
 
@@ -37,16 +38,16 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a network into a run folder: configuration, vocabulary, checkpoints, metrics and learning curves."""
-    from ..model.run import chosen_run
+    from ..model.run import Run
     from ..model.training.train import TrainOptions, run_training
     from .progress import ProgressBar
 
     chosen = parse_settings(settings)
     chosen |= {key: str(value) for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     pause = checkpoint_minutes * 60
+    if resume and not Run(run := run_or_latest(run)).latest.exists():
+        print_status(f"{run} has no checkpoint to go on from: its training begins again")
     options = TrainOptions(preset, data, run, resume, chosen, device, threads, pause, tensorboard)
-    if resume and not (begun := chosen_run(run)).latest.exists():
-        print_status(f"{begun.path} has no checkpoint to go on from: its training begins again")
     with ProgressBar() as progress:
         result = run_training(options, progress)
     text = (
@@ -75,18 +76,20 @@ def evaluate(
 ) -> None:
     """Compute the perplexity of a trained network or an artifact on one split of a corpus, read as one stream."""
     from ..model.evaluation import evaluate_artifact, evaluate_run
+    from ..runtime.session.session import check_threads
 
     if model is not None and run is not None:
         raise BadParameter("name a run or an artifact, not both", param_hint="--model")
     if model is None and provider != "cpu":
         raise BadParameter("a provider runs an artifact; name one: --model", param_hint="--provider")
+    check_threads(threads)
     options = cache_options(cache, cache_theta, cache_weight)
     if model is None and options is not None:
         raise BadParameter("a cache goes with an artifact; name one: --model", param_hint="--cache")
     if model is not None:
         result = evaluate_artifact(model, data, split, provider, threads, options)
     else:
-        result = evaluate_run(run, data, split, threads)
+        result = evaluate_run(run_or_latest(run), data, split, threads)
     print_result(as_json, result.format(), result.to_json())
 
 
@@ -108,11 +111,10 @@ def embeddings(
     if not near:
         require_module("sklearn")
     from ..model.embeddings import Embeddings
-    from ..model.run import chosen_run
+    from ..model.run import Run
 
-    chosen = chosen_run(run)
+    chosen = Run(run_or_latest(run))
     vectors = Embeddings.of_run(chosen)
-    print_status(f"run: {chosen.path}")
     if near:
         nearest = {word: vectors.nearest(word, count) for word in near}
         lines = []

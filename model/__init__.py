@@ -1,12 +1,13 @@
 """Corpora, the network, training and checkpoints (needs torch)."""
 
+from ..runtime.artifact.run_folders import RUNS
 from .checkpoint import Checkpoint
 from .data.corpus import Corpus, load_corpus, load_corpus_with
 from .data.texts import PYDOCS, SPLITS, corpora, read_splits, write_splits
 from .errors import CheckpointError, ConfigError, DataError, Interrupted, RunError, TrainingError
 from .evaluation import Evaluation, evaluate_artifact, evaluate_perplexity, evaluate_run
 from .network import LanguageModel, NetworkState
-from .run import RUNS, Run, latest_run
+from .run import Run, latest_run
 from .training.config import TrainConfig
 from .training.presets import PRESETS, preset_named
 from .training.reporters import Reporter

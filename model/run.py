@@ -18,6 +18,7 @@ from typing import Any, final
 
 import filelock
 
+from ..runtime.artifact.run_folders import CONFIG, RUNS, START_KEY, next_start, run_folders
 from ..runtime.artifact.summary import Summary
 from ..runtime.errors import JsonError, VocabularyError
 from ..runtime.io.files import (
@@ -37,7 +38,6 @@ from .errors import ConfigError, DataError, RunError
 from .network import LanguageModel
 from .training.config import TrainConfig
 
-RUNS = Path("runs")
 _PUT_BACK = "put a copy of that file back, or train in another folder: --run DIR"
 
 
@@ -80,7 +80,7 @@ class Run:
 
     @property
     def _config(self) -> Path:
-        return self.path / "config.json"
+        return self.path / CONFIG
 
     @property
     def _vocabulary(self) -> Path:
@@ -91,7 +91,7 @@ class Run:
         return self.path / ("model.onnx" if variant == "fp32" else f"model.{variant}.onnx")
 
     def create(self, config: TrainConfig, corpus: Corpus, environment: Mapping[str, Any] | None = None) -> None:
-        """Make the folder and write configuration, vocabulary, corpus facts and environment.
+        """Make the folder and write the start of the run, configuration, vocabulary, corpus facts and environment.
 
         Raises:
             RunError: It holds a run already, or the vocabulary is larger than `vocabulary` reads.
@@ -119,8 +119,9 @@ class Run:
         write_atomically(self._vocabulary, text)
         corpus_facts = {"name": _recorded_name(corpus.name), "sha256": corpus.sha256}
         self.write_metrics([])
-        facts = {"training": config.to_json(), "corpus": corpus_facts, "environment": dict(environment or {})}
-        write_atomically(self._config, _json_lines(facts))
+        started = next_start(self.path.resolve().parent)
+        facts = {START_KEY: started, "training": config.to_json(), "corpus": corpus_facts}
+        write_atomically(self._config, _json_lines({**facts, "environment": dict(environment or {})}))
 
     def lock(self) -> filelock.BaseFileLock:
         """Lock the folder; the returned lock is held, for a `with` block.
@@ -314,15 +315,16 @@ def chosen_run(path: Path | None) -> Run:
 
 
 def latest_run(runs: Path = RUNS) -> Run:
-    """The run in the folder `runs` whose configuration is the newest.
+    """The run in the folder `runs` that began last, by the start that each run records (see `run_folders`).
 
     Raises:
         RunError: There is none.
+        StorageError: A `config.json` is damaged, so the latest run is not known.
     """
-    configs = sorted(runs.glob("*/config.json"), key=lambda path: (path.stat().st_mtime_ns, path))
-    if not configs:
+    folders = run_folders(runs)
+    if not folders:
         raise RunError(f"there is no run in {runs.resolve()}; train one: lmtool train, or name one: --run DIR")
-    return Run(configs[-1].parent)
+    return Run(folders[-1].path)
 
 
 def _read(path: Path) -> Checkpoint:

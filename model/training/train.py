@@ -11,6 +11,7 @@ from typing import Any, final
 
 import torch
 
+from ...runtime.artifact.run_folders import RUNS
 from ...runtime.errors import LmtoolError, OptionError, ProviderError
 from ...runtime.io.files import make_folder
 from ...runtime.session.session import check_threads
@@ -18,7 +19,7 @@ from ...runtime.system import usable_cores
 from ..data.corpus import load_corpus
 from ..data.texts import PYDOCS
 from ..errors import CheckpointError
-from ..run import RUNS, Run, chosen_run
+from ..run import Run, chosen_run
 from .config import TrainConfig
 from .device import environment, translate_memory_errors
 from .distributed import ProcessGroup
