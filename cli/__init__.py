@@ -29,8 +29,10 @@ def _run() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from .app import app
-    from .output import Stdout
+    from .output import Stderr, Stdout
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout = Stdout(sys.stdout.detach(), sys.stdout.encoding, "backslashreplace")  # escapes, as stderr does
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr = Stderr(sys.stderr.detach(), sys.stderr.encoding, "backslashreplace", line_buffering=True)
     app()

@@ -141,6 +141,29 @@ class Stdout(io.TextIOWrapper):
         sys.exit(1)
 
 
+@final
+class Stderr(io.TextIOWrapper):
+    """Standard error whose lines are lost where it cannot be written: a closed terminal must not end a training."""
+
+    def write(self, text: str, /) -> int:
+        """Write text, if possible."""
+        try:
+            return super().write(text)
+        except OSError:
+            self._discard()
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush the buffer, if possible."""
+        try:
+            super().flush()
+        except OSError:
+            self._discard()
+
+    def _discard(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+
+
 def require_module(module: str) -> None:
     """Import a module that a command needs later, so that a missing package is reported before any work is done."""
     importlib.import_module(module)

@@ -82,7 +82,7 @@ def serve(
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
-    """Serve an artifact over HTTP to OpenAI's clients, until SIGINT or SIGTERM."""
+    """Serve an artifact over HTTP to OpenAI's clients, until SIGINT, SIGTERM or SIGHUP."""
     from ..runtime import Predictor
     from ..serve import ServeOptions, run_server
 

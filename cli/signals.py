@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while a command runs, imports modules, or has done its work."""
+"""SIGINT, SIGTERM and SIGHUP while a command runs, imports modules, or has done its work."""
 
 import signal
 import sys
@@ -7,17 +7,22 @@ from typing import Any, final
 
 _RETRY_SECONDS = 0.05
 _IMPORT_MACHINERY = "importlib._bootstrap"
+_HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
+_HANDLED = tuple(number for number in (signal.SIGINT, signal.SIGTERM, _HANGUP) if number is not None)
+_DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 _HAS_TIMER = hasattr(signal, "setitimer")
 
 
 @final
 class SignalHandlers:
-    """Within a `with` block SIGINT raises KeyboardInterrupt and SIGTERM raises SystemExit, but not inside an import.
+    """Within a `with` block SIGINT raises KeyboardInterrupt, SIGTERM and SIGHUP raise SystemExit, but not in an import.
 
     An exception raised inside an import may be lost (Python calls back there, prints the error and goes on) or turn
     into another error of the module. It is raised once the import is done. An exception raised in a finalizer or an
     interpreter callback is always lost, so it is raised again. After the block the work is done and SIGINT is ignored.
-    A SIGINT that is ignored before the block, as in a shell's background jobs, stays ignored.
+    A signal that is ignored before the block, as SIGHUP under nohup and SIGINT in a shell's background jobs, stays
+    ignored. A SIGHUP after another signal is ignored too: a session that ends repeats it, or sends it beside SIGTERM,
+    and it would cut the command's own end short.
     """
 
     def __init__(self) -> None:
@@ -27,9 +32,9 @@ class SignalHandlers:
 
     def __enter__(self) -> None:
         sys.unraisablehook = self._on_unraisable
-        signal.signal(signal.SIGTERM, self._on_signal)
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._on_signal)
+        for number in _HANDLED:
+            if signal.getsignal(number) in _DEFAULTS:
+                signal.signal(number, self._on_signal)
         if _HAS_TIMER:
             signal.signal(signal.SIGALRM, self._raise)
 
@@ -42,6 +47,8 @@ class SignalHandlers:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number == _HANGUP and self._number:
+            return
         self._number = number
         self._raise(number, frame)
 

@@ -84,7 +84,7 @@ class ServeOptions:
         "How long an idle connection is kept, a request's headers may take to arrive, and a client may take to read "
         "what was sent (64 KiB or less).",
     )
-    shutdown_seconds: int = _count(5, "How long running requests may go on after SIGINT or SIGTERM.")
+    shutdown_seconds: int = _count(5, "How long running requests may go on after SIGINT, SIGTERM or SIGHUP.")
 
     def __post_init__(self) -> None:
         """Check the ranges.

@@ -1,8 +1,11 @@
 """The server process: its socket, uvicorn, the API key, and time limits for slow connections."""
 
 import asyncio
+import contextlib
+import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, final
 
@@ -19,9 +22,11 @@ from .errors import ServeError
 from .options import CONNECTION_BACKLOG, ServeOptions
 from .service import Service
 
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
 
 def run_server(predictor: Predictor, options: ServeOptions, on_ready: Callable[[str], None]) -> None:
-    """Serve a model until SIGINT or SIGTERM.
+    """Serve a model until SIGINT, SIGTERM or SIGHUP; signals that are ignored stay ignored.
 
     Running requests then have `shutdown_seconds` to finish, and the signal is passed on to the previous handler.
 
@@ -39,7 +44,7 @@ def run_server(predictor: Predictor, options: ServeOptions, on_ready: Callable[[
     try:
         with _listen(options) as listener:
             on_ready(_url(options, listener))
-            asyncio.run(uvicorn.Server(_config(service)).serve(sockets=[listener]))
+            asyncio.run(Server(_config(service)).serve(sockets=[listener]))
     finally:
         service.engine.pool.close(cancel_waiting=True)
 
@@ -102,6 +107,27 @@ def _config(service: Service) -> uvicorn.Config:
         timeout_graceful_shutdown=options.shutdown_seconds,
         h11_max_incomplete_event_size=options.max_header_bytes,
     )
+
+
+@final
+class Server(uvicorn.Server):
+    """uvicorn's server, which ends on SIGHUP too, as its terminal closes, and leaves ignored signals ignored."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle the signals within the block; then pass those that came on to the previous handlers."""
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        with super().capture_signals():
+            if threading.current_thread() is not threading.main_thread():
+                yield
+                return
+            try:
+                for number, handler in before.items():
+                    signal.signal(number, signal.SIG_IGN if handler is signal.SIG_IGN else self.handle_exit)
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
 
 
 @final

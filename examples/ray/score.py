@@ -76,8 +76,10 @@ def main() -> int:
 
 
 def _handle_sigterm() -> None:
-    """On SIGTERM, end the workers and exit with 143."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    """On SIGTERM and SIGHUP, unless they are ignored, end the workers and exit with 143 or 129."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is signal.SIG_DFL:
+            signal.signal(ending, lambda number, _: sys.exit(128 + number))
 
 
 def _options() -> argparse.Namespace:

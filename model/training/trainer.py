@@ -88,7 +88,7 @@ class Trainer:
 
         Raises:
             TrainingError: The training diverged: NaN or infinity in the loss, the gradient or the weights.
-            Interrupted: SIGINT or SIGTERM came; everything is saved.
+            Interrupted: SIGINT, SIGTERM or SIGHUP came; everything is saved.
             StorageError: A file cannot be written.
         """
         with self._translate_divergence(), StopRequest() as stop:

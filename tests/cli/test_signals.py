@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during an import, in a finalizer, and during shutdown."""
+"""SIGINT, SIGTERM and SIGHUP during an import, in a finalizer, and during shutdown."""
 
 import signal
 import subprocess
@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from lmtool.model import Run
+from support.processes.terminal import Terminal
+from support.runs.settings import SETTINGS
 
 SLOW = """
 import os, time
@@ -16,7 +19,8 @@ whole = True
 PROGRAM = """
 import contextlib, os, signal, sys, time
 from lmtool.cli.signals import SignalHandlers
-signal.signal(signal.SIGINT, signal.{before})
+signal.signal(signal.SIGINT, signal.default_int_handler)
+{before}
 with {block}:
     try:
         import slow
@@ -31,7 +35,7 @@ time.sleep(0.2)
 
 
 def run_program(
-    folder: Path, number: int, block: str = "SignalHandlers()", before: str = "default_int_handler"
+    folder: Path, number: signal.Signals, block: str = "SignalHandlers()", before: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run a program that gets a signal during an import, and SIGINT at its end."""
     (folder / "slow.py").write_text(SLOW.format(number=int(number)))
@@ -45,13 +49,15 @@ def test_sigint_waits_for_an_import_and_is_ignored_at_the_end(tmp_path: Path) ->
     assert (finished.returncode, finished.stderr) == (0, "")
 
 
-def test_sigterm_waits_for_an_import(tmp_path: Path) -> None:
-    finished = run_program(tmp_path, signal.SIGTERM)
-    assert (finished.returncode, finished.stdout) == (143, "imported True\n")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_wait_for_an_import(tmp_path: Path, number: signal.Signals) -> None:
+    finished = run_program(tmp_path, number)
+    assert (finished.returncode, finished.stdout) == (128 + number, "imported True\n")
 
 
-def test_an_ignored_sigint_stays_ignored(tmp_path: Path) -> None:
-    finished = run_program(tmp_path, signal.SIGINT, before="SIG_IGN")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_ignored_signal_stays_ignored(tmp_path: Path, number: signal.Signals) -> None:
+    finished = run_program(tmp_path, number, before=f"signal.signal({int(number)}, signal.SIG_IGN)")
     assert (finished.returncode, finished.stdout) == (0, "imported True\nwent on\n")
 
 
@@ -60,6 +66,17 @@ def test_without_the_handlers_sigint_cuts_the_import(tmp_path: Path) -> None:
     finished = run_program(tmp_path, signal.SIGINT, "contextlib.nullcontext()")
     assert "imported" not in finished.stdout
     assert finished.returncode == -signal.SIGINT
+
+
+def test_a_training_on_a_terminal_that_is_closed_is_saved(tmp_path: Path, corpus_folder: Path) -> None:
+    settings = [argument for key, value in SETTINGS.items() for argument in ("--set", f"{key}={value}")]
+    command = ["train", "--preset", "ptb-200", "--data", corpus_folder, "--run", tmp_path / "run", *settings]
+    with Terminal(*command, "--epochs", 9999, cwd=tmp_path) as terminal:
+        terminal.read_until("valid perplexity")
+        assert terminal.hang_up() == 129
+    checkpoint = Run(tmp_path / "run").read_latest()
+    assert checkpoint is not None
+    assert checkpoint.facts["position"]["epoch"] >= 1
 
 
 LAST = """

@@ -53,6 +53,35 @@ def test_a_stopped_training_resumes_bit_for_bit(
     assert without_times(logged) == without_times(uninterrupted.progress.history)
 
 
+@pytest.mark.parametrize(
+    "numbers", [[signal.SIGHUP, signal.SIGHUP], [signal.SIGTERM, signal.SIGHUP], [signal.SIGHUP, signal.SIGTERM]]
+)
+def test_the_signals_of_a_closed_session_stop_a_training_once(
+    tmp_path: Path, corpus_folder: Path, numbers: list[int]
+) -> None:
+    before = signal.signal(signal.SIGHUP, lambda *_: pytest.fail("SIGHUP reached the previous handler"))
+    try:
+        with pytest.raises(Interrupted) as stop:
+            new_trainer(corpus_folder, tmp_path / "run", DROPOUT_SETTINGS).train(StopAfter(3, *numbers))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert stop.value.exit_code == 128 + numbers[0]
+    assert Checkpoint.read(Run(tmp_path / "run").latest).facts["position"]["step"] == 3
+
+
+def test_ignored_signals_do_not_stop_a_training(tmp_path: Path, corpus_folder: Path) -> None:
+    numbers = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        trainer = new_trainer(corpus_folder, tmp_path / "run", {**DROPOUT_SETTINGS, "epochs": "1"})
+        trainer.train(StopAfter(3, *numbers))
+        assert [signal.getsignal(number) for number in numbers] == [signal.SIG_IGN] * 3
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert trainer.progress.finished
+
+
 def test_a_killed_training_resumes_from_its_last_checkpoint(tmp_path: Path, corpus_folder: Path) -> None:
     folder = tmp_path / "killed"
     command = [sys.executable, "-m", "lmtool.cli", "train", "--preset", "ptb-200", "--data", str(corpus_folder)]

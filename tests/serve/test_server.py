@@ -179,7 +179,7 @@ def test_a_connection_is_used_again_until_it_is_idle(server: ServerProcess) -> N
     assert 0.5 < time.monotonic() - began < 10
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_lets_running_requests_finish(artifact_path: Path, number: int, code: int) -> None:
     with ServerProcess(artifact_path, "--max-tokens", 100_000) as running:
         for data in (b"rubbish\r\n\r\n", request_bytes("/v1/completions", [[[]]]), request_bytes("/none", {})):
@@ -198,6 +198,18 @@ def test_a_signal_lets_running_requests_finish(artifact_path: Path, number: int,
         ended, stderr = running.stop(0)
         assert responses[0].json()["usage"]["completion_tokens"] == 1500
     assert (ended, stderr) == (code, "")
+
+
+def test_a_server_under_nohup_survives_its_terminal(artifact_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited by the process
+    try:
+        started = ServerProcess(artifact_path)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with started as running:
+        running.process.send_signal(signal.SIGHUP)
+        assert running.metric("lmtool_slots_in_use") == 0
+        assert running.stop(signal.SIGTERM) == (143, "")
 
 
 def test_requests_that_do_not_finish_are_cut_off(artifact_path: Path) -> None:

@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -49,6 +50,13 @@ class Terminal:
 
     def type(self, keys: str) -> None:
         os.write(self._own, keys.encode())
+
+    def hang_up(self) -> int:
+        """Close the terminal as a lost ssh session does, with SIGHUP from system and shell; the exit code."""
+        for _ in range(2):
+            self._process.send_signal(signal.SIGHUP)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), self._own)
+        return self._process.wait(PATIENCE_SECONDS)
 
     def read_until(self, text: str) -> None:
         """Read until the screen has shown `text`.

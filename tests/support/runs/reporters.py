@@ -19,13 +19,14 @@ class RecordingReporter:
 
 
 class StopAfter(RecordingReporter):
-    """Sends this process SIGTERM after a number of steps."""
+    """Sends this process signals after a number of steps."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, *numbers: int) -> None:
         super().__init__()
-        self._steps_left = steps
+        self._steps_left, self._numbers = steps, numbers or (signal.SIGTERM,)
 
     def step(self, *_: object) -> None:
         self._steps_left -= 1
         if self._steps_left == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
+            for number in self._numbers:
+                os.kill(os.getpid(), number)
