@@ -68,6 +68,7 @@ def _path(value: str) -> Path:
 
 
 Json = Annotated[bool, Option("--json", help="Print one JSON object on stdout.")]
+JsonLines = Annotated[bool, Option("--json", help="Print one JSON object a line on stdout, for each text.")]
 RunFolder = Annotated[Path | None, path_option("Run folder (default: the latest in runs/).", "--run")]
 Model = Annotated[Path | None, path_option("Artifact (default: the latest export in runs/).", "--model")]
 Provider = Annotated[str, Option("--provider", help="Execution provider: cpu, cuda, ...")]

@@ -1,13 +1,18 @@
 """Commands that run an artifact on text: generate, suggest and score."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, cast
 
 from typer import Option
 
-from .options import Json, Model, Texts, Threads, Unknown, as_utf8, load_predictor
+from .options import Json, JsonLines, Model, Texts, Threads, Unknown, as_utf8, load_predictor
 from .output import print_result, print_status, print_text
+from .scores import ScorePrinter
+
+if TYPE_CHECKING:
+    from io import BufferedIOBase
 
 
 def generate(
@@ -97,32 +102,12 @@ def score(
     per_token: Annotated[bool, Option("--per-token", help="Show every token.")] = False,
     heat: Annotated[bool, Option("--heat", help="Colour each token by its surprisal, on a terminal only.")] = False,
     threads: Threads = 1,
-    as_json: Json = False,
+    as_json: JsonLines = False,
 ) -> None:
-    """Compute log-probability and perplexity of each argument, or of each line of standard input."""
-    predictor = load_predictor(model, threads)
-    lines = text or _piped_lines()
-    texts = [f"{line}\n" if end else line for line in lines]
-    scores = [predictor.score(scored) for scored in texts]
-    colours = _heat(predictor) if heat else None
-    rows = []
-    for line, scored, result in zip(lines, texts, scores, strict=True):
-        perplexity = f"{result.perplexity:10.2f}" if result.tokens else f"{'-':>10}"
-        shown = colours.coloured(scored, result) if colours else line
-        rows.append(f"{result.log_prob:10.3f}  perplexity {perplexity}  unknown {result.unknown}  {shown}")
-        if per_token:
-            pairs = zip(result.tokens, result.token_log_probs, strict=True)
-            rows += [f"{log_prob:10.3f}    {token!r}" for token, log_prob in pairs]
-    if colours:
-        rows.append(colours.legend())
-    values = [{"text": line, **result.to_json()} for line, result in zip(lines, scores, strict=True)]
-    print_result(as_json, "\n".join(rows), {"scores": values}, coloured=colours is not None)
-
-
-def _heat(predictor: Any) -> Any:
-    from .heat import Heat
-
-    return Heat.of_terminal(predictor.vocabulary.tokenization)
+    """Compute log-probability and perplexity of each argument, or of each line of standard input as it comes."""
+    printer = ScorePrinter(load_predictor(model, threads), end=end, per_token=per_token, heat=heat, as_json=as_json)
+    for line in text or _piped_lines():
+        printer.print(line)
 
 
 def _piped_text() -> str:
@@ -134,6 +119,9 @@ def _piped_text() -> str:
     return decode_text(sys.stdin.buffer.read(), "standard input").removesuffix("\n")
 
 
-def _piped_lines() -> list[str]:
-    text = _piped_text()
-    return text.split("\n") if text else []
+def _piped_lines() -> Iterator[str]:
+    """The lines of standard input as they come; none on a terminal."""
+    from ..runtime.io.lines import read_lines
+
+    if sys.stdin is not None and not sys.stdin.isatty():
+        yield from read_lines(cast("BufferedIOBase", sys.stdin.buffer), "standard input")

@@ -12,18 +12,19 @@ from .vocabulary import Vocabulary
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Score:
     """The scored tokens of one text.
 
     Attributes:
         tokens: The text's tokens; those outside the vocabulary as the unknown token.
-        token_log_probs: float64 [len(tokens)], natural log-probability of each token given all before it.
+        token_log_probs: Natural log-probability of each token given all before it. A tuple, because small arrays
+            between the large ones of the network would keep the memory around them from being freed.
         unknown: The number of tokens outside the vocabulary.
     """
 
     tokens: tuple[str, ...]
-    token_log_probs: NDArray[np.float64]
+    token_log_probs: tuple[float, ...]
     unknown: int
 
     @classmethod
@@ -32,12 +33,13 @@ class Score:
     ) -> "Score":
         """The score of token ids [tokens] from their log-probabilities [tokens]."""
         tokens = tuple(vocabulary.token(index) for index in token_ids.tolist())
-        return cls(tokens, token_log_probs, int((token_ids == vocabulary.unknown_id).sum()))
+        unknown = int((token_ids == vocabulary.unknown_id).sum())
+        return cls(tokens, tuple(token_log_probs.tolist()), unknown)
 
     @property
     def log_prob(self) -> float:
         """Natural log-probability of the whole text; 0 for an empty one."""
-        return float(self.token_log_probs.sum())
+        return math.fsum(self.token_log_probs)
 
     @property
     def perplexity(self) -> float:
@@ -48,7 +50,7 @@ class Score:
         """The score as JSON values."""
         return {
             "tokens": list(self.tokens),
-            "token_log_probs": [float(value) for value in self.token_log_probs],
+            "token_log_probs": list(self.token_log_probs),
             "log_prob": self.log_prob,
             "perplexity": self.perplexity,
             "unknown": self.unknown,

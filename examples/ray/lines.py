@@ -1,6 +1,7 @@
 """Scores of many lines: lines of similar length share a call if that changes no number."""
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, final
@@ -85,7 +86,7 @@ class LineScorer:
             tokens[row, 1 : len(text) + 1] = text
         state = self._predictor.initial_state(len(ids))
         log_probs = self._predictor.log_probs(tokens[:, :-1], state, tokens[:, 1:])[0]
-        return [float(log_probs[row, : len(text)].sum()) for row, text in enumerate(ids)]
+        return [math.fsum(log_probs[row, : len(text)].tolist()) for row, text in enumerate(ids)]
 
 
 def score_part(scorer: LineScorer, part: Part, folder: Path, out: Path, model: str) -> PartScore:

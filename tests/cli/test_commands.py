@@ -1,8 +1,6 @@
 """Every command on the command line: results, JSON and progress."""
 
 import json
-import os
-import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,7 @@ import pytest
 from lmtool import __version__
 from lmtool.runtime import CacheOptions, Predictor
 from support.corpora import write_corpus
-from support.processes.commands import TRAIN, json_output_of, lmtool, output_of, run_fresh
+from support.processes.commands import TRAIN, json_output_of, lmtool, output_of
 
 
 def test_help_is_instant_and_names_every_command() -> None:
@@ -137,20 +135,13 @@ def test_generate_continues_the_prompt(project: Path) -> None:
     assert result["text"] == "".join(stream.generate(12, temperature=0.8, seed=4))
 
 
-def test_suggest_and_score(project: Path) -> None:
+def test_suggest(project: Path) -> None:
     predictor = Predictor.load(project / "runs/tiny/model.onnx")
     stream = predictor.stream()
     stream.feed("the cat")
     expected = [{"token": word, "probability": probability} for word, probability in stream.suggest(3)]
     assert json_output_of("suggest", "the cat", "-k", 3, cwd=project)["suggestions"] == expected
     assert output_of("suggest", "the cat", cwd=project).count("%") == 5
-    scores = json_output_of("score", stdin="the cat\na dog saw zebras\n", cwd=project)["scores"]
-    assert [score["text"] for score in scores] == ["the cat", "a dog saw zebras"]
-    assert scores[0]["log_prob"] == predictor.score("the cat").log_prob
-    assert scores[1]["unknown"] == 1
-    assert json_output_of("score", "--end", "the cat", cwd=project)["scores"][0]["tokens"] == ["the", "cat", "<eos>"]
-    assert output_of("score", "--per-token", "the cat", cwd=project).count("\n") == 3
-    assert output_of("score", cwd=project) == ""
 
 
 def test_an_artifact_is_evaluated_with_a_cache(project: Path, corpus_folder: Path) -> None:
@@ -178,19 +169,6 @@ def test_completion_of_a_word_and_stop_words(project: Path) -> None:
     finished = lmtool("generate", "the cat", "--stop", "zebra", cwd=project)
     assert finished.returncode == 2
     assert "stop holds 'zebra'" in finished.stderr
-
-
-def test_heat_colours_the_text_on_a_terminal_only(project: Path) -> None:
-    plain = output_of("score", "the cat saw zebras", cwd=project)
-    assert output_of("score", "--heat", "the cat saw zebras", cwd=project) == plain
-    environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color"}
-    hot = run_fresh("score", "--heat", "--end", "the cat saw zebras", cwd=project, env=environment)
-    line, legend = hot.stdout.splitlines()
-    for word in ("the", " cat", " saw", " zebras"):
-        assert re.search(rf"\x1b\[[0-9;]+m{word}\x1b\[0m", line)
-    assert "<2" in legend
-    finished = run_fresh("score", "--heat", "the cat", "--json", cwd=project, env=environment)
-    assert json.loads(finished.stdout) == json_output_of("score", "the cat", cwd=project)
 
 
 def test_data_is_listed_and_prepared(tmp_path: Path) -> None:

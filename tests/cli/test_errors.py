@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.corpora import write_corpus
 from support.faults.injection import hide_package, write_to_full_device
-from support.processes.commands import json_output_of, lmtool, output_of, run_fresh
+from support.processes.commands import json_lines_of, lmtool, output_of, run_fresh
 
 DIVERGE = [argument for pair in ("learning_rate=1e9", "clip_norm=1e9") for argument in ("--set", pair)]
 
@@ -144,8 +144,8 @@ def test_invalid_numbers_and_input_text(project: Path, tmp_path: Path) -> None:
     assert "error: the number of suggestions is 0, expected 1 or more" in finished.stderr
     finished = lmtool("score", cwd=project, stdin=b"caf\xe9\n")
     assert finished.returncode == 1
-    assert "standard input is not UTF-8 text: byte 0xe9 at offset 3" in finished.stderr
-    odd = json_output_of("score", stdin="the\u2028cat\n\na dog", cwd=project)["scores"]
+    assert "line 1 of standard input is not UTF-8 text: byte 0xe9 at offset 3" in finished.stderr
+    odd = json_lines_of("score", stdin="the\u2028cat\n\na dog", cwd=project)
     assert [score["text"] for score in odd] == ["the\u2028cat", "", "a dog"]
     lonely = tmp_path / "lonely.onnx"
     lonely.write_bytes((project / "runs/tiny/model.onnx").read_bytes())

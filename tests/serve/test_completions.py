@@ -86,7 +86,7 @@ def test_echoed_log_probabilities_are_those_of_score(server: LocalServer, predic
     logprobs, score = choice["logprobs"], predictor.score(text)
     assert choice["text"] == text == "".join(logprobs["tokens"])
     assert choice["finish_reason"] == "length"
-    assert logprobs["token_logprobs"] == pytest.approx(score.token_log_probs.tolist(), abs=CLOSE)
+    assert logprobs["token_logprobs"] == pytest.approx(score.token_log_probs, abs=CLOSE)
     assert logprobs["text_offset"] == [0, *itertools.accumulate(map(len, logprobs["tokens"]))][:-1]
     for piece, own, top in zip(logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True):
         assert top[piece] == own
@@ -99,7 +99,7 @@ def test_scores_of_drawn_tokens_do_not_depend_on_the_temperature(server: LocalSe
     cool, plain = (only(server.complete(**options, temperature=heat)) for heat in (0.3, 1.0))
     for choice in (cool, plain):
         whole = predictor.score(PROMPT + choice["text"]).token_log_probs[4:]
-        assert choice["logprobs"]["token_logprobs"] == pytest.approx(whole.tolist(), abs=CLOSE)
+        assert choice["logprobs"]["token_logprobs"] == pytest.approx(whole, abs=CLOSE)
         assert "".join(choice["logprobs"]["tokens"]) == choice["text"]
         assert choice["logprobs"]["text_offset"][0] == 0
     assert cool["text"] != plain["text"]
@@ -144,7 +144,7 @@ def test_ids_that_begin_with_an_end_of_sentence_begin_the_text_with_it(
     texts = [only(server.complete(prompt=prompt, seed=3))["text"] for prompt in (ids, [end, *ids])]
     assert texts[0] == texts[1]
     newline = only(server.complete(prompt=f"\n{PROMPT}", **options))["logprobs"]["token_logprobs"]
-    assert newline == pytest.approx(predictor.score(f"\n{PROMPT}").token_log_probs.tolist(), abs=CLOSE)
+    assert newline == pytest.approx(predictor.score(f"\n{PROMPT}").token_log_probs, abs=CLOSE)
 
 
 def test_the_unknown_token_is_never_drawn(
@@ -204,7 +204,7 @@ def test_a_long_prompt_is_echoed_and_scored(server: LocalServer, predictor: Pred
     options = {"prompt": text, "echo": True, "logprobs": 1, "max_tokens": 1, "seed": 1}
     whole = only(server.complete(**options))
     *chunks, _ = server.chunks(**options)
-    expected = predictor.score(text).token_log_probs.tolist()
+    expected = predictor.score(text).token_log_probs
     assert whole["logprobs"]["token_logprobs"][:-1] == pytest.approx(expected, abs=CLOSE)
     assert "".join(only(chunk)["text"] for chunk in chunks) == whole["text"]
     assert [value for chunk in chunks for value in only(chunk)["logprobs"]["tokens"]] == whole["logprobs"]["tokens"]

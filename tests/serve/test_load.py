@@ -238,5 +238,5 @@ def test_many_prompts_at_once_are_each_what_they_are_alone(predictor: Predictor)
         stream = predictor.stream()
         stream.feed(prompt)
         assert choice["text"] == prompt + "".join(stream.generate(max_tokens=6, seed=1))
-        expected = predictor.score(choice["text"]).token_log_probs.tolist()
+        expected = predictor.score(choice["text"]).token_log_probs
         assert choice["logprobs"]["token_logprobs"] == pytest.approx(expected, abs=1e-6)

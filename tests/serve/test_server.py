@@ -56,7 +56,7 @@ def test_openais_client_reads_completions(client: openai.OpenAI, predictor: Pred
     assert answer.choices[0].finish_reason == "length"
     assert answer.choices[0].logprobs is not None
     assert answer.choices[0].logprobs.token_logprobs == pytest.approx(
-        predictor.score(f"the old{expected}").token_log_probs.tolist(), abs=1e-6
+        predictor.score(f"the old{expected}").token_log_probs, abs=1e-6
     )
     assert answer.usage is not None
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (2, 12)

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,7 @@ def test_the_command_gives_the_same_tokens_for_arguments_and_lines(model: Path, 
     piped = "\n".join(texts)
     finished = lmtool("score", "--model", model, "--json", stdin=piped)
     assert finished.returncode == 0, finished.stderr
-    lines = piped.removeprefix(BOM).removesuffix("\n").split("\n")
+    lines = [line.removeprefix(BOM) for line in re.split("\r\n|\r|\n", piped.removesuffix("\n"))]
     assert tokens_in(finished.stdout) == [expected(vocabulary, line) for line in lines]
     tally(
         PROMISE, tried=len(texts) + len(lines), what=f"texts for lmtool score, {model.stem}", other_tokens=0, failures=0
@@ -188,7 +189,7 @@ def test_the_command_gives_the_same_tokens_for_arguments_and_lines(model: Path, 
 
 
 def tokens_in(output: str) -> list[list[str]]:
-    return [score["tokens"] for score in json.loads(output)["scores"]]
+    return [json.loads(line)["tokens"] for line in output.splitlines()]
 
 
 def expected(vocabulary: Vocabulary, text: str) -> list[str]:

@@ -216,3 +216,8 @@ def output_of(*arguments: object, **options: Any) -> str:
 def json_output_of(*arguments: object, **options: Any) -> Any:
     """The result of a command with `--json`."""
     return json.loads(output_of(*arguments, "--json", **options))
+
+
+def json_lines_of(*arguments: object, **options: Any) -> list[Any]:
+    """The results of a command whose `--json` prints JSON lines."""
+    return [json.loads(line) for line in output_of(*arguments, "--json", **options).splitlines()]

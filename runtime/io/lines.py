@@ -1,0 +1,53 @@
+"""Lines of a text that arrives in pieces, each as soon as it is complete."""
+
+from collections.abc import Iterator
+from io import BufferedIOBase
+
+from ..errors import StorageError
+from .files import CHUNK_BYTES, decode_text
+
+MOST_LINE_BYTES = 1 << 26
+
+
+def read_lines(file: BufferedIOBase, name: str, most_bytes: int = MOST_LINE_BYTES) -> Iterator[str]:
+    r"""The lines of a UTF-8 text without their ends (`\n`, `\r\n` or `\r`).
+
+    A line is yielded when its end is read, however much of the text is still to come; a last line needs no end.
+
+    Args:
+        file: A binary file or pipe, which is read as far as there are bytes.
+        name: Stands for it in messages.
+        most_bytes: Most bytes of a line.
+
+    Raises:
+        StorageError: It cannot be read, a line is longer, or is not UTF-8; the lines before it have been yielded.
+    """
+    for number, line in enumerate(_raw_lines(file, name, most_bytes), start=1):
+        yield decode_text(line, f"line {number:,} of {name}")
+
+
+def _raw_lines(file: BufferedIOBase, name: str, most_bytes: int) -> Iterator[bytes]:
+    parts: list[bytes] = []
+    size, after_return = 0, False
+    while block := _read(file, name):
+        for piece in block.removeprefix(b"\n" if after_return else b"").splitlines(keepends=True):
+            line = piece.rstrip(b"\r\n")
+            parts.append(line)
+            size += len(line)
+            if size > most_bytes:
+                raise StorageError(
+                    f"a line of {name} is longer than {most_bytes:,} bytes, expected lines of text; split it first"
+                )
+            if len(line) < len(piece):
+                yield b"".join(parts)
+                parts, size = [], 0
+        after_return = block.endswith(b"\r")
+    if parts:
+        yield b"".join(parts)
+
+
+def _read(file: BufferedIOBase, name: str) -> bytes:
+    try:
+        return file.read1(CHUNK_BYTES)
+    except OSError as error:
+        raise StorageError(f"cannot read {name}: {error.strerror or error}") from error
