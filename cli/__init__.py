@@ -35,4 +35,4 @@ def _run() -> None:
         sys.stdout = Stdout(sys.stdout.detach(), sys.stdout.encoding, "backslashreplace")  # escapes, as stderr does
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr = Stderr(sys.stderr.detach(), sys.stderr.encoding, "backslashreplace", line_buffering=True)
-    app()
+    app(prog_name="lmtool")

@@ -1,28 +1,47 @@
 """The command table. A command parses, calls one function and prints; it imports rooms inside, so that help is fast."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
 from .bench import bench, demo
 from .export import export, info, verify
-from .output import print_result, with_exit_codes
+from .output import print_result, text_width, with_exit_codes
+from .recipes import presets, settings
 from .serve import ServeCommand, serve
 from .text import generate, score, suggest
 from .train import embeddings, evaluate, list_data, prepare_data, train
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
+_WIDEST_HELP = 100
+
+
+def _new_app(**options: Any) -> typer.Typer:
+    """Commands with plain help: boxes would cut the names of options on a narrow terminal."""
+    return typer.Typer(no_args_is_help=True, rich_markup_mode=None, **options)
+
+
+def _add(app: typer.Typer, function: Callable[..., None], name: str | None = None) -> None:
+    help_text = (function.__doc__ or "").strip().partition("\n")[0]  # whole, where typer would cut it
+    command = ServeCommand if function is serve else None
+    app.command(name, cls=command, short_help=help_text)(with_exit_codes(function))
+
+
+app = _new_app(
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["--help", "-h"]},
+    context_settings={
+        "help_option_names": ["--help", "-h"],
+        "terminal_width": min(text_width() or _WIDEST_HELP, _WIDEST_HELP),
+    },
 )
-data_app = typer.Typer(no_args_is_help=True, help="Corpora.")
 for function in (train, evaluate, export, verify, info, embeddings, generate, suggest, score, serve, bench, demo):
-    app.command(cls=ServeCommand if function is serve else None)(with_exit_codes(function))
+    _add(app, function)
+for function in (presets, settings):
+    _add(app, function)
+data_app = _new_app(help="List and prepare corpora.", short_help="List and prepare corpora.")
 app.add_typer(data_app, name="data")
-data_app.command("list")(with_exit_codes(list_data))
-data_app.command("prepare")(with_exit_codes(prepare_data))
+_add(data_app, list_data, "list")
+_add(data_app, prepare_data, "prepare")
 
 
 def _print_version(requested: bool) -> None:

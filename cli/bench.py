@@ -5,6 +5,7 @@ from typing import Annotated
 
 from typer import BadParameter, Exit, Option
 
+from .completion import completes
 from .options import Json, Model, Threads, path_option
 from .output import print_result, print_status, require_module
 
@@ -12,7 +13,11 @@ from .output import print_result, print_status, require_module
 def bench(
     model: Model = None,
     provider: Annotated[
-        list[str] | None, Option(help="Execution provider; may be repeated: cpu (default), cuda, tensorrt, ...")
+        list[str] | None,
+        Option(
+            help="Execution provider; may be repeated: cpu (default), cuda, tensorrt, ...",
+            autocompletion=completes("provider"),
+        ),
     ] = None,
     against: Annotated[
         list[str] | None,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import BadParameter, Exit, Option
 
+from .completion import completes
 from .options import Json, Model, Provider, RunFolder, latest_model, path_option, run_or_latest
 from .output import print_result, print_status, require_module
 
@@ -13,10 +14,12 @@ if TYPE_CHECKING:
 
 
 def export(
-    onnx: Annotated[bool, Option("--onnx", help="Write an ONNX artifact.")] = False,
+    onnx: Annotated[bool, Option("--onnx", help="Write an ONNX artifact: the default.")] = False,
     run: RunFolder = None,
     out: Annotated[Path | None, path_option("File to write (default: in the run folder).")] = None,
-    precision: Annotated[str, Option(help="fp32, fp16 (for GPUs), int8, w8 or w4.")] = "fp32",
+    precision: Annotated[
+        str, Option(help="fp32, fp16 (for GPUs), int8, w8 or w4.", autocompletion=completes("precision"))
+    ] = "fp32",
     optimize_for: Annotated[str | None, Option(help="For int8: latency or throughput (default).")] = None,
     opset: Annotated[int, Option(help="ONNX operator set, 17 to 21.")] = 17,
     test_vectors: Annotated[
@@ -28,12 +31,12 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export a trained run to one ONNX file, verified against the PyTorch network before it is written."""
-    if onnx == sherpa:
+    if onnx and sherpa:
         raise BadParameter("choose one of --onnx and --sherpa", param_hint="--onnx")
     if sherpa and (precision != "fp32" or optimize_for is not None or triton is not None or test_vectors):
         hint = "--precision, --optimize-for, --test-vectors or --triton"
-        raise BadParameter("goes with --onnx only", param_hint=hint)
-    if onnx and tokens is not None:
+        raise BadParameter("does not go with --sherpa", param_hint=hint)
+    if not sherpa and tokens is not None:
         raise BadParameter("goes with --sherpa only", param_hint="--tokens")
     require_module("onnx")
     from ..export.build import BuildOptions

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 from typer import Argument, BadParameter, Option
 
+from .completion import completes
 from .output import print_status
 
 if TYPE_CHECKING:
@@ -71,11 +72,14 @@ Json = Annotated[bool, Option("--json", help="Print one JSON object on stdout.")
 JsonLines = Annotated[bool, Option("--json", help="Print one JSON object a line on stdout, for each text.")]
 RunFolder = Annotated[Path | None, path_option("Run folder (default: the latest in runs/).", "--run")]
 Model = Annotated[Path | None, path_option("Artifact (default: the latest export in runs/).", "--model")]
-Provider = Annotated[str, Option("--provider", help="Execution provider: cpu, cuda, ...")]
+Provider = Annotated[
+    str, Option("--provider", help="Execution provider: cpu, cuda, ...", autocompletion=completes("provider"))
+]
 Threads = Annotated[int, Option("--threads", help="Threads used by one call.")]
 Data = Annotated[str | None, Option("--data", help="Corpus: pydocs, or a folder of text files.")]
 Settings = Annotated[
-    list[str] | None, Option("--set", metavar="KEY=VALUE", help="Replace a field of the preset; may be repeated.")
+    list[str] | None,
+    Option("--set", metavar="KEY=VALUE", help="Replace a setting of the preset (lmtool settings); may be repeated."),
 ]
 Texts = Annotated[
     list[str] | None, Argument(metavar="[TEXT]...", help="Text (default: standard input).", callback=as_utf8)

@@ -6,6 +6,7 @@ import functools
 import importlib
 import io
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, ParamSpec, final
@@ -70,6 +71,16 @@ def exit_codes() -> Iterator[None]:
 def reports() -> bool:
     """Whether this process prints. Of the processes that torchrun starts only the first does."""
     return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK") == "0"
+
+
+def text_width() -> int | None:
+    """Columns that text on stdout may take: `COLUMNS`, else the terminal's; None, no limit, in pipes and files."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return int(columns)
+    if sys.stdout is None or not sys.stdout.isatty():
+        return None
+    return shutil.get_terminal_size().columns
 
 
 def print_status(line: str) -> None:

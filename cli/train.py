@@ -5,6 +5,7 @@ from typing import Annotated
 
 from typer import Argument, BadParameter, Option
 
+from .completion import completes
 from .options import (
     Data,
     Json,
@@ -22,13 +23,16 @@ from .output import print_result, print_status, require_module
 
 
 def train(
-    preset: Annotated[str | None, Option(help="Recipe (default: quick).")] = None,
+    preset: Annotated[
+        str | None,
+        Option(help="Recipe (default: quick); lmtool presets lists them.", autocompletion=completes("preset")),
+    ] = None,
     data: Data = None,
     run: Annotated[Path | None, path_option("Run folder (default: a new one in runs/).")] = None,
     epochs: Annotated[int | None, Option(help="Passes over the training text.")] = None,
     resume: Annotated[bool, Option("--resume", help="Continue --run, or the latest run.")] = False,
     settings: Settings = None,
-    device: Annotated[str, Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, Option(help="cpu or cuda.", autocompletion=completes("device"))] = "cpu",
     seed: Annotated[int | None, Option(help="Seed of weights and dropout.")] = None,
     threads: Annotated[int | None, Option(help="Threads (default: one per core).")] = None,
     checkpoint_minutes: Annotated[float, Option(help="Time between checkpoints within an epoch.")] = 3.0,
@@ -62,7 +66,7 @@ def evaluate(
     run: RunFolder = None,
     model: Annotated[Path | None, path_option("Evaluate this artifact instead of a run's network.")] = None,
     data: Data = None,
-    split: Annotated[str, Option(help="train, valid or test.")] = "test",
+    split: Annotated[str, Option(help="train, valid or test.", autocompletion=completes("split"))] = "test",
     provider: Provider = "cpu",
     cache: Annotated[
         int | None, Option(help="Adapt to the text with a continuous cache of this many tokens (artifacts only).")

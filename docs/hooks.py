@@ -8,7 +8,6 @@ MkDocs calls `on_page_markdown`. A page holds a comment where something generate
 So the site cannot contradict the code.
 """
 
-import dataclasses
 import posixpath
 import re
 import shutil
@@ -28,20 +27,11 @@ PAGES_OF_FILES = {
 }
 """File of the repository -> the page that shows it."""
 
-_KINDS = {
-    str(bool): "`true` or `false`",
-    str(int): "whole number",
-    str(float): "number",
-    str(str): "text",
-    str(float | None): "number or `none`",
-    str(tuple[int, ...]): "sizes, as `256,128`",
-}
-"""Type of a setting -> what `--set` takes."""
-
 _MARK = re.compile(r"^<!-- (generated|include): (\S+) -->$", re.MULTILINE)
 _EXTERNAL = re.compile(
     r'<(?:script|img|iframe|source|link(?! rel="canonical"))\b[^>]*(?:src|href)="(?:https?:)?//[^>]*'
 )
+_PAPER = re.compile(r"arXiv (\d{4}\.\d{5}|\d{4}\.\d{4})")
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?://|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -114,33 +104,32 @@ def commands_page() -> str:
 
 
 def settings_page() -> str:
-    """The fields of a training configuration, with type, default and meaning."""
-    from lmtool.model import TrainConfig
+    """What `lmtool settings` prints, as a table."""
+    from lmtool.model.training.settings import settings
 
-    meanings = _attributes(TrainConfig.__doc__ or "")
-    rows = [
-        f"| `{field.name}` | {_KINDS[str(field.type)]} | `{_value(field.default)}` | {_cell(meanings[field.name])} |"
-        for field in dataclasses.fields(TrainConfig)
-        if field.name != "preset"
-    ]
+    rows = [f"| `{name}` | {kind} | `{default}` | {_cell(meaning)} |" for name, kind, default, meaning in settings()]
     return "\n".join(["| setting | value | default | meaning |", "|---|---|---|---|", *rows, ""])
 
 
 def presets_page() -> str:
     """Each preset with the settings in which it differs from the defaults."""
-    from lmtool.model import PRESETS, TrainConfig
+    from lmtool.model import PRESETS
+    from lmtool.model.training.settings import changed_settings
 
-    defaults = TrainConfig("")
     rows = []
     for name, config in PRESETS.items():
-        changed = {
-            field.name: getattr(config, field.name)
-            for field in dataclasses.fields(config)
-            if field.name != "preset" and getattr(config, field.name) != getattr(defaults, field.name)
-        }
-        shown = ", ".join(f"`{key}={_value(value)}`" for key, value in changed.items())
+        shown = ", ".join(f"`{setting}={value}`" for setting, value in changed_settings(config).items())
         rows.append(f"| `{name}` | {shown or 'the defaults'} |")
     return "\n".join(["| preset | settings |", "|---|---|", *rows, ""])
+
+
+def recipes_page() -> str:
+    """What `lmtool presets` prints, as a table."""
+    from lmtool.model.training.preset_facts import COLUMNS, preset_rows
+
+    rows = [f"| `{name}` | {' | '.join(cells)} |" for name, *cells in preset_rows()]
+    table = "\n".join([f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *rows, ""])
+    return _PAPER.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", table)
 
 
 def bounds_page() -> str:
@@ -163,6 +152,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "commands": commands_page,
     "settings": settings_page,
     "presets": presets_page,
+    "recipes": recipes_page,
     "bounds": bounds_page,
     "version": versions_page,
 }
@@ -194,9 +184,11 @@ def _is_option(parameter: Any) -> bool:
 
 
 def _option_row(option: Any) -> str:
+    from lmtool.model.training.settings import setting_text
+
     names = ", ".join(option.opts)
     shown = names if option.is_flag else f"{names} {_placeholder(option)}"
-    default = "" if option.is_flag or option.default in (None, ()) else f"`{_value(option.default)}`"
+    default = "" if option.is_flag or option.default in (None, ()) else f"`{setting_text(option.default)}`"
     return f"| `{shown}` | {_cell(option.help or '')} | {default} |"
 
 
@@ -207,26 +199,6 @@ def _placeholder(parameter: Any) -> str:
         return str(parameter.name).upper()
     kinds = {str: "TEXT", int: "N", float: "NUMBER", Path: "PATH"}
     return kinds.get(parameter.type_descriptor.annotation, "TEXT")
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
-
-
-def _attributes(docstring: str) -> dict[str, str]:
-    """Name -> text of the `Attributes:` section of a docstring."""
-    meanings: dict[str, str] = {}
-    name = ""
-    for line in docstring.partition("Attributes:")[2].splitlines():
-        if match := re.fullmatch(r" {8}(\w+): (.*)", line):
-            name, meanings[match[1]] = match[1], match[2]
-        elif name and line.strip():
-            meanings[name] += f" {line.strip()}"
-    return meanings
 
 
 def _cell(text: str) -> str:

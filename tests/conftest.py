@@ -11,12 +11,14 @@ import torch
 from lmtool.export import export_run
 from lmtool.model import Run, TrainOptions, run_training
 from lmtool.runtime import PoolOptions, Predictor, StreamPool
+from support import surroundings
 from support.corpora import write_corpus
 from support.pools import Gate
 from support.runs.reporters import RecordingReporter
 from support.runs.settings import SETTINGS
 from support.scale import FULL
 
+surroundings.reset()
 # No deadlines: a busy machine is slow at times.
 hypothesis.settings.register_profile("lmtool", deadline=None)
 hypothesis.settings.load_profile("lmtool")

@@ -17,7 +17,7 @@ from ..data.corpus import AUTO
 from ..dropout import Dropouts
 from ..errors import ConfigError
 
-_CHOICES = {
+CHOICES = {
     "cell": tuple(CELLS),
     "layer_init": ("uniform", "scaled"),
     "tokenization": (AUTO, *RULES),
@@ -27,6 +27,8 @@ _CHOICES = {
     "averaging": ("none", "uniform", "triggered", "exponential"),
     "precision": ("auto", "fp32", "tf32", "bf16"),
 }
+"""Setting -> the texts that it takes."""
+
 _PROBABILITIES = ("dropout", "embedding_dropout", "weight_dropout", "input_dropout", "output_dropout")
 _COUNTS = ("min_count", "batch_size", "steps", "patience")
 _COUNTS_OR_ZERO = ("decay_after", "early_stopping")
@@ -159,7 +161,7 @@ class TrainConfig:
         Raises:
             ConfigError: A field is outside its range.
         """
-        for name, choices in _CHOICES.items():
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 value = reprlib.repr(getattr(self, name))
                 raise ConfigError(f"{name} is {value}, expected one of {', '.join(choices)}")
@@ -279,5 +281,5 @@ def _parse(key: str, field_type: Any, text: str) -> Any:
 def _unknown_setting(key: str) -> ConfigError:
     known = [name for name in setting_types() if name != "preset"]
     near = difflib.get_close_matches(key[:100], known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    return ConfigError(f"there is no setting {reprlib.repr(key)}{hint} All: {', '.join(known)}")
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return ConfigError(f"there is no setting {reprlib.repr(key)}{hint} (all of them: lmtool settings)")

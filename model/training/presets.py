@@ -135,5 +135,5 @@ def preset_named(name: str) -> TrainConfig:
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"there is no preset {name!r}, expected one of {', '.join(PRESETS)}{hint}")
+        raise ConfigError(f"there is no preset {name!r}{hint} (all of them: lmtool presets)")
     return PRESETS[name]

@@ -27,10 +27,13 @@ def test_help_is_instant_and_names_every_command() -> None:
         "bench",
         "data",
         "demo",
+        "presets",
+        "settings",
     ]:
         assert command in text
     assert text == output_of("-h")
-    assert output_of("train", "-h") == output_of("train", "--help")
+    for command in (["train"], ["serve"], ["data"], ["data", "list"]):
+        assert output_of(*command, "-h") == output_of(*command, "--help")
     assert output_of("--version") == output_of("-V") == f"lmtool {__version__}\n"
 
 
@@ -40,7 +43,7 @@ def test_train_export_and_use_in_an_empty_folder(tmp_path: Path) -> None:
     assert trained["epoch"] == 1
     assert trained["test_perplexity"] < trained["unigram_perplexity"]
     assert Path(trained["run"]).parent == Path("runs")
-    exported = json_output_of("export", "--onnx", cwd=tmp_path)
+    exported = json_output_of("export", cwd=tmp_path)
     assert exported["path"] == f"{trained['run']}/model.onnx"
     assert exported["parity"]["passed"] is True
     assert json_output_of("info", cwd=tmp_path)["training"]["seed"] == 3

@@ -20,6 +20,7 @@ DOCS = ROOT / "docs"
 ROOMS = ("runtime", "model", "export", "serve", "bench")
 COMMAND = re.compile(r"\blmtool ((?:data )?[a-z]+)((?:(?!, )[^|#&;>`\n]|\\\n)*)")
 OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z0-9-]*")
+GLOBAL_OPTIONS = ("--version", "--install-completion", "--show-completion")
 FOREIGN_OPTIONS = {
     *("--upgrade", "--group"),  # pip
     *("--ignore-scripts",),  # npm
@@ -72,7 +73,7 @@ def test_options_in_command_lines_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_named_option_exists(page: Path) -> None:
-    known = set().union(*command_options().values()) | FOREIGN_OPTIONS | {"--version"}
+    known = set().union(*command_options().values()) | FOREIGN_OPTIONS | set(GLOBAL_OPTIONS)
     inline = re.findall(r"(?<!`)`(--[a-z][^`\n]*)`(?!`)", page.read_text(encoding="utf-8"))
     named = {option for code in inline for option in OPTION.findall(code) if option.startswith("--")}
     assert not named - known, f"{name(page)} names {sorted(named - known)}"

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -228,15 +228,6 @@ def test_a_signal_during_the_last_evaluation_is_not_lost(tmp_path: Path, corpus_
     assert finished.progress.finished
 
 
-@pytest.fixture
-def _default_sigint() -> Iterator[None]:
-    """Handle SIGINT by default, as a shell's background jobs ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("_default_sigint")
 def test_a_second_signal_ends_the_process_at_once() -> None:
     with StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGINT)

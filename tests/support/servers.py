@@ -15,7 +15,7 @@ import httpx
 from lmtool.runtime import Predictor
 from lmtool.serve import ServeOptions, Service, create_app
 
-from support.processes.commands import PATIENCE_SECONDS, default_sigint, fresh_command
+from support.processes.commands import PATIENCE_SECONDS, fresh_command
 
 Result = TypeVar("Result")
 ORIGIN = "http://127.0.0.1"
@@ -81,8 +81,7 @@ class ServerProcess:
     def __init__(self, artifact: Path, *arguments: object, **options: Any) -> None:
         command = fresh_command("serve", "--model", artifact, "--port", 0, "--json", *arguments)
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        with default_sigint():
-            self.process = subprocess.Popen(command, **pipes, **options)
+        self.process = subprocess.Popen(command, **pipes, **options)
         self.url = ""
         self.port = 0
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, final
@@ -158,7 +158,6 @@ def _run(
         os.dup2(os.open(file, flags | os.O_CREAT), number)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (multiprocessing had put another there)
     sys.argv = ["lmtool", *command]
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     from lmtool import cli
 
     if prepare is not None:
@@ -188,16 +187,6 @@ def run_fresh(*arguments: object, cwd: Path | None = None, without: str = "", **
     command = fresh_command(*arguments, without=without)
     options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     return subprocess.run(command, cwd=cwd, text=True, timeout=PATIENCE_SECONDS, check=False, **options)
-
-
-@contextlib.contextmanager
-def default_sigint() -> Iterator[None]:
-    """Processes that start in this block react to SIGINT, also where a shell runs the tests in its background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def fresh_command(*arguments: object, without: str = "") -> list[str]:

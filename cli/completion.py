@@ -1,0 +1,24 @@
+"""Values that a shell completes. They are written here because reading them from the rooms would load torch."""
+
+from collections.abc import Callable
+
+VALUES = {
+    "preset": (
+        *("quick", "ptb-200", "ptb-256-128", "ptb-best-cpu", "char-128"),
+        *("zaremba-medium", "zaremba-large", "awd"),
+    ),
+    "precision": ("fp32", "fp16", "int8", "w8", "w4"),
+    "provider": ("cpu", "cuda", "tensorrt", "openvino", "coreml", "directml"),
+    "split": ("train", "valid", "test"),
+    "device": ("cpu", "cuda"),
+}
+"""Option -> its values; a test compares them with those of the rooms."""
+
+
+def completes(name: str) -> Callable[[str], list[str]]:
+    """The completion of an option: its values that begin with what is typed."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [value for value in VALUES[name] if value.startswith(incomplete)]
+
+    return complete

@@ -1,0 +1,72 @@
+"""The settings of a training, described: type, default and meaning of each field of `TrainConfig`."""
+
+import dataclasses
+import re
+from typing import Any, NamedTuple
+
+from .config import CHOICES, TrainConfig, setting_types
+
+_TYPES = {
+    bool: "true or false",
+    int: "whole number",
+    float: "number",
+    str: "text",
+    float | None: "number or none",
+    tuple[int, ...]: "sizes, as 256,128",
+}
+_ENTRY = re.compile(r" {8}(\w+): (.*)")
+
+
+class Setting(NamedTuple):
+    """One setting: its name, what `--set` takes, the default of presets that do not name it, and its meaning."""
+
+    name: str
+    type: str
+    default: str
+    meaning: str
+
+
+def settings() -> list[Setting]:
+    """Every setting, in the order of the configuration's fields."""
+    types, meanings = setting_types(), _attributes(TrainConfig.__doc__ or "")
+    return [
+        Setting(
+            field.name,
+            _one_of(CHOICES[field.name]) if field.name in CHOICES else _TYPES[types[field.name]],
+            setting_text(field.default),
+            meanings.get(field.name, ""),
+        )
+        for field in dataclasses.fields(TrainConfig)
+        if field.name != "preset"
+    ]
+
+
+def changed_settings(config: TrainConfig) -> dict[str, str]:
+    """The settings in which a configuration differs from the defaults, as `--set` takes them."""
+    values = {setting.name: setting_text(getattr(config, setting.name)) for setting in settings()}
+    return {setting.name: values[setting.name] for setting in settings() if values[setting.name] != setting.default}
+
+
+def setting_text(value: Any) -> str:
+    """A value as `--set` takes it: `256,128`, `true`, `none`, `0.5`."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
+def _one_of(choices: tuple[str, ...]) -> str:
+    return f"{', '.join(choices[:-1])} or {choices[-1]}"
+
+
+def _attributes(docstring: str) -> dict[str, str]:
+    """Name -> text of the `Attributes:` section of a docstring."""
+    meanings: dict[str, str] = {}
+    name = ""
+    for line in docstring.partition("Attributes:")[2].splitlines():
+        if match := _ENTRY.fullmatch(line):
+            name, meanings[match[1]] = match[1], match[2]
+        elif name and line.strip():
+            meanings[name] += f" {line.strip()}"
+    return meanings

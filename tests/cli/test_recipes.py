@@ -1,0 +1,66 @@
+"""Presets and settings: their lists, their figures, their completion."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+from lmtool.cli.completion import VALUES
+from lmtool.model import PRESETS, SPLITS, LanguageModel, TrainConfig
+from lmtool.model.training.preset_facts import PRESET_FACTS, parameters_of
+from lmtool.model.training.train import DEVICES
+from lmtool.runtime import PRECISIONS, PROVIDERS
+from support.processes.commands import json_output_of, output_of, run_fresh
+
+
+def test_every_preset_is_listed_with_size_time_and_quality() -> None:
+    listed = {preset["name"]: preset for preset in json_output_of("presets")["presets"]}
+    assert listed.keys() == PRESETS.keys() == PRESET_FACTS.keys()
+    assert (listed["ptb-200"]["measured"], listed["ptb-200"]["published"]) == ([120.75, 116.59], [121.4, 115.9])
+    assert listed["ptb-256-128"]["settings"] == {"layer_sizes": "256,128", "batch_size": "60", "epochs": "15"}
+    assert listed["awd"]["measured"] is None
+    text = output_of("presets")
+    assert " ".join(text.splitlines()[6].split()[:7]) == "zaremba-medium 79.1 MB not measured not measured"
+    config = PRESETS["quick"]
+    network = LanguageModel(config.architecture, PRESET_FACTS["quick"].vocabulary)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    assert parameters_of(config) == sum(parameter.numel() for parameter in trained)
+
+
+def test_every_setting_is_listed_with_type_default_and_meaning() -> None:
+    listed = {setting["name"]: setting for setting in json_output_of("settings")["settings"]}
+    assert list(listed) == [field.name for field in dataclasses.fields(TrainConfig) if field.name != "preset"]
+    assert listed["cell"]["type"] == "lstm, gru or rnn"
+    assert (listed["layer_sizes"]["type"], listed["layer_sizes"]["default"]) == ("sizes, as 256,128", "200,200")
+    assert listed["input_dropout"]["default"] == "none"
+    assert all(setting["meaning"] for setting in listed.values())
+    defaults = {name: setting["default"] for name, setting in listed.items()}
+    assert TrainConfig("").with_settings(defaults) == TrainConfig("")
+    line = " ".join(output_of("settings").splitlines()[1].split())
+    assert line == "cell lstm, gru or rnn lstm Recurrent cell of every layer: lstm, gru or rnn (tanh)."
+
+
+def test_completed_values_are_those_of_the_rooms() -> None:
+    assert {
+        "preset": tuple(PRESETS),
+        "precision": PRECISIONS,
+        "provider": tuple(PROVIDERS),
+        "split": SPLITS,
+        "device": DEVICES,
+    } == VALUES
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("lmtool pre", ["presets"]),
+        ("lmtool train --preset pt", ["ptb-200", "ptb-256-128", "ptb-best-cpu"]),
+        ("lmtool export --precision w", ["w8", "w4"]),
+        ("lmtool bench --provider c", ["cpu", "cuda", "coreml"]),
+        ("lmtool evaluate --spl", ["--split"]),
+    ],
+)
+def test_the_shell_completes_commands_options_and_values(tmp_path: Path, typed: str, completed: list[str]) -> None:
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    finished = run_fresh(cwd=tmp_path, env={**os.environ, **words, "_LMTOOL_COMPLETE": "complete_bash"})
+    assert finished.stdout.split() == completed
