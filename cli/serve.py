@@ -38,7 +38,8 @@ class ServeCommand(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Call the function, with the server's options in `ctx.obj`."""
-        ctx.obj = {param.name: ctx.params.pop(param.name) for param in _server_params()}
+        values = {param.name: ctx.params.pop(param.name) for param in _server_params()}
+        ctx.obj = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         return super().invoke(ctx)
 
 
@@ -57,16 +58,19 @@ def server_options() -> list[inspect.Parameter]:
     """The fields of `ServeOptions` that are options, with their types, defaults and help texts."""
     from ..serve import ServeOptions
 
-    return [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=field.default,
-            annotation=Annotated[field.type, Option(f"--{field.name.replace('_', '-')}", help=field.metadata["help"])],
-        )
-        for field in dataclasses.fields(ServeOptions)
-        if field.name not in ("name", "api_key")
-    ]
+    return [_option(field) for field in dataclasses.fields(ServeOptions) if field.name not in ("name", "api_key")]
+
+
+def _option(field: "dataclasses.Field[Any]") -> inspect.Parameter:
+    several = field.default == ()
+    name = field.metadata.get("option", f"--{field.name.replace('_', '-')}")
+    kind = list[str] if several else field.type
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=field.default,
+        annotation=Annotated[kind, Option(name, help=field.metadata["help"], show_default=not several)],
+    )
 
 
 def serve(

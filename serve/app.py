@@ -1,11 +1,12 @@
 """The ASGI application: routes, middleware and error handlers."""
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -13,13 +14,13 @@ from starlette.routing import Route
 from . import endpoints
 from .completions.endpoint import complete
 from .errors import ApiError, api_error
-from .middleware import ApiKeyMiddleware, HostMiddleware, MetricsMiddleware
+from .middleware import ApiKeyMiddleware, HostMiddleware, MetricsMiddleware, PathMiddleware
 from .responses import error_response
 from .service import Service
 
 _Endpoint = Callable[[Service, Request], Awaitable[Response]]
 
-_ENDPOINTS: dict[tuple[str, str], _Endpoint] = {
+ENDPOINTS: dict[tuple[str, str], _Endpoint] = {
     ("POST", "/v1/completions"): complete,
     ("POST", "/v1/suggest"): endpoints.suggest,
     ("POST", "/v1/sessions"): endpoints.create_session,
@@ -33,35 +34,54 @@ _ENDPOINTS: dict[tuple[str, str], _Endpoint] = {
     ("POST", "/tokenize"): endpoints.tokenize,
     ("POST", "/detokenize"): endpoints.detokenize,
 }
-_PATHS = frozenset(path for _, path in _ENDPOINTS)
+_PATHS = frozenset(path for _, path in ENDPOINTS)
+_CORS_METHODS = ("GET", "POST", "DELETE")
 
 
 def create_app(service: Service) -> Starlette:
     """The ASGI application of a service. The caller closes the service's pool.
 
-    On loopback it accepts only loopback host names, so that a web page cannot reach it through a domain that resolves
-    to this machine.
+    On loopback it accepts only loopback host names and those of the options, so that a web page cannot reach it through
+    a domain that resolves to this machine. `X-Forwarded-*` headers have no effect.
     """
-    options = service.options
-    middleware = [Middleware(MetricsMiddleware, metrics=service.metrics, routes=_PATHS)]
-    if options.on_loopback:
-        names = frozenset({"localhost", "127.0.0.1", "[::1]", options.host.lower()})
-        middleware.append(Middleware(HostMiddleware, names=names))
-    if options.api_key is not None:
-        middleware.append(Middleware(ApiKeyMiddleware, key=options.api_key))
+    methods: dict[str, dict[str, _Endpoint]] = {}
+    for (method, path), endpoint in ENDPOINTS.items():
+        methods.setdefault(path, {})[method] = endpoint
     return Starlette(
         routes=[
-            Route(path, functools.partial(_respond, service, endpoint), methods=[method])
-            for (method, path), endpoint in _ENDPOINTS.items()
+            Route(path, functools.partial(_respond, service, endpoints), methods=list(endpoints))
+            for path, endpoints in methods.items()
         ],
-        middleware=middleware,
+        middleware=list(_middleware(service)),
         exception_handlers={HTTPException: _handle_http_exception, Exception: _handle_exception},
     )
 
 
-async def _respond(service: Service, endpoint: _Endpoint, request: Request) -> Response:
+def _middleware(service: Service) -> Iterator[Middleware]:
+    """The middleware, outermost first. Browsers send no key when they ask whether a page may use the server."""
+    options = service.options
+    yield Middleware(PathMiddleware)
+    yield Middleware(MetricsMiddleware, metrics=service.metrics, routes=_PATHS)
+    if options.on_loopback:
+        names = {"localhost", "127.0.0.1", "[::1]", options.host.lower(), *map(str.lower, options.allow_hosts)}
+        yield Middleware(HostMiddleware, names=frozenset(names))
+    if options.cors_origins:
+        yield Middleware(
+            CORSMiddleware,
+            allow_origins=options.cors_origins,
+            allow_methods=_CORS_METHODS,
+            allow_headers=("*",),
+            expose_headers=("retry-after",),
+        )
+    if options.api_key is not None:
+        open_paths = {"/health"} if options.metrics_need_key else {"/health", "/metrics"}
+        yield Middleware(ApiKeyMiddleware, key=options.api_key, open_paths=frozenset(open_paths))
+
+
+async def _respond(service: Service, endpoints: Mapping[str, _Endpoint], request: Request) -> Response:
+    method = "GET" if request.method == "HEAD" else request.method
     try:
-        return await endpoint(service, request)
+        return await endpoints[method](service, request)
     except Exception as exception:
         error = api_error(exception)
         if error.status == 500:

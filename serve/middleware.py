@@ -1,4 +1,4 @@
-"""ASGI middleware: metrics and an orderly stop, accepted host names, the API key."""
+"""ASGI middleware: paths with a slash at the end, metrics and an orderly stop, accepted host names, the API key."""
 
 import asyncio
 import hmac
@@ -13,9 +13,22 @@ from .errors import ApiError, stopping
 from .metrics import Metrics
 from .responses import error_response
 
-_OPEN_PATHS = ("/health",)
 _OTHER = "other"
 _PORT = re.compile(r":\d*\Z", re.ASCII)
+
+
+@final
+class PathMiddleware:
+    """Takes a path with slashes at its end as the same path without; a redirect would name a scheme and a host."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http" and scope["path"].endswith("/"):
+            scope["path"] = scope["path"].rstrip("/") or "/"
+        await self._app(scope, receive, send)
 
 
 @final
@@ -82,16 +95,17 @@ class HostMiddleware:
 
 @final
 class ApiKeyMiddleware:
-    """Accepts only requests with the key as bearer token; `/health` needs none."""
+    """Accepts only requests with the key as bearer token; `open_paths` need none."""
 
-    def __init__(self, app: ASGIApp, key: str) -> None:
+    def __init__(self, app: ASGIApp, key: str, open_paths: frozenset[str]) -> None:
         self._app = app
+        self._open_paths = open_paths
         self._expected = f"Bearer {key}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         authorization = Headers(scope=scope).get("authorization", "").encode("latin-1")
-        if scope["path"] in _OPEN_PATHS or hmac.compare_digest(authorization, self._expected):
+        if scope["path"] in self._open_paths or hmac.compare_digest(authorization, self._expected):
             return await self._app(scope, receive, send)
         error = ApiError(
             401, "invalid_api_key", "the key is missing or wrong, expected the header: Authorization: Bearer KEY"

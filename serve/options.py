@@ -4,6 +4,7 @@ Each field of `ServeOptions` carries its help text and its range as metadata, fr
 """
 
 import math
+import re
 from dataclasses import dataclass, field, fields
 from typing import Any, final
 
@@ -24,8 +25,17 @@ CONNECTION_BACKLOG = 1024
 """Connections that the system holds before they are accepted."""
 
 
+_HOST = re.compile(r"\[[0-9a-f:.]+\]|[a-z0-9._-]+", re.IGNORECASE | re.ASCII)
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d+)?", re.ASCII)
+_DEFAULT_PORTS = ("http://", ":80"), ("https://", ":443")
+
+
 def _count(default: int, help_text: str) -> Any:
     return field(default=default, metadata={"help": help_text, "above": 0, "below": math.inf, "expected": "1 or more"})
+
+
+def _texts(option: str, help_text: str) -> Any:
+    return field(default=(), metadata={"help": help_text, "option": option})
 
 
 def _seconds(default: float, help_text: str) -> Any:
@@ -39,7 +49,7 @@ class ServeOptions:
     """The server's address and limits.
 
     A field's metadata has `help`; that of a number also `above` and `below`, the open interval of its values, and
-    `expected`, the same in words.
+    `expected`, the same in words; that of several texts `option`, the option that adds one.
     """
 
     host: str = field(default="127.0.0.1", metadata={"help": "Name or address to listen on."})
@@ -59,6 +69,16 @@ class ServeOptions:
     allow_inexact: bool = field(
         default=False, metadata={"help": "Take an artifact that is not batch-invariant (dynamic int8)."}
     )
+    cors_origins: tuple[str, ...] = _texts(
+        "--cors-origin",
+        "Origin of web pages that may use the server, as https://app.example; may be repeated (default: none).",
+    )
+    allow_hosts: tuple[str, ...] = _texts(
+        "--allow-host",
+        "Host name that a proxy passes on to a loopback server, without port; may be repeated "
+        "(default: loopback's names only).",
+    )
+    metrics_need_key: bool = field(default=False, metadata={"help": "Ask for the API key at /metrics too."})
     max_choices: int = _count(256, "Choices that are written at once, of all requests together; one more gets 429.")
     max_body_bytes: int = _count(262_144, "Size of a request's body.")
     max_header_bytes: int = _count(16_384, "Size of a request's line and headers.")
@@ -79,10 +99,17 @@ class ServeOptions:
     session_idle_seconds: float = _seconds(600.0, "How long an idle session is kept.")
     request_seconds: float = _seconds(60.0, "How long a request may take, from its last byte to its answer's last.")
     body_seconds: float = _seconds(10.0, "How long a request's body may take to arrive.")
+    # Proxies keep idle connections for 60 s (nginx, AWS). They must close first: else they send a request to a
+    # connection that the server closes at that moment.
     keep_alive_seconds: int = _count(
+        75,
+        "How long an idle connection is kept after an answer: longer than a proxy in front keeps it. Where "
+        "max_connections are there, one that is idle for client_seconds gives way.",
+    )
+    client_seconds: int = _count(
         5,
-        "How long an idle connection is kept, a request's headers may take to arrive, and a client may take to read "
-        "what was sent (64 KiB or less).",
+        "How long a new connection may send nothing, a request's headers may take to arrive, and a client may take "
+        "to read what was sent (64 KiB or less).",
     )
     shutdown_seconds: int = _count(5, "How long running requests may go on after SIGINT, SIGTERM or SIGHUP.")
 
@@ -99,8 +126,27 @@ class ServeOptions:
         for name in ("host", "name"):
             if not getattr(self, name).strip():
                 raise OptionError(f"{name} is empty, expected some text")
+        for origin in self.cors_origins:
+            _check_origin(origin)
+        for host in self.allow_hosts:
+            if not _HOST.fullmatch(host):
+                raise OptionError(f"allow_hosts holds {host[:100]!r}, expected a name or address without port")
 
     @property
     def on_loopback(self) -> bool:
         """Whether only programs on this machine can reach the server."""
         return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+
+def _check_origin(origin: str) -> None:
+    """Check that browsers may send this as the header `Origin`.
+
+    Raises:
+        OptionError: It is `*` or `null`, which all pages could send, or has another form.
+    """
+    has_default_port = any(origin.startswith(scheme) and origin.endswith(port) for scheme, port in _DEFAULT_PORTS)
+    if not _ORIGIN.fullmatch(origin) or has_default_port:
+        raise OptionError(
+            f"cors_origins holds {origin[:100]!r}, expected what the browser sends as Origin: scheme, host in lower "
+            "case, and a port that is not the default, without a path, as https://app.example"
+        )

@@ -5,6 +5,7 @@ from typing import Annotated, Any, TypeVar, final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from ..runtime.sampling import Sampling
 from .errors import ApiError, invalid
 from .options import MAX_LOGPROBS, MAX_SEED, MAX_STOPS, ServeOptions
 
@@ -18,6 +19,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 """Fields of OpenAI's API that this server does not support, and their values without effect."""
 
+_NULLABLE = ("max_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "n", "stream", "echo")
+
 Prompt = str | list[int]
 
 
@@ -27,14 +30,22 @@ class _Body(BaseModel):
 
 @final
 class StreamOptions(_Body):
-    """Options of a streamed completion: `include_usage` sends the token counts last."""
+    """Options of a streamed completion.
+
+    `include_usage` sends the token counts last. `include_obfuscation`, which would pad events against readers of their
+    sizes, is not supported.
+    """
 
     include_usage: bool = False
+    include_obfuscation: bool = False
 
 
 @final
 class CompletionRequest(_Body):
-    """The body of `POST /v1/completions`: OpenAI's fields, and `session`.
+    """The body of `POST /v1/completions`: OpenAI's fields, and `top_k`, `repetition_penalty` and `session`.
+
+    A `top_k` of 0 or -1 draws among all tokens. The repetition penalty applies to the tokens that the choice has
+    written, as in `Stream.generate`.
 
     `echo` returns the prompt's text as it was sent. A model with the rule `words`, which reads lower case, returns it
     in lower case if it holds a letter whose lower case is two characters, such as `İ`.
@@ -48,6 +59,8 @@ class CompletionRequest(_Body):
     max_tokens: Annotated[int, Field(ge=0)] = 16
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=-1)] = 0
+    repetition_penalty: Annotated[float, Field(ge=1)] = 1.0
     n: Annotated[int, Field(ge=1)] = 1
     best_of: int | None = None
     stream: bool = False
@@ -63,11 +76,21 @@ class CompletionRequest(_Body):
     presence_penalty: Any = None
     frequency_penalty: Any = None
 
-    @field_validator("max_tokens", "temperature", "top_p", "n", "stream", "echo", mode="before")
+    @field_validator(*_NULLABLE, mode="before")
     @classmethod
     def _replace_null(cls, value: Any, field: ValidationInfo) -> Any:
         """`null` means the default."""
         return cls.model_fields[str(field.field_name)].default if value is None else value
+
+    @property
+    def sampling(self) -> Sampling:
+        """How tokens are drawn."""
+        return Sampling(
+            temperature=self.temperature,
+            top_k=self.top_k if self.top_k > 0 else None,
+            top_p=None if self.top_p == 1 else self.top_p,
+            repetition_penalty=self.repetition_penalty,
+        )
 
     @property
     def stops(self) -> list[str]:
@@ -163,6 +186,8 @@ def check_completion(request: CompletionRequest, options: ServeOptions) -> None:
         raise invalid(f"best_of is {request.best_of}, expected n, {request.n}; leave it out", "best_of")
     if request.stream_options is not None and not request.stream:
         raise invalid("stream_options is there without stream; leave it out, or set stream to true", "stream_options")
+    if request.stream_options is not None and request.stream_options.include_obfuscation:
+        raise invalid("include_obfuscation is true, expected false: this server does not pad events", "stream_options")
     if request.max_tokens == 0 and not request.echo and request.session is None:
         raise invalid(
             "max_tokens is 0, expected 1 or more; 0 goes with echo, or with a session that reads", "max_tokens"

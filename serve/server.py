@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import functools
+import math
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, final
+from typing import Any, cast, final
 
 import h11
 import uvicorn
@@ -94,7 +97,7 @@ def _config(service: Service) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(service),
         loop="asyncio",
-        http=BoundedProtocol,
+        http=functools.partial(BoundedProtocol, client_seconds=options.client_seconds),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         log_config=None,
@@ -134,19 +137,23 @@ class Server(uvicorn.Server):
 class BoundedProtocol(H11Protocol):
     """uvicorn's HTTP/1.1 protocol, with time limits where it has none.
 
-    - Headers must arrive within `keep_alive_seconds` of the request's first byte or of the last response's end.
-    - A client must read what was sent within `keep_alive_seconds`, or half of `shutdown_seconds` once the server stops;
+    - An idle connection is closed after `keep_alive_seconds`; if `max_connections` are there and another one comes,
+      the one that has been idle longest, and for `client_seconds` at least.
+    - Headers must arrive within `client_seconds` of the request's first byte, or of a new connection's start.
+    - A client must read what was sent within `client_seconds`, or half of `shutdown_seconds` once the server stops;
       else the connection is aborted. uvicorn would keep it, and the rest of the response in memory, without limit.
     - While a response is made, the connection reads on until 64 KiB of later requests have arrived, and so sees that
       the client disconnects. With more than 64 KiB it reads nothing, and a slot stays taken until the response is
       written, at most for `request_seconds`.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, client_seconds: int, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._client_seconds = client_seconds
         self._headers_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
-        self._write_seconds: float = self.timeout_keep_alive
+        self._write_seconds: float = self._client_seconds
+        self._idle_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request. With a limit of 0, writing is paused while any byte waits to be read."""
@@ -154,9 +161,12 @@ class BoundedProtocol(H11Protocol):
         self.app_state = {**self.app_state, "abort": transport.abort}
         super().connection_made(transport)
         self._start_headers_timer()
+        if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
+            self._close_longest_idle()
 
     def data_received(self, data: bytes) -> None:
         """Receive bytes; the headers timer runs until they complete a request's headers."""
+        self._idle_since = None
         super().data_received(data)
         if self._is_responding:
             self._stop_headers_timer()
@@ -164,6 +174,16 @@ class BoundedProtocol(H11Protocol):
                 self.flow.resume_reading()
         elif self._headers_timer is None:
             self._start_headers_timer()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, of which a part may have arrived."""
+        super().on_response_complete()
+        if self._is_responding or self.transport.is_closing():
+            return
+        if self.conn.trailing_data[0]:
+            self._start_headers_timer()
+        else:
+            self._idle_since = self.loop.time()
 
     def pause_writing(self) -> None:
         """Limit the time until the client has read what was sent."""
@@ -193,8 +213,18 @@ class BoundedProtocol(H11Protocol):
     def _is_responding(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    def _close_longest_idle(self) -> None:
+        """Make room for a new connection."""
+        latest = self.loop.time() - self._client_seconds
+        others = cast("set[BoundedProtocol]", self.connections)
+        idle = [(since, other) for other in others if (since := other._idle_since) is not None]
+        since, longest = min(idle, key=itemgetter(0), default=(math.inf, self))
+        if since <= latest:
+            longest._idle_since = None
+            longest.timeout_keep_alive_handler()
+
     def _start_headers_timer(self) -> None:
-        self._headers_timer = self.loop.call_later(self.timeout_keep_alive, self._on_headers_timeout)
+        self._headers_timer = self.loop.call_later(self._client_seconds, self._on_headers_timeout)
 
     def _stop_headers_timer(self) -> None:
         if self._headers_timer is not None:

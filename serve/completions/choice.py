@@ -1,5 +1,6 @@
 """Choice: one text of a completion, which its stream writes token by token."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
@@ -49,7 +50,7 @@ class Choice:
         index: Which choice of the response it is.
         stream: The choice's stream, which has read the prompt.
         request: The client's request.
-        sampling: Temperature and top-p.
+        sampling: How tokens are drawn.
         random: Random generator of the draws.
         logits: float32 [vocabulary], of the next token.
         last_token: The prompt's last token, then the last one that was drawn.
@@ -72,6 +73,7 @@ class Choice:
 
     def __post_init__(self) -> None:
         self._buffer = StopBuffer(self.request.stops, self.end)
+        self._recent: deque[int] = deque(maxlen=self.sampling.repetition_window)
 
     @property
     def state(self) -> State:
@@ -109,7 +111,9 @@ class Choice:
         logits = self.logits.copy()
         logits[vocabulary.unknown_id] = -np.inf
         with np.errstate(over="ignore"):  # at a temperature near 0 the other tokens' weights become 0
-            drawn = self.sampling.choose(logits, self.random, at_boundary=True)
+            drawn = self.sampling.choose(logits, self.random, at_boundary=True, recent=self._recent)
+        if drawn != vocabulary.end_of_sentence_id:  # as in `Stream.generate`
+            self._recent.append(drawn)
         logprobs = None
         if self.request.logprobs is not None:
             (logprobs,) = token_logprobs(self.logits[None], np.array([drawn]), self.request.logprobs)

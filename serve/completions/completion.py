@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import final
 
-from ...runtime.sampling import Sampling
 from ..concurrency import gather
 from ..engine import Engine
 from ..errors import invalid
@@ -40,7 +39,7 @@ class Completion:
         self._request = request
         self._limits = options
         self._resources = contextlib.ExitStack()
-        self._sampling = Sampling(temperature=request.temperature, top_p=None if request.top_p == 1 else request.top_p)
+        self._sampling = request.sampling
         self._start = SessionState(engine.start)
         self._prompts: list[PromptTokens] = []
         self._choices: list[Choice] = []

@@ -24,7 +24,7 @@ class TokenLogprobs(NamedTuple):
 def token_logprobs(logits: NDArray[np.float32], targets: NDArray[np.int64], count: int) -> list[TokenLogprobs]:
     """Score one token at each position.
 
-    Temperature and top-p do not change the scores, and the unknown token keeps its share.
+    Sampling options do not change the scores, and the unknown token keeps its share.
 
     Args:
         logits: float32 [positions, vocabulary].

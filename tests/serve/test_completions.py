@@ -33,7 +33,16 @@ def only(answer: Any) -> Any:
 
 @pytest.mark.parametrize(
     "options",
-    [{"seed": 3}, {"seed": 4, "temperature": 0.5}, {"seed": 5, "top_p": 0.6}, {"temperature": 0.0, "seed": 1}],
+    [
+        {"seed": 3},
+        {"seed": 4, "temperature": 0.5},
+        {"seed": 5, "top_p": 0.6},
+        {"temperature": 0.0, "seed": 1},
+        {"seed": 6, "top_k": 3},
+        {"seed": 7, "repetition_penalty": 5.0},
+        {"temperature": 0.0, "seed": 8, "repetition_penalty": 1.3},
+        {"seed": 9, "top_k": 2, "top_p": 0.9, "repetition_penalty": 1.2, "temperature": 1.5},
+    ],
     ids=str,
 )
 def test_text_is_that_of_a_stream_with_the_same_seed(

@@ -11,6 +11,7 @@ import typer
 from lmtool.cli.app import app
 from lmtool.runtime import OptionError, Predictor
 from lmtool.serve import ServeOptions, checked_key
+from lmtool.serve.schemas import CompletionRequest
 from support.servers import LocalServer, local_server
 
 JSON = {"content-type": "application/json"}
@@ -57,6 +58,7 @@ BAD: list[tuple[dict[str, Any], str | None, str]] = [
     ({"echo": "yes"}, "echo", "echo is 'yes'"),
     ({"stream_options": {"include_usage": True}}, "stream_options", "without stream"),
     ({"stream": True, "stream_options": {"more": 1}}, "more", "unknown fields 'more'"),
+    ({"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options", "does not pad events"),
     ({"stop": ["a"] * 5}, "stop", "stop has 5 strings, expected 4 or fewer"),
     ({"stop": [""]}, "stop", "an empty string"),
     ({"stop": [1]}, "stop", r"stop is \[1\]"),
@@ -66,7 +68,12 @@ BAD: list[tuple[dict[str, Any], str | None, str]] = [
     ({"logit_bias": {"1": 1}}, "logit_bias", "logit_bias"),
     ({"presence_penalty": 0.5}, "presence_penalty", "presence_penalty is 0.5"),
     ({"frequency_penalty": False}, "frequency_penalty", "frequency_penalty is False"),
-    ({"top_k": 1, "min_p": 2}, "top_k", "unknown fields 'top_k', 'min_p', expected some of model, prompt"),
+    ({"min_p": 1, "mirostat": 2}, "min_p", "unknown fields 'min_p', 'mirostat', expected some of model, prompt"),
+    ({"top_k": -2}, "top_k", "top_k is -2, but input should be greater than or equal to -1"),
+    ({"top_k": 1.5}, "top_k", "top_k is 1.5"),
+    ({"top_k": True}, "top_k", "top_k is True"),
+    ({"repetition_penalty": 0.9}, "repetition_penalty", "repetition_penalty is 0.9, but input should be greater"),
+    ({"repetition_penalty": "1"}, "repetition_penalty", "repetition_penalty is '1'"),
     ({"prompt": "the " * 31}, "prompt", "the prompt has 31 tokens, expected 30 or fewer"),
     ({"prompt": [1] * 31}, "prompt", "the prompt has 31 tokens"),
     ({"max_tokens": 41}, "max_tokens", "max_tokens is 41, expected 40 or fewer"),
@@ -91,8 +98,12 @@ def test_completions_that_are_refused(
 
 def test_values_without_effect_are_accepted(server: LocalServer) -> None:
     neutral = {"suffix": None, "logit_bias": {}, "presence_penalty": 0, "frequency_penalty": 0.0, "best_of": None}
-    unset = dict.fromkeys(("temperature", "top_p", "n", "stream", "stop", "seed", "logprobs", "echo", "stream_options"))
+    neutral |= {"repetition_penalty": 1}
+    fields = CompletionRequest.model_fields.keys() - {"model", "prompt", "max_tokens", "user", "session", *neutral}
+    unset = dict.fromkeys(sorted(fields))
     answer = server.complete(prompt="the", max_tokens=None, user=None, **neutral, **unset)
+    for repetition_penalty, top_k in ((None, -1), (1.0, 0)):
+        server.complete(prompt="the", repetition_penalty=repetition_penalty, top_k=top_k)
     assert answer["usage"]["completion_tokens"] == 16
     assert server.complete(prompt="the", max_tokens=40, n=3, stop=["x" * 8] * 4, seed=2**63 - 1)["choices"][2]["text"]
     assert server.complete(prompt=["the " * 30] * 2, max_tokens=1, temperature=1e-300)["usage"]["prompt_tokens"] == 60
@@ -215,10 +226,14 @@ def test_any_host_name_is_accepted_elsewhere(predictor: Predictor) -> None:
         assert server.request("GET", "/v1/models", headers={"host": "machine.example"}).status_code == 200
 
 
-def test_everything_but_health_needs_the_key(predictor: Predictor) -> None:
+def test_everything_but_health_and_metrics_needs_the_key(predictor: Predictor) -> None:
     with local_server(predictor, api_key="open-sesame") as server:
+        for path in ("/metrics", "/metrics/", "/health", "/health/"):
+            assert server.request("GET", path).status_code == 200
+        assert server.request("GET", "/v1/models/").status_code == 401
+    with local_server(predictor, api_key="open-sesame", metrics_need_key=True) as server:
         for headers in ({}, {"authorization": "Bearer open-sesam"}, {"authorization": "open-sesame"}):
-            for path in ("/v1/models", "/metrics", "/nowhere"):
+            for path in ("/v1/models", "/metrics", "/metrics/", "/nowhere", "/"):
                 answer = server.request("GET", path, headers=headers)
                 assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
                 assert answer.headers["www-authenticate"] == "Bearer"
@@ -267,10 +282,16 @@ def test_metrics_count_requests_and_tokens(predictor: Predictor) -> None:
         ("port", 65536),
         ("host", " "),
         ("name", ""),
+        ("allow_hosts", ("",)),
+        ("allow_hosts", ("models.example:8443",)),
+        ("cors_origins", ("*",)),
+        ("cors_origins", ("null",)),
+        ("cors_origins", ("https://app.example/",)),
+        ("cors_origins", ("https://app.example", "https://app.example:443")),
     ],
 )
 def test_options_outside_their_range(field: str, value: Any) -> None:
-    with pytest.raises(OptionError, match=f"^{field} is "):
+    with pytest.raises(OptionError, match=f"^{field} (is|holds) "):
         ServeOptions(**{field: value})
 
 
@@ -278,7 +299,8 @@ def test_the_command_has_every_option_and_its_default() -> None:
     context = typer.main.get_command(app).commands["serve"].make_context("serve", [])
     for option in dataclasses.fields(ServeOptions):
         if option.name not in ("name", "api_key"):  # the file's name; a file or the environment
-            assert context.params[option.name] == option.default, option.name
+            default = [] if option.default == () else option.default
+            assert context.params[option.name] == default, option.name
 
 
 @pytest.mark.parametrize("key", ["", "a b", "ä", "a\tb", "two\nlines"])

@@ -1,5 +1,6 @@
 """`lmtool serve` as a process: OpenAI's client, sockets, signals, and errors at the start."""
 
+import contextlib
 import http.client
 import re
 import select
@@ -17,13 +18,14 @@ import openai
 import pytest
 from lmtool.model import Run
 from lmtool.runtime import Predictor
-from lmtool.serve import read_key
+from lmtool.serve import ServeOptions, read_key
 from support.processes.commands import PATIENCE_SECONDS, lmtool, run_fresh
 from support.servers import ServerProcess, request_bytes
 
 ENDLESS = {"prompt": "the", "max_tokens": 1_000_000}
 ENDLESS_LIMITS = ["--max-tokens", 1_000_000, "--max-answer-tokens", 3_000_000]
-LIMITS = [*ENDLESS_LIMITS, "--max-choices", 3, "--keep-alive-seconds", 1, "--body-seconds", 0.5]
+SECONDS = ["--client-seconds", 1, "--keep-alive-seconds", 4, "--body-seconds", 0.5]
+LIMITS = [*ENDLESS_LIMITS, "--max-choices", 3, *SECONDS]
 
 
 @pytest.fixture(scope="module")
@@ -168,15 +170,39 @@ def test_connections_beyond_the_limit_get_503(server: ServerProcess) -> None:
     until(lambda: httpx.get(f"{server.url}/v1/models").status_code == 200)
 
 
-def test_a_connection_is_used_again_until_it_is_idle(server: ServerProcess) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_SECONDS)
-    for _ in range(2):
-        connection.request("POST", "/v1/suggest", b"{}", {"content-type": "application/json"})
-        assert connection.getresponse().read().startswith(b'{"object":"suggestions"')
-    began = time.monotonic()
-    assert answer_to(connection.sock, b"POST /v1/sugg") == b""
-    connection.close()
-    assert 0.5 < time.monotonic() - began < 10
+def suggested(connection: http.client.HTTPConnection) -> bool:
+    connection.request("POST", "/v1/suggest", b"{}", {"content-type": "application/json"})
+    return connection.getresponse().read().startswith(b'{"object":"suggestions"')
+
+
+def test_an_idle_connection_outlives_slow_clients_and_proxies(server: ServerProcess) -> None:
+    assert ServeOptions().keep_alive_seconds > 60 > ServeOptions().client_seconds  # nginx and AWS keep them for 60 s
+    slow = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_SECONDS)
+    with server.connect() as idle, contextlib.closing(slow):
+        idle.sendall(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        until(lambda: b"data" in idle.recv(4096))
+        answered = time.monotonic()
+        assert suggested(slow)
+        first = slow.sock
+        time.sleep(1.2)
+        assert suggested(slow)
+        assert slow.sock is first
+        began = time.monotonic()
+        assert answer_to(slow.sock, b"POST /v1/sugg") == b""
+        assert 0.5 < time.monotonic() - began < 3.5  # a request that does not go on has client_seconds
+        assert answer_to(idle, b"") == b""
+        assert 3.5 < time.monotonic() - answered < 10
+
+
+def test_an_idle_connection_gives_way_to_a_new_one(artifact_path: Path) -> None:
+    limits = ["--max-connections", 3, "--client-seconds", 1, "--keep-alive-seconds", 600]
+    with ServerProcess(artifact_path, *limits) as running, contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(httpx.Client(base_url=running.url)) for _ in range(2)]
+        assert [client.get("/health").status_code for client in idle] == [200, 200]
+        assert httpx.get(f"{running.url}/health").status_code == 503  # they may still be in use
+        time.sleep(1.2)
+        assert [httpx.get(f"{running.url}/health").status_code for _ in range(3)] == [200, 200, 200]
+        assert idle[1].get("/health").status_code == 200
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])

@@ -26,7 +26,7 @@ CLIENTS = 4
 @pytest.fixture
 def server(artifact_path: Path) -> Iterator[ServerProcess]:
     limits = ["--max-tokens", 1_000_000, "--max-answer-tokens", 1_000_000, "--max-connections", CLIENTS + 3]
-    with ServerProcess(artifact_path, "--keep-alive-seconds", 1, *limits) as running:
+    with ServerProcess(artifact_path, "--client-seconds", 1, *limits) as running:
         yield running
 
 
@@ -37,8 +37,11 @@ def resources() -> Iterator[contextlib.ExitStack]:
 
 
 def connections(server: ServerProcess) -> int:
-    folder = Path(f"/proc/{server.process.pid}/fd")
-    return sum(str(file.readlink()).startswith("socket:") for file in folder.iterdir())
+    count = 0
+    for file in Path(f"/proc/{server.process.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+            count += str(file.readlink()).startswith("socket:")
+    return count
 
 
 def start_request(server: ServerProcess, resources: contextlib.ExitStack, fields: dict[str, Any]) -> socket.socket:
