@@ -61,7 +61,7 @@ def _middleware(service: Service) -> Iterator[Middleware]:
     """The middleware, outermost first. Browsers send no key when they ask whether a page may use the server."""
     options = service.options
     yield Middleware(PathMiddleware)
-    yield Middleware(MetricsMiddleware, metrics=service.metrics, routes=_PATHS)
+    yield Middleware(MetricsMiddleware, metrics=service.metrics, routes=_PATHS, with_log=options.access_log)
     if options.on_loopback:
         names = {"localhost", "127.0.0.1", "[::1]", options.host.lower(), *map(str.lower, options.allow_hosts)}
         yield Middleware(HostMiddleware, names=frozenset(names))

@@ -35,12 +35,12 @@ async def suggest(service: Service, request: Request) -> Response:
     body = await service.read_body(request, SuggestRequest)
     check_at_most("count", body.count, service.options.max_suggestions)
     async with asyncio.timeout_at(service.deadline()):
-        words = await while_connected(request.receive, _suggest(service, body))
+        words = await while_connected(request.receive, _suggest(service, request, body))
     suggestions = [{"token": word, "probability": probability} for word, probability in words]
     return json_response({"object": "suggestions", "model": service.options.name, "suggestions": suggestions})
 
 
-async def _suggest(service: Service, body: SuggestRequest) -> list[tuple[str, float]]:
+async def _suggest(service: Service, request: Request, body: SuggestRequest) -> list[tuple[str, float]]:
     """Read the text, and rank what follows. A session moves on only if there is text."""
     engine, vocabulary = service.engine, service.engine.vocabulary
     with contextlib.ExitStack() as resources:
@@ -50,6 +50,7 @@ async def _suggest(service: Service, body: SuggestRequest) -> list[tuple[str, fl
         (prompt,) = await split_prompts(
             [body.text], vocabulary, start.last_token, service.options.max_prompt_tokens, with_pieces=False
         )
+        request.state.tokens = (len(prompt.ids), 0)
         stream = resources.enter_context(engine.open_stream(start.state))
         *before, last = [start.last_token, *prompt.ids]
         if before:

@@ -9,11 +9,13 @@ from typing import final
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .access_log import log_request
 from .errors import ApiError, stopping
 from .metrics import Metrics
 from .responses import error_response
 
 _OTHER = "other"
+_MAX_PATH_CHARS = 128
 _PORT = re.compile(r":\d*\Z", re.ASCII)
 
 
@@ -33,19 +35,21 @@ class PathMiddleware:
 
 @final
 class MetricsMiddleware:
-    """Counts and times requests, and answers those that a stopping server cuts off."""
+    """Counts, times and logs requests, and answers those that a stopping server cuts off."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, routes: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, routes: frozenset[str], with_log: bool) -> None:
         """Paths outside `routes` are counted as one route."""
         self._app = app
         self._metrics = metrics
         self._routes = routes
+        self._with_log = with_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         began, status = time.perf_counter(), 0
+        scope.setdefault("state", {})
 
         async def send_and_note_status(message: Message) -> None:
             nonlocal status
@@ -62,16 +66,24 @@ class MetricsMiddleware:
             status = status or 500
             raise
         finally:
-            route = self._route(scope["path"])
-            self._metrics.requests.labels(route, str(status)).inc()
-            self._metrics.seconds.labels(route).observe(time.perf_counter() - began)
+            seconds, route = time.perf_counter() - began, self._route(scope["path"])
+            self._metrics.requests.labels(route or _OTHER, str(status)).inc()
+            self._metrics.seconds.labels(route or _OTHER).observe(seconds)
+            if self._with_log:
+                tokens, request_id = scope["state"].get("tokens"), Headers(scope=scope).get("x-request-id")
+                log_request(scope["method"], route or scope["path"], status, seconds, tokens, request_id)
         return None
 
-    def _route(self, path: str) -> str:
+    def _route(self, path: str) -> str | None:
+        """The route of a path, also of one below it; so the id of a session is nowhere shown."""
         if path in self._routes:
             return path
-        folder = f"{path.rpartition('/')[0]}/{{id}}"
-        return folder if folder in self._routes else _OTHER
+        parent = path[:_MAX_PATH_CHARS]
+        while parent:
+            parent = parent.rpartition("/")[0]
+            if f"{parent}/{{id}}" in self._routes:
+                return f"{parent}/{{id}}"
+        return None
 
 
 @final

@@ -79,6 +79,10 @@ class ServeOptions:
         "(default: loopback's names only).",
     )
     metrics_need_key: bool = field(default=False, metadata={"help": "Ask for the API key at /metrics too."})
+    access_log: bool = field(
+        default=False,
+        metadata={"help": "Log each request on stderr: time, method, path, status, duration, tokens, X-Request-Id."},
+    )
     max_choices: int = _count(256, "Choices that are written at once, of all requests together; one more gets 429.")
     max_body_bytes: int = _count(262_144, "Size of a request's body.")
     max_header_bytes: int = _count(16_384, "Size of a request's line and headers.")

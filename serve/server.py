@@ -20,6 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..runtime.io.files import read_text
 from ..runtime.predictor import Predictor
+from .access_log import log_to_stderr
 from .app import create_app
 from .errors import ServeError
 from .options import CONNECTION_BACKLOG, ServeOptions
@@ -45,7 +46,7 @@ def run_server(predictor: Predictor, options: ServeOptions, on_ready: Callable[[
     disable_created_metrics()  # type: ignore[no-untyped-call]  # else each counter has a second series, its start time
     service = Service(predictor, options)
     try:
-        with _listen(options) as listener:
+        with log_to_stderr(), _listen(options) as listener:
             on_ready(_url(options, listener))
             asyncio.run(Server(_config(service)).serve(sockets=[listener]))
     finally:

@@ -30,10 +30,10 @@ async def complete(service: Service, request: Request) -> Response:
     )
     deadline = service.deadline()
     if not body.stream:
-        data = await while_connected(request.receive, _whole(service, completion, response, deadline))
+        data = await while_connected(request.receive, _whole(service, request, completion, response, deadline))
         return LargeJsonResponse(data, deadline)
     with_usage = body.stream_options is not None and body.stream_options.include_usage
-    events = _events(service, completion, response, deadline, with_usage)
+    events = _events(service, request, completion, response, deadline, with_usage)
     try:
         first = await while_connected(request.receive, anext(events))
     except BaseException:
@@ -42,9 +42,11 @@ async def complete(service: Service, request: Request) -> Response:
     return EventStream(first, events, deadline)
 
 
-async def _whole(service: Service, completion: Completion, response: CompletionResponse, deadline: float) -> bytes:
+async def _whole(
+    service: Service, request: Request, completion: Completion, response: CompletionResponse, deadline: float
+) -> bytes:
     """The body of a response that is not streamed. Slots are released once it is encoded."""
-    with _released(service, completion):
+    with _released(service, request, completion):
         async with contextlib.aclosing(completion.steps(deadline)) as steps:
             deltas = [delta async for step in steps for delta in step]
         data = await _encode(lambda: json_text(response.whole(deltas)).encode(), deltas, deadline)
@@ -53,14 +55,19 @@ async def _whole(service: Service, completion: Completion, response: CompletionR
 
 
 async def _events(
-    service: Service, completion: Completion, response: CompletionResponse, deadline: float, with_usage: bool
+    service: Service,
+    request: Request,
+    completion: Completion,
+    response: CompletionResponse,
+    deadline: float,
+    with_usage: bool,
 ) -> AsyncGenerator[bytes, None]:
     """The events of each step together. Slots are released before the last ones are sent."""
 
     def encode(deltas: Sequence[Delta]) -> bytes:
         return b"".join(event(response.chunk(delta, with_usage)) for delta in deltas)
 
-    with _released(service, completion):
+    with _released(service, request, completion):
         async with contextlib.aclosing(completion.steps(deadline)) as steps:
             async for step in steps:
                 parts = [delta for delta in step if delta.tokens or delta.blank or delta.finish_reason is not None]
@@ -74,12 +81,13 @@ async def _events(
 
 
 @contextlib.contextmanager
-def _released(service: Service, completion: Completion) -> Iterator[None]:
+def _released(service: Service, request: Request, completion: Completion) -> Iterator[None]:
     """Release the completion's resources at the end, and count its tokens."""
     try:
         yield
     finally:
         completion.release()
+        request.state.tokens = (completion.prompt_tokens, completion.completion_tokens)
         service.metrics.generated.inc(completion.completion_tokens)
 
 
