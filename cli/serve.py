@@ -87,8 +87,7 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Serve an artifact over HTTP to OpenAI's clients, until SIGINT, SIGTERM or SIGHUP."""
-    from ..runtime import Predictor
-    from ..serve import ServeOptions, run_server
+    from ..serve import ModelFile, ServeOptions, run_server
 
     path = model or latest_model()
     options = ServeOptions(name=path.stem if name is None else name, api_key=_api_key(api_key_file), **ctx.obj)
@@ -97,14 +96,15 @@ def serve(
             f"warning: {options.host} is not loopback and there is no key: whoever reaches this machine can use the "
             f"server; give it --api-key-file or {_KEY_VARIABLE}, or leave --host out"
         )
-    predictor = Predictor.load(path, provider=provider, threads=threads)
+    file = ModelFile(path, provider=provider, threads=threads)
+    predictor = file.load()
 
     def on_ready(url: str) -> None:
         text = f"serving {options.name} at {url}"
         print_result(as_json, text, {"url": url, "model": options.name, "path": str(path)})
 
     try:
-        run_server(predictor, options, on_ready)
+        run_server(predictor, options, on_ready, file)
     except KeyboardInterrupt:  # the usual end of a server on a terminal
         raise Exit(130) from None
 

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from . import endpoints
 from .completions.endpoint import complete
 from .errors import ApiError, api_error
-from .middleware import ApiKeyMiddleware, HostMiddleware, MetricsMiddleware, PathMiddleware
+from .middleware import ApiKeyMiddleware, HostMiddleware, MetricsMiddleware, ModelMiddleware, PathMiddleware
 from .responses import error_response
 from .service import Service
 
@@ -27,6 +27,7 @@ ENDPOINTS: dict[tuple[str, str], _Endpoint] = {
     ("GET", "/v1/sessions/{id}"): endpoints.show_session,
     ("DELETE", "/v1/sessions/{id}"): endpoints.delete_session,
     ("GET", "/v1/models"): endpoints.list_models,
+    ("POST", "/v1/models/reload"): endpoints.reload_model,
     ("GET", "/v1/models/{id}"): endpoints.show_model,
     ("GET", "/health"): endpoints.health,
     ("GET", "/metrics"): endpoints.metrics,
@@ -39,7 +40,7 @@ _CORS_METHODS = ("GET", "POST", "DELETE")
 
 
 def create_app(service: Service) -> Starlette:
-    """The ASGI application of a service. The caller closes the service's pool.
+    """The ASGI application of a service. The caller closes the service.
 
     On loopback it accepts only loopback host names and those of the options, so that a web page cannot reach it through
     a domain that resolves to this machine. `X-Forwarded-*` headers have no effect.
@@ -76,6 +77,7 @@ def _middleware(service: Service) -> Iterator[Middleware]:
     if options.api_key is not None:
         open_paths = {"/health"} if options.metrics_need_key else {"/health", "/metrics"}
         yield Middleware(ApiKeyMiddleware, key=options.api_key, open_paths=frozenset(open_paths))
+    yield Middleware(ModelMiddleware, engines=service.engines)
 
 
 async def _respond(service: Service, endpoints: Mapping[str, _Endpoint], request: Request) -> Response:

@@ -19,10 +19,11 @@ from ..runtime.errors import LmtoolError, TokenError
 from ..runtime.suggestions import suggest_tokens
 from .completions.prompt import split_prompts
 from .concurrency import call, while_connected
+from .engine import Engine
 from .errors import ApiError, invalid
 from .options import PROBE_SECONDS
 from .responses import json_response
-from .schemas import DetokenizeRequest, SessionRequest, SuggestRequest, TokenizeRequest, check_at_most, check_model
+from .schemas import DetokenizeRequest, EmptyRequest, SuggestRequest, TokenizeRequest, check_at_most, check_model
 from .service import Service
 from .sessions import Session, SessionState
 
@@ -42,10 +43,12 @@ async def suggest(service: Service, request: Request) -> Response:
 
 async def _suggest(service: Service, request: Request, body: SuggestRequest) -> list[tuple[str, float]]:
     """Read the text, and rank what follows. A session moves on only if there is text."""
-    engine, vocabulary = service.engine, service.engine.vocabulary
+    engine: Engine = request.state.engine
+    vocabulary = engine.vocabulary
     with contextlib.ExitStack() as resources:
-        session = None if body.session is None else resources.enter_context(service.sessions.take(body.session))
-        resources.enter_context(engine.take_slots(1))
+        taken = contextlib.nullcontext() if body.session is None else service.sessions.take(body.session, engine.sha256)
+        session = resources.enter_context(taken)
+        resources.enter_context(engine.slots.take(1))
         start = SessionState(engine.start) if session is None else session.state
         (prompt,) = await split_prompts(
             [body.text], vocabulary, start.last_token, service.options.max_prompt_tokens, with_pieces=False
@@ -66,7 +69,7 @@ async def _suggest(service: Service, request: Request, body: SuggestRequest) -> 
 
 async def create_session(service: Service, request: Request) -> Response:
     """Start a text that is kept."""
-    await service.read_body(request, SessionRequest)
+    await service.read_body(request, EmptyRequest)
     session = service.sessions.create(SessionState(service.engine.start))
     return json_response(_session_json(service, session), 201)
 
@@ -82,11 +85,11 @@ async def delete_session(service: Service, request: Request) -> Response:
     return json_response({"id": request.path_params["id"], "object": "session", "deleted": True})
 
 
-async def health(service: Service, _: Request) -> Response:
+async def health(service: Service, request: Request) -> Response:
     """Whether the model works: it reads a token."""
     try:
         async with asyncio.timeout(PROBE_SECONDS):
-            await service.engine.probe()
+            await request.state.engine.probe()
     except (LmtoolError, TimeoutError) as error:
         raise ApiError(503, "not_ready", f"the model does not answer: {error or 'it takes too long'}") from error
     return json_response({"status": "ready", "model": service.options.name})
@@ -97,20 +100,27 @@ async def metrics(service: Service, _: Request) -> Response:
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-async def list_models(service: Service, _: Request) -> Response:
+async def list_models(service: Service, request: Request) -> Response:
     """The served model, in a list."""
-    return json_response({"object": "list", "data": [_model_json(service)]})
+    return json_response({"object": "list", "data": [_model_json(service, request.state.engine)]})
 
 
 async def show_model(service: Service, request: Request) -> Response:
     """The served model."""
     check_model(request.path_params["id"], service.options)
-    return json_response(_model_json(service))
+    return json_response(_model_json(service, request.state.engine))
 
 
-async def tokenizer_info(service: Service, _: Request) -> Response:
+async def reload_model(service: Service, request: Request) -> Response:
+    """Replace the model by the one that its file holds now; requests that run end on the old one."""
+    await service.read_body(request, EmptyRequest)
+    replaced = await service.reload()
+    return json_response({**_model_json(service, service.engine), "replaced": replaced})
+
+
+async def tokenizer_info(_: Service, request: Request) -> Response:
     """The special tokens. A text begins after an end of sentence, so that is also its first token."""
-    tokenization = service.engine.vocabulary.tokenization
+    tokenization = request.state.engine.vocabulary.tokenization
     end = tokenization.end_of_sentence
     return json_response(
         {"bos_token": end, "eos_token": end, "unk_token": tokenization.unknown, "rule": tokenization.rule}
@@ -120,7 +130,7 @@ async def tokenizer_info(service: Service, _: Request) -> Response:
 async def tokenize(service: Service, request: Request) -> Response:
     """The token ids of a text."""
     body = await service.read_body(request, TokenizeRequest)
-    ids = await asyncio.to_thread(service.engine.vocabulary.encode, body.prompt)
+    ids = await asyncio.to_thread(request.state.engine.vocabulary.encode, body.prompt)
     return json_response({"count": len(ids), "max_model_len": service.options.max_prompt_tokens, "tokens": ids})
 
 
@@ -128,7 +138,7 @@ async def detokenize(service: Service, request: Request) -> Response:
     """The text of token ids."""
     body = await service.read_body(request, DetokenizeRequest)
     try:
-        return json_response({"prompt": service.engine.vocabulary.decode(body.tokens)})
+        return json_response({"prompt": request.state.engine.vocabulary.decode(body.tokens)})
     except TokenError as error:
         raise invalid(str(error), "tokens") from error
 
@@ -144,5 +154,11 @@ def _session_json(service: Service, session: Session) -> dict[str, Any]:
     }
 
 
-def _model_json(service: Service) -> dict[str, Any]:
-    return {"id": service.options.name, "object": "model", "created": service.created, "owned_by": "lmtool"}
+def _model_json(service: Service, engine: Engine) -> dict[str, Any]:
+    return {
+        "id": service.options.name,
+        "object": "model",
+        "created": engine.created,
+        "owned_by": "lmtool",
+        "sha256": engine.sha256,
+    }

@@ -1,9 +1,10 @@
-"""Engine: the stream pool that runs the model for all requests; slots bound how many choices it writes at once."""
+"""Engine: the stream pool that runs one model for all requests."""
 
 import asyncio
 import contextlib
 import dataclasses
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, final
@@ -18,8 +19,9 @@ from ..runtime.predictor import Predictor
 from ..runtime.score import require_finite
 from ..runtime.state import State
 from .completions.logprobs import TokenLogprobs, token_logprobs
-from .errors import ServeError, busy
+from .errors import ServeError
 from .options import ServeOptions
+from .slots import Slots
 
 _READ_CHUNK = 128
 _SCORE_CHUNK = 32
@@ -32,9 +34,18 @@ class Engine:
 
     A request first takes slots, then opens as many streams. A stream that is closed while it runs keeps its place in
     the pool until that call ends, so the pool has more places than there are slots.
+
+    Attributes:
+        sha256: The artifact's hash.
+        created: When the engine was made, seconds since 1970.
+        vocabulary: The model's tokens.
+        slots: Bounds the choices of all engines.
+        tokens_read: Tokens that the model read.
+        start: The state at the start of a text: an end of sentence is pending, as for `Predictor.stream`.
+        pool: Runs the model.
     """
 
-    def __init__(self, predictor: Predictor, options: ServeOptions) -> None:
+    def __init__(self, predictor: Predictor, options: ServeOptions, slots: Slots) -> None:
         """Make the pool.
 
         Raises:
@@ -47,13 +58,12 @@ class Engine:
                 f"the {artifact.variant} artifact is not batch-invariant: an answer would depend, slightly, on which "
                 "others are written at the same time; use another precision (fp32), or allow that: --allow-inexact"
             )
+        self.sha256 = artifact.sha256
+        self.created = int(time.time())
         self.vocabulary = predictor.vocabulary
-        self.slots = options.max_choices
-        self.slots_taken = 0
+        self.slots = slots
         self.tokens_read = 0
-        self.refused = 0
         self.start = _with_pending(predictor.initial_state(1), self.vocabulary.end_of_sentence_id)
-        """The state at the start of a text: an end of sentence is pending, as for `Predictor.stream`."""
         places = 2 * options.max_choices + 2
         self.pool = StreamPool(
             predictor, PoolOptions(max_streams=places, max_waiting=places, allow_inexact=options.allow_inexact)
@@ -61,24 +71,16 @@ class Engine:
         self._results = LoopResults(self.pool)
         self._probe_lock = asyncio.Lock()
 
-    @contextlib.contextmanager
-    def take_slots(self, count: int) -> Iterator[None]:
-        """Take slots for one request.
-
-        Raises:
-            ApiError: Fewer are free: 429.
-        """
-        if self.slots_taken + count > self.slots:
-            self.refused += 1
-            raise busy(
-                f"{self.slots_taken} of {self.slots} choices are being written and {count} more are asked for; "
-                "try again later"
-            )
-        self.slots_taken += count
-        try:
-            yield
-        finally:
-            self.slots_taken -= count
+    @property
+    def totals(self) -> Counter[str]:
+        """Counts since the start, by name."""
+        stats = self.pool.stats
+        return Counter(
+            tokens_read=self.tokens_read,
+            pool_calls=stats.calls,
+            pool_requests=stats.requests,
+            pool_padding=stats.padding,
+        )
 
     @contextlib.contextmanager
     def open_stream(self, state: State) -> Iterator[int]:

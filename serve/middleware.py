@@ -1,4 +1,4 @@
-"""ASGI middleware: paths with a slash at the end, metrics and an orderly stop, accepted host names, the API key."""
+"""ASGI middleware: paths, metrics and an orderly stop, accepted host names, the API key, the model of a request."""
 
 import asyncio
 import hmac
@@ -10,6 +10,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .access_log import log_request
+from .engines import Engines
 from .errors import ApiError, stopping
 from .metrics import Metrics
 from .responses import error_response
@@ -123,3 +124,22 @@ class ApiKeyMiddleware:
             401, "invalid_api_key", "the key is missing or wrong, expected the header: Authorization: Bearer KEY"
         )
         return await error_response(error)(scope, receive, send)
+
+
+@final
+class ModelMiddleware:
+    """Gives each request the engine that is current when its headers arrive, as `request.state.engine`."""
+
+    def __init__(self, app: ASGIApp, engines: Engines) -> None:
+        self._app = app
+        self._engines = engines
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        with self._engines.lease() as engine:
+            state = scope.setdefault("state", {})
+            state["engine"] = engine
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                del state["engine"]  # an idle connection keeps the scope of its last request

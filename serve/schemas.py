@@ -132,8 +132,8 @@ class SuggestRequest(_Body):
 
 
 @final
-class SessionRequest(_Body):
-    """The body of `POST /v1/sessions`: an empty object."""
+class EmptyRequest(_Body):
+    """The body of `POST /v1/sessions` and `POST /v1/models/reload`: an empty object."""
 
 
 @final

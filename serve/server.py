@@ -23,13 +23,16 @@ from ..runtime.predictor import Predictor
 from .access_log import log_to_stderr
 from .app import create_app
 from .errors import ServeError
+from .model_file import ModelFile
 from .options import CONNECTION_BACKLOG, ServeOptions
 from .service import Service
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
-def run_server(predictor: Predictor, options: ServeOptions, on_ready: Callable[[str], None]) -> None:
+def run_server(
+    predictor: Predictor, options: ServeOptions, on_ready: Callable[[str], None], file: ModelFile | None = None
+) -> None:
     """Serve a model until SIGINT, SIGTERM or SIGHUP; signals that are ignored stay ignored.
 
     Running requests then have `shutdown_seconds` to finish, and the signal is passed on to the previous handler.
@@ -38,19 +41,20 @@ def run_server(predictor: Predictor, options: ServeOptions, on_ready: Callable[[
         predictor: The model; all requests run through one stream pool over it.
         options: Address and limits.
         on_ready: Called with the URL once clients can connect.
+        file: Where the model came from, and may come from again; None: it cannot be replaced.
 
     Raises:
         ServeError: The server cannot listen on the address, or the artifact is not batch-invariant.
         PoolError: The pool cannot be made.
     """
     disable_created_metrics()  # type: ignore[no-untyped-call]  # else each counter has a second series, its start time
-    service = Service(predictor, options)
+    service = Service(predictor, options, file)
     try:
         with log_to_stderr(), _listen(options) as listener:
             on_ready(_url(options, listener))
             asyncio.run(Server(_config(service)).serve(sockets=[listener]))
     finally:
-        service.engine.pool.close(cancel_waiting=True)
+        service.close()
 
 
 def read_key(path: Path) -> str:

@@ -1,21 +1,25 @@
-"""Service: one model with its engine, sessions and metrics; it reads request bodies."""
+"""Service: one model with its engines, sessions and metrics; it reads request bodies."""
 
 import asyncio
 import functools
 import json
-import time
 from typing import Any, NoReturn, final
 
 from starlette.requests import ClientDisconnect, Request
 
+from ..runtime.errors import LmtoolError
 from ..runtime.predictor import Predictor
+from .access_log import LOG
 from .concurrency import call
 from .engine import Engine
+from .engines import Engines
 from .errors import ApiError, disconnected, invalid
 from .metrics import Metrics
+from .model_file import ModelFile
 from .options import ServeOptions
 from .schemas import Body, check_model, parse_body
 from .sessions import Sessions
+from .slots import Slots
 
 _JSON = "application/json"
 _MAX_LENGTH_DIGITS = 18
@@ -24,28 +28,96 @@ _LARGE_BODY_BYTES = 16_384
 
 @final
 class Service:
-    """One model, served.
+    """One model, served; it can be replaced by the file that is there now.
 
     Attributes:
         options: Limits.
-        engine: Runs the model.
+        slots: Bounds the choices that are written at once.
+        engines: Run the model; requests lease one.
         sessions: Texts that are kept between requests.
         metrics: Counters.
-        created: Seconds since 1970.
     """
 
-    def __init__(self, predictor: Predictor, options: ServeOptions) -> None:
+    def __init__(self, predictor: Predictor, options: ServeOptions, file: ModelFile | None = None) -> None:
         """Make the stream pool.
+
+        Args:
+            predictor: The model.
+            options: Limits.
+            file: Where the model came from, and may come from again; None: it cannot be replaced.
 
         Raises:
             ServeError: As for `Engine`.
             PoolError: As for `Engine`.
         """
         self.options = options
-        self.engine = Engine(predictor, options)
+        self.slots = Slots(options.max_choices)
+        self.engines = Engines(Engine(predictor, options, self.slots))
         self.sessions = Sessions(options)
-        self.metrics = Metrics(self.engine, self.sessions)
-        self.created = int(time.time())
+        self.metrics = Metrics(options.name, self.engines, self.slots, self.sessions)
+        self._file = file
+        self._is_loading = False
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of new requests."""
+        return self.engines.current
+
+    def close(self) -> None:
+        """Stop the pools; requests that run fail."""
+        self.engines.close()
+
+    async def reload(self) -> bool:
+        """Replace the model by the one that its file holds now. Requests that run end on the old one.
+
+        Returns:
+            Whether it was replaced; not if the file holds the same model.
+
+        Raises:
+            ApiError: There is no file, or the server is open and has no key, 403; the model is being loaded already,
+                409; or the file cannot be used, 422.
+        """
+        file = self._reloadable_file()
+        self._is_loading = True
+        try:
+            engine = await asyncio.to_thread(self._load_other, file)
+        except Exception as error:
+            self.metrics.reloads.labels("refused").inc()
+            LOG.warning("the model stays, as its file cannot be used: %s", error)
+            if not isinstance(error, LmtoolError):
+                raise
+            message = str(error).replace(str(file.path), file.path.name)  # clients need not know the folder
+            raise ApiError(422, "model_refused", f"the model stays, as its file cannot be used: {message}") from error
+        finally:
+            self._is_loading = False
+        if engine is not None:
+            LOG.info("the model %s is replaced by %s", self.engine.sha256, engine.sha256)
+            self.engines.replace(engine)
+            self.sessions.drop_others(engine.sha256)
+        self.metrics.reloads.labels("unchanged" if engine is None else "replaced").inc()
+        return engine is not None
+
+    def _reloadable_file(self) -> ModelFile:
+        if self._file is None:
+            raise ApiError(403, "reload_not_allowed", "this server was started without its model's file")
+        if not self.options.on_loopback and self.options.api_key is None:
+            raise ApiError(
+                403,
+                "reload_not_allowed",
+                "the server is open to others and has no key, so anyone could ask for this; give it --api-key-file",
+            )
+        if self._is_loading:
+            raise ApiError(409, "reload_running", "the model is being loaded already; wait for that answer")
+        return self._file
+
+    def _load_other(self, file: ModelFile) -> Engine | None:
+        """The engine of the file's model; None if it is the current one. Runs in another thread."""
+        if not file.has_changed:
+            return None
+        predictor = file.load()
+        if predictor.artifact.sha256 == self.engine.sha256:
+            return None
+        return Engine(predictor, self.options, self.slots)
 
     async def read_body(self, request: Request, schema: type[Body]) -> Body:
         """Read and check a request's body.

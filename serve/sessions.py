@@ -57,6 +57,7 @@ class Sessions:
         self._idle_seconds = options.session_idle_seconds
         self._clock = clock
         self._sessions: dict[str, Session] = {}  # in the order of their last use
+        self._dropped: deque[str] = deque(maxlen=options.max_sessions)  # ids
 
     def __len__(self) -> int:
         self._expire()
@@ -79,9 +80,11 @@ class Sessions:
         """The session with this id; this does not count as use.
 
         Raises:
-            ApiError: There is none: 404.
+            ApiError: There is none, 404; or its model was replaced, 410.
         """
         self._expire()
+        if session_id in self._dropped:
+            raise _model_replaced()
         if session_id not in self._sessions:
             raise ApiError(
                 404,
@@ -95,18 +98,20 @@ class Sessions:
         """Delete a session; a request that has taken it continues, but its text is not kept.
 
         Raises:
-            ApiError: There is none: 404.
+            ApiError: As for `get`.
         """
         del self._sessions[self.get(session_id).id]
 
     @contextlib.contextmanager
-    def take(self, session_id: str) -> Iterator[Session]:
-        """Reserve a session for one request. It does not expire meanwhile.
+    def take(self, session_id: str, model_sha256: str) -> Iterator[Session]:
+        """Reserve a session for one request, which this model runs. It does not expire meanwhile.
 
         Raises:
-            ApiError: There is none, 404; or another request has it, 409.
+            ApiError: There is none, 404; another model made it, 410; or another request has it, 409.
         """
         session = self.get(session_id)
+        if session.state.state.model_sha256 != model_sha256:
+            raise _model_replaced()
         if session.is_taken:
             raise ApiError(
                 409, "session_busy", "another request uses this session; send one after the other", "session"
@@ -118,6 +123,13 @@ class Sessions:
             session.is_taken = False
             if session.id in self._sessions:
                 self._touch(session)
+
+    def drop_others(self, model_sha256: str) -> None:
+        """Delete all sessions but those of this model; a request that has taken one continues."""
+        for session in list(self._sessions.values()):
+            if session.state.state.model_sha256 != model_sha256:
+                del self._sessions[session.id]
+                self._dropped.append(session.id)
 
     def idle_seconds_left(self, session: Session) -> float:
         """Seconds until the session expires if it is not used."""
@@ -135,6 +147,15 @@ class Sessions:
                 return
             if not session.is_taken:
                 del self._sessions[session.id]
+
+
+def _model_replaced() -> ApiError:
+    return ApiError(
+        410,
+        "model_replaced",
+        "the model of this session was replaced, and no other can continue it; begin another: POST /v1/sessions",
+        "session",
+    )
 
 
 @final

@@ -28,13 +28,14 @@ class Completion:
     any case.
 
     Attributes:
+        engine: Runs the model.
         is_done: Whether the latest step is the last one.
     """
 
     def __init__(self, engine: Engine, sessions: Sessions, request: CompletionRequest, options: ServeOptions) -> None:
         """Nothing runs yet; the request has been checked."""
         self.is_done = False
-        self._engine = engine
+        self.engine = engine
         self._sessions = sessions
         self._request = request
         self._limits = options
@@ -69,11 +70,12 @@ class Completion:
             PoolError: A call of the model failed.
         """
         if self._request.session is not None:
-            self._session = self._resources.enter_context(self._sessions.take(self._request.session))
+            taken = self._sessions.take(self._request.session, self.engine.sha256)
+            self._session = self._resources.enter_context(taken)
             self._start = self._session.state
         async with asyncio.timeout_at(deadline):
             await self._split_prompts()
-            self._resources.enter_context(self._engine.take_slots(len(self._prompts) * self._request.n))
+            self._resources.enter_context(self.engine.slots.take(len(self._prompts) * self._request.n))
             deltas = await self._read_prompts()
         if deltas:
             yield deltas
@@ -104,7 +106,7 @@ class Completion:
         request, limits = self._request, self._limits
         self._prompts = await split_prompts(
             request.prompts,
-            self._engine.vocabulary,
+            self.engine.vocabulary,
             self._start.last_token,
             limits.max_prompt_tokens,
             with_pieces=request.echo,
@@ -133,7 +135,7 @@ class Completion:
 
     async def _read_prompt(self, number: int, prompt: PromptTokens) -> tuple[list[Choice], list[Token]]:
         """Read a prompt once; returns its choices, each with its own stream, and the tokens that are echoed."""
-        engine, request = self._engine, self._request
+        engine, request = self.engine, self._request
         first, tokens = self._start.last_token, list(prompt.ids)
         starts_text = self._session is None and prompt.given_as_ids and tokens[0] == first
         if not starts_text:  # else the ids have the end of sentence after which a text begins
@@ -173,9 +175,9 @@ class Completion:
         request = self._request
         if request.echo and request.logprobs is not None:
             targets = [*before, last][1:]
-            return [], [item async for item in self._engine.score(stream, before, targets, request.logprobs)]
+            return [], [item async for item in self.engine.score(stream, before, targets, request.logprobs)]
         if self._session is not None and before:
-            await self._engine.read(stream, before)
+            await self.engine.read(stream, before)
             return [], []
         return before, []
 

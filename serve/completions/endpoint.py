@@ -24,10 +24,8 @@ async def complete(service: Service, request: Request) -> Response:
     """Continue prompts. A stream is returned once its first events are there."""
     body = await service.read_body(request, CompletionRequest)
     check_completion(body, service.options)
-    completion = Completion(service.engine, service.sessions, body, service.options)
-    response = CompletionResponse(
-        service.options.name, service.engine.vocabulary, completion, body.logprobs is not None
-    )
+    completion = Completion(request.state.engine, service.sessions, body, service.options)
+    response = CompletionResponse(service.options.name, completion, body.logprobs is not None)
     deadline = service.deadline()
     if not body.stream:
         data = await while_connected(request.receive, _whole(service, request, completion, response, deadline))

@@ -5,10 +5,11 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, final
 
-from ...runtime.vocabulary import Vocabulary
 from .choice import Delta
 from .completion import Completion
 from .stop import Token
+
+_FINGERPRINT_DIGITS = 12
 
 
 @final
@@ -20,9 +21,9 @@ class CompletionResponse:
     only if the prompt was sent as ids and begins with the end of sentence itself.
     """
 
-    def __init__(self, name: str, vocabulary: Vocabulary, completion: Completion, with_logprobs: bool) -> None:
+    def __init__(self, name: str, completion: Completion, with_logprobs: bool) -> None:
         """`name` is the model's; `completion` counts the tokens."""
-        self._vocabulary = vocabulary
+        self._vocabulary = completion.engine.vocabulary
         self._completion = completion
         self._with_logprobs = with_logprobs
         self._head = {
@@ -30,6 +31,7 @@ class CompletionResponse:
             "object": "text_completion",
             "created": int(time.time()),
             "model": name,
+            "system_fingerprint": completion.engine.sha256[:_FINGERPRINT_DIGITS],
         }
 
     def whole(self, deltas: Iterable[Delta]) -> dict[str, Any]:

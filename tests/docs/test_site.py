@@ -138,7 +138,7 @@ def test_metrics_in_the_reference_equal_those_of_the_server(predictor: Predictor
     try:
         text = service.metrics.text().decode()
     finally:
-        service.engine.pool.close()
+        service.close()
     served = dict(re.findall(r"^# TYPE (lmtool_\w+) (\w+)$", text, re.M))
     served = {key: kind for key, kind in served.items() if not key.endswith("_created")}
     page = (DOCS / "reference" / "metrics.md").read_text(encoding="utf-8")

@@ -56,7 +56,7 @@ def test_text_is_that_of_a_stream_with_the_same_seed(
 
 def test_the_response_has_openais_fields(server: LocalServer) -> None:
     answer = server.complete(model="model", prompt=PROMPT, max_tokens=3, user="somebody", best_of=1, suffix="")
-    assert set(answer) == {"id", "object", "created", "model", "choices", "usage"}
+    assert set(answer) == {"id", "object", "created", "model", "system_fingerprint", "choices", "usage"}
     assert (answer["object"], answer["model"]) == ("text_completion", "model")
     assert answer["usage"] == {"prompt_tokens": 4, "completion_tokens": 3, "total_tokens": 7}
     assert answer["id"] != server.complete(prompt=PROMPT)["id"]
@@ -262,7 +262,7 @@ def test_requests_share_calls_of_the_model(server: LocalServer) -> None:
 def test_finished_requests_release_slots_and_streams(server: LocalServer) -> None:
     server.complete(prompt=["the", "a"], n=2, max_tokens=3)
     server.chunks(prompt="the", max_tokens=3)
-    assert server.service.engine.slots_taken == 0
+    assert server.service.slots.taken == 0
     assert server.service.engine.pool.stats.open_streams == 0
 
 

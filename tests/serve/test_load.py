@@ -45,7 +45,7 @@ def test_choices_beyond_the_slots_are_refused_at_once_and_accepted_later(gated: 
 
     async def work(client: httpx.AsyncClient) -> None:
         running = [post(client, n=3, max_tokens=2), post(client, max_tokens=2)]
-        await until(lambda: engine.slots_taken == 4)
+        await until(lambda: engine.slots.taken == 4)
         for fields in ({}, {"n": 2}, {"stream": True}):
             refused = await post(client, **fields)
             assert refused.status_code == 429
@@ -58,7 +58,7 @@ def test_choices_beyond_the_slots_are_refused_at_once_and_accepted_later(gated: 
         assert (await post(client, n=4)).status_code == 200
 
     server.run(work)
-    assert engine.slots_taken == 0
+    assert engine.slots.taken == 0
     assert "lmtool_refused_total 4.0" in server.request("GET", "/metrics").text
 
 
@@ -71,7 +71,7 @@ def test_a_slow_request_times_out(gated: tuple[LocalServer, Gate]) -> None:
 
     for answer in server.run(work):
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
-    assert server.service.engine.slots_taken == 0
+    assert server.service.slots.taken == 0
     gate.open()
     assert server.complete(prompt="the", max_tokens=2)["usage"]["completion_tokens"] == 2
 
@@ -82,7 +82,7 @@ def test_a_slow_stream_ends_with_an_error(gated: tuple[LocalServer, Gate]) -> No
     *chunks, last = server.chunks(prompt="the", max_tokens=30)
     assert len(chunks) == 4
     assert (last["error"]["code"], last["error"]["type"]) == ("timeout", "server_error")
-    assert server.service.engine.slots_taken == 0
+    assert server.service.slots.taken == 0
 
 
 def test_a_slow_body_times_out(gated: tuple[LocalServer, Gate]) -> None:
@@ -221,7 +221,7 @@ def test_an_internal_error_hides_its_text(predictor: Predictor, monkeypatch: pyt
         monkeypatch.setattr(server.service.engine, "read", None)
         status, error = server.refused("/v1/completions", prompt="the")
         assert (status, error["message"]) == (500, "the server failed; its log says more")
-        assert server.service.engine.slots_taken == 0
+        assert server.service.slots.taken == 0
 
 
 def test_many_prompts_at_once_are_each_what_they_are_alone(predictor: Predictor) -> None:

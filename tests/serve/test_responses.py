@@ -38,11 +38,11 @@ def test_a_response_that_may_be_too_long_is_refused_before_it_takes_a_slot(
 ) -> None:
     assert server.request("POST", "/v1/completions", json={**largest, "stream": stream}).status_code == 200
     engine = server.service.engine
-    with engine.take_slots(engine.slots):
+    with engine.slots.take(engine.slots.count):
         status, error = server.refused("/v1/completions", **{**largest, **more, "stream": stream})
     assert (status, error["param"]) == (400, "max_tokens")
     assert "expected 400 or fewer; ask for fewer tokens or choices, or in several requests" in error["message"]
-    assert (engine.refused, engine.slots_taken) == (0, 0)
+    assert (engine.slots.refused, engine.slots.taken) == (0, 0)
 
 
 def test_only_echoed_prompts_count(server: LocalServer) -> None:
@@ -60,7 +60,7 @@ def test_slots_and_the_session_are_held_until_the_response_is_encoded(
     held: list[tuple[int, int]] = []
 
     def encode_and_note(*arguments: Any) -> Any:
-        held.append((engine.slots_taken, server.service.sessions.get(session).state.tokens))
+        held.append((engine.slots.taken, server.service.sessions.get(session).state.tokens))
         return real(*arguments)
 
     name = "event" if stream else "json_text"
@@ -71,7 +71,7 @@ def test_slots_and_the_session_are_held_until_the_response_is_encoded(
         == 200
     )
     assert held == [(1, 0)] * (2 if stream else 1)
-    assert engine.slots_taken == 0
+    assert engine.slots.taken == 0
     assert server.service.sessions.get(session).state.tokens == 301
 
 
@@ -85,7 +85,7 @@ def test_a_response_that_is_not_encoded_in_time_times_out(
         began = time.monotonic()
         status, error = server.refused("/v1/completions", **LONG, session=session, stream=stream)
         assert (status, error["code"]) == (504, "timeout")
-        assert server.service.engine.slots_taken == 0
+        assert server.service.slots.taken == 0
         assert server.request("GET", f"/v1/sessions/{session}").json()["tokens"] == 0
         assert time.monotonic() - began < 30
 

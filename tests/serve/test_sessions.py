@@ -244,10 +244,10 @@ def test_idle_sessions_expire() -> None:
     with pytest.raises(ApiError, match="2 sessions are kept, which is the limit"):
         sessions.create(start)
     clock.now = 9
-    with sessions.take(used.id):
+    with sessions.take(used.id, "0" * 64):
         clock.now = 100  # a session in use does not expire, the other one does
         assert len(sessions) == 1
-        with pytest.raises(ApiError, match="another request uses this session"), sessions.take(used.id):
+        with pytest.raises(ApiError, match="another request uses this session"), sessions.take(used.id, "0" * 64):
             pass
     assert sessions.idle_seconds_left(used) == 10
     with pytest.raises(ApiError, match="there is no such session"):

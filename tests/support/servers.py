@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import httpx
 from lmtool.runtime import Predictor
-from lmtool.serve import ServeOptions, Service, create_app
+from lmtool.serve import ModelFile, ServeOptions, Service, create_app
 
 from support.processes.commands import PATIENCE_SECONDS, fresh_command
 
@@ -24,8 +24,8 @@ ORIGIN = "http://127.0.0.1"
 class LocalServer:
     """A server without sockets; each call runs its own event loop."""
 
-    def __init__(self, predictor: Predictor, options: ServeOptions) -> None:
-        self.service = Service(predictor, options)
+    def __init__(self, predictor: Predictor, options: ServeOptions, file: ModelFile | None = None) -> None:
+        self.service = Service(predictor, options, file)
         self.app = create_app(self.service)
 
     def run(self, work: Callable[[httpx.AsyncClient], Awaitable[Result]]) -> Result:
@@ -72,7 +72,7 @@ def local_server(predictor: Predictor, **options: Any) -> Iterator[LocalServer]:
     try:
         yield server
     finally:
-        server.service.engine.pool.close(cancel_waiting=True)
+        server.service.close()
 
 
 class ServerProcess:
