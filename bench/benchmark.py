@@ -213,11 +213,11 @@ class BenchmarkRun:
         """Whether every candidate passed its verification, none crashed, and none is slower than allowed."""
         return self.results.is_sound and not (self.comparison and self.comparison.failures)
 
-    def format(self) -> str:
-        """The run as text."""
-        parts = [format_table(self.results)]
+    def format(self, width: int | None = None) -> str:
+        """The run as text, in `width` columns; None: no limit."""
+        parts = [format_table(self.results, width)]
         if self.comparison is not None:
-            parts.append(self.comparison.format())
+            parts.append(self.comparison.format(width))
         files = [f"{kind}: {path}" for kind, path in self.files.items()]
         return "\n\n".join([*parts, "\n".join(files)])
 

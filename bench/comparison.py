@@ -79,8 +79,8 @@ class Comparison:
         failures += [f"{name}: measured before, not now" for name in self.missing]
         return failures or ([] if self.changes else ["nothing was measured both times"])
 
-    def format(self) -> str:
-        """A line for each change, then the failures."""
+    def format(self, width: int | None = None) -> str:
+        """A line for each change, then the failures; in `width` columns, None: no limit."""
         rows = [("", "", "before", "now", "change")]
         rows += [
             (
@@ -93,7 +93,7 @@ class Comparison:
             for change in self.changes
         ]
         failures = [f"! {failure}" for failure in self.failures]
-        return "\n".join(["fastest round of each, before and now", *text_table(rows, "<<>", "  "), *failures])
+        return "\n".join(["fastest round of each, before and now", *text_table(rows, "<<>", "  ", width), *failures])
 
     def to_json(self) -> dict[str, Any]:
         """The comparison, ready for JSON."""

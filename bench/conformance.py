@@ -97,15 +97,15 @@ class ConformanceReport:
         """Whether a runtime ran, none failed, and all passed."""
         return bool(self.results) and not self.failed and all(result.passed for result in self.results)
 
-    def format(self) -> str:
-        """The results as a table."""
+    def format(self, width: int | None = None) -> str:
+        """The results as a table, in `width` columns; None: no limit."""
         calls = "no call"
         if self.results:
             first = self.results[0]
             calls = f"{first.calls} calls, {first.loop_steps} of them a closed loop"
         lines = [
             f"{self.artifact}: test vectors by {self.expected_from}, {calls}; allowed {self.bound:.0e}",
-            *text_table([_HEADER, *(result.row() for result in self.results)], indent="  "),
+            *text_table([_HEADER, *(result.row() for result in self.results)], indent="  ", width=width),
             *(f"  {name}: FAILED: {reason}" for name, reason in self.failed.items()),
             *(f"  {name}: not run: {reason}" for name, reason in self.skipped.items()),
         ]

@@ -7,7 +7,7 @@ from typer import BadParameter, Exit, Option
 
 from .completion import completes
 from .options import Json, Model, Threads, path_option
-from .output import print_result, print_status, require_module
+from .output import print_result, print_status, require_module, text_width
 
 
 def bench(
@@ -84,7 +84,7 @@ def bench(
     )
     gate = None if compare is None else RegressionGate(compare, allowed, compare_anyway)
     benchmark = run_benchmark(options, save, gate, print_status)
-    print_result(as_json, benchmark.format(), benchmark.to_json())
+    print_result(as_json, benchmark.format(text_width()), benchmark.to_json())
     if not benchmark.passed:
         raise Exit(3)
 

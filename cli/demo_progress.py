@@ -1,6 +1,5 @@
 """Progress of the demonstration on stderr: one line that is updated on a terminal, elsewhere a line for each stage."""
 
-import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, final
 
@@ -8,7 +7,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from .output import escaped, print_status, reports
+from .output import animates, escaped, print_status
 
 if TYPE_CHECKING:
     from ..bench.demo import DemoStep
@@ -20,7 +19,7 @@ class DemoProgress:
 
     def __init__(self) -> None:
         self._line: Progress | None = None
-        if sys.stderr.isatty() and reports():
+        if animates():
             one_line = Column(no_wrap=True, overflow="ellipsis")
             self._line = Progress(
                 TextColumn("{task.description}", markup=False),

@@ -1,13 +1,13 @@
 """Commands on ONNX files: export, verify and info."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import BadParameter, Exit, Option
 
 from .completion import completes
 from .options import Json, Model, Provider, RunFolder, latest_model, path_option, run_or_latest
-from .output import print_result, print_status, require_module
+from .output import print_result, print_status, require_module, text_width
 
 if TYPE_CHECKING:
     from ..bench.conformance import ConformanceReport
@@ -86,9 +86,16 @@ def verify(
     from ..export.exporter import verify_artifact
 
     chosen = model or latest_model()
-    report = _conformance(chosen, against, provider) if test_vectors else verify_artifact(chosen, run, provider)
-    print_result(as_json, report.format(), report.to_json())
-    if not report.passed:
+    if test_vectors:
+        vectors = _conformance(chosen, against, provider)
+        return _end_with(vectors.passed, as_json, vectors.format(text_width()), vectors.to_json())
+    report = verify_artifact(chosen, run, provider)
+    return _end_with(report.passed, as_json, report.format(), report.to_json())
+
+
+def _end_with(passed: bool, as_json: bool, text: str, value: Any) -> None:
+    print_result(as_json, text, value)
+    if not passed:
         raise Exit(3)
 
 
@@ -129,4 +136,4 @@ def info(
 
             draw_graph(path, graph)
             print_status(f"{graph}: the graph of {path}")
-    print_result(as_json, summary.format(), summary.to_json())
+    print_result(as_json, summary.format(text_width()), summary.to_json())

@@ -27,9 +27,12 @@ class Heat:
 
     @classmethod
     def of_terminal(cls, tokenization: "Tokenization") -> Optional["Heat"]:
-        """Colours for stdout; None where it is no terminal (`FORCE_COLOR=1` makes it one)."""
+        """Colours for stdout; None where it is no terminal (`FORCE_COLOR=1` makes it one), or one without colours.
+
+        `TERM=dumb` and `NO_COLOR` name a terminal without colours.
+        """
         console = Console(highlight=False)
-        return cls(console, tokenization) if console.is_terminal else None
+        return None if console.color_system is None or console.no_color else cls(console, tokenization)
 
     def coloured(self, text: str, score: "Score") -> str:
         """The tokens of `text`, coloured by their log-probabilities in `score`."""

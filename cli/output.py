@@ -73,6 +73,11 @@ def reports() -> bool:
     return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK") == "0"
 
 
+def animates() -> bool:
+    """Whether progress may redraw its line: on a terminal that can move the cursor."""
+    return reports() and sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+
 def text_width() -> int | None:
     """Columns that text on stdout may take: `COLUMNS`, else the terminal's; None, no limit, in pipes and files."""
     columns = os.environ.get("COLUMNS", "")
@@ -99,7 +104,7 @@ def escaped(text: str) -> str:
 
 
 def print_result(as_json: bool, text: str, value: Any, coloured: bool = False) -> None:
-    """Print the result on stdout.
+    """Print the result on stdout; lines that are too long for the terminal are wrapped at spaces.
 
     Args:
         as_json: Print `value` instead of `text`.
@@ -111,8 +116,17 @@ def print_result(as_json: bool, text: str, value: Any, coloured: bool = False) -
         from ..runtime.io.files import json_text
 
         text = json_text(value, indent=1)
+    elif not coloured:
+        text = _fitted(escaped(text))
     if text:
-        _print(f"{text if coloured else escaped(text)}\n")
+        _print(f"{text}\n")
+
+
+def _fitted(text: str) -> str:
+    from ..runtime.io.text_table import folded
+
+    width = text_width()
+    return text if width is None else folded(text, width)
 
 
 def print_text(text: str) -> None:

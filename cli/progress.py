@@ -1,12 +1,59 @@
-"""Progress of a training on stderr: a bar on a terminal, plain lines in a log."""
+"""Progress of a training on stderr: a bar on a terminal, a line for each epoch in a log."""
 
-import sys
+from collections.abc import Iterable
 from typing import Any, final
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
-from .output import print_status, reports
+from .output import animates, print_status
+
+_BAR = 40
+_COLUMNS = {
+    "epoch": 12,
+    "bar": 8,
+    "percent": 5,
+    "left": 8,
+    "perplexity": 18,
+    "speed": 16,
+    "loss": 11,
+}
+"""Part of the line -> columns that it takes at least, the most important parts first, apart from the first one."""
+
+
+@final
+class FittedProgress(Progress):
+    """One line with as many of its parts as the terminal has room for, also after its size has changed."""
+
+    def __init__(self, console: Console) -> None:
+        """Draw on `console`."""
+        self._screen = console
+        super().__init__(console=console, transient=True)
+
+    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        """The line."""
+        self.columns = _parts(self._screen.width)
+        return super().make_tasks_table(tasks)
+
+
+def _parts(width: int) -> tuple[ProgressColumn, ...]:
+    """Bar, percentage and time left come first, then what else fits; the bar takes what is left."""
+    chosen, free = [], width
+    for name in ("percent", "left", "epoch", "bar", "perplexity", "speed", "loss"):
+        if free >= _COLUMNS[name]:
+            chosen.append(name)
+            free -= _COLUMNS[name]
+    parts: dict[str, ProgressColumn] = {
+        "epoch": TextColumn("epoch {task.fields[epoch]}"),
+        "bar": BarColumn(min(_COLUMNS["bar"] + free - 1, _BAR)),
+        "percent": TaskProgressColumn(),
+        "left": TimeRemainingColumn(),
+        "perplexity": TextColumn("perplexity {task.fields[perplexity]:.1f}"),
+        "speed": TextColumn("{task.fields[speed]:,.0f} tokens/s"),
+        "loss": TextColumn("loss {task.fields[loss]:.3f}"),
+    }
+    return tuple(parts[name] for name in _COLUMNS if name in chosen)
 
 
 @final
@@ -14,19 +61,10 @@ class ProgressBar:
     """A `lmtool.model.Reporter`, used in a `with` block."""
 
     def __init__(self) -> None:
-        self._bar: Progress | None = None
+        self._bar = FittedProgress(Console(stderr=True)) if animates() else None
         self._task: Any = None
-        if sys.stderr.isatty() and reports():
-            self._bar = Progress(
-                TextColumn("epoch {task.fields[epoch]}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TextColumn("perplexity {task.fields[perplexity]:.1f}  loss {task.fields[loss]:.3f}"),
-                TextColumn("{task.fields[speed]:,.0f} tokens/s"),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
+        self._done = self._total = 0
+        self._train: dict[str, Any] = {}
 
     def __enter__(self) -> "ProgressBar":
         if self._bar is not None:
@@ -39,6 +77,7 @@ class ProgressBar:
 
     def step(self, done: int, total: int, epoch: int, loss: float, perplexity: float, tokens_per_second: float) -> None:
         """Update the bar."""
+        self._done, self._total = done, total
         if self._bar is None:
             return
         fields: dict[str, Any] = {"epoch": epoch, "loss": loss, "perplexity": perplexity, "speed": tokens_per_second}
@@ -47,21 +86,31 @@ class ProgressBar:
         self._bar.update(self._task, completed=done, **fields)
 
     def record(self, record: dict[str, Any]) -> None:
-        """Print a line for each validation and test; without a bar, for each training interval too."""
-        line = _line(record)
-        if self._bar is not None:
-            if record["kind"] != "train":
-                self._bar.console.print(line, highlight=False)
+        """Print a line for each epoch, and for the test."""
+        if record["kind"] == "train":
+            self._train = record
+        elif self._bar is not None:
+            self._bar.console.print(self._line(record), highlight=False, markup=False)
         else:
-            print_status(line)
+            print_status(self._line(record))
+
+    def _line(self, record: dict[str, Any]) -> str:
+        if record["kind"] == "test":
+            return f"test perplexity {record['perplexity']:.2f} (weights of epoch {record['epoch']})"
+        parts = [f"epoch {record['epoch']}", f"valid perplexity {record['perplexity']:.2f}"]
+        if self._train:
+            parts.insert(1, f"train perplexity {self._train['perplexity']:.2f}")
+            parts.append(f"{self._train['tokens_per_second']:,.0f} tokens/s")
+        parts.append(f"after {duration(record['seconds'])}")
+        if 0 < self._done < self._total:
+            left = record["seconds"] / self._done * (self._total - self._done)
+            parts.append(f"about {duration(left)} left")
+        return "  ".join(parts)
 
 
-def _line(record: dict[str, Any]) -> str:
-    if record["kind"] == "train":
-        return (
-            f"epoch {record['epoch']:.2f}  loss {record['loss']:.3f}  perplexity {record['perplexity']:.1f}  "
-            f"learning rate {record['learning_rate']:.4g}  {record['tokens_per_second']:,.0f} tokens/s"
-        )
-    if record["kind"] == "valid":
-        return f"epoch {record['epoch']}  valid perplexity {record['perplexity']:.2f}  after {record['seconds']:.0f} s"
-    return f"test perplexity {record['perplexity']:.2f} (weights of epoch {record['epoch']})"
+def duration(seconds: float) -> str:
+    """A duration, as `43 s`, `12 min`, `3 h 05 min`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60:,} h {minutes % 60:02} min"

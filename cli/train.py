@@ -19,7 +19,7 @@ from .options import (
     path_option,
     run_or_latest,
 )
-from .output import print_result, print_status, require_module
+from .output import print_result, print_status, require_module, text_width
 
 
 def train(
@@ -137,9 +137,10 @@ def embeddings(
 def list_data(as_json: Json = False) -> None:
     """List the built-in corpora and the folders that can be read."""
     from ..model.data.texts import corpora
+    from ..runtime.io.text_table import prose_table
 
     descriptions = corpora()
-    lines = [f"{name:<10} {description}" for name, description in descriptions.items()]
+    lines = prose_table(None, list(descriptions.items()), width=text_width())
     print_result(as_json, "\n".join(lines), {"corpora": descriptions})
 
 

@@ -15,28 +15,33 @@ CRASHED = "CRASHED: not timed"
 _WIDTH = 120
 
 
-def format_table(results: Results) -> str:
-    """One block for each scenario, one line for each runtime; unstable, failed and crashed ones are marked."""
+def format_table(results: Results, width: int | None = None) -> str:
+    """One block for each scenario, one line for each runtime; unstable, failed and crashed ones are marked.
+
+    Args:
+        results: The results.
+        width: Columns of the screen; None: no limit.
+    """
     lines = []
     for scenario in results.scenarios:
-        lines += [*_scenario_block(results, scenario), ""]
+        lines += [*_scenario_block(results, scenario, width), ""]
     for sweep in results.sweeps:
-        lines += [*_sweep_block(sweep), ""]
+        lines += [*_sweep_block(sweep, width), ""]
     lines += [f"! sweep: {name}: {reason}" for name, reason in results.sweep_failures.items()]
     lines += [f"! {runtime}: {reason}" for runtime, reasons in results.failed.items() for reason in reasons]
     lines += [f"! {runtime}: {reason}" for runtime, reason in results.crashed.items()]
-    lines += textwrap.wrap("; ".join(legend(results)), _WIDTH)
+    lines += textwrap.wrap("; ".join(legend(results)), width or _WIDTH)
     lines += [f"not measured: {name}: {reason}" for name, reason in results.skipped.items()]
     return "\n".join([*lines, *(f"! {warning}" for warning in warnings(results))]).rstrip()
 
 
-def _scenario_block(results: Results, scenario: Scenario) -> list[str]:
+def _scenario_block(results: Results, scenario: Scenario, width: int | None) -> list[str]:
     threads = results.identity.threads
     rows = [HEADER, *(cells_of(timing, results) for timing in results.of(scenario))]
     columns = [column for column in zip(*rows, strict=True) if any(cell.strip() for cell in column[1:])]
     return [
         f"{scenario.name} ({threads} thread{'s' * (threads > 1)})",
-        *text_table(list(zip(*columns, strict=True)), "<>", "  "),
+        *text_table(list(zip(*columns, strict=True)), "<>", "  ", width),
         *(f"  {runtime}  {FAILED}" for runtime in results.failed),
         *(f"  {runtime}  {CRASHED}" for runtime in results.crashed),
     ]
@@ -61,13 +66,13 @@ def cells_of(timing: Timing, results: Results) -> tuple[str, ...]:
     )
 
 
-def _sweep_block(sweep: Sweep) -> list[str]:
+def _sweep_block(sweep: Sweep, width: int | None) -> list[str]:
     """A line for each value, a column for each runtime: time of a token."""
     rows = [[sweep.axis, *sweep.timings]]
     rows += [[f"{value:,}", *(_cost(sweep, runtime, value) for runtime in sweep.timings)] for value in sweep.values]
     return [
         f"sweep over {sweep.axis} ({AXES[sweep.axis]}): time of a token",
-        *text_table(rows, ">", "  "),
+        *text_table(rows, ">", "  ", width),
         *(f"  {format_crossover(crossover, sweep.axis)}" for crossover in sweep.crossovers),
     ]
 

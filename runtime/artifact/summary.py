@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
-from ..io.text_table import text_table
+from ..io.text_table import prose_table, text_table, wrapped
 from ..vocabulary import Vocabulary
 from .architecture import Architecture
 from .artifact import Artifact
+from .facts import fact_text
 
 _GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
@@ -67,14 +68,14 @@ class Summary:
         """The number of parameters; all of them are trained."""
         return sum(row.parameters for row in self.layers)
 
-    def format(self) -> str:
-        """The summary as text: the layer table, then one fact per line."""
+    def format(self, width: int | None = None) -> str:
+        """The summary as text: the layer table, then one fact per line; in `width` columns, None: no limit."""
         states = ", ".join(f"{name} [batch, {width}]" for name, width in self.architecture.states.items())
         facts = {"state": states, **self._vocabulary_facts()}
         for group, values in (("training", self.training), ("artifact", self.artifact)):
-            facts |= {f"{group} {key}": value for key, value in values.items()}
-        width = max(map(len, facts))
-        return "\n".join([self.source, "", *self._table(), "", *(f"  {key:<{width}}  {facts[key]}" for key in facts)])
+            facts |= {f"{group} {key.replace('_', ' ')}": fact_text(value) for key, value in values.items()}
+        lines = prose_table(None, list(facts.items()), "  ", width)
+        return "\n".join([*wrapped(self.source, width), "", *self._table(width), "", *lines])
 
     def to_json(self) -> dict[str, Any]:
         """The summary without the tokens, as JSON values."""
@@ -93,13 +94,14 @@ class Summary:
             "artifact": dict(self.artifact),
         }
 
-    def _table(self) -> list[str]:
+    def _table(self, width: int | None) -> list[str]:
         cells = [("layer", "type", "output shape", "parameters")]
         cells += [(row.name, row.type, row.shape, f"{row.parameters:,}") for row in self.layers]
-        lines = [*text_table(cells, "<<<>", "  "), "", f"  total parameters      {self.parameters:,}"]
+        lines = [*text_table(cells, "<<<>", "  ", width), "", f"  total parameters      {self.parameters:,}"]
         lines.append(f"  trainable parameters  {self.parameters:,}")
         if self.architecture.tied:
-            lines.append("  the projection shares the embedding's matrix, which is counted once")
+            note = wrapped("the projection shares the embedding's matrix, which is counted once", width and width - 2)
+            lines += [f"  {line}" for line in note]
         return lines
 
     def _vocabulary_facts(self) -> dict[str, str]:

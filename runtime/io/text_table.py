@@ -28,21 +28,22 @@ def text_table(rows: Sequence[Row], alignment: str = "<", indent: str = "", widt
         lines += [""] * (number > 0)
         for row in rows:
             cells = [f"{row[column]:{sides[column]}{widths[column]}}" for column in columns]
-            lines.append((indent + _GAP.join(cells)).rstrip())
+            lines.append((indent + _GAP.join(cells)).rstrip(" "))
     return lines
 
 
-def prose_table(header: Row, rows: Sequence[Row], indent: str = "", width: int | None = None) -> list[str]:
+def prose_table(header: Row | None, rows: Sequence[Row], indent: str = "", width: int | None = None) -> list[str]:
     """A table whose last column holds sentences, which are wrapped.
 
     Args:
-        header: Names of the columns.
-        rows: Rows as long as the header.
+        header: Names of the columns; None for none.
+        rows: Rows of equal length.
         indent: Start of each line.
         width: Columns of the screen. Where they are too few, the sentences stand below their row, and where that is too
             wide, each cell stands in a line. None: no limit.
     """
-    table = [header, *rows]
+    names = header or [""] * len(rows[0])
+    table = [*([] if header is None else [header]), *rows]
     fronts = text_table([row[:-1] for row in table], indent=indent)
     start = max(map(len, fronts)) + len(_GAP)
     if width is None or width - start >= _NARROWEST_PROSE:
@@ -53,10 +54,21 @@ def prose_table(header: Row, rows: Sequence[Row], indent: str = "", width: int |
         if start - len(_GAP) <= width:
             lines.append(front)
         elif row is not header:
-            lines += [f"{indent}{row[0]}", *(f"{inner}{name}: {cell}" for name, cell in _middle(header, row))]
+            lines += [f"{indent}{row[0]}", *(f"{inner}{name}: {cell}" for name, cell in _middle(names, row))]
         if row is not header:
             lines += [inner + line for line in wrapped(row[-1], width - len(inner))]
     return lines
+
+
+def folded(text: str, width: int) -> str:
+    """The text with its longer lines wrapped at spaces, continued four columns deeper; nothing else changes."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        start = line[: len(line) - len(line.lstrip())]
+        first, *others = wrapped(line.lstrip(), width - len(start)) if len(line) > width else [line[len(start) :]]
+        deeper = start + 2 * _GAP
+        lines += [start + first, *(deeper + part for part in wrapped(" ".join(others), width - len(deeper)) if others)]
+    return "\n".join(lines)
 
 
 def wrapped(text: str, width: int | None) -> list[str]:
@@ -70,7 +82,7 @@ def _beside(fronts: Sequence[str], texts: Sequence[str], start: int, width: int 
     lines = []
     for front, text in zip(fronts, texts, strict=True):
         first, *others = wrapped(text, None if width is None else width - start)
-        lines += [f"{front:{start}}{first}".rstrip(), *(" " * start + line for line in others)]
+        lines += [f"{front:{start}}{first}".rstrip(" "), *(" " * start + line for line in others)]
     return lines
 
 

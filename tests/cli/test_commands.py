@@ -1,6 +1,7 @@
 """Every command on the command line: results, JSON and progress."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,8 @@ def test_info_shows_layers_and_parameters(project: Path) -> None:
     assert f"total parameters {sum(rows.values()):,}" in table
     assert f"trainable parameters {sum(rows.values()):,}" in table
     assert "cell_0 [batch, 7]" in text
+    for shown in (text, output_of("info", cwd=project)):
+        assert not re.search(r"[{}]|\d{5}\.\d|\d\.\d{7}|True|False|None", shown)
 
 
 def test_export_writes_a_triton_repository_and_info_a_picture(project: Path, tmp_path: Path) -> None:

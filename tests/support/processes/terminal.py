@@ -14,19 +14,21 @@ from types import TracebackType
 
 from support.processes.commands import PATIENCE_SECONDS, fresh_command
 
-_ROWS, _COLUMNS = 24, 80
+_ROWS = 24
 
 
 class Terminal:
     """Used in a `with` block, which kills the process at its end."""
 
-    def __init__(self, *arguments: object, cwd: Path, without: str = "") -> None:
+    def __init__(
+        self, *arguments: object, cwd: Path, without: str = "", columns: int = 80, term: str = "xterm-256color"
+    ) -> None:
         self.shown = ""
         self._deadline = time.monotonic() + PATIENCE_SECONDS
         self._own, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, _COLUMNS, 0, 0))
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, columns, 0, 0))
         # This terminal does not answer requests for the cursor position.
-        environment = {**os.environ, "TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1"}
+        environment = {**os.environ, "TERM": term, "PROMPT_TOOLKIT_NO_CPR": "1"}
         self._process = subprocess.Popen(
             fresh_command(*arguments, without=without),
             cwd=cwd,
