@@ -15,10 +15,17 @@ from . import endpoints
 from .completions.endpoint import complete
 from .errors import ApiError, api_error
 from .middleware import ApiKeyMiddleware, HostMiddleware, MetricsMiddleware, ModelMiddleware, PathMiddleware
-from .responses import error_response
+from .openapi import openapi
+from .responses import error_response, json_response
 from .service import Service
 
 _Endpoint = Callable[[Service, Request], Awaitable[Response]]
+
+
+async def show_openapi(_: Service, __: Request) -> Response:
+    """The paths and request bodies of this server, as OpenAPI describes them."""
+    return json_response(openapi(ENDPOINTS))
+
 
 ENDPOINTS: dict[tuple[str, str], _Endpoint] = {
     ("POST", "/v1/completions"): complete,
@@ -34,6 +41,7 @@ ENDPOINTS: dict[tuple[str, str], _Endpoint] = {
     ("GET", "/tokenizer_info"): endpoints.tokenizer_info,
     ("POST", "/tokenize"): endpoints.tokenize,
     ("POST", "/detokenize"): endpoints.detokenize,
+    ("GET", "/openapi.json"): show_openapi,
 }
 _PATHS = frozenset(path for _, path in ENDPOINTS)
 _CORS_METHODS = ("GET", "POST", "DELETE")
@@ -45,17 +53,20 @@ def create_app(service: Service) -> Starlette:
     On loopback it accepts only loopback host names and those of the options, so that a web page cannot reach it through
     a domain that resolves to this machine. `X-Forwarded-*` headers have no effect.
     """
-    methods: dict[str, dict[str, _Endpoint]] = {}
-    for (method, path), endpoint in ENDPOINTS.items():
-        methods.setdefault(path, {})[method] = endpoint
     return Starlette(
-        routes=[
-            Route(path, functools.partial(_respond, service, endpoints), methods=list(endpoints))
-            for path, endpoints in methods.items()
-        ],
+        routes=list(_routes(service)),
         middleware=list(_middleware(service)),
         exception_handlers={HTTPException: _handle_http_exception, Exception: _handle_exception},
     )
+
+
+def _routes(service: Service) -> Iterator[Route]:
+    """A route for each path. An id may hold slashes: a model may be called `folder/name`."""
+    paths: dict[str, dict[str, _Endpoint]] = {}
+    for (method, path), endpoint in ENDPOINTS.items():
+        paths.setdefault(path.replace("{id}", "{id:path}"), {})[method] = endpoint
+    for path, by_method in paths.items():
+        yield Route(path, functools.partial(_respond, service, by_method), methods=[*by_method])
 
 
 def _middleware(service: Service) -> Iterator[Middleware]:
@@ -80,10 +91,10 @@ def _middleware(service: Service) -> Iterator[Middleware]:
     yield Middleware(ModelMiddleware, engines=service.engines)
 
 
-async def _respond(service: Service, endpoints: Mapping[str, _Endpoint], request: Request) -> Response:
+async def _respond(service: Service, by_method: Mapping[str, _Endpoint], request: Request) -> Response:
     method = "GET" if request.method == "HEAD" else request.method
     try:
-        return await endpoints[method](service, request)
+        return await by_method[method](service, request)
     except Exception as exception:
         error = api_error(exception)
         if error.status == 500:

@@ -3,7 +3,7 @@
 import reprlib
 from typing import Annotated, Any, TypeVar, final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, WithJsonSchema, field_validator
 
 from ..runtime.sampling import Sampling
 from .errors import ApiError, invalid
@@ -22,6 +22,10 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 _NULLABLE = ("max_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "n", "stream", "echo")
 
 Prompt = str | list[int]
+
+_STRING, _IDS = {"type": "string"}, {"type": "array", "items": {"type": "integer"}}
+_PROMPTS = {"anyOf": [_STRING, _IDS, {"type": "array", "items": _STRING}, {"type": "array", "items": _IDS}]}
+_UNSUPPORTED = {"description": "Not supported: leave it out, or send its value without effect."}
 
 
 class _Body(BaseModel):
@@ -55,7 +59,7 @@ class CompletionRequest(_Body):
     """
 
     model: str | None = None
-    prompt: Any = ""
+    prompt: Annotated[Any, WithJsonSchema(_PROMPTS)] = ""
     max_tokens: Annotated[int, Field(ge=0)] = 16
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -71,10 +75,10 @@ class CompletionRequest(_Body):
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
     user: str | None = None
     session: str | None = None
-    suffix: Any = None
-    logit_bias: Any = None
-    presence_penalty: Any = None
-    frequency_penalty: Any = None
+    suffix: Annotated[Any, WithJsonSchema(_UNSUPPORTED)] = None
+    logit_bias: Annotated[Any, WithJsonSchema(_UNSUPPORTED)] = None
+    presence_penalty: Annotated[Any, WithJsonSchema(_UNSUPPORTED)] = None
+    frequency_penalty: Annotated[Any, WithJsonSchema(_UNSUPPORTED)] = None
 
     @field_validator(*_NULLABLE, mode="before")
     @classmethod

@@ -45,12 +45,20 @@ def test_a_slash_at_the_end_changes_nothing(server: LocalServer, method: str, pa
 
 
 def test_head_is_get_without_a_body(server: LocalServer) -> None:
-    for path in ("/health", "/health/", "/metrics", "/v1/models", "/v1/models/model", "/tokenizer_info"):
+    for path in ("/health", "/health/", "/metrics", "/v1/models", "/v1/models/model", "/openapi.json"):
         answer = server.request("HEAD", path)
         assert (answer.status_code, answer.headers["content-type"]) == (
             200,
             server.request("GET", path).headers["content-type"],
         )
+
+
+def test_a_models_name_may_hold_a_slash(predictor: Predictor) -> None:
+    with local_server(predictor, name="folder/name") as server:
+        for path in ("/v1/models/folder/name", "/v1/models/folder%2Fname", "/v1/models/folder/name/"):
+            assert server.request("GET", path).json()["id"] == "folder/name"
+        assert server.complete(model="folder/name", prompt="the")["model"] == "folder/name"
+        assert 'route="other"' not in server.request("GET", "/metrics").text
 
 
 @pytest.mark.parametrize(
