@@ -14,6 +14,8 @@ MAX_STOPS = 4
 """Stop strings of one request, as for OpenAI."""
 MAX_LOGPROBS = 5
 """Most probable tokens that a request can have beside each token, as for OpenAI."""
+MAX_BIAS = 100
+"""Largest bias of a logit, as for OpenAI; its negative rules the token out."""
 MAX_SEED = 2**63 - 1
 RETRY_AFTER_SECONDS = 1
 """When a client should repeat a request that was answered with 429 or 503."""

@@ -7,13 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from ..runtime.sampling import Sampling
 from .errors import ApiError, invalid
-from .options import MAX_LOGPROBS, MAX_SEED, MAX_STOPS, ServeOptions
+from .options import MAX_BIAS, MAX_LOGPROBS, MAX_SEED, MAX_STOPS, ServeOptions
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxlevel = 60, 60, 4, 4, 2
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "suffix": (None, ""),
-    "logit_bias": (None, {}),
     "presence_penalty": (None, 0),
     "frequency_penalty": (None, 0),
 }
@@ -48,6 +47,8 @@ class StreamOptions(_Body):
 class CompletionRequest(_Body):
     """The body of `POST /v1/completions`: OpenAI's fields, and `top_k`, `repetition_penalty` and `session`.
 
+    `logit_bias` maps token ids to what is added to their logits; -100 rules a token out.
+
     A `top_k` of 0 or -1 draws among all tokens. The repetition penalty applies to the tokens that the choice has
     written, as in `Stream.generate`.
 
@@ -72,11 +73,11 @@ class CompletionRequest(_Body):
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     echo: bool = False
     stop: str | list[str] | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-MAX_BIAS, le=MAX_BIAS)]] | None = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
     user: str | None = None
     session: str | None = None
     suffix: Annotated[Any, WithJsonSchema(_UNSUPPORTED)] = None
-    logit_bias: Annotated[Any, WithJsonSchema(_UNSUPPORTED)] = None
     presence_penalty: Annotated[Any, WithJsonSchema(_UNSUPPORTED)] = None
     frequency_penalty: Annotated[Any, WithJsonSchema(_UNSUPPORTED)] = None
 

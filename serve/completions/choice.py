@@ -12,6 +12,7 @@ from ...runtime.sampling import Sampling
 from ...runtime.state import State
 from ..engine import Engine
 from ..schemas import CompletionRequest
+from .bias import LogitBias
 from .logprobs import token_logprobs
 from .stop import StopBuffer, Token
 
@@ -51,6 +52,7 @@ class Choice:
         stream: The choice's stream, which has read the prompt.
         request: The client's request.
         sampling: How tokens are drawn.
+        bias: Added to the logits before a draw.
         random: Random generator of the draws.
         logits: float32 [vocabulary], of the next token.
         last_token: The prompt's last token, then the last one that was drawn.
@@ -64,6 +66,7 @@ class Choice:
     stream: int
     request: CompletionRequest
     sampling: Sampling
+    bias: LogitBias | None
     random: np.random.Generator
     logits: NDArray[np.float32]
     last_token: int
@@ -109,6 +112,8 @@ class Choice:
         """Draw a token. The unknown token is never drawn, but has its share of the reported probabilities."""
         vocabulary = self.engine.vocabulary
         logits = self.logits.copy()
+        if self.bias is not None:
+            self.bias.add_to(logits)
         logits[vocabulary.unknown_id] = -np.inf
         with np.errstate(over="ignore"):  # at a temperature near 0 the other tokens' weights become 0
             drawn = self.sampling.choose(logits, self.random, at_boundary=True, recent=self._recent)

@@ -11,6 +11,7 @@ from ..errors import invalid
 from ..options import ServeOptions
 from ..schemas import CompletionRequest
 from ..sessions import Rollback, Session, Sessions, SessionState
+from .bias import LogitBias
 from .choice import Choice, Delta, choice_random
 from .logprobs import TokenLogprobs
 from .prompt import PromptTokens, split_prompts
@@ -41,6 +42,7 @@ class Completion:
         self._limits = options
         self._resources = contextlib.ExitStack()
         self._sampling = request.sampling
+        self._bias: LogitBias | None = None
         self._start = SessionState(engine.start)
         self._prompts: list[PromptTokens] = []
         self._choices: list[Choice] = []
@@ -64,8 +66,8 @@ class Completion:
             deadline: When the last step must be done, in the event loop's seconds.
 
         Raises:
-            ApiError: There is no such session, or it is in use; a prompt or the response is too long; or too few slots
-                are free.
+            ApiError: There is no such session, or it is in use; a prompt or the response is too long; the bias has
+                an id outside the vocabulary; or too few slots are free.
             TimeoutError: The deadline has passed.
             PoolError: A call of the model failed.
         """
@@ -73,6 +75,8 @@ class Completion:
             taken = self._sessions.take(self._request.session, self.engine.sha256)
             self._session = self._resources.enter_context(taken)
             self._start = self._session.state
+        if self._request.logit_bias:
+            self._bias = LogitBias(self._request.logit_bias, self.engine.vocabulary)
         async with asyncio.timeout_at(deadline):
             await self._split_prompts()
             self._resources.enter_context(self.engine.slots.take(len(self._prompts) * self._request.n))
@@ -157,6 +161,7 @@ class Completion:
                 stream=own_stream,
                 request=request,
                 sampling=self._sampling,
+                bias=self._bias,
                 random=choice_random(request.seed, place),
                 logits=logits,
                 last_token=last,

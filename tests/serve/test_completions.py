@@ -156,6 +156,31 @@ def test_ids_that_begin_with_an_end_of_sentence_begin_the_text_with_it(
     assert newline == pytest.approx(predictor.score(f"\n{PROMPT}").token_log_probs, abs=CLOSE)
 
 
+def test_a_bias_rules_tokens_out_and_in(server: LocalServer, predictor: Predictor) -> None:
+    vocabulary, fields = predictor.vocabulary, {"prompt": PROMPT, "max_tokens": 30, "seed": 5, "logprobs": 0}
+    plain = only(server.complete(**fields))
+    never = {piece.strip() for piece in plain["logprobs"]["tokens"][:20]} - {""}
+    bias = {str(vocabulary.id(word)): -100 for word in never}
+    biased = only(server.complete(**fields, logit_bias=bias))
+    assert len(never) > 3
+    assert not never & {piece.strip() for piece in biased["logprobs"]["tokens"]}
+    scores = predictor.score(PROMPT + biased["text"]).token_log_probs[4:]  # the model's own
+    assert biased["logprobs"]["token_logprobs"] == pytest.approx(scores, abs=CLOSE)
+    always = only(server.complete(prompt="the", max_tokens=4, logit_bias={str(vocabulary.id("cat")): 100}))
+    assert always["text"] == " cat" * 4
+    unknown = only(server.complete(prompt="the", max_tokens=9, logit_bias={str(vocabulary.unknown_id): 100}))
+    assert "<unk>" not in unknown["text"]
+    unchanged = only(server.complete(**fields, logit_bias={str(vocabulary.id("cat")): 0}))
+    assert unchanged["text"] == plain["text"]
+
+
+def test_a_bias_leaves_a_token_to_write(server: LocalServer, predictor: Predictor) -> None:
+    ids = map(str, range(len(predictor.vocabulary)))
+    status, error = server.refused("/v1/completions", prompt="the", logit_bias=dict.fromkeys(ids, -100))
+    assert (status, error["param"]) == (400, "logit_bias")
+    assert "-100 for all tokens, expected one that may be written" in error["message"]
+
+
 def test_the_unknown_token_is_never_drawn(
     server: LocalServer, own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

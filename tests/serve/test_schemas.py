@@ -65,7 +65,13 @@ BAD: list[tuple[dict[str, Any], str | None, str]] = [
     ({"seed": -1}, "seed", "seed is -1"),
     ({"seed": 2**63}, "seed", "seed is 9223372036854775808"),
     ({"suffix": "end"}, "suffix", "suffix is 'end', which this server does not support"),
-    ({"logit_bias": {"1": 1}}, "logit_bias", "logit_bias"),
+    ({"logit_bias": {"1": 100.5}}, "logit_bias", "logit_bias is 100.5, but input should be less than or equal to 100"),
+    ({"logit_bias": {"1": True}}, "logit_bias", "logit_bias is True"),
+    ({"logit_bias": [1]}, "logit_bias", r"logit_bias is \[1\]"),
+    ({"logit_bias": {"the": 1}}, "logit_bias", "logit_bias has the token id 'the', expected 0 to"),
+    ({"logit_bias": {"-1": 1}}, "logit_bias", "logit_bias has the token id '-1'"),
+    ({"logit_bias": {"9" * 5000: 1}}, "logit_bias", "logit_bias has the token id '9999"),
+    ({"logit_bias": {str(number): -100 for number in range(999)}}, "logit_bias", "logit_bias has the token id"),
     ({"presence_penalty": 0.5}, "presence_penalty", "presence_penalty is 0.5"),
     ({"frequency_penalty": False}, "frequency_penalty", "frequency_penalty is False"),
     ({"min_p": 1, "mirostat": 2}, "min_p", "unknown fields 'min_p', 'mirostat', expected some of model, prompt"),
@@ -102,6 +108,7 @@ def test_values_without_effect_are_accepted(server: LocalServer) -> None:
     fields = CompletionRequest.model_fields.keys() - {"model", "prompt", "max_tokens", "user", "session", *neutral}
     unset = dict.fromkeys(sorted(fields))
     answer = server.complete(prompt="the", max_tokens=None, user=None, **neutral, **unset)
+    server.complete(prompt="the", logit_bias=None)
     for repetition_penalty, top_k in ((None, -1), (1.0, 0)):
         server.complete(prompt="the", repetition_penalty=repetition_penalty, top_k=top_k)
     assert answer["usage"]["completion_tokens"] == 16

@@ -1,0 +1,43 @@
+"""Logit bias: numbers that a request adds to the logits of tokens; -100 rules a token out."""
+
+from collections.abc import Mapping
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...runtime.vocabulary import Vocabulary
+from ..errors import invalid
+from ..options import MAX_BIAS
+
+
+@final
+class LogitBias:
+    """The bias of one request."""
+
+    def __init__(self, bias: Mapping[str, float], vocabulary: Vocabulary) -> None:
+        """Check the tokens.
+
+        Args:
+            bias: Token id, in decimal digits -> what is added, -100 to 100.
+            vocabulary: The model's tokens.
+
+        Raises:
+            ApiError: An id is outside the vocabulary, or no token is left that may be written.
+        """
+        self._ids = np.array([_token_id(text, len(vocabulary)) for text in bias], np.int64)
+        values = np.array(list(bias.values()), np.float32)
+        self._values = np.where(values == -MAX_BIAS, -np.inf, values).astype(np.float32)
+        never = {*self._ids[np.isneginf(self._values)].tolist(), vocabulary.unknown_id}
+        if len(never) == len(vocabulary):
+            raise invalid(f"logit_bias is {-MAX_BIAS} for all tokens, expected one that may be written", "logit_bias")
+
+    def add_to(self, logits: NDArray[np.float32]) -> None:
+        """Add the bias to logits, float32 [vocabulary], in place."""
+        logits[self._ids] += self._values
+
+
+def _token_id(text: str, size: int) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(size)) and int(text) < size):
+        raise invalid(f"logit_bias has the token id {text[:20]!r}, expected 0 to {size - 1}", "logit_bias")
+    return int(text)
