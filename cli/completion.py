@@ -9,7 +9,7 @@ VALUES = {
     ),
     "precision": ("fp32", "fp16", "int8", "w8", "w4"),
     "provider": ("cpu", "cuda", "tensorrt", "openvino", "coreml", "directml"),
-    "split": ("train", "valid", "test"),
+    "split": ("train", "valid", "test", "all"),
     "device": ("cpu", "cuda"),
 }
 """Option -> its values; a test compares them with those of the rooms."""

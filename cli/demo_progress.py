@@ -57,6 +57,9 @@ class DemoProgress:
             self._line.reset(self._task, total=step.total, description=title)
         self._line.update(self._task, completed=step.done, detail=escaped(step.detail))
 
+    def note(self, line: str) -> None:
+        """Do nothing: the corpus is the embedded one."""
+
     def step(self, done: int, total: int, epoch: int, loss: float, perplexity: float, tokens_per_second: float) -> None:
         """Show a step of the training."""
         if self._line is not None:

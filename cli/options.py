@@ -76,7 +76,7 @@ Provider = Annotated[
     str, Option("--provider", help="Execution provider: cpu, cuda, ...", autocompletion=completes("provider"))
 ]
 Threads = Annotated[int, Option("--threads", help="Threads used by one call.")]
-Data = Annotated[str | None, Option("--data", help="Corpus: pydocs, or a folder of text files.")]
+Data = Annotated[str | None, Option("--data", help="Corpus: pydocs, a text file, or a folder of text files.")]
 Settings = Annotated[
     list[str] | None,
     Option("--set", metavar="KEY=VALUE", help="Replace a setting of the preset (lmtool settings); may be repeated."),

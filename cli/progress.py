@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .output import animates, print_status
+from .output import animates, escaped, print_status
 
 _BAR = 40
 _COLUMNS = {
@@ -84,6 +84,13 @@ class ProgressBar:
         if self._task is None:
             self._task = self._bar.add_task("training", total=total, **fields)
         self._bar.update(self._task, completed=done, **fields)
+
+    def note(self, line: str) -> None:
+        """Print a line."""
+        if self._bar is not None:
+            self._bar.console.print(escaped(line), highlight=False, markup=False)
+        else:
+            print_status(line)
 
     def record(self, record: dict[str, Any]) -> None:
         """Print a line for each epoch, and for the test."""

@@ -112,7 +112,7 @@ def score(
 
 def _piped_text() -> str:
     """Standard input without its last newline; empty on a terminal."""
-    from ..runtime.io.files import decode_text
+    from ..runtime.io.text_files import decode_text
 
     if sys.stdin is None or sys.stdin.isatty():
         return ""

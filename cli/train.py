@@ -66,7 +66,12 @@ def evaluate(
     run: RunFolder = None,
     model: Annotated[Path | None, path_option("Evaluate this artifact instead of a run's network.")] = None,
     data: Data = None,
-    split: Annotated[str, Option(help="train, valid or test.", autocompletion=completes("split"))] = "test",
+    split: Annotated[
+        str | None,
+        Option(
+            help="train, valid, test, or all (default: test; all of a single file).", autocompletion=completes("split")
+        ),
+    ] = None,
     provider: Provider = "cpu",
     cache: Annotated[
         int | None, Option(help="Adapt to the text with a continuous cache of this many tokens (artifacts only).")
@@ -78,7 +83,7 @@ def evaluate(
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
-    """Compute the perplexity of a trained network or an artifact on one split of a corpus, read as one stream."""
+    """Compute the perplexity of a trained network or an artifact on a corpus or a file, read as one stream."""
     from ..model.evaluation import evaluate_artifact, evaluate_run
     from ..runtime.session.session import check_threads
 
@@ -135,7 +140,7 @@ def embeddings(
 
 
 def list_data(as_json: Json = False) -> None:
-    """List the built-in corpora and the folders that can be read."""
+    """List the built-in corpora, and the files and folders that can be read."""
     from ..model.data.texts import corpora
     from ..runtime.io.text_table import prose_table
 
@@ -145,14 +150,18 @@ def list_data(as_json: Json = False) -> None:
 
 
 def prepare_data(
-    name: Annotated[str, Argument(help="pydocs, or a folder of text files.")],
+    name: Annotated[str, Argument(help="pydocs, a text file, or a folder of text files.")],
     out: Annotated[Path, path_option("Folder for train.txt, valid.txt and test.txt.")],
     as_json: Json = False,
 ) -> None:
     """Write a corpus as train.txt, valid.txt and test.txt."""
-    from ..model.data.texts import read_splits, write_splits
+    from ..model.data.texts import find_texts
+    from ..model.data.write import write_splits
 
-    sizes = write_splits(read_splits(name), out)
+    texts = find_texts(name)
+    for line in texts.notes():
+        print_status(line)
+    sizes = write_splits(texts.splits(), out)
     print_result(
         as_json, "\n".join(f"{out / split}.txt  {size:,} bytes" for split, size in sizes.items()), {"bytes": sizes}
     )

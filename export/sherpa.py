@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..model.network import LanguageModel
 from ..runtime.artifact.artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS
-from ..runtime.io.files import read_text
+from ..runtime.io.text_files import read_text
 from ..runtime.session.providers import PROVIDERS
 from ..runtime.session.session import SessionOptions, start_session
 from ..runtime.vocabulary import Vocabulary

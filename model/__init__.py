@@ -3,7 +3,8 @@
 from ..runtime.artifact.run_folders import RUNS
 from .checkpoint import Checkpoint
 from .data.corpus import Corpus, load_corpus, load_corpus_with
-from .data.texts import PYDOCS, SPLITS, corpora, read_splits, write_splits
+from .data.texts import PYDOCS, SPLITS, corpora, read_splits
+from .data.write import write_splits
 from .errors import CheckpointError, ConfigError, DataError, Interrupted, RunError, TrainingError
 from .evaluation import Evaluation, evaluate_artifact, evaluate_perplexity, evaluate_run
 from .network import LanguageModel, NetworkState

@@ -17,7 +17,9 @@ from ..runtime.errors import NumberError
 from ..runtime.predictor import Predictor
 from ..runtime.score import perplexity
 from ..runtime.session.session import check_threads
+from ..runtime.vocabulary import Vocabulary
 from .data.corpus import Corpus, load_corpus_with
+from .data.texts import ALL
 from .errors import DataError
 from .network import LanguageModel
 from .run import Run, chosen_run
@@ -72,7 +74,7 @@ class Evaluation:
     Attributes:
         what: The run or the artifact.
         corpus: Name of the corpus.
-        split: Its split.
+        split: Its split; `all` for the whole text.
         tokens: Number of its tokens; each after the first is scored.
         unknown: Number of tokens outside the vocabulary (each is scored as the unknown token).
         perplexity: exp(mean negative log-likelihood of a token).
@@ -102,13 +104,13 @@ class Evaluation:
         return asdict(self)
 
 
-def evaluate_run(path: Path | None, data: str | None, split: str, threads: int) -> Evaluation:
+def evaluate_run(path: Path | None, data: str | None, split: str | None, threads: int) -> Evaluation:
     """Evaluate the best weights of a run.
 
     Args:
         path: Run folder; None for the latest.
         data: Corpus; None for the one it was trained on.
-        split: `train`, `valid` or `test`.
+        split: `train`, `valid`, `test`, or `all` for the whole text; None for `all` of a single file, else for `test`.
         threads: Threads of torch.
 
     Raises:
@@ -120,20 +122,20 @@ def evaluate_run(path: Path | None, data: str | None, split: str, threads: int) 
     check_threads(threads)
     run = chosen_run(path)
     network, _ = run.trained()
-    corpus = run.corpus() if data is None else load_corpus_with(data, run.vocabulary())
+    corpus, split = _text_of(run, data, split, run.vocabulary)
     torch.set_num_threads(threads)
     return _evaluate(str(run.path), corpus, split, lambda ids: evaluate_perplexity(network, ids))
 
 
 def evaluate_artifact(
-    path: Path, data: str | None, split: str, provider: str, threads: int, cache: CacheOptions | None = None
+    path: Path, data: str | None, split: str | None, provider: str, threads: int, cache: CacheOptions | None = None
 ) -> Evaluation:
     """Evaluate an artifact.
 
     Args:
         path: The artifact.
         data: Corpus; None for that of the run folder it lies in.
-        split: `train`, `valid` or `test`.
+        split: As for `evaluate_run`.
         provider: Execution provider.
         threads: Threads of one call.
         cache: Continuous cache to evaluate with; the split is then read token by token.
@@ -147,11 +149,19 @@ def evaluate_artifact(
     run = Run(path.resolve().parent)
     if data is None and not run.best.exists():
         raise DataError(
-            f"{path} lies in no run folder, so its corpus is not known; name one: --data pydocs, or a folder"
+            f"{path} lies in no run folder, so its corpus is not known; name one: --data pydocs, a file or a folder"
         )
-    corpus = run.corpus() if data is None else load_corpus_with(data, predictor.vocabulary)
+    corpus, split = _text_of(run, data, split, lambda: predictor.vocabulary)
     evaluation = _evaluate(str(path), corpus, split, lambda ids: predictor.perplexity(ids, cache=cache))
     return replace(evaluation, cache=cache)
+
+
+def _text_of(run: Run, data: str | None, split: str | None, vocabulary: Callable[[], Vocabulary]) -> tuple[Corpus, str]:
+    """The corpus and its split; of a foreign corpus only what the split needs."""
+    if data is None:
+        return run.corpus(), split or "test"
+    split = split or (ALL if Path(data).is_file() else "test")
+    return load_corpus_with(data, vocabulary(), whole=split == ALL), split
 
 
 def _evaluate(

@@ -12,7 +12,7 @@ RUN/*.onnx                           exports
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -32,7 +32,7 @@ from ..runtime.io.files import (
 from ..runtime.io.json_reader import LARGE_BYTES, MOST_BYTES, parse_json
 from ..runtime.vocabulary import Vocabulary
 from .checkpoint import Checkpoint, checkpoint_errors
-from .data.corpus import Corpus, load_corpus_with
+from .data.corpus import AUTO, Corpus, load_corpus_with
 from .data.texts import PYDOCS
 from .errors import ConfigError, DataError, RunError
 from .network import LanguageModel
@@ -117,7 +117,11 @@ class Run:
             ) from error
         make_folder(self.path / "checkpoints")
         write_atomically(self._vocabulary, text)
-        corpus_facts = {"name": _recorded_name(corpus.name), "sha256": corpus.sha256}
+        corpus_facts = {
+            "name": _recorded_name(corpus.name),
+            "sha256": corpus.sha256,
+            "notes": list(corpus.notes),
+        }
         self.write_metrics([])
         started = next_start(self.path.resolve().parent)
         facts = {START_KEY: started, "training": config.to_json(), "corpus": corpus_facts}
@@ -152,9 +156,12 @@ class Run:
             RunError: The folder holds no run, or its configuration is damaged.
         """
         try:
-            return TrainConfig.from_json(self._read_json(self._config).get("training"))
+            config = TrainConfig.from_json(self._read_json(self._config).get("training"))
         except ConfigError as error:
             raise RunError(f"{self._config} is damaged: {error}; {_PUT_BACK}") from error
+        if config.tokenization == AUTO:  # older runs recorded no choice
+            config = replace(config, tokenization=self.vocabulary().tokenization.rule)
+        return config
 
     def require_same(self, config: TrainConfig, corpus: Corpus) -> None:
         """Check that the run has this configuration and corpus.
@@ -172,8 +179,8 @@ class Run:
                 "resume with the same settings, begin a new run (--run DIR), or remove that folder"
             )
 
-    def corpus_facts(self) -> dict[str, str]:
-        """Name and hash of the corpus: `name`, `sha256`.
+    def corpus_facts(self) -> dict[str, Any]:
+        """Name and hash of the corpus, and what to know about it: `name`, `sha256`, `notes`.
 
         Raises:
             RunError: As for `config`.

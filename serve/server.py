@@ -13,7 +13,7 @@ from typing import final
 import uvicorn
 from prometheus_client import disable_created_metrics
 
-from ..runtime.io.files import read_text
+from ..runtime.io.text_files import read_text
 from ..runtime.predictor import Predictor
 from .access_log import log_to_stderr
 from .app import create_app

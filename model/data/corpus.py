@@ -1,4 +1,4 @@
-"""A corpus: train, valid and test text as token ids of one vocabulary."""
+"""A corpus: text as token ids of one vocabulary."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -12,10 +12,13 @@ from ...runtime.errors import OptionError
 from ...runtime.tokenization import Tokenization
 from ...runtime.vocabulary import Vocabulary
 from ..errors import DataError
-from .texts import PYDOCS, read_splits
+from .rule import choose_rule
+from .texts import ALL, Texts, find_texts
 from .token_ids import count_ids, in_blocks, token_file
 
 AUTO = "auto"
+MOST_REPEATED = 0.1
+"""Share of the lines of valid or test, from which on `load_corpus` points out that the training text holds them."""
 
 
 @final
@@ -24,26 +27,31 @@ class Corpus:
     """Encoded text.
 
     Attributes:
-        name: `pydocs`, or the folder's path.
-        sha256: Hash of the three texts.
+        name: `pydocs`, or the path of the file or folder.
+        sha256: Hash of the texts.
         vocabulary: Tokens of the training text: ids by falling count, ties alphabetical.
         ids: Split -> int32 [tokens], read-only and mapped from a temporary file (see `token_ids`).
+        notes: What to know about the corpus, a line each: files that are not read, the choice of the tokenization
+            rule, lines of valid and test that are in the training text.
     """
 
     name: str
     sha256: str
     vocabulary: Vocabulary
     ids: Mapping[str, NDArray[np.int32]]
+    notes: tuple[str, ...] = ()
 
     def split(self, name: str) -> NDArray[np.int32]:
-        """The ids of `train`, `valid` or `test`.
+        """The ids of `train`, `valid` or `test`, or of all of them: `all`.
 
         Raises:
             OptionError: There is no such split.
         """
-        if name not in self.ids:
-            raise OptionError(f"there is no split {name!r}, expected one of {', '.join(self.ids)}")
-        return self.ids[name]
+        if name in self.ids:
+            return self.ids[name]
+        if name == ALL:
+            return np.concatenate(list(self.ids.values()))
+        raise OptionError(f"there is no split {name!r}, expected one of {', '.join([*self.ids, ALL])}")
 
     def count_unknown(self, split: str) -> int:
         """Number of tokens of `split` outside the vocabulary."""
@@ -64,35 +72,42 @@ def load_corpus(name: str, rule: str, min_count: int = 1) -> Corpus:
     """Read a corpus and build its vocabulary. Memory grows with the vocabulary, not with the text.
 
     Args:
-        name: `pydocs`, or the path of a folder of UTF-8 text (see `read_splits`).
-        rule: Tokenization rule; `auto` is `words` for pydocs and `whitespace` for a folder.
+        name: `pydocs`, or the path of a file or a folder of UTF-8 text (see `find_texts`).
+        rule: Tokenization rule; `auto` chooses one by the text (see `choose_rule`).
         min_count: Tokens that are rarer in the training text become the unknown token.
 
     Raises:
-        DataError: There is no such folder, or no text or too little text in it.
+        DataError: There is no such file or folder, or no text or too little text in it.
         StorageError: A file cannot be read or is not UTF-8, or there is no room for the ids.
     """
-    if rule == AUTO:
-        rule = "words" if name == PYDOCS else "whitespace"
+    texts = find_texts(name)
+    rule, notes = _rule(texts, rule)
     tokenization = Tokenization.of_rule(rule)
-    with token_file(read_splits(name), tokenization) as texts:
-        vocabulary = build_vocabulary(texts.first_counts(), tokenization, min_count)
+    with token_file(texts.splits(), tokenization) as tokens:
+        vocabulary = build_vocabulary(tokens.first_counts(), tokenization, min_count)
         _require_words(name, vocabulary, min_count)
-        corpus = Corpus(name, texts.sha256, vocabulary, texts.to_ids(vocabulary))
+        notes += _repetition_notes(tokens.repeated_lines(tokenization))
+        corpus = Corpus(name, tokens.sha256, vocabulary, tokens.to_ids(vocabulary), (*texts.notes(), *notes))
     for split in ("valid", "test"):
         if len(corpus.ids[split]) < 2:
             raise DataError(f"the {split} text of {name} holds {len(corpus.ids[split])} tokens, expected at least 2")
     return corpus
 
 
-def load_corpus_with(name: str, vocabulary: Vocabulary) -> Corpus:
+def load_corpus_with(name: str, vocabulary: Vocabulary, whole: bool = False) -> Corpus:
     """Read a corpus and encode it with the vocabulary of a trained model.
+
+    Args:
+        name: As for `load_corpus`.
+        vocabulary: The vocabulary.
+        whole: Do not divide the text: the only split is `all`.
 
     Raises:
         DataError, StorageError: As for `load_corpus`.
     """
-    with token_file(read_splits(name), vocabulary.tokenization) as texts:
-        return Corpus(name, texts.sha256, vocabulary, texts.to_ids(vocabulary))
+    texts = find_texts(name)
+    with token_file({ALL: texts.whole()} if whole else texts.splits(), vocabulary.tokenization) as tokens:
+        return Corpus(name, tokens.sha256, vocabulary, tokens.to_ids(vocabulary), tuple(texts.notes()))
 
 
 def build_vocabulary(counts: Counter[str], tokenization: Tokenization, min_count: int) -> Vocabulary:
@@ -106,6 +121,20 @@ def build_vocabulary(counts: Counter[str], tokenization: Tokenization, min_count
     for token in tokenization.specials:
         kept.setdefault(token, 0)
     return Vocabulary(sorted(kept, key=lambda token: (-kept[token], token)), tokenization)
+
+
+def _rule(texts: Texts, rule: str) -> tuple[str, list[str]]:
+    """The tokenization rule, and a note if it is chosen here."""
+    if rule != AUTO:
+        return rule, []
+    choice = choose_rule(texts)
+    return choice.rule, [f"tokenization {choice.rule}: {choice.reason} (another one: --set tokenization=RULE)"]
+
+
+def _repetition_notes(shares: Mapping[str, float]) -> list[str]:
+    found = [f"{share:.0%} of the lines of {split}" for split, share in shares.items() if share > MOST_REPEATED]
+    known = "are lines of the training text too, so their perplexity is that of known text"
+    return [f"{' and '.join(found)} {known}; if they are copies, remove them"] if found else []
 
 
 def _require_words(name: str, vocabulary: Vocabulary, min_count: int) -> None:

@@ -1,54 +1,111 @@
-"""The texts of a corpus, from a folder or from `pydocs`, read in chunks so that any size fits in memory."""
+"""The texts of a corpus, from files or from `pydocs`, read in chunks so that any size fits in memory."""
 
-import contextlib
 import functools
-import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
 from ...runtime.errors import StorageError
-from ...runtime.io.files import CHUNK_BYTES, discard, make_folder, read_chunks, staged
+from ...runtime.io.files import CHUNK_BYTES
+from ...runtime.io.text_files import read_chunks
 from ..errors import DataError
+from .folder import read_folder
 from .pydocs import read_pydocs
 
 SPLITS = ("train", "valid", "test")
+ALL = "all"
 PYDOCS = "pydocs"
 _FILE_NAMES = ("{}.txt", "ptb.{}.txt", "wiki.{}.tokens")
-_TEXT_SUFFIXES = frozenset({".txt", ".md", ".rst", ".text"})
+_TOKENIZED = ("ptb.{}.txt", "wiki.{}.tokens")
+_PACKED = ".gz"
 _HELD_OUT_SHARE = 20
+_NAMES_SHOWN = 3
 
 
-def read_splits(name: str, chunk_bytes: int = CHUNK_BYTES) -> dict[str, Iterable[str]]:
-    """The texts `train`, `valid`, `test` of a corpus, each an iterable of chunks that are read on demand.
+@final
+@dataclass(frozen=True)
+class Texts:
+    """Where the text of a corpus is. Every text is an iterable of chunks that are read on demand.
 
-    A folder holds `train.txt`, `valid.txt`, `test.txt` (or `ptb.train.txt` ..., `wiki.train.tokens` ...). In any other
-    folder the text files (.txt, .md, .rst, .text) are read sorted by name; the first 90 % of the lines are train, the
-    next 5 % valid, the rest test.
+    Attributes:
+        name: `pydocs`, or the path of a file or folder.
+        divided: Split -> its text; empty if the text is not divided yet.
+        files: The texts of the files that are not divided, in order.
+        skipped: Path -> why it is not read.
+        tokenized: The name of a file whose text is split into tokens already, as its name says; else empty.
+    """
+
+    name: str
+    divided: Mapping[str, Iterable[str]] = field(default_factory=dict)
+    files: tuple[Iterable[str], ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    tokenized: str = ""
+
+    def splits(self) -> dict[str, Iterable[str]]:
+        """The texts `train`, `valid`, `test`. A text that is not divided is: 90 % of its lines, 5 %, the rest.
+
+        Raises:
+            DataError: The text has too few lines.
+            StorageError: A file cannot be read or is not UTF-8 text; at the latest when its chunks are read.
+        """
+        return dict(self.divided) or _split_lines(self.name, _Joined(self.files))
+
+    def whole(self) -> Iterable[str]:
+        """All of the text."""
+        texts = tuple(self.divided.values()) or self.files
+        return texts[0] if len(texts) == 1 else _Joined(texts)
+
+    def first(self) -> Iterable[str]:
+        """The text that training begins with."""
+        return self.divided["train"] if self.divided else _Joined(self.files)
+
+    def notes(self) -> list[str]:
+        """What is not read and why, one line for each reason."""
+        by_reason: dict[str, list[str]] = {}
+        for path, reason in self.skipped.items():
+            by_reason.setdefault(reason, []).append(path)
+        return [f"skipped {_listed(paths)}: {reason}" for reason, paths in by_reason.items()]
+
+
+def find_texts(name: str, chunk_bytes: int = CHUNK_BYTES) -> Texts:
+    """Find the texts of a corpus.
+
+    A file is one text. A folder holds `train.txt`, `valid.txt`, `test.txt` (or `ptb.train.txt` ..., `wiki.train.tokens`
+    ...). Of any other folder all text files are read, those of sub-folders too, sorted by path; names that begin with a
+    dot are left out, and what holds no text is skipped. Files may be compressed by gzip (`train.txt.gz`).
 
     Args:
-        name: `pydocs`, or the path of a folder.
+        name: `pydocs`, or the path of a file or folder.
         chunk_bytes: Bytes to read at once.
 
     Raises:
-        DataError: There is no such folder, or no text in it.
-        StorageError: A file cannot be read or is not UTF-8; at the latest when its chunks are read.
+        DataError: There is no such file or folder, or no text in it.
+        StorageError: A file or folder cannot be read.
     """
     if name == PYDOCS:
-        return {split: (text,) for split, text in _pydocs().items()}
-    folder = Path(name)
-    if not name or not _is_folder(folder):
-        raise DataError(f"there is no folder {_shorten(name)!r}; expected {PYDOCS!r} or a folder of text files")
-    for pattern in _FILE_NAMES:
-        paths = {split: folder / pattern.format(split) for split in SPLITS}
-        present = [path for path in paths.values() if path.is_file()]
-        if present and len(present) < len(SPLITS):
-            missing = [path.name for path in paths.values() if path not in present]
-            raise DataError(f"{name} holds {present[0].name} but not {', '.join(missing)}; all three are needed")
-        if present:
-            return {split: _FileText(path, chunk_bytes) for split, path in paths.items()}
-    return _split_lines(name, folder, chunk_bytes)
+        return Texts(name, {split: (text,) for split, text in _pydocs().items()})
+    path = Path(name)
+    if not name or not _exists(path):
+        raise DataError(
+            f"there is no file or folder {_shorten(name)!r}; expected {PYDOCS!r}, a text file or a folder of text files"
+        )
+    if not path.is_dir():
+        return Texts(name, files=(_FileText(path, chunk_bytes),), tokenized=_tokenized_name(path))
+    return _divided_folder(path, chunk_bytes) or _folder(path, chunk_bytes)
+
+
+def read_splits(name: str) -> dict[str, Iterable[str]]:
+    """The texts `train`, `valid`, `test` of a corpus, each an iterable of chunks that are read on demand.
+
+    Args:
+        name: `pydocs`, or the path of a file or folder (see `find_texts`).
+
+    Raises:
+        DataError: There is no such file or folder, or no text or too little text in it.
+        StorageError: A file cannot be read or is not UTF-8 text; at the latest when its chunks are read.
+    """
+    return find_texts(name).splits()
 
 
 def corpora() -> dict[str, str]:
@@ -56,40 +113,10 @@ def corpora() -> dict[str, str]:
     files = "; ".join(", ".join(pattern.format(split) for split in SPLITS) for pattern in _FILE_NAMES)
     return {
         PYDOCS: "English prose from the documentation inside this Python; nothing is downloaded",
-        "DIR": f"a folder with {files}",
-        "DIR ...": f"or any folder of text files ({', '.join(sorted(_TEXT_SUFFIXES))}), split by lines 90/5/5",
+        "FILE": "a text file (.gz too), split by lines 90/5/5",
+        "DIR": f"a folder with {files} (.gz too)",
+        "DIR ...": "or any folder of text files, with its sub-folders, split by lines 90/5/5",
     }
-
-
-def write_splits(texts: Mapping[str, Iterable[str]], folder: Path) -> dict[str, int]:
-    """Write `train.txt`, `valid.txt` and `test.txt` into `folder`, which is created if necessary.
-
-    Returns:
-        The size of each split in bytes.
-
-    Raises:
-        StorageError: A file exists already, or cannot be written, or a text cannot be read. Nothing is written then.
-    """
-    paths = {split: folder / f"{split}.txt" for split in texts}
-    for path in paths.values():
-        if path.exists():
-            raise StorageError(f"{path} is there already; choose another folder, or remove it")
-    make_folder(folder)
-    try:
-        return _write_all(texts, paths)
-    except BaseException:
-        for path in paths.values():
-            discard(path)
-        raise
-
-
-def _write_all(texts: Mapping[str, Iterable[str]], paths: Mapping[str, Path]) -> dict[str, int]:
-    sizes = {}
-    with contextlib.ExitStack() as stack:
-        for split, text in texts.items():
-            with stack.enter_context(staged(paths[split])).open("wb") as file:
-                sizes[split] = sum(file.write(chunk.encode()) for chunk in text)
-    return sizes
 
 
 @final
@@ -106,16 +133,15 @@ class _FileText:
 
 @final
 @dataclass(frozen=True)
-class _JoinedText:
-    """Files one after the other; each ends with exactly one newline."""
+class _Joined:
+    """Texts one after the other; each ends with exactly one newline."""
 
-    paths: tuple[Path, ...]
-    chunk_bytes: int
+    texts: tuple[Iterable[str], ...]
 
     def __iter__(self) -> Iterator[str]:
-        for path in self.paths:
+        for text in self.texts:
             newlines = 0
-            for chunk in read_chunks(path, self.chunk_bytes):
+            for chunk in text:
                 lines = chunk.rstrip("\n")
                 if lines:
                     yield "\n" * newlines + lines
@@ -151,22 +177,57 @@ def _after_newlines(text: str, count: int) -> int:
     return len(text) - len(text.split("\n", count)[-1])
 
 
-def _split_lines(name: str, folder: Path, chunk_bytes: int) -> dict[str, Iterable[str]]:
-    paths = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in _TEXT_SUFFIXES)
-    if not paths:
-        raise DataError(
-            f"{name} holds no text; expected train.txt, valid.txt and test.txt, or files ending in "
-            f"{', '.join(sorted(_TEXT_SUFFIXES))}"
-        )
-    text = _JoinedText(tuple(paths), chunk_bytes)
+def _split_lines(name: str, text: Iterable[str]) -> dict[str, Iterable[str]]:
     lines = sum(chunk.count("\n") for chunk in text)
     if lines < 3:
-        raise DataError(
-            f"{name} holds {lines} lines of text in {len(paths)} files, too few to set valid and test lines apart"
-        )
+        raise DataError(f"{name} holds {lines} lines of text, too few to set valid and test lines apart")
     held_out = max(lines // _HELD_OUT_SHARE, 1)
     bounds = (0, lines - 2 * held_out, lines - held_out, lines)
     return {split: _Lines(text, *bounds[at : at + 2]) for at, split in enumerate(SPLITS)}
+
+
+def _divided_folder(folder: Path, chunk_bytes: int) -> Texts | None:
+    """The texts of a folder with one file for each split; None for other folders."""
+    for pattern in _FILE_NAMES:
+        paths = {split: _plain_or_packed(folder / pattern.format(split)) for split in SPLITS}
+        present = [path for path in paths.values() if path.is_file()]
+        if present and len(present) < len(SPLITS):
+            missing = [path.name for path in paths.values() if path not in present]
+            raise DataError(
+                f"{folder} holds {present[0].name} but not {', '.join(missing)}; all three are needed, or name one "
+                f"file and its lines are split: {present[0]}"
+            )
+        if present:
+            names = [path.name for path in paths.values()]
+            others = sorted(
+                path.name for path in folder.iterdir() if path.name not in names and not path.name.startswith(".")
+            )
+            reason = f"beside {', '.join(names)} nothing is read"
+            return Texts(
+                str(folder),
+                {split: _FileText(path, chunk_bytes) for split, path in paths.items()},
+                skipped=dict.fromkeys(others, reason),
+                tokenized=names[0] if pattern in _TOKENIZED else "",
+            )
+    return None
+
+
+def _folder(folder: Path, chunk_bytes: int) -> Texts:
+    found = read_folder(folder)
+    texts = Texts(str(folder), files=tuple(_FileText(path, chunk_bytes) for path in found.files), skipped=found.skipped)
+    if not found.files:
+        raise DataError("; ".join([f"{folder} holds no text, expected a file of UTF-8 text", *texts.notes()]))
+    return texts
+
+
+def _plain_or_packed(path: Path) -> Path:
+    packed = path.with_name(path.name + _PACKED)
+    return packed if packed.is_file() and not path.is_file() else path
+
+
+def _tokenized_name(path: Path) -> str:
+    name = path.name.removesuffix(_PACKED)
+    return name if any(name == pattern.format(split) for pattern in _TOKENIZED for split in SPLITS) else ""
 
 
 @functools.cache
@@ -174,12 +235,22 @@ def _pydocs() -> Mapping[str, str]:
     return read_pydocs()
 
 
+def _listed(names: list[str]) -> str:
+    """`a, b, c and 4 others`."""
+    others = len(names) - _NAMES_SHOWN
+    if others <= 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:_NAMES_SHOWN])} and {others:,} others"
+
+
 def _shorten(text: str, most: int = 120) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
-def _is_folder(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     try:
-        return path.is_dir() and os.access(path, os.R_OK | os.X_OK)
+        return path.exists()
+    except PermissionError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
     except OSError:  # for example a name that is too long
         return False

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ...runtime.errors import StorageError
 from ...runtime.tokenization import Tokenization
 from ...runtime.vocabulary import Vocabulary
+from .repeats import FEWEST_TOKENS, repeated_shares
 
 _BLOCK = 1 << 18
 _ID_BYTES = 4
@@ -75,8 +76,15 @@ class TokenFile:
     def first_counts(self) -> Counter[str]:
         """Token -> count in the first text."""
         first = next(iter(self._ends.values()))
-        counts = count_ids((self._read(at, stop) for at, stop in _blocks(first)), len(self._numbers))
+        counts = count_ids(self._blocks(0, first), len(self._numbers))
         return Counter({token: count for token, count in zip(self._numbers, counts.tolist(), strict=True) if count})
+
+    def repeated_lines(self, tokenization: Tokenization) -> dict[str, float]:
+        """Share of the lines of each text after the first that the first holds too (see `repeats`)."""
+        newline = self._numbers.get(tokenization.end_of_sentence, -1)
+        starts = dict(zip(self._ends, (0, *self._ends.values()), strict=False))
+        first, *others = ((split, self._blocks(starts[split], end)) for split, end in self._ends.items())
+        return repeated_shares(first[1], dict(others), newline, FEWEST_TOKENS[tokenization.unit])
 
     def to_ids(self, vocabulary: Vocabulary) -> dict[str, Ids]:
         """Replace the numbers by ids, also in the file; call this last.
@@ -96,6 +104,9 @@ class TokenFile:
         numbers = np.fromiter(map(self._numbers.__getitem__, tokens), np.int32, len(tokens))
         self._file.write(numbers.data)
         return len(tokens)
+
+    def _blocks(self, start: int, stop: int) -> Iterator[Ids]:
+        return (self._read(start + at, start + end) for at, end in _blocks(stop - start))
 
     def _read(self, start: int, stop: int) -> Ids:
         self._file.seek(start * _ID_BYTES)

@@ -6,6 +6,10 @@ from typing import Any, Protocol, final
 class Reporter(Protocol):
     """Receives the progress of a training."""
 
+    def note(self, line: str) -> None:
+        """Something to know before the training begins, such as files of the corpus that are not read."""
+        ...
+
     def step(self, done: int, total: int, epoch: int, loss: float, perplexity: float, tokens_per_second: float) -> None:
         """`done` of `total` steps of the whole training; loss per token, perplexity and speed are recent averages."""
         ...
@@ -21,6 +25,11 @@ class Reporters:
 
     def __init__(self, *reporters: Reporter) -> None:
         self._reporters = reporters
+
+    def note(self, line: str) -> None:
+        """Report a note to each."""
+        for reporter in self._reporters:
+            reporter.note(line)
 
     def step(self, done: int, total: int, epoch: int, loss: float, perplexity: float, tokens_per_second: float) -> None:
         """Report a step to each."""

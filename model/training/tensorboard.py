@@ -55,6 +55,9 @@ class ScalarReporter:
                 path.unlink()
             self._writer = SummaryWriter(str(folder))
 
+    def note(self, line: str) -> None:
+        """Do nothing: only records are written."""
+
     def step(self, done: int, total: int, epoch: int, loss: float, perplexity: float, tokens_per_second: float) -> None:
         """Do nothing: only records are written."""
 

@@ -1,6 +1,7 @@
 """A training from the options of a command to the finished network, in a new run or a resumed one."""
 
 import contextlib
+import dataclasses
 import datetime
 import importlib
 import math
@@ -16,7 +17,7 @@ from ...runtime.errors import LmtoolError, OptionError, ProviderError
 from ...runtime.io.files import make_folder
 from ...runtime.session.session import check_threads
 from ...runtime.system import usable_cores
-from ..data.corpus import load_corpus
+from ..data.corpus import AUTO, load_corpus
 from ..data.texts import PYDOCS
 from ..errors import CheckpointError
 from ..run import Run, chosen_run
@@ -121,6 +122,8 @@ def run_training(options: TrainOptions, reporter: Reporter) -> TrainResult:
     try:
         with translate_memory_errors(), contextlib.ExitStack() as stack:
             trainer = _make_trainer(options, group, stack)
+            for line in () if options.resume else trainer.corpus.notes:
+                reporter.note(line)
             if options.tensorboard and group.first:
                 from .tensorboard import tensorboard_reporter
 
@@ -187,7 +190,10 @@ def _resolve(options: TrainOptions) -> tuple[Run, TrainConfig, str]:
     if options.preset is not None:
         base = preset_named(options.preset)
     data = run.corpus_facts()["name"] if options.data is None else options.data
-    return run, base.with_settings(options.settings), data
+    config = base.with_settings(options.settings)
+    if config.tokenization == AUTO:
+        config = dataclasses.replace(config, tokenization=run.config().tokenization)
+    return run, config, data
 
 
 def _new_folder(preset: str) -> Path:

@@ -4,7 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, final
 
 import torch
@@ -12,7 +12,7 @@ import torch
 from ...runtime.io.files import make_folder
 from ..checkpoint import Checkpoint, checkpoint_errors
 from ..data.batches import Batches
-from ..data.corpus import Corpus
+from ..data.corpus import AUTO, Corpus
 from ..errors import CheckpointError, Interrupted, RunError, TrainingError
 from ..evaluation import evaluate_perplexity, single_thread
 from ..figures import draw_curves
@@ -43,7 +43,7 @@ class Trainer:
             ConfigError: The device does not support the precision.
         """
         self._group = group = group or ProcessGroup()
-        self.config = config = resolve_precision(config, device)
+        self.config = config = _resolve(config, corpus, device)
         self.corpus = corpus
         self.run = run
         self.progress = TrainingProgress()
@@ -67,7 +67,7 @@ class Trainer:
             CheckpointError: The checkpoint is damaged or does not fit.
             DataError, ConfigError: As for `Trainer`.
         """
-        run.require_same(resolve_precision(config, device), corpus)
+        run.require_same(_resolve(config, corpus, device), corpus)
         checkpoint = run.read_latest()
         if checkpoint is None:
             trainer = cls(config, corpus, run, device, group)
@@ -278,3 +278,11 @@ class Trainer:
 
 def _exp(value: float) -> float:
     return math.exp(value) if value < 700 else math.inf
+
+
+def _resolve(config: TrainConfig, corpus: Corpus, device: str) -> TrainConfig:
+    """The configuration with `auto` replaced by the precision of the device and the tokenization rule of the corpus."""
+    config = resolve_precision(config, device)
+    if config.tokenization == AUTO:
+        config = replace(config, tokenization=corpus.vocabulary.tokenization.rule)
+    return config

@@ -1,6 +1,5 @@
-"""Files: read whole or in chunks, replaced atomically, so that no reader sees half a file."""
+"""Files: read whole, replaced atomically, so that no reader sees half a file."""
 
-import codecs
 import contextlib
 import json
 import math
@@ -18,8 +17,6 @@ CHUNK_BYTES = 1 << 17
 RETRY_AFTER_SECONDS = (0.5, 2.0, 5.0)
 """Pauses for `write_atomically`, so that a disk that is full for a moment does not end a long job."""
 
-_BYTE_ORDER_MARK = "\ufeff"
-
 
 def read_bytes(path: Path) -> bytes:
     """The file's bytes.
@@ -27,59 +24,12 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         StorageError: The file is missing, cannot be read, or is a folder, a pipe or a device.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         return file.read()
 
 
-def read_text(path: Path) -> str:
-    """The file's text, which must be UTF-8; a leading byte-order mark is dropped. A pipe is read to its end.
-
-    Raises:
-        StorageError: As for `read_bytes`, except pipes, or the text is not UTF-8.
-    """
-    with _opened(path, pipes=True) as file:
-        return decode_text(file.read(), str(path))
-
-
-def decode_text(data: bytes, name: str) -> str:
-    """UTF-8 text without its byte-order mark; StorageError, which names `name`, for other bytes."""
-    try:
-        return data.decode().removeprefix(_BYTE_ORDER_MARK)
-    except UnicodeDecodeError as error:
-        raise _not_utf8(name, data[error.start], error.start) from error
-
-
-def read_chunks(path: Path, chunk_bytes: int = CHUNK_BYTES) -> Iterator[str]:
-    """The text of a file as `read_text` reads it, in chunks of whole code points.
-
-    Args:
-        path: The file.
-        chunk_bytes: Bytes per chunk.
-
-    Raises:
-        StorageError: As for `read_text`, raised when reading reaches the error.
-    """
-    offset, rest = 0, b""
-    for block in _blocks(path, chunk_bytes):
-        data = rest + block
-        try:
-            text, used = codecs.utf_8_decode(data, "strict", not block)
-        except UnicodeDecodeError as error:
-            raise _not_utf8(str(path), data[error.start], offset + error.start) from error
-        yield text.removeprefix(_BYTE_ORDER_MARK) if offset == 0 else text
-        offset, rest = offset + used, data[used:]
-
-
-def _blocks(path: Path, size_bytes: int) -> Iterator[bytes]:
-    """The file's bytes in order; an empty block is the last."""
-    with _opened(path) as file:
-        while block := file.read(size_bytes):
-            yield block
-        yield b""
-
-
 @contextlib.contextmanager
-def _opened(path: Path, pipes: bool = False) -> Iterator[BinaryIO]:
+def opened(path: Path, pipes: bool = False) -> Iterator[BinaryIO]:
     """The file, open for reading; errors are raised as StorageError."""
     try:
         if pipes and path.is_fifo():
@@ -104,13 +54,6 @@ def _open_plain(path: str, flags: int) -> int:
         return descriptor
     os.close(descriptor)
     raise StorageError(f"cannot read {path}: it is a pipe, a device or another special file, expected a plain file")
-
-
-def _not_utf8(name: str, byte: int, offset: int) -> StorageError:
-    return StorageError(
-        f"{name} is not UTF-8 text: byte {byte:#04x} at offset {offset:,}; "
-        f"convert it, for example with: iconv -f latin1 -t utf-8"
-    )
 
 
 def write_atomically(path: Path, data: bytes, retry_after_seconds: Sequence[float] = ()) -> None:

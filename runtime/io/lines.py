@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from io import BufferedIOBase
 
 from ..errors import StorageError
-from .files import CHUNK_BYTES, decode_text
+from .files import CHUNK_BYTES
+from .text_files import decode_text
 
 MOST_LINE_BYTES = 1 << 26
 

@@ -15,10 +15,11 @@ DIVERGE = [argument for pair in ("learning_rate=1e9", "clip_norm=1e9") for argum
 
 
 BAD = [
-    (["train", "--data", "none"], 1, "there is no folder 'none'"),
+    (["train", "--data", "none"], 1, "there is no file or folder 'none'"),
     (["train", "--data", "empty"], 1, "holds no text"),
     (["train", "--data", "one-word"], 1, "only the token 'a'"),
     (["train", "--data", "latin1"], 1, "is not UTF-8"),
+    (["train", "--data", "utf16/train.txt"], 1, "utf16/train.txt is UTF-16 text, .* iconv -f utf-16 -t utf-8"),
     (["train", "--data", "short"], 1, "what fits: --set"),
     (["train", "--preset", "none"], 2, "no preset 'none' .all of them: lmtool presets."),
     (["train", "--set", "epoch=1"], 2, "did you mean 'epochs'. .all of them: lmtool settings. $"),
@@ -58,14 +59,14 @@ BAD = [
     (["bench", "--compare", "a-file", "--fail-if-slower", "10"], 2, "'10' is no percentage"),
     (["bench", "--batch", "0"], 2, "size below 1"),
     (["bench", "--model", "a-file"], 1, "cannot be used"),
-    (["data", "prepare", "none", "--out", "out"], 1, "there is no folder 'none'"),
+    (["data", "prepare", "none", "--out", "out"], 1, "there is no file or folder 'none'"),
     (["data", "prepare", "good", "--out", ""], 2, "it is empty, expected a path"),
     (["train", "--run", ""], 2, "it is empty, expected a path"),
     (["train", "--preset", ""], 2, "there is no preset ''"),
     (["info", "--model", ""], 2, "it is empty, expected a path"),
     (["data", "prepare", "good", "--out", "a-file"], 1, "cannot make the folder a-file"),
     (["none"], 2, "none"),
-    (["train", "--data", ""], 1, "there is no folder ''"),
+    (["train", "--data", ""], 1, "there is no file or folder ''"),
     (["train", "--set", "preset=none"], 2, "there is no setting 'preset'"),
     (
         ["train", "--data", "good", "--set", "learning_rate=1e9", "--epochs", "1", "--run", "diverged", *DIVERGE],
@@ -74,7 +75,7 @@ BAD = [
     ),
     (["export", "--onnx", "--precision", "fp8"], 2, "precision 'fp8' is not known"),
     (["export", "--onnx", "--opset", "11"], 2, "opset is 11, expected 17 to 21"),
-    (["train", "--data", "x" * 5000], 1, "there is no folder 'xxx"),
+    (["train", "--data", "x" * 5000], 1, "there is no file or folder 'xxx"),
     (["train", "--data", "good", "--set", "layer_sizes=1000000000"], 2, "expected sizes of 1 to 65,536"),
     (["train", "--data", "rare"], 1, "no tokens seen 3 times; .*; keep rarer ones: --set min_count=1"),
     (["evaluate", "--threads", "0"], 2, "threads is 0"),
@@ -93,7 +94,7 @@ BAD = [
 def invalid_inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of invalid files."""
     folder = tmp_path_factory.mktemp("wrong")
-    for name in ("empty", "one-word", "latin1", "short"):
+    for name in ("empty", "one-word", "latin1", "short", "utf16"):
         (folder / name).mkdir()
     write_corpus(folder / "good")
     write_corpus(folder / "short", (20, 3, 3))
@@ -101,6 +102,7 @@ def invalid_inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_corpus(folder / "rare")
     (folder / "rare" / "train.txt").write_text("every word here stands once\n")
     (folder / "latin1" / "train.txt").write_bytes(b"caf\xe9\n")
+    (folder / "utf16" / "train.txt").write_bytes("the cat\n".encode("utf-16"))
     for split in ("train", "valid", "test"):
         (folder / "one-word" / f"{split}.txt").write_text("a a a\n")
     (folder / "a-file").write_text("text\n")

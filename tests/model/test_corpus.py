@@ -1,6 +1,7 @@
 """Corpora: several kinds of folders, the embedded corpus, and errors."""
 
 import errno
+import gzip
 from collections import Counter
 from pathlib import Path
 
@@ -48,13 +49,35 @@ def test_the_usual_file_names_are_found(tmp_path: Path, pattern: str) -> None:
     assert whole(read_splits(str(tmp_path))) == {split: f"{split} text\n" for split in ("train", "valid", "test")}
 
 
-def test_any_folder_of_text_is_split_by_lines(tmp_path: Path) -> None:
-    (tmp_path / "b.md").write_text("".join(f"line {number}\n" for number in range(50, 100)))
-    (tmp_path / "a.txt").write_text("".join(f"line {number}\n" for number in range(50)))
-    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
-    texts = whole(read_splits(str(tmp_path)))
-    assert [text.count("\n") for text in texts.values()] == [90, 5, 5]
-    assert "".join(texts.values()) == "".join(f"line {number}\n" for number in range(100))
+def test_line_ends_compression_and_a_byte_order_mark_leave_a_corpus_the_same(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path / "lf")
+    expected = load_corpus(str(folder), "words")
+    for end in ("\r\n", "\r"):
+        other = tmp_path / repr(end)
+        other.mkdir()
+        for path in folder.iterdir():
+            data = "\ufeff" + path.read_text().replace("\n", end)
+            (other / f"{path.name}.gz").write_bytes(gzip.compress(data.encode()))
+        corpus = load_corpus(str(other), "words")
+        assert (corpus.sha256, corpus.vocabulary.tokens) == (expected.sha256, expected.vocabulary.tokens)
+        assert corpus.ids["train"].tolist() == expected.ids["train"].tolist()
+
+
+def test_a_file_is_a_corpus_and_is_evaluated_whole(tmp_path: Path) -> None:
+    write_corpus(tmp_path)
+    name = str(tmp_path / "train.txt")
+    texts = whole(read_splits(name))
+    assert "".join(texts.values()) == (tmp_path / "train.txt").read_text()
+    assert [text.count("\n") for text in texts.values()] == [360, 20, 20]
+    corpus = load_corpus(name, "auto")
+    evaluated = load_corpus_with(name, corpus.vocabulary, whole=True)
+    assert evaluated.split("all").tolist() == corpus.split("all").tolist()
+    assert list(evaluated.ids) == ["all"]
+    (tmp_path / "test.txt").write_text("the cat")
+    assert len(load_corpus_with(str(tmp_path / "test.txt"), corpus.vocabulary, whole=True).split("all")) == 2
+    divided = load_corpus_with(str(tmp_path), corpus.vocabulary)
+    joined = load_corpus_with(str(tmp_path), corpus.vocabulary, whole=True).split("all").tolist()
+    assert joined == [*divided.split("all").tolist(), corpus.vocabulary.end_of_sentence_id]
 
 
 def test_written_splits_are_the_read_ones(tmp_path: Path) -> None:
@@ -94,12 +117,12 @@ def test_a_failed_rename_leaves_no_split(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ({}, "holds no text; expected train.txt, valid.txt and test.txt, or files ending in"),
-        ({"train": "a b"}, "holds train.txt but not valid.txt, test.txt"),
+        ({}, "holds no text, expected a file of UTF-8 text"),
+        ({"train": "a b"}, r"holds train.txt but not valid.txt, test.txt; all three.* or name one file .*train.txt$"),
         ({"train": "", "valid": "a b", "test": "a b"}, "holds no tokens; expected at least two different"),
         ({"train": "a a\na", "valid": "a b", "test": "a b"}, "holds only the token 'a'; expected at least two"),
         ({"train": "a b", "valid": "", "test": "a b"}, "the valid text of .* holds 0 tokens, expected at least 2"),
-        ({"notes": "one line"}, "holds 1 lines of text in 1 files, too few"),
+        ({"notes": "one line"}, "holds 1 lines of text, too few"),
     ],
 )
 def test_errors_for_unusable_folders(tmp_path: Path, texts: dict[str, str], message: str) -> None:
@@ -108,10 +131,10 @@ def test_errors_for_unusable_folders(tmp_path: Path, texts: dict[str, str], mess
 
 
 def test_errors_for_a_missing_folder_and_split(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no folder .*; expected 'pydocs' or a folder"):
+    with pytest.raises(DataError, match="there is no file or folder .*; expected 'pydocs', a text file or a folder"):
         load_corpus(str(tmp_path / "none"), "whitespace")
     corpus = load_corpus(str(write_corpus(tmp_path)), "whitespace")
-    with pytest.raises(OptionError, match="no split 'dev', expected one of train, valid, test"):
+    with pytest.raises(OptionError, match="no split 'dev', expected one of train, valid, test, all"):
         corpus.split("dev")
 
 

@@ -2,24 +2,18 @@
 
 import errno
 import os
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 from lmtool.runtime import StorageError
 from lmtool.runtime.io.files import (
-    decode_text,
     read_bytes,
-    read_chunks,
-    read_text,
     remove_leftovers,
     staged,
     temporary_folder,
     write_atomically,
 )
+from lmtool.runtime.io.text_files import read_chunks, read_text
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -92,38 +86,6 @@ def test_a_folder_and_a_missing_folder_are_named(tmp_path: Path) -> None:
         write_atomically(tmp_path / "none" / "file", b"x")
 
 
-def test_invalid_utf8_is_named_with_its_offset(tmp_path: Path) -> None:
-    path = tmp_path / "latin1.txt"
-    path.write_bytes("caf\xe9".encode("latin1"))
-    with pytest.raises(StorageError, match=r"latin1.txt is not UTF-8 text: byte 0xe9 at offset 3; convert it"):
-        read_text(path)
-    path.write_bytes("\ufeffthe cat".encode())
-    assert read_text(path) == "the cat"
-    path.write_bytes("\ufeffcaf\xe9".encode() + b"\xe9")
-    with pytest.raises(StorageError, match=r"byte 0xe9 at offset 8;"):
-        read_text(path)
-
-
-def text_or_error(read: Callable[[], str]) -> tuple[type, str]:
-    try:
-        return str, read()
-    except StorageError as error:
-        return StorageError, str(error)
-
-
-@given(st.text().map(str.encode) | st.binary(), st.integers(1, 5))
-@example("\ufeff\ufeffthe 漢字😀".encode(), 1)
-@example("漢字".encode()[:-1], 2)
-@example(b"\xef\xbb", 1)
-def test_chunks_are_the_whole_text_or_the_same_error(
-    tmp_path_factory: pytest.TempPathFactory, data: bytes, chunk_bytes: int
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "chunks.txt"
-    path.write_bytes(data)
-    whole = text_or_error(lambda: decode_text(data, str(path)))
-    assert text_or_error(lambda: "".join(read_chunks(path, chunk_bytes))) == whole
-
-
 SPECIAL = "it is a pipe, a device or another special file, expected a plain file"
 
 
@@ -144,16 +106,3 @@ def test_special_files_are_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"plain")
     (tmp_path / "other").symlink_to("file")
     assert read_bytes(tmp_path / "other") == b"plain"
-
-
-def test_text_may_come_through_a_pipe(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=("a key\n",))
-    writer.start()
-    assert read_text(tmp_path / "pipe") == "a key\n"
-    writer.join()
-
-
-def test_a_file_that_cannot_be_read_in_chunks_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"cannot read .*none: No such file"):
-        list(read_chunks(tmp_path / "none"))

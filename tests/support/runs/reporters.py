@@ -10,6 +10,10 @@ class RecordingReporter:
 
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
+        self.notes: list[str] = []
+
+    def note(self, line: str) -> None:
+        self.notes.append(line)
 
     def step(self, *_: object) -> None:
         pass

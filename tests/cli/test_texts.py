@@ -1,0 +1,48 @@
+"""Texts as people have them: one file, Windows' line ends and encodings, a folder with a picture in it."""
+
+from pathlib import Path
+
+import pytest
+from support.processes.commands import json_output_of, lmtool, output_of
+
+
+def test_a_file_is_evaluated_whole(project: Path, corpus_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "test.txt"
+    path.write_bytes((corpus_folder / "test.txt").read_bytes().replace(b"\n", b"\r\n"))
+    of_split = json_output_of("evaluate", "--data", corpus_folder, "--split", "test", cwd=project)
+    for arguments in ([], ["--split", "all"]):
+        of_file = json_output_of("evaluate", "--data", path, *arguments, cwd=project)
+        assert (of_file["split"], of_file["perplexity"]) == ("all", of_split["perplexity"])
+    last_lines = json_output_of("evaluate", "--data", path, "--split", "test", cwd=project)
+    assert 1 < last_lines["tokens"] < of_file["tokens"] // 10
+    every_split = json_output_of("evaluate", "--split", "all", cwd=project)
+    assert every_split["tokens"] > 10 * of_split["tokens"]
+
+
+def test_line_ends_of_standard_input_give_the_same_scores(project: Path) -> None:
+    lines = ["the cat saw the news", "a dog sold bonds"]
+    expected = output_of("score", "--end", stdin="\n".join(lines), cwd=project)
+    for end in ("\r\n", "\r"):
+        data = "".join(f"{line}{end}" for line in lines).encode()
+        finished = lmtool("score", "--end", stdin=data, cwd=project)
+        assert (finished.returncode, finished.stdout) == (0, expected)
+
+
+@pytest.mark.parametrize("command", ["generate", "suggest", "score"])
+def test_standard_input_that_is_no_text_is_refused_with_the_fix(project: Path, command: str) -> None:
+    finished = lmtool(command, stdin="the cat\n".encode("utf-16"), cwd=project)
+    assert finished.returncode == 1
+    assert "UTF-16 text, expected UTF-8 text; convert it, with: iconv -f utf-16 -t utf-8" in finished.stderr
+
+
+def test_train_says_what_it_reads_and_which_rule_it_takes(tmp_path: Path) -> None:
+    folder = tmp_path / "my [text]"
+    folder.mkdir()
+    (folder / "notes.log").write_text("".join(f"Line {number}, and more of it.\n" for number in range(200)))
+    (folder / "a [b].png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    settings = ("layer_sizes=8", "embedding_size=8", "batch_size=4", "steps=8", "epochs=1")
+    arguments = [argument for setting in settings for argument in ("--set", setting)]
+    finished = lmtool("train", "--data", folder, *arguments, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr.splitlines()[0] == "skipped a [b].png: a picture; it holds no text"
+    assert finished.stderr.splitlines()[1].startswith("tokenization words: ")
