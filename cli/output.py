@@ -8,6 +8,7 @@ import io
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, ParamSpec, final
 
@@ -27,6 +28,7 @@ _EXTRA_OF_PACKAGE = {package: extra for extra, packages in _PACKAGES_OF_EXTRA.it
 _PATH_ERRORS = ["ENAMETOOLONG", "ELOOP", "EINVAL", "EILSEQ", "EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EIO"]
 """Errors that a path from the user or a full or broken disk causes. ENOENT is absent: commands check that their files
 exist, so a file that is missing later is a bug."""
+_PACKAGE = "lmtool."
 _CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
@@ -35,10 +37,25 @@ def with_exit_codes(function: Callable[_Parameters, None]) -> Callable[_Paramete
 
     @functools.wraps(function)
     def run(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> None:
-        with exit_codes():
+        with exit_codes(), _shown_warnings():
             function(*args, **kwargs)
 
     return run
+
+
+@contextlib.contextmanager
+def _shown_warnings() -> Iterator[None]:
+    """Print the warnings of rooms as a line on stderr."""
+    show = warnings.showwarning
+
+    def show_ours(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
+        if category.__module__.startswith(_PACKAGE):
+            return print_status(f"warning: {message}")
+        return show(message, category, *where, **options)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show_ours
+        yield
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """A t-SNE map of the word vectors as a PNG picture: words that are used alike stand together (scikit-learn)."""
 
 import math
-import warnings
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,9 @@ def draw_embedding_map(embeddings: Embeddings, path: Path, words: int = 200, see
         OptionError: `words` or `seed` is outside its range, or the file's name does not end in `.png`.
         DataError: The vocabulary is too small for a map.
         StorageError: The file cannot be written.
+
+    Warns:
+        GlyphWarning: Labels hold characters that no installed font has.
     """
     check_png_name(path)
     if words < FEWEST_WORDS:
@@ -84,10 +87,7 @@ def _picture(labels: list[str], points: Any, clusters: Any) -> bytes:
         axes.annotate(label, point, shift, fontsize=_FONT_SIZE, color=color, parse_math=False, **centered)
     title = f"t-SNE of the vectors of the {len(labels):,} most frequent words; colours: k-means clusters"
     axes.text(0.5, 0.99, title, ha="center", va="top", transform=axes.transAxes)
-    with warnings.catch_warnings():
-        # Characters that are missing from matplotlib's font are drawn as empty boxes.
-        warnings.filterwarnings("ignore", "Glyph")
-        return png(figure)
+    return png(figure)
 
 
 def _label_shifts(labels: list[str], spots: Any) -> list[Any]:
@@ -98,13 +98,18 @@ def _label_shifts(labels: list[str], spots: Any) -> list[Any]:
     height = 1.1 * _FONT_SIZE
     centres, sizes, shifts = np.zeros((0, 2)), np.zeros((0, 2)), []
     for label, spot in zip(labels, spots, strict=True):
-        size = np.array([0.6 * _FONT_SIZE * len(label), height])
+        size = np.array([0.6 * _FONT_SIZE * _columns(label), height])
         sides = np.array([(0, 1), (0, -1), (1, 0), (-1, 0)]) * (size / 2 + 3)
         overlaps = (sizes + size) / 2 - np.abs(centres - (spot + sides)[:, None])
         shift = sides[np.argmin(overlaps.clip(0).prod(axis=2).sum(axis=1))]
         centres, sizes = np.vstack([centres, spot + shift]), np.vstack([sizes, size])
         shifts.append(shift)
     return shifts
+
+
+def _columns(label: str) -> int:
+    """Width of a label in characters; Chinese, Japanese and Korean ones and emoji are twice as wide."""
+    return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in label)
 
 
 def _label(word: str) -> str:

@@ -1,6 +1,7 @@
 """PNG figures, and the learning curves: perplexity of train and valid over the epochs."""
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 from ..runtime.errors import OptionError
 from ..runtime.io.files import RETRY_AFTER_SECONDS, write_atomically
+from .fonts import choose_fonts
 
 
 def check_png_name(path: Path) -> None:
@@ -19,9 +21,16 @@ def check_png_name(path: Path) -> None:
 
 
 def png(figure: Figure, dots_per_inch: int = 110) -> bytes:
-    """The bytes of a PNG file of the figure."""
+    """The bytes of a PNG file of the figure.
+
+    Warns:
+        GlyphWarning: Labels hold characters that no installed font has.
+    """
+    choose_fonts(figure)
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=dots_per_inch)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # ours names all of them, and what to install
+        figure.savefig(file, format="png", dpi=dots_per_inch)
     return file.getvalue()
 
 

@@ -85,6 +85,7 @@ def test_the_same_seed_draws_the_same_map(tmp_path: Path) -> None:
     assert len(set(pictures)) == 3
 
 
+@pytest.mark.filterwarnings("ignore::lmtool.model.fonts.GlyphWarning")  # fonts differ from machine to machine
 def test_unusual_words_are_drawn(tmp_path: Path) -> None:
     words = ["$x_", "$", "\\frac$", "\u65e5\u672c", "\t", "\U0001f600", "_", "%"]
     assert draw_embedding_map(random_words(words), tmp_path / "map.png") == len(words)
