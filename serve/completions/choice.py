@@ -57,6 +57,7 @@ class Choice:
         logits: float32 [vocabulary], of the next token.
         last_token: The prompt's last token, then the last one that was drawn.
         end: End of the text of all tokens, including those that are held back.
+        after_space: Whether the prompt ends in white space.
         finish_reason: "stop" or "length" once it has ended.
         generated: Number of tokens drawn.
     """
@@ -71,6 +72,7 @@ class Choice:
     logits: NDArray[np.float32]
     last_token: int
     end: int
+    after_space: bool = False
     finish_reason: str | None = None
     generated: int = 0
 
@@ -122,7 +124,10 @@ class Choice:
         logprobs = None
         if self.request.logprobs is not None:
             (logprobs,) = token_logprobs(self.logits[None], np.array([drawn]), self.request.logprobs)
-        token = Token(vocabulary.piece(drawn, self.last_token), self.end, drawn, self.last_token, logprobs)
+        piece = vocabulary.piece(drawn, self.last_token)
+        if self.after_space and not self.generated:
+            piece = piece.removeprefix(" ")
+        token = Token(piece, self.end, drawn, self.last_token, logprobs)
         self.last_token, self.end = drawn, token.end
         self.generated += 1
         return token

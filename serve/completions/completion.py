@@ -166,6 +166,7 @@ class Completion:
                 logits=logits,
                 last_token=last,
                 end=offset,
+                after_space=prompt.ends_in_space,
             )
             for place, own_stream in enumerate(streams)
         ]

@@ -23,12 +23,14 @@ class PromptTokens:
         ids: Token ids.
         pieces: The text of each token; together they are the prompt's text. Empty unless requested.
         given_as_ids: Whether the prompt was sent as ids.
+        ends_in_space: Whether its text ends in white space, so that the first word after it needs no space.
         blank: The text of a prompt without tokens, white space only. Empty unless requested.
     """
 
     ids: tuple[int, ...]
     pieces: tuple[str, ...]
     given_as_ids: bool
+    ends_in_space: bool = False
     blank: str = ""
 
     @property
@@ -74,7 +76,8 @@ def split_prompt(
         _check_length(len(tokens), max_tokens)
         pieces = tuple(_pieces(prompt, tokens, vocabulary)) if with_pieces else ()
         blank = prompt if with_pieces and not tokens else ""
-        return PromptTokens(tuple(map(vocabulary.id, tokens)), pieces, False, blank)
+        ends_in_space = vocabulary.tokenization.unit == "word" and prompt[-1:].isspace()
+        return PromptTokens(tuple(map(vocabulary.id, tokens)), pieces, False, ends_in_space, blank)
     _check_length(len(prompt), max_tokens)
     wrong = next((index for index in prompt if not 0 <= index < len(vocabulary)), None)
     if wrong is not None:

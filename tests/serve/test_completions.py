@@ -156,6 +156,21 @@ def test_ids_that_begin_with_an_end_of_sentence_begin_the_text_with_it(
     assert newline == pytest.approx(predictor.score(f"\n{PROMPT}").token_log_probs, abs=CLOSE)
 
 
+@pytest.mark.parametrize("space", [" ", "  ", "\t"])
+def test_a_prompt_that_ends_in_a_space_gets_no_second_one(server: LocalServer, space: str) -> None:
+    fields = {"seed": 4, "max_tokens": 6, "logprobs": 0, "n": 2}
+    bare = server.complete(prompt=PROMPT, **fields)["choices"]
+    spaced = server.complete(prompt=PROMPT + space, **fields)["choices"]
+    echoed = server.complete(prompt=PROMPT + space, echo=True, **fields)["choices"]
+    for first, second, third in zip(bare, spaced, echoed, strict=True):
+        assert first["text"].startswith(" ")
+        assert second["text"] == first["text"][1:]
+        assert "".join(second["logprobs"]["tokens"]) == second["text"]
+        assert third["text"] == PROMPT + space + second["text"]
+        assert third["logprobs"]["text_offset"][-6] == len(PROMPT + space)
+    assert not only(server.complete(prompt=space, max_tokens=3))["text"].startswith(" ")
+
+
 def test_a_bias_rules_tokens_out_and_in(server: LocalServer, predictor: Predictor) -> None:
     vocabulary, fields = predictor.vocabulary, {"prompt": PROMPT, "max_tokens": 30, "seed": 5, "logprobs": 0}
     plain = only(server.complete(**fields))
