@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from matplotlib.figure import Figure
 
-from ..model.figures import check_png_name, png
+from ..model.figures import Figure, check_png_name, png
 from ..runtime.errors import ArtifactError
 from ..runtime.io.files import read_bytes, write_atomically
 

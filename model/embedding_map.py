@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.figure import Figure
 from sklearn.cluster import KMeans
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
@@ -16,7 +14,7 @@ from ..runtime.errors import OptionError
 from ..runtime.io.files import write_atomically
 from .embeddings import Embeddings
 from .errors import DataError
-from .figures import check_png_name, png
+from .figures import Figure, check_png_name, colormaps, png
 
 FEWEST_WORDS = 4
 _MOST_CLUSTERS = 8

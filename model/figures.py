@@ -1,4 +1,7 @@
-"""PNG figures, and the learning curves: perplexity of train and valid over the epochs."""
+"""PNG figures, and the learning curves: perplexity of train and valid over the epochs.
+
+Other modules take matplotlib's names from here, so that its first import is this one.
+"""
 
 import io
 import warnings
@@ -6,12 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, ScalarFormatter
-
 from ..runtime.errors import OptionError
 from ..runtime.io.files import RETRY_AFTER_SECONDS, write_atomically
 from .fonts import choose_fonts
+from .matplotlib_folder import matplotlib_folder
+
+with matplotlib_folder():
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter, MaxNLocator, ScalarFormatter
+
+__all__ = ["Figure", "MaxNLocator", "check_png_name", "colormaps", "draw_curves", "png"]
 
 
 def check_png_name(path: Path) -> None:

@@ -4,10 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-
-from ...model.figures import png
+from ...model.figures import Figure, MaxNLocator, png
 from ...runtime.io.files import write_atomically
 from ..results import Results
 from ..scenario import Scenario

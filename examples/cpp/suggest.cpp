@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <fstream>
 #include <functional>
@@ -1070,6 +1071,8 @@ int main(int, char** arguments) try {
     std::cout << kUsage << '\n';
     return 0;
   }
+  // onnxruntime 1.29 and newer report to their maker unless this is set before CreateEnv; a value that is set is kept.
+  setenv("ORT_DISABLE_TELEMETRY", "1", 0);
   run(options);
   return 0;
 } catch (const Failure& failure) {

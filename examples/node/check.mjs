@@ -3,6 +3,7 @@
 // FOLDER holds an artifact, test_vectors.json and ONNX's standard test data (test_data_set_N/input_K.pb, output_K.pb).
 // Prints the largest error of each output, relative to the largest magnitude of the expected tensor if that exceeds 1.
 // The exit code is 1 if an error is above the bound.
+import "./telemetry.mjs";
 import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
 

@@ -1,7 +1,7 @@
 // The five most probable next words after a text: node suggest.mjs model.onnx "return the number of"
+import "./telemetry.mjs";
 import { readFile } from "node:fs/promises";
 import * as ort from "onnxruntime-node";
-
 import { Artifact } from "../web/artifact.mjs";
 import { Predictor } from "../web/predictor.mjs";
 import { likeliest } from "../web/sampling.mjs";

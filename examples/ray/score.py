@@ -136,6 +136,7 @@ def _cluster(address: str | None) -> Iterator[None]:
     """Connect to a cluster, or start a local one."""
     try:
         _require_listener(address)
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray's own reports, from a local cluster
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         _handle_sigterm()  # Ray replaces the handler
     except (OSError, RuntimeError, ValueError) as error:

@@ -5,6 +5,7 @@ Where a provider is missing or fails to start, onnxruntime only warns and uses t
 """
 
 import importlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -80,7 +81,17 @@ def import_onnxruntime() -> ModuleType:
             f"onnxruntime cannot be imported ({error}); pip install 'lmtool[cpu]', or 'lmtool[gpu]' for CUDA"
         ) from error
     _require_recent(onnxruntime.__version__)
+    _stop_telemetry(onnxruntime)
     return onnxruntime
+
+
+def _stop_telemetry(onnxruntime: ModuleType) -> None:
+    """End the reports about sessions and runs, for an onnxruntime that was imported before `lmtool` set the variable.
+
+    It has reported the process already, as the variable is read at its import.
+    """
+    if os.environ.get("ORT_DISABLE_TELEMETRY") == "1":
+        onnxruntime.disable_telemetry_events()
 
 
 def _require_recent(version: str) -> None:

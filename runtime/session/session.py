@@ -7,7 +7,6 @@ from typing import Any, final
 
 from ..artifact.artifact import LOGITS_TO_KEEP, Artifact
 from ..errors import ArtifactError, OptionError, ProviderError, truncated
-from ..io.files import temporary_folder
 from .calls import Graph
 from .contract import TensorType, require_contract
 from .device import DeviceRunner
@@ -18,6 +17,8 @@ MAX_THREADS = 1024
 """onnxruntime starts any number of threads and hangs."""
 
 _ERRORS_ONLY = 3
+_NOWHERE = f"{__file__}/none"
+"""A folder that cannot exist, as it is below a file."""
 
 
 def check_threads(threads: int) -> None:
@@ -55,7 +56,6 @@ def create_session(data: bytes, artifact: Artifact, provider: Provider, options:
     """Start a session over an artifact and check its inputs and outputs against the metadata.
 
     Raises:
-        StorageError: There is no room for a temporary folder.
         ProviderError: onnxruntime or the provider is missing, or the provider does not run the heavy nodes.
         ArtifactError: onnxruntime refuses the graph, or its inputs and outputs break the contract.
     """
@@ -108,7 +108,6 @@ def start_session(data: bytes, provider: Provider, options: SessionOptions, leve
         level: Name of one of onnxruntime's graph optimization levels.
 
     Raises:
-        StorageError: There is no room for a temporary folder.
         ProviderError: onnxruntime is missing, or the provider does not run the heavy nodes.
         ArtifactError: onnxruntime refuses the file.
     """
@@ -118,33 +117,32 @@ def start_session(data: bytes, provider: Provider, options: SessionOptions, leve
     chosen: list[Any] = [(provider.onnxruntime_name, {**provider.options, **options.provider_options})]
     if provider.name != "cpu":
         chosen.append(PROVIDERS["cpu"].onnxruntime_name)
-    with temporary_folder() as empty:
-        try:
-            settings = _settings(onnxruntime, options, str(empty))
-            settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-            # Without these settings onnxruntime continues on another provider when one fails, and computes constant
-            # expressions at loading, which takes any memory and time that the graph asks for.
-            session = onnxruntime.InferenceSession(
-                data,
-                settings,
-                providers=chosen,
-                enable_fallback=0,
-                disabled_optimizers=["ConstantFolding"],
-            )
-        except Exception as error:  # onnxruntime's exceptions share no base class
-            version = onnxruntime.__version__
-            if provider.name != "cpu":
-                raise ProviderError(
-                    f"onnxruntime {version} cannot run the artifact on {provider.name}: {truncated(error)}"
-                ) from error
-            raise ArtifactError(f"onnxruntime {version} cannot load the artifact: {truncated(error)}") from error
+    settings = _settings(onnxruntime, options)
+    settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    try:
+        # Without these settings onnxruntime continues on another provider when one fails, and computes constant
+        # expressions at loading, which takes any memory and time that the graph asks for.
+        session = onnxruntime.InferenceSession(
+            data,
+            settings,
+            providers=chosen,
+            enable_fallback=0,
+            disabled_optimizers=["ConstantFolding"],
+        )
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        version = onnxruntime.__version__
+        if provider.name != "cpu":
+            raise ProviderError(
+                f"onnxruntime {version} cannot run the artifact on {provider.name}: {truncated(error)}"
+            ) from error
+        raise ArtifactError(f"onnxruntime {version} cannot load the artifact: {truncated(error)}") from error
     # onnxruntime has made a copy; its wrapper keeps the bytes only to fall back to another provider.
     session._model_bytes = None
     require_placement(session, provider)
     return session
 
 
-def _settings(onnxruntime: Any, options: SessionOptions, empty_folder: str) -> Any:
+def _settings(onnxruntime: Any, options: SessionOptions) -> Any:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
@@ -159,7 +157,7 @@ def _settings(onnxruntime: Any, options: SessionOptions, empty_folder: str) -> A
     # ORT_ENABLE_EXTENDED on.
     settings.add_session_config_entry("session.x64quantprecision", "1")
     # Otherwise a file loaded from bytes reads external weights from the current folder.
-    settings.add_session_config_entry("session.model_external_initializers_file_folder_path", empty_folder)
+    settings.add_session_config_entry("session.model_external_initializers_file_folder_path", _NOWHERE)
     return settings
 
 

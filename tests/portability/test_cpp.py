@@ -1,10 +1,12 @@
 """The C++ example beside the Python predictor: the same tokens, words, probabilities and log-probabilities."""
 
+import os
 import random
 import subprocess
 from pathlib import Path
 
 import onnx
+import onnxruntime
 import pytest
 from lmtool.model import Run
 from lmtool.runtime import Predictor, Tokenization
@@ -184,6 +186,19 @@ def test_an_answer_comes_before_the_next_line(program: Path, artifact_path: Path
         assert_same(read_answers("".join(rows)), expected(predictor, ["the cat"]))
         process.stdin.close()
         assert process.wait(60) == 0
+
+
+def test_no_device_id_is_written_unless_it_may(
+    program: Path, artifact_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sends = tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 29)
+    for name in list(os.environ):  # in continuous integration onnxruntime is silent
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for written in (False, sends):  # the second time is the positive control
+        assert execute(program, artifact_path, stdin="the").returncode == 0
+        assert any(tmp_path.rglob("deviceid")) == written
+        monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
 
 
 def test_sanitizers_report_no_memory_errors(checked_program: Path, artifact_path: Path, predictor: Predictor) -> None:

@@ -1,6 +1,7 @@
 """The node example: onnxruntime's npm packages compared with Python, by test vectors and suggestions."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -170,6 +171,18 @@ def test_the_command_prints_the_output_of_lmtool_suggest(artifacts: dict[str, Pa
     expected = [f"{share:7.2%}  {word!r}" for word, share in stream.suggest(5)]
     finished = run_node(NODE / "suggest.mjs", artifacts[name], "the old", "market")
     assert (finished.stdout.splitlines(), finished.stderr) == (expected, "")
+
+
+def test_the_command_writes_no_device_id_unless_it_may(
+    artifacts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in {*os.environ} - {"PATH"}:  # in continuous integration onnxruntime is silent
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for written in (False, True):  # the second time is the positive control
+        assert run_node(NODE / "suggest.mjs", artifacts["fp32"], "the").returncode == 0
+        assert any(tmp_path.rglob("deviceid")) == written
+        monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
 
 
 def test_the_command_quotes_as_python_does(artifacts: dict[str, Path]) -> None:

@@ -117,12 +117,18 @@ class Traced:
         return times[-1] - times[0]
 
 
+def reason_against_strace() -> str:
+    """Why strace cannot be used here; empty if it can."""
+    if shutil.which("strace") is None:
+        return "strace is not installed"
+    tried = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, check=False)
+    return "" if tried.returncode == 0 else "strace may not trace processes here"
+
+
 def require_strace() -> None:
     """Skip the test if strace is missing or not permitted."""
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed")
-    if subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("strace may not trace processes here")
+    if reason := reason_against_strace():
+        pytest.skip(reason)
 
 
 def run_traced(
