@@ -20,7 +20,7 @@ from .results import FORMAT, Identity, Results
 from .scenario import Scenario
 from .timing import Timing
 
-_SAME = ("processor", "flags", "usable_cores", "gpus")
+_SAME = ("processor", "flags", "usable_cores", "cpu_quota", "gpus")
 
 
 @final

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ..runtime.system import processor_name, usable_cores
+from ..runtime.system import cpu_quota, processor_name, usable_cores
 from .errors import BenchError
 
 NO_TF32 = {"NVIDIA_TF32_OVERRIDE": "0"}
@@ -31,7 +31,7 @@ _QUERY = ("--query-gpu=name,driver_version", "--format=csv,noheader")
 
 
 def describe_environment() -> dict[str, Any]:
-    """Processor, its flags, cores, affinity, governor, load, GPUs, system, Python and package versions.
+    """Processor, its flags, cores, CPU quota, affinity, governor, load, GPUs, system, Python and package versions.
 
     A fact that the system does not report is None or an empty list. The harness starts its workers with `NO_TF32`.
     """
@@ -40,6 +40,7 @@ def describe_environment() -> dict[str, Any]:
         "flags": _flags(),
         "cores": os.cpu_count(),
         "usable_cores": usable_cores(),
+        "cpu_quota": cpu_quota(),
         "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "governor": _text(_GOVERNOR),
         "load_average": load_average(),

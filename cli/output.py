@@ -38,9 +38,18 @@ def with_exit_codes(function: Callable[_Parameters, None]) -> Callable[_Paramete
     @functools.wraps(function)
     def run(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> None:
         with exit_codes(), _shown_warnings():
+            _limit_threads()
             function(*args, **kwargs)
 
     return run
+
+
+def _limit_threads() -> None:
+    """Let OpenMP start as many threads as the CPU quota of a container allows; it counts cores only."""
+    from ..runtime.system import cpu_quota, usable_cores
+
+    if cpu_quota() is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import torch
 from ...runtime.artifact.run_folders import RUNS
 from ...runtime.errors import LmtoolError, OptionError, ProviderError
 from ...runtime.io.files import make_folder
+from ...runtime.session.cuda import driver_fault
 from ...runtime.session.session import check_threads
 from ...runtime.system import usable_cores
 from ..data.corpus import AUTO, load_corpus
@@ -79,9 +80,13 @@ class TrainOptions:
         if self.device not in DEVICES:
             raise OptionError(f"device {self.device!r} is not known, expected one of {', '.join(DEVICES)}")
         if self.device == "cuda" and not torch.cuda.is_available():
-            raise ProviderError(
-                f"torch {torch.__version__} finds no CUDA device; install a CUDA build of torch and a driver"
-            )
+            raise ProviderError(f"torch {torch.__version__} finds no CUDA device; {_cuda_fix()}")
+
+
+def _cuda_fix() -> str:
+    if torch.version.cuda is None:
+        return "it is built without CUDA; install a CUDA build: https://pytorch.org/get-started/locally"
+    return driver_fault() or f"update the NVIDIA driver, it may be too old for CUDA {torch.version.cuda}"
 
 
 @final

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, final
 
 from ..errors import OptionError, ProviderError
+from .cuda import cuda_fault
 
 LOWEST_ONNXRUNTIME = (1, 25)
 """1.24's MatMulInteger is wrong on processors with AMX: 32 or 64 rows, columns no multiple of 16."""
@@ -38,6 +39,7 @@ class Provider:
 
 
 _GPU_FIX = "pip uninstall onnxruntime; pip install 'lmtool[gpu]' (and an NVIDIA driver)"
+_UPDATE = "a GPU, its driver and the CUDA libraries are there; update the driver, it may be too old for the libraries"
 _OTHER_WHEEL = "pip uninstall onnxruntime; pip install onnxruntime"
 
 PROVIDERS = {
@@ -125,6 +127,11 @@ def require_provider(provider: Provider) -> None:
         )
 
 
+def fault_of(provider: Provider) -> str | None:
+    """What keeps a provider that the installed onnxruntime carries from starting, and the fix; None if unknown."""
+    return cuda_fault(import_onnxruntime()) if provider.device == "cuda" else None
+
+
 def placement(session: Any) -> dict[str, dict[str, int]]:
     """Where the session's nodes run: short provider name -> operator -> number of nodes."""
     names = {provider.onnxruntime_name: provider.name for provider in PROVIDERS.values()}
@@ -140,8 +147,10 @@ def require_placement(session: Any, provider: Provider) -> None:
     """Raise ProviderError if a recurrent layer or matrix product runs on another provider."""
     got = session.get_providers()
     if got[0] != provider.onnxruntime_name:
+        fix = _UPDATE if provider.device == "cuda" else f"the fix: {provider.fix}"
         raise ProviderError(
-            f"provider {provider.name!r} was asked for, onnxruntime started {', '.join(got)}; the fix: {provider.fix}"
+            f"provider {provider.name!r} was asked for, onnxruntime started {', '.join(got)}; "
+            f"{fault_of(provider) or fix}"
         )
     placed = placement(session)
     if not placed.get(provider.name):

@@ -9,9 +9,10 @@ from ..artifact.artifact import LOGITS_TO_KEEP, Artifact
 from ..errors import ArtifactError, OptionError, ProviderError, truncated
 from .calls import Graph
 from .contract import TensorType, require_contract
+from .cuda import load_libraries
 from .device import DeviceRunner
 from .host import HostRunner
-from .providers import PROVIDERS, Provider, import_onnxruntime, require_placement, require_provider
+from .providers import PROVIDERS, Provider, fault_of, import_onnxruntime, require_placement, require_provider
 
 MAX_THREADS = 1024
 """onnxruntime starts any number of threads and hangs."""
@@ -113,7 +114,7 @@ def start_session(data: bytes, provider: Provider, options: SessionOptions, leve
     """
     onnxruntime = import_onnxruntime()
     if provider.name in ("cuda", "tensorrt"):
-        onnxruntime.preload_dlls()
+        load_libraries(onnxruntime)
     chosen: list[Any] = [(provider.onnxruntime_name, {**provider.options, **options.provider_options})]
     if provider.name != "cpu":
         chosen.append(PROVIDERS["cpu"].onnxruntime_name)
@@ -132,8 +133,10 @@ def start_session(data: bytes, provider: Provider, options: SessionOptions, leve
     except Exception as error:  # onnxruntime's exceptions share no base class
         version = onnxruntime.__version__
         if provider.name != "cpu":
+            fault = fault_of(provider)
             raise ProviderError(
-                f"onnxruntime {version} cannot run the artifact on {provider.name}: {truncated(error)}"
+                f"onnxruntime {version} cannot run the artifact on {provider.name}: "
+                f"{f'{fault} ({truncated(error)})' if fault else truncated(error)}"
             ) from error
         raise ArtifactError(f"onnxruntime {version} cannot load the artifact: {truncated(error)}") from error
     # onnxruntime has made a copy; its wrapper keeps the bytes only to fall back to another provider.

@@ -62,6 +62,10 @@ def test_a_timing_that_is_missing_now_is_a_failure(tmp_path: Path) -> None:
         ),
         ({"environment": {"processor": "a processor", "usable_cores": 8, "gpus": []}}, "usable_cores was 2, is 8"),
         (
+            {"environment": {"processor": "a processor", "usable_cores": 2, "cpu_quota": 1.5, "gpus": []}},
+            "cpu_quota was None, is 1.5",
+        ),
+        (
             {"environment": {"processor": "a processor", "usable_cores": 2, "gpus": ["T4"]}},
             r"gpus was \[\], is \['T4'\]",
         ),

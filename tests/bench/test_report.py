@@ -304,11 +304,13 @@ def test_processor_flags_that_matter_are_named() -> None:
     results = make_results({"torch": [[1.0]]})
     flags = ["aes", "amx_bf16", "avx", "avx512_vnni", "bf16", "f16c", "fma", "sse4_2", "vme"]
     environment = {**results.identity.environment, "flags": flags, "governor": None, "gpus": [], "affinity": [0, 1]}
+    environment["cpu_quota"] = 1.5
     page = page_of(replace(results, identity=replace(results.identity, environment=environment)))
     shown = [element.text for element in page.all("code")]
     assert [flag for flag in flags if flag in shown] == [flag for flag in flags if flag not in ("aes", "vme")]
     assert " ".join(flags) in page.text
     assert "Governornot reported by the system" in page.text
+    assert "CPU quota1.5 cores" in page.text
 
 
 def test_a_large_report_is_small_and_quick() -> None:

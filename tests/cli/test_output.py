@@ -55,6 +55,20 @@ def test_model_text_is_escaped_on_a_terminal_only(
     assert file.getvalue() == f"\u00e9\n\t{written}"
 
 
+@pytest.mark.parametrize(("quota", "given", "expected"), [(None, "", None), (1.5, "", "2"), (1.5, "1", "1")])
+def test_openmp_follows_the_quota_of_a_container(
+    monkeypatch: pytest.MonkeyPatch, quota: float | None, given: str, expected: str | None
+) -> None:
+    monkeypatch.setattr("lmtool.runtime.system.cpu_quota", lambda: quota)
+    monkeypatch.setattr("lmtool.runtime.system.usable_cores", lambda: 2)
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    if not given:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    seen: list[str | None] = []
+    output.with_exit_codes(lambda: seen.append(os.environ.get("OMP_NUM_THREADS")))()
+    assert seen == [expected]
+
+
 def test_results_and_status_lines_are_always_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_result(False, TITLE, None)
     output.print_status(TITLE)

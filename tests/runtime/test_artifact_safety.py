@@ -19,6 +19,7 @@ from lmtool.runtime.artifact.safety import _REFUSED, _WITHIN, find_tensors
 from lmtool.runtime.session.providers import PROVIDERS
 from lmtool.runtime.session.session import SessionOptions, plain_session, start_session
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
+from support.hostile.access_monitor import Honeypot
 
 MOST_SECONDS = 5.0
 BIAS = "projection.bias"
@@ -60,6 +61,31 @@ def test_bytes_in_the_format_of_onnxruntime_are_refused(artifact_path: Path, tmp
         plain_session(data)
     loaded = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     assert loaded.get_inputs()  # the positive control: without settings onnxruntime accepts it
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["relative.bin", "./relative.bin", "linked.bin", "hard.bin", "../inside/relative.bin", "absolute", "../.."],
+)
+def test_a_session_reads_no_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str) -> None:
+    """A second protection: `find_tensors` has refused such a file before."""
+    honeypot = Honeypot(tmp_path)
+    monkeypatch.chdir(honeypot.inside)
+    outside = TensorProto(name="w", data_type=1, dims=[4], data_location=TensorProto.EXTERNAL)
+    path = str(honeypot.secret) if location == "absolute" else location
+    for key, value in {"location": path, "offset": 0, "length": 16}.items():
+        outside.external_data.add(key=key, value=str(value))
+    ends = [helper.make_tensor_value_info(name, 1, [4]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [outside])
+    data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    with pytest.raises(ArtifactError, match="External data path|external data"):
+        plain_session(data)
+    assert not honeypot.was_accessed()
+    if location == "relative.bin":  # the positive control
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        assert honeypot.was_accessed()
 
 
 def test_every_message_of_the_format_is_checked_or_refused() -> None:

@@ -103,6 +103,35 @@ def test_a_predictor_does_not_keep_the_file(artifact_path: Path) -> None:
     assert sys.getrefcount(data) > others, kept  # the positive control
 
 
+def test_loading_needs_no_temporary_folder(artifact_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("mkdtemp", "mkstemp", "gettempdir", "TemporaryFile"):
+        monkeypatch.setattr(f"tempfile.{name}", lambda *_, **__: pytest.fail("it wants a temporary file"))
+    assert Predictor.load(artifact_path).score("the cat").tokens == ("the", "cat")
+
+
+READ_ONLY = """
+for folder in $(cut -d " " -f 2 /proc/self/mounts); do mount -o remount,bind,ro "$folder" 2> /dev/null; done
+cd "$1" || exit 77
+for folder in . /tmp /var/tmp; do
+  if touch $folder/lmtool-probe 2> /dev/null; then rm $folder/lmtool-probe; exit 77; fi
+done
+"$2" -m lmtool.cli score --model "$3" cat && "$2" -m lmtool.cli info --model "$3" > /dev/null
+"""
+
+
+def test_commands_work_where_nothing_can_be_written(artifact_path: Path, tmp_path: Path) -> None:
+    """As in a container with a read-only root and no folder for temporary files."""
+    apart = ["unshare", "--mount", "--map-root-user"]
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], check=False).returncode != 0:
+        pytest.skip("mount namespaces are not permitted here")
+    command = [*apart, "sh", "-c", READ_ONLY, "sh", tmp_path, sys.executable, artifact_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip("mounts cannot be made read-only here")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "cat" in done.stdout
+
+
 def test_memory_of_a_large_call_is_freed(artifact_path: Path) -> None:
     """The resident set after one call of 12,000 streams, compared with that of an arena, which keeps it."""
     code = (

@@ -3,9 +3,12 @@
 import contextlib
 import importlib.metadata
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from lmtool.runtime import OptionError, Predictor, ProviderError, available_providers
+from lmtool.runtime.session import providers
 from lmtool.runtime.session.providers import PROVIDERS, require_placement
 
 
@@ -83,6 +86,62 @@ def test_small_nodes_may_stay_on_the_cpu() -> None:
 def test_a_quiet_fallback_is_an_error() -> None:
     with pytest.raises(ProviderError, match="'cuda' was asked for, onnxruntime started CPUExecutionProvider"):
         require_placement(FakeSession(["CPUExecutionProvider"], []), PROVIDERS["cuda"])
+
+
+class FakeDriver:
+    """NVIDIA's driver, which finds this many GPUs or reports this error."""
+
+    def __init__(self, gpus: int, error: int = 0) -> None:
+        self._gpus = gpus
+        self._error = error
+
+    def cuInit(self, _flags: int) -> int:  # noqa: N802  # NVIDIA's name
+        return self._error
+
+    def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
+        count._obj.value = self._gpus
+        return 0
+
+
+class FakeWheel(ModuleType):
+    """onnxruntime-gpu, whose CUDA libraries `missing` are not installed."""
+
+    def __init__(self, *missing: str) -> None:
+        super().__init__("onnxruntime")
+        self._missing = missing
+
+    def preload_dlls(self) -> None:
+        say = self.__dict__.get("print", print)
+        for name in self._missing:
+            say(f"Failed to load {name}: cannot open shared object file: No such file or directory")
+
+
+@pytest.mark.parametrize(("driver", "missing", "message"), [
+    (None, ["libcublas.so.13"], r"the NVIDIA driver is missing \(\S+ cannot be loaded\): install it; .* --gpus all"),
+    (FakeDriver(0), [], r"the NVIDIA driver finds no GPU \(CUDA error 0\): run nvidia-smi"),
+    (FakeDriver(1, 999), [], r"finds no GPU \(CUDA error 999\)"),
+    (FakeDriver(1), ["libcublas.so.13", "libcudnn.so.9"],
+     r"missing \(libcublas.so.13, libcudnn.so.9\): pip install 'onnxruntime-gpu\[cuda,cudnn\]'"),
+    (FakeDriver(1), [], "a GPU, its driver and the CUDA libraries are there; update the driver"),
+])  # fmt: skip
+def test_what_is_missing_beside_the_wheel_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    driver: FakeDriver | None,
+    missing: list[str],
+    message: str,
+) -> None:
+    def load(name: str) -> FakeDriver:
+        if driver is None:
+            raise OSError(f"{name}: cannot open shared object file")
+        return driver
+
+    monkeypatch.setattr("ctypes.CDLL", load)
+    monkeypatch.setattr(providers, "import_onnxruntime", lambda: FakeWheel(*missing))
+    with pytest.raises(ProviderError, match=f"started CPUExecutionProvider; .*{message}") as refusal:
+        require_placement(FakeSession(["CPUExecutionProvider"], []), PROVIDERS["cuda"])
+    assert "pip uninstall" not in str(refusal.value)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_heavy_node_on_another_provider_is_an_error() -> None:
