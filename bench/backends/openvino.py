@@ -1,5 +1,6 @@
 """The OpenVINO backend: an ONNX file with the interface of an onnxruntime session."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -18,6 +19,8 @@ class OpenVinoSession:
     """
 
     def __init__(self, artifact: Path, threads: int, precision: str | None) -> None:
+        # Its import would send a report, and write an id under HOME; without this package it does neither.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino
 
         hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import onnxruntime
 import pytest
+from lmtool.bench import BenchError
+from lmtool.bench.backends.openvino import OpenVinoSession
 from lmtool.cli.app import app
 from lmtool.runtime.session.providers import import_onnxruntime
 from support.faults.strace import reason_against_strace, require_strace
@@ -104,3 +106,16 @@ def test_the_rest_is_switched_off_where_onnxruntime_is_imported_first(monkeypatc
     monkeypatch.setenv(SWITCH, "1")
     import_onnxruntime()
     assert calls == ["off"]
+
+
+def test_openvino_is_imported_without_its_telemetry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("openvino", "openvino_telemetry"):
+        monkeypatch.setitem(sys.modules, name, None)  # the state before is restored at the end
+        del sys.modules[name]
+    (tmp_path / "openvino_telemetry.py").write_text("")
+    lines = ["try: import openvino_telemetry as found", "except ImportError: found = None", "__version__ = str(found)"]
+    core = "def Core(): raise RuntimeError('no core')"
+    (tmp_path / "openvino.py").write_text("\n".join([*lines, core]))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BenchError, match="OpenVINO None cannot compile"):
+        OpenVinoSession(tmp_path / "model.onnx", 1, "f32")
