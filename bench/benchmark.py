@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, final
 
 from ..export.foreign.adopt import adopt
-from ..runtime.artifact.artifact import Artifact, latest_artifact
-from ..runtime.artifact.run_folders import EXPORTS, run_folders, why_latest
+from ..runtime.artifact.artifact import Artifact
+from ..runtime.artifact.choice import choose_artifact, latest_artifact
 from ..runtime.errors import OptionError, StorageError
 from ..runtime.io.files import make_folder, temporary_folder
 from ..runtime.session.providers import provider_named, require_provider
@@ -46,7 +46,7 @@ class BenchOptions:
     """Options of a benchmark.
 
     Attributes:
-        model: The artifact, or an ONNX file from elsewhere with the same contract; None for the latest export. The
+        model: The artifact, or an ONNX file from elsewhere with the same contract; None for the best one. The
             artifact's siblings in other precisions are measured too.
         providers: Execution providers of the artifact; torch runs on the same kinds of device.
         against: Other backends, of `OTHERS`; the first that can run is the baseline.
@@ -242,8 +242,9 @@ def run_benchmark(
     """
     before = None if gate is None else read_results(gate.old)  # read now: the results may overwrite this file
     if options.model is None:
-        options = replace(options, model=latest_artifact())
-        progress(f"model: {options.model} ({why_latest(run_folders(pattern=EXPORTS))})")
+        model, reason = choose_artifact()
+        options = replace(options, model=model)
+        progress(f"model: {model} ({reason})")
     if folder is not None:
         make_folder(folder)
     if gate is not None and before is not None and not gate.anyway:

@@ -44,7 +44,7 @@ class Results:
     """A whole benchmark.
 
     Attributes:
-        model: The artifact that was named, or the latest export.
+        model: The artifact that was named, or the one that was chosen.
         identity: Artifacts, schedule and machine.
         baseline: Name of the runtime that the others are compared with.
         timings: One for each runtime and scenario.

@@ -14,13 +14,12 @@ if TYPE_CHECKING:
     from ..runtime.cache import CacheOptions
 
 
-def latest_model() -> Path:
-    """The latest export in runs/; its path is printed on stderr, with the reason."""
-    from ..runtime import latest_artifact
-    from ..runtime.artifact.run_folders import EXPORTS, run_folders, why_latest
+def latest_model(*, serving: bool = False, provider: str = "cpu") -> Path:
+    """The best export of the latest run in runs/ (see `choose_artifact`); printed on stderr with the reason."""
+    from ..runtime.artifact.choice import choose_artifact
 
-    path = latest_artifact()
-    print_status(f"model: {path} ({why_latest(run_folders(pattern=EXPORTS))})")
+    path, reason = choose_artifact(serving=serving, provider=provider)
+    print_status(f"model: {path} ({reason})")
     return path
 
 
@@ -37,7 +36,7 @@ def run_or_latest(run: Path | None) -> Path:
 
 
 def load_predictor(model: Path | None, threads: int) -> "Predictor":
-    """Load the named artifact, or the latest export."""
+    """Load the named artifact, or the best export of the latest run."""
     from ..runtime import Predictor
 
     return Predictor.load(model or latest_model(), threads=threads)
@@ -71,7 +70,7 @@ def _path(value: str) -> Path:
 Json = Annotated[bool, Option("--json", help="Print one JSON object on stdout.")]
 JsonLines = Annotated[bool, Option("--json", help="Print one JSON object a line on stdout, for each text.")]
 RunFolder = Annotated[Path | None, path_option("Run folder (default: the latest in runs/).", "--run")]
-Model = Annotated[Path | None, path_option("Artifact (default: the latest export in runs/).", "--model")]
+Model = Annotated[Path | None, path_option("Artifact (default: the best export of the latest run).", "--model")]
 Provider = Annotated[
     str, Option("--provider", help="Execution provider: cpu, cuda, ...", autocompletion=completes("provider"))
 ]

@@ -89,7 +89,7 @@ def serve(
     """Serve an artifact over HTTP to OpenAI's clients, until SIGINT, SIGTERM or SIGHUP."""
     from ..serve import ModelFile, ServeOptions, run_server
 
-    path = model or latest_model()
+    path = model or latest_model(serving=True, provider=provider)
     options = ServeOptions(name=path.stem if name is None else name, api_key=_api_key(api_key_file), **ctx.obj)
     if not options.on_loopback and options.api_key is None:
         print_status(

@@ -1,7 +1,8 @@
 """The streaming predictor that applications embed; it needs only numpy and onnxruntime."""
 
 from .artifact.architecture import CELLS, Architecture
-from .artifact.artifact import PRECISIONS, PURPOSES, Artifact, latest_artifact
+from .artifact.artifact import PRECISIONS, PURPOSES, Artifact
+from .artifact.choice import latest_artifact
 from .artifact.summary import LayerRow, Summary, layer_table, summarize
 from .autocompletion import Autocompletion, Suggestion
 from .cache import Cache, CacheOptions

@@ -21,7 +21,6 @@ from ..io.json_reader import LARGE_BYTES, MOST_BYTES, parse_json
 from ..vocabulary import Vocabulary
 from . import protobuf
 from .architecture import Architecture
-from .run_folders import EXPORTS, RUNS, run_folders
 from .safety import find_tensors
 from .weights import require_finite as require_finite_weights
 
@@ -144,22 +143,6 @@ def artifact_metadata(
 
 def _compact_json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), sort_keys=True)
-
-
-def latest_artifact(runs: Path = RUNS) -> Path:
-    """The newest `.onnx` file of the latest run in `runs` that has one (see `run_folders`).
-
-    Raises:
-        ArtifactError: There is none.
-        StorageError: A `config.json` is damaged, so the latest run is not known.
-    """
-    folders = run_folders(runs, EXPORTS)
-    if not folders:
-        raise ArtifactError(
-            f"there is no exported model in {runs.resolve()}; write one: lmtool export --onnx, or name it: --model FILE"
-        )
-    paths = [path for path in folders[-1].path.glob(EXPORTS) if not path.name.startswith(".")]
-    return max(paths, key=lambda path: (path.stat().st_mtime_ns, path))
 
 
 def hash_with_placeholder(data: bytes, start: int, end: int) -> str:

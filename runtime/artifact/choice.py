@@ -1,0 +1,96 @@
+"""The export that a command takes where none is named: of the latest run, the one that suits the purpose best."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import ArtifactError
+from .artifact import Artifact
+from .run_folders import EXPORTS, RUNS, run_folders, why_latest
+
+_EXACT = ("fp32", "fp16", "w8", "int8", "int8-latency", "w4")
+"""Variants by parity with the original, the most exact first."""
+
+_FAST = ("int8", "int8-latency", "w8", "w4", "fp32", "fp16")
+"""Variants by tokens per second on processors, the fastest first."""
+
+_FAST_ELSEWHERE = ("fp16", "fp32", "int8", "int8-latency", "w8", "w4")
+"""The same for GPUs, which have no kernels for most quantized operators."""
+
+
+class Choice(NamedTuple):
+    """An export, and why it was chosen."""
+
+    path: Path
+    reason: str
+
+
+class _Export(NamedTuple):
+    path: Path
+    artifact: Artifact
+
+
+def choose_artifact(runs: Path = RUNS, *, serving: bool = False, provider: str = "cpu") -> Choice:
+    """Choose an export of the latest run in `runs` that has one (see `run_folders`).
+
+    Of the exports of the same weights as the newest file, the most exact one: fp32 where there is one. For serving,
+    where streams share calls, the fastest one that is batch-invariant, or the fastest one if none is. Files that are
+    not artifacts are left out.
+
+    Args:
+        runs: The folder of the runs.
+        serving: Choose for a server.
+        provider: The server's execution provider.
+
+    Raises:
+        ArtifactError: There is none.
+        StorageError: A `config.json` is damaged, so the latest run is not known.
+    """
+    folders = run_folders(runs, EXPORTS)
+    if not folders:
+        raise ArtifactError(
+            f"there is no exported model in {runs.resolve()}; write one: lmtool export --onnx, or name it: --model FILE"
+        )
+    paths = [path for path in folders[-1].path.glob(EXPORTS) if path.is_file() and not path.name.startswith(".")]
+    paths.sort(key=lambda path: (path.stat().st_mtime_ns, path), reverse=True)
+    exports = _readable(paths)
+    if len(exports) < 2:
+        return Choice(exports[0].path if exports else paths[0], why_latest(folders))
+    chosen, reason = _best(exports, serving, provider)
+    return Choice(chosen, f"{reason}; {why_latest(folders)}")
+
+
+def latest_artifact(runs: Path = RUNS) -> Path:
+    """The most exact export of the latest run in `runs` that has one (see `choose_artifact`).
+
+    Raises:
+        ArtifactError: There is none.
+        StorageError: A `config.json` is damaged, so the latest run is not known.
+    """
+    return choose_artifact(runs).path
+
+
+def _readable(paths: Sequence[Path]) -> list[_Export]:
+    """The artifacts that are exports of the same weights as the first one."""
+    exports: list[_Export] = []
+    for path in paths if len(paths) > 1 else []:
+        try:
+            exports.append(_Export(path, Artifact.read(path)))
+        except ArtifactError:  # a model for sherpa-onnx, say
+            continue
+    return [export for export in exports if _weights(export) == _weights(exports[0])]
+
+
+def _weights(export: _Export) -> object:
+    return export.artifact.parity.get("original_sha256"), export.artifact.vocabulary.sha256
+
+
+def _best(exports: Sequence[_Export], serving: bool, provider: str) -> tuple[Path, str]:
+    if not serving:
+        best = min(exports, key=lambda export: _EXACT.index(export.artifact.variant))
+        return best.path, f"{best.artifact.variant}, the most exact of {len(exports)} exports"
+    order = _FAST if provider == "cpu" else _FAST_ELSEWHERE
+    invariant = [export for export in exports if export.artifact.batch_invariant]
+    best = min(invariant or exports, key=lambda export: order.index(export.artifact.variant))
+    what = "fastest batch-invariant" if invariant else "fastest, as none is batch-invariant,"
+    return best.path, f"{best.artifact.variant}, the {what} of {len(exports)} exports"
