@@ -34,6 +34,10 @@ class ModelFile:
         self._loaded = signature
         return predictor
 
+    def forget(self) -> None:
+        """The file that was loaded last is not served: `has_changed` is true from now on."""
+        self._loaded = None
+
     def _signature(self) -> tuple[int, ...] | None:
         try:
             facts = self.path.stat()

@@ -82,6 +82,7 @@ class Service:
         try:
             engine = await asyncio.to_thread(self._load_other, file)
         except Exception as error:
+            file.forget()
             self.metrics.reloads.labels("refused").inc()
             LOG.warning("the model stays, as its file cannot be used: %s", error)
             if not isinstance(error, LmtoolError):

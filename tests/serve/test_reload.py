@@ -184,8 +184,10 @@ def test_a_file_that_cannot_be_used_leaves_the_old_model(
     before = server.request("GET", "/v1/models").json()
     foreign = artifact_of(network_of((3,), vocabulary=4), ["<eos>", "<unk>", "a", "b"], "whitespace", "int8")
     damaged = models["new"][:-9] + b"x" * 9
-    for data, message in ((damaged, "it is damaged"), (b"", "it has no lmtool.format"), (foreign, "--allow-inexact")):
-        put(path, data)
+    bad = ((damaged, "it is damaged"), (b"", "it has no lmtool.format"), *[(foreign, "--allow-inexact")] * 2)
+    for data, message in bad:
+        if path.read_bytes() != data:
+            put(path, data)
         answer = server.request("POST", RELOAD, json={})
         error = answer.json()["error"]
         assert (answer.status_code, error["code"]) == (422, "model_refused")
@@ -201,7 +203,7 @@ def test_a_file_that_cannot_be_used_leaves_the_old_model(
     assert server.complete(prompt="the", seed=1)["choices"][0]["text"] == text_of(
         Predictor.load(models["old"]), "the", 1
     )
-    assert counted(server)['lmtool_reloads_total{result="refused"}'] == "4.0"
+    assert counted(server)['lmtool_reloads_total{result="refused"}'] == "5.0"
     put(path, models["new"])
     assert server.post(RELOAD)["replaced"] is True
 
