@@ -72,8 +72,8 @@ class Autocompletion:
     def _complete_word(self, tokens: list[str], letters: str) -> list[Suggestion]:
         """Words that begin with these letters, which keep the case in which they were typed."""
         pairs = self._after(tokens).suggest(self._count, prefix=letters)
-        size = len(letters)
-        return [Suggestion(letters + word[size:], -size, word, probability) for word, probability in pairs]
+        typed = len(self._tokenization.folded(letters))
+        return [Suggestion(letters + word[typed:], -len(letters), word, probability) for word, probability in pairs]
 
     def _piece(self, token: str, previous: str | None) -> str:
         return "" if token == self._tokenization.end_of_sentence else self._tokenization.piece(token, previous)

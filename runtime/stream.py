@@ -74,6 +74,7 @@ class Stream:
         self._state = State(state.model_sha256, state.tensors)
         self._pending: list[int] = state.pending[0].tolist() if state.pending.size else []
         self._last_token: int | None = self._pending[-1] if self._pending else None
+        self._after_return = False
         self._lookahead: tuple[NDArray[np.float32], State] | None = None
         self._memory = memory
         self._lock = threading.RLock()
@@ -94,11 +95,15 @@ class Stream:
         state = self.state
         fork = Stream(self._network, state, None if state.cache is None else CacheMemory(state.cache))
         fork._lookahead = self._lookahead
+        fork._after_return = self._after_return
         return fork
 
     def feed(self, text: str) -> None:
-        """Append text; a newline ends the sentence."""
-        self.feed_ids(self._vocabulary.encode(text))
+        """Append text; a newline ends the sentence, and so does CR or CRLF (but CR is a space for the rule `words`)."""
+        if not text:
+            return
+        self.feed_ids(self._vocabulary.encode(text.removeprefix("\n") if self._after_return else text))
+        self._after_return = text.endswith("\r") and self._vocabulary.tokenization.takes_returns
 
     @_owned
     def feed_ids(self, token_ids: ArrayLike) -> None:

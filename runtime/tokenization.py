@@ -3,27 +3,24 @@
 Rules are names and not patterns, so that an untrusted file cannot contain a regular expression that never ends.
 """
 
-import re
+import io
+import itertools
 import reprlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import Any, final
 
 from .errors import VocabularyError
+from .words import WORD_RULES, finder, with_newlines
 
 RULES = {
     "whitespace": "word",
-    "words": "word",
+    **dict.fromkeys(WORD_RULES, "word"),
     "characters": "char",
 }
-"""Rule -> unit. `whitespace` splits at white space (the Penn Treebank reader); `words` lower-cases, keeps `os.path` and
-`don't` whole and splits every other punctuation mark off; `characters` takes each code point."""
-
-_WITHIN_WORD = "'\u2019.-"
-_WORD = rf"\w+(?:[{re.escape(_WITHIN_WORD)}]\w+)*|[^\w\s]"
-_NO_SPACE_BEFORE = frozenset(".,;:!?)]}%…")
-_NO_SPACE_AFTER = frozenset("([{")
+"""Rule -> unit. `whitespace` splits at white space (the Penn Treebank reader); `words-2` takes prose: words in lower
+case, with `don't`, `os.path`, `10:30` and `--flag` whole, every other mark alone; `words` is an older form of it, which
+artifacts may have; `characters` takes each code point."""
 
 
 @final
@@ -87,55 +84,67 @@ class Tokenization:
         """The tokens that a vocabulary of this tokenization must hold: end of sentence, unknown."""
         return (self.end_of_sentence, self.unknown)
 
+    @property
+    def takes_returns(self) -> bool:
+        """Whether CR and CRLF are newlines as LF is; for `words` CR is a space."""
+        return self.rule != "words"
+
     def folded(self, text: str) -> str:
-        """`text` in the letter case of the rule's tokens: lower case for `words`, unchanged for the others."""
-        return text.lower() if self.rule == "words" else text
+        """`text` in the form of the rule's tokens: every line end is a newline, and for words as in `WordRule`."""
+        if self.rule in WORD_RULES:
+            return WORD_RULES[self.rule].folded(text, self.end_of_sentence)
+        return with_newlines(text, same_length=self.unit == "word")
 
     def split(self, text: str) -> list[str]:
         """The tokens of `text`; a newline becomes the end-of-sentence token."""
+        text = self.folded(text)
         if self.rule == "characters":
             return list(text)
         if self.rule == "whitespace":
             return text.replace("\n", f" {self.end_of_sentence} ").split()
-        find = self._word_pattern.findall
-        first, *others = self.folded(text).split("\n")
-        tokens: list[str] = find(first)
-        for line in others:
+        return self._split_words(text)
+
+    def _split_words(self, text: str) -> list[str]:
+        find = finder(self.rule, (self.unknown, self.end_of_sentence), text.isascii())
+        plain = not any(map(str.isalnum, self.specials))  # else a word may begin with a special token
+        tokens: list[str] = []
+        for line in text.split("\n"):
+            for word in line.split():
+                if plain and word.isalnum():
+                    tokens.append(word)
+                else:
+                    tokens += find(word)
             tokens.append(self.end_of_sentence)
-            tokens += find(line)
-        return tokens
+        return tokens[:-1]
 
     def split_unfinished(self, text: str) -> tuple[list[str], str]:
         """The tokens of a text that is being typed, without its last word, and the letters of that word as typed.
 
-        The letters are the prefix for `Vocabulary.completions`: they reach to the end of `text`. There are none after
-        white space or a punctuation mark, in an empty text, and for `characters`. Under `words` they include a mark
-        that may continue a word: `don'` may become `don't`.
+        The letters are what a letter at the end of `text` would make longer, the prefix for `Vocabulary.completions`.
+        There are none after white space or a punctuation mark, in an empty text, and for `characters`. A mark that may
+        continue a word is one of them: `don'` may become `don't`.
         """
         tokens = self.split(text)
-        if self.unit == "char" or not tokens or text[-1].isspace():
+        if self.unit == "char" or not tokens:
             return tokens, ""
-        count = 1 if self.rule == "whitespace" else self._count_unfinished(tokens, self.folded(text))
-        letters = sum(map(len, tokens[len(tokens) - count :]))
-        return tokens[: len(tokens) - count], text[len(text) - letters :]
+        *before, longer = self.split(f"{text}x")
+        return tokens[: len(before)], self._letters_of(text, longer)
 
-    def _count_unfinished(self, tokens: list[str], text: str) -> int:
-        """The number of tokens at the end of the folded `text` that may be the start of one word."""
-        *before, last = tokens
-        if _is_word(last):
-            return 1
-        goes_on = before and last in _WITHIN_WORD and _is_word(before[-1]) and text.endswith(before[-1] + last)
-        return 2 if goes_on else 0
-
-    @cached_property
-    def _word_pattern(self) -> re.Pattern[str]:
-        return re.compile("|".join([re.escape(self.unknown), re.escape(self.end_of_sentence), _WORD]))
+    def _letters_of(self, text: str, longer: str) -> str:
+        """The end of `text` that becomes the token `longer` with another x."""
+        size = len(longer) - 1
+        if not size:
+            return ""
+        counts = itertools.chain([size], range(size // 3 + 1, len(text) + 1))
+        return next((text[-count:] for count in counts if self.folded(f"{text[-count:]}x") == longer), text[-size:])
 
     def split_chunks(self, chunks: Iterable[str]) -> Iterator[list[str]]:
         """The tokens of a text that arrives in chunks, cut anywhere: the same as `split` of the whole text.
 
         Memory is bounded if white space occurs now and then (`characters` does not need it).
         """
+        if self.takes_returns:
+            chunks = _with_newlines(chunks)
         return map(self.split, chunks if self.unit == "char" else _cut_at_white_space(chunks))
 
     def join(self, tokens: Iterable[str]) -> str:
@@ -149,18 +158,21 @@ class Tokenization:
             return token
         if token == self.end_of_sentence:
             return "\n"
-        return token if self._touches(token, previous) else f" {token}"
+        text = WORD_RULES[self.rule].written.get(token, token) if self.rule in WORD_RULES else token
+        return text if self._touches(token, previous) else f" {text}"
 
     def _touches(self, token: str, previous: str | None) -> bool:
         if previous is None or previous == self.end_of_sentence:
             return True
-        if self.rule == "whitespace":
-            return False
-        return token in _NO_SPACE_BEFORE or previous in _NO_SPACE_AFTER
+        return self.rule in WORD_RULES and WORD_RULES[self.rule].touches(token, previous)
 
 
-def _is_word(token: str) -> bool:
-    return re.match(r"\w", token) is not None
+def _with_newlines(chunks: Iterable[str]) -> Iterator[str]:
+    """The same text with every line end, also one that is cut, as a newline."""
+    decoder = io.IncrementalNewlineDecoder(None, translate=True)
+    for chunk in chunks:
+        yield decoder.decode(chunk)
+    yield decoder.decode("", final=True)
 
 
 def _cut_at_white_space(chunks: Iterable[str]) -> Iterator[str]:

@@ -343,9 +343,121 @@ char32_t lower(char32_t code_point) {
   return latin1 || (code_point >= 'A' && code_point <= 'Z') ? code_point + 0x20 : code_point;
 }
 
-bool joins_words(char32_t code_point) {
-  return code_point == '\'' || code_point == 0x2019 || code_point == '.' || code_point == '-';
-}
+bool is_one_of(char32_t code_point, std::u32string_view set) { return set.find(code_point) != std::u32string_view::npos; }
+
+bool is_digit(char32_t code_point) { return code_point >= '0' && code_point <= '9'; }
+
+// The rule `words`, which older artifacts have.
+struct Words final {
+  using Place = CodePoints::const_iterator;
+
+  static CodePoints folded(CodePoints text, const CodePoints&) {
+    std::transform(text.begin(), text.end(), text.begin(), lower);
+    return text;
+  }
+
+  // The end of the token that begins at `place`: a word or one mark.
+  static Place token_end(Place, Place place, Place end) {
+    auto after = std::find_if_not(place, end, is_word);
+    if (after == place) return place + 1;
+    while (end - after >= 2 && is_one_of(*after, U"'\u2019.-") && is_word(*(after + 1))) {
+      after = std::find_if_not(after + 1, end, is_word);
+    }
+    return after;
+  }
+};
+
+// The rule `words-2`, for classified code points.
+struct Words2 final {
+  using Place = CodePoints::const_iterator;
+  static constexpr std::u32string_view kOpening = U"([{\u201C\u2018\u00AB\u2039\u00BF\u00A1";
+
+  // Text in the form of the tokens: lower case; invisible code points vanish; apostrophes, quotation marks and hyphens of
+  // all forms are one; quotation marks that open are U+201C and U+2018; the end of a sentence is a newline.
+  static CodePoints folded(const CodePoints& text, const CodePoints& end_of_sentence) {
+    CodePoints found;
+    for (char32_t code_point : text) {
+      if (is_invisible(code_point)) continue;
+      if (is_one_of(code_point, U"\u2018\u2019\u201A\u201B")) code_point = '\'';
+      if (is_one_of(code_point, U"\u201C\u201D\u201E\u201F")) code_point = '"';
+      if (code_point == 0x200B) code_point = ' ';
+      if (code_point == 0x2011) code_point = '-';
+      found.push_back(lower(code_point));
+      const auto size = static_cast<std::ptrdiff_t>(end_of_sentence.size());
+      if (found.end() - found.begin() >= size && std::equal(found.end() - size, found.end(), end_of_sentence.begin())) {
+        found.erase(found.end() - size, found.end());
+        found.push_back('\n');
+      }
+    }
+    for (auto place = found.begin(); place != found.end(); ++place) {
+      const bool opens = place == found.begin() || is_space(*(place - 1)) || is_one_of(*(place - 1), kOpening);
+      if (*place == '"' && opens) *place = 0x201C;
+      if (*place == '\'' && opens) *place = 0x2018;
+    }
+    return found;
+  }
+
+  // The end of the token that begins at `place`: a word, also with a sign before it, operators, or another mark.
+  static Place token_end(Place begin, Place place, Place end) {
+    if (const auto after = word_end(place, end); after != place) return after;
+    if (place == begin || is_space(*(place - 1)) || is_one_of(*(place - 1), kOpening)) {
+      for (const std::u32string_view sign :
+           {U"--", U"-", U"@", U"#", U"+", U"/", U"~/", U"./", U"../", U"~./", U"~", U"."}) {
+        const auto size = static_cast<std::ptrdiff_t>(sign.size());
+        if (end - place <= size || !std::equal(sign.begin(), sign.end(), place)) continue;
+        if (const auto after = word_end(place + size, end); after != place + size) return after;
+      }
+    }
+    auto after = place + 1;
+    if (is_one_of(*place, U"-=*#~+&|<>/^")) {
+      after = std::find_if_not(after, end, [](char32_t mark) { return is_one_of(mark, U"-=*#~+&|>/^"); });
+      if (after - place >= 2) return after;
+    }
+    while (is_extended(*place) && end - after >= 2 && *after == kJoiner && is_extended(*(after + 1))) after += 2;
+    return after;
+  }
+
+ private:
+  static constexpr char32_t kNonJoiner = 0x200C;
+  static constexpr char32_t kJoiner = 0x200D;
+
+  static bool is_invisible(char32_t code_point) {
+    return is_one_of(code_point, U"\u00AD\u200E\u200F\u2060") || (code_point >= 0x202A && code_point <= 0x202E) ||
+           (code_point >= 0x2066 && code_point <= 0x2069);
+  }
+
+  // A mark that joiners may connect with another one.
+  static bool is_extended(char32_t code_point) {
+    return !is_word(code_point) && !is_space(code_point) && !is_one_of(code_point, kOpening) &&
+           !is_one_of(code_point, U"\"'");
+  }
+
+  static Place letters_end(Place place, Place end) {
+    if (place == end || !is_word(*place)) return place;
+    return std::find_if_not(
+        place, end, [](char32_t letter) { return is_word(letter) || letter == kNonJoiner || letter == kJoiner; });
+  }
+
+  static bool joins(Place place) {
+    if (is_one_of(*place, U"'.-/@&+\u00B7")) return true;
+    return is_one_of(*place, U",:\u2013") && is_digit(*(place - 1)) && is_digit(*(place + 1));
+  }
+
+  static Place word_end(Place place, Place end) {
+    auto after = letters_end(place, end);
+    if (after == place) return place;
+    while (end - after >= 2 && joins(after) && is_word(*(after + 1))) after = letters_end(after + 1, end);
+    constexpr std::u32string_view kAddress = U"://";
+    if (end - after < 4 || !std::equal(kAddress.begin(), kAddress.end(), after)) return after;
+    const auto beyond = std::find_if(after + 3, end, [](char32_t letter) {
+      return is_space(letter) || is_one_of(letter, U"\"\u201C\u2018<>");
+    });
+    for (auto last = beyond; last != after + 3; --last) {
+      if (is_word(*(last - 1)) || *(last - 1) == '/') return last;
+    }
+    return after;
+  }
+};
 
 // How a line becomes tokens; the rules are those of lmtool's runtime/tokenization.py.
 struct Tokenization final {
@@ -357,7 +469,9 @@ struct Tokenization final {
   std::vector<std::string> split(std::string_view line, const std::string& name) const {
     const CodePoints text = decode(line, name);
     if (rule == "characters") return split_characters(text);
-    return rule == "words" ? split_words(text, name) : split_at_white_space(text);
+    if (rule == "whitespace") return split_at_white_space(text);
+    require_classified(text, name);
+    return rule == "words" ? split_words<Words>(text) : split_words<Words2>(text);
   }
 
   // The token that a newline becomes.
@@ -380,37 +494,39 @@ struct Tokenization final {
     return tokens;
   }
 
-  std::vector<std::string> split_words(CodePoints text, const std::string& name) const {
+  void require_classified(const CodePoints& text, const std::string& name) const {
     const auto strange = std::find_if_not(text.begin(), text.end(), is_classified);
     if (strange != text.end()) {
       throw Failure(name + " holds " + shown(*strange) + " as its code point " +
-                    std::to_string(strange - text.begin() + 1) +
-                    "; for an artifact whose rule is `words` this program reads Latin-1 and General Punctuation "
-                    "(U+0000 to U+00FF, U+2000 to U+206F); use lmtool's Python predictor for other text");
+                    std::to_string(strange - text.begin() + 1) + "; for an artifact whose rule is `" + rule +
+                    "` this program reads Latin-1 and General Punctuation (U+0000 to U+00FF, U+2000 to U+206F); use "
+                    "lmtool's Python predictor for other text");
     }
-    std::transform(text.begin(), text.end(), text.begin(), lower);
+  }
+
+  template <typename Rule>
+  std::vector<std::string> split_words(const CodePoints& line) const {
+    const CodePoints end_of_line = decode(end_of_sentence, "the special token");
+    const CodePoints text = Rule::folded(line, end_of_line);
     std::vector<std::string> tokens;
     for (auto place = text.cbegin(); place != text.cend();) {
-      const auto end = token_end(place, text.cend());
+      const auto special = special_end(place, text.cend());
+      const auto end = special == place ? Rule::token_end(text.cbegin(), place, text.cend()) : special;
+      if (*place == '\n') tokens.push_back(end_of_sentence);
       if (!is_space(*place)) tokens.push_back(utf8(place, end));
       place = end;
     }
     return tokens;
   }
 
-  // The end of the token that begins at `place`: a special token as written, a word, one mark or one space.
-  CodePoints::const_iterator token_end(CodePoints::const_iterator place, CodePoints::const_iterator end) const {
+  // The end of the special token at `place`; `place` where there is none.
+  CodePoints::const_iterator special_end(CodePoints::const_iterator place, CodePoints::const_iterator end) const {
     for (const std::string& special : {unknown, end_of_sentence}) {
       const CodePoints wanted = decode(special, "the special token");
       const auto size = static_cast<std::ptrdiff_t>(wanted.size());
       if (end - place >= size && std::equal(wanted.begin(), wanted.end(), place)) return place + size;
     }
-    auto after = std::find_if_not(place, end, is_word);
-    if (after == place) return place + 1;
-    while (end - after >= 2 && joins_words(*after) && is_word(*(after + 1))) {
-      after = std::find_if_not(after + 1, end, is_word);
-    }
-    return after;
+    return place;
   }
 };
 
@@ -427,8 +543,9 @@ Tokenization tokenization_of(const std::string& json) {
     }
   });
   reader.end();
-  if (found.rule != "whitespace" && found.rule != "words" && found.rule != "characters") {
-    throw Failure("its tokenization rule is '" + found.rule + "', expected whitespace, words or characters");
+  if (const std::string& rule = found.rule;
+      rule != "whitespace" && rule != "words" && rule != "words-2" && rule != "characters") {
+    throw Failure("its tokenization rule is '" + rule + "', expected whitespace, words, words-2 or characters");
   }
   return found;
 }
@@ -1039,11 +1156,25 @@ Model loaded(const Options& options) {
   }
 }
 
+// Reads a line that ends with CR, LF or CRLF. A CR answers at once: the LF that may follow is skipped by the next call.
+bool read_line(std::istream& input, std::string& line, bool& after_return) {
+  line.clear();
+  for (int byte = input.get(); byte != std::char_traits<char>::eof(); byte = input.get()) {
+    const bool second = byte == '\n' && after_return;
+    after_return = byte == '\r';
+    if (second) continue;
+    if (byte == '\n' || byte == '\r') return true;
+    line.push_back(static_cast<char>(byte));
+  }
+  return !line.empty();
+}
+
 void run(const Options& options) {
   const Model model = loaded(options);
   Stream stream(model);
   std::string line;
-  for (std::size_t number = 1; std::getline(std::cin, line); ++number) {
+  bool after_return = false;
+  for (std::size_t number = 1; read_line(std::cin, line, after_return); ++number) {
     constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
     if (number == 1) {
       if (line.compare(0, kByteOrderMark.size(), kByteOrderMark) == 0) line.erase(0, kByteOrderMark.size());

@@ -89,7 +89,7 @@ export class Autocompletion {
   async #rests(tokens, letters, count, temperature) {
     const { logits } = await this.position(tokens);
     const found = likeliest(logits, { count, ids: this.#vocabulary.completions(letters), temperature });
-    const typed = Array.from(letters).length;
+    const typed = Array.from(this.#tokenization.folded(letters)).length;
     return found.map(({ id, probability }) => {
       const token = this.#vocabulary.tokens[id];
       const rest = Array.from(token).slice(typed).join("");

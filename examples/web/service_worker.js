@@ -17,6 +17,7 @@ const FILES = [
   "editor.mjs",
   "offline.mjs",
   "engine.mjs",
+  "words.mjs",
   "worker.mjs",
   "artifact.mjs",
   "autocompletion.mjs",

@@ -1,24 +1,13 @@
-// From text to tokens and back: the three rules of lmtool, character for character as in Python.
+// From text to tokens and back: the rules of lmtool, character for character as in Python.
 //
-// `whitespace` splits at white space; `words` lower-cases, keeps os.path and don't together and separates every other
-// punctuation mark; `characters` makes each code point a token.
+// `whitespace` splits at white space; `words` and `words-2` are in words.mjs; `characters` makes each code point a token.
 import { ArtifactError } from "./errors.mjs";
+import { SPACE, WORD_RULES, withNewlines } from "./words.mjs";
 
-const UNITS = { whitespace: "word", words: "word", characters: "char" };
-
-// Python's \w and \s. JavaScript's \w has ASCII letters only, and its \s other spaces.
-const LETTER = String.raw`\p{L}\p{N}_`;
-const SPACE = String.raw`\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000`;
-const WITHIN_WORD = String.raw`'\u2019.\-`;
+const UNITS = { whitespace: "word", words: "word", "words-2": "word", characters: "char" };
 
 const SPACES = new RegExp(`[${SPACE}]+`, "u");
 const ENDS_WITH_SPACE = new RegExp(`[${SPACE}]$`, "u");
-const BEGINS_WITH_LETTER = new RegExp(`^[${LETTER}]`, "u");
-const IS_WITHIN_WORD = new RegExp(`^[${WITHIN_WORD}]$`, "u");
-const WORD = `[${LETTER}]+(?:[${WITHIN_WORD}][${LETTER}]+)*|[^${LETTER}${SPACE}]`;
-
-const NO_SPACE_BEFORE = new Set(".,;:!?)]}%…");
-const NO_SPACE_AFTER = new Set("([{");
 
 const literal = (token) => token.replace(/[\\^$.*+?()[\]{}|/]/gu, "\\$&");
 const splitAtSpaces = (text) => text.split(SPACES).filter(Boolean);
@@ -26,6 +15,7 @@ const splitAtSpaces = (text) => text.split(SPACES).filter(Boolean);
 export const endsWithSpace = (text) => ENDS_WITH_SPACE.test(text);
 
 export class Tokenization {
+  #rule;
   #word;
 
   // `json`: an object with the strings rule, unknown and end_of_sentence.
@@ -38,7 +28,9 @@ export class Tokenization {
     this.endOfSentence = json.end_of_sentence;
     this.unit = Object.hasOwn(UNITS, this.rule) ? UNITS[this.rule] : null;
     this.#check();
-    this.#word = new RegExp(`${literal(this.unknown)}|${literal(this.endOfSentence)}|${WORD}`, "gu");
+    this.#rule = Object.hasOwn(WORD_RULES, this.rule) ? WORD_RULES[this.rule] : null;
+    const specials = `${literal(this.unknown)}|${literal(this.endOfSentence)}`;
+    this.#word = this.#rule && new RegExp(`${specials}|${this.#rule.pattern}`, "gu");
   }
 
   #check() {
@@ -52,54 +44,53 @@ export class Tokenization {
     }
   }
 
-  // `text` in the letter case of the rule's tokens.
+  // `text` in the form of the rule's tokens.
   folded(text) {
-    return this.rule === "words" ? text.toLowerCase() : text;
+    return this.#rule === null ? withNewlines(text) : this.#rule.folded(text, this.endOfSentence);
   }
 
   // The tokens of `text`; a newline becomes the end-of-sentence token.
   split(text) {
-    if (this.rule === "characters") return Array.from(text);
-    if (this.rule === "whitespace") return splitAtSpaces(text.replaceAll("\n", () => ` ${this.endOfSentence} `));
-    const [first, ...others] = this.folded(text).split("\n");
+    const folded = this.folded(text);
+    if (this.rule === "characters") return Array.from(folded);
+    if (this.rule === "whitespace") return splitAtSpaces(folded.replaceAll("\n", () => ` ${this.endOfSentence} `));
+    const [first, ...others] = folded.split("\n");
     const find = (line) => line.match(this.#word) ?? [];
     return [...find(first), ...others.flatMap((line) => [this.endOfSentence, ...find(line)])];
   }
 
-  // For a text that is still being typed: the tokens before its last word, and the letters of that word as typed; no
-  // letters after white space or a punctuation mark, or without text. A mark that can be inside a word is a letter.
+  // For a text that is still being typed: the tokens before its last word, and the letters of that word as typed, which
+  // another letter would make longer; no letters after white space or a punctuation mark, or without text.
   splitUnfinished(text) {
     const tokens = this.split(text);
-    if (this.unit === "char" || tokens.length === 0 || endsWithSpace(text)) return { tokens, letters: "" };
-    const count = this.rule === "whitespace" ? 1 : this.#countUnfinished(tokens, this.folded(text));
-    const size = tokens.slice(tokens.length - count).reduce((sum, token) => sum + Array.from(token).length, 0);
-    return { tokens: tokens.slice(0, tokens.length - count), letters: lastCodePoints(text, size) };
+    if (this.unit === "char" || tokens.length === 0) return { tokens, letters: "" };
+    const before = this.split(`${text}x`);
+    const longer = before.pop();
+    return { tokens: tokens.slice(0, before.length), letters: this.#lettersOf(text, longer) };
   }
 
-  // How many tokens at the end of the folded text can be the beginning of one word.
-  #countUnfinished(tokens, text) {
-    const [previous, last] = [tokens.at(-2), tokens.at(-1)];
-    if (BEGINS_WITH_LETTER.test(last)) return 1;
-    if (previous === undefined || !IS_WITHIN_WORD.test(last)) return 0;
-    return BEGINS_WITH_LETTER.test(previous) && text.endsWith(previous + last) ? 2 : 0;
+  // The end of `text` that becomes the token `longer` with another x.
+  #lettersOf(text, longer) {
+    const size = Array.from(longer).length - 1;
+    if (size === 0) return "";
+    const points = Array.from(text);
+    const end = (count) => points.slice(points.length - count).join("");
+    const fits = (count) => this.folded(`${end(count)}x`) === longer;
+    if (fits(size)) return end(size);
+    for (let count = Math.floor(size / 3) + 1; count <= points.length; count++) if (fits(count)) return end(count);
+    return end(size);
   }
 
   // The text that `token` adds after the token `previous` (null: at the beginning).
   piece(token, previous) {
     if (this.unit === "char") return token;
     if (token === this.endOfSentence) return "\n";
-    return this.#touches(token, previous) ? token : ` ${token}`;
+    const text = this.#rule?.written[token] ?? token;
+    return this.#touches(token, previous) ? text : ` ${text}`;
   }
 
   #touches(token, previous) {
     if (previous === null || previous === this.endOfSentence) return true;
-    if (this.rule === "whitespace") return false;
-    return NO_SPACE_BEFORE.has(token) || NO_SPACE_AFTER.has(previous);
+    return this.#rule !== null && this.#rule.touches(token, previous);
   }
-}
-
-function lastCodePoints(text, count) {
-  let start = text.length;
-  for (; count > 0 && start > 0; count--) start -= text.codePointAt(start - 2) > 0xffff ? 2 : 1;
-  return text.slice(start);
 }

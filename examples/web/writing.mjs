@@ -45,7 +45,7 @@ export class Writing {
     const id = draw(this.#position.logits, { temperature, random: this.#random, ...among });
     this.#position = await this.#predictor.step([id], this.#position.state);
     const token = vocabulary.tokens[id];
-    const piece = letters ? withoutFirst(token, letters) : vocabulary.tokenization.piece(token, this.#previous);
+    const piece = letters ? withoutFirst(token, vocabulary.tokenization.folded(letters)) : vocabulary.tokenization.piece(token, this.#previous);
     this.#previous = token;
     this.#letters = "";
     return piece;

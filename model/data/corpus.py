@@ -19,6 +19,8 @@ from .token_ids import count_ids, in_blocks, token_file
 AUTO = "auto"
 MOST_REPEATED = 0.1
 """Share of the lines of valid or test, from which on `load_corpus` points out that the training text holds them."""
+NEWEST = {"words": "words-2"}
+"""Name of a rule in a training's settings -> its newest form, which the model gets."""
 
 
 @final
@@ -73,7 +75,7 @@ def load_corpus(name: str, rule: str, min_count: int = 1) -> Corpus:
 
     Args:
         name: `pydocs`, or the path of a file or a folder of UTF-8 text (see `find_texts`).
-        rule: Tokenization rule; `auto` chooses one by the text (see `choose_rule`).
+        rule: Tokenization rule, in its newest form; `auto` chooses one by the text (see `choose_rule`).
         min_count: Tokens that are rarer in the training text become the unknown token.
 
     Raises:
@@ -82,7 +84,7 @@ def load_corpus(name: str, rule: str, min_count: int = 1) -> Corpus:
     """
     texts = find_texts(name)
     rule, notes = _rule(texts, rule)
-    tokenization = Tokenization.of_rule(rule)
+    tokenization = Tokenization.of_rule(NEWEST.get(rule, rule))
     with token_file(texts.splits(), tokenization) as tokens:
         vocabulary = build_vocabulary(tokens.first_counts(), tokenization, min_count)
         _require_words(name, vocabulary, min_count)

@@ -88,6 +88,7 @@ class TrainConfig:
         init_range: Initial weights are uniform in (-init_range, init_range), biases 0.
         layer_init: Initial recurrent layers: `uniform`, as all weights; `scaled`: within 1/sqrt(hidden size).
         tokenization: Rule that splits text into tokens (`lmtool.runtime.RULES`); `auto` for the corpus' default.
+            `words` is the newest form of that rule, `words-2`.
         min_count: Tokens that are rarer in the training text become the unknown token.
         batch_size: Streams trained in parallel, over all processes.
         steps: Tokens of each stream per update (truncated back-propagation through time).

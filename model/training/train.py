@@ -18,7 +18,7 @@ from ...runtime.io.files import make_folder
 from ...runtime.session.cuda import driver_fault
 from ...runtime.session.session import check_threads
 from ...runtime.system import usable_cores
-from ..data.corpus import AUTO, load_corpus
+from ..data.corpus import AUTO, load_corpus, load_corpus_with
 from ..data.texts import PYDOCS
 from ..errors import CheckpointError
 from ..run import Run, chosen_run
@@ -144,10 +144,11 @@ def _make_trainer(options: TrainOptions, group: ProcessGroup, stack: contextlib.
     """A trainer of a new or a resumed run, whose lock `stack` holds."""
     torch.set_num_threads(options.threads or max(usable_cores() // group.on_this_machine, 1))
     run, config, data = group.broadcast(_resolve(options))
-    corpus = load_corpus(data, config.tokenization, config.min_count)
     if options.resume:
+        corpus = load_corpus_with(data, run.vocabulary())
         _lock_run(run, group, stack)
         return Trainer.resume(config, corpus, run, options.device, group)
+    corpus = load_corpus(data, config.tokenization, config.min_count)
     trainer = Trainer(config, corpus, run, options.device, group)
     _lock_run(run, group, stack, lambda: run.create(trainer.config, corpus, environment(options.device, group)))
     return trainer

@@ -13,8 +13,10 @@ from lmtool.runtime import Predictor, Tokenization
 from support.corpora import sentences
 from support.cpp import Answer, answers, assert_same, build, execute, expected, header_folder, read_answers
 from support.models.networks import artifact_of, network_of
+from support.prose import PROSE, SAME
 
 LINES = ["the cat saw the fish", "a dog", "", "the zebra sold  two\tshares ", "every stock liked the news \\n", ""]
+RULES = ["whitespace", "words", "words-2", "characters"]
 WORDS = ["<eos>", "<unk>", "the", "cat", "it's", "os.path", ",", "\u00e9t\u00e9", "a", "-", "\u2019", "don\u2019t"]
 
 
@@ -101,13 +103,14 @@ def test_long_and_many_empty_lines_agree_with_python(program: Path, artifact_pat
         ("\n", [""]),
         ("the cat\na dog\n", ["the cat", "a dog"]),
         ("the cat\na dog", ["the cat", "a dog"]),
-        ("the cat\r\na dog\r\n", ["the cat\r", "a dog\r"]),
+        ("the cat\r\na dog\r\n", ["the cat", "a dog"]),
+        ("the cat\ra dog\r\r\n\n", ["the cat", "a dog", "", ""]),
         ("\ufeffthe cat\n\ufeff", ["the cat", "\ufeff"]),
         ("the\0cat\n", ["the\0cat"]),
         ("\n\n\nthe cat", ["", "", "", "the cat"]),
     ],
 )
-def test_only_newlines_end_a_line(
+def test_every_line_end_is_a_newline(
     program: Path, artifact_path: Path, predictor: Predictor, stdin: str, lines: list[str]
 ) -> None:
     assert_same(answers(program, artifact_path, stdin=stdin), expected(predictor, lines))
@@ -121,15 +124,15 @@ def vocabulary_for(rule: str, lines: list[str]) -> list[str]:
 
 
 def readable(code_point: int) -> bool:
-    """Whether the program accepts the character under the rule `words`."""
+    """Whether the program accepts the character under the rules for words."""
     return code_point <= 0xFF or 0x2000 <= code_point <= 0x206F or chr(code_point).isspace()
 
 
-@pytest.mark.parametrize("rule", ["whitespace", "words", "characters"])
+@pytest.mark.parametrize("rule", RULES)
 def test_every_code_point_is_split_as_in_python(program: Path, tmp_path: Path, rule: str) -> None:
     others = [0x100, 0x180E, 0x200B, 0x4E2D, 0xD7FF, 0xE000, 0xFEFF, 0xFFFD, 0xFFFF, 0x10000, 0x1F600, 0x10FFFF]
-    points = [point for point in range(0x3100) if point != 0x0A and readable(point)]
-    points += [point for point in others if rule != "words"]
+    points = [point for point in range(0x3100) if point not in (0x0A, 0x0D) and readable(point)]
+    points += [point for point in others if rule not in ("words", "words-2")]
     lines = ["start"]
     for point in points:
         letter = chr(point)
@@ -141,16 +144,27 @@ def test_every_code_point_is_split_as_in_python(program: Path, tmp_path: Path, r
     assert_same(found, expected(predictor, lines, count=1, separate=True))
 
 
-@pytest.mark.parametrize("rule", ["whitespace", "words", "characters"])
+@pytest.mark.parametrize("rule", RULES)
 def test_random_text_is_split_as_in_python(program: Path, tmp_path: Path, rule: str) -> None:
     draw = random.Random(1)
-    pieces = [*"abZ_9'.-,! \t\r\u2019\u00a0\u00c4\u00d7\\", "<unk>", "<eos>", "<UNK>", "<un", "\x85", "\u2014"]
+    pieces = [*"abZ_9'.-,! \t\u2019\u00a0\u00c4\u00d7\\", "<unk>", "<eos>", "<UNK>", "<un", "\x85", "\u2014"]
+    pieces += [*"\"'(:/@+~#=>|\u200d\u00ad\u201c", "://", "--", "12:3"]
     lines = ["".join(draw.choices(pieces, k=draw.randrange(12))) for _ in range(600)]
     tokens = vocabulary_for(rule, lines)
     network = network_of((4,), vocabulary=len(tokens))
     path, predictor = saved(tmp_path, artifact_of(network, tokens, rule))
     found = answers(program, path, "--count", 2, stdin="\n".join(lines))
     assert_same(found, expected(predictor, lines, count=2))
+
+
+def test_prose_is_split_as_in_python(program: Path, tmp_path: Path) -> None:
+    texts = [text for text, _ in [*PROSE.values(), *SAME.values()]]
+    lines = [text for text in texts if all(map(readable, map(ord, text))) and not {"\n", "\r"} & {*text}]
+    assert len(lines) > 10
+    tokens = vocabulary_for("words-2", lines)
+    network = network_of((4,), vocabulary=len(tokens))
+    path, predictor = saved(tmp_path, artifact_of(network, tokens, "words-2"))
+    assert_same(answers(program, path, stdin="\n".join(lines)), expected(predictor, lines))
 
 
 def test_tokens_are_printed_without_loss(program: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from lmtool.model import Run
 from lmtool.runtime import Artifact, ArtifactError, Sampling, Tokenization
 from support.models.networks import artifact_of, network_of
+from support.prose import PROSE, SAME
 from support.web.javascript import evaluate
 
 WORDS = ["<eos>", "<unk>", "the", "(", ")", ".", "foo", "for", "os.path", "don't", "caf\u00e9"]
@@ -24,10 +25,13 @@ ODD = [
         "\u03a3\u03a3 \u039f\u03a3. \u039f\u03a3A",
         "stra\u00dfe \u1e9e",
     ),
-    *("a\ufeffb\u00a0c\u1680d\u180ee\u3000f", "x\x1cy\x1dz\x85w\u2028v"),
+    *("a\ufeffb\u00a0c\u1680d\u180ee\u3000f", "x\x1cy\x1dz\x85w\u2028v", "a\r\nb\rc"),
+    *(text for pair in PROSE.values() for text in (pair[0], pair[0][:-1])),
+    *(text for text, _ in SAME.values()),
 ]
 ALPHABET = "fotheFOT'\u2019.-_(<>unkeos) \n\t\x1c\x85\u0130\u03a3\u0301\u6f22\U0001f600\u0661\ud800"
-RULES = ["whitespace", "words", "characters"]
+ALPHABET += '"/:@$=#\r\u201c\u2018\u02bc\u00ad\u200d\u0307\u0344\uff0c\u0939\u093f'
+RULES = ["whitespace", "words", "words-2", "characters"]
 
 SPLITS = """
 import { Tokenization } from "./tokenization.mjs";
@@ -83,17 +87,17 @@ def test_odd_text_gives_the_same_tokens(rule: str) -> None:
     assert [pair for pair in zip(texts, found, expected, strict=True) if list(pair[1]) != list(pair[2])] == []
 
 
-def test_every_code_point_is_classified_as_in_python() -> None:
-    tokenization = Tokenization.of_rule("words")
+@pytest.mark.parametrize("rule", ["words", "words-2"])
+def test_every_code_point_is_classified_as_in_python(rule: str) -> None:
+    tokenization = Tokenization.of_rule(rule)
     found = evaluate(CLASSES, tokenization.to_json())
     assigned = r"give(given.filter((code) => !/\p{Cn}/u.test(String.fromCodePoint(code))))"
     characters = [chr(code) for code in range(0x110000)]
     expected = "".join(str(len(tokenization.split(f"a{character}b"))) for character in characters)
     assert {expected[ord(character)] for character in "x 1_.!\n"} == {"1", "2", "3"}
     differ = {code for code in range(0x110000) if found["classes"][code] != expected[code]}
-    lowered = {
-        str(code): characters[code].lower() for code in range(0x110000) if characters[code].lower() != characters[code]
-    }
+    folded = map(tokenization.folded, characters)
+    lowered = {str(code): form for code, form in enumerate(folded) if form != characters[code]}
     differ |= {int(code) for code, _ in lowered.items() ^ found["lowered"].items()}
     # Python and node may support different versions of Unicode.
     known = sorted(code for code in differ if unicodedata.category(chr(code)) != "Cn")
@@ -108,6 +112,7 @@ def many(tmp_path_factory: pytest.TempPathFactory, run: Run) -> list[Path]:
     characters = ["\n", "\ufffd", "a", "b", " ", "'", "\t", "\u6f22", "\U0001f600", "\x7f", '"']
     made = {
         "words": artifact_of(network_of((7, 3)), WORDS, "words", training='{"test_perplexity": 3.5}'),
+        "words-2": artifact_of(network_of((7, 3)), WORDS, "words-2"),
         "whitespace": artifact_of(network_of((7, 3), cell="gru"), WORDS, "whitespace"),
         "characters": artifact_of(network_of((4,), cell="rnn", tied=False), characters, "characters"),
     }

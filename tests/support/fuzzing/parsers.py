@@ -116,7 +116,7 @@ def texts(run: Path) -> list[bytes]:
 
 
 def _read_corpus(run: Path, folder: Path, reached: Counter[str]) -> Callable[[bytes], Any]:
-    rules = ("whitespace", "words", "characters")
+    rules = ("whitespace", "words", "words-2", "characters")
 
     def work(data: bytes) -> None:
         for name in ("train", "valid", "test"):
