@@ -13,6 +13,7 @@ from ..model.training.train import TrainOptions, TrainResult, run_training
 from ..runtime.artifact.run_folders import RUNS
 from ..runtime.io.text_table import text_table
 from ..runtime.predictor import Predictor
+from ..runtime.score import format_perplexity
 from .benchmark import BenchOptions, run_bench
 from .report.save import save_results
 from .report.text import format_speedup
@@ -59,7 +60,7 @@ class Demo:
         """The findings in at most ten lines; the report holds all figures."""
         training, fp32 = self.training, self.exports["fp32"].report
         facts = {
-            "perplexity": f"{training.test_perplexity:.1f} on the test text; word frequencies alone: "
+            "perplexity": f"{format_perplexity(training.test_perplexity, 1)} on the test text; word frequencies alone: "
             f"{training.unigram_perplexity:.1f}",
             "parity": f"largest difference from PyTorch {fp32.worst.absolute:.1e} in {len(fp32.cases)} comparisons; "
             f"{fp32.loop_differences} of {fp32.loop_steps:,} closed-loop steps differ",
@@ -75,7 +76,7 @@ class Demo:
     def _precision_line(self, precision: str) -> str:
         """Size, perplexity and speed-ups of one artifact."""
         export, results = self.exports[precision], self.results
-        facts = f"{export.size_bytes / 1e6:.1f} MB, perplexity {export.report.artifact_perplexity:.2f}"
+        facts = f"{export.size_bytes / 1e6:.1f} MB, perplexity {format_perplexity(export.report.artifact_perplexity)}"
         speedups = [
             f"{timing.scenario.kind} {format_speedup(results, timing)}"
             for timing in results.timings

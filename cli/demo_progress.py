@@ -63,7 +63,9 @@ class DemoProgress:
     def step(self, done: int, total: int, epoch: int, loss: float, perplexity: float, tokens_per_second: float) -> None:
         """Show a step of the training."""
         if self._line is not None:
-            detail = f"perplexity {perplexity:.1f}"
+            from ..runtime.score import format_perplexity
+
+            detail = f"perplexity {format_perplexity(perplexity, 1)}"
             self._line.update(self._task, completed=done, total=total, detail=detail)
 
     def record(self, record: dict[str, Any]) -> None:

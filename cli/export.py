@@ -52,6 +52,8 @@ def export(
     print_status(f"exporting {chosen.path} to {precision} and verifying it")
     done = export_run(chosen, precision, out, opset, optimize_for, test_vectors)
     text = f"{done.path}: {done.size_bytes:,} bytes\n{done.report.format()}"
+    if done.warning:
+        print_status(f"warning: {done.warning}")
     value = {"path": str(done.path), "size_bytes": done.size_bytes, "parity": done.report.to_json()}
     if done.vectors is not None:
         text += f"\n{done.vectors}: test vectors for any ONNX runtime"

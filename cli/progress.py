@@ -49,7 +49,7 @@ def _parts(width: int) -> tuple[ProgressColumn, ...]:
         "bar": BarColumn(min(_COLUMNS["bar"] + free - 1, _BAR)),
         "percent": TaskProgressColumn(),
         "left": TimeRemainingColumn(),
-        "perplexity": TextColumn("perplexity {task.fields[perplexity]:.1f}"),
+        "perplexity": TextColumn("perplexity {task.fields[perplexity]}"),
         "speed": TextColumn("{task.fields[speed]:,.0f} tokens/s"),
         "loss": TextColumn("loss {task.fields[loss]:.3f}"),
     }
@@ -80,7 +80,10 @@ class ProgressBar:
         self._done, self._total = done, total
         if self._bar is None:
             return
-        fields: dict[str, Any] = {"epoch": epoch, "loss": loss, "perplexity": perplexity, "speed": tokens_per_second}
+        from ..runtime.score import format_perplexity
+
+        shown = format_perplexity(perplexity, 1)
+        fields: dict[str, Any] = {"epoch": epoch, "loss": loss, "perplexity": shown, "speed": tokens_per_second}
         if self._task is None:
             self._task = self._bar.add_task("training", total=total, **fields)
         self._bar.update(self._task, completed=done, **fields)
@@ -102,11 +105,14 @@ class ProgressBar:
             print_status(self._line(record))
 
     def _line(self, record: dict[str, Any]) -> str:
+        from ..runtime.score import format_perplexity
+
+        shown = format_perplexity(record["perplexity"])
         if record["kind"] == "test":
-            return f"test perplexity {record['perplexity']:.2f} (weights of epoch {record['epoch']})"
-        parts = [f"epoch {record['epoch']}", f"valid perplexity {record['perplexity']:.2f}"]
+            return f"test perplexity {shown} (weights of epoch {record['epoch']})"
+        parts = [f"epoch {record['epoch']}", f"valid perplexity {shown}"]
         if self._train:
-            parts.insert(1, f"train perplexity {self._train['perplexity']:.2f}")
+            parts.insert(1, f"train perplexity {format_perplexity(self._train['perplexity'])}")
             parts.append(f"{self._train['tokens_per_second']:,.0f} tokens/s")
         parts.append(f"after {duration(record['seconds'])}")
         if 0 < self._done < self._total:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, BadParameter, Option
+from typer import Argument, BadParameter, Exit, Option
 
 from .completion import completes
 from .options import (
@@ -44,6 +44,7 @@ def train(
     """Train a network into a run folder: configuration, vocabulary, checkpoints, metrics and learning curves."""
     from ..model.run import Run
     from ..model.training.train import TrainOptions, run_training
+    from ..runtime.score import format_perplexity
     from .progress import ProgressBar
 
     chosen = parse_settings(settings)
@@ -55,11 +56,19 @@ def train(
     with ProgressBar() as progress:
         result = run_training(options, progress)
     text = (
-        f"{result.run}: {result.parameters:,} parameters, perplexity {result.valid_perplexity:.2f} valid, "
-        f"{result.test_perplexity:.2f} test (word frequencies alone: {result.unigram_perplexity:.1f}), "
+        f"{result.run}: {result.parameters:,} parameters, perplexity "
+        f"{format_perplexity(result.valid_perplexity)} valid, {format_perplexity(result.test_perplexity)} test "
+        f"(word frequencies alone: {format_perplexity(result.unigram_perplexity, 1)}), "
         f"best epoch {result.epoch}, {result.seconds:.0f} s of training"
     )
     print_result(as_json, text, result.to_json())
+    if result.warning:
+        print_status(f"warning: {result.warning}")
+    if result.has_failed:
+        print_status(
+            f"error: the training went wrong: guessing evenly among its {result.vocabulary_size:,} tokens is better"
+        )
+        raise Exit(3)
 
 
 def evaluate(
@@ -99,6 +108,8 @@ def evaluate(
         result = evaluate_artifact(model, data, split, provider, threads, options)
     else:
         result = evaluate_run(run_or_latest(run), data, split, threads)
+    if result.warning:
+        print_status(f"warning: {result.warning}")
     print_result(as_json, result.format(), result.to_json())
 
 

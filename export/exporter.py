@@ -9,6 +9,7 @@ from ..model.errors import DataError, RunError
 from ..model.network import LanguageModel
 from ..model.run import Run
 from ..runtime.artifact.artifact import artifact_metadata
+from ..runtime.artifact.summary import training_warning
 from ..runtime.errors import StorageError
 from ..runtime.io.files import json_text, make_folder, write_atomically
 from ..runtime.predictor import Predictor
@@ -34,12 +35,14 @@ class Export:
         size_bytes: Its size.
         report: The report of its verification.
         vectors: The index of its test vectors; None without test vectors.
+        warning: That the network is worse than word frequencies; empty without reason.
     """
 
     path: Path
     size_bytes: int
     report: ParityReport
     vectors: Path | None = None
+    warning: str = ""
 
 
 def export_run(
@@ -71,7 +74,7 @@ def export_run(
     """
     build = BuildOptions(precision, opset, optimize_for)
     network, checkpoint = run.trained()
-    vocabulary = run.vocabulary()
+    vocabulary, training = run.vocabulary(), run.training_facts(checkpoint)
     model = build_model(network, build)
     metadata = functools.partial(
         artifact_metadata,
@@ -79,7 +82,7 @@ def export_run(
         vocabulary,
         build.precision,
         optimize_for=build.purpose,
-        training=run.training_facts(checkpoint),
+        training=training,
     )
     common = _common_metadata(network, vocabulary)
     candidate = Predictor.load(seal(model, metadata() | common))
@@ -99,10 +102,8 @@ def export_run(
     sealed = Predictor.load(data)
     write_atomically(path, data)
     write_report(path.parent, report)
-    if not test_vectors:
-        return Export(path, len(data), report)
-    index = write_vectors(compute_vectors(sealed, path.name, reference), path.parent)
-    return Export(path, len(data), report, index)
+    index = write_vectors(compute_vectors(sealed, path.name, reference), path.parent) if test_vectors else None
+    return Export(path, len(data), report, index, training_warning(training))
 
 
 def export_sherpa(run: Run, out: Path | None = None, opset: int = DEFAULT_OPSET, tokens: Path | None = None) -> Path:

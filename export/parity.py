@@ -8,6 +8,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.score import format_perplexity
 from .tolerances import BOUNDS, ROUNDINGS, Bounds
 
 Array = NDArray[Any]
@@ -160,7 +161,8 @@ class ParityReport:
             broken.append(f"closed loop: {self.loop_disagreements} of {self.loop_steps} tokens differ beyond rounding")
         if not abs(self.perplexity_change) <= bounds.perplexity:
             broken.append(
-                f"perplexity: {self.artifact_perplexity:.4f}, the original's is {self.original_perplexity:.4f} "
+                f"perplexity: {format_perplexity(self.artifact_perplexity, 4)}, the original's is "
+                f"{format_perplexity(self.original_perplexity, 4)} "
                 f"({self.perplexity_change:+.3%}, allowed {bounds.perplexity:.2%})"
             )
         return broken
@@ -185,7 +187,8 @@ class ParityReport:
             f"  each tensor         {', '.join(f'{name} {most.absolute:.1e}' for name, most in self.tensors.items())}",
             f"  closed loop         {self.loop_steps:,} steps, {self.loop_differences} greedy tokens differ, "
             f"{self.loop_disagreements} of them beyond rounding",
-            f"  perplexity          {self.artifact_perplexity:.4f}, the original's {self.original_perplexity:.4f} "
+            f"  perplexity          {format_perplexity(self.artifact_perplexity, 4)}, the original's "
+            f"{format_perplexity(self.original_perplexity, 4)} "
             f"({self.perplexity_change:+.4%}, allowed {bounds.perplexity:.2%})",
             f"  text                {self.tokens:,} tokens: {self.text}",
             f"  batch-invariant     {'yes' if self.batch_invariant else 'no'}",

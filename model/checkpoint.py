@@ -75,8 +75,9 @@ class Checkpoint:
         epoch = self.facts.get("epoch")
         if type(epoch) is not int or not 0 <= epoch < 2**63:
             raise CheckpointError(f"the checkpoint has the epoch {reprlib.repr(epoch)}, expected 0 or more, below 2^63")
-        for key in ("valid_perplexity", "test_perplexity"):
-            value = self.facts.get(key, math.nan)
+        missing = {"unigram_perplexity": None}  # in checkpoints of earlier versions
+        for key in ("valid_perplexity", "test_perplexity", *missing):
+            value = self.facts.get(key, missing.get(key, math.nan))
             if value is not None and not (type(value) is float and 1 <= value < math.inf):
                 shown = reprlib.repr(self.facts.get(key))
                 raise CheckpointError(f"the checkpoint has the {key} {shown}, expected a finite number of 1 or more")

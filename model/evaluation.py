@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
+from ..runtime.artifact.summary import training_warning
 from ..runtime.cache import CacheOptions
 from ..runtime.errors import NumberError
 from ..runtime.predictor import Predictor
-from ..runtime.score import perplexity
+from ..runtime.score import format_perplexity, perplexity
 from ..runtime.session.session import check_threads
 from ..runtime.vocabulary import Vocabulary
 from .data.corpus import Corpus, load_corpus_with
@@ -79,6 +80,7 @@ class Evaluation:
         unknown: Number of tokens outside the vocabulary (each is scored as the unknown token).
         perplexity: exp(mean negative log-likelihood of a token).
         cache: The cache that was used, if any.
+        warning: That the training went wrong: it ended worse than word frequencies; empty without reason.
     """
 
     what: str
@@ -88,12 +90,13 @@ class Evaluation:
     unknown: int
     perplexity: float
     cache: CacheOptions | None = None
+    warning: str = ""
 
     def format(self) -> str:
         """The result in one line."""
         line = (
-            f"{self.what}: perplexity {self.perplexity:.4f} on {self.split} of {self.corpus}, {self.tokens:,} tokens, "
-            f"{self.unknown:,} unknown"
+            f"{self.what}: perplexity {format_perplexity(self.perplexity, 4)} on {self.split} of {self.corpus}, "
+            f"{self.tokens:,} tokens, {self.unknown:,} unknown"
         )
         if self.cache is not None:
             line += f", cache of {self.cache.size:,} (theta {self.cache.theta:g}, weight {self.cache.weight:g})"
@@ -121,10 +124,12 @@ def evaluate_run(path: Path | None, data: str | None, split: str | None, threads
     """
     check_threads(threads)
     run = chosen_run(path)
-    network, _ = run.trained()
+    network, checkpoint = run.trained()
+    warning = training_warning(run.training_facts(checkpoint))
     corpus, split = _text_of(run, data, split, run.vocabulary)
     torch.set_num_threads(threads)
-    return _evaluate(str(run.path), corpus, split, lambda ids: evaluate_perplexity(network, ids))
+    evaluation = _evaluate(str(run.path), corpus, split, lambda ids: evaluate_perplexity(network, ids))
+    return replace(evaluation, warning=warning)
 
 
 def evaluate_artifact(
@@ -153,7 +158,7 @@ def evaluate_artifact(
         )
     corpus, split = _text_of(run, data, split, lambda: predictor.vocabulary)
     evaluation = _evaluate(str(path), corpus, split, lambda ids: predictor.perplexity(ids, cache=cache))
-    return replace(evaluation, cache=cache)
+    return replace(evaluation, cache=cache, warning=training_warning(predictor.artifact.training))
 
 
 def _text_of(run: Run, data: str | None, split: str | None, vocabulary: Callable[[], Vocabulary]) -> tuple[Corpus, str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..runtime.errors import OptionError
 from ..runtime.io.files import RETRY_AFTER_SECONDS, write_atomically
+from ..runtime.score import format_perplexity
 from .fonts import choose_fonts
 from .matplotlib_folder import matplotlib_folder
 
@@ -53,7 +54,7 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     for kind, style in (("train", "-"), ("valid", "o-")):
         points = [(record["epoch"], record["perplexity"]) for record in history if record["kind"] == kind]
         if points:
-            axes.plot(*zip(*points, strict=True), style, label=f"{kind}, last {points[-1][1]:.1f}")
+            axes.plot(*zip(*points, strict=True), style, label=f"{kind}, last {format_perplexity(points[-1][1], 1)}")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from .errors import NumberError
 from .vocabulary import Vocabulary
 
+_MOST_PLAIN = 1e6
+
 
 @final
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ def perplexity(log_prob: float, count: int) -> float:
         return math.exp(-log_prob / count)
     except OverflowError:
         return math.inf
+
+
+def format_perplexity(value: float, decimals: int = 2) -> str:
+    """A perplexity as text: `65.44`; above a million `1.23e+06`."""
+    return f"{value:.{decimals}{'f' if value < _MOST_PLAIN else 'e'}}"
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ...runtime.io.files import write_atomically
+from ...runtime.score import format_perplexity
 from ..comparison import Comparison
 from ..ranking import is_invariant, verdicts
 from ..results import Results
@@ -64,6 +65,7 @@ def render_report(results: Results, comparison: Comparison | None = None) -> str
         "micro": micro,
         "seconds": shown_seconds,
         "sentence": _sentence,
+        "perplexity": format_perplexity,
         "share": share,
         "speed": shown_speed,
     }

@@ -25,7 +25,7 @@ import ray
 from lines import LineScorer, score_part
 from lmtool.runtime import Artifact, LmtoolError, OptionError, Predictor
 from lmtool.runtime.io.files import json_text, make_folder, read_bytes
-from lmtool.runtime.score import perplexity
+from lmtool.runtime.score import format_perplexity, perplexity
 from parts import Part, PartScore, find_parts, kept_score, remove_others
 from pool import ClusterError, Outcome, WorkerPool
 
@@ -199,7 +199,7 @@ def _summary_text(summary: dict[str, Any]) -> str:
     done = summary["parts"]
     rows = [
         f"{summary['lines']:,} lines, {summary['tokens']:,} tokens, {summary['unknown']:,} of them unknown",
-        f"perplexity {summary['perplexity']:.2f}",
+        f"perplexity {format_perplexity(summary['perplexity'])}",
         f"parts: {done['scored']} scored, {done['kept']} kept from before, {done['retried']} tried again",
     ]
     if summary["tokens_per_second"]:

@@ -16,7 +16,7 @@ function entries({ name, size, model, precision, training, words, tokenization }
     ["file", name],
     ["trained on", training.corpus],
     ["vocabulary", `${words.toLocaleString("en")} ${UNITS[tokenization.unit]}`],
-    [`${split} perplexity`, perplexity?.toFixed(1)],
+    [`${split} perplexity`, perplexity < 1e6 ? perplexity.toFixed(1) : perplexity?.toExponential(1)],
     ["network", `${model.cell.toUpperCase()} ${model.layer_sizes.join(", ")}`],
     ["precision", precision],
     ["size", `${(size / 1e6).toFixed(1)} MB`],

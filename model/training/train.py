@@ -13,6 +13,7 @@ from typing import Any, final
 import torch
 
 from ...runtime.artifact.run_folders import RUNS
+from ...runtime.artifact.summary import training_warning
 from ...runtime.errors import LmtoolError, OptionError, ProviderError
 from ...runtime.io.files import make_folder
 from ...runtime.session.cuda import driver_fault
@@ -100,6 +101,7 @@ class TrainResult:
         valid_perplexity: Of the best weights.
         test_perplexity: Of the best weights.
         unigram_perplexity: Of the test text under the token frequencies, for comparison.
+        vocabulary_size: Perplexity of guessing evenly.
         seconds: Time spent in training steps.
         parameters: Number of trained parameters.
     """
@@ -109,12 +111,23 @@ class TrainResult:
     valid_perplexity: float
     test_perplexity: float
     unigram_perplexity: float
+    vocabulary_size: int
     seconds: float
     parameters: int
 
+    @property
+    def warning(self) -> str:
+        """The warning of a network that is worse than word frequencies; empty without reason."""
+        return training_warning(self.__dict__)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the network is worse than guessing evenly, so that its training went wrong."""
+        return self.test_perplexity > self.vocabulary_size
+
     def to_json(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
-        return {**self.__dict__, "run": str(self.run)}
+        return {**self.__dict__, "run": str(self.run), "warning": self.warning}
 
 
 def run_training(options: TrainOptions, reporter: Reporter) -> TrainResult:
@@ -180,6 +193,7 @@ def _result(trainer: Trainer) -> TrainResult:
         valid_perplexity=best.facts["valid_perplexity"],
         test_perplexity=best.facts["test_perplexity"],
         unigram_perplexity=trainer.corpus.unigram_perplexity("test"),
+        vocabulary_size=len(trainer.corpus.vocabulary),
         seconds=trainer.progress.seconds,
         parameters=sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
     )

@@ -213,7 +213,11 @@ class Trainer:
         if best is not None:
             if not math.isfinite(perplexity):
                 raise DivergenceError(f"the perplexity on test is {perplexity}")
-            Checkpoint(best.tensors, {**best.facts, "test_perplexity": perplexity}).write(self.run.best)
+            measured = {
+                "test_perplexity": perplexity,
+                "unigram_perplexity": self.corpus.unigram_perplexity("test"),
+            }
+            Checkpoint(best.tensors, {**best.facts, **measured}).write(self.run.best)
             self._record(reporter, {"kind": "test", "epoch": best.facts["epoch"], "perplexity": perplexity})
         self.progress.finished = True
         self._save()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from ..io.text_table import prose_table, text_table, wrapped
+from ..score import format_perplexity
 from ..vocabulary import Vocabulary
 from .architecture import Architecture
 from .artifact import Artifact
@@ -37,6 +38,21 @@ def layer_table(architecture: Architecture, vocabulary_size: int) -> list[LayerR
     weights = 0 if architecture.tied else widths[-1] * vocabulary_size
     shape = f"[batch, time, {vocabulary_size}]"
     return [*rows, LayerRow("projection", "Linear", shape, weights + vocabulary_size)]
+
+
+def training_warning(training: Mapping[str, Any]) -> str:
+    """The warning of an artifact's or a run's training that is worse than word frequencies; empty without reason.
+
+    Args:
+        training: Facts of a training, as in `Artifact.training`.
+    """
+    found, frequencies = training.get("test_perplexity"), training.get("unigram_perplexity")
+    if not isinstance(found, int | float) or not isinstance(frequencies, int | float) or found < frequencies:
+        return ""
+    return (
+        f"the network is worse than word frequencies alone: perplexity {format_perplexity(found)} on the test text, "
+        f"word frequencies {format_perplexity(frequencies)}; train longer, or with another learning_rate or clip_norm"
+    )
 
 
 @final
@@ -74,6 +90,8 @@ class Summary:
         facts = {"state": states, **self._vocabulary_facts()}
         for group, values in (("training", self.training), ("artifact", self.artifact)):
             facts |= {f"{group} {key.replace('_', ' ')}": fact_text(value) for key, value in values.items()}
+        if warning := training_warning(self.training):
+            facts["warning"] = warning
         lines = prose_table(None, list(facts.items()), "  ", width)
         return "\n".join([*wrapped(self.source, width), "", *self._table(width), "", *lines])
 

@@ -18,6 +18,7 @@ def make_demo(results: Results) -> Demo:
         valid_perplexity=66.0,
         test_perplexity=65.6,
         unigram_perplexity=268.2,
+        vocabulary_size=4_000,
         seconds=90.0,
         parameters=1_000_000,
     )
