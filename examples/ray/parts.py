@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, final
 
 from lmtool.runtime import StorageError
+from lmtool.runtime.io.text_files import decode_text
 
 FORMAT = 1
 """Format of a result file: the first line is a `PartScore`, each other line the score of a line."""
@@ -146,14 +147,7 @@ def _text(line: bytes, offset: int, path: Path) -> str:
         raise StorageError(
             f"{path} has a line of more than {LONGEST_LINE_BYTES:,} bytes at offset {offset:,}; break it up"
         )
-    try:
-        text = line.removesuffix(b"\n").decode()
-    except UnicodeDecodeError as error:
-        raise StorageError(
-            f"{path} is not UTF-8 text: byte {line[error.start]:#04x} at offset {offset + error.start:,}; "
-            f"convert it, for example with: iconv -f latin1 -t utf-8"
-        ) from None
-    return text.removeprefix("\ufeff") if offset == 0 else text
+    return decode_text(line.removesuffix(b"\n").removesuffix(b"\r"), str(path), offset)
 
 
 def kept_score(part: Part, out: Path, model: str) -> PartScore | None:

@@ -236,7 +236,8 @@ def _pydocs() -> Mapping[str, str]:
 
 
 def _listed(names: list[str]) -> str:
-    """`a, b, c and 4 others`."""
+    """`a, b, c and 4 others`; names with line breaks and other control characters are quoted."""
+    names = [name if name.isprintable() else repr(name) for name in names]
     others = len(names) - _NAMES_SHOWN
     if others <= 1:
         return ", ".join(names)

@@ -30,9 +30,9 @@ def read_text(path: Path) -> str:
         return decode_text(file.read(), str(path))
 
 
-def decode_text(data: bytes, name: str) -> str:
-    """The text of `data`; StorageError, which names `name`, if it is not UTF-8 text."""
-    return "".join(decode_chunks((data,), name))
+def decode_text(data: bytes, name: str, offset: int = 0) -> str:
+    """The text of `data`, which is at `offset` in `name`; StorageError, which names both, if it is not UTF-8 text."""
+    return "".join(decode_chunks((data,), name, offset))
 
 
 def read_chunks(path: Path, chunk_bytes: int = CHUNK_BYTES) -> Iterator[str]:
@@ -60,14 +60,19 @@ def read_head(path: Path, size_bytes: int) -> bytes:
         return next(_unpacked_blocks(file, path, size_bytes), b"")
 
 
-def decode_chunks(blocks: Iterable[bytes], name: str) -> Iterator[str]:
+def decode_chunks(blocks: Iterable[bytes], name: str, offset: int = 0) -> Iterator[str]:
     """The text of `blocks`, which may be cut anywhere; each is decoded before the next is asked for.
+
+    Args:
+        blocks: The bytes.
+        name: Stands for them in messages.
+        offset: Where they begin; a byte-order mark or another format is looked for at 0 only.
 
     Raises:
         StorageError: The bytes are not UTF-8 text, or hold NUL. The message names `name`.
     """
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
-    offset, rest = 0, b""
+    rest = b""
     for block in itertools.chain(_with_head(blocks), (b"",)):
         data = rest + block
         if offset == 0 and (kind := recognize(data)):

@@ -41,7 +41,7 @@ TEXTS = [b"", b"\n", b"a", b"a\n", b"\n\na\r\n\nbc\n\n", b"abc\ndefghij\nk", "\u
 @pytest.mark.parametrize("data", [*TEXTS, b"x" * 300_000 + b"\ny\n" + b"z" * 200_000])
 def test_each_line_is_in_one_part_wherever_a_file_is_cut(parts: ModuleType, tmp_path: Path, data: bytes) -> None:
     write(tmp_path / "text", data)
-    expected = data.decode().removeprefix("\ufeff").removesuffix("\n").split("\n") if data else []
+    expected = data.decode().removeprefix("\ufeff").removesuffix("\n").replace("\r\n", "\n").split("\n") if data else []
     for size in range(1, len(data) + 2) if len(data) < 100 else (7_000, 65_536, 299_999, 300_000, 300_001, 300_002):
         all_parts = parts.find_parts(tmp_path, "*", size)
         read = [line for part in all_parts for line in parts.read_lines(part, tmp_path)]
@@ -71,6 +71,10 @@ def test_errors_for_unreadable_files(parts: ModuleType, tmp_path: Path, monkeypa
     (part,) = parts.find_parts(tmp_path, "*", 100)
     with pytest.raises(StorageError, match=r"text is not UTF-8 text: byte 0xff at offset 9; convert it"):
         list(parts.read_lines(part, tmp_path))
+    write(tmp_path / "utf16" / "text", "good\n".encode("utf-16"))
+    (in_utf16,) = parts.find_parts(tmp_path / "utf16", "*", 100)
+    with pytest.raises(StorageError, match=r"text is UTF-16 text, .* iconv -f utf-16 -t utf-8"):
+        list(parts.read_lines(in_utf16, tmp_path / "utf16"))
     path.write_bytes(b"good\nbad \xc3\xa9 and more\n")
     with pytest.raises(StorageError, match="was changed while it was being scored"):
         list(parts.read_lines(part, tmp_path))
