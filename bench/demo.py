@@ -60,8 +60,8 @@ class Demo:
         """The findings in at most ten lines; the report holds all figures."""
         training, fp32 = self.training, self.exports["fp32"].report
         facts = {
-            "perplexity": f"{format_perplexity(training.test_perplexity, 1)} on the test text; word frequencies alone: "
-            f"{training.unigram_perplexity:.1f}",
+            "perplexity": f"{format_perplexity(training.test_perplexity, 1)} on the test text ({fp32.tokens:,} tokens)"
+            f"; word frequencies alone: {training.unigram_perplexity:.1f}",
             "parity": f"largest difference from PyTorch {fp32.worst.absolute:.1e} in {len(fp32.cases)} comparisons; "
             f"{fp32.loop_differences} of {fp32.loop_steps:,} closed-loop steps differ",
             "fp32": self._precision_line("fp32"),

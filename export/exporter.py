@@ -181,7 +181,9 @@ def _reference(
     except (DataError, StorageError):
         text = None
     else:
-        text = Text(corpus.ids["test"][:most_tokens], f"the test split of {Path(corpus.name).name}")
+        ids = corpus.ids["test"]
+        part = "" if most_tokens is None or len(ids) <= most_tokens else f"first {most_tokens:,} tokens of the "
+        text = Text(ids[:most_tokens], f"the {part}test split of {Path(corpus.name).name}")
     return TorchReference(network, vocabulary, text, f"PyTorch run {run.path.name}")
 
 

@@ -84,6 +84,11 @@ def page(whole: Results) -> Page:
     return page_of(whole)
 
 
+def test_every_table_scrolls_inside_the_page(whole: Results) -> None:
+    source = render_report(whole)
+    assert len(re.findall(r'<div class="scroll" [^>]*>\s*<table', source)) == source.count("<table") > 5
+
+
 def test_the_page_needs_nothing_else(page: Page) -> None:
     assert page.outside == []
     policy = next(element.attributes for element in page.all("meta") if "http-equiv" in element.attributes)
