@@ -52,8 +52,8 @@ class CompletionRequest(_Body):
     A `top_k` of 0 or -1 draws among all tokens. The repetition penalty applies to the tokens that the choice has
     written, as in `Stream.generate`.
 
-    `echo` returns the prompt's text as it was sent. A model with the rule `words`, which reads lower case, returns it
-    in lower case if it holds a letter whose lower case is two characters, such as `İ`.
+    `echo` returns the prompt's text as it was sent, or as `Tokenization.folded` reads it if that has another length, as
+    of decomposed accents, invisible characters and `İ`.
 
     A session continues after the last token that was sent in full. A token that `stop` cuts is not part of it, though
     its text before the stop was sent; nor are the tokens of the stop.

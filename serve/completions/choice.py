@@ -124,10 +124,8 @@ class Choice:
         logprobs = None
         if self.request.logprobs is not None:
             (logprobs,) = token_logprobs(self.logits[None], np.array([drawn]), self.request.logprobs)
-        piece = vocabulary.piece(drawn, self.last_token)
-        if self.after_space and not self.generated:
-            piece = piece.removeprefix(" ")
-        token = Token(piece, self.end, drawn, self.last_token, logprobs)
+        previous = None if self.after_space and not self.generated else self.last_token
+        token = Token(vocabulary.piece(drawn, previous), self.end, drawn, previous, logprobs)
         self.last_token, self.end = drawn, token.end
         self.generated += 1
         return token

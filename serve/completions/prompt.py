@@ -58,8 +58,8 @@ def split_prompt(
 ) -> PromptTokens:
     """Split a prompt into tokens and, with `with_pieces`, into their pieces of text.
 
-    The pieces of a text are cut from it, with its white space and unknown words; those of ids are the tokens' texts. If
-    the rule is `words` and the text has a letter whose lower case is two characters (`İ`), the pieces are lower case.
+    The pieces of a text are cut from it, with its white space and unknown words; or from `Tokenization.folded` of it,
+    if that has another length. Those of ids are the tokens' texts.
 
     Args:
         prompt: Text or token ids.
@@ -76,8 +76,7 @@ def split_prompt(
         _check_length(len(tokens), max_tokens)
         pieces = tuple(_pieces(prompt, tokens, vocabulary)) if with_pieces else ()
         blank = prompt if with_pieces and not tokens else ""
-        ends_in_space = vocabulary.tokenization.unit == "word" and prompt[-1:].isspace()
-        return PromptTokens(tuple(map(vocabulary.id, tokens)), pieces, False, ends_in_space, blank)
+        return PromptTokens(tuple(map(vocabulary.id, tokens)), pieces, False, prompt[-1:].isspace(), blank)
     _check_length(len(prompt), max_tokens)
     wrong = next((index for index in prompt if not 0 <= index < len(vocabulary)), None)
     if wrong is not None:
@@ -101,7 +100,7 @@ def _pieces(text: str, tokens: list[str], vocabulary: Vocabulary) -> Iterator[st
     """Cut a text after each of its tokens; the last piece includes white space at the end."""
     tokenization = vocabulary.tokenization
     folded = tokenization.folded(text)
-    if len(folded) != len(text):  # the lower case of a letter is longer: offsets in it do not fit the text
+    if len(folded) != len(text):  # its offsets do not fit the text
         text = folded
     start = 0
     for number, token in enumerate(tokens, start=1):

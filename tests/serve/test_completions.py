@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lmtool.runtime import Predictor
+from lmtool.runtime import Predictor, Tokenization
+from support.models.networks import network_of, predictor_of
+from support.prose import PROSE, SAME
 from support.servers import LocalServer, local_server
 
 PROMPT = "the old market sold"
@@ -154,6 +156,21 @@ def test_ids_that_begin_with_an_end_of_sentence_begin_the_text_with_it(
     assert texts[0] == texts[1]
     newline = only(server.complete(prompt=f"\n{PROMPT}", **options))["logprobs"]["token_logprobs"]
     assert newline == pytest.approx(predictor.score(f"\n{PROMPT}").token_log_probs, abs=CLOSE)
+
+
+def test_prose_of_any_script_is_echoed() -> None:
+    texts = [*(text for text, _ in PROSE.values()), *itertools.chain(*SAME.values())]
+    tokenization = Tokenization.of_rule("words-2")
+    known = sorted({token for text in texts[::2] for token in tokenization.split(text)} - {*tokenization.specials})
+    tokens = [*tokenization.specials, *known]
+    with local_server(predictor_of(network_of((3,), vocabulary=len(tokens)), tokens, "words-2")) as server:
+        choices = server.complete(prompt=texts[:32], echo=True, max_tokens=0, logprobs=0)["choices"]
+        choices += server.complete(prompt=texts[32:], echo=True, max_tokens=0, logprobs=0)["choices"]
+    for text, choice in zip(texts, choices, strict=True):
+        folded = tokenization.folded(text)
+        assert choice["text"] == (text if len(folded) == len(text) else folded)
+        assert "".join(choice["logprobs"]["tokens"]) == choice["text"]
+        assert len(choice["logprobs"]["tokens"]) == len(tokenization.split(text))
 
 
 @pytest.mark.parametrize("space", [" ", "  ", "\t"])
