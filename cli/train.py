@@ -34,7 +34,7 @@ def train(
     settings: Settings = None,
     device: Annotated[str, Option(help="cpu or cuda.", autocompletion=completes("device"))] = "cpu",
     seed: Annotated[int | None, Option(help="Seed of weights and dropout.")] = None,
-    threads: Annotated[int | None, Option(help="Threads (default: one per core).")] = None,
+    threads: Annotated[int | None, Option(help="Threads (default: one per usable core).")] = None,
     checkpoint_minutes: Annotated[float, Option(help="Time between checkpoints within an epoch.")] = 3.0,
     tensorboard: Annotated[
         bool, Option("--tensorboard", help="Write TensorBoard scalars into the run folder too.")

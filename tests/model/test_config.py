@@ -1,7 +1,9 @@
 import dataclasses
 
 import pytest
-from lmtool.model import PRESETS, ConfigError, TrainConfig, preset_named
+import torch
+from lmtool.model import PRESETS, ConfigError, TrainConfig, TrainOptions, preset_named
+from lmtool.runtime import ProviderError
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -124,3 +126,18 @@ def test_invalid_configuration_files_are_refused() -> None:
 def test_error_for_an_unknown_preset_lists_the_presets() -> None:
     with pytest.raises(ConfigError, match="no preset 'ptb'.* .all of them: lmtool presets."):
         preset_named("ptb")
+
+
+@pytest.mark.parametrize(("built_for", "fault", "message"), [
+    (None, "", "finds no CUDA device; it is built without CUDA; install a CUDA build"),
+    ("13.0", "the NVIDIA driver is missing", "finds no CUDA device; the NVIDIA driver is missing"),
+    ("13.0", "", r"finds no CUDA device; update the NVIDIA driver, it may be too old for CUDA 13\.0"),
+])  # fmt: skip
+def test_a_missing_gpu_has_the_fix_that_is_needed(
+    monkeypatch: pytest.MonkeyPatch, built_for: str | None, fault: str, message: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", built_for)
+    monkeypatch.setattr("lmtool.model.training.train.driver_fault", lambda: fault)
+    with pytest.raises(ProviderError, match=message):
+        TrainOptions(device="cuda")
