@@ -108,6 +108,8 @@ def evaluate(
         result = evaluate_artifact(model, data, split, provider, threads, options)
     else:
         result = evaluate_run(run_or_latest(run), data, split, threads)
+    for line in result.notes:
+        print_status(line)
     if result.warning:
         print_status(f"warning: {result.warning}")
     print_result(as_json, result.format(), result.to_json())

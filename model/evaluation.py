@@ -80,6 +80,7 @@ class Evaluation:
         unknown: Number of tokens outside the vocabulary (each is scored as the unknown token).
         perplexity: exp(mean negative log-likelihood of a token).
         cache: The cache that was used, if any.
+        notes: Files of the corpus that were not read, and why.
         warning: That the training went wrong: it ended worse than word frequencies; empty without reason.
     """
 
@@ -90,6 +91,7 @@ class Evaluation:
     unknown: int
     perplexity: float
     cache: CacheOptions | None = None
+    notes: tuple[str, ...] = ()
     warning: str = ""
 
     def format(self) -> str:
@@ -165,8 +167,8 @@ def _text_of(run: Run, data: str | None, split: str | None, vocabulary: Callable
     """The corpus and its split; of a foreign corpus only what the split needs."""
     if data is None:
         return run.corpus(), split or "test"
-    split = split or (ALL if Path(data).is_file() else "test")
-    return load_corpus_with(data, vocabulary(), whole=split == ALL), split
+    corpus = load_corpus_with(data, vocabulary(), whole=None if split is None else split == ALL)
+    return corpus, split or (ALL if ALL in corpus.ids else "test")
 
 
 def _evaluate(
@@ -181,4 +183,4 @@ def _evaluate(
             f"the perplexity of {what} on {split} of {corpus.name} is {value}: its weights are too large or damaged; "
             "train again with a lower learning_rate or clip_norm"
         )
-    return Evaluation(what, corpus.name, split, len(ids), corpus.count_unknown(split), value)
+    return Evaluation(what, corpus.name, split, len(ids), corpus.count_unknown(split), value, notes=corpus.notes)

@@ -96,18 +96,19 @@ def load_corpus(name: str, rule: str, min_count: int = 1) -> Corpus:
     return corpus
 
 
-def load_corpus_with(name: str, vocabulary: Vocabulary, whole: bool = False) -> Corpus:
+def load_corpus_with(name: str, vocabulary: Vocabulary, whole: bool | None = False) -> Corpus:
     """Read a corpus and encode it with the vocabulary of a trained model.
 
     Args:
         name: As for `load_corpus`.
         vocabulary: The vocabulary.
-        whole: Do not divide the text: the only split is `all`.
+        whole: Do not divide the text: the only split is `all`; None divides all but a single file.
 
     Raises:
         DataError, StorageError: As for `load_corpus`.
     """
     texts = find_texts(name)
+    whole = texts.is_file if whole is None else whole
     with token_file({ALL: texts.whole()} if whole else texts.splits(), vocabulary.tokenization) as tokens:
         return Corpus(name, tokens.sha256, vocabulary, tokens.to_ids(vocabulary), tuple(texts.notes()))
 

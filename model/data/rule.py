@@ -10,7 +10,7 @@ from typing import final
 
 from .texts import PYDOCS, Texts
 
-PROSE, TOKENIZED, UNSPACED = "words", "whitespace", "characters"
+PROSE, TOKENIZED, UNSPACED = "words-2", "whitespace", "characters"
 """Default rule of prose, of text that is split into tokens already, and of scripts without spaces between words."""
 
 _SAMPLE_CHARACTERS = 1_000_000
@@ -42,7 +42,7 @@ def choose_rule(texts: Texts) -> RuleChoice:
       end in a mark or are capitalized, so that there is nothing to separate.
     - `characters` where most letters are of a script without spaces between words (Chinese, Japanese, Thai, Lao,
       Khmer, Burmese).
-    - `words`, the rule of prose, for all other text.
+    - `words-2`, the rule of prose, for all other text.
 
     Raises:
         StorageError: The text cannot be read.

@@ -33,6 +33,7 @@ class Texts:
         divided: Split -> its text; empty if the text is not divided yet.
         files: The texts of the files that are not divided, in order.
         skipped: Path -> why it is not read.
+        is_file: Whether the corpus is one file.
         tokenized: The name of a file whose text is split into tokens already, as its name says; else empty.
     """
 
@@ -40,6 +41,7 @@ class Texts:
     divided: Mapping[str, Iterable[str]] = field(default_factory=dict)
     files: tuple[Iterable[str], ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
+    is_file: bool = False
     tokenized: str = ""
 
     def splits(self) -> dict[str, Iterable[str]]:
@@ -91,7 +93,7 @@ def find_texts(name: str, chunk_bytes: int = CHUNK_BYTES) -> Texts:
             f"there is no file or folder {_shorten(name)!r}; expected {PYDOCS!r}, a text file or a folder of text files"
         )
     if not path.is_dir():
-        return Texts(name, files=(_FileText(path, chunk_bytes),), tokenized=_tokenized_name(path))
+        return Texts(name, files=(_FileText(path, chunk_bytes),), is_file=True, tokenized=_tokenized_name(path))
     return _divided_folder(path, chunk_bytes) or _folder(path, chunk_bytes)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from lmtool.model import Run, TrainOptions, load_corpus, run_training
 from lmtool.model.data.rule import PROSE, TOKENIZED, UNSPACED, choose_rule, rule_of
-from lmtool.model.data.texts import find_texts
+from lmtool.model.data.texts import Texts, find_texts
 from support.corpora import real_corpus, write_corpus
 from support.runs.reporters import RecordingReporter
 
@@ -31,7 +31,7 @@ def test_the_rule_follows_from_the_text(text: str, rule: str) -> None:
 
 
 def test_corpora_get_their_rule(tmp_path: Path) -> None:
-    assert choose_rule(find_texts("pydocs")).rule == PROSE
+    assert choose_rule(Texts("pydocs")).rule == PROSE
     (tmp_path / "ptb.valid.txt").write_text("Prose, by its looks. But the name says more.\n")
     choice = choose_rule(find_texts(str(tmp_path / "ptb.valid.txt")))
     assert (choice.rule, "ptb.valid.txt" in choice.reason) == (TOKENIZED, True)

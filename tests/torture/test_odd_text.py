@@ -100,7 +100,8 @@ def ids_by_every_path(predictor: Predictor, text: str, seed: int, folder: Path) 
         yield "a stream, by characters", ids_of_stream(predictor, list(text))
     tokens, letters = tokenization.split_unfinished(text)
     yield "a line that is typed", [vocabulary.id(token) for token in [*tokens, *tokenization.split(letters)]]
-    if not any("\ud800" <= character <= "\udfff" or character in "\r\0" for character in text):
+    not_in_files = "\r\0" if tokenization.rule == "words" else "\0"  # in files CR is a newline, for `words` a space
+    if not any("\ud800" <= character <= "\udfff" or character in not_in_files for character in text):
         yield "a corpus", corpus_ids(folder, text, vocabulary)
 
 
