@@ -7,6 +7,7 @@ from .artifact.summary import LayerRow, Summary, layer_table, summarize
 from .autocompletion import Autocompletion, Suggestion
 from .cache import Cache, CacheOptions
 from .errors import (
+    ArgumentError,
     ArtifactError,
     BusyError,
     ForkError,
@@ -42,6 +43,7 @@ __all__ = [
     "PURPOSES",
     "RULES",
     "Architecture",
+    "ArgumentError",
     "Artifact",
     "ArtifactError",
     "Autocompletion",

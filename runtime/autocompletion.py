@@ -2,6 +2,7 @@
 
 from typing import NamedTuple, final
 
+from .arguments import checked_instance, checked_text
 from .predictor import Predictor
 from .stream import Stream
 
@@ -41,6 +42,7 @@ class Autocompletion:
 
     def __init__(self, predictor: Predictor, count: int, allow_unknown: bool = False) -> None:
         """Begin a text; raise OptionError for a `count` below 1."""
+        checked_instance("predictor", predictor, Predictor, "load one: Predictor.load(path)")
         self._vocabulary = predictor.vocabulary
         self._tokenization = predictor.vocabulary.tokenization
         self._count = count
@@ -50,7 +52,7 @@ class Autocompletion:
 
     def suggestions(self, line: str) -> list[Suggestion]:
         """The most probable continuations of a line, most probable first."""
-        tokens, letters = self._tokenization.split_unfinished(line)
+        tokens, letters = self._tokenization.split_unfinished(checked_text("line", line))
         if not letters:
             return self._next_tokens(line, tokens)
         words = self._complete_word(tokens, letters)
@@ -60,7 +62,7 @@ class Autocompletion:
 
     def end_line(self, line: str) -> None:
         """Read the line and the end of its sentence; the next line continues from there."""
-        self._streams = {(): self._after(self._tokenization.split(f"{line}\n"))}
+        self._streams = {(): self._after(self._tokenization.split(checked_text("line", line) + "\n"))}
 
     def _next_tokens(self, line: str, tokens: list[str]) -> list[Suggestion]:
         previous = tokens[-1] if tokens and not line[-1].isspace() else None

@@ -16,6 +16,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from .arguments import checked_array, checked_instance, checked_integer, checked_number, freeze_fields
 from .arrays import as_read_only
 from .errors import OptionError, StateError
 
@@ -46,6 +47,12 @@ class CacheOptions:
 
     def __post_init__(self) -> None:
         """Raise OptionError for a field outside its range."""
+        freeze_fields(
+            self,
+            size=checked_integer("the cache's size", self.size),
+            theta=checked_number("the cache's theta", self.theta),
+            weight=checked_number("the cache's weight", self.weight),
+        )
         if not 1 <= self.size <= _LARGEST_SIZE:
             raise OptionError(f"the cache's size is {self.size}, expected 1 to {_LARGEST_SIZE:,}")
         if not 0 <= self.theta < math.inf:
@@ -73,7 +80,11 @@ class Cache:
 
     def __post_init__(self) -> None:
         """Copy writable arrays; raise StateError for fields that do not fit each other."""
-        pairs, size = len(self.token_ids), self.options.size
+        checked_instance("options", self.options, CacheOptions)
+        checked_array("hidden", self.hidden, "f", "an array of float32 [pairs, width]")
+        checked_array("token_ids", self.token_ids, "iu", "an array of int64 [pairs]")
+        checked_integer("oldest", self.oldest)
+        pairs, size = self.token_ids.size, self.options.size
         if self.hidden.ndim != 2 or self.token_ids.shape != (len(self.hidden),) or pairs > size:
             raise StateError(
                 f"a cache of size {size} has hidden states {list(self.hidden.shape)} and token ids "
@@ -89,6 +100,7 @@ class Cache:
 
     def resized(self, options: CacheOptions) -> "Cache":
         """The same pairs under other options: the newest that fit."""
+        checked_instance("options", options, CacheOptions)
         if options.size == self.options.size:
             return Cache(options, self.hidden, self.token_ids, self.oldest)
         order = np.roll(np.arange(len(self)), -self.oldest)[-options.size :]

@@ -37,6 +37,10 @@ class OptionError(LmtoolError, ValueError):
     exit_code = 2
 
 
+class ArgumentError(OptionError, TypeError):
+    """An argument of a wrong type."""
+
+
 class ProviderError(LmtoolError, RuntimeError):
     """The requested execution provider is not available, or does not run the graph's heavy nodes."""
 

@@ -5,11 +5,13 @@ checks its tokens once.
 """
 
 import os
+from collections.abc import Mapping, Set
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arguments import checked_instance, checked_integer, wrong_type
 from .arrays import freeze, types
 from .artifact.artifact import Artifact
 from .cache import Cache, CacheMemory, CacheOptions
@@ -39,6 +41,7 @@ class Network:
 
     def initial_state(self, batch_size: int) -> State:
         """The all-zero state of `batch_size` streams; OptionError if it is below 1."""
+        batch_size = checked_integer("batch_size", batch_size)
         if batch_size < 1:
             raise OptionError(f"batch_size is {batch_size}, expected 1 or more")
         tensors = tuple(freeze(np.zeros((batch_size, width), np.float32)) for width in self._widths)
@@ -47,7 +50,7 @@ class Network:
     def step(self, token_ids: ArrayLike, state: State, logits_to_keep: int | None) -> tuple[NDArray[np.float32], State]:
         """`Predictor.step`: check the arguments, then `run`."""
         tokens, given = self._checked(token_ids, state)
-        kept = given if logits_to_keep is None else logits_to_keep
+        kept = given if logits_to_keep is None else checked_integer("logits_to_keep", logits_to_keep)
         if logits_to_keep is not None and not 1 <= kept <= given:
             raise OptionError(f"logits_to_keep is {kept}, expected 1 to the {given} positions given")
         if tokens.shape[1] == 0:
@@ -110,6 +113,8 @@ class Network:
             cache: The cache of the stream's state.
             options: None keeps those of `cache`; a weight of 0 drops it.
         """
+        if options is not None:
+            checked_instance("cache", options, CacheOptions)
         if options is None and cache is not None:
             options = cache.options
         if options is None or options.weight == 0:
@@ -170,10 +175,14 @@ class Network:
         return (np.concatenate([state.pending, tokens], axis=1) if state.pending.size else tokens), given
 
     def _checked_array(self, token_ids: ArrayLike, name: str, axes: int) -> NDArray[np.integer[Any]]:
+        if token_ids is None or isinstance(token_ids, str | bytes | Mapping | Set):
+            raise wrong_type(name, token_ids, "token ids", "of a text: predictor.vocabulary.encode(text)")
         try:
             tokens = np.asarray(token_ids)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise TokenError(f"token ids are no array: {error}") from error
+        if tokens.dtype.kind in "US":
+            raise wrong_type(name, token_ids, "token ids", 'of words: predictor.vocabulary.encode(" ".join(words))')
         if tokens.ndim != axes or (axes == 2 and len(tokens) == 0):
             expected = "[batch, time]" if axes == 2 else "[tokens]"
             raise TokenError(f"{name} has the shape {list(tokens.shape)}, expected {expected}")

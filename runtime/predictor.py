@@ -1,16 +1,17 @@
 """The predictor: one artifact in one onnxruntime session, for any number of threads and streams."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arguments import checked_path, checked_text
 from .artifact.artifact import Artifact
 from .cache import CacheOptions
-from .errors import ArtifactError, TokenError
+from .errors import ArgumentError, ArtifactError, TokenError
 from .io.files import read_bytes
 from .network import Network
 from .score import Score, perplexity
@@ -20,10 +21,14 @@ from .state import State
 from .stream import Stream
 from .vocabulary import Vocabulary
 
+_BYTES = (bytes, bytearray, memoryview)
+
 
 @final
 class Predictor:
     """A loaded language model. State goes in and comes out as a value; a predictor remembers nothing.
+
+    Pickling, as for `multiprocessing`, sends the path and the hash of its file, which is loaded there.
 
     Attributes:
         artifact: The file's metadata.
@@ -44,8 +49,12 @@ class Predictor:
         (2,)
     """
 
-    def __init__(self, artifact: Artifact, session: Any, provider: Provider, options: SessionOptions) -> None:
+    def __init__(
+        self, artifact: Artifact, session: Any, provider: Provider, options: SessionOptions, path: Path | None = None
+    ) -> None:
         """Use `Predictor.load`."""
+        self._options = options
+        self._path = path
         self.artifact = artifact
         self.provider = provider.name
         self.threads = options.threads
@@ -55,7 +64,7 @@ class Predictor:
     @classmethod
     def load(
         cls,
-        source: Path | str | bytes,
+        source: Path | str | bytes | bytearray | memoryview,
         *,
         provider: str = "cpu",
         threads: int = 1,
@@ -84,13 +93,36 @@ class Predictor:
             OptionError: An argument is outside its range.
         """
         chosen = provider_named(provider)
-        options = SessionOptions(threads, spinning, memory_arena, dict(provider_options or {}))
-        data = source if isinstance(source, bytes) else read_bytes(Path(source))
-        name = "the artifact" if isinstance(source, bytes) else str(source)
+        options = SessionOptions(threads, spinning, memory_arena, {} if provider_options is None else provider_options)
+        if isinstance(source, _BYTES):
+            data, name = bytes(source), "the artifact"
+        else:
+            data, name = read_bytes(checked_path("source", source)), str(source)
         artifact = Artifact.parse(data, name)
-        if sha256 is not None and sha256.lower() != artifact.sha256:
+        if sha256 is not None and checked_text("sha256", sha256).lower() != artifact.sha256:
             raise ArtifactError(f"the hash of {name} is {artifact.sha256}, the pinned one is {sha256}")
-        return cls(artifact, create_session(data, artifact, chosen, options), chosen, options)
+        path = None if isinstance(source, _BYTES) else checked_path("source", source).absolute()
+        return cls(artifact, create_session(data, artifact, chosen, options), chosen, options, path)
+
+    def __repr__(self) -> str:
+        sizes = " ".join(map(str, self.artifact.architecture.layer_sizes))
+        return (
+            f"<Predictor {self._path or 'from bytes'}: {self.artifact.architecture.cell} {sizes}, "
+            f"{len(self.vocabulary):,} tokens, {self.artifact.variant}, {self.provider}, threads={self.threads}>"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the file's path, its hash and the options; unpickling loads that file, and refuses another hash.
+
+        Raises:
+            ArgumentError: It was loaded from bytes.
+        """
+        if self._path is None:
+            raise ArgumentError(
+                "a predictor that was loaded from bytes cannot be pickled, expected one of a file; "
+                "send the bytes, and load them there: Predictor.load(data)"
+            )
+        return _reload, (self._path, self.artifact.sha256, self.provider, asdict(self._options))
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -212,10 +244,14 @@ class Predictor:
             TokenError: There are fewer than two, or an id lies outside the vocabulary.
             NumberError: A log-probability is NaN or infinite.
         """
-        if len(token_ids) < 2:
-            raise TokenError(f"{len(token_ids)} tokens have no perplexity, expected at least 2")
         ids = self.network.checked_ids(token_ids)
+        if len(ids) < 2:
+            raise TokenError(f"{len(ids)} tokens have no perplexity, expected at least 2")
         first = ids[None, :1].astype(np.int64)
         stream = self._stream(replace(self.initial_state(1), pending=first), cache)
         total = sum(float(chunk.sum()) for chunk in stream.token_log_probs(ids[1:]))
         return perplexity(total, len(ids) - 1)
+
+
+def _reload(path: Path, sha256: str, provider: str, options: dict[str, Any]) -> Predictor:
+    return Predictor.load(path, sha256=sha256, provider=provider, **options)

@@ -11,6 +11,15 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from .arguments import (
+    checked_array,
+    checked_flag,
+    checked_instance,
+    checked_integer,
+    checked_number,
+    checked_text,
+    freeze_fields,
+)
 from .errors import OptionError
 
 METHODS = ("greedy", "weighted", "weighted-at-boundaries")
@@ -45,6 +54,16 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Raise OptionError for a field outside its range."""
+        freeze_fields(
+            self,
+            method=checked_text("method", self.method),
+            temperature=checked_number("temperature", self.temperature),
+            top_k=None if self.top_k is None else checked_integer("top_k", self.top_k),
+            top_p=None if self.top_p is None else checked_number("top_p", self.top_p),
+            allow_unknown=checked_flag("allow_unknown", self.allow_unknown),
+            repetition_penalty=checked_number("repetition_penalty", self.repetition_penalty),
+            repetition_window=checked_integer("repetition_window", self.repetition_window),
+        )
         if self.method not in METHODS:
             raise OptionError(f"sampling method {self.method!r} is not known, expected one of {', '.join(METHODS)}")
         if not 0 <= self.temperature < float("inf"):
@@ -74,6 +93,8 @@ class Sampling:
             at_boundary: Whether the text so far ends at a word boundary.
             recent: Token ids for the repetition penalty.
         """
+        checked_array("logits", logits, "f", "an array of float32 [vocabulary]")
+        checked_instance("random", random, np.random.Generator, "make one: numpy.random.default_rng(seed)")
         if self.repetition_penalty != 1 and recent:
             logits = self._penalised(logits, recent)
         if self.temperature == 0 or self.method == "greedy" or (self.method != "weighted" and not at_boundary):

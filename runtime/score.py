@@ -38,6 +38,12 @@ class Score:
         unknown = int((token_ids == vocabulary.unknown_id).sum())
         return cls(tokens, tuple(token_log_probs.tolist()), unknown)
 
+    def __repr__(self) -> str:
+        return (
+            f"<Score of {len(self.tokens):,} tokens ({self.unknown:,} unknown): "
+            f"log_prob {self.log_prob:.3f}, perplexity {self.perplexity:.2f}>"
+        )
+
     @property
     def log_prob(self) -> float:
         """Natural log-probability of the whole text; 0 for an empty one."""

@@ -9,12 +9,14 @@ int64, and its size, theta, weight and oldest pair as float64.
 import hashlib
 import json
 import reprlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .arguments import checked_array, checked_bytes, checked_instance, checked_text, wrong_type
 from .arrays import DeviceTensors, Tensors, as_read_only, as_value, freeze, shapes
 from .cache import Cache, CacheOptions
 from .errors import JsonError, OptionError, StateError
@@ -49,7 +51,16 @@ class State:
     cache: Cache | None = None
 
     def __post_init__(self) -> None:
-        """Copy writable arrays."""
+        """Copy writable arrays; raise ArgumentError for a field of a wrong type."""
+        checked_text("model_sha256", self.model_sha256)
+        if not isinstance(self.tensors, DeviceTensors):
+            if not isinstance(self.tensors, Sequence):
+                raise wrong_type("tensors", self.tensors, "a sequence of arrays")
+            for tensor in self.tensors:
+                checked_array("an entry of tensors", tensor, "fiu", "an array of float32 [batch, width]")
+        checked_array("pending", self.pending, "iu", "an array of int64 [batch, tokens]")
+        if self.cache is not None:
+            checked_instance("cache", self.cache, Cache)
         object.__setattr__(self, "tensors", as_value(self.tensors))
         object.__setattr__(self, "pending", as_read_only(self.pending))
 
@@ -76,6 +87,11 @@ class State:
     def batch_size(self) -> int:
         """The number of streams."""
         return self.shapes[0][0]
+
+    def __repr__(self) -> str:
+        cache = "" if self.cache is None else f", a cache of {len(self.cache)} pairs"
+        shapes = " ".join(str(list(shape)) for shape in self.shapes)
+        return f"<State of model {self.model_sha256[:12]}: {shapes}, {self.pending.size} pending tokens{cache}>"
 
     def require_finite(self) -> None:
         """Raise StateError for NaN or infinity; skips tensors on a device, which were computed there."""
@@ -113,7 +129,7 @@ class State:
         Raises:
             StateError: The bytes are not a state, are damaged, or hold NaN or infinity.
         """
-        data = bytes(data)
+        data = checked_bytes("data", data)
         header, body = _header_and_body(data)
         with_cache = data.startswith(_MAGIC_WITH_CACHE)
         try:

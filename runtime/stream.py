@@ -4,14 +4,15 @@ import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar, final
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arguments import checked_flag, checked_integer, checked_text, checked_texts
 from .arrays import freeze
 from .cache import CacheMemory
-from .errors import OptionError, OwnerError, StateError
+from .errors import ArgumentError, OptionError, OwnerError, StateError
 from .network import Network
 from .sampling import Sampling
 from .score import Score, require_finite, target_log_probs
@@ -81,6 +82,18 @@ class Stream:
         if state.cache is None:
             self._remember_next()
 
+    def __repr__(self) -> str:
+        last = None if self._last_token is None else self._vocabulary.token(self._last_token)
+        cache = "" if self._memory is None else " with a cache"
+        return f"<Stream{cache} after {last!r}, {len(self._pending)} tokens to run>"
+
+    def __reduce__(self) -> NoReturn:
+        """Raise ArgumentError: a stream belongs to its predictor, its state moves."""
+        raise ArgumentError(
+            "a stream cannot be pickled or copied, expected its state; send stream.state, and continue it there: "
+            "predictor.stream(state=state); in this process: stream.fork()"
+        )
+
     @property
     @_owned
     def state(self) -> State:
@@ -100,7 +113,7 @@ class Stream:
 
     def feed(self, text: str) -> None:
         """Append text; a newline ends the sentence, and so does CR or CRLF (but CR is a space for the rule `words`)."""
-        if not text:
+        if not checked_text("text", text):
             return
         self.feed_ids(self._vocabulary.encode(text.removeprefix("\n") if self._after_return else text))
         self._after_return = text.endswith("\r") and self._vocabulary.tokenization.takes_returns
@@ -268,13 +281,15 @@ class Stream:
         Raises:
             OptionError: An argument is outside its range, or an entry of `stop` is not a token of the vocabulary.
         """
+        max_tokens = checked_integer("max_tokens", max_tokens)
+        seed = None if seed is None else checked_integer("seed", seed)
         if max_tokens < 0:
             raise OptionError(f"max_tokens is {max_tokens}, expected 0 or more")
         if seed is not None and seed < 0:
             raise OptionError(f"seed is {seed}, expected 0 or more")
         sampling = Sampling(method, temperature, top_k, top_p, allow_unknown, repetition_penalty, repetition_window)
-        stop_ids = {self._stop_id(text) for text in ([stop] if isinstance(stop, str) else stop)}
-        if stop_at_end_of_sentence:
+        stop_ids = {self._stop_id(text) for text in ([stop] if isinstance(stop, str) else checked_texts("stop", stop))}
+        if checked_flag("stop_at_end_of_sentence", stop_at_end_of_sentence):
             stop_ids.add(self._vocabulary.end_of_sentence_id)
         return self._generate(max_tokens, sampling, np.random.default_rng(seed), stop_ids)
 

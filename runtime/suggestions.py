@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from .arguments import checked_flag, checked_integer, checked_text
 from .errors import OptionError
 from .score import log_softmax
 from .vocabulary import Vocabulary
@@ -19,6 +20,9 @@ def suggest_tokens(
     allow_unknown: bool = False,
 ) -> list[tuple[str, float]]:
     """As `Stream.suggest`; `logits` returns float32 [vocabulary] and is called after all checks, and only if needed."""
+    k = checked_integer("k", k)
+    checked_flag("allow_unknown", allow_unknown)
+    prefix = None if prefix is None else checked_text("prefix", prefix)
     if k < 1:
         raise OptionError(f"the number of suggestions is {k}, expected 1 or more")
     if prefix:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
+from .arguments import checked_text, checked_texts, wrong_type
 from .errors import VocabularyError
 from .words import WORD_RULES, finder, with_newlines
 
@@ -40,6 +41,8 @@ class Tokenization:
 
     def __post_init__(self) -> None:
         """Raise VocabularyError for an unknown rule, or a special token that is empty or holds white space."""
+        for name in ("rule", "unknown", "end_of_sentence"):
+            checked_text(name, getattr(self, name))
         if self.rule not in RULES:
             raise VocabularyError(
                 f"tokenization rule {reprlib.repr(self.rule)} is not known, expected one of {', '.join(RULES)}"
@@ -52,7 +55,7 @@ class Tokenization:
     @classmethod
     def of_rule(cls, rule: str) -> "Tokenization":
         """The tokenization with the usual special tokens of `rule`: `<unk>` and `<eos>`, or U+FFFD and newline."""
-        if RULES.get(rule) == "char":
+        if RULES.get(checked_text("rule", rule)) == "char":
             return cls(rule, unknown="\ufffd", end_of_sentence="\n")
         return cls(rule)
 
@@ -91,6 +94,7 @@ class Tokenization:
 
     def folded(self, text: str) -> str:
         """`text` in the form of the rule's tokens: every line end is a newline, and for words as in `WordRule`."""
+        checked_text("text", text)
         if self.rule in WORD_RULES:
             return WORD_RULES[self.rule].folded(text, self.end_of_sentence)
         return with_newlines(text, same_length=self.unit == "word")
@@ -143,17 +147,20 @@ class Tokenization:
 
         Memory is bounded if white space occurs now and then (`characters` does not need it).
         """
+        if isinstance(chunks, str) or not isinstance(chunks, Iterable):
+            raise wrong_type("chunks", chunks, "the pieces of a text", "of one text: split(text)")
         if self.takes_returns:
             chunks = _with_newlines(chunks)
         return map(self.split, chunks if self.unit == "char" else _cut_at_white_space(chunks))
 
     def join(self, tokens: Iterable[str]) -> str:
         """Text that `split` splits into `tokens` again."""
-        tokens = list(tokens)
+        tokens = checked_texts("tokens", tokens)
         return "".join(map(self.piece, tokens, [None, *tokens]))
 
     def piece(self, token: str, previous: str | None) -> str:
         """The text that `token` adds after the token `previous`; None at the start of the text."""
+        checked_text("token", token)
         if self.unit == "char":
             return token
         if token == self.end_of_sentence:

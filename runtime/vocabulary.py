@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, final
 
+from .arguments import checked_instance, checked_text, checked_texts, wrong_type
 from .errors import TokenError, VocabularyError
 from .tokenization import Tokenization
 
@@ -31,8 +32,8 @@ class Vocabulary:
         Raises:
             VocabularyError: A token appears twice or is not Unicode text, or a special token is missing.
         """
-        self.tokens = tuple(tokens)
-        self.tokenization = tokenization
+        self.tokens = tuple(checked_texts("tokens", tokens))
+        self.tokenization = checked_instance("tokenization", tokenization, Tokenization, 'as Tokenization("words")')
         self._ids = {token: index for index, token in enumerate(self.tokens)}
         if len(self._ids) != len(self.tokens):
             raise VocabularyError(
@@ -76,15 +77,19 @@ class Vocabulary:
     def _alphabetical(self) -> list[str]:
         return sorted(set(self.tokens).difference(self.tokenization.specials))
 
+    def __repr__(self) -> str:
+        first = ", ".join(map(repr, self.tokens[:4]))
+        return f"<Vocabulary of {len(self):,} tokens by the rule {self.tokenization.rule!r}: {first}, ...>"
+
     def __len__(self) -> int:
         return len(self.tokens)
 
     def __contains__(self, token: str) -> bool:
-        return token in self._ids
+        return isinstance(token, str) and token in self._ids
 
     def id(self, token: str) -> int:
         """The token's id, or the unknown token's."""
-        return self._ids.get(token, self.unknown_id)
+        return self._ids.get(checked_text("token", token), self.unknown_id)
 
     def completions(self, prefix: str) -> list[int]:
         """Ids, in order, of the tokens that begin with `prefix`, without the special tokens."""
@@ -105,6 +110,8 @@ class Vocabulary:
         Raises:
             TokenError: An id lies outside the vocabulary.
         """
+        if isinstance(token_ids, str) or not isinstance(token_ids, Iterable):
+            raise wrong_type("token_ids", token_ids, "a list of token ids")
         return self.tokenization.join([self.token(index) for index in token_ids])
 
     def token(self, token_id: int) -> str:
@@ -113,9 +120,12 @@ class Vocabulary:
         Raises:
             TokenError: The id lies outside the vocabulary.
         """
-        if not 0 <= token_id < len(self.tokens):
-            raise TokenError(f"token id {token_id} is outside the vocabulary, expected 0 to {len(self.tokens) - 1}")
-        return self.tokens[token_id]
+        try:
+            if 0 <= token_id < len(self.tokens):
+                return self.tokens[token_id]
+        except (TypeError, ValueError):
+            raise wrong_type("a token id", token_id, "a whole number (int)") from None
+        raise TokenError(f"token id {token_id} is outside the vocabulary, expected 0 to {len(self.tokens) - 1}")
 
     def piece(self, token_id: int, previous_id: int | None) -> str:
         """The text that the token adds after `previous_id` (None at the start of the text)."""

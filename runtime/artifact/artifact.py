@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from ..arguments import checked_bytes, checked_path, checked_text
 from ..errors import ArtifactError, JsonError, VocabularyError
 from ..io.files import read_bytes
 from ..io.json_reader import LARGE_BYTES, MOST_BYTES, parse_json
@@ -85,16 +86,18 @@ class Artifact:
             StorageError: The file cannot be read.
             ArtifactError: As for `parse`.
         """
-        return cls.parse(read_bytes(Path(path)), str(path))
+        return cls.parse(read_bytes(checked_path("path", path)), str(path))
 
     @classmethod
-    def parse(cls, data: bytes, name: str = "the artifact") -> "Artifact":
+    def parse(cls, data: bytes | bytearray | memoryview, name: str = "the artifact") -> "Artifact":
         """Check a file's bytes; `name` stands for them in messages.
 
         Raises:
             ArtifactError: They are not an lmtool artifact, are damaged, have another format version, or hold a NaN or
                 infinite weight.
         """
+        data = checked_bytes("data", data)
+        checked_text("name", name)
         try:
             metadata = _metadata(memoryview(data))
             _check_format(metadata)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..arguments import checked_path
 from ..errors import ArtifactError
 from .artifact import Artifact
 from .run_folders import EXPORTS, RUNS, run_folders, why_latest
@@ -60,14 +61,14 @@ def choose_artifact(runs: Path = RUNS, *, serving: bool = False, provider: str =
     return Choice(chosen, f"{reason}; {why_latest(folders)}")
 
 
-def latest_artifact(runs: Path = RUNS) -> Path:
+def latest_artifact(runs: Path | str = RUNS) -> Path:
     """The most exact export of the latest run in `runs` that has one (see `choose_artifact`).
 
     Raises:
         ArtifactError: There is none.
         StorageError: A `config.json` is damaged, so the latest run is not known.
     """
-    return choose_artifact(runs).path
+    return choose_artifact(checked_path("runs", runs)).path
 
 
 def _readable(paths: Sequence[Path]) -> list[_Export]:

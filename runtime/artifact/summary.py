@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
+from ..arguments import checked_instance, checked_integer, checked_path
 from ..io.text_table import prose_table, text_table, wrapped
 from ..score import format_perplexity
 from ..vocabulary import Vocabulary
@@ -30,6 +31,8 @@ def layer_table(architecture: Architecture, vocabulary_size: int) -> list[LayerR
 
     A matrix that embedding and projection share (tied) counts once, with the embedding.
     """
+    checked_instance("architecture", architecture, Architecture, "it is artifact.architecture")
+    vocabulary_size = checked_integer("vocabulary_size", vocabulary_size)
     cell, widths = architecture.cell, (architecture.embedding_size, *architecture.layer_sizes)
     rows = [LayerRow("embedding", "Embedding", f"[batch, time, {widths[0]}]", vocabulary_size * widths[0])]
     for index, (width, size) in enumerate(itertools.pairwise(widths)):
@@ -133,8 +136,10 @@ class Summary:
         }
 
 
-def summarize(artifact: Artifact, path: Path) -> Summary:
+def summarize(artifact: Artifact, path: Path | str) -> Summary:
     """The summary of an artifact that was read from `path`."""
+    checked_instance("artifact", artifact, Artifact, "read one: Artifact.read(path)")
+    path = checked_path("path", path)
     facts = {
         "size_bytes": path.stat().st_size,
         "sha256": artifact.sha256,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import final
 
+from ..arguments import checked_flag, checked_integer, checked_number, freeze_fields
 from ..errors import OptionError
 
 
@@ -36,12 +37,15 @@ class PoolOptions:
     def __post_init__(self) -> None:
         """Raise OptionError for a field outside its range."""
         for name in ("max_streams", "max_waiting", "max_batch", "max_tokens"):
+            freeze_fields(self, **{name: checked_integer(name, getattr(self, name))})
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}, expected 1 or more")
         if self.max_streams > 2**32:
             raise OptionError(f"max_streams is {self.max_streams:,}, expected {2**32:,} or fewer")
         if self.max_tokens < self.max_batch:
             raise OptionError(f"max_tokens is {self.max_tokens}, expected max_batch, {self.max_batch}, or more")
+        checked_number("linger_seconds", self.linger_seconds)
+        checked_flag("allow_inexact", self.allow_inexact)
         if not 0 <= self.linger_seconds < float("inf"):
             raise OptionError(f"linger_seconds is {self.linger_seconds}, expected 0 or a positive number")
 

@@ -13,6 +13,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import checked_flag, checked_instance, checked_integer, checked_number
 from ..batch_invariance import first_difference
 from ..errors import OptionError, PoolError, StateError, TokenError
 from ..predictor import Predictor
@@ -52,8 +53,8 @@ class StreamPool:
             PoolError: The artifact is not batch-invariant, or there is not enough memory.
             NumberError: The network computes NaN or infinity.
         """
-        self.predictor = predictor
-        self.options = PoolOptions() if options is None else options
+        self.predictor = checked_instance("predictor", predictor, Predictor, "load one: Predictor.load(path)")
+        self.options = checked_instance("options", PoolOptions() if options is None else options, PoolOptions)
         if not self.options.allow_inexact:
             _require_exact(predictor, self.options)
         self._batcher = Batcher(predictor, self.options)
@@ -129,10 +130,10 @@ class StreamPool:
             PoolError: The stream is not open or has a request already, or the pool is closed.
         """
         tokens = self._checked_tokens(token_ids)
-        kept = len(tokens) if logits_to_keep is None else logits_to_keep
+        kept = len(tokens) if logits_to_keep is None else checked_integer("logits_to_keep", logits_to_keep)
         if not 1 <= kept <= len(tokens):
             raise OptionError(f"logits_to_keep is {kept}, expected 1 to the {len(tokens)} positions given")
-        seconds = math.inf if timeout_seconds is None else timeout_seconds
+        seconds = math.inf if timeout_seconds is None else checked_number("timeout_seconds", timeout_seconds)
         if not seconds > 0:
             raise OptionError(f"timeout_seconds is {timeout_seconds}, expected more than 0")
         return self._batcher.submit(stream_id, tokens, kept, seconds)
@@ -193,7 +194,7 @@ class StreamPool:
         Raises:
             ForkError: The pool was made in another process.
         """
-        self._batcher.close(cancel_waiting)
+        self._batcher.close(checked_flag("cancel_waiting", cancel_waiting))
 
     def _checked_tokens(self, token_ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         """A copy, int64 [tokens]."""

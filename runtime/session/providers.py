@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, final
 
+from ..arguments import checked_text
 from ..errors import OptionError, ProviderError
 from .cuda import cuda_fault
 
@@ -63,7 +64,7 @@ _HEAVY_OPERATORS = frozenset(
 
 def provider_named(name: str) -> Provider:
     """The provider with this short name; OptionError if there is none."""
-    if name not in PROVIDERS:
+    if checked_text("provider", name) not in PROVIDERS:
         raise OptionError(f"provider {name!r} is not known, expected one of {', '.join(PROVIDERS)}")
     return PROVIDERS[name]
 

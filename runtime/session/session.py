@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
+from ..arguments import checked_flag, checked_integer, checked_text, freeze_fields, wrong_type
 from ..artifact.artifact import LOGITS_TO_KEEP, Artifact
 from ..errors import ArtifactError, OptionError, ProviderError, truncated
 from .calls import Graph
@@ -24,6 +25,7 @@ _NOWHERE = f"{__file__}/none"
 
 def check_threads(threads: int) -> None:
     """Raise OptionError for a number of threads outside its range."""
+    checked_integer("threads", threads)
     if not 1 <= threads <= MAX_THREADS:
         raise OptionError(f"threads is {threads}, expected 1 to {MAX_THREADS:,}")
 
@@ -48,6 +50,13 @@ class SessionOptions:
     def __post_init__(self) -> None:
         """Raise OptionError for an invalid `threads` or `device_id`; onnxruntime does not check them."""
         check_threads(self.threads)
+        checked_flag("spinning", self.spinning)
+        checked_flag("memory_arena", self.memory_arena)
+        if not isinstance(self.provider_options, Mapping):
+            raise wrong_type("provider_options", self.provider_options, 'a mapping, as {"device_id": "1"}')
+        freeze_fields(self, provider_options=dict(self.provider_options))
+        for name, value in self.provider_options.items():
+            checked_text(f"provider_options[{name!r}]", value, 'write numbers as text: {"device_id": "1"}')
         device = self.provider_options.get("device_id", "0")
         if not str(device).isdecimal():
             raise OptionError(f"device_id is {device!r}, expected a number from 0")

@@ -1,0 +1,329 @@
+"""Arguments of wrong types: every public callable names the argument, what it found and what it expected."""
+
+import inspect
+import multiprocessing
+import pickle  # noqa: TID251 (of our own bytes)
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lmtool.runtime
+import numpy as np
+import pytest
+from lmtool.runtime import (
+    Architecture,
+    ArgumentError,
+    Artifact,
+    ArtifactError,
+    Autocompletion,
+    Cache,
+    CacheOptions,
+    LmtoolError,
+    OptionError,
+    PoolOptions,
+    Predictor,
+    Sampling,
+    State,
+    StreamPool,
+    Tokenization,
+    Vocabulary,
+    latest_artifact,
+    layer_table,
+    summarize,
+)
+from support.processes.prediction import log_prob_of
+
+TEXT = (None, 3, 1.5, b"the", ["the"], np.float32(1), Path("the"), {"a": 1})
+NUMBER = ("3", b"3", [3], {}, np.zeros(3), Path("3"), True)
+WHOLE = (*NUMBER, 2.0, np.float64(2))
+FLAG = ("no", None, 2, 0.0, [])
+PATH = (None, 3, 1.5, [], np.zeros(3))
+BYTES = (None, 3, "text", [1, 2], np.zeros(3), Path("x"))
+IDS = (None, "the", b"the", ["the"], [None], [1.5], {"a": 1}, {1, 2}, np.zeros((2, 2), bool), [[1], [2, 3]], object())
+OBJECT = (3, "the", b"the", [1], {}, np.zeros(3), Path("x"))
+ARRAY = (3, "the", [1.0], None, np.array(["a"]))
+OPTIONAL_WHOLE = tuple(value for value in WHOLE if value is not None)
+TEXTS = (3, None, b"the", [1], [b"the"], "the")
+
+Row = tuple[str, str, tuple[object, ...]]
+STREAM_OPTIONS = (
+    ("max_tokens", WHOLE),
+    ("temperature", NUMBER),
+    ("top_k", WHOLE),
+    ("top_p", NUMBER),
+    ("method", TEXT),
+    ("seed", WHOLE),
+    ("allow_unknown", FLAG),
+    ("repetition_penalty", NUMBER),
+    ("repetition_window", WHOLE),
+    ("stop", (3, None, b"the", [1])),
+    ("stop_at_end_of_sentence", FLAG),
+)
+ROWS: list[Row] = [
+    ("Architecture", "cell", TEXT),
+    ("Architecture", "embedding_size", WHOLE),
+    ("Architecture", "layer_sizes", (3, None, "7", [7], ("7",))),
+    ("Architecture", "tied", FLAG),
+    ("Artifact.read", "path", PATH),
+    ("Artifact.parse", "data", BYTES),
+    ("Artifact.parse", "name", TEXT),
+    ("Autocompletion", "predictor", OBJECT),
+    ("Autocompletion", "count", WHOLE),
+    ("Autocompletion", "allow_unknown", FLAG),
+    ("Autocompletion.suggestions", "line", TEXT),
+    ("Autocompletion.end_line", "line", TEXT),
+    ("Cache", "options", OBJECT),
+    ("Cache", "hidden", ARRAY),
+    ("Cache", "token_ids", ARRAY),
+    ("Cache", "oldest", WHOLE),
+    ("Cache.resized", "options", OBJECT),
+    ("CacheOptions", "size", WHOLE),
+    ("CacheOptions", "theta", NUMBER),
+    ("CacheOptions", "weight", NUMBER),
+    *(("PoolOptions", name, WHOLE) for name in ("max_streams", "max_waiting", "max_batch", "max_tokens")),
+    ("PoolOptions", "linger_seconds", NUMBER),
+    ("PoolOptions", "allow_inexact", FLAG),
+    ("Predictor.load", "source", PATH),
+    ("Predictor.load", "provider", TEXT),
+    ("Predictor.load", "threads", WHOLE),
+    ("Predictor.load", "sha256", TEXT[1:]),
+    ("Predictor.load", "spinning", FLAG),
+    ("Predictor.load", "memory_arena", FLAG),
+    ("Predictor.load", "provider_options", ("a", 3, [("device_id", "1")], {"device_id": 1})),
+    ("Predictor.initial_state", "batch_size", WHOLE),
+    ("Predictor.step", "token_ids", IDS),
+    ("Predictor.step", "state", (None, *OBJECT)),
+    ("Predictor.step", "logits_to_keep", OPTIONAL_WHOLE),
+    ("Predictor.log_probs", "token_ids", IDS),
+    ("Predictor.log_probs", "state", (None, *OBJECT)),
+    ("Predictor.log_probs", "targets", IDS),
+    ("Predictor.stream", "state", OBJECT),
+    ("Predictor.stream", "cache", OBJECT),
+    ("Predictor.score", "text", (IDS[0], *IDS[2:])),
+    ("Predictor.score", "context", IDS[1:]),
+    ("Predictor.perplexity", "token_ids", IDS),
+    ("Predictor.perplexity", "cache", OBJECT),
+    *(("Sampling", *row) for row in STREAM_OPTIONS[1:5]),
+    *(("Sampling", *row) for row in STREAM_OPTIONS[6:9]),
+    ("Sampling.choose", "logits", ARRAY),
+    ("Sampling.choose", "random", OBJECT),
+    ("State", "model_sha256", TEXT),
+    ("State", "tensors", (None, 3, [3], {"a": 1})),
+    ("State", "pending", ARRAY),
+    ("State", "cache", OBJECT),
+    ("State.from_bytes", "data", BYTES),
+    ("Stream.feed", "text", TEXT),
+    ("Stream.feed_ids", "token_ids", IDS),
+    ("Stream.score", "text", (IDS[0], *IDS[2:])),
+    ("Stream.suggest", "k", WHOLE),
+    ("Stream.suggest", "prefix", TEXT[1:]),
+    ("Stream.suggest", "allow_unknown", FLAG),
+    *(("Stream.generate", *row) for row in STREAM_OPTIONS),
+    ("StreamPool", "predictor", OBJECT),
+    ("StreamPool", "options", OBJECT),
+    ("StreamPool.open_stream", "state", OBJECT),
+    ("StreamPool.submit", "token_ids", IDS),
+    ("StreamPool.submit", "logits_to_keep", WHOLE),
+    ("StreamPool.submit", "timeout_seconds", NUMBER),
+    ("StreamPool.step", "token_ids", IDS),
+    ("StreamPool.close", "cancel_waiting", FLAG),
+    *(("Tokenization", name, TEXT) for name in ("rule", "unknown", "end_of_sentence")),
+    ("Tokenization.of_rule", "rule", TEXT),
+    ("Tokenization.from_json", "value", (None, 3, "a", [], {"rule": 3})),
+    *((f"Tokenization.{name}", "text", TEXT) for name in ("folded", "split", "split_unfinished")),
+    ("Tokenization.split_chunks", "chunks", (None, 3, "the")),
+    ("Tokenization.join", "tokens", TEXTS),
+    ("Tokenization.piece", "token", TEXT),
+    ("Vocabulary", "tokens", TEXTS),
+    ("Vocabulary", "tokenization", (None, *OBJECT)),
+    ("Vocabulary.from_json", "tokens", (None, 3, "a", {"a": 1}, [1])),
+    ("Vocabulary.id", "token", TEXT),
+    ("Vocabulary.completions", "prefix", TEXT),
+    ("Vocabulary.encode", "text", TEXT),
+    ("Vocabulary.decode", "token_ids", (None, 3, "the", ["the"], [None], [1.5], np.zeros((2, 2), int))),
+    ("Vocabulary.token", "token_id", (None, "the", 1.5, [1], np.zeros(3))),
+    ("Vocabulary.piece", "token_id", (None, "the", 1.5, [1])),
+    ("latest_artifact", "runs", PATH),
+    ("layer_table", "architecture", (None, *OBJECT)),
+    ("layer_table", "vocabulary_size", WHOLE),
+    ("summarize", "artifact", (None, *OBJECT)),
+    ("summarize", "path", PATH),
+]
+MADE_BY_LMTOOL = {"Artifact", "LayerRow", "PoolStats", "Predictor", "Score", "Stream", "Suggestion", "Summary"}
+"""Classes whose objects users get and do not make."""
+
+
+@pytest.fixture(scope="module")
+def right(predictor: Predictor, artifact_path: Path) -> Any:
+    """The callables by name, each with right arguments."""
+    vocabulary = predictor.vocabulary
+    tokenization = vocabulary.tokenization
+    state, stream = predictor.initial_state(), predictor.stream()
+    hidden, ids = np.zeros((1, 3), np.float32), np.zeros(1, np.int64)
+    pool = StreamPool(predictor, PoolOptions(max_streams=4, max_waiting=4))
+    pooled = pool.open_stream()
+    line = Autocompletion(predictor, 2)
+    calls: dict[str, tuple[Callable[..., object], dict[str, object]]] = {
+        "Architecture": (Architecture, {"cell": "lstm", "embedding_size": 5, "layer_sizes": (7, 3), "tied": False}),
+        "Artifact.read": (Artifact.read, {"path": artifact_path}),
+        "Artifact.parse": (Artifact.parse, {"data": artifact_path.read_bytes(), "name": "it"}),
+        "Autocompletion": (Autocompletion, {"predictor": predictor, "count": 2, "allow_unknown": False}),
+        "Autocompletion.suggestions": (line.suggestions, {"line": "the"}),
+        "Autocompletion.end_line": (line.end_line, {"line": "the"}),
+        "Cache": (Cache, {"options": CacheOptions(), "hidden": hidden, "token_ids": ids, "oldest": 0}),
+        "Cache.resized": (Cache(CacheOptions(), hidden, ids).resized, {"options": CacheOptions(3)}),
+        "CacheOptions": (CacheOptions, {}),
+        "PoolOptions": (PoolOptions, {}),
+        "Predictor.load": (Predictor.load, {"source": artifact_path}),
+        "Predictor.initial_state": (predictor.initial_state, {"batch_size": 1}),
+        "Predictor.step": (predictor.step, {"token_ids": [[1]], "state": state}),
+        "Predictor.log_probs": (predictor.log_probs, {"token_ids": [[1]], "state": state, "targets": [[1]]}),
+        "Predictor.stream": (predictor.stream, {}),
+        "Predictor.score": (predictor.score, {"text": "the"}),
+        "Predictor.perplexity": (predictor.perplexity, {"token_ids": [1, 2]}),
+        "Sampling": (Sampling, {}),
+        "Sampling.choose": (
+            Sampling().choose,
+            {"logits": np.zeros(3, np.float32), "random": np.random.default_rng(1), "at_boundary": True},
+        ),
+        "State": (State, {"model_sha256": state.model_sha256, "tensors": state.tensors}),
+        "State.from_bytes": (State.from_bytes, {"data": state.to_bytes()}),
+        "Stream.feed": (stream.feed, {"text": "the"}),
+        "Stream.feed_ids": (stream.feed_ids, {"token_ids": [1]}),
+        "Stream.score": (stream.score, {"text": "the"}),
+        "Stream.suggest": (stream.suggest, {"k": 3}),
+        "Stream.generate": (stream.generate, {"max_tokens": 2}),
+        "StreamPool": (StreamPool, {"predictor": predictor, "options": PoolOptions(max_streams=1)}),
+        "StreamPool.open_stream": (pool.open_stream, {}),
+        "StreamPool.submit": (pool.submit, {"stream_id": pool.open_stream(), "token_ids": [1]}),
+        "StreamPool.step": (pool.step, {"stream_id": pooled, "token_ids": [1]}),
+        "StreamPool.close": (pool.close, {}),
+        "Tokenization": (Tokenization, {}),
+        "Tokenization.of_rule": (Tokenization.of_rule, {"rule": "words"}),
+        "Tokenization.from_json": (Tokenization.from_json, {"value": tokenization.to_json()}),
+        "Tokenization.folded": (tokenization.folded, {"text": "the"}),
+        "Tokenization.split": (tokenization.split, {"text": "the"}),
+        "Tokenization.split_unfinished": (tokenization.split_unfinished, {"text": "the"}),
+        "Tokenization.split_chunks": (tokenization.split_chunks, {"chunks": ["the"]}),
+        "Tokenization.join": (tokenization.join, {"tokens": ["the"]}),
+        "Tokenization.piece": (tokenization.piece, {"token": "the", "previous": None}),
+        "Vocabulary": (Vocabulary, {"tokens": vocabulary.tokens, "tokenization": tokenization}),
+        "Vocabulary.from_json": (
+            Vocabulary.from_json,
+            {"tokens": list(vocabulary.tokens), "tokenization": tokenization.to_json()},
+        ),
+        "Vocabulary.id": (vocabulary.id, {"token": "the"}),
+        "Vocabulary.completions": (vocabulary.completions, {"prefix": "t"}),
+        "Vocabulary.encode": (vocabulary.encode, {"text": "the"}),
+        "Vocabulary.decode": (vocabulary.decode, {"token_ids": [1]}),
+        "Vocabulary.token": (vocabulary.token, {"token_id": 1}),
+        "Vocabulary.piece": (vocabulary.piece, {"token_id": 1, "previous_id": None}),
+        "latest_artifact": (latest_artifact, {"runs": artifact_path.parents[1]}),
+        "layer_table": (layer_table, {"architecture": predictor.artifact.architecture, "vocabulary_size": 11}),
+        "summarize": (summarize, {"artifact": predictor.artifact, "path": artifact_path}),
+    }
+    yield calls
+    pool.close()
+
+
+@pytest.mark.parametrize(("name", "argument", "values"), ROWS, ids=[f"{row[0]}-{row[1]}" for row in ROWS])
+def test_wrong_types_are_named(right: Any, name: str, argument: str, values: tuple[object, ...]) -> None:
+    function, arguments = right[name]
+    for value in values:
+        with pytest.raises(LmtoolError) as caught:
+            function(**{**arguments, argument: value})
+        assert isinstance(caught.value, TypeError | ValueError), value
+        assert len(str(caught.value)) < 600
+
+
+def test_right_types_pass(right: Any) -> None:
+    """The positive control of the table."""
+    for name, (function, arguments) in right.items():
+        if name not in ("StreamPool", "StreamPool.close"):
+            function(**arguments)
+
+
+def test_every_public_callable_is_in_the_table() -> None:
+    tried = {row[0] for row in ROWS} | {"StreamPool.step_async", "StreamPool.close_stream", "StreamPool.state"}
+    for name in lmtool.runtime.__all__:
+        value = getattr(lmtool.runtime, name)
+        if not callable(value) or (inspect.isclass(value) and issubclass(value, Exception)):
+            continue
+        if name not in MADE_BY_LMTOOL and inspect.signature(value).parameters:
+            assert name in tried
+        if name in {"Predictor", "Stream", "StreamPool", "Vocabulary", "Tokenization", "Autocompletion", "Cache"}:
+            for method, function in inspect.getmembers(value, callable):
+                if not method.startswith("_") and len(inspect.signature(function).parameters) > 1:
+                    assert f"{name}.{method}" in tried | INTERNAL
+
+
+INTERNAL = {"Stream.score_ids", "Stream.token_log_probs"}
+
+
+def test_the_message_says_what_was_found_and_the_fix(predictor: Predictor) -> None:
+    stream = predictor.stream()
+    for call, message in (
+        (lambda: stream.feed(["the", "cat"]), "text is list ['the', 'cat'], expected text (str); join words"),  # type: ignore[arg-type]
+        (lambda: stream.feed(b"the"), "text is bytes b'the', expected text (str); decode it"),  # type: ignore[arg-type]
+        (lambda: stream.feed_ids("the"), "token_ids is str 'the', expected token ids; of a text: predictor.voc"),
+        (lambda: predictor.score(None), "token_ids is None, expected token ids"),  # type: ignore[arg-type]
+        (lambda: stream.suggest("3"), "k is str '3', expected a whole number (int)"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(ArgumentError) as caught:
+            call()
+        assert str(caught.value).startswith(message)
+
+
+def test_numbers_of_numpy_are_numbers(predictor: Predictor) -> None:
+    stream = predictor.stream()
+    assert len(stream.suggest(np.int64(3))) == 3  # type: ignore[arg-type]
+    sampling = Sampling(temperature=np.float32(0.5), top_k=np.int32(4))  # type: ignore[arg-type]
+    assert (type(sampling.temperature), type(sampling.top_k)) == (float, int)
+    assert len(list(stream.generate(np.int8(3), seed=np.uint64(5)))) == 3  # type: ignore[arg-type]
+    assert predictor.vocabulary.token(np.int64(1)) == predictor.vocabulary.token(1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_every_kind_of_bytes_loads(artifact_path: Path, predictor: Predictor, kind: Callable[[bytes], bytes]) -> None:
+    data = artifact_path.read_bytes()
+    assert Artifact.parse(kind(data)).sha256 == predictor.artifact.sha256
+    assert Predictor.load(kind(data)).score("the cat") == predictor.score("the cat")
+    assert State.from_bytes(kind(predictor.stream().state.to_bytes())).model_sha256 == predictor.artifact.sha256
+
+
+def test_objects_say_what_they_are(predictor: Predictor, artifact_path: Path) -> None:
+    stream = predictor.stream(cache=CacheOptions(size=5))
+    stream.feed("the cat")
+    for value, words in (
+        (predictor, (str(artifact_path), "lstm", "fp32", "cpu", "threads=1")),
+        (stream, ("'cat'", "with a cache", "to run")),
+        (stream.state, (predictor.artifact.sha256[:12], "a cache of")),
+        (predictor.initial_state(3), ("[3, ", "0 pending")),
+        (predictor.score("the zzz"), ("2 tokens (1 unknown)", "log_prob", "perplexity")),
+        (predictor.vocabulary, (f"{len(predictor.vocabulary)} tokens", "'whitespace'")),
+    ):
+        assert all(word in repr(value) for word in words), repr(value)
+        assert repr(value).startswith(f"<{type(value).__name__} ")
+        assert len(repr(value)) < 300
+    assert "from bytes" in repr(Predictor.load(artifact_path.read_bytes()))
+
+
+def test_a_predictor_goes_to_another_process(predictor: Predictor) -> None:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(log_prob_of, (predictor, "the cat")) == predictor.score("the cat").log_prob
+
+
+def test_pickling_keeps_options_and_refuses_another_file(artifact_path: Path, run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(artifact_path.read_bytes())
+    sent = pickle.dumps(Predictor.load(path, threads=2, memory_arena=True))
+    assert len(sent) < 1000
+    back = pickle.loads(sent)
+    assert (back.threads, back._options.memory_arena) == (2, True)
+    path.write_bytes(run.artifact("int8").read_bytes())
+    with pytest.raises(ArtifactError, match="the pinned one is"):
+        pickle.loads(sent)
+    with pytest.raises(ArgumentError, match="loaded from bytes cannot be pickled"):
+        pickle.dumps(Predictor.load(artifact_path.read_bytes()))
+    with pytest.raises(OptionError, match=r"send stream\.state"):
+        pickle.dumps(back.stream())
