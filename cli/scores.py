@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Optional, final
 
-from .output import print_result, print_text
+from .output import print_result, print_status, print_text
 
 if TYPE_CHECKING:
     from ..runtime import Predictor, Score
@@ -27,6 +27,7 @@ class ScorePrinter:
         self._end = "\n" if end else ""
         self._per_token = per_token
         self._as_json = as_json
+        self._texts = self._many_unknown = 0
         self._heat = _heat_of(predictor) if heat and not as_json else None
         if self._heat is not None:
             print_result(False, self._heat.legend(), None, coloured=True)
@@ -36,14 +37,34 @@ class ScorePrinter:
         from ..runtime.io.files import json_text
 
         score = self._predictor.score(text + self._end)
+        self._count(score)
         if self._as_json:
             return print_text(f"{json_text({'text': text, **score.to_json()})}\n")
         return print_result(False, "\n".join(self._rows(text, score)), None, coloured=self._heat is not None)
 
+    def finish(self) -> None:
+        """Say of how many texts many words are unknown."""
+        if self._many_unknown > 1:
+            print_status(
+                f"warning: {self._many_unknown:,} of {self._texts:,} texts have a quarter or more unknown tokens"
+            )
+
+    def _count(self, score: "Score") -> None:
+        """Count the text, and warn at the first one with many unknown words."""
+        self._texts += 1
+        self._many_unknown += score.has_many_unknown
+        if score.has_many_unknown and self._many_unknown == 1:
+            print_status(
+                f"warning: {score.unknown} of the {len(score.tokens)} tokens of text {self._texts:,} are not in the "
+                f"model's vocabulary of {len(self._predictor.vocabulary):,}; their spelling decides its score, so "
+                "compare what it knows (known perplexity), or train on text like this"
+            )
+
     def _rows(self, text: str, score: "Score") -> list[str]:
         perplexity = f"{score.perplexity:10.2f}" if score.tokens else f"{'-':>10}"
         shown = text if self._heat is None else self._heat.coloured(text + self._end, score)
-        rows = [f"{score.log_prob:10.3f}  perplexity {perplexity}  unknown {score.unknown}  {shown}"]
+        without = f" (known perplexity {score.known_perplexity:.2f})" if score.unknown else ""
+        rows = [f"{score.log_prob:10.3f}  perplexity {perplexity}  unknown {score.unknown}{without}  {shown}"]
         if self._per_token:
             pairs = zip(score.tokens, score.token_log_probs, strict=True)
             rows += [f"{log_prob:10.3f}    {token!r}" for token, log_prob in pairs]

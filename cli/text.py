@@ -14,6 +14,8 @@ from .scores import ScorePrinter
 if TYPE_CHECKING:
     from io import BufferedIOBase
 
+    from ..runtime import Predictor, Stream
+
 
 def generate(
     prompt: Texts = None,
@@ -37,9 +39,9 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Continue a prompt, token by token."""
-    stream = load_predictor(model, threads).stream()
+    predictor = load_predictor(model, threads)
     text = " ".join(prompt) if prompt else _piped_text()
-    stream.feed(text)
+    stream = _stream_after(text, predictor)
     pieces = stream.generate(
         max_tokens,
         temperature=temperature,
@@ -72,14 +74,30 @@ def suggest(
     """List the most probable words after a text (the arguments, joined); on a terminal without one, as you type."""
     if not text and prefix is None and not as_json and _at_terminal():
         return _suggest_while_typing(model, k, allow_unknown)
-    stream = load_predictor(model, 1).stream()
-    stream.feed(" ".join(text) if text else _piped_text())
+    stream = _stream_after(" ".join(text) if text else _piped_text(), load_predictor(model, 1))
     words = stream.suggest(k, prefix=prefix, allow_unknown=allow_unknown)
     if prefix is not None and not words:
         print_status(f"no word of the vocabulary begins with {prefix!r}")
     lines = "\n".join(f"{probability:7.2%}  {word!r}" for word, probability in words)
     values = [{"token": word, "probability": probability} for word, probability in words]
     return print_result(as_json, lines, {"suggestions": values})
+
+
+def _stream_after(text: str, predictor: "Predictor") -> "Stream":
+    """A stream that has read a text; warns if many of its words are unknown."""
+    from ..runtime.score import MANY_UNKNOWN
+
+    vocabulary = predictor.vocabulary
+    ids = vocabulary.encode(text)
+    unknown = ids.count(vocabulary.unknown_id)
+    if unknown and unknown >= MANY_UNKNOWN * len(ids):
+        print_status(
+            f"warning: {unknown} of the {len(ids)} tokens before are not in the model's vocabulary of "
+            f"{len(vocabulary):,}, so it does not know what they say"
+        )
+    stream = predictor.stream()
+    stream.feed_ids(ids)
+    return stream
 
 
 def _at_terminal() -> bool:
@@ -108,6 +126,7 @@ def score(
     printer = ScorePrinter(load_predictor(model, threads), end=end, per_token=per_token, heat=heat, as_json=as_json)
     for line in text or _piped_lines():
         printer.print(line)
+    printer.finish()
 
 
 def _piped_text() -> str:

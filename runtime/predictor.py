@@ -215,6 +215,8 @@ class Predictor:
     def score(self, text: str | Sequence[int], *, context: Sequence[int] | None = None) -> Score:
         """The log-probability of every token of a text.
 
+        The spelling of an unknown word counts (see `Score`), but not that of an unknown token id.
+
         Args:
             text: Text, or token ids.
             context: Token ids before the text; None for the start of a sentence (the end-of-sentence token).
@@ -223,7 +225,7 @@ class Predictor:
             TokenError: An id lies outside the vocabulary, or `context` is empty.
             NumberError: A log-probability is NaN or infinite.
         """
-        ids = self.network.checked_ids(self.vocabulary.encode(text) if isinstance(text, str) else text)
+        scored = text if isinstance(text, str) else self.network.checked_ids(text)
         before = self.network.checked_ids([self.vocabulary.end_of_sentence_id] if context is None else context)
         if before.size == 0:
             raise TokenError("context is empty; the first token needs at least one token before it")
@@ -231,7 +233,7 @@ class Predictor:
         state = self.initial_state(1)
         if before.size > 1:
             state = self.network.run(before[:, :-1], state, 1)[1]
-        return self._stream(replace(state, pending=before[:, -1:])).score_ids(ids)
+        return self._stream(replace(state, pending=before[:, -1:])).score(scored)
 
     def perplexity(self, token_ids: NDArray[np.integer[Any]], *, cache: CacheOptions | None = None) -> float:
         """Perplexity of one unbroken stream: each token after the first is scored once, from the zero state.

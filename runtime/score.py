@@ -1,6 +1,7 @@
 """Scores of a text: the log-probability of every token, their sum and the perplexity."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -12,31 +13,49 @@ from .vocabulary import Vocabulary
 
 _MOST_PLAIN = 1e6
 
+SPELLING_SYMBOLS = 257
+"""The symbols of a spelling: 256 bytes, and the end of the word."""
+
+MANY_UNKNOWN = 0.25
+"""Share of unknown tokens from which a text's score says little: the commands warn."""
+
 
 @final
 @dataclass(frozen=True)
 class Score:
     """The scored tokens of one text.
 
+    A model knows the probability of any unknown word, p(`<unk>`), which is high, and not that of the one in the text.
+    So its spelling counts too, and a text does not become more probable by words that the model does not know:
+
+        p(word) = p(<unk>) * 257 ** -(number of its UTF-8 bytes + 1)
+
+    The second factor is uniform over bytes and an end, and sums to 1 over all words. `log_prob` and `perplexity`
+    include it; `known_log_prob` and `known_perplexity` leave unknown tokens out ("excluding OOVs"). A spelling that is
+    not known costs nothing: that of a token id, and of `<unk>` written in the text, as in the Penn Treebank's.
+
     Attributes:
         tokens: The text's tokens; those outside the vocabulary as the unknown token.
         token_log_probs: Natural log-probability of each token given all before it. A tuple, because small arrays
             between the large ones of the network would keep the memory around them from being freed.
         unknown: The number of tokens outside the vocabulary.
+        known_log_prob: Sum of the log-probabilities of the other tokens.
     """
 
     tokens: tuple[str, ...]
     token_log_probs: tuple[float, ...]
     unknown: int
+    known_log_prob: float
 
     @classmethod
     def of(
         cls, token_ids: NDArray[np.integer[Any]], token_log_probs: NDArray[np.float64], vocabulary: Vocabulary
     ) -> "Score":
-        """The score of token ids [tokens] from their log-probabilities [tokens]."""
+        """The score of token ids [tokens] from their log-probabilities [tokens], which include their spelling."""
         tokens = tuple(vocabulary.token(index) for index in token_ids.tolist())
-        unknown = int((token_ids == vocabulary.unknown_id).sum())
-        return cls(tokens, tuple(token_log_probs.tolist()), unknown)
+        known = token_ids != vocabulary.unknown_id
+        log_probs = tuple(token_log_probs.tolist())
+        return cls(tokens, log_probs, int((~known).sum()), math.fsum(token_log_probs[known].tolist()))
 
     def __repr__(self) -> str:
         return (
@@ -54,6 +73,16 @@ class Score:
         """exp(-log_prob / number of tokens); 1 for an empty text."""
         return perplexity(self.log_prob, len(self.tokens))
 
+    @property
+    def known_perplexity(self) -> float:
+        """exp(-known_log_prob / number of known tokens); 1 without any."""
+        return perplexity(self.known_log_prob, len(self.tokens) - self.unknown)
+
+    @property
+    def has_many_unknown(self) -> bool:
+        """Whether a quarter of the tokens or more is unknown, so that the score says little."""
+        return self.unknown > 0 and self.unknown >= MANY_UNKNOWN * len(self.tokens)
+
     def to_json(self) -> dict[str, Any]:
         """The score as JSON values."""
         return {
@@ -62,7 +91,20 @@ class Score:
             "log_prob": self.log_prob,
             "perplexity": self.perplexity,
             "unknown": self.unknown,
+            "known_log_prob": self.known_log_prob,
+            "known_perplexity": self.known_perplexity,
         }
+
+
+def spelling_log_probs(tokens: Sequence[str], vocabulary: Vocabulary) -> NDArray[np.float64]:
+    """What the spelling of each token adds to its log-probability, float64 [tokens]: 0 for known ones and `<unk>`."""
+    unknown = vocabulary.tokenization.unknown
+    spellings = [0 if token in vocabulary or token == unknown else _spelling_symbols(token) for token in tokens]
+    return np.array(spellings, np.float64) * -math.log(SPELLING_SYMBOLS)
+
+
+def _spelling_symbols(token: str) -> int:
+    return len(token.encode(errors="surrogatepass")) + 1
 
 
 def perplexity(log_prob: float, count: int) -> float:

@@ -15,7 +15,7 @@ from .cache import CacheMemory
 from .errors import ArgumentError, OptionError, OwnerError, StateError
 from .network import Network
 from .sampling import Sampling
-from .score import Score, require_finite, target_log_probs
+from .score import Score, require_finite, spelling_log_probs, target_log_probs
 from .state import State
 from .suggestions import suggest_tokens
 
@@ -189,16 +189,21 @@ class Stream:
     def score(self, text: str | ArrayLike) -> Score:
         """Append text, or token ids; return the log-probability of each token given all before it.
 
+        The spelling of an unknown word counts (see `Score`), but not that of an unknown token id.
+
         Raises:
             TokenError: An id lies outside the vocabulary; nothing was appended.
             StateError: As for `logits`.
         """
-        ids = self._vocabulary.encode(text) if isinstance(text, str) else text
-        return self.score_ids(self._network.checked_ids(ids))
+        if not isinstance(text, str):
+            return self._score(self._network.checked_ids(text), 0.0)
+        tokens = self._vocabulary.tokenization.split(text)
+        ids = np.array([self._vocabulary.id(token) for token in tokens], np.int64)
+        return self._score(ids, spelling_log_probs(tokens, self._vocabulary))
 
-    def score_ids(self, ids: NDArray[np.integer[Any]]) -> Score:
-        """As `score`, for checked ids, any integer [tokens]."""
-        return Score.of(ids, np.concatenate([np.zeros(0), *self.token_log_probs(ids)]), self._vocabulary)
+    def _score(self, ids: NDArray[np.integer[Any]], spelling: NDArray[np.float64] | float) -> Score:
+        log_probs = np.concatenate([np.zeros(0), *self.token_log_probs(ids)])
+        return Score.of(ids, log_probs + spelling, self._vocabulary)
 
     def token_log_probs(self, ids: NDArray[np.integer[Any]]) -> Iterator[NDArray[np.float64]]:
         """Append checked ids, any integer [tokens], and yield their log-probabilities.

@@ -550,6 +550,15 @@ Tokenization tokenization_of(const std::string& json) {
   return found;
 }
 
+// The symbols of an unknown word's spelling: 256 bytes, and the end of the word.
+constexpr double kSpellingSymbols = 257;
+
+// Ids, int64 [tokens], and the natural log-probability of the spelling of the unknown words among them.
+struct EncodedLine final {
+  std::vector<std::int64_t> ids;
+  double spelling = 0;
+};
+
 // The tokens (a token's index is its id), and the encoding of text as ids.
 class Vocabulary final {
  public:
@@ -570,11 +579,15 @@ class Vocabulary final {
   std::int64_t end_of_sentence_id() const { return end_of_sentence_id_; }
   std::int64_t newline_id() const { return id(tokenization_.newline()); }
 
-  // Ids, int64 [tokens], of a line without its newline.
-  std::vector<std::int64_t> encode(std::string_view line, const std::string& name) const {
-    std::vector<std::int64_t> ids;
-    for (const std::string& token : tokenization_.split(line, name)) ids.push_back(id(token));
-    return ids;
+  // The tokens of a line without its newline.
+  EncodedLine encode(std::string_view line, const std::string& name) const {
+    EncodedLine encoded;
+    for (const std::string& token : tokenization_.split(line, name)) {
+      encoded.ids.push_back(id(token));
+      const bool is_spelled = encoded.ids.back() == unknown_id_ && token != tokenization_.unknown;
+      if (is_spelled) encoded.spelling -= static_cast<double>(token.size() + 1) * std::log(kSpellingSymbols);
+    }
+    return encoded;
   }
 
  private:
@@ -1135,8 +1148,8 @@ double perplexity(double log_prob, std::size_t tokens) {
 }
 
 void answer(Stream& stream, const Vocabulary& vocabulary, std::string_view line, const std::string& name, int count) {
-  const std::vector<std::int64_t> ids = vocabulary.encode(line, name);
-  const double log_prob = stream.score(ids);
+  const auto [ids, spelling] = vocabulary.encode(line, name);
+  const double log_prob = stream.score(ids) + spelling;
   const auto unknown = std::count(ids.begin(), ids.end(), vocabulary.unknown_id());
   std::cout << formatted("%.6f\t%.6g\t", log_prob, perplexity(log_prob, ids.size())) << ids.size() << '\t' << unknown
             << '\t' << escaped(line) << '\n';

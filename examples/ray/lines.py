@@ -10,7 +10,8 @@ import numpy as np
 from lmtool.runtime import Predictor
 from lmtool.runtime.batch_invariance import first_difference
 from lmtool.runtime.io.files import RETRY_AFTER_SECONDS, json_text, make_folder, write_atomically
-from lmtool.runtime.score import perplexity
+from lmtool.runtime.score import perplexity, spelling_log_probs
+from numpy.typing import NDArray
 from parts import Part, PartScore, read_lines, result_bytes
 
 BATCH_TOKENS = 256
@@ -22,7 +23,7 @@ _WINDOW_CHARACTERS = 1 << 20
 
 
 class LineScore(NamedTuple):
-    """`Predictor.score` of a line: log-probability, number of tokens, number of unknown tokens."""
+    """`Predictor.score` of a line: log-probability with the spelling of unknown tokens, numbers of all and of these."""
 
     log_prob: float
     tokens: int
@@ -49,14 +50,15 @@ class LineScorer:
     def scores(self, lines: Sequence[str]) -> list[LineScore]:
         """The scores of the lines, in order."""
         vocabulary = self._predictor.vocabulary
-        ids = [vocabulary.encode(line) for line in lines]
+        split = [vocabulary.tokenization.split(line) for line in lines]
+        ids = [[vocabulary.id(token) for token in tokens] for tokens in split]
+        spellings = [spelling_log_probs(tokens, vocabulary) for tokens in split]
         log_probs = np.zeros(len(lines))
         for rows in self._batches([len(tokens) for tokens in ids]):
-            batch = [ids[row] for row in rows]
             if len(rows) == 1:
-                log_probs[rows[0]] = self._predictor.score(batch[0]).log_prob
+                log_probs[rows[0]] = self._predictor.score(lines[rows[0]]).log_prob
             else:
-                log_probs[rows] = self._run(batch)
+                log_probs[rows] = self._run([ids[row] for row in rows], [spellings[row] for row in rows])
         return [
             LineScore(float(log_prob), len(tokens), tokens.count(vocabulary.unknown_id))
             for log_prob, tokens in zip(log_probs, ids, strict=True)
@@ -78,15 +80,15 @@ class LineScorer:
                 return size
         return 1
 
-    def _run(self, ids: Sequence[Sequence[int]]) -> list[float]:
-        """The log-probabilities of texts with one token or more; padding is not counted."""
+    def _run(self, ids: Sequence[Sequence[int]], spellings: Sequence[NDArray[np.float64]]) -> list[float]:
+        """The log-probabilities of texts with one token or more, spelling included; padding is not counted."""
         end = self._predictor.vocabulary.end_of_sentence_id
         tokens = np.full((len(ids), max(map(len, ids)) + 1), end, np.int64)
         for row, text in enumerate(ids):
             tokens[row, 1 : len(text) + 1] = text
         state = self._predictor.initial_state(len(ids))
         log_probs = self._predictor.log_probs(tokens[:, :-1], state, tokens[:, 1:])[0]
-        return [math.fsum(log_probs[row, : len(text)].tolist()) for row, text in enumerate(ids)]
+        return [math.fsum((log_probs[row, : len(own)] + own).tolist()) for row, own in enumerate(spellings)]
 
 
 def score_part(scorer: LineScorer, part: Part, folder: Path, out: Path, model: str) -> PartScore:

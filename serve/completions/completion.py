@@ -198,7 +198,10 @@ class Completion:
 
 def _echo(prompt: PromptTokens, previous: int | None, logprobs: list[TokenLogprobs]) -> list[Token]:
     """The tokens of an echoed prompt; the first has no score if it is the start of the text."""
-    scores: list[TokenLogprobs | None] = [*([None] * (len(prompt.ids) - len(logprobs))), *logprobs]
+    first = len(prompt.ids) - len(logprobs)
+    spelling = prompt.spelling[first:] or (0.0,) * len(logprobs)
+    spelled = [score.plus(added) for score, added in zip(logprobs, spelling, strict=True)]
+    scores: list[TokenLogprobs | None] = [*([None] * first), *spelled]
     tokens, offset = [], 0
     for text, token_id, score in zip(prompt.pieces, prompt.ids, scores, strict=True):
         tokens.append(Token(text, offset, token_id, previous, score))

@@ -13,12 +13,16 @@ class TokenLogprobs(NamedTuple):
     """The score of one token.
 
     Attributes:
-        log_prob: Natural log-probability of the token.
+        log_prob: Natural log-probability of the token; of an unknown word in a prompt with its spelling.
         top: Ids and log-probabilities of the most probable tokens, most probable first.
     """
 
     log_prob: float
     top: tuple[tuple[int, float], ...]
+
+    def plus(self, spelling: float) -> "TokenLogprobs":
+        """The score with the log-probability of an unknown word's spelling; `top` has classes and no spellings."""
+        return self._replace(log_prob=self.log_prob + spelling)
 
 
 def token_logprobs(logits: NDArray[np.float32], targets: NDArray[np.int64], count: int) -> list[TokenLogprobs]:

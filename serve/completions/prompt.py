@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from ...runtime.score import spelling_log_probs
 from ...runtime.vocabulary import Vocabulary
 from ..concurrency import call
 from ..errors import ApiError, invalid
@@ -25,6 +26,8 @@ class PromptTokens:
         given_as_ids: Whether the prompt was sent as ids.
         ends_in_space: Whether its text ends in white space, so that the first word after it needs no space.
         blank: The text of a prompt without tokens, white space only. Empty unless requested.
+        spelling: What the spelling of each token adds to its log-probability (see `Score`). Empty unless pieces are
+            requested, and for ids.
     """
 
     ids: tuple[int, ...]
@@ -32,6 +35,7 @@ class PromptTokens:
     given_as_ids: bool
     ends_in_space: bool = False
     blank: str = ""
+    spelling: tuple[float, ...] = ()
 
     @property
     def text(self) -> str:
@@ -76,7 +80,9 @@ def split_prompt(
         _check_length(len(tokens), max_tokens)
         pieces = tuple(_pieces(prompt, tokens, vocabulary)) if with_pieces else ()
         blank = prompt if with_pieces and not tokens else ""
-        return PromptTokens(tuple(map(vocabulary.id, tokens)), pieces, False, prompt[-1:].isspace(), blank)
+        spelling = tuple(spelling_log_probs(tokens, vocabulary).tolist()) if with_pieces else ()
+        space = prompt[-1:].isspace()
+        return PromptTokens(tuple(map(vocabulary.id, tokens)), pieces, False, space, blank, spelling)
     _check_length(len(prompt), max_tokens)
     wrong = next((index for index in prompt if not 0 <= index < len(vocabulary)), None)
     if wrong is not None:
