@@ -45,8 +45,8 @@ class Predictor:
         >>> logits.shape == (2, 3, len(predictor.vocabulary))
         True
         >>> logits, state = predictor.step([[5], [3]], state)            # continues from the last step
-        >>> predictor.score("the cat").token_log_probs.shape
-        (2,)
+        >>> len(predictor.score("the cat").token_log_probs)
+        2
     """
 
     def __init__(
