@@ -61,10 +61,12 @@ class ScorePrinter:
             )
 
     def _rows(self, text: str, score: "Score") -> list[str]:
-        perplexity = f"{score.perplexity:10.2f}" if score.tokens else f"{'-':>10}"
+        from ..runtime.score import format_perplexity
+
+        perplexity = format_perplexity(score.perplexity) if score.tokens else "-"
         shown = text if self._heat is None else self._heat.coloured(text + self._end, score)
-        without = f" (known perplexity {score.known_perplexity:.2f})" if score.unknown else ""
-        rows = [f"{score.log_prob:10.3f}  perplexity {perplexity}  unknown {score.unknown}{without}  {shown}"]
+        without = f" (known perplexity {format_perplexity(score.known_perplexity)})" if score.unknown else ""
+        rows = [f"{score.log_prob:10.3f}  perplexity {perplexity:>10}  unknown {score.unknown}{without}  {shown}"]
         if self._per_token:
             pairs = zip(score.tokens, score.token_log_probs, strict=True)
             rows += [f"{log_prob:10.3f}    {token!r}" for token, log_prob in pairs]
