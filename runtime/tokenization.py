@@ -147,7 +147,7 @@ class Tokenization:
 
         Memory is bounded if white space occurs now and then (`characters` does not need it).
         """
-        if isinstance(chunks, str) or not isinstance(chunks, Iterable):
+        if not isinstance(chunks, Iterable):
             raise wrong_type("chunks", chunks, "the pieces of a text", "of one text: split(text)")
         if self.takes_returns:
             chunks = _with_newlines(chunks)

@@ -12,7 +12,6 @@ import pytest
 from lmtool.runtime import Predictor, StorageError
 from lmtool.runtime.io.lines import read_lines
 from support.processes.commands import (
-    default_sigint,
     fresh_command,
     json_lines_of,
     json_output_of,
@@ -45,7 +44,7 @@ def test_texts_with_many_unknown_words_are_pointed_out(artifact_path: Path) -> N
 
 
 def test_a_line_is_answered_before_the_next_one_comes(artifact_path: Path) -> None:
-    with default_sigint(), _streaming(artifact_path, "--json") as process:
+    with _streaming(artifact_path, "--json") as process:
         for line in ("the cat", "", "a dog" * 1000):
             assert _answer(process, f"{line}\n".encode())["text"] == line
         assert _answer(process, b"the cat\r")["text"] == "the cat"
@@ -59,6 +58,8 @@ def test_lines_before_bad_bytes_are_answered(artifact_path: Path) -> None:
         out, errors = process.communicate(b"the cat\nthe caf\xe9\nthe dog\n", timeout=60)
     assert (process.returncode, [json.loads(line)["text"] for line in out.splitlines()]) == (1, ["the cat"])
     assert b"error: line 2 of standard input is not UTF-8 text: byte 0xe9 at offset 7" in errors
+    with pytest.raises(StorageError, match="line 2 of it is binary data"):
+        list(read_lines(io.BytesIO(b"the cat\n\0\n"), "it"))
 
 
 def test_a_closed_pipe_ends_it_without_a_message(artifact_path: Path) -> None:
@@ -95,7 +96,7 @@ class Blocks(io.BytesIO):
 
 @pytest.mark.parametrize("file", [io.BytesIO, Blocks])
 def test_lines_end_with_every_newline_wherever_the_text_is_cut(file: type[io.BytesIO]) -> None:
-    text = "a\n\nb\r\nc\rd\r\r\n\u2028\x0b\x85e\x00f\n" + "long " * 10 + "\r\n\r\nend"
+    text = "a\n\nb\r\nc\rd\r\r\n\u2028\x0b\x85e\x0cf\n" + "long " * 10 + "\r\n\r\nend"
     assert list(read_lines(file(text.encode()), "it")) == re.split("\r\n|\r|\n", text)
     assert list(read_lines(file(b""), "it")) == []
     assert list(read_lines(file(b"\n\r\n"), "it")) == ["", ""]

@@ -131,7 +131,7 @@ ROWS: list[Row] = [
     ("Tokenization.of_rule", "rule", TEXT),
     ("Tokenization.from_json", "value", (None, 3, "a", [], {"rule": 3})),
     *((f"Tokenization.{name}", "text", TEXT) for name in ("folded", "split", "split_unfinished")),
-    ("Tokenization.split_chunks", "chunks", (None, 3, "the")),
+    ("Tokenization.split_chunks", "chunks", (None, 3, 1.5)),
     ("Tokenization.join", "tokens", TEXTS),
     ("Tokenization.piece", "token", TEXT),
     ("Vocabulary", "tokens", TEXTS),
