@@ -4,13 +4,20 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, final
 
 from rich.console import Console
-from rich.progress import Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import ProgressColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from .output import animates, escaped, print_status
+from .progress import FittedProgress
 
 if TYPE_CHECKING:
     from ..bench.demo import DemoStep
+
+
+_PERCENT_AND_LEFT = 19
+_TITLE = 32
+_LEAST_DETAIL = 10
+"""Columns."""
 
 
 @final
@@ -18,19 +25,10 @@ class DemoProgress:
     """Receives the steps of `run_demo`, and as a `lmtool.model.Reporter` those of its training, in a `with` block."""
 
     def __init__(self) -> None:
-        self._line: Progress | None = None
+        self._line: FittedProgress | None = None
         if animates():
-            one_line = Column(no_wrap=True, overflow="ellipsis")
-            self._line = Progress(
-                TextColumn("{task.description}", markup=False),
-                TaskProgressColumn(),
-                TimeRemainingColumn(compact=True),
-                TextColumn("left", markup=False),
-                TextColumn("{task.fields[detail]}", markup=False, table_column=one_line),
-                console=Console(stderr=True),
-                transient=True,
-                speed_estimate_period=600,  # seconds; a step of a measurement can take a minute
-            )
+            # A step of a measurement can take a minute, so the speed is estimated over ten.
+            self._line = FittedProgress(Console(stderr=True), _parts, speed_estimate_period=600)
             self._task = self._line.add_task("", total=None, detail="")
         self._stage = 0
 
@@ -70,3 +68,21 @@ class DemoProgress:
 
     def record(self, record: dict[str, Any]) -> None:
         """Do nothing: the run folder holds the records."""
+
+
+def _parts(width: int) -> list[ProgressColumn]:
+    """Percentage and time left whole, then as much of the title as fits, then of the detail."""
+    room = width - _PERCENT_AND_LEFT
+    title = min(room, _TITLE)
+    parts: list[ProgressColumn] = [
+        _cut("{task.description}", title),
+        TaskProgressColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("left", markup=False),
+    ]
+    return [*parts, _cut("{task.fields[detail]}", room - title - 1)] if room - title > _LEAST_DETAIL else parts
+
+
+def _cut(text: str, width: int) -> TextColumn:
+    column = Column(no_wrap=True, overflow="ellipsis", max_width=max(width, 1))
+    return TextColumn(text, markup=False, table_column=column)

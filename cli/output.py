@@ -10,7 +10,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, ParamSpec, final
+from typing import Any, NoReturn, ParamSpec, TextIO, final
 
 import typer
 
@@ -100,8 +100,13 @@ def reports() -> bool:
 
 
 def animates() -> bool:
-    """Whether progress may redraw its line: on a terminal that can move the cursor."""
-    return reports() and sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+    """Whether progress may redraw its line on stderr."""
+    return reports() and is_screen(sys.stderr)
+
+
+def is_screen(file: TextIO | None) -> bool:
+    """Whether a file is a terminal that can move the cursor; one with `TERM=dumb` cannot."""
+    return file is not None and file.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 def text_width() -> int | None:

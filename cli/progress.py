@@ -1,6 +1,6 @@
 """Progress of a training on stderr: a bar on a terminal, a line for each epoch in a log."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, final
 
 from rich.console import Console
@@ -26,18 +26,18 @@ _COLUMNS = {
 class FittedProgress(Progress):
     """One line with as many of its parts as the terminal has room for, also after its size has changed."""
 
-    def __init__(self, console: Console) -> None:
-        """Draw on `console`."""
-        self._screen = console
-        super().__init__(console=console, transient=True)
+    def __init__(self, console: Console, parts: Callable[[int], Sequence[ProgressColumn]], **options: Any) -> None:
+        """Draw on `console` the parts that `parts` chooses for a width; `options` as of `Progress`."""
+        self._screen, self._parts = console, parts
+        super().__init__(console=console, transient=True, **options)
 
     def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
         """The line."""
-        self.columns = _parts(self._screen.width)
+        self.columns = tuple(self._parts(self._screen.width))
         return super().make_tasks_table(tasks)
 
 
-def _parts(width: int) -> tuple[ProgressColumn, ...]:
+def training_parts(width: int) -> tuple[ProgressColumn, ...]:
     """Bar, percentage and time left come first, then what else fits; the bar takes what is left."""
     chosen, free = [], width
     for name in ("percent", "left", "epoch", "bar", "perplexity", "speed", "loss"):
@@ -61,7 +61,7 @@ class ProgressBar:
     """A `lmtool.model.Reporter`, used in a `with` block."""
 
     def __init__(self) -> None:
-        self._bar = FittedProgress(Console(stderr=True)) if animates() else None
+        self._bar = FittedProgress(Console(stderr=True), training_parts) if animates() else None
         self._task: Any = None
         self._done = self._total = 0
         self._train: dict[str, Any] = {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 from typer import Option
 
 from .options import Json, JsonLines, Model, Texts, Threads, Unknown, as_utf8, load_predictor
-from .output import print_result, print_status, print_text
+from .output import is_screen, print_result, print_status, print_text
 from .scores import ScorePrinter
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _stream_after(text: str, predictor: "Predictor") -> "Stream":
 
 
 def _at_terminal() -> bool:
-    return all(file is not None and file.isatty() for file in (sys.stdin, sys.stdout))
+    return is_screen(sys.stdin) and is_screen(sys.stdout)
 
 
 def _suggest_while_typing(model: Path | None, count: int, allow_unknown: bool) -> None:

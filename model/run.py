@@ -170,7 +170,8 @@ class Run:
             RunError: It has others; the message names the differences.
         """
         began, now = self.config().to_json(), config.to_json()
-        differences = [f"{key} was {began[key]!r}, is {now[key]!r}" for key in now if began[key] != now[key]]
+        changed = [key for key in now if began[key] != now[key]]
+        differences = [f"{key} was {_setting(began[key])}, is {_setting(now[key])}" for key in changed]
         if self.corpus_facts()["sha256"] != corpus.sha256:
             differences.append("the corpus has changed")
         if differences:
@@ -338,6 +339,11 @@ def latest_run(runs: Path = RUNS) -> Run:
 def _read(path: Path) -> Checkpoint:
     with checkpoint_errors(path):
         return Checkpoint.read(path)
+
+
+def _setting(value: Any) -> str:
+    """A value of a configuration's JSON as `--set` takes it, numbers with all digits."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _recorded_name(name: str) -> str:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 from lmtool.bench import format_table
+from lmtool.bench.demo import DemoStep
 from lmtool.cli import output
+from lmtool.cli.demo_progress import DemoProgress
 from lmtool.cli.export import info
 from lmtool.cli.heat import Heat
-from lmtool.cli.progress import FittedProgress, ProgressBar
+from lmtool.cli.progress import FittedProgress, ProgressBar, training_parts
 from lmtool.cli.recipes import presets, settings
 from lmtool.cli.train import list_data
 from lmtool.runtime import Predictor
@@ -70,7 +72,7 @@ def test_the_table_of_bench_fits(width: int) -> None:
 def test_the_bar_keeps_percentage_and_time_left(width: int, parts: int) -> None:
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=True, color_system=None)
-    progress = FittedProgress(console)
+    progress = FittedProgress(console, training_parts)
     task = progress.add_task("training", total=200, epoch=13, loss=4.567, perplexity=123.4, speed=12345.0)
     progress.update(task, completed=50)
     console.print(progress)
@@ -78,6 +80,21 @@ def test_the_bar_keeps_percentage_and_time_left(width: int, parts: int) -> None:
     assert len(line) <= width
     assert re.match(r"epoch 13 [━╸╺ ]{7,} +25% +\S+", line)
     assert sum(part in line for part in ("perplexity 123.4", "12,345 tokens/s", "loss 4.567")) == parts
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_line_of_the_demo_keeps_percentage_and_time_left(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("sys.stderr", AtTerminal())
+    progress = DemoProgress()
+    assert progress._line is not None
+    progress(DemoStep(3, 4, "exporting and verifying", 1, 4, "round 1 of 5: onnxruntime-node"))
+    file = io.StringIO()
+    Console(file=file, width=width, force_terminal=True, color_system=None).print(progress._line)
+    (line,) = file.getvalue().splitlines()
+    assert len(line) <= width
+    assert re.match(r"3 of 4: exporting\S* .* 25% +\S+ left", line)
+    assert ("onnxruntime-node" in line) == (width == 120)
 
 
 def test_a_log_has_one_line_an_epoch_with_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
