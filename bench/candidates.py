@@ -17,7 +17,7 @@ OTHERS = tuple(name for name in BACKENDS if name != ONNXRUNTIME)
 """Backends that an artifact in onnxruntime can be measured against."""
 
 _DEVICES = ("cpu", "cuda", "tensorrt")
-_CPU_ONLY = {"int8": "dynamic int8 has kernels for the CPU only"}
+_CPU_ONLY = {"int8": "onnxruntime multiplies uint8 by int8 on the CPU only"}
 
 
 @final

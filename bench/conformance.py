@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
-from ..export.build import STANDARD
+from ..export.build import FLOATING
 from ..export.parity import Case
 from ..export.test_vectors.files import read_vectors
 from ..runtime.artifact.artifact import Artifact
@@ -152,7 +152,7 @@ def check_conformance(artifact: Path, runtimes: Sequence[str], provider: str, pr
         try:
             results.append(Conformance.from_report(name, run_vectors_job(Candidate(name, source))))
         except RefusedError as error:
-            (failed if known.precision in STANDARD else skipped)[name] = str(error)
+            (failed if known.precision in FLOATING or known.is_static else skipped)[name] = str(error)
         except CrashError as error:
             failed[name] = str(error)
     return ConformanceReport(artifact, vectors.expected_from, vectors.bound, results, failed, skipped)
@@ -160,6 +160,6 @@ def check_conformance(artifact: Path, runtimes: Sequence[str], provider: str, pr
 
 def _reason_to_skip(name: str, artifact: Path, precision: str) -> str | None:
     """Why a runtime is not run; None if it is."""
-    if name == TORCH and (run_beside(artifact) is None or precision not in STANDARD):
-        return f"it is the original, which runs if {' or '.join(STANDARD)} lies in its run folder"
+    if name == TORCH and (run_beside(artifact) is None or precision not in FLOATING):
+        return f"it is the original, which runs if {' or '.join(FLOATING)} lies in its run folder"
     return BACKENDS[name].reason_missing()

@@ -138,6 +138,6 @@ def _scaled(architecture: Architecture, factor: float) -> Architecture:
 def _exported(run: Run, like: Artifact) -> Path | str:
     """The network in a model's precision, or why it cannot be exported."""
     try:
-        return export_run(run, like.precision, optimize_for=like.optimize_for).path
+        return export_run(run, like.precision).path
     except LmtoolError as error:
         return str(error)

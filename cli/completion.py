@@ -7,7 +7,7 @@ VALUES = {
         *("quick", "ptb-200", "ptb-256-128", "ptb-best-cpu", "char-128"),
         *("zaremba-medium", "zaremba-large", "awd"),
     ),
-    "precision": ("fp32", "fp16", "int8", "w8", "w4"),
+    "precision": ("fp32", "fp16", "int8"),
     "provider": ("cpu", "cuda", "tensorrt", "openvino", "coreml", "directml"),
     "split": ("train", "valid", "test", "all"),
     "device": ("cpu", "cuda"),

@@ -18,9 +18,8 @@ def export(
     run: RunFolder = None,
     out: Annotated[Path | None, path_option("File to write (default: in the run folder).")] = None,
     precision: Annotated[
-        str, Option(help="fp32, fp16 (for GPUs), int8, w8 or w4.", autocompletion=completes("precision"))
+        str, Option(help="fp32, fp16 (for GPUs) or int8.", autocompletion=completes("precision"))
     ] = "fp32",
-    optimize_for: Annotated[str | None, Option(help="For int8: latency or throughput (default).")] = None,
     opset: Annotated[int, Option(help="ONNX operator set, 17 to 21.")] = 17,
     test_vectors: Annotated[
         bool, Option("--test-vectors", help="Write inputs and expected outputs beside it, as ONNX test data.")
@@ -33,8 +32,8 @@ def export(
     """Export a trained run to one ONNX file, verified against the PyTorch network before it is written."""
     if onnx and sherpa:
         raise BadParameter("choose one of --onnx and --sherpa", param_hint="--onnx")
-    if sherpa and (precision != "fp32" or optimize_for is not None or triton is not None or test_vectors):
-        hint = "--precision, --optimize-for, --test-vectors or --triton"
+    if sherpa and (precision != "fp32" or triton is not None or test_vectors):
+        hint = "--precision, --test-vectors or --triton"
         raise BadParameter("does not go with --sherpa", param_hint=hint)
     if not sherpa and tokens is not None:
         raise BadParameter("goes with --sherpa only", param_hint="--tokens")
@@ -44,13 +43,13 @@ def export(
     from ..export.triton import write_triton_repository
     from ..model.run import Run
 
-    BuildOptions(precision, opset, optimize_for)
+    BuildOptions(precision, opset)
     chosen = Run(run_or_latest(run))
     if sherpa:
         path = export_sherpa(chosen, out, opset, tokens)
         return print_result(as_json, str(path), {"path": str(path)})
     print_status(f"exporting {chosen.path} to {precision} and verifying it")
-    done = export_run(chosen, precision, out, opset, optimize_for, test_vectors)
+    done = export_run(chosen, precision, out, opset, test_vectors)
     text = f"{done.path}: {done.size_bytes:,} bytes\n{done.report.format()}"
     if done.warning:
         print_status(f"warning: {done.warning}")

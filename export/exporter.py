@@ -50,7 +50,6 @@ def export_run(
     precision: str = "fp32",
     out: Path | None = None,
     opset: int = DEFAULT_OPSET,
-    optimize_for: str | None = None,
     test_vectors: bool = False,
 ) -> Export:
     """Write the artifact of a run and the report of its verification.
@@ -58,21 +57,20 @@ def export_run(
     Args:
         run: A trained run.
         precision: One of `lmtool.runtime.PRECISIONS`.
-        out: The file to write; None for `RUN/model.onnx`, `RUN/model.w8.onnx`, `RUN/model.int8-latency.onnx`, ...
+        out: The file to write; None for `RUN/model.onnx`, `RUN/model.int8.onnx`, ...
         opset: ONNX operator set, 17 to 21.
-        optimize_for: For int8, `latency` or `throughput`; None for `throughput`.
         test_vectors: Also write inputs and expected outputs, with which any runtime can be checked.
 
     Raises:
-        OptionError: Precision, opset or purpose is not known.
-        ExportError: The network is too large for one file or has layers that the precision does not support, or the
-            folder holds test vectors of another artifact.
+        OptionError: Precision or opset is not known.
+        ExportError: The network is too large for one file, or the folder holds test vectors of another artifact.
         RunError: The run is missing or unfinished.
         CheckpointError: The checkpoint is damaged or does not fit.
-        ParityError: The artifact differs from the original by more than its precision allows; it is not written.
+        ParityError: The artifact differs from the original by more than its precision allows, or an int8 artifact
+            computes other bits in a batch or in chunks; it is not written.
         StorageError: The file cannot be written; an earlier file stays as it is.
     """
-    build = BuildOptions(precision, opset, optimize_for)
+    build = BuildOptions(precision, opset)
     network, checkpoint = run.trained()
     vocabulary, training = run.vocabulary(), run.training_facts(checkpoint)
     model = build_model(network, build)
@@ -81,7 +79,7 @@ def export_run(
         network.architecture,
         vocabulary,
         build.precision,
-        optimize_for=build.purpose,
+        is_static=build.precision == "int8",
         training=training,
     )
     common = _common_metadata(network, vocabulary)
@@ -92,11 +90,12 @@ def export_run(
         require_room(path)
     reference = _reference(run, network, vocabulary)
     report = verify(reference, candidate)
-    if not report.passed:
+    failures = [*report.failures, *_invariance_failures(candidate, report)]
+    if failures:
         write_report(path.parent, report, "rejected")
         raise ParityError(
             f"the {candidate.artifact.variant} export of {run.path} does not match the original and was not written: "
-            f"{'; '.join(report.failures)}; all that was compared: {path.parent / f'rejected.{report.variant}.json'}"
+            f"{'; '.join(failures)}; all that was compared: {path.parent / f'rejected.{report.variant}.json'}"
         )
     data = seal(model, metadata(batch_invariant=report.batch_invariant, parity=report.summary()) | common)
     sealed = Predictor.load(data)
@@ -104,6 +103,12 @@ def export_run(
     write_report(path.parent, report)
     index = write_vectors(compute_vectors(sealed, path.name, reference), path.parent) if test_vectors else None
     return Export(path, len(data), report, index, training_warning(training))
+
+
+def _invariance_failures(candidate: Predictor, report: ParityReport) -> list[str]:
+    if report.batch_invariant or not candidate.artifact.is_static:
+        return []
+    return ["its results depend on the other rows of a batch or on chunks, which its integer sums exclude"]
 
 
 def export_sherpa(run: Run, out: Path | None = None, opset: int = DEFAULT_OPSET, tokens: Path | None = None) -> Path:

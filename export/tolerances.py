@@ -26,7 +26,7 @@ BOUNDS = {
     "fp32": Bounds(difference=1e-5, perplexity=1e-4, rounding=2**-23),
     "fp16": Bounds(difference=2e-2, perplexity=5e-3, rounding=2**-10),
     "bf16": Bounds(difference=0.2, perplexity=5e-3, rounding=2**-8),
-    "int8": Bounds(difference=0.5, perplexity=1e-2, rounding=2**-7),
+    "int8": Bounds(difference=0.5, perplexity=3e-3, rounding=2**-7),
     "w8": Bounds(difference=0.2, perplexity=1e-2, rounding=2**-7),
     "w4": Bounds(difference=0.5, perplexity=3e-2, rounding=2**-7),
 }

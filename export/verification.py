@@ -72,8 +72,7 @@ def verify(
 def measure_batch_invariance(predictor: Predictor) -> bool:
     """Whether rows give the same bits alone and in a batch, whole and in chunks.
 
-    The sizes include odd ones: a kernel may take rows two at a time and compute a last single row differently, as
-    onnxruntime's 8-bit weight-only product does.
+    The sizes include odd ones: a kernel may take rows two at a time and compute a last single row differently.
     """
     if first_difference(predictor, (2, 3, 16, 17)) or first_difference(predictor, (16,), time=24):
         return False

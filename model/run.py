@@ -87,7 +87,7 @@ class Run:
         return self.path / "vocabulary.json"
 
     def artifact(self, variant: str) -> Path:
-        """Default path of an export: `model.onnx`, `model.w8.onnx`, `model.int8-latency.onnx`, ..."""
+        """Default path of an export: `model.onnx`, `model.int8.onnx`, ..."""
         return self.path / ("model.onnx" if variant == "fp32" else f"model.{variant}.onnx")
 
     def create(self, config: TrainConfig, corpus: Corpus, environment: Mapping[str, Any] | None = None) -> None:

@@ -1,7 +1,7 @@
 """The streaming predictor that applications embed; it needs only numpy and onnxruntime."""
 
 from .artifact.architecture import CELLS, Architecture
-from .artifact.artifact import PRECISIONS, PURPOSES, Artifact
+from .artifact.artifact import PRECISIONS, Artifact
 from .artifact.choice import latest_artifact
 from .artifact.summary import LayerRow, Summary, layer_table, summarize
 from .autocompletion import Autocompletion, Suggestion
@@ -40,7 +40,6 @@ __all__ = [
     "METHODS",
     "PRECISIONS",
     "PROVIDERS",
-    "PURPOSES",
     "RULES",
     "Architecture",
     "ArgumentError",

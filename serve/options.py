@@ -69,7 +69,7 @@ class ServeOptions:
         default=None, repr=False, metadata={"help": "Bearer token that clients must send; None: they need none."}
     )
     allow_inexact: bool = field(
-        default=False, metadata={"help": "Take an artifact that is not batch-invariant (dynamic int8)."}
+        default=False, metadata={"help": "Take an artifact that is not batch-invariant, as some from elsewhere are."}
     )
     cors_origins: tuple[str, ...] = _texts(
         "--cors-origin",

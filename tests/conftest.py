@@ -13,6 +13,7 @@ from lmtool.model import Run, TrainOptions, run_training
 from lmtool.runtime import PoolOptions, Predictor, StreamPool
 from support import surroundings
 from support.corpora import write_corpus
+from support.models.older_files import older_file
 from support.pools import Gate
 from support.runs.reporters import RecordingReporter
 from support.runs.settings import SETTINGS
@@ -52,7 +53,7 @@ def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory, corpus_folder: Path) -> Run:
-    """A finished run, exported in every precision."""
+    """A finished run, exported in fp32 and int8."""
     path = tmp_path_factory.mktemp("runs") / "tiny"
     options = TrainOptions(preset="ptb-200", data=str(corpus_folder), run=path, settings=SETTINGS, threads=1)
     run_training(options, RecordingReporter())
@@ -74,6 +75,12 @@ def predictor(artifact_path: Path) -> Predictor:
 @pytest.fixture(scope="session")
 def int8_predictor(run: Run) -> Predictor:
     return Predictor.load(run.artifact("int8"))
+
+
+@pytest.fixture(scope="session")
+def dynamic_int8_path(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run as an earlier version exported it, which is not batch-invariant."""
+    return older_file(run.artifact("fp32"), "int8", tmp_path_factory.mktemp("older") / "model.int8.onnx")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -134,7 +134,7 @@ def legend(results: Results) -> list[str]:
         "prefill: runtimes without optional inputs (openvino, reference, onnxruntime-node, onnxruntime-web) compute "
         "the logits of every position, onnxruntime and torch those of the last one": "prefill" in kinds,
         "server: speed-ups are those of the 99th percentile; its process is not pinned": "server" in kinds,
-        "floor: the time to read the weights once (batch 1) or to multiply by them (larger batches), at the best rate "
-        "numpy reached; to floor: the fastest round over it": bool(results.rooflines),
+        "floor: the time to read the weights once (batch 1) or to multiply by them (larger batches), at the best rates "
+        "of numpy, and of onnxruntime in int8; to floor: the fastest round over it": bool(results.rooflines),
     }
     return [sentence for sentence, applies in sentences.items() if applies and results.timings]

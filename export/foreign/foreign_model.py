@@ -46,7 +46,7 @@ class ForeignModel:
 
     @property
     def precision(self) -> str:
-        """One of `PRECISIONS`: its bounds suit the coarsest type in which operators and weights compute.
+        """Its bounds suit the coarsest type in which operators and weights compute.
 
         bfloat16 counts as `fp16`, the other half precision.
         """
@@ -64,6 +64,8 @@ class ForeignModel:
     @property
     def architecture(self) -> Architecture:
         """Cell and sizes; where the graph does not tell, `rnn`, and an embedding as wide as the first layer.
+
+        A GRU in int8 has no GRU node.
 
         Raises:
             ArtifactError: The graph leaves the width of a layer open.

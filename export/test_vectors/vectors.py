@@ -8,7 +8,7 @@ import numpy as np
 
 from ...runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS
 from ...runtime.predictor import Predictor
-from ..build import STANDARD
+from ..build import FLOATING
 from ..parity import Array, Case
 from ..reference import PredictorReference, Reference, States, zero_states
 from ..tolerances import BOUNDS, QUANTIZED_VECTORS, ROUNDINGS
@@ -95,8 +95,8 @@ class Vectors:
 def compute_vectors(predictor: Predictor, name: str, reference: Reference) -> Vectors:
     """Draw inputs and compute the expected outputs.
 
-    The reference computes them for files of standard operators. Quantized files hold onnxruntime's own operators, so
-    there the artifact itself computes them after its verification.
+    The reference computes them in floating point. Those of a quantized file, which differ from the reference, are its
+    own after its verification.
 
     Args:
         predictor: The verified artifact in onnxruntime.
@@ -104,13 +104,13 @@ def compute_vectors(predictor: Predictor, name: str, reference: Reference) -> Ve
         reference: The network that it was exported from.
     """
     artifact = predictor.artifact
-    standard = artifact.precision in STANDARD
-    source = reference if standard else PredictorReference(predictor, "onnxruntime on the exporting machine")
+    floating = artifact.precision in FLOATING
+    source = reference if floating else PredictorReference(predictor, "onnxruntime on the exporting machine")
     sets = [
         VectorSet(f"{FOLDER}{index}", what, inputs, outputs, what.startswith("closed loop"))
         for index, (what, inputs, outputs) in enumerate((*_calls(source), *_closed_loop(source)))
     ]
-    plain = BOUNDS[artifact.precision].difference if standard else QUANTIZED_VECTORS
+    plain = BOUNDS[artifact.precision].difference if floating else QUANTIZED_VECTORS
     own = max(case.difference for vectors in sets for case in vectors.compare(run_set(predictor, vectors.inputs)))
     return Vectors(name, artifact.sha256, source.name, max(plain, ROUNDINGS * own), sets)
 

@@ -28,12 +28,15 @@ from .weights import require_finite as require_finite_weights
 FORMAT = "1"
 """The value of `lmtool.format` that this version writes and reads."""
 
-PRECISIONS = ("fp32", "fp16", "int8", "w8", "w4")
-"""`fp16` computes in half precision (for GPUs); `int8` quantizes LSTM and projection, dynamically; `w8` and `w4` keep
-the projection's weights in 8 and 4 bits and the recurrent layers in fp32, but `w8` wide LSTM layers in 8 bits too."""
+PRECISIONS = ("fp32", "fp16", "int8")
+"""`fp16` computes in half precision (for GPUs), `int8` in 8 bits with static scales. All use standard operators."""
 
-PURPOSES = ("latency", "throughput")
-"""Purposes of an `int8` artifact: one stream at a time, or many at once."""
+EARLIER_PRECISIONS = ("w8", "w4")
+"""What earlier versions wrote too: a projection of 8- or 4-bit weights. Their `int8` had dynamic scales."""
+
+_STATIC = "static"
+_PURPOSES = ("latency", "throughput")
+"""Of an `int8` artifact with dynamic scales: one stream at a time, or many at once."""
 
 TOKEN_IDS = "token_ids"  # noqa: S105
 LOGITS = "logits"
@@ -44,6 +47,7 @@ NEXT = "next_"
 HASH_KEY = "lmtool.sha256"
 HASH_PLACEHOLDER = "0" * 64
 _PURPOSE_KEY = "lmtool.optimize_for"
+_QUANTIZATION_KEY = "lmtool.quantization"
 
 _METADATA = 14
 
@@ -57,8 +61,9 @@ class Artifact:
         sha256: The file's hash, with its own 64 digits taken as zeros.
         architecture: The network's cell and sizes.
         vocabulary: Tokens and tokenization.
-        precision: One of `PRECISIONS`.
-        optimize_for: One of `PURPOSES`, or None where the precision has one graph for both.
+        precision: One of `PRECISIONS` or `EARLIER_PRECISIONS`.
+        is_static: Whether it is an `int8` artifact with static scales, of standard operators.
+        optimize_for: `latency` or `throughput` for an `int8` artifact with dynamic scales, else None.
         batch_invariant: Whether results are independent of the other rows in a batch and of chunking.
         training: Corpus, seed, epochs and perplexities of the training.
         parity: Results of the verification at export.
@@ -68,6 +73,7 @@ class Artifact:
     architecture: Architecture
     vocabulary: Vocabulary
     precision: str
+    is_static: bool
     optimize_for: str | None
     batch_invariant: bool
     training: Mapping[str, Any]
@@ -108,8 +114,9 @@ class Artifact:
                 sha256=sha256,
                 architecture=Architecture.from_json(_json(metadata, "lmtool.model")),
                 vocabulary=_vocabulary(metadata),
-                precision=_choice(metadata, "lmtool.precision", PRECISIONS),
-                optimize_for=_choice(metadata, _PURPOSE_KEY, PURPOSES) if _PURPOSE_KEY in metadata else None,
+                precision=_choice(metadata, "lmtool.precision", (*PRECISIONS, *EARLIER_PRECISIONS)),
+                is_static=_QUANTIZATION_KEY in metadata and _choice(metadata, _QUANTIZATION_KEY, (_STATIC,)) == _STATIC,
+                optimize_for=_choice(metadata, _PURPOSE_KEY, _PURPOSES) if _PURPOSE_KEY in metadata else None,
                 batch_invariant=_choice(metadata, "lmtool.batch_invariant", ("true", "false")) == "true",
                 training=_object(metadata, "lmtool.training"),
                 parity=_parity(metadata),
@@ -123,15 +130,15 @@ def artifact_metadata(
     vocabulary: Vocabulary,
     precision: str,
     *,
-    optimize_for: str | None = None,
+    is_static: bool = False,
     batch_invariant: bool = False,
     training: Mapping[str, Any] | None = None,
     parity: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """The metadata entries that `Artifact.parse` reads, without the hash."""
-    purpose = {} if optimize_for is None else {_PURPOSE_KEY: optimize_for}
+    quantization = {_QUANTIZATION_KEY: _STATIC} if is_static else {}
     return {
-        **purpose,
+        **quantization,
         "lmtool.format": FORMAT,
         "lmtool.model": _compact_json(architecture.to_json()),
         "lmtool.vocabulary": vocabulary.tokens_json(),

@@ -70,8 +70,8 @@ def test_the_report_as_json_holds_every_latency(report: ServerReport) -> None:
     assert value["valid"] is True
 
 
-def test_an_inexact_artifact_is_measured_and_named_so(int8_predictor: Predictor) -> None:
-    report = light(int8_predictor)
+def test_an_inexact_artifact_is_measured_and_named_so(dynamic_int8_path: Path) -> None:
+    report = light(Predictor.load(dynamic_int8_path))
     assert report.valid, report.invalid_reasons
     assert not report.exact
 

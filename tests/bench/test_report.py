@@ -70,7 +70,7 @@ def whole() -> Results:
     return measured(
         parity={"onnx fp32": parity(), "onnx int8": parity(20.2, batch_invariant=False)},
         placement={"onnx fp32": {"cpu": {"LSTM": 2, "Gemm": 1}}},
-        rooflines={"onnx fp32": Roofline(4_000_000, 1e10, 2_000_000, 1e11)},
+        rooflines={"onnx fp32": Roofline(4_000_000, 1e10, 2_000_000, 1e11, 0, 1e11)},
         failed={"onnx w4": ["logits differs by 3.10e-01"]},
         crashed={"torch on cuda": "the process was killed by SIGSEGV; its last words:\nout of memory"},
         skipped={"openvino": "it is not installed; pip install 'lmtool[portability]'"},

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import stream_pool_load
 from lmtool.bench.load.loadgen import missing
-from lmtool.model import Run
 from program import run_program
 
 SMALL = ["--together", "1", "3", "--seconds", "0.05"]
@@ -45,11 +44,10 @@ def test_without_loadgen_the_rest_is_measured(
 
 
 def test_an_inexact_artifact_is_refused_with_a_message_unless_it_is_allowed(
-    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    dynamic_int8_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    artifact = run.artifact("int8")
     monkeypatch.setattr(stream_pool_load, "missing", lambda: "planted")
-    assert program(monkeypatch, artifact, "--streams", "0") == 1
+    assert program(monkeypatch, dynamic_int8_path, "--streams", "0") == 1
     assert "not batch-invariant" in capsys.readouterr().err
-    assert program(monkeypatch, artifact, "--streams", "0", "--allow-inexact") == 0
+    assert program(monkeypatch, dynamic_int8_path, "--streams", "0", "--allow-inexact") == 0
     assert "tokens/s" in capsys.readouterr().out

@@ -98,7 +98,8 @@ def test_info_shows_layers_and_parameters(project: Path) -> None:
 
 def test_export_writes_a_triton_repository_and_info_a_picture(project: Path, tmp_path: Path) -> None:
     out, repository = tmp_path / "model.onnx", tmp_path / "repository"
-    result = json_output_of("export", "--onnx", "--precision", "w8", "--out", out, "--triton", repository, cwd=project)
+    arguments = ["--precision", "int8", "--out", out, "--triton", repository]
+    result = json_output_of("export", "--onnx", *arguments, cwd=project)
     assert result["triton"] == str(repository / "lmtool")
     assert (repository / "lmtool" / "1" / "model.onnx").read_bytes() == out.read_bytes()
     output_of("info", "--model", out, "--graph", tmp_path / "graph.PNG")

@@ -55,7 +55,7 @@ def test_completed_values_are_those_of_the_rooms() -> None:
     [
         ("lmtool pre", ["presets"]),
         ("lmtool train --preset pt", ["ptb-200", "ptb-256-128", "ptb-best-cpu"]),
-        ("lmtool export --precision w", ["w8", "w4"]),
+        ("lmtool export --precision fp", ["fp32", "fp16"]),
         ("lmtool bench --provider c", ["cpu", "cuda", "coreml"]),
         ("lmtool evaluate --spl", ["--split"]),
     ],

@@ -174,7 +174,7 @@ def test_metadata_keys_in_the_reference_equal_those_of_an_artifact(artifact_path
     rows = re.findall(r"^\| (`[^|]+) \|", section, re.M)
     documented = {key for row in rows for key in re.findall(r"`([\w.]+)`", row)}
     written = {entry.key for entry in onnx.load(artifact_path).metadata_props}
-    assert documented == written | {"lmtool.optimize_for"}
+    assert documented == written | {"lmtool.optimize_for", "lmtool.quantization"}
 
 
 def test_every_page_is_in_the_navigation() -> None:

@@ -132,9 +132,9 @@ def test_batched_lines_of_wide_networks_have_the_same_scores(lines: ModuleType) 
 
 
 def test_an_artifact_that_is_not_batch_invariant_runs_line_by_line(
-    lines: ModuleType, run: Any, monkeypatch: pytest.MonkeyPatch
+    lines: ModuleType, dynamic_int8_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor = Predictor.load(run.artifact("int8"))
+    predictor = Predictor.load(dynamic_int8_path)
     scorer = lines.LineScorer(predictor)
     assert not scorer.batched
     assert_equal(predictor, scorer, LINES[:50])

@@ -25,6 +25,7 @@ from lmtool.runtime import Predictor
 from lmtool.runtime.io.files import json_text
 from onnx import numpy_helper
 from support.models.networks import network_of, predictor_of
+from support.models.older_files import older_file
 from support.processes.commands import lmtool
 
 
@@ -313,6 +314,10 @@ def test_a_runtime_that_refuses_or_crashes_fails_for_standard_operators(
     assert "reference: FAILED: no operator X" in report.format()
     quantized = export_run(run, "int8", tmp_path / "q.onnx", test_vectors=True).path
     report = check_conformance(quantized, runtimes, "cpu", lambda line: None)
+    assert report.failed == {ONNXRUNTIME: "it was killed", REFERENCE: "no operator X"}
+    older = older_file(run.artifact("fp32"), "int8", tmp_path / "older.onnx")
+    write_vectors(compute_vectors(Predictor.load(older), older.name, original_of(run)), tmp_path)
+    report = check_conformance(older, runtimes, "cpu", lambda line: None)
     assert report.failed == {ONNXRUNTIME: "it was killed"}
     assert report.skipped[REFERENCE] == "no operator X"
 

@@ -14,6 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from int8_schemes import dynamic_int8
 from lmtool.export import BuildOptions, build_model
 from lmtool.export.unsigned_weights import unsigned_weights
 from lmtool.runtime import PROVIDERS, ArtifactError
@@ -53,13 +54,13 @@ def without_vnni() -> bool:
 
 
 def int8_network(purpose: str) -> tuple[bytes, dict[str, np.ndarray], np.ndarray]:
-    """An int8 export, inputs, and the logits that torch computes for them."""
+    """A file with dynamic scales, inputs, and the logits that torch computes for them."""
     network = network_of((64, 48), vocabulary=500)
     tokens, state, feeds = random_inputs(network, 3, 5)
     with torch.inference_mode():
         expected, _ = network(torch.from_numpy(tokens), state)
-    data = build_model(network, BuildOptions("int8", optimize_for=purpose)).SerializeToString()
-    return data, {"token_ids": tokens, **feeds}, expected.numpy()
+    model = dynamic_int8(build_model(network, BuildOptions()), unsigned=purpose == "latency")
+    return model.SerializeToString(), {"token_ids": tokens, **feeds}, expected.numpy()
 
 
 def error(session: Any, feeds: dict[str, np.ndarray], expected: np.ndarray) -> float:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lmtool.export import export_run
 from lmtool.model import Run
 from support.models.networks import artifact_of, network_of
 from support.web.browser import ARGUMENTS, Visit, require_browser, screenshot, served
@@ -34,13 +33,10 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
-    """The page with models: the trained one in several precisions, and untrained ones of other tokenization rules."""
+    """The page with models: the trained one in fp32 and int8, and untrained ones of other tokenization rules."""
     require_browser()
     place: Path = screenshot.copy_page(tmp_path_factory.mktemp("site"), run.artifact("fp32"))
-    copied = Run(Path(shutil.copytree(run.path, tmp_path_factory.mktemp("runs") / "run")))
-    export_run(copied, "w8")
-    for precision in ("int8", "w8"):
-        shutil.copy(copied.artifact(precision), place / f"{precision}.onnx")
+    shutil.copy(run.artifact("int8"), place / "int8.onnx")
     for name, (rule, tokens) in UNTRAINED.items():
         network = network_of((7, 3), vocabulary=len(tokens))
         (place / f"{name}.onnx").write_bytes(artifact_of(network, tokens, rule))

@@ -9,10 +9,8 @@ import numpy as np
 import onnx
 import pytest
 from lmtool.export import export_run
-from lmtool.export.build import seal
 from lmtool.model import Run
 from lmtool.runtime import Autocompletion, Predictor
-from lmtool.runtime.artifact.artifact import HASH_KEY
 from support.models.networks import artifact_of, network_of
 from support.web.javascript import NODE, evaluate, require_packages, run_node
 
@@ -65,12 +63,9 @@ def _packages() -> None:
 
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory, run: Run) -> dict[str, Path]:
-    """Artifacts of the trained run in several precisions, and untrained ones of other tokenization rules."""
+    """Artifacts of the trained run, and untrained ones of other tokenization rules."""
     folder = tmp_path_factory.mktemp("artifacts")
-    copied = Run(Path(shutil.copytree(run.path, folder / "run")))
-    for precision in ("w8", "w4"):
-        export_run(copied, precision)
-    made = {precision: copied.artifact(precision) for precision in ("fp32", "int8", "w8", "w4")}
+    made = {precision: run.artifact(precision) for precision in ("fp32", "int8")}
     for rule, tokens in {"words": WORDS, "characters": CHARACTERS}.items():
         made[rule] = folder / f"{rule}.onnx"
         made[rule].write_bytes(artifact_of(network_of((7, 3), vocabulary=len(tokens)), tokens, rule))
@@ -84,23 +79,11 @@ TEXTS = {
 SENTENCE = "the old market saw a dog\nthe cat "
 
 
-def without_rounded_activations(path: Path) -> bytes:
-    """The artifact without rounding of activations: WebAssembly multiplies 8- and 4-bit weights in float32."""
-    model = onnx.load(path)
-    levels = [entry for node in model.graph.node for entry in node.attribute if entry.name == "accuracy_level"]
-    assert levels
-    for level in levels:
-        level.i = 1
-    return seal(model, {entry.key: entry.value for entry in model.metadata_props if entry.key != HASH_KEY})
-
-
 @pytest.mark.parametrize("package", PACKAGES)
-@pytest.mark.parametrize("name", ["fp32", "int8", "w8", "w4", "words", "characters"])
+@pytest.mark.parametrize("name", ["fp32", "int8", "words", "characters"])
 def test_suggestions_while_typing_equal_those_of_python(artifacts: dict[str, Path], package: str, name: str) -> None:
     texts = TEXTS.get(name, [SENTENCE[:end] for end in range(len(SENTENCE) + 1)])
-    in_float32 = package == "onnxruntime-web" and name in ("w8", "w4")
-    source = without_rounded_activations(artifacts[name]) if in_float32 else artifacts[name]
-    autocompletion = Autocompletion(Predictor.load(source), 5)
+    autocompletion = Autocompletion(Predictor.load(artifacts[name]), 5)
     given = {"package": package, "path": str(artifacts[name]), "texts": texts, "count": 5}
     for text, found in zip(texts, evaluate(TYPED, given, NODE), strict=True):
         expected = autocompletion.suggestions(text)

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,12 +81,13 @@ def test_rows_that_pad_a_batch_change_nothing(predictor: Predictor) -> None:
             assert np.array_equal(logits.result(), alone(predictor, [piece])[0][0])
 
 
-def test_an_artifact_that_is_not_batch_invariant_is_refused_unless_allowed(int8_predictor: Predictor) -> None:
+def test_an_artifact_that_is_not_batch_invariant_is_refused_unless_allowed(dynamic_int8_path: Path) -> None:
+    dynamic = Predictor.load(dynamic_int8_path)
     with pytest.raises(PoolError, match="the int8 artifact would .* it is not batch-invariant; use another precision"):
-        StreamPool(int8_predictor)
-    with StreamPool(int8_predictor, PoolOptions(allow_inexact=True)) as pool:
+        StreamPool(dynamic)
+    with StreamPool(dynamic, PoolOptions(allow_inexact=True)) as pool:
         actual = pool.step(pool.open_stream(), [1, 2])
-    np.testing.assert_allclose(actual, alone(int8_predictor, [[1, 2]])[0][0][-1:], atol=1e-6)
+    np.testing.assert_allclose(actual, alone(dynamic, [[1, 2]])[0][0][-1:], atol=1e-6)
 
 
 def test_an_artifact_that_is_wrongly_called_batch_invariant_is_refused(

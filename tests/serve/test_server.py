@@ -256,7 +256,7 @@ def test_requests_that_do_not_finish_are_cut_off(artifact_path: Path) -> None:
 
 
 def test_errors_at_the_start_have_messages(
-    artifact_path: Path, run: Run, tmp_path: Path, server: ServerProcess
+    artifact_path: Path, dynamic_int8_path: Path, tmp_path: Path, server: ServerProcess
 ) -> None:
     key = tmp_path / "key"
     key.write_text("two words\n")
@@ -269,7 +269,7 @@ def test_errors_at_the_start_have_messages(
         (["--provider", "none"], 2, "provider 'none' is not known"),
         (["--api-key-file", tmp_path / "none"], 1, "cannot read"),
         (["--api-key-file", key], 1, "holds no key that can be sent"),
-        (["--model", run.artifact("int8")], 1, "int8 artifact is not batch-invariant.*--allow-inexact"),
+        (["--model", dynamic_int8_path], 1, "int8 artifact is not batch-invariant.*--allow-inexact"),
     ):
         finished = lmtool("serve", "--model", artifact_path, *arguments)
         assert finished.returncode == code, finished.stderr

@@ -135,7 +135,7 @@ def test_public_names_exist(room: str) -> None:
 
 PUBLIC = """
 Architecture ArgumentError Artifact ArtifactError Autocompletion BusyError CELLS Cache CacheOptions ForkError LayerRow
-LmtoolError METHODS NumberError OptionError OwnerError PRECISIONS PROVIDERS PURPOSES PoolError PoolOptions PoolStats
+LmtoolError METHODS NumberError OptionError OwnerError PRECISIONS PROVIDERS PoolError PoolOptions PoolStats
 Predictor ProviderError RULES RequestTimeoutError Sampling Score State StateError StorageError Stream StreamPool
 Suggestion Summary TokenError Tokenization Vocabulary VocabularyError available_providers latest_artifact layer_table
 summarize
