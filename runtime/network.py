@@ -22,6 +22,9 @@ from .session.host import HostRunner
 from .state import State
 from .vocabulary import Vocabulary
 
+_NO_ARRAYS = (str, bytes, Mapping, Set, type(None))
+"""Types of which numpy makes an array of one object."""
+
 
 @final
 class Network:
@@ -175,7 +178,7 @@ class Network:
         return (np.concatenate([state.pending, tokens], axis=1) if state.pending.size else tokens), given
 
     def _checked_array(self, token_ids: ArrayLike, name: str, axes: int) -> NDArray[np.integer[Any]]:
-        if token_ids is None or isinstance(token_ids, str | bytes | Mapping | Set):
+        if not isinstance(token_ids, np.ndarray) and isinstance(token_ids, _NO_ARRAYS):
             raise wrong_type(name, token_ids, "token ids", "of a text: predictor.vocabulary.encode(text)")
         try:
             tokens = np.asarray(token_ids)
