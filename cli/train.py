@@ -1,5 +1,6 @@
 """Commands on networks and corpora: train, evaluate, embeddings, data list and data prepare."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,10 @@ def train(
     run: Annotated[Path | None, path_option("Run folder (default: a new one in runs/).")] = None,
     epochs: Annotated[int | None, Option(help="Passes over the training text.")] = None,
     resume: Annotated[bool, Option("--resume", help="Continue --run, or the latest run.")] = False,
+    init: Annotated[
+        Path | None,
+        path_option("Run to start from: its best weights, vocabulary and settings (fine-tuning on --data)."),
+    ] = None,
     settings: Settings = None,
     device: Annotated[str, Option(help="cpu or cuda.", autocompletion=completes("device"))] = "cpu",
     seed: Annotated[int | None, Option(help="Seed of weights and dropout.")] = None,
@@ -52,7 +57,7 @@ def train(
     pause = checkpoint_minutes * 60
     if resume and not Run(run := run_or_latest(run)).latest.exists():
         print_status(f"{run} has no checkpoint to go on from: its training begins again")
-    options = TrainOptions(preset, data, run, resume, chosen, device, threads, pause, tensorboard)
+    options = TrainOptions(preset, data, run, resume, chosen, device, threads, pause, tensorboard, init)
     with ProgressBar() as progress:
         result = run_training(options, progress)
     text = (
@@ -62,6 +67,9 @@ def train(
         f"best epoch {result.epoch}, {result.seconds:.0f} s of training"
     )
     print_result(as_json, text, result.to_json())
+    if result.still_falling:
+        more = f"lmtool train --resume --run {shlex.quote(str(result.run))} --epochs {2 * result.epochs}"
+        print_status(f"the perplexity on valid is still falling: go on with {more}")
     if result.warning:
         print_status(f"warning: {result.warning}")
     if result.has_failed:

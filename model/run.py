@@ -38,6 +38,7 @@ from .errors import ConfigError, DataError, RunError
 from .network import LanguageModel
 from .training.config import TrainConfig
 
+ORIGIN_KEYS = ("run", "weights_sha256", "corpus", "corpus_sha256")
 _PUT_BACK = "put a copy of that file back, or train in another folder: --run DIR"
 
 
@@ -90,7 +91,13 @@ class Run:
         """Default path of an export: `model.onnx`, `model.int8.onnx`, ..."""
         return self.path / ("model.onnx" if variant == "fp32" else f"model.{variant}.onnx")
 
-    def create(self, config: TrainConfig, corpus: Corpus, environment: Mapping[str, Any] | None = None) -> None:
+    def create(
+        self,
+        config: TrainConfig,
+        corpus: Corpus,
+        environment: Mapping[str, Any] | None = None,
+        origin: Mapping[str, Any] | None = None,
+    ) -> None:
         """Make the folder and write the start of the run, configuration, vocabulary, corpus facts and environment.
 
         Raises:
@@ -125,6 +132,8 @@ class Run:
         self.write_metrics([])
         started = next_start(self.path.resolve().parent)
         facts = {START_KEY: started, "training": config.to_json(), "corpus": corpus_facts}
+        if origin is not None:
+            facts["origin"] = dict(origin)
         write_atomically(self._config, _json_lines({**facts, "environment": dict(environment or {})}))
 
     def lock(self) -> filelock.BaseFileLock:
@@ -171,6 +180,8 @@ class Run:
         """
         began, now = self.config().to_json(), config.to_json()
         changed = [key for key in now if began[key] != now[key]]
+        if began["epochs"] is not None and began["epochs"] < now["epochs"]:
+            changed.remove("epochs")  # a run may go on
         differences = [f"{key} was {_setting(began[key])}, is {_setting(now[key])}" for key in changed]
         if self.corpus_facts()["sha256"] != corpus.sha256:
             differences.append("the corpus has changed")
@@ -179,6 +190,33 @@ class Run:
                 f"cannot go on with {self.path}: {'; '.join(differences)}; "
                 "resume with the same settings, begin a new run (--run DIR), or remove that folder"
             )
+
+    def extend(self, epochs: int, finished: int) -> None:
+        """Record that the run goes on to more epochs, of which `finished` are done.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        facts = self._read_json(self._config)
+        if facts["training"]["epochs"] != epochs:
+            step = {"finished": finished, "from": facts["training"]["epochs"], "to": epochs}
+            earlier = facts.get("extended")
+            facts["extended"] = [*(earlier if isinstance(earlier, list) else []), step]
+            facts["training"]["epochs"] = epochs
+            write_atomically(self._config, _json_lines(facts))
+
+    def origin(self) -> dict[str, Any] | None:
+        """The run whose weights this one started from, as `fine_tuning.origin_of` records it; None if there is none.
+
+        Raises:
+            RunError: As for `config`.
+        """
+        facts = self._read_json(self._config).get("origin")
+        if facts is None:
+            return None
+        if not isinstance(facts, dict) or not all(isinstance(facts.get(key), str) for key in ORIGIN_KEYS):
+            raise RunError(f"{self._config} is damaged: its origin lacks one of {', '.join(ORIGIN_KEYS)}; {_PUT_BACK}")
+        return facts
 
     def corpus_facts(self) -> dict[str, Any]:
         """Name and hash of the corpus, and what to know about it: `name`, `sha256`, `notes`.
@@ -279,8 +317,10 @@ class Run:
         Raises:
             RunError: As for `config`.
         """
-        config, corpus = self.config(), self.corpus_facts()
+        config, corpus, origin = self.config(), self.corpus_facts(), self.origin()
+        tuned = {} if origin is None else {f"origin_{key}": origin[key] for key in ORIGIN_KEYS if key != "run"}
         return {
+            **tuned,
             "preset": config.preset,
             "corpus": Path(corpus["name"]).name,
             "corpus_sha256": corpus["sha256"],

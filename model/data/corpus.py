@@ -19,6 +19,7 @@ from .token_ids import count_ids, in_blocks, token_file
 AUTO = "auto"
 MOST_REPEATED = 0.1
 """Share of the lines of valid or test, from which on `load_corpus` points out that the training text holds them."""
+_SHOWN_MISSING = 5
 NEWEST = {"words": "words-2"}
 """Name of a rule in a training's settings -> its newest form, which the model gets."""
 
@@ -110,7 +111,8 @@ def load_corpus_with(name: str, vocabulary: Vocabulary, whole: bool | None = Fal
     texts = find_texts(name)
     whole = texts.is_file if whole is None else whole
     with token_file({ALL: texts.whole()} if whole else texts.splits(), vocabulary.tokenization) as tokens:
-        return Corpus(name, tokens.sha256, vocabulary, tokens.to_ids(vocabulary), tuple(texts.notes()))
+        notes = (*texts.notes(), *_missing_notes(tokens.first_counts(), vocabulary))
+        return Corpus(name, tokens.sha256, vocabulary, tokens.to_ids(vocabulary), notes)
 
 
 def build_vocabulary(counts: Counter[str], tokenization: Tokenization, min_count: int) -> Vocabulary:
@@ -132,6 +134,19 @@ def _rule(texts: Texts, rule: str) -> tuple[str, list[str]]:
         return rule, []
     choice = choose_rule(texts)
     return choice.rule, [f"tokenization {choice.rule}: {choice.reason} (another one: --set tokenization=RULE)"]
+
+
+def _missing_notes(counts: Counter[str], vocabulary: Vocabulary) -> list[str]:
+    """What the vocabulary lacks of a text with these counts."""
+    known = {vocabulary.tokenization.unknown}
+    missing = Counter({x: n for x, n in counts.items() if vocabulary.id(x) == vocabulary.unknown_id and x not in known})
+    if not missing:
+        return []
+    often = ", ".join(f"{token!r} {count:,}" for token, count in missing.most_common(_SHOWN_MISSING))
+    return [
+        f"the vocabulary lacks {missing.total() / counts.total():.1%} of the text's tokens ({len(missing):,} different "
+        f"ones), most often {often}"
+    ]
 
 
 def _repetition_notes(shares: Mapping[str, float]) -> list[str]:

@@ -40,6 +40,9 @@ _WIDEST, _MOST_LAYERS = 2**16, 1000
 _MOST_EPOCHS = 10_000
 """Checkpoints keep the records of all epochs, and their size is limited."""
 
+_TOKENS_TO_READ, _FEWEST, _MOST_ADAPTED = 1_600_000, 6, 20
+"""Epochs that adapt to the text: the tokens to read, and the bounds."""
+
 _MOST = 2**31 - 1
 _SMALLEST, _LARGEST = 2.0**-126, 2.0**60
 """Range of numbers that float32 represents, with their products, in full precision."""
@@ -51,6 +54,10 @@ def _is_width(value: int) -> bool:
 
 def _are_layers(value: tuple[int, ...]) -> bool:
     return 1 <= len(value) <= _MOST_LAYERS and all(map(_is_width, value))
+
+
+def _are_epochs(value: int | None) -> bool:
+    return value is None or 1 <= value <= _MOST_EPOCHS
 
 
 def _is_positive(value: float) -> bool:
@@ -94,7 +101,7 @@ class TrainConfig:
         steps: Tokens of each stream per update (truncated back-propagation through time).
         variable_steps: Draw the number of tokens for each update, around `steps`, or around half of it once in twenty;
             the learning rate, or the summed loss with `sgd`, is proportional to it (arXiv 1708.02182).
-        epochs: Passes over the training text.
+        epochs: Passes over the training text; `none`: as many as read 1.6 million tokens, but 6 to 20.
         optimizer: `sgd`, `adam` or `adamw` (decoupled weight decay).
         beta1: Decay of Adam's first moment; 0 for none.
         weight_decay: Factor of the L2 penalty; decoupled for `adamw`.
@@ -138,7 +145,7 @@ class TrainConfig:
     batch_size: int = 30
     steps: int = 20
     variable_steps: bool = False
-    epochs: int = 13
+    epochs: int | None = 13
     optimizer: str = "sgd"
     beta1: float = 0.9
     weight_decay: float = 0.0
@@ -170,7 +177,7 @@ class TrainConfig:
             self._require(name, lambda value: 1 <= value <= _MOST, f"1 or more, {_MOST:,} at most")
         for name in _COUNTS_OR_ZERO:
             self._require(name, lambda value: 0 <= value <= _MOST, f"0 or more, {_MOST:,} at most")
-        self._require("epochs", lambda value: 1 <= value <= _MOST_EPOCHS, f"1 or more, {_MOST_EPOCHS:,} at most")
+        self._require("epochs", _are_epochs, f"1 or more, {_MOST_EPOCHS:,} at most")
         for name in (*_PROBABILITIES, *_FRACTIONS):
             self._require(name, _is_fraction, f"0 or more and below 1 ({_SMALLEST:.1e} or more where it is not 0)")
         for name in _POSITIVE:
@@ -209,11 +216,27 @@ class TrainConfig:
             locked=self.locked,
         )
 
+    @property
+    def total_epochs(self) -> int:
+        """The number of epochs, once it is known."""
+        assert self.epochs is not None, "call `adapted_to` first"
+        return self.epochs
+
+    def adapted_to(self, tokens: int) -> "TrainConfig":
+        """A copy whose number of epochs is known, for a training text of this number of tokens.
+
+        The rule: a small text is read more often, until 1.6 million tokens are read, but 20 times at most; any text is
+        read 6 times at least.
+        """
+        if self.epochs is not None:
+            return self
+        return dataclasses.replace(self, epochs=min(max(round(_TOKENS_TO_READ / tokens), _FEWEST), _MOST_ADAPTED))
+
     def learning_rate_at(self, progress: float, drops: int = 0) -> float:
         """The learning rate after `progress` epochs (2.5: in the middle of the third) and `drops` plateaus."""
         rate = self.learning_rate * min(1.0, progress / self.warmup_epochs if self.warmup_epochs else 1.0)
         if self.schedule == "cosine":
-            return rate * 0.5 * (1 + math.cos(math.pi * min(progress / self.epochs, 1.0)))
+            return rate * 0.5 * (1 + math.cos(math.pi * min(progress / self.total_epochs, 1.0)))
         decays = drops if self.schedule == "plateau" else max(int(progress) - self.decay_after, 0)
         return float(rate * self.decay**decays)
 

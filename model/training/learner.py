@@ -59,6 +59,11 @@ class Learner:
         """Learning rate of the last step."""
         return float(self._optimizer.param_groups[0]["lr"])
 
+    def begin_from(self, weights: dict[str, Tensor]) -> None:
+        """Start from these weights, and a new average of them."""
+        self.network.load_weights(weights)
+        self.average = WeightAverage(self._config, self.network)
+
     def reset_state(self) -> None:
         """Set the recurrent state to zero."""
         self._state = self.network.initial_state(self._config.batch_size // self._group.count)

@@ -12,6 +12,7 @@ from ..errors import CheckpointError
 
 _AVERAGED_STEPS = 50
 _RECORD_KINDS = ("train", "valid", "test")
+_LEAST_GAIN = 0.01
 _INTEGER_LIMIT = 2**63
 
 
@@ -75,6 +76,16 @@ class TrainingProgress:
         self.step += 1
         self.loss_sum += loss * tokens
         self.loss_tokens += tokens
+
+    @property
+    def is_falling(self) -> bool:
+        """Whether the perplexity on valid was lowest in the last epoch, by more than 1 % over the last third of epochs.
+
+        Under a schedule that ends with tiny steps the last epoch alone gains little even where more epochs help.
+        """
+        values = self.valid_perplexities()
+        before = values[: len(values) - max(len(values) // 3, 1)]
+        return bool(before) and values[-1] == min(values) and values[-1] < (1 - _LEAST_GAIN) * before[-1]
 
     def valid_perplexities(self) -> list[float]:
         """Perplexity on valid after each epoch."""

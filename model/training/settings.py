@@ -12,6 +12,7 @@ _TYPES = {
     float: "number",
     str: "text",
     float | None: "number or none",
+    int | None: "whole number or none",
     tuple[int, ...]: "sizes, as 256,128",
 }
 _ENTRY = re.compile(r" {8}(\w+): (.*)")

@@ -26,6 +26,7 @@ from ..run import Run, chosen_run
 from .config import TrainConfig
 from .device import environment, translate_memory_errors
 from .distributed import ProcessGroup
+from .fine_tuning import load_new_text, origin_of, tuned_config
 from .presets import preset_named
 from .reporters import Reporter, Reporters
 from .trainer import Trainer
@@ -49,6 +50,7 @@ class TrainOptions:
         threads: Threads of torch; None for one per usable core.
         checkpoint_seconds: Time between checkpoints within an epoch.
         tensorboard: Also write the records as TensorBoard scalars.
+        init: Run whose best weights, vocabulary and settings the training starts from; it needs `data`.
     """
 
     preset: str | None = None
@@ -60,6 +62,7 @@ class TrainOptions:
     threads: int | None = None
     checkpoint_seconds: float = 180.0
     tensorboard: bool = False
+    init: Path | None = None
 
     def __post_init__(self) -> None:
         """Check the device and the ranges.
@@ -73,6 +76,11 @@ class TrainOptions:
             importlib.import_module("tensorboard")
         if self.threads is not None:
             check_threads(self.threads)
+        if self.init is not None and (self.resume or self.preset is not None):
+            what = "--resume goes on with a run" if self.resume else "--preset chooses other settings"
+            raise OptionError(f"--init starts from weights and settings of {self.init}, {what}; give one of the two")
+        if self.init is not None and self.data is None:
+            raise OptionError(f"--init {self.init} needs the new text to train on: --data")
         if not 0 < self.checkpoint_seconds < math.inf:
             raise OptionError(
                 f"the time between checkpoints is {self.checkpoint_seconds / 60:g} minutes, expected more than 0 and a "
@@ -102,6 +110,8 @@ class TrainResult:
         test_perplexity: Of the best weights.
         unigram_perplexity: Of the test text under the token frequencies, for comparison.
         vocabulary_size: Perplexity of guessing evenly.
+        epochs: Finished epochs.
+        still_falling: Whether the perplexity on valid still fell at the end, so that more epochs may help.
         seconds: Time spent in training steps.
         parameters: Number of trained parameters.
     """
@@ -112,6 +122,8 @@ class TrainResult:
     test_perplexity: float
     unigram_perplexity: float
     vocabulary_size: int
+    epochs: int
+    still_falling: bool
     seconds: float
     parameters: int
 
@@ -161,9 +173,18 @@ def _make_trainer(options: TrainOptions, group: ProcessGroup, stack: contextlib.
         corpus = load_corpus_with(data, run.vocabulary())
         _lock_run(run, group, stack)
         return Trainer.resume(config, corpus, run, options.device, group)
-    corpus = load_corpus(data, config.tokenization, config.min_count)
-    trainer = Trainer(config, corpus, run, options.device, group)
-    _lock_run(run, group, stack, lambda: run.create(trainer.config, corpus, environment(options.device, group)))
+    origin = None
+    if options.init is None:
+        corpus = load_corpus(data, config.tokenization, config.min_count)
+        trainer = Trainer(config, corpus, run, options.device, group)
+    else:
+        source = Run(options.init)
+        corpus = load_new_text(data, source)
+        trainer = Trainer(config, corpus, run, options.device, group)
+        origin, weights = origin_of(source)
+        trainer.begin_from(weights)
+    facts = environment(options.device, group)
+    _lock_run(run, group, stack, lambda: run.create(trainer.config, corpus, facts, origin))
     return trainer
 
 
@@ -194,6 +215,8 @@ def _result(trainer: Trainer) -> TrainResult:
         test_perplexity=best.facts["test_perplexity"],
         unigram_perplexity=trainer.corpus.unigram_perplexity("test"),
         vocabulary_size=len(trainer.corpus.vocabulary),
+        epochs=trainer.progress.epoch,
+        still_falling=trainer.progress.is_falling,
         seconds=trainer.progress.seconds,
         parameters=sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
     )
@@ -201,6 +224,9 @@ def _result(trainer: Trainer) -> TrainResult:
 
 def _resolve(options: TrainOptions) -> tuple[Run, TrainConfig, str]:
     """Run folder, configuration and corpus name that the options select."""
+    if options.init is not None:
+        config = tuned_config(Run(options.init), options.settings)
+        return Run(options.run or _new_folder(f"{config.preset}-tuned")), config, options.data or ""
     if not options.resume:
         preset = DEFAULT_PRESET if options.preset is None else options.preset
         config = preset_named(preset).with_settings(options.settings)

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any, final
 
 import torch
+from torch import Tensor
 
 from ...runtime.io.files import make_folder
 from ..checkpoint import Checkpoint, checkpoint_errors
@@ -21,6 +22,7 @@ from ..run import Run
 from .config import TrainConfig
 from .device import resolve_precision, set_precision
 from .distributed import ProcessGroup
+from .fine_tuning import weights_of_origin
 from .learner import DivergenceError, Learner
 from .progress import Throughput, TrainingProgress
 from .reporters import Reporter
@@ -72,6 +74,9 @@ class Trainer:
         if checkpoint is None:
             trainer = cls(config, corpus, run, device, group)
             make_folder(run.latest.parent)
+            trainer.extend(run.config().total_epochs)
+            if (origin := run.origin()) is not None:
+                trainer.begin_from(weights_of_origin(origin))
         else:
             with checkpoint_errors(run.latest):
                 weights = checkpoint.weights(config.architecture, len(corpus.vocabulary))
@@ -79,9 +84,32 @@ class Trainer:
                 trainer._require_same_training(checkpoint)
                 trainer._learner.load(checkpoint, weights)
                 trainer.progress = TrainingProgress.from_json(checkpoint.facts.get("position"))
+            trainer.extend(checkpoint.facts["training"]["epochs"])
         trainer._write_metrics()
         trainer._draw_curves()
         return trainer
+
+    def begin_from(self, weights: dict[str, Tensor]) -> None:
+        """Replace the initial weights, before the first step."""
+        self._learner.begin_from(weights)
+
+    def extend(self, epochs: int) -> None:
+        """Go on with a run that was to end after `epochs` epochs, if there are more now.
+
+        Raises:
+            RunError: It has stopped early.
+        """
+        progress, config = self.progress, self.config
+        if epochs == config.total_epochs:
+            return
+        if 0 < config.early_stopping <= progress.stale:
+            raise RunError(
+                f"{self.run.path} stopped early, {progress.stale} epochs after its best one, so more epochs change "
+                "nothing; begin a new run with another early_stopping: --run DIR"
+            )
+        progress.finished = False
+        if self._group.first:
+            self.run.extend(config.total_epochs, progress.epoch)
 
     def train(self, reporter: Reporter, checkpoint_seconds: float = 180.0) -> None:
         """Train to the last epoch, then measure the best weights on the test text.
@@ -102,7 +130,7 @@ class Trainer:
 
     def _is_done(self) -> bool:
         too_stale = 0 < self.config.early_stopping <= self.progress.stale
-        return self.progress.epoch >= self.config.epochs or too_stale
+        return self.progress.epoch >= self.config.total_epochs or too_stale
 
     def _train_epoch(self, reporter: Reporter, checkpoint_seconds: float, stop: StopRequest) -> None:
         progress, spans = self.progress, self._batches.spans(self.progress.epoch)
@@ -141,7 +169,7 @@ class Trainer:
         progress, loss = self.progress, self.progress.mean_loss
         done = progress.epoch * total + progress.step
         speed = self._throughput.recent()
-        reporter.step(done, self.config.epochs * total, progress.epoch + 1, loss, _exp(loss), speed)
+        reporter.step(done, self.config.total_epochs * total, progress.epoch + 1, loss, _exp(loss), speed)
 
     def _record_training(self, reporter: Reporter, total: int) -> None:
         progress, loss = self.progress, self.progress.mean_loss
@@ -255,7 +283,7 @@ class Trainer:
                 f"{self.run.latest} is of {facts['processes']} processes, this training has {expected['processes']}; "
                 "resume with as many processes as it was made by"
             )
-        if facts.get("training") != expected["training"]:
+        if not _may_continue(facts.get("training"), expected["training"]):
             raise RunError(
                 f"{self.run.latest} was made with another configuration than {self.run.path} holds now; put back the "
                 "config.json that it was begun with, or begin a new run: --run DIR"
@@ -280,13 +308,19 @@ class Trainer:
             ) from error
 
 
+def _may_continue(saved: Any, now: dict[str, Any]) -> bool:
+    """Whether two configurations are the same but for epochs that are added."""
+    epochs = saved.get("epochs") if isinstance(saved, dict) else None
+    return type(epochs) is int and epochs <= now["epochs"] and {**saved, "epochs": now["epochs"]} == now
+
+
 def _exp(value: float) -> float:
     return math.exp(value) if value < 700 else math.inf
 
 
 def _resolve(config: TrainConfig, corpus: Corpus, device: str) -> TrainConfig:
-    """The configuration with `auto` replaced by the precision of the device and the tokenization rule of the corpus."""
-    config = resolve_precision(config, device)
+    """The configuration with the precision, tokenization rule and number of epochs that device and corpus decide."""
+    config = resolve_precision(config.adapted_to(len(corpus.ids["train"])), device)
     if config.tokenization == AUTO:
         config = replace(config, tokenization=corpus.vocabulary.tokenization.rule)
     return config

@@ -19,6 +19,8 @@ def make_demo(results: Results) -> Demo:
         test_perplexity=65.6,
         unigram_perplexity=268.2,
         vocabulary_size=4_000,
+        epochs=6,
+        still_falling=False,
         seconds=90.0,
         parameters=1_000_000,
     )

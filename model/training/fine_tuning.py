@@ -1,0 +1,82 @@
+"""Fine-tuning: a training that starts from the best weights of another run, with its vocabulary and network."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..checkpoint import weights_hash
+from ..data.corpus import Corpus, load_corpus_with
+from ..errors import ConfigError, DataError, RunError
+from ..run import Run
+from .config import TrainConfig
+
+_KEPT = ("cell", "embedding_size", "layer_sizes", "tied", "tokenization", "min_count")
+"""Settings that weights and vocabulary decide."""
+
+
+def tuned_config(source: Run, settings: Mapping[str, str]) -> TrainConfig:
+    """The configuration of `source` with `settings`; the number of epochs adapts to the new text unless it is set.
+
+    Raises:
+        ConfigError: A setting contradicts the weights or the vocabulary.
+        RunError: `source` is no run.
+    """
+    own = source.config()
+    config = dataclasses.replace(own, epochs=None).with_settings(settings)
+    for key in _KEPT:
+        if getattr(config, key) != getattr(own, key):
+            raise ConfigError(
+                f"{key} is {settings[key]!r}, but the weights and the vocabulary of {source.path} have "
+                f"{own.to_json()[key]!r}; leave it out, or train anew: without --init"
+            )
+    return config
+
+
+def load_new_text(name: str, source: Run) -> Corpus:
+    """The corpus, encoded with the vocabulary of `source`; its notes say what the vocabulary lacks.
+
+    Raises:
+        DataError, StorageError: As for `load_corpus`.
+        RunError: As for `tuned_config`.
+    """
+    corpus = load_corpus_with(name, source.vocabulary())
+    for split in ("valid", "test"):
+        if len(corpus.ids[split]) < 2:
+            raise DataError(f"the {split} text of {name} holds {len(corpus.ids[split])} tokens, expected at least 2")
+    return corpus
+
+
+def origin_of(source: Run) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The record of the run that a training starts from, and its best weights, averaged where it averages.
+
+    Raises:
+        RunError, CheckpointError: As for `Run.trained`.
+    """
+    network, checkpoint = source.trained()
+    weights, corpus = network.weights(), source.corpus_facts()
+    facts = {
+        "run": str(source.path.resolve()),
+        "epoch": checkpoint.facts["epoch"],
+        "weights_sha256": weights_hash(weights),
+        "corpus": Path(corpus["name"]).name,
+        "corpus_sha256": corpus["sha256"],
+    }
+    return facts, weights
+
+
+def weights_of_origin(facts: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights that a training started from, read again.
+
+    Raises:
+        RunError: That run is missing or has other weights by now.
+    """
+    found, weights = origin_of(Run(Path(facts["run"])))
+    if found["weights_sha256"] != facts["weights_sha256"]:
+        raise RunError(
+            f"the weights of {facts['run']} have changed since this run began with them, and it has no checkpoint yet; "
+            "begin a new run: --run DIR"
+        )
+    return weights
