@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from typer import Option
 
-from .options import Json, JsonLines, Model, Texts, Threads, Unknown, as_utf8, load_predictor
+from .options import Json, JsonLines, Model, Texts, Threads, Unknown, as_utf8, load_predictor, path_option
 from .output import is_screen, print_result, print_status, print_text
 from .scores import ScorePrinter
 
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from io import BufferedIOBase
 
     from ..runtime import Predictor, Stream
+
+
+Never = Annotated[
+    list[str] | None,
+    Option(metavar="WORD", help="A word that never appears, in any letter case; may be repeated.", callback=as_utf8),
+]
+NeverFile = Annotated[Path | None, path_option("More such words, separated by white space.", metavar="FILE")]
 
 
 def generate(
@@ -35,6 +42,8 @@ def generate(
     ] = None,
     seed: Annotated[int | None, Option(help="Seed; makes the text repeatable.")] = None,
     allow_unknown: Unknown = False,
+    never: Never = None,
+    never_file: NeverFile = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
@@ -52,6 +61,7 @@ def generate(
         allow_unknown=allow_unknown,
         repetition_penalty=repetition_penalty,
         stop=stop or (),
+        never=_never(never, never_file),
     )
     if as_json:
         return print_result(True, "", {"prompt": text, "text": "".join(pieces)})
@@ -69,13 +79,15 @@ def suggest(
         str | None, Option(help="Complete the word that begins with these letters.", callback=as_utf8)
     ] = None,
     allow_unknown: Unknown = False,
+    never: Never = None,
+    never_file: NeverFile = None,
     as_json: Json = False,
 ) -> None:
     """List the most probable words after a text (the arguments, joined); on a terminal without one, as you type."""
     if not text and prefix is None and not as_json and _at_terminal():
-        return _suggest_while_typing(model, k, allow_unknown)
+        return _suggest_while_typing(model, k, allow_unknown, _never(never, never_file))
     stream = _stream_after(" ".join(text) if text else _piped_text(), load_predictor(model, 1))
-    words = stream.suggest(k, prefix=prefix, allow_unknown=allow_unknown)
+    words = stream.suggest(k, prefix=prefix, allow_unknown=allow_unknown, never=_never(never, never_file))
     if prefix is not None and not words:
         print_status(f"no word of the vocabulary begins with {prefix!r}")
     lines = "\n".join(f"{probability:7.2%}  {word!r}" for word, probability in words)
@@ -96,7 +108,7 @@ def _stream_after(text: str, predictor: "Predictor") -> "Stream":
             f"{len(vocabulary):,}, so it does not know what they say"
         )
     stream = predictor.stream()
-    stream.feed_ids(ids)
+    stream.feed(text)
     return stream
 
 
@@ -104,11 +116,18 @@ def _at_terminal() -> bool:
     return is_screen(sys.stdin) and is_screen(sys.stdout)
 
 
-def _suggest_while_typing(model: Path | None, count: int, allow_unknown: bool) -> None:
+def _never(words: list[str] | None, file: Path | None) -> list[str]:
+    """The words of both options."""
+    from ..runtime.io.text_files import read_text
+
+    return [*(words or []), *(read_text(file).split() if file else [])]
+
+
+def _suggest_while_typing(model: Path | None, count: int, allow_unknown: bool, never: list[str]) -> None:
     from ..runtime import Autocompletion
     from .interactive import prompt_session, read_lines
 
-    autocompletion = Autocompletion(load_predictor(model, 1), count, allow_unknown)
+    autocompletion = Autocompletion(load_predictor(model, 1), count, allow_unknown, never)
     print_status("Tab or an arrow takes a suggestion, Enter ends the line, Ctrl-D ends the command.")
     read_lines(autocompletion, prompt_session(autocompletion))
 
@@ -132,10 +151,12 @@ def score(
 def _piped_text() -> str:
     """Standard input without its last newline; empty on a terminal."""
     from ..runtime.io.text_files import decode_text
+    from ..runtime.words import with_newlines
 
     if sys.stdin is None or sys.stdin.isatty():
         return ""
-    return decode_text(sys.stdin.buffer.read(), "standard input").removesuffix("\n")
+    text = decode_text(sys.stdin.buffer.read(), "standard input")
+    return with_newlines(text, same_length=False).removesuffix("\n")
 
 
 def _piped_lines() -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Suggestions for a line that is being typed, with few tokens run at each keystroke."""
 
+from collections.abc import Collection
 from typing import NamedTuple, final
 
 from .arguments import checked_instance, checked_text
@@ -13,10 +14,11 @@ class Suggestion(NamedTuple):
     """One continuation of a line.
 
     Attributes:
-        text: Text to append; empty for the end of the sentence, which the user types.
+        text: Text to append.
         start: Position of `text` from the end of the line: 0, or minus the number of letters that it replaces.
         shown: The token for display.
-        probability: Probability of the token; of a word in progress, among all words with the same letters.
+        probability: Probability of the token; of a word in progress, among all words with the same letters; of a word
+            after one that may be whole, the product of both.
     """
 
     text: str
@@ -27,7 +29,9 @@ class Suggestion(NamedTuple):
 
 @final
 class Autocompletion:
-    """Suggests the next word, the rest of a word in progress, or the next character.
+    """Suggests the next word, the rest of a word in progress, or the next character, but never the end of a sentence.
+
+    Where the letters of a word in progress are a word already, its continuations are suggested among longer words.
 
     Streams of recent prefixes of the line are kept: another letter of a word runs nothing, a finished word runs that
     word, and deleting text returns to a kept stream. An object belongs to one thread at a time.
@@ -40,13 +44,26 @@ class Autocompletion:
         >>> line.end_line("the cat saw a dog")
     """
 
-    def __init__(self, predictor: Predictor, count: int, allow_unknown: bool = False) -> None:
-        """Begin a text; raise OptionError for a `count` below 1."""
+    def __init__(
+        self, predictor: Predictor, count: int, allow_unknown: bool = False, never: str | Collection[str] = ()
+    ) -> None:
+        """Begin a text.
+
+        Args:
+            predictor: The model.
+            count: Most suggestions for a line.
+            allow_unknown: Whether the unknown token may be suggested.
+            never: Words that are not suggested in any letter case (see `Vocabulary.forms`).
+
+        Raises:
+            OptionError: `count` is below 1, or an entry of `never` is empty or holds white space.
+        """
         checked_instance("predictor", predictor, Predictor, "load one: Predictor.load(path)")
         self._vocabulary = predictor.vocabulary
         self._tokenization = predictor.vocabulary.tokenization
         self._count = count
         self._allow_unknown = allow_unknown
+        self._never = never
         self._streams: dict[tuple[int, ...], Stream] = {(): predictor.stream()}
         self.suggestions("")  # checks `count` now and not at a keystroke
 
@@ -55,10 +72,18 @@ class Autocompletion:
         tokens, letters = self._tokenization.split_unfinished(checked_text("line", line))
         if not letters:
             return self._next_tokens(line, tokens)
-        words = self._complete_word(tokens, letters)
         whole = self._tokenization.split(line)
-        ends_with_a_mark = len(whole) > len(tokens) + 1
-        return self._next_tokens(line, whole) if ends_with_a_mark and not words else words
+        words = self._complete_word(tokens, letters)
+        if not words and len(whole) > len(tokens) + 1:  # letters and a mark after them
+            return self._next_tokens(line, whole)
+        typed = [entry for entry in words if entry.text == letters]
+        longer = [entry for entry in words if entry.text != letters]
+        after = [
+            entry._replace(probability=word.probability * entry.probability)
+            for word in typed
+            for entry in self._next_tokens(line, whole)
+        ]
+        return sorted([*longer, *after], key=lambda entry: -entry.probability)[: self._count]
 
     def end_line(self, line: str) -> None:
         """Read the line and the end of its sentence; the next line continues from there."""
@@ -66,19 +91,17 @@ class Autocompletion:
 
     def _next_tokens(self, line: str, tokens: list[str]) -> list[Suggestion]:
         previous = tokens[-1] if tokens and not line[-1].isspace() else None
-        pairs = self._after(tokens).suggest(self._count, allow_unknown=self._allow_unknown)
+        pairs = self._after(tokens).suggest(self._count, allow_unknown=self._allow_unknown, never=self._never)
         return [
-            Suggestion(self._piece(token, previous), 0, self._shown(token), probability) for token, probability in pairs
+            Suggestion(self._tokenization.piece(token, previous), 0, self._shown(token), probability)
+            for token, probability in pairs
         ]
 
     def _complete_word(self, tokens: list[str], letters: str) -> list[Suggestion]:
-        """Words that begin with these letters, which keep the case in which they were typed."""
-        pairs = self._after(tokens).suggest(self._count, prefix=letters)
+        """Words that begin with these letters, which keep the case in which they were typed; one more than needed."""
+        pairs = self._after(tokens).suggest(self._count + 1, prefix=letters, never=self._never)
         typed = len(self._tokenization.folded(letters))
         return [Suggestion(letters + word[typed:], -len(letters), word, probability) for word, probability in pairs]
-
-    def _piece(self, token: str, previous: str | None) -> str:
-        return "" if token == self._tokenization.end_of_sentence else self._tokenization.piece(token, previous)
 
     def _shown(self, token: str) -> str:
         return token if self._tokenization.unit == "word" else repr(token)

@@ -75,7 +75,7 @@ class Stream:
         self._state = State(state.model_sha256, state.tensors)
         self._pending: list[int] = state.pending[0].tolist() if state.pending.size else []
         self._last_token: int | None = self._pending[-1] if self._pending else None
-        self._after_return = False
+        self._last_character = ""  # of the text that was fed last, if nothing else was since
         self._lookahead: tuple[NDArray[np.float32], State] | None = None
         self._memory = memory
         self._lock = threading.RLock()
@@ -108,15 +108,16 @@ class Stream:
         state = self.state
         fork = Stream(self._network, state, None if state.cache is None else CacheMemory(state.cache))
         fork._lookahead = self._lookahead
-        fork._after_return = self._after_return
+        fork._last_character = self._last_character
         return fork
 
     def feed(self, text: str) -> None:
         """Append text; a newline ends the sentence, and so does CR or CRLF (but CR is a space for the rule `words`)."""
         if not checked_text("text", text):
             return
-        self.feed_ids(self._vocabulary.encode(text.removeprefix("\n") if self._after_return else text))
-        self._after_return = text.endswith("\r") and self._vocabulary.tokenization.takes_returns
+        cuts_line_end = self._last_character == "\r" and self._vocabulary.tokenization.takes_returns
+        self.feed_ids(self._vocabulary.encode(text.removeprefix("\n") if cuts_line_end else text))
+        self._last_character = text[-1]
 
     @_owned
     def feed_ids(self, token_ids: ArrayLike) -> None:
@@ -130,6 +131,7 @@ class Stream:
     def _append(self, ids: list[int]) -> None:
         if not ids:
             return
+        self._last_character = ""
         if self._lookahead is not None:
             self._state, self._pending, self._lookahead = self._lookahead[1], [], None
         had_next = bool(self._pending)
@@ -232,10 +234,18 @@ class Stream:
         self._last_token = self._pending[0]
         return np.asarray(log_probs[0])
 
-    def suggest(self, k: int = 5, *, prefix: str | None = None, allow_unknown: bool = False) -> list[tuple[str, float]]:
-        """The k most probable next tokens with their probabilities, most probable first.
+    def suggest(
+        self,
+        k: int = 5,
+        *,
+        prefix: str | None = None,
+        allow_unknown: bool = False,
+        never: str | Collection[str] = (),
+    ) -> list[tuple[str, float]]:
+        """The k most probable next words with their probabilities, most probable first.
 
-        The unknown token is left out unless `allow_unknown`; the probabilities of the others do not change.
+        The end of a sentence is left out, and the unknown token unless `allow_unknown`; the probabilities of the others
+        do not change. `exp(score("\\n").log_prob)` of a fork is the probability that the sentence ends.
 
         Args:
             k: The number of suggestions.
@@ -243,11 +253,13 @@ class Stream:
                 the vocabulary that begin with them, never the special tokens; the probabilities are conditional on
                 the prefix: over all such words they sum to 1. Without such a word the list is empty.
             allow_unknown: Whether the unknown token may be suggested.
+            never: Words that are not suggested in any letter case (see `Vocabulary.forms`).
 
         Raises:
-            OptionError: `k` is below 1; `prefix` holds white space, or the model reads characters.
+            OptionError: `k` is below 1; `prefix` holds white space, or the model reads characters; an entry of `never`
+                is empty or holds white space.
         """
-        return suggest_tokens(self.logits, self._vocabulary, k, prefix=prefix, allow_unknown=allow_unknown)
+        return suggest_tokens(self.logits, self._vocabulary, k, prefix=prefix, allow_unknown=allow_unknown, never=never)
 
     def generate(
         self,
@@ -263,8 +275,11 @@ class Stream:
         repetition_window: int = 64,
         stop: str | Sequence[str] = (),
         stop_at_end_of_sentence: bool = False,
+        never: str | Collection[str] = (),
     ) -> Iterator[str]:
         """Continue the text: choose a token, feed it, yield the text it adds, `max_tokens` times.
+
+        The first word begins without a space if the text that was fed last ends with white space.
 
         The text depends on the text read so far, the arguments and the seed, but not on how the text was split into
         `feed` calls (for an artifact whose `batch_invariant` is true).
@@ -282,9 +297,11 @@ class Stream:
             stop: One or more tokens, as text (a newline is the end of a sentence). Generation ends before the first
                 of them: it is neither yielded nor fed.
             stop_at_end_of_sentence: End before the first end-of-sentence token, as if it were in `stop`.
+            never: Words that are not written in any letter case (see `Vocabulary.forms`).
 
         Raises:
-            OptionError: An argument is outside its range, or an entry of `stop` is not a token of the vocabulary.
+            OptionError: An argument is outside its range; an entry of `stop` is not a token of the vocabulary; an entry
+                of `never` is empty or holds white space.
         """
         max_tokens = checked_integer("max_tokens", max_tokens)
         seed = None if seed is None else checked_integer("seed", seed)
@@ -296,7 +313,8 @@ class Stream:
         stop_ids = {self._stop_id(text) for text in ([stop] if isinstance(stop, str) else checked_texts("stop", stop))}
         if checked_flag("stop_at_end_of_sentence", stop_at_end_of_sentence):
             stop_ids.add(self._vocabulary.end_of_sentence_id)
-        return self._generate(max_tokens, sampling, np.random.default_rng(seed), stop_ids)
+        barred = sorted(self._vocabulary.forms(never) | (set() if allow_unknown else {self._vocabulary.unknown_id}))
+        return self._generate(max_tokens, sampling, np.random.default_rng(seed), stop_ids, barred)
 
     def _stop_id(self, text: str) -> int:
         tokens = self._vocabulary.tokenization.split(text)
@@ -308,21 +326,24 @@ class Stream:
         return self._vocabulary.id(tokens[0])
 
     def _generate(
-        self, max_tokens: int, sampling: Sampling, random: "np.random.Generator", stop_ids: Collection[int]
+        self,
+        max_tokens: int,
+        sampling: Sampling,
+        random: "np.random.Generator",
+        stop_ids: Collection[int],
+        barred: list[int],
     ) -> Iterator[str]:
         vocabulary = self._vocabulary
         recent: deque[int] = deque(maxlen=sampling.repetition_window)
         for _ in range(max_tokens):
-            logits = self.logits()
-            if not sampling.allow_unknown:
-                logits = logits.copy()
-                logits[vocabulary.unknown_id] = -np.inf
+            logits = self.logits().copy()
+            logits[barred] = -np.inf
             token_id = sampling.choose(logits, random, self._at_boundary(), recent)
             if token_id in stop_ids:
                 return
             if token_id != vocabulary.end_of_sentence_id:
                 recent.append(token_id)
-            piece = vocabulary.piece(token_id, self._last_token)
+            piece = vocabulary.piece(token_id, None if self._last_character.isspace() else self._last_token)
             self.feed_ids([token_id])
             yield piece
 

@@ -1,6 +1,6 @@
-"""The most probable next tokens, for `Stream.suggest` and the HTTP server."""
+"""The most probable next words, for `Stream.suggest` and the HTTP server."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ def suggest_tokens(
     *,
     prefix: str | None = None,
     allow_unknown: bool = False,
+    never: str | Collection[str] = (),
 ) -> list[tuple[str, float]]:
     """As `Stream.suggest`; `logits` returns float32 [vocabulary] and is called after all checks, and only if needed."""
     k = checked_integer("k", k)
@@ -25,16 +26,18 @@ def suggest_tokens(
     prefix = None if prefix is None else checked_text("prefix", prefix)
     if k < 1:
         raise OptionError(f"the number of suggestions is {k}, expected 1 or more")
+    hidden = vocabulary.forms(never)
     if prefix:
-        return _complete_word(logits, vocabulary, k, prefix)
+        return _complete_word(logits, vocabulary, k, prefix, hidden)
+    hidden |= {vocabulary.end_of_sentence_id} | (set() if allow_unknown else {vocabulary.unknown_id})
     log_probs = log_softmax(logits())
-    order = np.argsort(-log_probs, kind="stable")[: k + 1].tolist()
-    chosen = [index for index in order if allow_unknown or index != vocabulary.unknown_id][:k]
+    order = np.argsort(-log_probs, kind="stable")[: k + len(hidden)].tolist()
+    chosen = [index for index in order if index not in hidden][:k]
     return [(vocabulary.token(index), float(np.exp(log_probs[index]))) for index in chosen]
 
 
 def _complete_word(
-    logits: Callable[[], NDArray[np.float32]], vocabulary: Vocabulary, k: int, prefix: str
+    logits: Callable[[], NDArray[np.float32]], vocabulary: Vocabulary, k: int, prefix: str, hidden: Collection[int]
 ) -> list[tuple[str, float]]:
     if vocabulary.tokenization.unit != "word":
         raise OptionError(
@@ -43,7 +46,7 @@ def _complete_word(
         )
     if prefix.split() != [prefix]:
         raise OptionError(f"prefix is {prefix!r}, expected the letters of one word; feed the words before it")
-    ids = vocabulary.completions(prefix)
+    ids = [index for index in vocabulary.completions(prefix) if index not in hidden]
     if not ids:
         return []
     log_probs = log_softmax(logits()[ids])

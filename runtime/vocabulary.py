@@ -3,14 +3,17 @@
 import hashlib
 import json
 import reprlib
+import string
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from typing import Any, final
 
 from .arguments import checked_instance, checked_text, checked_texts, wrong_type
-from .errors import TokenError, VocabularyError
+from .errors import OptionError, TokenError, VocabularyError
 from .tokenization import Tokenization
+
+_MARKS = f"{string.punctuation}\u201c\u201d\u2018\u2019\u00ab\u00bb\u2026\u2013\u2014"
 
 
 @final
@@ -98,6 +101,34 @@ class Vocabulary:
         start = bisect_left(words, prefix)
         end = bisect_right(words, prefix, lo=start, key=lambda word: word[: len(prefix)])
         return sorted(self._ids[word] for word in words[start:end])
+
+    def forms(self, words: str | Collection[str]) -> set[int]:
+        """Ids of the tokens that are one of `words` in any letter case, also with marks around it: `Oh`, `oh,`, `"oh"`.
+
+        Special tokens are never among them. A word that the vocabulary lacks has no ids.
+
+        Raises:
+            OptionError: An entry is empty or holds white space, or the model reads characters.
+        """
+        words = [words] if isinstance(words, str) else checked_texts("never", words)
+        if words and self.tokenization.unit != "word":
+            raise OptionError("this model reads characters and has no words; a list of words needs a model of words")
+        for word in words:
+            if word.split() != [word]:
+                raise OptionError(f"{word!r} is not a word; expected words without white space, one an entry")
+        return {index for word in words for index in self._ids_by_form.get(self._form(word), ())}
+
+    @cached_property
+    def _ids_by_form(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for token in self._alphabetical:
+            form = self._form(token)
+            for each in {form, form.strip(_MARKS)}:
+                found.setdefault(each, []).append(self._ids[token])
+        return found
+
+    def _form(self, word: str) -> str:
+        return self.tokenization.folded(word).casefold()
 
     def encode(self, text: str) -> list[int]:
         """Ids of the tokens of `text`; unknown ones get `unknown_id`, a newline `end_of_sentence_id`."""

@@ -29,7 +29,6 @@
 #include <map>
 #include <memory>
 #include <new>
-#include <numeric>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -1060,15 +1059,17 @@ class Stream final {
     return total;
   }
 
-  // The `count` most probable next tokens, highest first, without the unknown token.
+  // The `count` most probable next words, highest first, without the unknown token and the end of a sentence.
   std::vector<Suggestion> suggest(std::size_t count) {
     run(1);
     pending_.clear();
     const Vocabulary& vocabulary = model_.vocabulary();
     const double total = log_sum_exp(logits_.data(), vocabulary.size());
-    std::vector<std::size_t> order(vocabulary.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    order.erase(order.begin() + static_cast<std::ptrdiff_t>(vocabulary.unknown_id()));
+    std::vector<std::size_t> order;
+    for (std::size_t id = 0; id < vocabulary.size(); ++id) {
+      const auto signed_id = static_cast<std::int64_t>(id);
+      if (signed_id != vocabulary.unknown_id() && signed_id != vocabulary.end_of_sentence_id()) order.push_back(id);
+    }
     const auto end = order.begin() + static_cast<std::ptrdiff_t>(std::min(count, order.size()));
     std::partial_sort(order.begin(), end, order.end(), [this](std::size_t left, std::size_t right) {
       return logits_[left] != logits_[right] ? logits_[left] > logits_[right] : left < right;

@@ -14,7 +14,7 @@ async function main(file, ...words) {
   // A text begins after the end of a sentence.
   const tokenIds = [vocabulary.endOfSentenceId, ...vocabulary.encode(words.join(" "))];
   const { logits } = await predictor.step(tokenIds, predictor.initialState());
-  for (const { id, probability } of likeliest(logits, { count: 5, excluded: vocabulary.unknownId })) {
+  for (const { id, probability } of likeliest(logits, { count: 5, excluded: vocabulary.specialIds })) {
     console.log(`${(100 * probability).toFixed(2).padStart(6)}%  ${quoted(vocabulary.tokens[id])}`);
   }
 }

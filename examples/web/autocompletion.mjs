@@ -21,15 +21,21 @@ export class Autocompletion {
     this.tokensRun = 0; // since construction
   }
 
-  // The `count` most probable continuations of `text`: { token, text, start, probability }. `text` replaces the last
-  // -start UTF-16 units; it is empty for the end of a sentence.
+  // The `count` most probable continuations of `text`, never the end of a sentence: { token, text, start, probability }.
+  // `text` replaces the last -start UTF-16 units. Where the last word is whole, words after it are among longer words.
   async suggestions(text, count, temperature = 1) {
     const { tokens, letters } = this.#tokenization.splitUnfinished(text);
     if (letters === "") return this.#nextTokens(text, tokens, count, temperature);
-    const found = await this.#rests(tokens, letters, count, temperature);
     const whole = this.#tokenization.split(text);
+    const words = await this.#rests(tokens, letters, count + 1, temperature);
     const endsWithMark = whole.length > tokens.length + 1;
-    return endsWithMark && found.length === 0 ? this.#nextTokens(text, whole, count, temperature) : found;
+    if (endsWithMark && words.length === 0) return this.#nextTokens(text, whole, count, temperature);
+    const found = words.filter((word) => word.text !== letters);
+    for (const word of words.filter(({ text }) => text === letters)) {
+      const after = await this.#nextTokens(text, whole, count, temperature);
+      found.push(...after.map((next) => ({ ...next, probability: word.probability * next.probability })));
+    }
+    return found.sort((one, other) => other.probability - one.probability).slice(0, count);
   }
 
   // The position after these tokens, computed from the nearest kept one: { logits, state }.
@@ -77,11 +83,10 @@ export class Autocompletion {
   async #nextTokens(text, tokens, count, temperature) {
     const { logits } = await this.position(tokens);
     const previous = tokens.length > 0 && !endsWithSpace(text) ? tokens.at(-1) : null;
-    const found = likeliest(logits, { count, excluded: this.#vocabulary.unknownId, temperature });
-    return found.map(({ id, probability }) => {
+    const excluded = this.#vocabulary.specialIds;
+    return likeliest(logits, { count, excluded, temperature }).map(({ id, probability }) => {
       const token = this.#vocabulary.tokens[id];
-      const ends = token === this.#tokenization.endOfSentence;
-      return { token, text: ends ? "" : this.#tokenization.piece(token, previous), start: 0, probability };
+      return { token, text: this.#tokenization.piece(token, previous), start: 0, probability };
     });
   }
 

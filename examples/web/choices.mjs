@@ -1,7 +1,7 @@
 // The list of suggestions: words with bars, one of them selected. It is a listbox; the focus stays in the text.
 
 const SCALES = [0.1, 0.25, 0.5, 1]; // the probability of a full bar: the first that is large enough
-const NAMES = { "\n": "new line", " ": "space", "\t": "tab" };
+const NAMES = { " ": "space", "\t": "tab" };
 
 export const COUNT = 5;
 
@@ -71,7 +71,6 @@ export class Choices {
 
 // How a token is shown: { name, special }; `special` if the name is a description.
 export function shownToken(token, tokenization) {
-  if (token === tokenization.endOfSentence) return { name: "end of sentence ↵", special: true };
   if (tokenization.unit === "char" && token.trim() === "")
     return { name: NAMES[token] ?? JSON.stringify(token), special: true };
   return { name: token, special: false };

@@ -214,12 +214,12 @@ class Page {
     const tokenization = this.#tokenization;
     if (tokenization.unit === "char") this.#editor.put(token);
     else {
-      const ends = token === tokenization.endOfSentence;
       const previous = tokenization.split(this.#editor.before).at(-1) ?? null;
       const begun = start < 0;
-      const touches = begun || !tokenization.piece(token, previous).startsWith(" ");
+      const piece = tokenization.piece(token, previous);
+      const touches = begun || !piece.startsWith(" ");
       const spaceAfter = tokenization.piece("a", token).startsWith(" ");
-      this.#editor.putToken(ends ? "\n" : begun ? text : this.#spaced(token, touches), {
+      this.#editor.putToken(begun ? text : this.#spaced(piece.replace(/^ /u, ""), touches), {
         start,
         touches: !begun && touches,
         spaceAfter,
@@ -231,9 +231,9 @@ class Page {
   }
 
   // Adds a space before a word that follows another word directly.
-  #spaced(token, touches) {
+  #spaced(word, touches) {
     const { before } = this.#editor;
-    return touches || before === "" || /\s$/u.test(before) ? token : ` ${token}`;
+    return touches || before === "" || /\s$/u.test(before) ? word : ` ${word}`;
   }
 
   #heated() {
@@ -261,8 +261,7 @@ class Page {
     for (let count = 0; count < MOST_WRITTEN; count++) {
       const { piece, next } = await this.#engine.write(this.#temperature, COUNT);
       if (this.#writing !== text) return;
-      const spaced = count === 0 && /(^|\s)$/u.test(before) && this.#tokenization.unit === "word";
-      this.#editor.put(spaced ? piece.replace(/^ /u, "") : piece);
+      this.#editor.put(piece);
       this.#show(next);
       await pause(WRITING_PAUSE_MS);
       if (this.#writing !== text) return;

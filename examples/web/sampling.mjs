@@ -2,9 +2,9 @@
 //
 // The temperature divides the logits before the softmax. At 0 the most probable token has probability 1.
 
-// The `count` most probable of the tokens `ids` (null: all but `excluded`), highest first, ties by id: { id,
-// probability }. Probabilities are shares among `ids`, or among all tokens, `excluded` too.
-export function likeliest(logits, { count, ids = null, excluded = null, temperature = 1 }) {
+// The `count` most probable of the tokens `ids` (null: all but those in the list `excluded`), highest first, ties by id:
+// { id, probability }. Probabilities are shares among `ids`, or among all tokens, `excluded` too.
+export function likeliest(logits, { count, ids = null, excluded = [], temperature = 1 }) {
   const best = largest(logits, ids ?? logits.keys(), count, excluded);
   if (temperature === 0) return best.map((id, place) => ({ id, probability: place === 0 ? 1 : 0 }));
   const highest = maximum(logits, ids);
@@ -14,10 +14,11 @@ export function likeliest(logits, { count, ids = null, excluded = null, temperat
   return best.map((id) => ({ id, probability: weight(id) / total }));
 }
 
-// Samples one of the tokens `ids` (null: all but `excluded`); takes one number from `random` unless temperature is 0.
-export function draw(logits, { temperature, random, ids = null, excluded = null }) {
+// Samples one of the tokens `ids` (null: all but those in the list `excluded`); takes one number from `random` unless
+// temperature is 0.
+export function draw(logits, { temperature, random, ids = null, excluded = [] }) {
   if (temperature === 0) return largest(logits, ids ?? logits.keys(), 1, excluded)[0];
-  const order = Array.from(ids ?? logits.keys()).filter((id) => id !== excluded);
+  const order = Array.from(ids ?? logits.keys()).filter((id) => !excluded.includes(id));
   order.sort((one, other) => logits[other] - logits[one] || one - other);
   let total = 0;
   const sums = order.map((id) => (total += Math.exp((logits[id] - logits[order[0]]) / temperature)));
@@ -36,7 +37,7 @@ function maximum(logits, ids) {
 function largest(logits, ids, count, excluded) {
   const best = [];
   for (const id of ids) {
-    if (id === excluded || (best.length === count && logits[id] <= logits[best[count - 1]])) continue;
+    if (excluded.includes(id) || (best.length === count && logits[id] <= logits[best[count - 1]])) continue;
     let place = best.length;
     while (place > 0 && logits[id] > logits[best[place - 1]]) place--;
     best.splice(place, 0, id);

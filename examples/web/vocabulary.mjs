@@ -19,6 +19,7 @@ export class Vocabulary {
     }
     this.unknownId = this.#ids.get(tokenization.unknown);
     this.endOfSentenceId = this.#ids.get(tokenization.endOfSentence);
+    this.specialIds = [this.unknownId, this.endOfSentenceId];
   }
 
   get size() {

@@ -46,7 +46,7 @@ const calls = {
   async write({ temperature, count }) {
     const { vocabulary } = predictor;
     const piece = await writing.next(temperature);
-    const next = likeliest(writing.logits, { count, excluded: vocabulary.unknownId, temperature });
+    const next = likeliest(writing.logits, { count, excluded: vocabulary.specialIds, temperature });
     return { piece, next: next.map(({ id, probability }) => ({ token: vocabulary.tokens[id], probability })) };
   },
 };

@@ -1,6 +1,7 @@
 // Text generation: samples a token, reads it and returns its text, one token at a time.
 import { SeededRandom, UnseededRandom } from "./random.mjs";
 import { draw } from "./sampling.mjs";
+import { endsWithSpace } from "./tokenization.mjs";
 
 export class Writing {
   #predictor;
@@ -20,13 +21,14 @@ export class Writing {
     const read = begun ? tokens : tokenization.split(text);
     const random = seed === null ? new UnseededRandom() : new SeededRandom(seed);
     const position = await autocompletion.position(read);
-    return new Writing(predictor, position, read.at(-1) ?? null, begun ? letters : "", random);
+    const previous = endsWithSpace(text) ? null : (read.at(-1) ?? null);
+    return new Writing(predictor, position, previous, begun ? letters : "", random);
   }
 
   constructor(predictor, position, previous, letters, random) {
     this.#predictor = predictor;
     this.#position = position; // { logits, state }
-    this.#previous = previous; // the last token, null at the beginning
+    this.#previous = previous; // the last token, null at the beginning and after white space
     this.#letters = letters; // of the word that the next token must complete
     this.#random = random;
   }
@@ -41,7 +43,7 @@ export class Writing {
     const { vocabulary } = this.#predictor;
     const letters = this.#letters;
     const ids = letters ? vocabulary.completions(letters) : null;
-    const among = { ids, excluded: vocabulary.unknownId };
+    const among = { ids, excluded: [vocabulary.unknownId] };
     const id = draw(this.#position.logits, { temperature, random: this.#random, ...among });
     this.#position = await this.#predictor.step([id], this.#position.state);
     const token = vocabulary.tokens[id];

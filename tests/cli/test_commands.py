@@ -178,6 +178,21 @@ def test_completion_of_a_word_and_stop_words(project: Path) -> None:
     assert "stop holds 'zebra'" in finished.stderr
 
 
+def test_words_that_never_appear_and_prompts_that_end_in_a_space(project: Path) -> None:
+    (project / "never.txt").write_text("THE\nSaw zebra\r\n")
+    never = ["--never", "Cat", "--never-file", "never.txt"]
+    shown = json_output_of("suggest", "the", "-k", 99, *never, cwd=project)["suggestions"]
+    assert {entry["token"] for entry in shown} & {"the", "saw", "cat", "<eos>", "<unk>"} == set()
+    written = json_output_of("generate", "a dog ", "--seed", 1, "--max-tokens", 40, *never, cwd=project)
+    assert not {*written["text"].split()} & {"the", "saw", "cat"}
+    assert written["text"][0] != " "
+    returned = output_of("generate", "--seed", 1, stdin="a dog\r\n", cwd=project)
+    assert returned == output_of("generate", "--seed", 1, stdin="a dog\n", cwd=project)
+    finished = lmtool("suggest", "the", "--never", "two words", cwd=project)
+    assert finished.returncode == 2
+    assert "'two words' is not a word" in finished.stderr
+
+
 def test_data_is_listed_and_prepared(tmp_path: Path) -> None:
     assert "pydocs" in json_output_of("data", "list")["corpora"]
     data = write_corpus(tmp_path / "data")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from lmtool.model import Run
 from lmtool.runtime import Predictor
-from support.web.browser import NAMED, WITHIN, Visit, suggested
+from support.web.browser import WITHIN, Visit, suggested
 
 
 def test_the_same_suggestions_as_python_at_every_keystroke(visit: Visit, predictor: Predictor) -> None:
@@ -107,8 +107,6 @@ def test_an_inserted_mark_gets_the_right_spaces(visits: Callable[..., Visit], fo
         visit.page.click(f'#suggestions li:has(.word:text-is("{word}"))')
         assert visit.text == text
         visit.assert_shows(suggested(Predictor.load(folder / "marks.onnx"), text))
-    visit.page.click(f'#suggestions li:has(.word:text-is("{NAMED[chr(10)]}"))')
-    assert visit.text == "foo (foo).\n"
 
 
 def test_escape_returns_the_keys_to_the_page(visit: Visit) -> None:

@@ -42,8 +42,7 @@ def test_next_words_are_suggested_after_white_space(predictor: Predictor, line: 
     suggestions = Autocompletion(predictor, 4).suggestions(line)
     expected = suggested(predictor, line)
     assert_shown(suggestions, expected)
-    texts = ["" if word == "<eos>" else word for word, _ in expected]
-    assert [(entry.text, entry.start) for entry in suggestions] == [(text, 0) for text in texts]
+    assert [(entry.text, entry.start) for entry in suggestions] == [(word, 0) for word, _ in expected]
 
 
 @pytest.mark.parametrize(("read", "letters"), [("", "t"), ("the cat ", "s"), ("the zebra\na ", "do"), ("the ", "zz")])
@@ -61,8 +60,8 @@ def test_letters_are_completed(predictor: Predictor, read: str, letters: str) ->
         ("THE Fo", "the", "fo", {"Foo", "For"}),
         ("os.", "", "os.", {"os.path"}),
         ("don'", "", "don'", {"don't"}),
-        ("foo.", "foo .", None, {"", ")", ".", " the", " (", " foo", " for", " os.path", " don't", " don"}),
-        ("foo(", "foo (", None, {"", ")", ".", "the", "(", "foo", "for", "os.path", "don't", "don"}),
+        ("foo.", "foo .", None, {")", ".", " the", " (", " foo", " for", " os.path", " don't", " don"}),
+        ("foo(", "foo (", None, {")", ".", "the", "(", "foo", "for", "os.path", "don't", "don"}),
         ("zz", "", "zz", set()),
     ],
 )
@@ -80,9 +79,7 @@ def test_next_characters_are_suggested(characters: Predictor) -> None:
         expected = suggested(characters, line)
         suggestions = autocompletion.suggestions(line)
         assert_shown(suggestions, [(repr(character), share) for character, share in expected])
-        assert [(entry.text, entry.start) for entry in suggestions] == [
-            (character.strip("\n"), 0) for character, _ in expected
-        ]
+        assert [(entry.text, entry.start) for entry in suggestions] == [(character, 0) for character, _ in expected]
 
 
 ODD = st.text(st.sampled_from("fotheFOdn'.-(<unk>\ud800\u0130\u0301\u6f22\U0001f600 \n\x1c\x00"), max_size=12)
@@ -103,10 +100,6 @@ def test_a_suggestion_adds_its_token_to_any_text(request: pytest.FixtureRequest,
 
 def assert_adds_its_token(entry: Suggestion, line: str, tokenization: Tokenization) -> None:
     completed = line[: len(line) + entry.start] + entry.text
-    if not entry.text:
-        assert completed == line
-        assert entry.shown in ("<eos>", repr("\n"))
-        return
     before = tokenization.split_unfinished(line)[0] if entry.start else tokenization.split(line)
     token = entry.text if tokenization.unit == "char" else entry.shown
     assert tokenization.split(completed) == [*before, token]
@@ -128,6 +121,28 @@ def test_the_unknown_token_is_suggested_only_if_allowed(words: Predictor) -> Non
         assert ("<unk>" in [entry.shown for entry in entries]) == allowed
 
 
+def test_after_a_whole_word_its_continuations_are_among_longer_words(words: Predictor) -> None:
+    suggestions = Autocompletion(words, 20).suggestions("the Don")
+    after = suggested(words, "the don", count=20)
+    whole, longer = (dict(suggested(words, "the", "don", 20))[word] for word in ("don", "don't"))
+    shares = {("Don't", -3): longer}
+    for token, share in after:
+        touches = token in (".", ")")
+        shares[token if touches else f" {token}", 0] = whole * share
+    assert [(entry.text, entry.start) for entry in suggestions] == sorted(shares, key=lambda key: -shares[key])
+    assert [entry.probability for entry in suggestions] == pytest.approx(sorted(shares.values())[::-1], rel=1e-4)
+    assert [entry.text for entry in Autocompletion(words, 3).suggestions("the Don")] == [
+        entry.text for entry in suggestions[:3]
+    ]
+
+
+def test_a_word_that_never_appears_is_not_suggested(words: Predictor) -> None:
+    for line in ("", "the ", "f", "don", "foo."):
+        shown = {entry.shown for entry in Autocompletion(words, 20, never=["FOO", "Don't", "zebra"]).suggestions(line)}
+        assert shown
+        assert not shown & {"foo", "don't"}
+
+
 def test_an_invalid_count_is_refused_at_once(predictor: Predictor) -> None:
     with pytest.raises(OptionError, match="the number of suggestions is 0, expected 1 or more"):
         Autocompletion(predictor, 0)
@@ -139,16 +154,16 @@ def test_a_keystroke_runs_only_a_finished_word(own_predictor: Predictor, monkeyp
     line = "the old market saw"
     for end in range(len(line) + 1):
         autocompletion.suggestions(line[:end])
-    assert ran == [1, 1, 1, 1]  # the beginning, and the three words before the one that is being typed
+    assert ran == [1, 1, 1, 1, 1]  # the beginning, and each word when it is whole
     for end in range(len(line), -1, -1):
         autocompletion.suggestions(line[:end])
     autocompletion.suggestions("the  old ma")
-    assert len(ran) == 4
+    assert len(ran) == 5
     autocompletion.suggestions("the old trader ")
-    assert ran[4:] == [1]
+    assert ran[5:] == [1]
     autocompletion.end_line("the old trader sold")
     autocompletion.suggestions("")
-    assert ran[5:] == [2]
+    assert ran[6:] == [2]
 
 
 def test_a_character_runs_once(characters: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:

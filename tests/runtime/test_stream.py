@@ -23,13 +23,15 @@ def test_suggestions_are_the_most_probable_next_tokens(predictor: Predictor) -> 
     logits, _ = predictor.step([ids], predictor.initial_state(1))
     probabilities = np.exp(logits[0, -1]) / np.exp(logits[0, -1]).sum()
     order = np.argsort(-probabilities, kind="stable")
-    known = [index for index in order if index != predictor.vocabulary.unknown_id][:5]
+    special = (predictor.vocabulary.unknown_id, predictor.vocabulary.end_of_sentence_id)
+    known = [index for index in order if index not in special][:5]
     suggestions = stream.suggest(5)
     assert [word for word, _ in suggestions] == [predictor.vocabulary.tokens[index] for index in known]
     np.testing.assert_allclose([probability for _, probability in suggestions], probabilities[known], rtol=1e-5)
     everything = stream.suggest(1000, allow_unknown=True)
-    assert len(everything) == len(predictor.vocabulary)
-    assert sum(probability for _, probability in everything) == pytest.approx(1)
+    assert {word for word, _ in everything} == {*predictor.vocabulary.tokens} - {"<eos>"}
+    ends = np.exp(stream.fork().score("\n").log_prob)
+    assert sum(probability for _, probability in everything) + ends == pytest.approx(1)
     with pytest.raises(OptionError, match="the number of suggestions is 0, expected 1 or more"):
         stream.suggest(0)
 
@@ -228,7 +230,7 @@ def test_greedy_generation_follows_the_best_suggestion(predictor: Predictor) -> 
         stream.feed("the cat")
         guide.feed("the cat")
         for piece in stream.generate(8, **how):  # type: ignore[arg-type]
-            best = guide.suggest(1)[0][0]
+            best = predictor.vocabulary.token(int(np.argmax(guide.logits())))
             assert piece.strip(" ") == ("\n" if best == "<eos>" else best)
             guide.feed(piece)
 
@@ -294,3 +296,44 @@ def test_any_bytes_give_a_state_error(data: bytes) -> None:
     for prefix in (b"", b"lmstate1", b"lmstate1\x02\x00\x00\x00{}", b"lmstate2\x02\x00\x00\x00{}"):
         with pytest.raises(StateError):
             State.from_bytes(prefix + data)
+
+
+@pytest.mark.parametrize(
+    ("text", "more"), [("the cat ", "saw"), ("the cat\t", "saw"), ("the cat", " saw"), ("the cat\n", "saw")]
+)
+def test_no_space_follows_a_space(predictor: Predictor, text: str, more: str) -> None:
+    never = [word for word in predictor.vocabulary.tokens if word not in ("saw", "<eos>", "<unk>")]
+    stream = predictor.stream()
+    stream.feed(text)
+    for each in (stream, stream.fork()):
+        pieces = list(each.generate(6, seed=1, never=never))
+        assert pieces[0] in (more, "\n")
+        assert set(pieces[1:]) <= {" saw", "saw", "\n"}
+    stream.feed_ids([predictor.vocabulary.id("cat")])
+    assert next(stream.generate(1, seed=1, never=never)) in (" saw", "\n")
+
+
+def test_a_line_end_may_be_cut(predictor: Predictor) -> None:
+    cut, whole = predictor.stream(), predictor.stream()
+    for part in ("the cat\r", "", "\na dog", "\r", "the"):
+        cut.feed(part)
+    whole.feed("the cat\na dog\nthe")
+    np.testing.assert_array_equal(cut.logits(), whole.logits())
+
+
+def test_words_that_never_appear_are_neither_suggested_nor_written() -> None:
+    tokens = ["<eos>", "<unk>", "Oh", "oh,", '"OH"', "ohm", "the", "c++", "c"]
+    stream = predictor_of(network_of((7, 3), vocabulary=len(tokens)), tokens, "whitespace").stream()
+    assert {word for word, _ in stream.suggest(20, never="oh")} == {"ohm", "the", "c++", "c"}
+    assert {word for word, _ in stream.suggest(20, never=["C++", "zebra"])} == {"Oh", "oh,", '"OH"', "ohm", "the", "c"}
+    assert stream.suggest(20, prefix="o", never=["oh"]) == [("ohm", 1.0)]
+    written = "".join(stream.fork().generate(300, seed=2, never=["oh", "<eos>", "<unk>"], allow_unknown=True))
+    assert {*written.split(" ")} & {"Oh", "oh,", '"OH"'} == set()
+    assert "\n" in written
+    assert "<unk>" in written
+    for wrong in ("", "oh my", " oh"):
+        with pytest.raises(OptionError, match="is not a word; expected words without white space"):
+            stream.suggest(never=[wrong])
+    characters = predictor_of(network_of((7, 3), vocabulary=3), ["\n", "\ufffd", "a"], "characters").stream()
+    with pytest.raises(OptionError, match="reads characters and has no words"):
+        characters.generate(never=["a"])

@@ -13,7 +13,7 @@ from support.web.javascript import WEB
 
 PATIENCE_SECONDS = 60.0
 WITHIN = 1e-4
-NAMED = {"\n": "end of sentence \u21b5", " ": "space", "\t": "tab"}
+NAMED = {" ": "space", "\t": "tab"}
 """Token -> its visible name on the page."""
 
 _spec = importlib.util.spec_from_file_location("web_screenshot", WEB / "screenshot.py")
@@ -121,8 +121,7 @@ def served(folder: Path) -> Iterator[Any]:
 
 def suggested(predictor: Predictor, text: str, count: int = 5) -> list[Suggestion]:
     """Python's suggestions, with tokens named as on the page."""
-    ends = predictor.vocabulary.tokenization.end_of_sentence
     entries = Autocompletion(predictor, count).suggestions(text)
     if predictor.vocabulary.tokenization.unit == "char":
-        return [entry._replace(shown=NAMED.get(entry.text or "\n", entry.text)) for entry in entries]
-    return [entry._replace(shown=NAMED["\n"]) if entry.shown == ends else entry for entry in entries]
+        return [entry._replace(shown=NAMED.get(entry.text, entry.text)) for entry in entries]
+    return entries
