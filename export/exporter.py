@@ -95,7 +95,8 @@ def export_run(
         write_report(path.parent, report, "rejected")
         raise ParityError(
             f"the {candidate.artifact.variant} export of {run.path} does not match the original and was not written: "
-            f"{'; '.join(failures)}; all that was compared: {path.parent / f'rejected.{report.variant}.json'}"
+            f"{'; '.join(failures)}; all that was compared: {path.parent / f'rejected.{report.variant}.json'}; "
+            f"what to do: {report.advice}"
         )
     data = seal(model, metadata(batch_invariant=report.batch_invariant, parity=report.summary()) | common)
     sealed = Predictor.load(data)
@@ -138,7 +139,7 @@ def export_sherpa(run: Run, out: Path | None = None, opset: int = DEFAULT_OPSET,
     if not difference <= SHERPA_BOUND:
         raise ParityError(
             f"the sherpa export of {run.path} differs from the original by {difference:.1e}, allowed {SHERPA_BOUND:g}, "
-            "and was not written"
+            f"and was not written; see whether the ONNX export passes: lmtool export --run {run.path}"
         )
     write_atomically(path, data)
     return path

@@ -1,7 +1,7 @@
 """The parity report: each comparison, its difference and its bound."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
@@ -14,6 +14,7 @@ from .tolerances import BOUNDS, ROUNDINGS, Bounds
 Array = NDArray[Any]
 
 _SHOWN_CASES = 3
+_ISSUES = "https://github.com/lmtool/lmtool/issues"
 _LOOP = ("loop_steps", "loop_differences", "loop_disagreements")
 _TEXT = ("text", "tokens", "original_perplexity", "artifact_perplexity")
 
@@ -28,9 +29,10 @@ class Case:
         tensor: `logits` or the name of a state.
         absolute: Largest absolute difference.
         scale: Largest magnitude in the original's tensor, at least 1.
-        moved: The original's own rounding error: its largest absolute difference from float64, or from a start state
-            moved by rounding. Measured where the plain bound is exceeded, else 0; a network that has hardly been
-            trained can be chaotic far from its text.
+        moved: The original's own rounding error along the same tokens: its largest absolute difference from float64 and
+            from runs whose states move by rounding before each call. Measured where the plain bound is exceeded, else
+            0. It is large where a cell counts for many steps, and where a network that has hardly been trained is
+            chaotic.
     """
 
     name: str
@@ -40,14 +42,10 @@ class Case:
     moved: float = 0.0
 
     @classmethod
-    def of(cls, name: str, tensor: str, expected: Array, computed: Array, moved: Iterable[Array] = ()) -> "Case":
-        """Compare two tensors of one shape; `moved`: the original's tensors after rounding."""
-
-        def difference(array: Array) -> float:
-            return float(np.abs(array - expected).max())
-
+    def of(cls, name: str, tensor: str, expected: Array, computed: Array) -> "Case":
+        """Compare two tensors of one shape."""
         scale = max(float(np.abs(expected).max()), 1.0)
-        return cls(name, tensor, difference(computed), scale, max(map(difference, moved), default=0.0))
+        return cls(name, tensor, float(np.abs(computed - expected).max()), scale)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Case":
@@ -61,9 +59,18 @@ class Case:
         relative = self.absolute / self.scale
         return relative if math.isfinite(relative) else math.inf
 
+    def allowed(self, bounds: Bounds) -> float:
+        """The largest absolute difference that is allowed."""
+        return max(bounds.difference * self.scale, ROUNDINGS * self.moved)
+
+    def allowed_text(self, bounds: Bounds) -> str:
+        """The bound and its reason, for a message."""
+        rounding = f", or {ROUNDINGS} times the {self.moved:.0e} that rounding moves the original" if self.moved else ""
+        return f"{bounds.difference:g} of the scale{rounding}"
+
     def excess(self, bounds: Bounds) -> float:
         """The difference as a multiple of the bound; infinite instead of NaN."""
-        allowed = max(bounds.difference * self.scale, ROUNDINGS * self.moved)
+        allowed = self.allowed(bounds)
         if self.absolute == 0:
             return 0.0
         return self.absolute / allowed if allowed > 0 and math.isfinite(self.absolute / allowed) else math.inf
@@ -152,7 +159,7 @@ class ParityReport:
         over.sort(key=lambda case: -case.difference)
         broken += [
             f"{case.name}: {case.tensor} differs by {case.absolute:.2e} at scale {case.scale:.1f}, "
-            f"allowed {bounds.difference:g} of it (rounding alone moves the original by {case.moved:.0e})"
+            f"allowed {case.allowed_text(bounds)}"
             for case in over[:_SHOWN_CASES]
         ]
         if len(over) > _SHOWN_CASES:
@@ -168,6 +175,23 @@ class ParityReport:
         return broken
 
     @property
+    def advice(self) -> str:
+        """What to do about the failures."""
+        if self.exported_from not in (None, self.original_sha256):
+            return "name its run with --run DIR, or export this run again: lmtool export --run DIR"
+        if self.provider != "cpu":
+            return (
+                f"verify it on the processor: --provider cpu; if that passes, the fault is in onnxruntime's "
+                f"{self.provider} provider or its driver"
+            )
+        if self.precision != "fp32":
+            return f"{self.precision} may be too coarse for this network; export --precision fp32 instead"
+        return (
+            "fp32 should pass for every network: try another version of onnxruntime; if it fails too, report it at "
+            f"{_ISSUES} with rejected.{self.variant}.json, config.json and the output of pip freeze"
+        )
+
+    @property
     def passed(self) -> bool:
         """Whether every bound is kept."""
         return not self.failures
@@ -176,14 +200,11 @@ class ParityReport:
         """The report as a few lines of text."""
         bounds = BOUNDS[self.precision]
         worst = self.worst
-        rounding = (
-            f", or {ROUNDINGS} times the {worst.moved:.0e} that rounding moves the original" if worst.moved else ""
-        )
         lines = [
             f"parity of {self.variant} on {self.provider}: {'passed' if self.passed else 'FAILED'}",
             f"  original            {self.original}",
             f"  logits and states   {len(self.cases)} cases, largest difference {worst.absolute:.2e} at scale "
-            f"{worst.scale:.1f} ({worst.tensor}, {worst.name}; allowed {bounds.difference:g} of the scale{rounding})",
+            f"{worst.scale:.1f} ({worst.tensor}, {worst.name}; allowed {worst.allowed_text(bounds)})",
             f"  each tensor         {', '.join(f'{name} {most.absolute:.1e}' for name, most in self.tensors.items())}",
             f"  closed loop         {self.loop_steps:,} steps, {self.loop_differences} greedy tokens differ, "
             f"{self.loop_disagreements} of them beyond rounding",
@@ -193,7 +214,9 @@ class ParityReport:
             f"  text                {self.tokens:,} tokens: {self.text}",
             f"  batch-invariant     {'yes' if self.batch_invariant else 'no'}",
         ]
-        return "\n".join([*lines, *(f"  ! {failure}" for failure in self.failures)])
+        if not self.passed:
+            lines += [*(f"  ! {failure}" for failure in self.failures), f"  what to do: {self.advice}"]
+        return "\n".join(lines)
 
     def summary(self) -> dict[str, Any]:
         """The figures for the artifact's metadata."""
@@ -214,5 +237,6 @@ class ParityReport:
             "bounds": asdict(BOUNDS[self.precision]),
             "perplexity_change": self.perplexity_change,
             "failures": self.failures,
+            "advice": self.advice if self.failures else None,
             "passed": self.passed,
         }

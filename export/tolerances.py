@@ -13,8 +13,8 @@ class Bounds:
         difference: Largest difference of a logit or a state, relative to the largest magnitude in its tensor where that
             exceeds 1 (float32 resolves no finer). For quantized precisions it catches gross errors only.
         perplexity: Largest relative difference of the perplexity.
-        rounding: Relative rounding error of the precision. Where a start state that moves by it, or float64, moves the
-            original's results further than `difference`, `ROUNDINGS` times that move is the bound.
+        rounding: Relative rounding error of the precision. Where states that move by it before each call, or float64,
+            move the original's results further than `difference`, `ROUNDINGS` times that move is the bound.
     """
 
     difference: float
@@ -33,7 +33,7 @@ BOUNDS = {
 """Precision -> its bounds. No artifact is `bf16`, but some runtimes compute an fp32 artifact in it."""
 
 ROUNDINGS = 4
-"""Allowed multiple of the original's own rounding error; an artifact rounds at every step, not in the state alone."""
+"""Allowed multiple of the original's own rounding error; an artifact rounds every product, not the states alone."""
 
 QUANTIZED_VECTORS = 0.05
 """Relative difference of an output of a quantized file's test vectors, which onnxruntime itself computed."""

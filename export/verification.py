@@ -1,7 +1,8 @@
 """Verification: an artifact compared with a reference over many shapes, a long closed loop and real text."""
 
+import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, final
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..runtime.predictor import Predictor
 from ..runtime.state import State
 from .parity import Array, Case, Largest, ParityReport
 from .reference import PredictorReference, Reference, States, Text, Tokens, zero_states
+from .rounding import measure_rounding
 from .tolerances import BOUNDS
 
 _BATCHES = (1, 2, 5, 16)
@@ -95,6 +97,21 @@ class _Loop(NamedTuple):
     case: Case
 
 
+class _Step(NamedTuple):
+    """A step of the closed loop.
+
+    Attributes:
+        tokens: int64 [1, 1], read by both sides.
+        cases: Logits and states after it.
+        lead: The reference's logit of its own next token minus that of the artifact's; None where they are the same
+            token.
+    """
+
+    tokens: Tokens
+    cases: list[Case]
+    lead: float | None
+
+
 @final
 class _Comparison:
     """The reference and the artifact, stepped side by side."""
@@ -126,56 +143,64 @@ class _Comparison:
 
         Where the tokens differ, both continue with the reference's token, so that later steps can be compared.
         """
-        allowed = self._bounds.difference
+        done = self._run_loop(first, steps)
+        if any(case.excess(self._bounds) > 1 for step in done for case in step.cases):
+            done = self._with_rounding(done)
+        differing = [step for step in done if step.lead is not None]
+        return _Loop(
+            differences=len(differing),
+            disagreements=sum(self._is_disagreement(step) for step in differing),
+            case=max((case for step in done for case in step.cases), key=lambda case: case.excess(self._bounds)),
+        )
+
+    def _run_loop(self, first: int, steps: int) -> list[_Step]:
         predictor = self._artifact.predictor
         names = tuple(predictor.artifact.architecture.states)
         states, state = zero_states(predictor.artifact.architecture, 1), predictor.initial_state(1)
-        token, differences, disagreements = first, 0, 0
-        cases = []
+        token, done, name = first, [], f"closed loop of {steps:,} steps"
         for _ in range(steps):
             tokens = np.array([[token]], np.int64)
             expected, states = self._reference.run(tokens, states)
             logits, state = predictor.step(tokens, state)  # on a GPU the state stays there
             after = dict(zip(names, state.tensors, strict=True))
-            name = f"closed loop of {steps:,} steps"
-            cases.append(self._case(name, {LOGITS: expected, **states}, {LOGITS: logits, **after}))
+            cases = self._cases(name, {LOGITS: expected, **states}, {LOGITS: logits, **after})
             token, chosen = int(expected[0, 0].argmax()), int(logits[0, 0].argmax())
-            margin = float(expected[0, 0, token] - expected[0, 0, chosen])
-            scale = max(float(np.abs(expected).max()), 1.0)
-            differences += token != chosen
-            disagreements += token != chosen and not margin <= 2 * allowed * scale
-        return _Loop(differences, disagreements, max(cases, key=lambda case: case.difference))
+            lead = None if token == chosen else float(expected[0, 0, token] - expected[0, 0, chosen])
+            done.append(_Step(tokens, cases, lead))
+        return done
+
+    def _with_rounding(self, done: Sequence[_Step]) -> list[_Step]:
+        """The steps with the reference's own rounding error up to each of them."""
+        zero = zero_states(self._artifact.architecture, 1)
+        rounding = measure_rounding(self._reference, (step.tokens for step in done), zero, self._bounds.rounding)
+        return [
+            step._replace(cases=[dataclasses.replace(case, moved=moved[case.tensor]) for case in step.cases])
+            for step, moved in zip(done, rounding, strict=True)
+        ]
+
+    def _is_disagreement(self, step: _Step) -> bool:
+        """Whether the reference prefers its token by more than two logits may differ."""
+        logits = next(case for case in step.cases if case.tensor == LOGITS)
+        return step.lead is not None and not step.lead <= 2 * logits.allowed(self._bounds)
 
     def _compare(self, name: str, tokens: Tokens, states: States, kept: int | None = None) -> Case:
+        """The tensor that differs most as a multiple of its bound."""
+
         def tensors(logits: Array, after: States) -> Tensors:
             return {LOGITS: logits if kept is None else logits[:, -kept:], **after}
 
         computed = tensors(*self._artifact.run(tokens, states, kept))
-        expected = tensors(*self._reference.run(tokens, states))
-        case = self._case(name, expected, computed)
-        if case.excess(self._bounds) <= 1:
-            return case
-        runs = [self._reference.run(tokens, rounded) for rounded in self._rounded(states)]
-        runs += [exact] if (exact := self._reference.run_exactly(tokens, states)) is not None else []
-        return self._case(name, expected, computed, [tensors(*run) for run in runs])
-
-    def _case(self, name: str, expected: Tensors, computed: Tensors, moved: Sequence[Tensors] = ()) -> Case:
-        """The tensor that differs most as a multiple of its bound; `moved`: the reference's results after rounding."""
-        cases = [Case.of(name, key, expected[key], computed[key], [run[key] for run in moved]) for key in expected]
-        for case in cases:
-            self.largest[case.tensor] = self.largest.get(case.tensor, Largest()).over(case)
+        cases = self._cases(name, tensors(*self._reference.run(tokens, states)), computed)
+        if any(case.excess(self._bounds) > 1 for case in cases):
+            moved = next(measure_rounding(self._reference, [tokens], states, self._bounds.rounding))
+            cases = [dataclasses.replace(case, moved=moved[case.tensor]) for case in cases]
         return max(cases, key=lambda case: case.excess(self._bounds))
 
-    def _rounded(self, states: States) -> Iterator[States]:
-        """The states with each number moved by the precision's rounding error: all up, all down, at random."""
-        random, size = np.random.default_rng(1), self._bounds.rounding
-        for signs in ((1.0,), (-1.0,), (-1.0, 1.0)):
-            yield {
-                name: (array + size * random.choice(signs, array.shape) * np.maximum(np.abs(array), 0.5)).astype(
-                    np.float32
-                )
-                for name, array in states.items()
-            }
+    def _cases(self, name: str, expected: Tensors, computed: Tensors) -> list[Case]:
+        cases = [Case.of(name, key, expected[key], computed[key]) for key in expected]
+        for case in cases:
+            self.largest[case.tensor] = self.largest.get(case.tensor, Largest()).over(case)
+        return cases
 
     def _random_states(self, states: States) -> States:
         return {name: self._random.uniform(-1, 1, array.shape).astype(np.float32) for name, array in states.items()}

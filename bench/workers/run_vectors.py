@@ -3,18 +3,17 @@
 python -m lmtool.bench.workers.run_vectors JOB
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
-from ...export.parity import Case
+from ...export.parity import Array, Case
 from ...export.test_vectors.files import read_vectors
-from ...export.test_vectors.vectors import Vectors, VectorSet, run_set
-from ...runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS
-from ...runtime.predictor import Predictor
+from ...export.test_vectors.vectors import VectorSet, run_loop, run_set
+from ...runtime.artifact.artifact import LOGITS
 from ..backends.node_process import versions
 from ..backends.registry import BACKENDS, REFERENCE, Source
 from .job import run_job
@@ -27,38 +26,24 @@ def run_vectors(backend: str, source: Source) -> dict[str, Any]:
     predictor = BACKENDS[backend].load(source).predictor
     vectors = read_vectors(source.artifact, predictor.artifact)
     cases = [case for each in vectors.sets for case in each.compare(run_set(predictor, each.inputs))]
-    loop = [each for each in vectors.sets if each.in_loop]
-    loop_cases, differences = _closed_loop(predictor, loop, vectors)
+    loop = list(run_loop(predictor, vectors.sets))
+    loop_cases = [case for step, outputs in loop for case in step.compare(outputs)]
     return {
         "version": _version(backend),
         "bound": vectors.bound,
         "expected_from": vectors.expected_from,
         "calls": len(vectors.sets),
         "loop_steps": len(loop),
-        "loop_differences": differences,
+        "loop_differences": sum(_is_wrong_token(step, outputs, vectors.bound) for step, outputs in loop),
         "cases": [asdict(case) for case in _worst([*cases, *loop_cases])],
     }
 
 
-def _closed_loop(predictor: Predictor, loop: Sequence[VectorSet], vectors: Vectors) -> tuple[list[Case], int]:
-    """Run the loop's steps on the backend's own states; returns the cases and the number of wrong greedy tokens.
-
-    Each step reads the expected token, so that one difference does not hide later ones. A token counts as wrong if its
-    expected logit is below the largest by more than rounding.
-    """
-    cases: list[Case] = []
-    differences = 0
-    if not loop:
-        return cases, differences
-    states = {name: array for name, array in loop[0].inputs.items() if name != TOKEN_IDS}
-    for step in loop:
-        outputs = run_set(predictor, {TOKEN_IDS: step.inputs[TOKEN_IDS], **states})
-        cases += step.compare(outputs)
-        expected, chosen = step.outputs[LOGITS][0, 0], int(outputs[LOGITS][0, 0].argmax())
-        scale = max(float(np.abs(expected).max()), 1.0)
-        differences += not expected.max() - expected[chosen] <= 2 * vectors.bound * scale
-        states = {name: outputs[f"{NEXT}{name}"] for name in states}
-    return cases, differences
+def _is_wrong_token(step: VectorSet, outputs: Mapping[str, Array], bound: float) -> bool:
+    """Whether the expected logit of the greedy token is below the largest by more than rounding."""
+    expected, chosen = step.outputs[LOGITS][0, 0], int(outputs[LOGITS][0, 0].argmax())
+    scale = max(float(np.abs(expected).max()), 1.0)
+    return not expected.max() - expected[chosen] <= 2 * bound * scale
 
 
 def _worst(cases: Sequence[Case]) -> list[Case]:

@@ -111,13 +111,27 @@ def compute_vectors(predictor: Predictor, name: str, reference: Reference) -> Ve
         for index, (what, inputs, outputs) in enumerate((*_calls(source), *_closed_loop(source)))
     ]
     plain = BOUNDS[artifact.precision].difference if floating else QUANTIZED_VECTORS
-    own = max(case.difference for vectors in sets for case in vectors.compare(run_set(predictor, vectors.inputs)))
+    results = [*((each, run_set(predictor, each.inputs)) for each in sets), *run_loop(predictor, sets)]
+    own = max(case.difference for each, outputs in results for case in each.compare(outputs))
     return Vectors(name, artifact.sha256, source.name, max(plain, ROUNDINGS * own), sets)
 
 
 def run_set(predictor: Predictor, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Run a predictor on the inputs of a set; returns its outputs by the names of the graph's outputs."""
     return _outputs(*PredictorReference(predictor, predictor.provider).run(inputs[TOKEN_IDS], inputs))
+
+
+def run_loop(predictor: Predictor, sets: Sequence[VectorSet]) -> Iterator[tuple[VectorSet, dict[str, Array]]]:
+    """Run the closed loop among the sets on the predictor's own states; yields each step and its outputs.
+
+    Each step reads the expected token, so that one difference does not hide later ones.
+    """
+    states: Mapping[str, Array] | None = None
+    for step in sets:
+        if step.in_loop:
+            outputs = run_set(predictor, step.inputs if states is None else {**step.inputs, **states})
+            yield step, outputs
+            states = {name.removeprefix(NEXT): array for name, array in outputs.items() if name != LOGITS}
 
 
 def _calls(source: Reference) -> Iterator[tuple[str, Mapping[str, Array], Mapping[str, Array]]]:

@@ -159,7 +159,8 @@ def test_a_wrong_weight_is_never_written(
     monkeypatch.setattr(build, maker, build_wrong)
     out = tmp_path / "model.onnx"
     with pytest.raises(
-        ParityError, match=f"the {precision} export of .* does not match the original and was not written"
+        ParityError,
+        match=f"the {precision} export of .* does not match the original and was not written: .*; what to do: .",
     ):
         export_run(run, precision, out)
     assert [path.name for path in tmp_path.iterdir()] == [f"rejected.{precision}.json"]
@@ -200,7 +201,7 @@ def report(**changes: object) -> ParityReport:
         ({"loop_disagreements": 1}, "closed loop: 1 of 10 tokens differ beyond rounding"),
         ({"artifact_perplexity": 50.1}, r"perplexity: 50.1000, the original's is 50.0000 \(\+0.200%, allowed 0.01%\)"),
         ({"artifact_perplexity": float("nan")}, "perplexity: nan"),
-        ({"precision": "int8", "cases": [Case("grid", "logits", 6.0, 10.0)]}, "allowed 0.5 of it"),
+        ({"precision": "int8", "cases": [Case("grid", "logits", 6.0, 10.0)]}, "allowed 0.5 of the scale"),
         ({"precision": "int8", "artifact_perplexity": 50.2}, r"\+0.400%, allowed 0.30%"),
     ],
 )
@@ -210,6 +211,22 @@ def test_every_bound_is_a_gate(changes: dict[str, object], failure: str) -> None
     assert len(parity.failures) == 1
     assert re.search(failure, parity.failures[0])
     assert f"! {parity.failures[0]}" in parity.format()
+
+
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        ({"exported_from": "1"}, "--run DIR, or export this run again: lmtool export --run DIR"),
+        ({"provider": "cuda"}, "--provider cpu; if that passes, the fault is in onnxruntime's cuda provider"),
+        ({"precision": "int8"}, "int8 may be too coarse for this network; export --precision fp32 instead"),
+        ({}, "try another version of onnxruntime; .* report it at https://.* with rejected.fp32.json, config.json"),
+    ],
+)
+def test_a_refusal_says_what_to_do(changes: dict[str, object], advice: str) -> None:
+    parity = report(**changes, artifact_perplexity=80.0)
+    assert re.search(f"what to do: .*{advice}", parity.format())
+    assert re.search(advice, parity.to_json()["advice"])
+    assert report().to_json()["advice"] is None
 
 
 def test_the_largest_differences_are_those_of_any_comparison() -> None:
