@@ -61,7 +61,7 @@ def test_settings_are_parsed_by_field_type() -> None:
         ("layer_sizes", ",".join(["1"] * 1001), "sizes of 1 to 65,536, 1,000 at most"),
         ("batch_size", "9" * 5000, r"^batch_size is '9{12}\.\.\.9{13}', expected a whole number$"),
         ("optimizer", "x" * 5000, r"^optimizer is 'x{12}\.\.\.x{13}', expected one of sgd, adam, adamw$"),
-        ("x" * 5000, "1", r"^there is no setting 'x{12}\.\.\.x{13}'\. All: "),
+        ("x" * 5000, "1", r"^there is no setting 'x{12}\.\.\.x{13}' \(all of them"),
         ("optimizer", "lion", "optimizer is 'lion', expected one of sgd, adam"),
         ("cell", "elman", "cell is 'elman', expected one of lstm, gru, rnn"),
         ("seed", "-1", "seed is -1"),
