@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from .options import Json, Model, Provider, Threads, latest_model, path_option
 from .output import exit_codes, print_result, print_status
+from .text import NeverFile
 
 _KEY_VARIABLE = "LMTOOL_API_KEY"
 
@@ -82,6 +83,7 @@ def serve(
     api_key_file: Annotated[
         Path | None, path_option(f"File with the key that clients must send (or the variable {_KEY_VARIABLE}).")
     ] = None,
+    never_file: NeverFile = None,
     provider: Provider = "cpu",
     threads: Threads = 1,
     as_json: Json = False,
@@ -90,6 +92,7 @@ def serve(
     from ..serve import ModelFile, ServeOptions, run_server
 
     path = model or latest_model(serving=True, provider=provider)
+    ctx.obj["never"] += _words(never_file)
     options = ServeOptions(name=path.stem if name is None else name, api_key=_api_key(api_key_file), **ctx.obj)
     if not options.on_loopback and options.api_key is None:
         print_status(
@@ -107,6 +110,13 @@ def serve(
         run_server(predictor, options, on_ready, file)
     except KeyboardInterrupt:  # the usual end of a server on a terminal
         raise Exit(130) from None
+
+
+def _words(file: Path | None) -> tuple[str, ...]:
+    """The words of a file; none without one."""
+    from ..runtime.io.text_files import read_text
+
+    return () if file is None else tuple(read_text(file).split())
 
 
 def _api_key(file: Path | None) -> str | None:

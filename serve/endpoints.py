@@ -60,7 +60,14 @@ async def _suggest(service: Service, request: Request, body: SuggestRequest) -> 
             await engine.read(stream, before)
         state = engine.state(stream, pending=last)
         logits = await engine.read(stream, [last])
-        rank = functools.partial(suggest_tokens, lambda: logits, vocabulary, body.count, prefix=body.prefix)
+        rank = functools.partial(
+            suggest_tokens,
+            lambda: logits,
+            vocabulary,
+            body.count,
+            prefix=body.prefix,
+            never=service.options.never,
+        )
         words = await call(rank, in_thread=len(vocabulary) >= _LARGE_VOCABULARY)
         if session is not None and prompt.ids:
             session.state = SessionState(state, start.tokens + len(prompt.ids))

@@ -39,6 +39,7 @@ class Engine:
         sha256: The artifact's hash.
         created: When the engine was made, seconds since 1970.
         vocabulary: The model's tokens.
+        barred: Ids of tokens that are not written: the unknown token, and the words of the option `never`.
         slots: Bounds the choices of all engines.
         tokens_read: Tokens that the model read.
         start: The state at the start of a text: an end of sentence is pending, as for `Predictor.stream`.
@@ -50,6 +51,7 @@ class Engine:
 
         Raises:
             ServeError: The artifact is not batch-invariant, and the options do not allow that.
+            OptionError: `never` holds something that is not a word, or the model reads characters.
             PoolError: The artifact's batch invariance does not hold on this machine, or there is not enough memory.
         """
         artifact = predictor.artifact
@@ -61,6 +63,7 @@ class Engine:
         self.sha256 = artifact.sha256
         self.created = int(time.time())
         self.vocabulary = predictor.vocabulary
+        self.barred = sorted(self.vocabulary.forms(options.never) | {self.vocabulary.unknown_id})
         self.slots = slots
         self.tokens_read = 0
         self.start = _with_pending(predictor.initial_state(1), self.vocabulary.end_of_sentence_id)

@@ -80,6 +80,9 @@ class ServeOptions:
         "Host name that a proxy passes on to a loopback server, without port; may be repeated "
         "(default: loopback's names only).",
     )
+    never: tuple[str, ...] = _texts(
+        "--never", "A word that is neither written nor suggested, in any letter case; may be repeated."
+    )
     metrics_need_key: bool = field(default=False, metadata={"help": "Ask for the API key at /metrics too."})
     access_log: bool = field(
         default=False,

@@ -6,7 +6,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.vocabulary import Vocabulary
+from ..engine import Engine
 from ..errors import invalid
 from ..options import MAX_BIAS
 
@@ -15,21 +15,22 @@ from ..options import MAX_BIAS
 class LogitBias:
     """The bias of one request."""
 
-    def __init__(self, bias: Mapping[str, float], vocabulary: Vocabulary) -> None:
+    def __init__(self, bias: Mapping[str, float], engine: Engine) -> None:
         """Check the tokens.
 
         Args:
             bias: Token id, in decimal digits -> what is added, -100 to 100.
-            vocabulary: The model's tokens.
+            engine: Has the model's tokens, and those that are barred anyway.
 
         Raises:
             ApiError: An id is outside the vocabulary, or no token is left that may be written.
         """
-        self._ids = np.array([_token_id(text, len(vocabulary)) for text in bias], np.int64)
+        size = len(engine.vocabulary)
+        self._ids = np.array([_token_id(text, size) for text in bias], np.int64)
         values = np.array(list(bias.values()), np.float32)
         self._values = np.where(values == -MAX_BIAS, -np.inf, values).astype(np.float32)
-        never = {*self._ids[np.isneginf(self._values)].tolist(), vocabulary.unknown_id}
-        if len(never) == len(vocabulary):
+        never = {*self._ids[np.isneginf(self._values)].tolist(), *engine.barred}
+        if len(never) == size:
             raise invalid(f"logit_bias is {-MAX_BIAS} for all tokens, expected one that may be written", "logit_bias")
 
     def add_to(self, logits: NDArray[np.float32]) -> None:

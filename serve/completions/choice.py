@@ -111,12 +111,12 @@ class Choice:
         self.logits = await self.engine.read(self.stream, [self.last_token])
 
     def _draw_token(self) -> Token:
-        """Draw a token. The unknown token is never drawn, but has its share of the reported probabilities."""
+        """Draw a token. Barred tokens are never drawn, but have their share of the reported probabilities."""
         vocabulary = self.engine.vocabulary
         logits = self.logits.copy()
         if self.bias is not None:
             self.bias.add_to(logits)
-        logits[vocabulary.unknown_id] = -np.inf
+        logits[self.engine.barred] = -np.inf
         with np.errstate(over="ignore"):  # at a temperature near 0 the other tokens' weights become 0
             drawn = self.sampling.choose(logits, self.random, at_boundary=True, recent=self._recent)
         if drawn != vocabulary.end_of_sentence_id:  # as in `Stream.generate`

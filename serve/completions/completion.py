@@ -76,7 +76,7 @@ class Completion:
             self._session = self._resources.enter_context(taken)
             self._start = self._session.state
         if self._request.logit_bias:
-            self._bias = LogitBias(self._request.logit_bias, self.engine.vocabulary)
+            self._bias = LogitBias(self._request.logit_bias, self.engine)
         async with asyncio.timeout_at(deadline):
             await self._split_prompts()
             self._resources.enter_context(self.engine.slots.take(len(self._prompts) * self._request.n))

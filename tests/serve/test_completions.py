@@ -208,6 +208,21 @@ def test_a_bias_rules_tokens_out_and_in(server: LocalServer, predictor: Predicto
     assert unchanged["text"] == plain["text"]
 
 
+def test_words_of_the_option_are_neither_written_nor_suggested(predictor: Predictor) -> None:
+    never, fields = ("The", "a", "CAT", "zebra"), {"prompt": "the cat saw", "seed": 5, "max_tokens": 60}
+    expected = "".join(generated(predictor, "the cat saw", max_tokens=60, seed=5, never=never))
+    with local_server(predictor, never=never) as server:
+        text = only(server.complete(**fields))["text"]
+        favoured = only(server.complete(**fields, logit_bias={str(predictor.vocabulary.id("the")): 100}))["text"]
+        suggested = server.post("/v1/suggest", text="the cat saw", count=50)["suggestions"]
+        completed = server.post("/v1/suggest", text="the cat saw", prefix="c")["suggestions"]
+    assert text == expected
+    assert not {"the", "a", "cat"} & {*favoured.split(), *text.split()}
+    words = {suggestion["token"] for suggestion in (*suggested, *completed)}
+    assert words
+    assert not words & {"the", "a", "cat"}
+
+
 def test_a_bias_leaves_a_token_to_write(server: LocalServer, predictor: Predictor) -> None:
     ids = map(str, range(len(predictor.vocabulary)))
     status, error = server.refused("/v1/completions", prompt="the", logit_bias=dict.fromkeys(ids, -100))

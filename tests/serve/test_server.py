@@ -265,6 +265,8 @@ def test_errors_at_the_start_have_messages(
         (["--host", "nowhere.invalid"], 1, "cannot listen on nowhere.invalid, port 8000: "),
         (["--host", "\u202eabc"], 1, "port 8000: encoding of hostname failed; choose another --port"),
         (["--port", "-1"], 2, "port is -1, expected 0"),
+        (["--never", "two words"], 2, "'two words' is not a word"),
+        (["--never-file", tmp_path / "none"], 1, "cannot read"),
         (["--max-choices", "0"], 2, "max_choices is 0, expected 1 or more"),
         (["--provider", "none"], 2, "provider 'none' is not known"),
         (["--api-key-file", tmp_path / "none"], 1, "cannot read"),
@@ -279,6 +281,16 @@ def test_errors_at_the_start_have_messages(
     finished = run_fresh("serve", "--model", artifact_path, without="uvicorn")
     assert finished.returncode == 1
     assert "this command needs uvicorn; pip install 'lmtool[serve]'" in finished.stderr
+
+
+def test_words_of_a_file_are_neither_written_nor_suggested(artifact_path: Path, tmp_path: Path) -> None:
+    words = tmp_path / "words"
+    words.write_text("the\nA dog\n")
+    with ServerProcess(artifact_path, "--never", "cat", "--never-file", words) as running:
+        answer = httpx.post(f"{running.url}/v1/completions", json={"prompt": "one", "max_tokens": 200, "seed": 1})
+    written = set(answer.json()["choices"][0]["text"].split())
+    assert len(written) > 5
+    assert not written & {"the", "a", "dog", "cat"}
 
 
 def test_an_open_server_without_a_key_warns(run: Run) -> None:
