@@ -45,7 +45,7 @@ def test_completed_values_are_those_of_the_rooms() -> None:
         "preset": tuple(PRESETS),
         "precision": PRECISIONS,
         "provider": tuple(PROVIDERS),
-        "split": SPLITS,
+        "split": (*SPLITS, "all"),
         "device": DEVICES,
     } == VALUES
 
