@@ -34,10 +34,9 @@ class Architecture:
     tied: bool
 
     def __post_init__(self) -> None:
-        """Raise ArtifactError for a field that has another type or is out of range, or an unknown cell."""
-        sizes = (self.embedding_size, *self.layer_sizes) if isinstance(self.layer_sizes, tuple) else ()
-        is_sized = all(type(size) is int and 0 < size <= _WIDEST for size in sizes) and 1 < len(sizes) <= _MOST_LAYERS
-        if not (is_sized and type(self.cell) is str and self.cell in CELLS and type(self.tied) is bool):
+        """Raise ArtifactError for a field of another type."""
+        sizes = (self.embedding_size, *self.layer_sizes) if isinstance(self.layer_sizes, tuple) else (None,)
+        if not (all(type(size) is int for size in sizes) and type(self.cell) is str and type(self.tied) is bool):
             raise ArtifactError(f"the model description is not one that this version reads: {reprlib.repr(vars(self))}")
 
     @classmethod
@@ -48,9 +47,13 @@ class Architecture:
             ArtifactError: A field is missing, has another type or is out of range, or the cell is not known.
         """
         try:
-            return cls(value["cell"], value["embedding_size"], tuple(value["layer_sizes"]), value["tied"])
+            read = cls(value["cell"], value["embedding_size"], tuple(value["layer_sizes"]), value["tied"])
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"the model description lacks {error}; found {reprlib.repr(value)}") from error
+        sizes = (read.embedding_size, *read.layer_sizes)
+        if not (read.cell in CELLS and 1 < len(sizes) <= _MOST_LAYERS and all(0 < size <= _WIDEST for size in sizes)):
+            raise ArtifactError(f"the model description is not one that this version reads: {reprlib.repr(value)}")
+        return read
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""

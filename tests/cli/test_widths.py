@@ -39,7 +39,7 @@ def numbers(text: str) -> list[str]:
     return sorted(re.findall(r"\d[\d,.]*", text))
 
 
-@pytest.mark.parametrize("command", [presets, settings, list_data, "info"], ids=str)
+@pytest.mark.parametrize("command", [presets, settings, list_data, "info"], ids=["presets", "settings", "data", "info"])
 def test_tables_fit_and_lose_no_number(
     command: Callable[[], None] | str,
     artifact_path: Path,
