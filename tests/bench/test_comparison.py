@@ -173,12 +173,13 @@ def test_a_failed_gate_does_not_replace_the_results_it_compares_with(
     monkeypatch.setattr(benchmark, "identify", lambda _: slower.identity)
     monkeypatch.setattr(benchmark, "run_bench", lambda *_: slower)
     gate = benchmark.RegressionGate(tmp_path / "bench.json", 0.5, False)
-    failed = benchmark.run_benchmark(benchmark.BenchOptions(), tmp_path, gate, lambda _: None)
+    options = benchmark.BenchOptions(model=slower.model)
+    failed = benchmark.run_benchmark(options, tmp_path, gate, lambda _: None)
     assert not failed.passed
     assert (tmp_path / "bench.json").read_bytes() == content
     assert json.loads((tmp_path / "bench.failed.json").read_text())["timings"]
     assert (tmp_path / "bench.failed.html").exists()
-    passed = benchmark.run_benchmark(benchmark.BenchOptions(), tmp_path, replace(gate, allowed=2.0), lambda _: None)
+    passed = benchmark.run_benchmark(options, tmp_path, replace(gate, allowed=2.0), lambda _: None)
     assert passed.passed
     assert (tmp_path / "bench.json").read_bytes() != content
 

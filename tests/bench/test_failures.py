@@ -78,7 +78,7 @@ def test_results_that_cannot_be_saved_are_printed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(benchmark, "run_bench", lambda *_: results)
     monkeypatch.setattr(benchmark, "save_results", fails)
     with pytest.raises(StorageError, match="no space left"):
-        benchmark.run_benchmark(benchmark.BenchOptions(), tmp_path, None, lines.append)
+        benchmark.run_benchmark(benchmark.BenchOptions(model=results.model), tmp_path, None, lines.append)
     assert lines == [format_table(results).rstrip()]
 
 
