@@ -21,7 +21,7 @@ def test_a_probe_measures_in_a_process(tmp_path: Path) -> None:
 
 
 def test_a_probe_that_fails_says_why() -> None:
-    with pytest.raises(BenchError, match="a measurement failed:\n(?s:.*)there is no folder 'none'"):
+    with pytest.raises(BenchError, match="a measurement failed:\n(?s:.*)there is no file or folder 'none'"):
         training_speed.run_probe(training_speed.Probe(data="none"))
 
 

@@ -44,6 +44,7 @@ OBJECT = (3, "the", b"the", [1], {}, np.zeros(3), Path("x"))
 ARRAY = (3, "the", [1.0], None, np.array(["a"]))
 OPTIONAL_WHOLE = tuple(value for value in WHOLE if value is not None)
 TEXTS = (3, None, b"the", [1], [b"the"], "the")
+WORDS = TEXTS[:-1]
 
 Row = tuple[str, str, tuple[object, ...]]
 STREAM_OPTIONS = (
@@ -58,6 +59,7 @@ STREAM_OPTIONS = (
     ("repetition_window", WHOLE),
     ("stop", (3, None, b"the", [1])),
     ("stop_at_end_of_sentence", FLAG),
+    ("never", WORDS),
 )
 ROWS: list[Row] = [
     ("Architecture", "cell", TEXT),
@@ -70,6 +72,7 @@ ROWS: list[Row] = [
     ("Autocompletion", "predictor", OBJECT),
     ("Autocompletion", "count", WHOLE),
     ("Autocompletion", "allow_unknown", FLAG),
+    ("Autocompletion", "never", WORDS),
     ("Autocompletion.suggestions", "line", TEXT),
     ("Autocompletion.end_line", "line", TEXT),
     ("Cache", "options", OBJECT),
@@ -118,6 +121,7 @@ ROWS: list[Row] = [
     ("Stream.suggest", "k", WHOLE),
     ("Stream.suggest", "prefix", TEXT[1:]),
     ("Stream.suggest", "allow_unknown", FLAG),
+    ("Stream.suggest", "never", WORDS),
     *(("Stream.generate", *row) for row in STREAM_OPTIONS),
     ("StreamPool", "predictor", OBJECT),
     ("StreamPool", "options", OBJECT),
@@ -139,6 +143,7 @@ ROWS: list[Row] = [
     ("Vocabulary.from_json", "tokens", (None, 3, "a", {"a": 1}, [1])),
     ("Vocabulary.id", "token", TEXT),
     ("Vocabulary.completions", "prefix", TEXT),
+    ("Vocabulary.forms", "words", WORDS),
     ("Vocabulary.encode", "text", TEXT),
     ("Vocabulary.decode", "token_ids", (None, 3, "the", ["the"], [None], [1.5], np.zeros((2, 2), int))),
     ("Vocabulary.token", "token_id", (None, "the", 1.5, [1], np.zeros(3))),
@@ -215,6 +220,7 @@ def right(predictor: Predictor, artifact_path: Path) -> Any:
         "Vocabulary.id": (vocabulary.id, {"token": "the"}),
         "Vocabulary.completions": (vocabulary.completions, {"prefix": "t"}),
         "Vocabulary.encode": (vocabulary.encode, {"text": "the"}),
+        "Vocabulary.forms": (vocabulary.forms, {"words": "the"}),
         "Vocabulary.decode": (vocabulary.decode, {"token_ids": [1]}),
         "Vocabulary.token": (vocabulary.token, {"token_id": 1}),
         "Vocabulary.piece": (vocabulary.piece, {"token_id": 1, "previous_id": None}),
