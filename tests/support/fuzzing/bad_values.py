@@ -47,6 +47,8 @@ BASE: dict[str, list[str]] = {
     "score": ["score", "the cat"],
     "bench": ["bench", "--scenario", "first-step", "--rounds", "1", "--against", "reference", "--save", "saved"],
     "serve": ["serve", f"--port={TAKEN}"],
+    "presets": ["presets"],
+    "settings": ["settings"],
     "data list": ["data", "list"],
     "data prepare": ["data", "prepare", "good", "--out", "prepared"],
 }

@@ -55,13 +55,15 @@ class Honeypot:
 class AuditMonitor:
     """Records suspicious audit events: code, processes, sockets, and files outside the allowed folders.
 
-    Allowed are `readable`, the files of the interpreter and of this project, and the system's files about processors.
+    Allowed are `readable`, the files of the interpreter and of this project, and the system's files about processors
+    and the limits on their use.
     """
 
     def __init__(self, *readable: Path) -> None:
         python = [sys.prefix, sys.base_prefix, *filter(None, sys.path)]
         self._prefixes = (*map(str, readable), *map(os.path.realpath, python), *python, str(Path(__file__).parents[3]))
         self._prefixes += ("/proc/self/", "/proc/cpuinfo", "/sys/devices/system/cpu/", "/dev/null", "/dev/urandom")
+        self._prefixes += ("/sys/fs/cgroup/",)
         self._recording = False
         self.events: list[str] = []
         sys.addaudithook(self._hook)
