@@ -16,7 +16,19 @@ import pytest
 from lmtool.model import Run
 from lmtool.model.training.config import setting_types
 from support.faults import injection
-from support.fuzzing.bad_values import BASE, LONG_WORK, NOT_TRIED, TAKEN, WRONG_USAGE, Case, cases, commands, options
+from support.fuzzing.bad_values import (
+    BASE,
+    JSON_LINES,
+    LONG_WORK,
+    NOT_TRIED,
+    READS_STDIN,
+    TAKEN,
+    WRONG_USAGE,
+    Case,
+    cases,
+    commands,
+    options,
+)
 from support.processes.commands import Finished, count_by_exit_code, lmtool
 from support.scale import Many, Tally
 
@@ -74,15 +86,24 @@ def problem_of(case: Case, finished: Finished) -> str | None:
         return "no message"
     if code == 2 and finished.stdout:
         return "wrong usage, and yet a result"
-    if code == 0 and case.as_json and not is_object(finished.stdout):
+    if code == 0 and case.as_json and not is_json(case, finished.stdout):
         return "no JSON object"
     return None
 
 
+def is_json(case: Case, text: str) -> bool:
+    """Whether the text is one JSON object, or one a line if the command prints one for each of its texts."""
+    if case.command not in JSON_LINES:
+        return is_object(text)
+    has_texts = case.base != READS_STDIN[case.command] or case.stdin
+    lines = text.removesuffix("\n").split("\n") if text or has_texts else []
+    return all(map(is_object, lines))
+
+
 def is_object(text: str) -> bool:
-    """Whether the text is one JSON object without NaN and infinity."""
+    """Whether the text is one JSON object without NaN and infinity, which `int` refuses."""
     try:
-        return isinstance(json.loads(text, parse_constant=float.fromhex), dict)
+        return isinstance(json.loads(text, parse_constant=int), dict)
     except ValueError:
         return False
 
@@ -142,6 +163,9 @@ def test_injected_faults_are_noticed(misleading_folder: Path, taken_port: int, t
     assert found_problems[4, "error: no file", ""] == "exit code 4, expected one of (0, 1, 2)"
     assert found_problems[1, "", ""] == "no message"
     assert found_problems[2, "error: no file", "x"] == "wrong usage, and yet a result"
-    assert found_problems[0, "", "x"] == "no JSON object"
+    assert found_problems[0, "", "x"] == found_problems[0, "", ""] == "no JSON object"
+    assert problem_of(any_end, Finished([], 0, '{"a": 1}\n{"a": 2}\n', "")) is None
+    assert problem_of(any_end, Finished([], 0, '{"a": 1}\n{"a": NaN}\n', "")) == "no JSON object"
+    assert problem_of(Case("info", [], ["--json"]), Finished([], 0, "{}\n{}\n", "")) == "no JSON object"
     assert found_problems[1, "error: no file", ""] is None
     tally(PROMISE, tried=2, control="planted: a traceback, and `--threads=nan` with exit 0: both found")

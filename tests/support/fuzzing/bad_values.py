@@ -54,6 +54,7 @@ BASE: dict[str, list[str]] = {
 }
 NOT_TRIED = {"demo": "it takes no values, and minutes"}
 READS_STDIN = {"generate": ["generate", "--max-tokens", "3"], "suggest": ["suggest"], "score": ["score"]}
+JSON_LINES = {"score"}  # `--json` prints an object a line, for each text
 # Options for which large numbers are valid and only take long.
 ENDLESS = {"--epochs", "--max-tokens", "--rounds", "epochs"}
 LONG_WORK = {"--sweep"}
