@@ -220,7 +220,7 @@ def test_a_seed_draws_the_same_tokens(temperature: float) -> None:
     const logits = Float32Array.from(given.logits);
     give(given.seeds.map((seed) => {
       const random = new SeededRandom(seed);
-      return Array.from({ length: 50 }, () => draw(logits, { temperature: given.temperature, random, excluded: 7 }));
+      return Array.from({ length: 50 }, () => draw(logits, { temperature: given.temperature, random, excluded: [7] }));
     }));
     """
     seeds = [0, 1, 12345, 2**32, 2**53 - 1]
@@ -251,12 +251,12 @@ def test_probabilities_are_a_softmax_over_the_allowed_tokens(temperature: float,
     shares = sorted(((weight / sum(weights.values()), -index) for index, weight in weights.items()), reverse=True)
     expected = [(-index, share) for share, index in shares if -index != 7][:5]
     found = evaluate(
-        LIKELIEST, {"logits": LOGITS.tolist(), "count": 5, "excluded": 7, "ids": ids, "temperature": temperature}
+        LIKELIEST, {"logits": LOGITS.tolist(), "count": 5, "excluded": [7], "ids": ids, "temperature": temperature}
     )
     assert [index for index, _ in found] == [index for index, _ in expected]
     assert [share for _, share in found] == pytest.approx([share for _, share in expected], rel=1e-9)
 
 
 def test_equal_logits_are_ordered_by_id_also_at_temperature_0() -> None:
-    given = {"logits": [1, 5, 5, 0, 5, 5], "count": 3, "excluded": 1, "temperature": 0}
+    given = {"logits": [1, 5, 5, 0, 5, 5], "count": 3, "excluded": [1], "temperature": 0}
     assert evaluate(LIKELIEST, given) == [[2, 1], [4, 0], [5, 0]]
