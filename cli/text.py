@@ -151,12 +151,10 @@ def score(
 def _piped_text() -> str:
     """Standard input without its last newline; empty on a terminal."""
     from ..runtime.io.text_files import decode_text
-    from ..runtime.words import with_newlines
 
     if sys.stdin is None or sys.stdin.isatty():
         return ""
-    text = decode_text(sys.stdin.buffer.read(), "standard input")
-    return with_newlines(text, same_length=False).removesuffix("\n")
+    return decode_text(sys.stdin.buffer.read(), "standard input").removesuffix("\n")
 
 
 def _piped_lines() -> Iterator[str]:

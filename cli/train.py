@@ -49,13 +49,14 @@ def train(
     """Train a network into a run folder: configuration, vocabulary, checkpoints, metrics and learning curves."""
     from ..model.run import Run
     from ..model.training.train import TrainOptions, run_training
+    from ..runtime.artifact.run_folders import CONFIG
     from ..runtime.score import format_perplexity
     from .progress import ProgressBar
 
     chosen = parse_settings(settings)
     chosen |= {key: str(value) for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     pause = checkpoint_minutes * 60
-    if resume and not Run(run := run_or_latest(run)).latest.exists():
+    if resume and not Run(run := run_or_latest(run)).latest.exists() and (run / CONFIG).exists():
         print_status(f"{run} has no checkpoint to go on from: its training begins again")
     options = TrainOptions(preset, data, run, resume, chosen, device, threads, pause, tensorboard, init)
     with ProgressBar() as progress:

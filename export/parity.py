@@ -61,7 +61,7 @@ class Case:
 
     def allowed(self, bounds: Bounds) -> float:
         """The largest absolute difference that is allowed."""
-        return max(bounds.difference * self.scale, ROUNDINGS * self.moved)
+        return max(bounds.difference * self.scale, ROUNDINGS * self.moved if math.isfinite(self.moved) else 0.0)
 
     def allowed_text(self, bounds: Bounds) -> str:
         """The bound and its reason, for a message."""

@@ -37,6 +37,7 @@ from .data.texts import PYDOCS
 from .errors import ConfigError, DataError, RunError
 from .network import LanguageModel
 from .training.config import TrainConfig
+from .training.settings import setting_text
 
 ORIGIN_KEYS = ("run", "weights_sha256", "corpus", "corpus_sha256")
 _PUT_BACK = "put a copy of that file back, or train in another folder: --run DIR"
@@ -182,7 +183,7 @@ class Run:
         changed = [key for key in now if began[key] != now[key]]
         if began["epochs"] is not None and began["epochs"] < now["epochs"]:
             changed.remove("epochs")  # a run may go on
-        differences = [f"{key} was {_setting(began[key])}, is {_setting(now[key])}" for key in changed]
+        differences = [f"{key} was {setting_text(began[key])}, is {setting_text(now[key])}" for key in changed]
         if self.corpus_facts()["sha256"] != corpus.sha256:
             differences.append("the corpus has changed")
         if differences:
@@ -379,11 +380,6 @@ def latest_run(runs: Path = RUNS) -> Run:
 def _read(path: Path) -> Checkpoint:
     with checkpoint_errors(path):
         return Checkpoint.read(path)
-
-
-def _setting(value: Any) -> str:
-    """A value of a configuration's JSON as `--set` takes it, numbers with all digits."""
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _recorded_name(name: str) -> str:

@@ -116,14 +116,15 @@ class Vocabulary:
         for word in words:
             if word.split() != [word]:
                 raise OptionError(f"{word!r} is not a word; expected words without white space, one an entry")
-        return {index for word in words for index in self._ids_by_form.get(self._form(word), ())}
+        forms = {form for word in map(self._form, words) for form in (word, word.rstrip("."))}
+        return {index for form in forms for index in self._ids_by_form.get(form, ())}
 
     @cached_property
     def _ids_by_form(self) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}
         for token in self._alphabetical:
             form = self._form(token)
-            for each in {form, form.strip(_MARKS)}:
+            for each in {form, form.strip(_MARKS)} - {""}:
                 found.setdefault(each, []).append(self._ids[token])
         return found
 

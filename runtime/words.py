@@ -112,8 +112,8 @@ def _touches(token: str, previous: str) -> bool:
     return (
         token in _CLOSING
         or previous in _OPENING
-        or (previous in _BEFORE_DIGITS and token[0].isdecimal())
-        or (previous in _BEFORE_LETTERS and token[0].isalnum())
+        or (previous in _BEFORE_DIGITS and token[:1].isdecimal())
+        or (previous in _BEFORE_LETTERS and token[:1].isalnum())
     )
 
 

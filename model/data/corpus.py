@@ -91,9 +91,14 @@ def load_corpus(name: str, rule: str, min_count: int = 1) -> Corpus:
         _require_words(name, vocabulary, min_count)
         notes += _repetition_notes(tokens.repeated_lines(tokenization))
         corpus = Corpus(name, tokens.sha256, vocabulary, tokens.to_ids(vocabulary), (*texts.notes(), *notes))
-    for split in ("valid", "test"):
-        if len(corpus.ids[split]) < 2:
-            raise DataError(f"the {split} text of {name} holds {len(corpus.ids[split])} tokens, expected at least 2")
+    return require_tokens(corpus)
+
+
+def require_tokens(corpus: Corpus) -> Corpus:
+    """Return `corpus`; DataError if one of its texts has fewer than two tokens."""
+    for split, ids in corpus.ids.items():
+        if len(ids) < 2:
+            raise DataError(f"the {split} text of {corpus.name} holds {len(ids)} tokens, expected at least 2")
     return corpus
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from ..checkpoint import weights_hash
-from ..data.corpus import Corpus, load_corpus_with
-from ..errors import ConfigError, DataError, RunError
+from ..data.corpus import Corpus, load_corpus_with, require_tokens
+from ..errors import ConfigError, RunError
 from ..run import Run
 from .config import TrainConfig
 
@@ -42,11 +42,7 @@ def load_new_text(name: str, source: Run) -> Corpus:
         DataError, StorageError: As for `load_corpus`.
         RunError: As for `tuned_config`.
     """
-    corpus = load_corpus_with(name, source.vocabulary())
-    for split in ("valid", "test"):
-        if len(corpus.ids[split]) < 2:
-            raise DataError(f"the {split} text of {name} holds {len(corpus.ids[split])} tokens, expected at least 2")
-    return corpus
+    return require_tokens(load_corpus_with(name, source.vocabulary()))
 
 
 def origin_of(source: Run) -> tuple[dict[str, Any], dict[str, Tensor]]:

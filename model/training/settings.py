@@ -52,8 +52,6 @@ def setting_text(value: Any) -> str:
     """A value as `--set` takes it: `256,128`, `true`, `none`, `0.5`."""
     if isinstance(value, list | tuple):
         return ",".join(map(str, value))
-    if isinstance(value, float):
-        return f"{value:.6g}"
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 

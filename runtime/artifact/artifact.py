@@ -23,6 +23,7 @@ from ..vocabulary import Vocabulary
 from . import protobuf
 from .architecture import Architecture
 from .safety import find_tensors
+from .weights import require_exact_products
 from .weights import require_finite as require_finite_weights
 
 FORMAT = "1"
@@ -110,12 +111,15 @@ class Artifact:
             tensors = find_tensors(memoryview(data))
             sha256 = _checked_hash(data, metadata)
             require_finite_weights(tensors)
+            is_static = _QUANTIZATION_KEY in metadata and _choice(metadata, _QUANTIZATION_KEY, (_STATIC,)) == _STATIC
+            if is_static:
+                require_exact_products(tensors)
             return cls(
                 sha256=sha256,
                 architecture=Architecture.from_json(_json(metadata, "lmtool.model")),
                 vocabulary=_vocabulary(metadata),
                 precision=_choice(metadata, "lmtool.precision", (*PRECISIONS, *EARLIER_PRECISIONS)),
-                is_static=_QUANTIZATION_KEY in metadata and _choice(metadata, _QUANTIZATION_KEY, (_STATIC,)) == _STATIC,
+                is_static=is_static,
                 optimize_for=_choice(metadata, _PURPOSE_KEY, _PURPOSES) if _PURPOSE_KEY in metadata else None,
                 batch_invariant=_choice(metadata, "lmtool.batch_invariant", ("true", "false")) == "true",
                 training=_object(metadata, "lmtool.training"),

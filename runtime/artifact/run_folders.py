@@ -76,7 +76,7 @@ def why_latest(folders: Sequence[RunFolder]) -> str:
     latest = folders[-1]
     reason = f"latest of {len(folders):,}, {latest.format_start()}" if len(folders) > 1 else latest.format_start()
     if twins := [folder.path.name for folder in folders[:-1] if _order(folder) == _order(latest)]:
-        reason += f", as {', '.join(sorted(twins))} which may be a copy"
+        reason += f"; {', '.join(sorted(twins))} began at the same time and may be a copy"
     return reason
 
 
@@ -109,12 +109,12 @@ def _facts(folder: Path) -> dict[str, Any]:
 
 
 def _start(facts: dict[str, Any]) -> datetime.datetime | None:
-    """The recorded start; None if there is none, or no time with its zone."""
+    """The recorded start; None if there is none, or no plausible time with its zone."""
     try:
         start = datetime.datetime.fromisoformat(facts[START_KEY])
     except (KeyError, TypeError, ValueError):
         return None
-    return start if start.tzinfo is not None else None
+    return start if start.tzinfo is not None and _OLDEST.year < start.year < datetime.MAXYEAR - 1 else None
 
 
 def _order(folder: RunFolder) -> tuple[bool, datetime.datetime, int]:

@@ -15,6 +15,11 @@ from .safety import TensorSpans
 
 _TYPE, _FLOATS, _VARINTS, _NAME, _RAW, _DOUBLES = 2, 4, 5, 8, 9, 10
 
+_DIMENSION, _INT8 = 1, 3
+
+_LARGEST_PAIR = 128
+"""Largest sum of the magnitudes of two neighbouring weights of a column: 255 times it fits into 16 bits."""
+
 _HALF_EXPONENT, _BFLOAT_EXPONENT = 0x7C00, 0x7F80
 """The exponent bits of a 16-bit number; all are set where it is NaN or infinite."""
 
@@ -38,6 +43,36 @@ def require_finite(spans: TensorSpans) -> None:
         for block in _blocks(spans.data, floats):
             if not _are_finite(block, "<f4"):
                 raise _not_finite("attribute", f"at byte {floats.start:,}")
+
+
+def require_exact_products(spans: TensorSpans) -> None:
+    """Raise ArtifactError, which names the tensor, for an int8 matrix whose products may saturate.
+
+    Processors without VNNI add pairs of products of uint8 and int8 in 16 bits.
+    """
+    for tensor in spans.tensors:
+        parts = list(protobuf.fields(spans.data, tensor.start, tensor.end))
+        if not any(part.number == _TYPE and part.value == _INT8 for part in parts):
+            continue
+        rows, columns = _matrix_shape(part.value for part in parts if part.number == _DIMENSION)
+        values = b"".join(spans.data[part.start : part.end] for part in parts if part.number == _RAW)
+        if len(values) != rows * columns or _largest_pair(np.frombuffer(values, np.int8), columns) > _LARGEST_PAIR:
+            name = next((protobuf.text(spans.data, part) for part in parts if part.number == _NAME), "")
+            raise ArtifactError(
+                f"its int8 matrix {reprlib.repr(name)} has neighbouring weights whose magnitudes add up to more than "
+                f"{_LARGEST_PAIR}, so its products are wrong on processors without VNNI; export it again"
+            )
+
+
+def _matrix_shape(dimensions: Iterator[int]) -> tuple[int, int]:
+    rows, *others = [*dimensions, 1, 1][:2]
+    return rows, others[0]
+
+
+def _largest_pair(values: NDArray[np.int8], columns: int) -> int:
+    """Largest sum of the magnitudes of two neighbours of a column of a matrix [rows, columns] in row order."""
+    magnitudes = np.abs(values.reshape(-1, columns).astype(np.int16))
+    return int((magnitudes[:-1] + magnitudes[1:]).max(initial=0))
 
 
 def _require_finite(data: memoryview, tensor: protobuf.Field) -> None:

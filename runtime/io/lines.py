@@ -24,7 +24,8 @@ def read_lines(file: BufferedIOBase, name: str, most_bytes: int = MOST_LINE_BYTE
         StorageError: It cannot be read, a line is longer, or is not UTF-8; the lines before it have been yielded.
     """
     for number, line in enumerate(_raw_lines(file, name, most_bytes), start=1):
-        yield decode_text(line, f"line {number:,} of {name}")
+        # Only a text's first line may begin with the signature of another format.
+        yield decode_text(line, f"line {number:,} of {name}", is_start=number == 1)
 
 
 def _raw_lines(file: BufferedIOBase, name: str, most_bytes: int) -> Iterator[bytes]:

@@ -30,9 +30,9 @@ def read_text(path: Path) -> str:
         return decode_text(file.read(), str(path))
 
 
-def decode_text(data: bytes, name: str, offset: int = 0) -> str:
+def decode_text(data: bytes, name: str, offset: int = 0, *, is_start: bool = True) -> str:
     """The text of `data`, which is at `offset` in `name`; StorageError, which names both, if it is not UTF-8 text."""
-    return "".join(decode_chunks((data,), name, offset))
+    return "".join(decode_chunks((data,), name, offset, is_start=is_start))
 
 
 def read_chunks(path: Path, chunk_bytes: int = CHUNK_BYTES) -> Iterator[str]:
@@ -60,13 +60,14 @@ def read_head(path: Path, size_bytes: int) -> bytes:
         return next(_unpacked_blocks(file, path, size_bytes), b"")
 
 
-def decode_chunks(blocks: Iterable[bytes], name: str, offset: int = 0) -> Iterator[str]:
+def decode_chunks(blocks: Iterable[bytes], name: str, offset: int = 0, *, is_start: bool = True) -> Iterator[str]:
     """The text of `blocks`, which may be cut anywhere; each is decoded before the next is asked for.
 
     Args:
         blocks: The bytes.
         name: Stands for them in messages.
         offset: Where they begin; a byte-order mark or another format is looked for at 0 only.
+        is_start: Whether offset 0 is the start of a file and not of a line.
 
     Raises:
         StorageError: The bytes are not UTF-8 text, or hold NUL. The message names `name`.
@@ -75,10 +76,10 @@ def decode_chunks(blocks: Iterable[bytes], name: str, offset: int = 0) -> Iterat
     rest = b""
     for block in itertools.chain(_with_head(blocks), (b"",)):
         data = rest + block
-        if offset == 0 and (kind := recognize(data)):
+        if is_start and offset == 0 and (kind := recognize(data)):
             raise _no_text(name, kind)
         text, used = _decode(data, not block, offset, name)
-        text = text.removeprefix(_BYTE_ORDER_MARK) if offset == 0 else text
+        text = text.removeprefix(_BYTE_ORDER_MARK) if is_start and offset == 0 else text
         yield newlines.decode(text, final=not block)
         offset, rest = offset + used, data[used:]
 

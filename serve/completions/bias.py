@@ -39,6 +39,7 @@ class LogitBias:
 
 
 def _token_id(text: str, size: int) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(size)) and int(text) < size):
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(size))
+    if not is_number or str(int(text)) != text or int(text) >= size:
         raise invalid(f"logit_bias has the token id {text[:20]!r}, expected 0 to {size - 1}", "logit_bias")
     return int(text)

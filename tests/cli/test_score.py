@@ -62,6 +62,11 @@ def test_lines_before_bad_bytes_are_answered(artifact_path: Path) -> None:
         list(read_lines(io.BytesIO(b"the cat\n\0\n"), "it"))
 
 
+def test_a_line_may_begin_like_another_format(artifact_path: Path) -> None:
+    finished = lmtool("score", "--model", artifact_path, stdin="the cat\n%PDF-1.7 was saved\n")
+    assert (finished.returncode, len(finished.stdout.splitlines())) == (0, 2), finished.stderr
+
+
 def test_a_closed_pipe_ends_it_without_a_message(artifact_path: Path) -> None:
     with _streaming(artifact_path) as process:
         assert process.stdin

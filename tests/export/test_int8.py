@@ -1,6 +1,7 @@
 """int8 artifacts: exact integer sums, the same bits in every batch, chunking and evaluator, on every processor."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +12,7 @@ from lmtool.export.int8_matrix import LARGEST, LARGEST_PAIR, Int8Matrix, largest
 from lmtool.export.unsigned_weights import unsigned_weights
 from lmtool.model import LanguageModel, Run
 from lmtool.model.network import state_tensors
-from lmtool.runtime import CELLS, PROVIDERS, Architecture, Artifact, Predictor, State
+from lmtool.runtime import CELLS, PROVIDERS, Architecture, Artifact, ArtifactError, Predictor, State
 from lmtool.runtime.session.session import SessionOptions, plain_session, start_session
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -143,6 +144,25 @@ def test_a_planted_pair_is_noticed() -> None:
     integers[1:3, 1] = 127
     assert largest_pair(integers) * 255 > INT16_LARGEST
     assert largest_pair(integers[:1]) == 0
+
+
+def static_file(network: LanguageModel, change: Any = None) -> bytes:
+    return artifact_of(network, words_of(network), "whitespace", "int8", change, quantization="static")
+
+
+def plant_a_pair(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
+    """Two neighbouring weights of 127, whose products saturate in 16 bits."""
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "projection")
+    integers = numpy_helper.to_array(tensor).copy()
+    integers[1:3, 4] = 127
+    tensor.CopyFrom(numpy_helper.from_array(integers, tensor.name))
+
+
+def test_a_file_whose_products_may_saturate_is_refused() -> None:
+    network = network_of((7, 3))
+    assert Artifact.parse(static_file(network)).is_static
+    with pytest.raises(ArtifactError, match="int8 matrix 'projection' has neighbouring weights .* more than 128"):
+        Artifact.parse(static_file(network, plant_a_pair))
 
 
 def test_a_vocabulary_of_two_and_layers_of_one_unit() -> None:

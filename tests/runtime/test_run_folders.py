@@ -77,7 +77,7 @@ def test_runs_without_a_start_are_the_oldest(runs: Path) -> None:
 def test_a_copy_beside_its_run_is_not_the_latest(runs: Path) -> None:
     shutil.copytree(runs / "a", runs / "a-backup")
     assert names(runs) == ["c", "b", "a-backup", "a"]
-    assert why_latest(run_folders(runs)).endswith(", as a-backup which may be a copy")
+    assert why_latest(run_folders(runs)).endswith("; a-backup began at the same time and may be a copy")
 
 
 def test_folders_that_are_no_runs_are_left_out(runs: Path) -> None:

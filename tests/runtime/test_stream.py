@@ -334,6 +334,9 @@ def test_words_that_never_appear_are_neither_suggested_nor_written() -> None:
     for wrong in ("", "oh my", " oh"):
         with pytest.raises(OptionError, match="is not a word; expected words without white space"):
             stream.suggest(never=[wrong])
+    marks = ["<eos>", "<unk>", "u.s", ",", "-"]
+    stream = predictor_of(network_of((7, 3), vocabulary=len(marks)), marks, "words-2").stream()
+    assert {word for word, _ in stream.suggest(9, never=["U.S.", "\u2060"])} == {",", "-"}
     characters = predictor_of(network_of((7, 3), vocabulary=3), ["\n", "\ufffd", "a"], "characters").stream()
     with pytest.raises(OptionError, match="reads characters and has no words"):
         characters.generate(never=["a"])

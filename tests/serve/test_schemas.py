@@ -69,6 +69,7 @@ BAD: list[tuple[dict[str, Any], str | None, str]] = [
     ({"logit_bias": {"1": True}}, "logit_bias", "logit_bias is True"),
     ({"logit_bias": [1]}, "logit_bias", r"logit_bias is \[1\]"),
     ({"logit_bias": {"the": 1}}, "logit_bias", "logit_bias has the token id 'the', expected 0 to"),
+    ({"logit_bias": {"5": -100, "05": 1}}, "logit_bias", "logit_bias has the token id '05', expected 0 to"),
     ({"logit_bias": {"-1": 1}}, "logit_bias", "logit_bias has the token id '-1'"),
     ({"logit_bias": {"9" * 5000: 1}}, "logit_bias", "logit_bias has the token id '9999"),
     ({"logit_bias": {str(number): -100 for number in range(999)}}, "logit_bias", "logit_bias has the token id"),
