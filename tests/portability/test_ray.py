@@ -146,7 +146,7 @@ def assert_scores(texts: Path, predictor: Predictor, names: list[str]) -> None:
         known: dict[str, Any] = {}
         for record, line in zip(records, lines, strict=True):
             if line not in known:
-                known[line] = predictor.score(line)
+                known[line] = predictor.score(line.removesuffix("\r"))
             result = known[line]
             assert data[record["offset"] :].split(b"\n", 1)[0].decode() == line
             expected = (result.log_prob, result.perplexity, len(result.tokens), result.unknown)
