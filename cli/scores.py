@@ -65,7 +65,9 @@ class ScorePrinter:
 
         perplexity = format_perplexity(score.perplexity) if score.tokens else "-"
         shown = text if self._heat is None else self._heat.coloured(text + self._end, score)
-        without = f" (known perplexity {format_perplexity(score.known_perplexity)})" if score.unknown else ""
+        knows = score.unknown < len(score.tokens)
+        known = format_perplexity(score.known_perplexity) if knows else "-"
+        without = f" (known perplexity {known})" if score.unknown else ""
         rows = [f"{score.log_prob:10.3f}  perplexity {perplexity:>10}  unknown {score.unknown}{without}  {shown}"]
         if self._per_token:
             pairs = zip(score.tokens, score.token_log_probs, strict=True)

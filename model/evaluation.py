@@ -20,7 +20,7 @@ from ..runtime.score import format_perplexity, perplexity
 from ..runtime.session.session import check_threads
 from ..runtime.vocabulary import Vocabulary
 from .data.corpus import Corpus, load_corpus_with
-from .data.texts import ALL
+from .data.texts import ALL, SPLITS
 from .errors import DataError
 from .network import LanguageModel
 from .run import Run, chosen_run
@@ -166,8 +166,10 @@ def evaluate_artifact(
 def _text_of(run: Run, data: str | None, split: str | None, vocabulary: Callable[[], Vocabulary]) -> tuple[Corpus, str]:
     """The corpus and its split; of a foreign corpus only what the split needs."""
     if data is None:
-        return run.corpus(), split or "test"
-    corpus = load_corpus_with(data, vocabulary(), whole=None if split is None else split == ALL)
+        split = split or "test"
+        return run.corpus(split if split in SPLITS else None), split
+    whole = None if split is None else split == ALL
+    corpus = load_corpus_with(data, vocabulary(), whole, split if split in SPLITS else "test")
     return corpus, split or (ALL if ALL in corpus.ids else "test")
 
 

@@ -230,14 +230,17 @@ class Run:
             raise RunError(f"{self._config} is damaged: it lacks the corpus' name and sha256; {_PUT_BACK}")
         return facts
 
-    def corpus(self) -> Corpus:
+    def corpus(self, split: str | None = None) -> Corpus:
         """The corpus of the training, read again and encoded with the run's vocabulary.
+
+        Args:
+            split: As for `load_corpus_with`.
 
         Raises:
             DataError: It is missing or has changed.
         """
         facts = self.corpus_facts()
-        corpus = load_corpus_with(facts["name"], self.vocabulary())
+        corpus = load_corpus_with(facts["name"], self.vocabulary(), split=split)
         if corpus.sha256 != facts["sha256"]:
             raise DataError(
                 f"the corpus {facts['name']} has changed since {self.path} was trained: its hash is "

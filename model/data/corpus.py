@@ -87,7 +87,7 @@ def load_corpus(name: str, rule: str, min_count: int = 1) -> Corpus:
     rule, notes = _rule(texts, rule)
     tokenization = Tokenization.of_rule(NEWEST.get(rule, rule))
     with token_file(texts.splits(), tokenization) as tokens:
-        vocabulary = build_vocabulary(tokens.first_counts(), tokenization, min_count)
+        vocabulary = build_vocabulary(tokens.counts(), tokenization, min_count)
         _require_words(name, vocabulary, min_count)
         notes += _repetition_notes(tokens.repeated_lines(tokenization))
         corpus = Corpus(name, tokens.sha256, vocabulary, tokens.to_ids(vocabulary), (*texts.notes(), *notes))
@@ -102,13 +102,14 @@ def require_tokens(corpus: Corpus) -> Corpus:
     return corpus
 
 
-def load_corpus_with(name: str, vocabulary: Vocabulary, whole: bool | None = False) -> Corpus:
+def load_corpus_with(name: str, vocabulary: Vocabulary, whole: bool | None = False, split: str | None = None) -> Corpus:
     """Read a corpus and encode it with the vocabulary of a trained model.
 
     Args:
         name: As for `load_corpus`.
         vocabulary: The vocabulary.
         whole: Do not divide the text: the only split is `all`; None divides all but a single file.
+        split: The split whose missing tokens the notes name; None for the first.
 
     Raises:
         DataError, StorageError: As for `load_corpus`.
@@ -116,7 +117,7 @@ def load_corpus_with(name: str, vocabulary: Vocabulary, whole: bool | None = Fal
     texts = find_texts(name)
     whole = texts.is_file if whole is None else whole
     with token_file({ALL: texts.whole()} if whole else texts.splits(), vocabulary.tokenization) as tokens:
-        notes = (*texts.notes(), *_missing_notes(tokens.first_counts(), vocabulary))
+        notes = (*texts.notes(), *_missing_notes(tokens.counts(None if whole else split), vocabulary))
         return Corpus(name, tokens.sha256, vocabulary, tokens.to_ids(vocabulary), notes)
 
 

@@ -73,10 +73,11 @@ class TokenFile:
         self._numbers.default_factory = None
         self.sha256 = digest.hexdigest()
 
-    def first_counts(self) -> Counter[str]:
-        """Token -> count in the first text."""
-        first = next(iter(self._ends.values()))
-        counts = count_ids(self._blocks(0, first), len(self._numbers))
+    def counts(self, name: str | None = None) -> Counter[str]:
+        """Token -> count in the text `name`; None for the first."""
+        ends = list(self._ends.values())
+        index = 0 if name is None else list(self._ends).index(name)
+        counts = count_ids(self._blocks(ends[index - 1] if index else 0, ends[index]), len(self._numbers))
         return Counter({token: count for token, count in zip(self._numbers, counts.tolist(), strict=True) if count})
 
     def repeated_lines(self, tokenization: Tokenization) -> dict[str, float]:

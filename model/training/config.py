@@ -191,7 +191,8 @@ class TrainConfig:
         if self.tied and self.layer_sizes[-1] != self.embedding_size:
             raise ConfigError(
                 f"tied weights need a last layer as wide as the embedding: layer_sizes ends with "
-                f"{self.layer_sizes[-1]}, embedding_size is {self.embedding_size}"
+                f"{self.layer_sizes[-1]}, embedding_size is {self.embedding_size}; set both alike, for example "
+                f"--set embedding_size={self.layer_sizes[-1]}, or --set tied=false"
             )
 
     def _require(self, name: str, is_valid: Callable[[Any], bool], expected: str) -> None:

@@ -30,7 +30,7 @@ def encode_in_chunks(folder: Path, rule: str, chunk_bytes: int) -> Corpus:
     """`load_corpus` with small chunks, for texts of any content."""
     tokenization = Tokenization.of_rule(rule)
     with token_file(find_texts(str(folder), chunk_bytes).splits(), tokenization) as texts:
-        vocabulary = build_vocabulary(texts.first_counts(), tokenization, 1)
+        vocabulary = build_vocabulary(texts.counts(), tokenization, 1)
         return Corpus(str(folder), texts.sha256, vocabulary, texts.to_ids(vocabulary))
 
 
