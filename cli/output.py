@@ -6,7 +6,6 @@ import functools
 import importlib
 import io
 import os
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -109,6 +108,9 @@ def is_screen(file: TextIO | None) -> bool:
     return file is not None and file.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
+_USUAL_COLUMNS = 80
+
+
 def text_width() -> int | None:
     """Columns that text on stdout may take: `COLUMNS`, else the terminal's; None, no limit, in pipes and files."""
     columns = os.environ.get("COLUMNS", "")
@@ -116,7 +118,10 @@ def text_width() -> int | None:
         return int(columns)
     if sys.stdout is None or not sys.stdout.isatty():
         return None
-    return shutil.get_terminal_size().columns
+    try:  # shutil asks sys.__stdout__, which has been replaced
+        return os.get_terminal_size(sys.stdout.fileno()).columns or _USUAL_COLUMNS
+    except OSError:
+        return _USUAL_COLUMNS
 
 
 def print_status(line: str) -> None:

@@ -121,6 +121,14 @@ def test_a_training_on_a_terminal(tmp_path: Path, columns: int, term: str) -> No
     assert [line for line in lines if len(line) > columns and "epoch" not in line and "/" not in line] == []
 
 
+@pytest.mark.parametrize("columns", [40, 80])
+def test_a_table_fits_a_real_terminal(tmp_path: Path, columns: int) -> None:
+    with Terminal("presets", cwd=tmp_path, columns=columns) as terminal:
+        assert terminal.exit_code() == 0
+    lines = CONTROLS.sub("", terminal.shown).replace("\r", "").splitlines()
+    assert columns - 15 < max(map(len, lines)) <= columns
+
+
 def test_prose_is_wrapped_on_terminals_only(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
