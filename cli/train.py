@@ -183,7 +183,7 @@ def prepare_data(
     texts = find_texts(name)
     for line in texts.notes():
         print_status(line)
-    sizes = write_splits(texts.splits(), out)
+    sizes = write_splits(texts.splits(), out, name)
     print_result(
         as_json, "\n".join(f"{out / split}.txt  {size:,} bytes" for split, size in sizes.items()), {"bytes": sizes}
     )

@@ -8,15 +8,23 @@ from ...runtime.errors import StorageError
 from ...runtime.io.files import discard, make_folder, staged
 
 
-def write_splits(texts: Mapping[str, Iterable[str]], folder: Path) -> dict[str, int]:
+def write_splits(texts: Mapping[str, Iterable[str]], folder: Path, source: str = "") -> dict[str, int]:
     """Write `train.txt`, `valid.txt` and `test.txt` into `folder`, which is created if necessary.
+
+    Args:
+        texts: The text of each split.
+        folder: Where to write.
+        source: The folder or file that the texts come from; beside `train.txt` its other files would not be read again.
 
     Returns:
         The size of each split in bytes.
 
     Raises:
-        StorageError: A file exists already, or cannot be written, or a text cannot be read. Nothing is written then.
+        StorageError: A file exists already, or cannot be written, a text cannot be read, or `folder` is the source.
+            Nothing is written then.
     """
+    if source and Path(source).resolve() == folder.resolve():
+        raise StorageError(f"{folder} is the folder of the text itself; choose another folder: --out DIR")
     paths = {split: folder / f"{split}.txt" for split in texts}
     for path in paths.values():
         if path.exists():

@@ -61,6 +61,7 @@ BAD = [
     (["bench", "--model", "a-file"], 1, "cannot be used"),
     (["data", "prepare", "none", "--out", "out"], 1, "there is no file or folder 'none'"),
     (["data", "prepare", "good", "--out", ""], 2, "it is empty, expected a path"),
+    (["data", "prepare", "good", "--out", "good"], 1, "good is the folder of the text itself; choose another folder"),
     (["train", "--run", ""], 2, "it is empty, expected a path"),
     (["train", "--preset", ""], 2, "there is no preset ''"),
     (["info", "--model", ""], 2, "it is empty, expected a path"),
