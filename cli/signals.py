@@ -5,7 +5,7 @@ import sys
 from types import FrameType
 from typing import Any, final
 
-_RETRY_SECONDS = 0.05
+_RETRY_SECONDS = 0.005
 _IMPORT_MACHINERY = "importlib._bootstrap"
 _HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 _HANDLED = tuple(number for number in (signal.SIGINT, signal.SIGTERM, _HANGUP) if number is not None)
