@@ -34,9 +34,22 @@ app = _new_app(
         "terminal_width": min(text_width() or _WIDEST_HELP, _WIDEST_HELP),
     },
 )
-for function in (train, evaluate, export, verify, info, embeddings, generate, suggest, score, serve, bench, demo):
-    _add(app, function)
-for function in (presets, settings):
+for function in (
+    train,
+    evaluate,
+    export,
+    verify,
+    info,
+    embeddings,
+    generate,
+    suggest,
+    score,
+    serve,
+    bench,
+    demo,
+    presets,
+    settings,
+):
     _add(app, function)
 data_app = _new_app(help="List and prepare corpora.", short_help="List and prepare corpora.")
 app.add_typer(data_app, name="data")

@@ -27,12 +27,11 @@ def run_or_latest(run: Path | None) -> Path:
     """The named run folder, or that of the latest run in runs/, which is printed on stderr with the reason."""
     if run is not None:
         return run
-    from ..model.run import latest_run
-    from ..runtime.artifact.run_folders import run_folders, why_latest
+    from ..model.run import latest_run_and_reason
 
-    path = latest_run().path
-    print_status(f"run: {path} ({why_latest(run_folders())})")
-    return path
+    latest, reason = latest_run_and_reason()
+    print_status(f"run: {latest.path} ({reason})")
+    return latest.path
 
 
 def load_predictor(model: Path | None, threads: int) -> "Predictor":

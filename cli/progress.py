@@ -19,7 +19,7 @@ _COLUMNS = {
     "speed": 16,
     "loss": 11,
 }
-"""Part of the line -> columns that it takes at least, the most important parts first, apart from the first one."""
+"""Part of the line -> columns that it takes at least, in the order of the line."""
 
 
 @final

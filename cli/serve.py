@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from .options import Json, Model, Provider, Threads, latest_model, path_option
 from .output import exit_codes, print_result, print_status
-from .text import NeverFile
+from .text import NeverFile, never_words
 
 _KEY_VARIABLE = "LMTOOL_API_KEY"
 
@@ -92,7 +92,7 @@ def serve(
     from ..serve import ModelFile, ServeOptions, run_server
 
     path = model or latest_model(serving=True, provider=provider)
-    ctx.obj["never"] += _words(never_file)
+    ctx.obj["never"] += tuple(never_words(None, never_file))
     options = ServeOptions(name=path.stem if name is None else name, api_key=_api_key(api_key_file), **ctx.obj)
     if not options.on_loopback and options.api_key is None:
         print_status(
@@ -110,13 +110,6 @@ def serve(
         run_server(predictor, options, on_ready, file)
     except KeyboardInterrupt:  # the usual end of a server on a terminal
         raise Exit(130) from None
-
-
-def _words(file: Path | None) -> tuple[str, ...]:
-    """The words of a file; none without one."""
-    from ..runtime.io.text_files import read_text
-
-    return () if file is None else tuple(read_text(file).split())
 
 
 def _api_key(file: Path | None) -> str | None:

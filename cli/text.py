@@ -61,7 +61,7 @@ def generate(
         allow_unknown=allow_unknown,
         repetition_penalty=repetition_penalty,
         stop=stop or (),
-        never=_never(never, never_file),
+        never=never_words(never, never_file),
     )
     if as_json:
         return print_result(True, "", {"prompt": text, "text": "".join(pieces)})
@@ -85,9 +85,9 @@ def suggest(
 ) -> None:
     """List the most probable words after a text (the arguments, joined); on a terminal without one, as you type."""
     if not text and prefix is None and not as_json and _at_terminal():
-        return _suggest_while_typing(model, k, allow_unknown, _never(never, never_file))
+        return _suggest_while_typing(model, k, allow_unknown, never_words(never, never_file))
     stream = _stream_after(" ".join(text) if text else _piped_text(), load_predictor(model, 1))
-    words = stream.suggest(k, prefix=prefix, allow_unknown=allow_unknown, never=_never(never, never_file))
+    words = stream.suggest(k, prefix=prefix, allow_unknown=allow_unknown, never=never_words(never, never_file))
     if prefix is not None and not words:
         print_status(f"no word of the vocabulary begins with {prefix!r}")
     lines = "\n".join(f"{probability:7.2%}  {word!r}" for word, probability in words)
@@ -116,8 +116,8 @@ def _at_terminal() -> bool:
     return is_screen(sys.stdin) and is_screen(sys.stdout)
 
 
-def _never(words: list[str] | None, file: Path | None) -> list[str]:
-    """The words of both options."""
+def never_words(words: list[str] | None, file: Path | None) -> list[str]:
+    """The words of --never and --never-file."""
     from ..runtime.io.text_files import read_text
 
     return [*(words or []), *(read_text(file).split() if file else [])]

@@ -6,17 +6,13 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.artifact.weights import LARGEST_PAIR
+
 LARGEST = 127
 """Largest magnitude of a weight."""
 
 ZERO_POINT = 128
 """The uint8 value of 0 in activations, which reach from 1 to 255."""
-
-LARGEST_PAIR = 128
-"""Largest sum of the magnitudes of two neighbouring weights of a column.
-
-x86-64 without VNNI multiplies uint8 by int8 and adds neighbouring pairs of products in 16 bits, which saturate at
-32,767. 255 * 128 does not reach it. Weights of 7 bits would not either, at a larger loss; see docs/results.md."""
 
 
 @final
@@ -41,9 +37,3 @@ class Int8Matrix:
         scales = np.maximum(magnitudes.max(axis=0) / LARGEST, pairs).astype(np.float32)
         scales[scales == 0] = 1
         return cls(np.rint(matrix / scales).astype(np.int8), scales)
-
-
-def largest_pair(integers: NDArray[np.int8]) -> int:
-    """Largest sum of the magnitudes of two neighbouring weights of a column of int8 [inputs, outputs]."""
-    magnitudes = np.abs(integers.astype(np.int64))
-    return int((magnitudes[:-1] + magnitudes[1:]).max(initial=int(magnitudes.max(initial=0))))

@@ -18,7 +18,7 @@ from typing import Any, final
 
 import filelock
 
-from ..runtime.artifact.run_folders import CONFIG, RUNS, START_KEY, next_start, run_folders
+from ..runtime.artifact.run_folders import CONFIG, RUNS, START_KEY, next_start, run_folders, why_latest
 from ..runtime.artifact.summary import Summary
 from ..runtime.errors import JsonError, VocabularyError
 from ..runtime.io.files import (
@@ -374,10 +374,15 @@ def latest_run(runs: Path = RUNS) -> Run:
         RunError: There is none.
         StorageError: A `config.json` is damaged, so the latest run is not known.
     """
+    return latest_run_and_reason(runs)[0]
+
+
+def latest_run_and_reason(runs: Path = RUNS) -> tuple[Run, str]:
+    """The latest run and why it is the latest, as `why_latest` says it; errors as for `latest_run`."""
     folders = run_folders(runs)
     if not folders:
         raise RunError(f"there is no run in {runs.resolve()}; train one: lmtool train, or name one: --run DIR")
-    return Run(folders[-1].path)
+    return Run(folders[-1].path), why_latest(folders)
 
 
 def _read(path: Path) -> Checkpoint:

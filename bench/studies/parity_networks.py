@@ -67,6 +67,9 @@ TRIALS = (
 
 @final
 class _Quiet:
+    def note(self, line: str) -> None:
+        pass
+
     def step(self, *_: object) -> None:
         pass
 

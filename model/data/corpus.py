@@ -12,7 +12,7 @@ from ...runtime.errors import OptionError
 from ...runtime.tokenization import Tokenization
 from ...runtime.vocabulary import Vocabulary
 from ..errors import DataError
-from .rule import choose_rule
+from .rule import NEWEST, choose_rule
 from .texts import ALL, Texts, find_texts
 from .token_ids import count_ids, in_blocks, token_file
 
@@ -20,8 +20,6 @@ AUTO = "auto"
 MOST_REPEATED = 0.1
 """Share of the lines of valid or test, from which on `load_corpus` points out that the training text holds them."""
 _SHOWN_MISSING = 5
-NEWEST = {"words": "words-2"}
-"""Name of a rule in a training's settings -> its newest form, which the model gets."""
 
 
 @final

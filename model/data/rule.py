@@ -10,7 +10,10 @@ from typing import final
 
 from .texts import PYDOCS, Texts
 
-PROSE, TOKENIZED, UNSPACED = "words-2", "whitespace", "characters"
+NEWEST = {"words": "words-2"}
+"""Name of a rule in a training's settings -> its newest form, which the model gets."""
+
+PROSE, TOKENIZED, UNSPACED = NEWEST["words"], "whitespace", "characters"
 """Default rule of prose, of text that is split into tokens already, and of scripts without spaces between words."""
 
 _SAMPLE_CHARACTERS = 1_000_000

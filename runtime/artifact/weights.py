@@ -3,6 +3,7 @@
 The field numbers are from https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
+import itertools
 import reprlib
 from collections.abc import Iterator
 
@@ -17,8 +18,11 @@ _TYPE, _FLOATS, _VARINTS, _NAME, _RAW, _DOUBLES = 2, 4, 5, 8, 9, 10
 
 _DIMENSION, _INT8 = 1, 3
 
-_LARGEST_PAIR = 128
-"""Largest sum of the magnitudes of two neighbouring weights of a column: 255 times it fits into 16 bits."""
+LARGEST_PAIR = 128
+"""Largest sum of the magnitudes of two neighbouring weights of a column of an int8 matrix.
+
+x86-64 without VNNI multiplies uint8 by int8 and adds neighbouring pairs of products in 16 bits, which saturate at
+32,767. 255 * 128 does not reach it. Weights of 7 bits would not either, at a larger loss; see docs/results.md."""
 
 _HALF_EXPONENT, _BFLOAT_EXPONENT = 0x7C00, 0x7F80
 """The exponent bits of a 16-bit number; all are set where it is NaN or infinite."""
@@ -51,38 +55,44 @@ def require_exact_products(spans: TensorSpans) -> None:
     Processors without VNNI add pairs of products of uint8 and int8 in 16 bits.
     """
     for tensor in spans.tensors:
-        parts = list(protobuf.fields(spans.data, tensor.start, tensor.end))
-        if not any(part.number == _TYPE and part.value == _INT8 for part in parts):
-            continue
-        rows, columns = _matrix_shape(part.value for part in parts if part.number == _DIMENSION)
-        values = b"".join(spans.data[part.start : part.end] for part in parts if part.number == _RAW)
-        if len(values) != rows * columns or _largest_pair(np.frombuffer(values, np.int8), columns) > _LARGEST_PAIR:
-            name = next((protobuf.text(spans.data, part) for part in parts if part.number == _NAME), "")
+        kind, name = _kind_and_name(spans.data, tensor)
+        if kind == _INT8 and not _products_are_exact(spans.data, tensor):
             raise ArtifactError(
-                f"its int8 matrix {reprlib.repr(name)} has neighbouring weights whose magnitudes add up to more than "
-                f"{_LARGEST_PAIR}, so its products are wrong on processors without VNNI; export it again"
+                f"its int8 matrix {name} has neighbouring weights whose magnitudes add up to more than "
+                f"{LARGEST_PAIR}, so its products are wrong on processors without VNNI; export it again"
             )
 
 
-def _matrix_shape(dimensions: Iterator[int]) -> tuple[int, int]:
-    rows, *others = [*dimensions, 1, 1][:2]
-    return rows, others[0]
-
-
-def _largest_pair(values: NDArray[np.int8], columns: int) -> int:
-    """Largest sum of the magnitudes of two neighbours of a column of a matrix [rows, columns] in row order."""
-    magnitudes = np.abs(values.reshape(-1, columns).astype(np.int16))
+def largest_pair(integers: NDArray[np.int8]) -> int:
+    """Largest sum of the magnitudes of two neighbouring weights of a column of int8 [inputs, outputs]."""
+    magnitudes = np.abs(integers.astype(np.int16))
     return int((magnitudes[:-1] + magnitudes[1:]).max(initial=0))
 
 
-def _require_finite(data: memoryview, tensor: protobuf.Field) -> None:
-    """Read the fields twice and store none, as a hostile file may hold many."""
+def _products_are_exact(data: memoryview, tensor: protobuf.Field) -> bool:
+    parts = protobuf.fields(data, tensor.start, tensor.end)
+    dimensions = itertools.islice((part.value for part in parts if part.number == _DIMENSION), 2)
+    rows, columns = [*dimensions, 1, 1][:2]
+    parts = protobuf.fields(data, tensor.start, tensor.end)
+    values = b"".join(data[part.start : part.end] for part in parts if part.number == _RAW)
+    if len(values) != rows * columns:
+        return False
+    return largest_pair(np.frombuffer(values, np.int8).reshape(rows, columns)) <= LARGEST_PAIR
+
+
+def _kind_and_name(data: memoryview, tensor: protobuf.Field) -> tuple[int, str]:
+    """The ONNX type and the name of a tensor, without storing its fields, as a hostile file may hold many."""
     kind, name = 0, "''"
     for part in protobuf.fields(data, tensor.start, tensor.end):
         if part.number == _TYPE:
             kind = part.value
         elif part.number == _NAME:
             name = reprlib.repr(protobuf.text(data, part))
+    return kind, name
+
+
+def _require_finite(data: memoryview, tensor: protobuf.Field) -> None:
+    kind, name = _kind_and_name(data, tensor)
     if kind in _INTEGERS:
         return
     if kind not in _KINDS:

@@ -8,11 +8,12 @@ import onnx
 import pytest
 import torch
 from lmtool.export import BuildOptions, build_model, verify_artifact
-from lmtool.export.int8_matrix import LARGEST, LARGEST_PAIR, Int8Matrix, largest_pair
+from lmtool.export.int8_matrix import LARGEST, Int8Matrix
 from lmtool.export.unsigned_weights import unsigned_weights
 from lmtool.model import LanguageModel, Run
 from lmtool.model.network import state_tensors
 from lmtool.runtime import CELLS, PROVIDERS, Architecture, Artifact, ArtifactError, Predictor, State
+from lmtool.runtime.artifact.weights import LARGEST_PAIR, largest_pair
 from lmtool.runtime.session.session import SessionOptions, plain_session, start_session
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
