@@ -77,8 +77,8 @@ def main() -> int:
 
 def _handle_sigterm() -> None:
     """On SIGTERM and SIGHUP, unless they are ignored, end the workers and exit with 143 or 129."""
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(ending) is signal.SIG_DFL:
+    for ending in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):  # Windows has no SIGHUP
+        if ending is not None and signal.getsignal(ending) is signal.SIG_DFL:
             signal.signal(ending, lambda number, _: sys.exit(128 + number))
 
 
@@ -137,8 +137,9 @@ def _cluster(address: str | None) -> Iterator[None]:
     try:
         _require_listener(address)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray's own reports, from a local cluster
+        handler = signal.getsignal(signal.SIGTERM)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        _handle_sigterm()  # Ray replaces the handler
+        signal.signal(signal.SIGTERM, handler)  # Ray replaces it
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(
             f"no Ray cluster answers at {address or 'this machine'}: {error}; start one: ray start --head; "

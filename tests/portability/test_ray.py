@@ -213,7 +213,7 @@ def test_only_changed_parts_are_scored_again(
     everything, _ = score(texts, other, "--address", cluster, "--part-bytes", 60_000)
     assert everything["parts"]["kept"] == 0
     assert everything["parts"]["scored"] == len(results(texts)) < count
-    assert not any(worker["batched"] for worker in everything["workers"])
+    assert all(worker["batched"] for worker in everything["workers"])
     assert_scores(texts, Predictor.load(other), ALL)
 
 
