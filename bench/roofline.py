@@ -131,7 +131,7 @@ def _int8_product_rate(rows: int, inner: int, columns: int) -> float:
         [numpy_helper.from_array(weight, "weight")],
     )
     model = helper.make_model(product, opset_imports=[helper.make_opsetid("", DEFAULT_OPSET)], ir_version=IR_VERSION)
-    session = start_session(model.SerializeToString(), PROVIDERS["cpu"], SessionOptions(), may_saturate=False)
+    session = start_session(model.SerializeToString(), PROVIDERS["cpu"], SessionOptions(), guard_saturation=False)
     return 2 * rows * weight.size / _fastest(lambda: session.run(None, {"activations": activations}))
 
 

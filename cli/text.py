@@ -158,8 +158,10 @@ def _piped_text() -> str:
 
 
 def _piped_lines() -> Iterator[str]:
-    """The lines of standard input as they come; none on a terminal."""
+    """The lines of standard input as they come."""
     from ..runtime.io.lines import read_lines
 
-    if sys.stdin is not None and not sys.stdin.isatty():
+    if sys.stdin is not None:
+        if sys.stdin.isatty():
+            print_status("Enter scores a line, Ctrl-D ends the command.")
         yield from read_lines(cast("BufferedIOBase", sys.stdin.buffer), "standard input")

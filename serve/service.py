@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import json
+from concurrent.futures import Future
 from typing import Any, NoReturn, final
 
 from starlette.requests import ClientDisconnect, Request
@@ -80,7 +81,7 @@ class Service:
         file = self._reloadable_file()
         self._is_loading = True
         try:
-            engine = await asyncio.to_thread(self._load_other, file)
+            engine = await self._load_in_thread(file)
         except Exception as error:
             file.forget()
             self.metrics.reloads.labels("refused").inc()
@@ -111,6 +112,16 @@ class Service:
             raise ApiError(409, "reload_running", "the model is being loaded already; wait for that answer")
         return self._file
 
+    async def _load_in_thread(self, file: ModelFile) -> Engine | None:
+        """As `_load_other`. If this is cancelled, as at the server's end, the engine is closed once it is there."""
+        loading: Future[Engine | None] = Future()
+        try:
+            await asyncio.to_thread(lambda: loading.set_result(self._load_other(file)))
+        except asyncio.CancelledError:
+            loading.add_done_callback(functools.partial(_drop_loaded, file))
+            raise
+        return loading.result()
+
     def _load_other(self, file: ModelFile) -> Engine | None:
         """The engine of the file's model; None if it is the current one. Runs in another thread."""
         if not file.has_changed:
@@ -135,6 +146,12 @@ class Service:
     def deadline(self) -> float:
         """When a request that starts now must be done, in the event loop's seconds."""
         return asyncio.get_running_loop().time() + self.options.request_seconds
+
+
+def _drop_loaded(file: ModelFile, loading: "Future[Engine | None]") -> None:
+    file.forget()
+    if (engine := loading.result()) is not None:
+        engine.pool.close()
 
 
 async def _read_bytes(request: Request, options: ServeOptions) -> bytes:

@@ -74,7 +74,7 @@ def make_sessions(architecture: Architecture, vocabulary: int) -> dict[str, Any]
     models = {"fp32": fp32, "dynamic": dynamic_int8(fp32) if architecture.cell == "lstm" else None, "static": static}
     return {
         name: start_session(
-            model.SerializeToString(), PROVIDERS["cpu"], SessionOptions(), may_saturate=name != "static"
+            model.SerializeToString(), PROVIDERS["cpu"], SessionOptions(), guard_saturation=name != "static"
         )
         for name, model in models.items()
         if model is not None

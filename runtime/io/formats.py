@@ -64,11 +64,17 @@ def may_begin_signature(head: bytes) -> bool:
 def format_with_nul(offset: int, after: bytes) -> Format:
     """The format of a file whose first NUL is at `offset`; the bytes `after` follow it.
 
-    UTF-16 text that begins with an ASCII character has NUL as its first or second byte.
+    UTF-16 text that begins with an ASCII character has NUL as its first or second byte. It holds no NUL character,
+    which would be two NUL bytes.
     """
-    if offset == 1 or (offset == 0 and after[:1] > b"\0"):
+    looks_like_text = offset == 1 or (offset == 0 and after[:1] > b"\0")
+    if looks_like_text and not _holds_nul_character(after[1 - offset : HEAD_BYTES]):
         return _encoding("utf-16le" if offset else "utf-16be")
     return Format("binary data, no text", "NUL bytes can be removed, with: tr -d '\\000'")
+
+
+def _holds_nul_character(utf_16: bytes) -> bool:
+    return any(not (first or second) for first, second in zip(utf_16[::2], utf_16[1::2], strict=False))
 
 
 def recognize_binary(head: bytes) -> Format | None:

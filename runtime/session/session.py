@@ -72,7 +72,7 @@ def create_session(data: bytes, artifact: Artifact, provider: Provider, options:
     require_provider(provider)
     # With every optimization onnxruntime 1.31 crashes on half-precision recurrent layers on the CPU.
     level = "ORT_ENABLE_EXTENDED" if artifact.precision == "fp16" and provider.name == "cpu" else "ORT_ENABLE_ALL"
-    session = start_session(data, provider, options, level, may_saturate=not artifact.is_static)
+    session = start_session(data, provider, options, level, guard_saturation=not artifact.is_static)
     require_contract(
         _types("input", session.get_inputs()),
         _types("overridable input", session.get_overridable_initializers()),
@@ -114,7 +114,7 @@ def start_session(
     options: SessionOptions,
     level: str = "ORT_ENABLE_ALL",
     *,
-    may_saturate: bool = True,
+    guard_saturation: bool = True,
 ) -> Any:
     """Start a session over an ONNX file; the only place that makes one.
 
@@ -123,7 +123,7 @@ def start_session(
         provider: Execution provider.
         options: Threads, memory and provider options.
         level: Name of one of onnxruntime's graph optimization levels.
-        may_saturate: Whether products with int8 weights may exceed 16 bits; they are computed exactly, but slower.
+        guard_saturation: Compute products with int8 weights exactly, but slower, where their pairs may exceed 16 bits.
 
     Raises:
         ProviderError: onnxruntime is missing, or the provider does not run the heavy nodes.
@@ -135,7 +135,7 @@ def start_session(
     chosen: list[Any] = [(provider.onnxruntime_name, {**provider.options, **options.provider_options})]
     if provider.name != "cpu":
         chosen.append(PROVIDERS["cpu"].onnxruntime_name)
-    settings = _settings(onnxruntime, options, may_saturate)
+    settings = _settings(onnxruntime, options, guard_saturation)
     settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     try:
         # Without these settings onnxruntime continues on another provider when one fails, and computes constant
@@ -162,7 +162,7 @@ def start_session(
     return session
 
 
-def _settings(onnxruntime: Any, options: SessionOptions, may_saturate: bool) -> Any:
+def _settings(onnxruntime: Any, options: SessionOptions, guard_saturation: bool) -> Any:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
@@ -175,7 +175,7 @@ def _settings(onnxruntime: Any, options: SessionOptions, may_saturate: bool) -> 
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     # x86-64 without VNNI sums pairs of uint8 times int8 in 16 bits, which saturate. This makes int8 weights uint8, from
     # ORT_ENABLE_EXTENDED on, and products slower.
-    settings.add_session_config_entry("session.x64quantprecision", str(int(may_saturate)))
+    settings.add_session_config_entry("session.x64quantprecision", str(int(guard_saturation)))
     # Otherwise a file loaded from bytes reads external weights from the current folder.
     settings.add_session_config_entry("session.model_external_initializers_file_folder_path", _NOWHERE)
     return settings

@@ -1,4 +1,4 @@
-"""Suggestions while typing: the menu after each key, and the command on a pseudo-terminal."""
+"""Suggestions while typing: the menu after each key, and the commands on a pseudo-terminal."""
 
 import threading
 from pathlib import Path
@@ -130,3 +130,12 @@ def test_a_missing_prompt_toolkit_is_named_with_its_extra(project: Path) -> None
     with Terminal("suggest", cwd=project, without="prompt_toolkit") as terminal:
         assert terminal.exit_code() == 1
         assert "error: this command needs prompt_toolkit; pip install 'lmtool[cli]'" in terminal.shown
+
+
+def test_score_on_a_terminal_says_what_it_waits_for(project: Path) -> None:
+    with Terminal("score", cwd=project) as terminal:
+        terminal.read_until("Enter scores a line, Ctrl-D ends the command.")
+        terminal.type("the cat\r")
+        terminal.read_until("perplexity")
+        terminal.type("\x04")
+        assert terminal.exit_code() == 0

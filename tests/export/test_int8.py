@@ -57,10 +57,10 @@ def test_logits_are_equal_to_the_bit_in_every_evaluator(cell: str, sizes: tuple[
     expected = ReferenceEvaluator(model).run(["logits"], {**inputs, "logits_to_keep": np.array([0])})[0]
     sessions = [plain_session(data), plain_session(unsigned_weights(data))]
     sessions += [
-        start_session(data, PROVIDERS["cpu"], SessionOptions(threads), level, may_saturate=may_saturate)
+        start_session(data, PROVIDERS["cpu"], SessionOptions(threads), level, guard_saturation=guarded)
         for threads in (1, 2)
         for level in ("ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL")
-        for may_saturate in (True, False)
+        for guarded in (True, False)
     ]
     for session in sessions:
         np.testing.assert_array_equal(session.run(["logits"], inputs)[0], expected)

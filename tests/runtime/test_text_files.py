@@ -68,6 +68,9 @@ def test_invalid_utf8_is_named_with_its_offset(tmp_path: Path) -> None:
         (b"PK\x03\x04...", "a ZIP archive or an office document.*pandoc"),
         (b"%PDF-1.7\n", "a PDF document.*pdftotext"),
         (b"\x89PNG\r\n\x1a\n", "a picture, expected UTF-8 text; it holds no text"),
+        (b"\0\0\0\0", r"binary data, no text \(NUL at offset 0\)"),
+        (b"\n\0\0\0", r"binary data, no text \(NUL at offset 1\)"),
+        (b"\0a\0\0\0b", r"binary data, no text \(NUL at offset 0\)"),
         (b"the\ncat\0", r"binary data, no text \(NUL at offset 7\), expected UTF-8 text; .*tr -d"),
     ],
 )

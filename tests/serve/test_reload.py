@@ -11,10 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
-from lmtool.runtime import Predictor
+from lmtool.runtime import PoolError, Predictor
 from lmtool.serve import ModelFile, ServeOptions
 from lmtool.serve.engine import Engine
 from lmtool.serve.engines import Engines
+from lmtool.serve.service import Service
 from support.models.networks import artifact_of, network_of
 from support.pools import PATIENCE_SECONDS, Gate
 from support.servers import LocalServer, ServerProcess
@@ -286,6 +287,34 @@ def test_two_reloads_at_once(
     first, second = server.run(work)
     assert first.json()["replaced"] is True
     assert (second.status_code, second.json()["error"]["code"]) == (409, "reload_running")
+
+
+def test_a_reload_that_is_cancelled_leaves_no_engine_open(
+    path: Path, models: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go, made, real, file = threading.Event(), list[Engine](), Service._load_other, ModelFile(path)
+    service = Service(file.load(), ServeOptions(), file)
+
+    def slow(service: Service, file: ModelFile) -> Engine | None:
+        assert let_go.wait(PATIENCE_SECONDS)
+        engine = real(service, file)
+        made.extend([engine] if engine else [])
+        return engine
+
+    async def cancel() -> None:
+        reload = asyncio.ensure_future(service.reload())
+        await asyncio.sleep(0.05)
+        reload.cancel()
+        await asyncio.wait((reload,))
+        let_go.set()
+
+    monkeypatch.setattr(Service, "_load_other", slow)
+    put(path, models["new"])
+    asyncio.run(cancel())  # returns when the loading thread has ended
+    with pytest.raises(PoolError, match="closed"):
+        made[0].pool.open_stream()
+    assert asyncio.run(service.reload()) is True  # the file counts as changed still
+    service.close()
 
 
 def test_who_may_replace_the_model(start: Start, predictor: Predictor) -> None:
