@@ -105,6 +105,16 @@ class Network:
         require_finite(log_probs, "log-probabilities")
         return log_probs, State.made_by(self._mark, self._sha256, tensors, len(token_ids))
 
+    def target_log_probs(self, logits: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Log-probabilities, float64 [batch, positions], of `targets` by logits float32 [batch, positions, vocabulary].
+
+        Raises:
+            NumberError: A log-probability is NaN or infinite.
+        """
+        log_probs = self._runner.target_log_probs(logits, targets)
+        require_finite(log_probs, "log-probabilities")
+        return log_probs
+
     def last_hidden(self, state: State) -> NDArray[np.float32]:
         """The last layer's hidden state, float32 [batch, width]."""
         return state.tensors[self._last_hidden]

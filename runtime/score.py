@@ -128,23 +128,6 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
-def target_log_probs(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Natural log-probability of one token at each position, float64 [time].
-
-    Works in place and in float32, which is three times as fast as a float64 log-softmax over the whole vocabulary.
-
-    Args:
-        logits: float32 [time, vocabulary]; overwritten.
-        targets: int64 [time].
-    """
-    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity propagate; callers check the result
-        largest = logits.max(axis=1, keepdims=True)
-        chosen = logits[np.arange(len(targets)), targets] - largest[:, 0]
-        np.subtract(logits, largest, out=logits)
-        np.exp(logits, out=logits)
-        return np.asarray(chosen - np.log(logits.sum(axis=1)), np.float64)
-
-
 def require_finite(numbers: NDArray[np.floating[Any]], what: str) -> None:
     """Raise NumberError, which names `what`, for NaN or infinity; checks the sum first, which is fast."""
     with np.errstate(all="ignore"):

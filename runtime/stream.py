@@ -15,7 +15,7 @@ from .cache import CacheMemory
 from .errors import ArgumentError, OptionError, OwnerError, StateError
 from .network import Network
 from .sampling import Sampling
-from .score import Score, require_finite, spelling_log_probs, target_log_probs
+from .score import Score, require_finite, spelling_log_probs
 from .state import State
 from .suggestions import suggest_tokens
 
@@ -219,10 +219,9 @@ class Stream:
     @_owned
     def _score_one(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """Append one token, int64 [1]; its log-probability, float64 [1]."""
-        log_probs = target_log_probs(self.logits()[None].copy(), ids)
-        require_finite(log_probs, "log-probabilities")
+        log_probs = self._network.target_log_probs(self.logits()[None, None], ids[None])
         self._append(ids.tolist())
-        return log_probs
+        return np.asarray(log_probs[0])
 
     @_owned
     def _score_chunk(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:

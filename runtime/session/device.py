@@ -2,76 +2,38 @@
 
 Inputs and outputs are bound (https://onnxruntime.ai/docs/api/python/api_summary.html#data-on-device). Each call takes
 the memory of its outputs from the device's arena, so a state is a value there too. Log-probabilities are computed there
-by a second graph without weights, so that float32 [batch, positions, vocabulary] is never copied.
+too, so that float32 [batch, positions, vocabulary] is never copied.
 """
 
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import DeviceTensors, Tensors
-from ..artifact import protobuf
 from ..artifact.artifact import LOGITS, LOGITS_TO_KEEP, TOKEN_IDS
 from .calls import Graph, translate_onnxruntime_errors
-
-TARGETS = "targets"
-LOG_PROBS = "log_probs"
-
-_FLOAT, _INT64 = 1, 7
-_INT_ATTRIBUTE = 2
-_IR_VERSION, _OPSET = 8, 17
-
-
-def scoring_graph() -> bytes:
-    """An ONNX model: logits float32 [batch, positions, vocabulary] and targets int64 [batch, positions, 1] to float32.
-
-    The field numbers are from https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
-    """
-    graph = protobuf.message(
-        (1, _node("LogSoftmax", [LOGITS], "all_log_probs")),
-        (1, _node("GatherElements", ["all_log_probs", TARGETS], LOG_PROBS)),
-        (2, "scoring"),
-        (11, _tensor(LOGITS, _FLOAT, "vocabulary")),
-        (11, _tensor(TARGETS, _INT64, 1)),
-        (12, _tensor(LOG_PROBS, _FLOAT, 1)),
-    )
-    return protobuf.message((1, _IR_VERSION), (2, "lmtool"), (7, graph), (8, protobuf.message((1, ""), (2, _OPSET))))
-
-
-def _node(operator: str, inputs: list[str], output: str) -> bytes:
-    """A node along the last of three axes."""
-    axis = protobuf.message((1, "axis"), (3, 2), (20, _INT_ATTRIBUTE))
-    return protobuf.message(*((1, name) for name in inputs), (2, output), (4, operator), (5, axis))
-
-
-def _tensor(name: str, kind: int, last: str | int) -> bytes:
-    axes = [
-        protobuf.message((1, size) if isinstance(size, int) else (2, size)) for size in ("batch", "positions", last)
-    ]
-    tensor = protobuf.message((1, kind), (2, protobuf.message(*((1, axis) for axis in axes))))
-    return protobuf.message((1, name), (2, protobuf.message((1, tensor))))
+from .log_probs import LogProbs
 
 
 @final
 class DeviceRunner:
     """Runs a session on memory of its device. Thread-safe, as sessions are."""
 
-    def __init__(self, session: Any, graph: Graph, device: tuple[str, int], start: Callable[[bytes], Any]) -> None:
+    def __init__(self, session: Any, graph: Graph, device: tuple[str, int], scorer: LogProbs) -> None:
         """Use `create_runner`.
 
         Args:
             session: The artifact's session.
             graph: Its graph.
             device: onnxruntime's type and number of the device: `("cuda", 0)`.
-            start: Starts a session over another graph on the same device.
+            scorer: Computes log-probabilities on the same device.
         """
         self._session = session
         self._graph = graph
         self._device = device
-        self._start = start
+        self._scorer = scorer
 
     def run(
         self, token_ids: NDArray[np.int64], tensors: Tensors, positions: int
@@ -85,22 +47,12 @@ class DeviceRunner:
         self, token_ids: NDArray[np.int64], tensors: Tensors, targets: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], Tensors]:
         """As `HostRunner.log_probs`, computed on the device."""
-        batch, positions = targets.shape
-        logits, after = self._run(token_ids, tensors, positions, self._device)
-        aligned = np.zeros((batch, logits.shape()[1], 1), np.int64)  # the graph may keep more
-        aligned[:, -positions:, 0] = targets
-        binding = self._scorer.io_binding()
-        binding.bind_ortvalue_input(LOGITS, logits)
-        binding.bind_cpu_input(TARGETS, aligned)
-        binding.bind_output(LOG_PROBS, "cpu")
-        with translate_onnxruntime_errors():
-            self._scorer.run_with_iobinding(binding)
-        log_probs = binding.get_outputs()[0].numpy()
-        return log_probs[:, -positions:, 0].astype(np.float64), after
+        logits, after = self._run(token_ids, tensors, targets.shape[1], self._device)
+        return self._scorer.of_value(logits, targets), after
 
-    @cached_property
-    def _scorer(self) -> Any:
-        return self._start(scoring_graph())
+    def target_log_probs(self, logits: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.float64]:
+        """As `HostRunner.target_log_probs`."""
+        return self._scorer.of_array(logits, targets)
 
     def _run(
         self, token_ids: NDArray[np.int64], tensors: Tensors, positions: int, logits_on: tuple[str, int]

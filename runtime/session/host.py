@@ -7,17 +7,18 @@ from numpy.typing import NDArray
 
 from ..arrays import Tensors, freeze
 from ..artifact.artifact import LOGITS_TO_KEEP, TOKEN_IDS
-from ..score import target_log_probs
 from .calls import Graph, translate_onnxruntime_errors
+from .log_probs import LogProbs
 
 
 @final
 class HostRunner:
     """Runs a session on numpy arrays. Thread-safe, as sessions are."""
 
-    def __init__(self, session: Any, graph: Graph) -> None:
+    def __init__(self, session: Any, graph: Graph, scorer: LogProbs) -> None:
         self._session = session
         self._graph = graph
+        self._scorer = scorer
 
     def run(
         self, token_ids: NDArray[np.int64], tensors: Tensors, positions: int
@@ -39,5 +40,8 @@ class HostRunner:
     ) -> tuple[NDArray[np.float64], Tensors]:
         """Log-probabilities of `targets` at the last positions, float64 [batch, positions], and the states."""
         logits, after = self.run(token_ids, tensors, targets.shape[1])
-        log_probs = target_log_probs(logits.reshape(-1, logits.shape[2]), targets.reshape(-1))
-        return log_probs.reshape(targets.shape), after
+        return self._scorer.of_array(logits, targets), after
+
+    def target_log_probs(self, logits: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Log-probabilities, float64 [batch, positions], of `targets` by logits float32 [batch, positions, words]."""
+        return self._scorer.of_array(logits, targets)

@@ -13,6 +13,7 @@ from .contract import TensorType, require_contract
 from .cuda import load_libraries
 from .device import DeviceRunner
 from .host import HostRunner
+from .log_probs import LogProbs
 from .providers import PROVIDERS, Provider, fault_of, import_onnxruntime, require_placement, require_provider
 
 MAX_THREADS = 1024
@@ -89,11 +90,11 @@ def create_runner(
     """The runner of a session: on numpy arrays, or on the provider's device."""
     can_keep = LOGITS_TO_KEEP in _types("overridable input", session.get_overridable_initializers())
     graph = Graph(artifact.architecture.states, len(artifact.vocabulary), can_keep)
+    scorer = LogProbs(functools.partial(start_session, provider=provider, options=options))
     if provider.device is None:
-        return HostRunner(session, graph)
+        return HostRunner(session, graph, scorer)
     device = (provider.device, int(options.provider_options.get("device_id", 0)))
-    start = functools.partial(start_session, provider=provider, options=options)
-    return DeviceRunner(session, graph, device, start)
+    return DeviceRunner(session, graph, device, scorer)
 
 
 def plain_session(data: bytes, threads: int = 1) -> Any:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from lmtool.runtime import ArtifactError, CacheOptions, Predictor, State, StateError, StreamPool
 from lmtool.runtime.arrays import DeviceTensors
 from lmtool.runtime.session.calls import Graph
-from lmtool.runtime.session.device import DeviceRunner, scoring_graph
+from lmtool.runtime.session.device import DeviceRunner
 from lmtool.runtime.session.host import HostRunner
+from lmtool.runtime.session.log_probs import LogProbs
 from lmtool.runtime.session.providers import PROVIDERS
 from lmtool.runtime.session.session import SessionOptions, create_runner, start_session
 from support.pools import same
@@ -23,7 +23,7 @@ def device_runner(predictor: Predictor, can_keep: bool = True) -> DeviceRunner:
         return start_session(graph, PROVIDERS["cpu"], SessionOptions())
 
     graph = Graph(predictor.artifact.architecture.states, len(predictor.vocabulary), can_keep)
-    return DeviceRunner(predictor.session, graph, ("cpu", 0), start)
+    return DeviceRunner(predictor.session, graph, ("cpu", 0), LogProbs(start))
 
 
 @pytest.fixture(params=[True, False], ids=["kept by the graph", "kept by us"])
@@ -124,11 +124,12 @@ def test_streams_caches_and_pools_work_on_a_device(device: Predictor, predictor:
 def test_outputs_of_other_shapes_than_declared_are_refused(predictor: Predictor, where: str, wider: str) -> None:
     states, size = dict(predictor.artifact.architecture.states), len(predictor.vocabulary)
     ids, tensors = np.array([[1, 2]]), predictor.initial_state().tensors
+    scorer = LogProbs(lambda _: None)
 
     def run(graph: Graph) -> Any:
         if where == "host":
-            return HostRunner(predictor.session, graph).run(ids, tensors, 2)
-        return DeviceRunner(predictor.session, graph, ("cpu", 0), lambda _: None).run(ids, tensors, 2)
+            return HostRunner(predictor.session, graph, scorer).run(ids, tensors, 2)
+        return DeviceRunner(predictor.session, graph, ("cpu", 0), scorer).run(ids, tensors, 2)
 
     assert run(Graph(states, size, can_keep=True))[0].shape == (1, 2, size)  # the positive control
     size += wider == "the vocabulary"
@@ -141,13 +142,6 @@ def test_a_graph_that_cannot_run_says_so(device: Predictor) -> None:
     outside = np.array([[len(device.vocabulary)]])
     with pytest.raises(ArtifactError, match="onnxruntime cannot run the artifact: .*Gather"):
         device.network._runner.run(outside, device.initial_state().tensors, 1)
-
-
-def test_the_scoring_graph_is_a_graph_of_standard_operators() -> None:
-    model = onnx.load_from_string(scoring_graph())
-    onnx.checker.check_model(model, full_check=True)
-    assert [node.op_type for node in model.graph.node] == ["LogSoftmax", "GatherElements"]
-    assert [node.domain for node in model.graph.node] == ["", ""]
 
 
 def test_a_device_is_numbered_as_the_provider_is_told(artifact_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""Log-probabilities of target tokens: exact, the same bits in any block, NaN and infinity kept."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from lmtool.runtime.score import log_softmax
+from lmtool.runtime.session import log_probs as module
+from lmtool.runtime.session.log_probs import LogProbs, scoring_graph
+from lmtool.runtime.session.providers import PROVIDERS
+from lmtool.runtime.session.session import SessionOptions, start_session
+
+SIZE = 1003
+Draw = tuple[np.ndarray, np.ndarray]
+
+
+@pytest.fixture
+def scorer() -> LogProbs:
+    def start(graph: bytes) -> Any:
+        return start_session(graph, PROVIDERS["cpu"], SessionOptions())
+
+    return LogProbs(start)
+
+
+@pytest.fixture
+def draw() -> Callable[[int, int], Draw]:
+    def of(batch: int, positions: int) -> Draw:
+        random = np.random.default_rng(batch)
+        logits = random.normal(0, 5, (batch, positions, SIZE)).astype(np.float32)
+        return logits, random.integers(0, SIZE, (batch, positions))
+
+    return of
+
+
+def test_they_are_those_of_a_float64_log_softmax(scorer: LogProbs, draw: Callable[[int, int], Draw]) -> None:
+    logits, targets = draw(3, 7)
+    expected = np.take_along_axis(log_softmax(logits), targets[..., None], 2)[..., 0]
+    found = scorer.of_array(logits, targets)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected, rtol=0, atol=4e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 1000])
+def test_a_row_has_the_same_bits_in_any_block(
+    scorer: LogProbs, draw: Callable[[int, int], Draw], rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits, targets = draw(5, 13)
+    together = scorer.of_array(logits, targets)
+    monkeypatch.setattr(module, "_BLOCK_NUMBERS", rows * SIZE)
+    assert np.array_equal(scorer.of_array(logits, targets), together)
+    assert np.array_equal(scorer.of_array(logits[2:3, 4:9], targets[2:3, 4:9]), together[2:3, 4:9])
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_no_logit_that_is_not_a_number_is_lost(
+    scorer: LogProbs, draw: Callable[[int, int], Draw], wrong: float
+) -> None:
+    logits, targets = draw(1, SIZE)
+    logits[0, np.arange(SIZE), np.arange(SIZE)] = wrong  # one in each row, at each place
+    assert not np.isfinite(scorer.of_array(logits, targets)).any()
+    logits[0, 0, 0] = -np.inf
+    targets[0, 0] = 1
+    assert np.isfinite(scorer.of_array(logits, targets)[0, 0])
+
+
+def test_the_graph_has_standard_operators() -> None:
+    model = onnx.load_from_string(scoring_graph())
+    onnx.checker.check_model(model, full_check=True)
+    assert [node.op_type for node in model.graph.node] == ["LogSoftmax", "GatherElements"]
+    assert [node.domain for node in model.graph.node] == ["", ""]
