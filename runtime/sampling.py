@@ -4,6 +4,7 @@ Top-p is Holtzman et al., arXiv 1904.09751; the repetition penalty is Keskar et 
 """
 
 import math
+from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import final
@@ -21,10 +22,10 @@ from .arguments import (
     freeze_fields,
 )
 from .errors import OptionError
+from .token_sampler import Draw, TokenSampler
 
 METHODS = ("greedy", "weighted", "weighted-at-boundaries")
-_BEST, _BEST_OF_NUCLEUS = 1024, 4096
-"""The number of most probable tokens that are sorted first: nine of ten draws, and most nuclei, need no others."""
+_NONE = np.zeros(0, np.int64)
 
 
 @final
@@ -77,7 +78,6 @@ class Sampling:
         if self.repetition_window < 1:
             raise OptionError(f"repetition_window is {self.repetition_window}, expected 1 or more")
 
-    @np.errstate(over="ignore")  # a very low temperature leaves one token, a very high penalty no recent one
     def choose(
         self,
         logits: NDArray[np.float32],
@@ -95,53 +95,6 @@ class Sampling:
         """
         checked_array("logits", logits, "f", "an array of float32 [vocabulary]")
         checked_instance("random", random, np.random.Generator, "make one: numpy.random.default_rng(seed)")
-        if self.repetition_penalty != 1 and recent:
-            logits = self._penalised(logits, recent)
-        if self.temperature == 0 or self.method == "greedy" or (self.method != "weighted" and not at_boundary):
-            return int(np.argmax(logits))
-        draw = random.random()
-        count = _BEST if self.top_p is None else _BEST_OF_NUCLEUS
-        is_worth_it = self.top_k is None and len(logits) > 2 * count
-        chosen = self._choose_among_best(logits, draw, count) if is_worth_it else None
-        return self._choose_among_all(logits, draw) if chosen is None else chosen
-
-    def _penalised(self, logits: NDArray[np.float32], recent: Collection[int]) -> NDArray[np.float32]:
-        ids = np.unique(np.fromiter(recent, np.int64))
-        penalised = logits.copy()
-        chosen = logits[ids]
-        penalised[ids] = np.where(chosen > 0, chosen / self.repetition_penalty, chosen * self.repetition_penalty)
-        return penalised
-
-    def _choose_among_best(self, logits: NDArray[np.float32], draw: float, count: int) -> int | None:
-        """As `_choose_among_all`, but sorts only the `count` most probable tokens; None if the choice needs others."""
-        least = np.partition(logits, -count)[-count]
-        best = np.flatnonzero(logits > least)
-        if not len(best):
-            return None
-        weights = np.exp((logits.astype(np.float64) - float(logits.max())) / self.temperature)
-        order = best[np.argsort(-logits[best], kind="stable")]
-        cumulative, total = np.cumsum(weights[order]), weights.sum()
-        if self.top_p is not None:
-            if cumulative[-1] < self.top_p * total:
-                return None
-            cumulative = cumulative[: np.searchsorted(cumulative, self.top_p * total) + 1]
-            total = cumulative[-1]
-        drawn = int(np.searchsorted(cumulative, draw * total, side="right"))
-        return int(order[drawn]) if drawn < len(cumulative) else None
-
-    def _choose_among_all(self, logits: NDArray[np.float32], draw: float) -> int:
-        order, weights = self._candidates(logits)
-        cumulative = np.cumsum(weights)
-        drawn = np.searchsorted(cumulative, draw * cumulative[-1], side="right")
-        return int(order[min(drawn, len(order) - 1)])
-
-    def _candidates(self, logits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Token ids that may be drawn, by falling probability (ties by id), and their weights."""
-        order = np.argsort(-logits, kind="stable")
-        if self.top_k is not None:
-            order = order[: self.top_k]
-        weights = np.exp((logits[order].astype(np.float64) - float(logits[order[0]])) / self.temperature)
-        if self.top_p is not None:
-            reached = np.searchsorted(np.cumsum(weights), self.top_p * weights.sum()) + 1
-            order, weights = order[:reached], weights[:reached]
-        return order, weights
+        draw = Draw(self, random, _NONE, at_boundary=at_boundary)
+        draw.recent = deque(recent)
+        return int(TokenSampler(len(logits)).choose(logits[None], [draw])[0])

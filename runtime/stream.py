@@ -2,7 +2,6 @@
 
 import functools
 import threading
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, final
 
@@ -18,6 +17,7 @@ from .sampling import Sampling
 from .score import Score, require_finite, spelling_log_probs
 from .state import State
 from .suggestions import suggest_tokens
+from .token_sampler import Draw, TokenSampler
 
 _FLUSH_AT = 512
 _SCORING_CHUNK = 128
@@ -312,8 +312,9 @@ class Stream:
         stop_ids = {self._stop_id(text) for text in ([stop] if isinstance(stop, str) else checked_texts("stop", stop))}
         if checked_flag("stop_at_end_of_sentence", stop_at_end_of_sentence):
             stop_ids.add(self._vocabulary.end_of_sentence_id)
-        barred = sorted(self._vocabulary.forms(never) | (set() if allow_unknown else {self._vocabulary.unknown_id}))
-        return self._generate(max_tokens, sampling, np.random.default_rng(seed), stop_ids, barred)
+        barred = self._vocabulary.forms(never) | (set() if allow_unknown else {self._vocabulary.unknown_id})
+        draw = Draw(sampling, np.random.default_rng(seed), np.array(sorted(barred), np.int64))
+        return self._generate(max_tokens, draw, stop_ids)
 
     def _stop_id(self, text: str) -> int:
         tokens = self._vocabulary.tokenization.split(text)
@@ -324,24 +325,16 @@ class Stream:
             )
         return self._vocabulary.id(tokens[0])
 
-    def _generate(
-        self,
-        max_tokens: int,
-        sampling: Sampling,
-        random: "np.random.Generator",
-        stop_ids: Collection[int],
-        barred: list[int],
-    ) -> Iterator[str]:
+    def _generate(self, max_tokens: int, draw: Draw, stop_ids: Collection[int]) -> Iterator[str]:
         vocabulary = self._vocabulary
-        recent: deque[int] = deque(maxlen=sampling.repetition_window)
+        sampler = TokenSampler(len(vocabulary))
         for _ in range(max_tokens):
-            logits = self.logits().copy()
-            logits[barred] = -np.inf
-            token_id = sampling.choose(logits, random, self._at_boundary(), recent)
+            draw.at_boundary = self._at_boundary()
+            token_id = int(sampler.choose(self.logits()[None], [draw])[0])
             if token_id in stop_ids:
                 return
             if token_id != vocabulary.end_of_sentence_id:
-                recent.append(token_id)
+                draw.recent.append(token_id)
             piece = vocabulary.piece(token_id, None if self._last_character.isspace() else self._last_token)
             self.feed_ids([token_id])
             yield piece

@@ -14,17 +14,17 @@ export function likeliest(logits, { count, ids = null, excluded = [], temperatur
   return best.map((id) => ({ id, probability: weight(id) / total }));
 }
 
-// Samples one of the tokens `ids` (null: all but those in the list `excluded`); takes one number from `random` unless
-// temperature is 0.
+// Samples one of the tokens `ids` (null: all but those in the list `excluded`), in the order of their ids; takes one
+// number from `random` unless temperature is 0.
 export function draw(logits, { temperature, random, ids = null, excluded = [] }) {
   if (temperature === 0) return largest(logits, ids ?? logits.keys(), 1, excluded)[0];
-  const order = Array.from(ids ?? logits.keys()).filter((id) => !excluded.includes(id));
-  order.sort((one, other) => logits[other] - logits[one] || one - other);
+  const among = Array.from(ids ?? logits.keys()).filter((id) => !excluded.includes(id));
+  const highest = maximum(logits, among);
   let total = 0;
-  const sums = order.map((id) => (total += Math.exp((logits[id] - logits[order[0]]) / temperature)));
+  const sums = among.map((id) => (total += Math.exp((logits[id] - highest) / temperature)));
   const drawn = random.next() * total;
   const place = sums.findIndex((sum) => sum > drawn);
-  return order[place === -1 ? order.length - 1 : place];
+  return among[place === -1 ? among.length - 1 : place];
 }
 
 function maximum(logits, ids) {

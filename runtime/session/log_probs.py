@@ -11,49 +11,12 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..artifact import protobuf
 from ..artifact.artifact import LOGITS
 from .calls import translate_onnxruntime_errors
-
-_TARGETS = "targets"
-_LOG_PROBS = "log_probs"
-
-_FLOAT, _INT64 = 1, 7
-_INT_ATTRIBUTE = 2
-_IR_VERSION, _OPSET = 8, 17
+from .weightless import LOG_PROBS, TARGETS, scoring_graph
 
 _BLOCK_NUMBERS = 1 << 18
 """Most logits of a call on the processor, which its cache holds with their log-probabilities: 1 MiB each."""
-
-
-def scoring_graph() -> bytes:
-    """An ONNX model: logits float32 [batch, positions, vocabulary] and targets int64 [batch, positions, 1] to float32.
-
-    The field numbers are from https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
-    """
-    graph = protobuf.message(
-        (1, _node("LogSoftmax", [LOGITS], "all_log_probs")),
-        (1, _node("GatherElements", ["all_log_probs", _TARGETS], _LOG_PROBS)),
-        (2, "scoring"),
-        (11, _tensor(LOGITS, _FLOAT, "vocabulary")),
-        (11, _tensor(_TARGETS, _INT64, 1)),
-        (12, _tensor(_LOG_PROBS, _FLOAT, 1)),
-    )
-    return protobuf.message((1, _IR_VERSION), (2, "lmtool"), (7, graph), (8, protobuf.message((1, ""), (2, _OPSET))))
-
-
-def _node(operator: str, inputs: list[str], output: str) -> bytes:
-    """A node along the last of three axes."""
-    axis = protobuf.message((1, "axis"), (3, 2), (20, _INT_ATTRIBUTE))
-    return protobuf.message(*((1, name) for name in inputs), (2, output), (4, operator), (5, axis))
-
-
-def _tensor(name: str, kind: int, last: str | int) -> bytes:
-    axes = [
-        protobuf.message((1, size) if isinstance(size, int) else (2, size)) for size in ("batch", "positions", last)
-    ]
-    tensor = protobuf.message((1, kind), (2, protobuf.message(*((1, axis) for axis in axes))))
-    return protobuf.message((1, name), (2, protobuf.message((1, tensor))))
 
 
 @final
@@ -73,7 +36,7 @@ class LogProbs:
         for start in range(0, len(found), step):
             chosen = slice(start, start + step)
             with translate_onnxruntime_errors():
-                (block,) = self._session.run(None, {LOGITS: rows[:, chosen], _TARGETS: wanted[:, chosen]})
+                (block,) = self._session.run(None, {LOGITS: rows[:, chosen], TARGETS: wanted[:, chosen]})
             found[chosen] = block[0, :, 0]
         return found.reshape(targets.shape)
 
@@ -89,8 +52,8 @@ class LogProbs:
         aligned[:, -positions:, 0] = targets
         binding = self._session.io_binding()
         binding.bind_ortvalue_input(LOGITS, logits)
-        binding.bind_cpu_input(_TARGETS, aligned)
-        binding.bind_output(_LOG_PROBS, "cpu")
+        binding.bind_cpu_input(TARGETS, aligned)
+        binding.bind_output(LOG_PROBS, "cpu")
         with translate_onnxruntime_errors():
             self._session.run_with_iobinding(binding)
         log_probs = binding.get_outputs()[0].numpy()

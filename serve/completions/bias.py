@@ -33,9 +33,10 @@ class LogitBias:
         if len(never) == size:
             raise invalid(f"logit_bias is {-MAX_BIAS} for all tokens, expected one that may be written", "logit_bias")
 
-    def add_to(self, logits: NDArray[np.float32]) -> None:
-        """Add the bias to logits, float32 [vocabulary], in place."""
-        logits[self._ids] += self._values
+    @property
+    def values(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Token ids, and what is added to their logits."""
+        return self._ids, self._values
 
 
 def _token_id(text: str, size: int) -> int:

@@ -1,6 +1,5 @@
 """Choice: one text of a completion, which its stream writes token by token."""
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from ...runtime.sampling import Sampling
 from ...runtime.state import State
+from ...runtime.token_sampler import Draw, TokenSampler
 from ..engine import Engine
 from ..schemas import CompletionRequest
 from .bias import LogitBias
@@ -78,7 +78,8 @@ class Choice:
 
     def __post_init__(self) -> None:
         self._buffer = StopBuffer(self.request.stops, self.end)
-        self._recent: deque[int] = deque(maxlen=self.sampling.repetition_window)
+        bias = None if self.bias is None else self.bias.values
+        self._draw = Draw(self.sampling, self.random, np.array(self.engine.barred, np.int64), bias)
 
     @property
     def state(self) -> State:
@@ -113,14 +114,9 @@ class Choice:
     def _draw_token(self) -> Token:
         """Draw a token. Barred tokens are never drawn, but have their share of the reported probabilities."""
         vocabulary = self.engine.vocabulary
-        logits = self.logits.copy()
-        if self.bias is not None:
-            self.bias.add_to(logits)
-        logits[self.engine.barred] = -np.inf
-        with np.errstate(over="ignore"):  # at a temperature near 0 the other tokens' weights become 0
-            drawn = self.sampling.choose(logits, self.random, at_boundary=True, recent=self._recent)
+        drawn = int(TokenSampler(len(vocabulary)).choose(self.logits[None], [self._draw])[0])
         if drawn != vocabulary.end_of_sentence_id:  # as in `Stream.generate`
-            self._recent.append(drawn)
+            self._draw.recent.append(drawn)
         logprobs = None
         if self.request.logprobs is not None:
             (logprobs,) = token_logprobs(self.logits[None], np.array([drawn]), self.request.logprobs)

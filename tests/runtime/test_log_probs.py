@@ -8,9 +8,10 @@ import onnx
 import pytest
 from lmtool.runtime.score import log_softmax
 from lmtool.runtime.session import log_probs as module
-from lmtool.runtime.session.log_probs import LogProbs, scoring_graph
+from lmtool.runtime.session.log_probs import LogProbs
 from lmtool.runtime.session.providers import PROVIDERS
 from lmtool.runtime.session.session import SessionOptions, start_session
+from lmtool.runtime.session.weightless import scoring_graph, softmax_graph
 
 SIZE = 1003
 Draw = tuple[np.ndarray, np.ndarray]
@@ -65,8 +66,11 @@ def test_no_logit_that_is_not_a_number_is_lost(
     assert np.isfinite(scorer.of_array(logits, targets)[0, 0])
 
 
-def test_the_graph_has_standard_operators() -> None:
-    model = onnx.load_from_string(scoring_graph())
+@pytest.mark.parametrize(
+    ("graph", "operators"), [(scoring_graph, ["LogSoftmax", "GatherElements"]), (softmax_graph, ["Softmax"])]
+)
+def test_the_graphs_have_standard_operators(graph: Callable[[], bytes], operators: list[str]) -> None:
+    model = onnx.load_from_string(graph())
     onnx.checker.check_model(model, full_check=True)
-    assert [node.op_type for node in model.graph.node] == ["LogSoftmax", "GatherElements"]
-    assert [node.domain for node in model.graph.node] == ["", ""]
+    assert [node.op_type for node in model.graph.node] == operators
+    assert {node.domain for node in model.graph.node} == {""}

@@ -1,14 +1,21 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from lmtool.runtime import OptionError, Sampling
+from lmtool.runtime.token_sampler import Draw, TokenSampler
 
+NONE = np.zeros(0, np.int64)
 LOGITS = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
 
 
-def frequencies(sampling: Sampling, at_boundary: bool = True) -> np.ndarray:
-    random = np.random.default_rng(0)
-    draws = [sampling.choose(LOGITS, random, at_boundary) for _ in range(20_000)]
-    return np.bincount(draws, minlength=4) / len(draws)
+def frequencies(
+    sampling: Sampling, at_boundary: bool = True, logits: np.ndarray = LOGITS, recent: Sequence[int] = ()
+) -> np.ndarray:
+    draw = Draw(sampling, np.random.default_rng(0), NONE, at_boundary=at_boundary)
+    draw.recent.extend(recent)
+    drawn = TokenSampler(4).choose(np.broadcast_to(logits, (20_000, 4)), [draw] * 20_000)
+    return np.bincount(drawn, minlength=4) / len(drawn)
 
 
 @pytest.mark.parametrize(
@@ -42,18 +49,15 @@ def test_inside_a_word_the_boundary_method_is_greedy() -> None:
 def test_a_token_that_is_ruled_out_is_never_drawn() -> None:
     logits = LOGITS.copy()
     logits[0] = -np.inf
-    random = np.random.default_rng(0)
-    assert all(Sampling().choose(logits, random, True) != 0 for _ in range(2000))
+    assert frequencies(Sampling(), logits=logits)[0] == 0
 
 
 def test_the_penalty_divides_positive_and_multiplies_negative_logits() -> None:
     logits = np.array([1.0, 0.8, -0.5, -0.6], np.float32)
     penalised = np.array([1.0, 0.8 / 1.5, -0.5, -0.6 * 1.5])
     expected = np.exp(penalised) / np.exp(penalised).sum()
-    random = np.random.default_rng(0)
-    sampling = Sampling(repetition_penalty=1.5)
-    draws = [sampling.choose(logits, random, True, [3, 1, 3, 3]) for _ in range(20_000)]
-    np.testing.assert_allclose(np.bincount(draws, minlength=4) / len(draws), expected, atol=0.012)
+    found = frequencies(Sampling(repetition_penalty=1.5), logits=logits, recent=[3, 1, 3, 3])
+    np.testing.assert_allclose(found, expected, atol=0.012)
     assert logits[1] == np.float32(0.8)
 
 
@@ -78,40 +82,3 @@ def test_the_penalty_turns_a_greedy_choice() -> None:
 def test_a_penalty_out_of_range_is_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         Sampling(**options)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("temperature", [0.3, 1.0, 3.0])
-@pytest.mark.parametrize("top_p", [None, 0.5, 0.97])
-@pytest.mark.parametrize("spread", [0.01, 1.0, 6.0])
-def test_over_a_large_vocabulary_the_same_tokens_are_drawn(
-    temperature: float, top_p: float | None, spread: float
-) -> None:
-    """Only the most probable tokens are sorted, unless the draw needs others."""
-    random = np.random.default_rng(1)
-    logits = (random.standard_normal(9000) * spread).astype(np.float32)
-    logits[random.integers(0, 9000, 2500)] = np.float32(spread)  # many that are equal
-    logits[7] = -np.inf
-    sampling = Sampling(temperature=temperature, top_p=top_p)
-    order, cumulative = by_definition(sampling, logits)
-    for seed in range(100):
-        draw = np.random.default_rng(seed).random() * cumulative[-1]
-        expected = order[int(np.argmax(cumulative > draw))]
-        assert sampling.choose(logits, np.random.default_rng(seed), at_boundary=True) == expected
-
-
-def by_definition(sampling: Sampling, logits: np.ndarray) -> tuple[list[int], np.ndarray]:
-    """All tokens sorted by probability and then by id, and the cumulative weights of those that may be drawn."""
-    order = sorted(range(len(logits)), key=lambda index: (-logits[index], index))
-    weights = np.exp((logits[order].astype(np.float64) - float(logits.max())) / sampling.temperature)
-    if sampling.top_p is not None:
-        weights = weights[: int(np.argmax(np.cumsum(weights) >= sampling.top_p * weights.sum())) + 1]
-    return order, np.cumsum(weights)
-
-
-def test_equal_logits_fall_back_to_a_full_sort() -> None:
-    logits = np.zeros(5000, np.float32)
-    chosen = {Sampling().choose(logits, np.random.default_rng(seed), at_boundary=True) for seed in range(50)}
-    assert len(chosen) > 40
-    peak = logits.copy()
-    peak[4321] = 50
-    assert Sampling().choose(peak, np.random.default_rng(0), at_boundary=True) == 4321
