@@ -3,18 +3,19 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from typer import Option
 
 from .options import Json, JsonLines, Model, Texts, Threads, Unknown, as_utf8, load_predictor, path_option
 from .output import is_screen, print_result, print_status, print_text
 from .scores import ScorePrinter
+from .texts import write_texts
 
 if TYPE_CHECKING:
     from io import BufferedIOBase
 
-    from ..runtime import Predictor, Stream
+    from ..runtime import GenerationJob, Predictor, Stream
 
 
 Never = Annotated[
@@ -44,29 +45,48 @@ def generate(
     allow_unknown: Unknown = False,
     never: Never = None,
     never_file: NeverFile = None,
+    count: Annotated[
+        int | None,
+        Option(help="Write this many texts, many at once; with --json one object a line.", min=1),
+    ] = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
-    """Continue a prompt, token by token."""
+    """Continue a prompt, token by token; with --count in many texts, the first as without."""
     predictor = load_predictor(model, threads)
     text = " ".join(prompt) if prompt else _piped_text()
     stream = _stream_after(text, predictor)
-    pieces = stream.generate(
-        max_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        method=method,
-        seed=seed,
-        allow_unknown=allow_unknown,
-        repetition_penalty=repetition_penalty,
-        stop=stop or (),
-        never=never_words(never, never_file),
-    )
+    options: dict[str, Any] = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "method": method,
+        "allow_unknown": allow_unknown,
+        "repetition_penalty": repetition_penalty,
+        "stop": stop or (),
+        "never": never_words(never, never_file),
+    }
+    if count is not None:
+        for job in write_texts(predictor, text, stream.state, count, max_tokens, seed, options):
+            _print_text_of(job, text, as_json)
+        return None
+    pieces = stream.generate(max_tokens, seed=seed, **options)
     if as_json:
         return print_result(True, "", {"prompt": text, "text": "".join(pieces)})
     print_text(text)
     for piece in pieces:
+        print_text(piece)
+    return print_text("\n")
+
+
+def _print_text_of(job: "GenerationJob", prompt: str, as_json: bool) -> None:
+    """Print one text of many: a line of JSON, or as it is written."""
+    from ..runtime.io.files import json_text
+
+    if as_json:
+        return print_text(f"{json_text({'prompt': prompt, 'text': job.result()})}\n")
+    print_text(prompt)
+    for piece in job:
         print_text(piece)
     return print_text("\n")
 

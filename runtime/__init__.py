@@ -24,6 +24,7 @@ from .errors import (
     VocabularyError,
 )
 from .pool.batcher import PoolStats
+from .pool.generation_job import GenerationJob
 from .pool.options import PoolOptions
 from .pool.stream_pool import StreamPool
 from .predictor import Predictor
@@ -50,6 +51,7 @@ __all__ = [
     "Cache",
     "CacheOptions",
     "ForkError",
+    "GenerationJob",
     "LayerRow",
     "LmtoolError",
     "NumberError",

@@ -8,16 +8,17 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arguments import checked_flag, checked_integer, checked_text, checked_texts
+from .arguments import checked_text
 from .arrays import freeze
 from .cache import CacheMemory
-from .errors import ArgumentError, OptionError, OwnerError, StateError
+from .errors import ArgumentError, OwnerError, StateError
+from .generation_plan import GenerationPlan
 from .network import Network
 from .sampling import Sampling
 from .score import Score, require_finite, spelling_log_probs
 from .state import State
 from .suggestions import suggest_tokens
-from .token_sampler import Draw, TokenSampler
+from .token_sampler import TokenSampler
 
 _FLUSH_AT = 512
 _SCORING_CHUNK = 128
@@ -268,7 +269,7 @@ class Stream:
         top_k: int | None = None,
         top_p: float | None = None,
         method: str = "weighted",
-        seed: int | None = None,
+        seed: int | Sequence[int] | None = None,
         allow_unknown: bool = False,
         repetition_penalty: float = 1.0,
         repetition_window: int = 64,
@@ -289,7 +290,8 @@ class Stream:
             top_k: See `Sampling`.
             top_p: See `Sampling`.
             method: See `Sampling`.
-            seed: Makes the draws repeatable; None takes a random seed.
+            seed: Makes the draws repeatable: a number, or several as for `numpy.random.default_rng`; None takes a
+                random seed.
             allow_unknown: See `Sampling`.
             repetition_penalty: See `Sampling`. It applies to tokens of this call, never to the end of a sentence.
             repetition_window: See `Sampling`.
@@ -302,44 +304,21 @@ class Stream:
             OptionError: An argument is outside its range; an entry of `stop` is not a token of the vocabulary; an entry
                 of `never` is empty or holds white space.
         """
-        max_tokens = checked_integer("max_tokens", max_tokens)
-        seed = None if seed is None else checked_integer("seed", seed)
-        if max_tokens < 0:
-            raise OptionError(f"max_tokens is {max_tokens}, expected 0 or more")
-        if seed is not None and seed < 0:
-            raise OptionError(f"seed is {seed}, expected 0 or more")
         sampling = Sampling(method, temperature, top_k, top_p, allow_unknown, repetition_penalty, repetition_window)
-        stop_ids = {self._stop_id(text) for text in ([stop] if isinstance(stop, str) else checked_texts("stop", stop))}
-        if checked_flag("stop_at_end_of_sentence", stop_at_end_of_sentence):
-            stop_ids.add(self._vocabulary.end_of_sentence_id)
-        barred = self._vocabulary.forms(never) | (set() if allow_unknown else {self._vocabulary.unknown_id})
-        draw = Draw(sampling, np.random.default_rng(seed), np.array(sorted(barred), np.int64))
-        return self._generate(max_tokens, draw, stop_ids)
+        return self._generate(
+            GenerationPlan.make(self._vocabulary, max_tokens, sampling, seed, stop, stop_at_end_of_sentence, never)
+        )
 
-    def _stop_id(self, text: str) -> int:
-        tokens = self._vocabulary.tokenization.split(text)
-        if len(tokens) != 1 or tokens[0] not in self._vocabulary:
-            raise OptionError(
-                f"stop holds {text!r}, which is no token of this model's vocabulary and would never be written; "
-                f"expected single tokens of it"
-            )
-        return self._vocabulary.id(tokens[0])
-
-    def _generate(self, max_tokens: int, draw: Draw, stop_ids: Collection[int]) -> Iterator[str]:
-        vocabulary = self._vocabulary
+    def _generate(self, plan: GenerationPlan) -> Iterator[str]:
+        vocabulary, draw = self._vocabulary, plan.draw
         sampler = TokenSampler(len(vocabulary))
-        for _ in range(max_tokens):
-            draw.at_boundary = self._at_boundary()
+        for _ in range(plan.max_tokens):
+            draw.at_boundary = self._last_token is None or vocabulary.is_boundary(self._last_token)
             token_id = int(sampler.choose(self.logits()[None], [draw])[0])
-            if token_id in stop_ids:
+            if token_id in plan.stop_ids:
                 return
             if token_id != vocabulary.end_of_sentence_id:
                 draw.recent.append(token_id)
             piece = vocabulary.piece(token_id, None if self._last_character.isspace() else self._last_token)
             self.feed_ids([token_id])
             yield piece
-
-    def _at_boundary(self) -> bool:
-        if self._vocabulary.tokenization.unit == "word" or self._last_token is None:
-            return True
-        return self._vocabulary.token(self._last_token).isspace()

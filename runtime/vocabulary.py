@@ -159,6 +159,10 @@ class Vocabulary:
             raise wrong_type("a token id", token_id, "a whole number (int)") from None
         raise TokenError(f"token id {token_id} is outside the vocabulary, expected 0 to {len(self.tokens) - 1}")
 
+    def is_boundary(self, token_id: int) -> bool:
+        """Whether a text that ends with this token ends at a word boundary; with tokens that are words it does."""
+        return self.tokenization.unit == "word" or self.token(token_id).isspace()
+
     def piece(self, token_id: int, previous_id: int | None) -> str:
         """The text that the token adds after `previous_id` (None at the start of the text)."""
         return self.tokenization.piece(self.token(token_id), None if previous_id is None else self.token(previous_id))

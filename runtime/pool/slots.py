@@ -92,7 +92,7 @@ class Slots:
 
     def read(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.float32], ...]:
         """The states in `slots` [n], for each tensor float32 [n, width], read-only copies."""
-        return tuple(freeze(tensor[slots]) for tensor in self._tensors)
+        return tuple(freeze(tensor.take(slots, 0)) for tensor in self._tensors)
 
     def write(self, slots: NDArray[np.int64], tensors: Sequence[NDArray[np.float32]]) -> None:
         """Store the states of `slots` [n]: the first n rows of each tensor [n or more, width]."""

@@ -5,7 +5,8 @@ threads only add requests to a bounded queue.
 """
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import final
@@ -16,9 +17,13 @@ from numpy.typing import NDArray
 from ..arguments import checked_flag, checked_instance, checked_integer, checked_number
 from ..batch_invariance import first_difference
 from ..errors import OptionError, PoolError, StateError, TokenError
+from ..generation_plan import GenerationPlan
 from ..predictor import Predictor
+from ..sampling import Sampling
 from ..state import State
 from .batcher import Batcher, PoolStats
+from .generation import Generation
+from .generation_job import GenerationJob
 from .options import PoolOptions
 
 
@@ -83,6 +88,11 @@ class StreamPool:
         """
         if state is not None:
             self._check_state(state)
+            if state.pending.size:
+                raise StateError(
+                    f"the state has {state.pending.size} tokens that no step has run yet, expected none; "
+                    "open the stream without `pending` and submit them as its first request"
+                )
         return self._batcher.open_stream(state)
 
     def close_stream(self, stream_id: int) -> None:
@@ -133,10 +143,7 @@ class StreamPool:
         kept = len(tokens) if logits_to_keep is None else checked_integer("logits_to_keep", logits_to_keep)
         if not 1 <= kept <= len(tokens):
             raise OptionError(f"logits_to_keep is {kept}, expected 1 to the {len(tokens)} positions given")
-        seconds = math.inf if timeout_seconds is None else checked_number("timeout_seconds", timeout_seconds)
-        if not seconds > 0:
-            raise OptionError(f"timeout_seconds is {timeout_seconds}, expected more than 0")
-        return self._batcher.submit(stream_id, tokens, kept, seconds)
+        return self._batcher.submit(stream_id, tokens, kept, _checked_timeout(timeout_seconds))
 
     def step(
         self,
@@ -178,6 +185,75 @@ class StreamPool:
         request = self.submit(stream_id, token_ids, logits_to_keep=logits_to_keep, timeout_seconds=timeout_seconds)
         return await asyncio.wrap_future(request)
 
+    def generate(
+        self,
+        prompt: str | Sequence[int] | NDArray[np.int64] = "",
+        max_tokens: int = 20,
+        *,
+        state: State | None = None,
+        timeout_seconds: float | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        method: str = "weighted",
+        seed: int | Sequence[int] | None = None,
+        allow_unknown: bool = False,
+        repetition_penalty: float = 1.0,
+        repetition_window: int = 64,
+        stop: str | Sequence[str] = (),
+        stop_at_end_of_sentence: bool = False,
+        never: str | Collection[str] = (),
+    ) -> GenerationJob:
+        """Start to write a text beside others; return at once.
+
+        The text is to the bit what `predictor.stream(state)` writes that is fed the prompt: the pool reads the prompt
+        in parts and draws the tokens in its own thread, those of all jobs together. A job has a stream from now to its
+        end and counts as one waiting request.
+
+        Args:
+            prompt: Text or token ids, after an end of sentence; with `state`, after that state's text.
+            max_tokens: The number of tokens to write. All are written, whether or not they are read meanwhile.
+            state: State to start from, batch 1, as of `Stream.state`; its pending tokens are read first.
+            timeout_seconds: How long the text may take; None for no limit. After that the job fails with a
+                RequestTimeoutError, once the call that runs at that time has ended.
+            temperature: See `Stream.generate`, as for all that follow.
+            top_k: See there.
+            top_p: See there.
+            method: See there.
+            seed: See there.
+            allow_unknown: See there.
+            repetition_penalty: See there.
+            repetition_window: See there.
+            stop: See there.
+            stop_at_end_of_sentence: See there.
+            never: See there.
+
+        Raises:
+            OptionError: An argument is outside its range; as for `Stream.generate`.
+            TokenError: The prompt has a wrong type or shape, or an id outside the vocabulary; or there is nothing to
+                read, as the state has no pending tokens and the prompt is empty.
+            StateError: The state belongs to another model, holds several streams, a cache, NaN or infinity.
+            BusyError: `max_waiting` requests wait, or `max_streams` streams are open; nothing was changed.
+            PoolError: The pool is closed.
+        """
+        sampling = Sampling(method, temperature, top_k, top_p, allow_unknown, repetition_penalty, repetition_window)
+        vocabulary = self.predictor.vocabulary
+        plan = GenerationPlan.make(vocabulary, max_tokens, sampling, seed, stop, stop_at_end_of_sentence, never)
+        tokens = self._prompt_tokens(prompt, state)
+        generation = Generation(tokens, plan, vocabulary, deadline=time.monotonic() + _checked_timeout(timeout_seconds))
+        after_space = isinstance(prompt, str) and prompt[-1:].isspace()
+        job = GenerationJob(self._batcher, generation, vocabulary, None if after_space else tokens[-1])
+        self.start(generation, state)
+        return job
+
+    def start(self, generation: Generation, state: State | None) -> None:
+        """Run a generation from this state, without its pending tokens; for `lmtool.serve`, arguments are not checked.
+
+        Raises:
+            BusyError: As for `generate`; also PoolError.
+        """
+        self._batcher.generate(generation, state)
+
     @property
     def stats(self) -> PoolStats:
         """Counters of the pool; also after `close`."""
@@ -206,19 +282,34 @@ class StreamPool:
             )
         return tokens
 
+    def _prompt_tokens(self, prompt: str | Sequence[int] | NDArray[np.int64], state: State | None) -> list[int]:
+        """The tokens that a text reads before it is written."""
+        vocabulary = self.predictor.vocabulary
+        before = [vocabulary.end_of_sentence_id]
+        if state is not None:
+            self._check_state(state)
+            before = state.pending.ravel().tolist()
+        ids = vocabulary.encode(prompt) if isinstance(prompt, str) else self.predictor.network.checked_ids(prompt)
+        tokens = [*before, *map(int, ids)]
+        if not tokens:
+            raise TokenError("there is nothing to read: the state has no pending tokens and the prompt is empty")
+        return tokens
+
     def _check_state(self, state: State) -> None:
         self.predictor.network.check_state(state, 1)
         state.require_finite()
-        if state.pending.size:
-            raise StateError(
-                f"the state has {state.pending.size} tokens that no step has run yet, expected none; "
-                "open the stream without `pending` and submit them as its first request"
-            )
         if state.cache is not None:
             raise StateError(
                 f"the state has a stream's cache of {len(state.cache)} pairs, which a pool would not read; "
                 "go on with predictor.stream(state=...), or drop it: dataclasses.replace(state, cache=None)"
             )
+
+
+def _checked_timeout(timeout_seconds: float | None) -> float:
+    seconds = math.inf if timeout_seconds is None else checked_number("timeout_seconds", timeout_seconds)
+    if not seconds > 0:
+        raise OptionError(f"timeout_seconds is {timeout_seconds}, expected more than 0")
+    return seconds
 
 
 def _require_exact(predictor: Predictor, options: PoolOptions) -> None:

@@ -142,6 +142,25 @@ def test_generate_continues_the_prompt(project: Path) -> None:
     assert result["text"] == "".join(stream.generate(12, temperature=0.8, seed=4))
 
 
+def test_generate_writes_many_texts_in_order(project: Path) -> None:
+    arguments = ["generate", "the cat ", "--seed", 4, "--max-tokens", 3, "--stop", "saw"]
+    lines = output_of(*arguments, "--count", 140, "--json", cwd=project).splitlines()
+    predictor = Predictor.load(project / "runs/tiny/model.onnx")
+    assert len(lines) == 140
+    for number in (0, 1, 139):
+        stream = predictor.stream()
+        stream.feed("the cat ")
+        seed = [4, number] if number else 4
+        text = "".join(stream.generate(3, temperature=0.8, seed=seed, stop=["saw"]))
+        assert json.loads(lines[number]) == {"prompt": "the cat ", "text": text}
+    one, two = (output_of(*arguments, *count, cwd=project) for count in ([], ["--count", 2]))
+    assert two.startswith(one)
+    assert len(two) > len(one)
+    finished = lmtool("generate", "--count", 0, cwd=project)
+    assert finished.returncode == 2
+    assert "--count" in finished.stderr
+
+
 def test_suggest(project: Path) -> None:
     predictor = Predictor.load(project / "runs/tiny/model.onnx")
     stream = predictor.stream()

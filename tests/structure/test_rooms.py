@@ -134,11 +134,11 @@ def test_public_names_exist(room: str) -> None:
 
 
 PUBLIC = """
-Architecture ArgumentError Artifact ArtifactError Autocompletion BusyError CELLS Cache CacheOptions ForkError LayerRow
-LmtoolError METHODS NumberError OptionError OwnerError PRECISIONS PROVIDERS PoolError PoolOptions PoolStats
-Predictor ProviderError RULES RequestTimeoutError Sampling Score State StateError StorageError Stream StreamPool
-Suggestion Summary TokenError Tokenization Vocabulary VocabularyError available_providers latest_artifact layer_table
-summarize
+Architecture ArgumentError Artifact ArtifactError Autocompletion BusyError CELLS Cache CacheOptions ForkError
+GenerationJob LayerRow LmtoolError METHODS NumberError OptionError OwnerError PRECISIONS PROVIDERS PoolError
+PoolOptions PoolStats Predictor ProviderError RULES RequestTimeoutError Sampling Score State StateError StorageError
+Stream StreamPool Suggestion Summary TokenError Tokenization Vocabulary VocabularyError available_providers
+latest_artifact layer_table summarize
 """
 
 

@@ -1,0 +1,62 @@
+"""Many texts of one prompt, written side by side."""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..runtime import GenerationJob, Predictor, State
+
+_AT_ONCE = 128
+"""Texts in memory: two for each row of a call, so that calls stay full while the longest text is printed."""
+
+
+def write_texts(
+    predictor: "Predictor",
+    prompt: str,
+    state: "State",
+    count: int,
+    max_tokens: int,
+    seed: int | None,
+    options: Mapping[str, Any],
+) -> Iterator["GenerationJob"]:
+    """Yield the jobs of `count` texts in order; `_AT_ONCE` of them run.
+
+    Args:
+        predictor: Writes the texts.
+        prompt: The text before them.
+        state: After the prompt.
+        count: The number of texts.
+        max_tokens: Tokens of each.
+        seed: Of text 0; text k has the seed [seed, k], as the choices of the server.
+        options: The other arguments of `StreamPool.generate`.
+    """
+    from ..runtime import PoolOptions, StreamPool
+
+    blank = _blank_end(prompt, predictor)
+    start = _before_last_token(state, predictor)
+    jobs: deque[GenerationJob] = deque()
+    with StreamPool(predictor, PoolOptions(max_streams=_AT_ONCE)) as pool:
+        for number in range(count):
+            if len(jobs) == _AT_ONCE:
+                yield jobs.popleft()
+            seeds = [seed, number] if seed is not None and number else seed
+            jobs.append(pool.generate(blank, max_tokens, state=start, seed=seeds, **options))
+        while jobs:
+            yield jobs.popleft()
+
+
+def _blank_end(prompt: str, predictor: "Predictor") -> str:
+    """White space at the end that is no token: the text then begins without a space."""
+    blank = prompt[len(prompt.rstrip()) :]
+    return "" if predictor.vocabulary.encode(blank) else blank
+
+
+def _before_last_token(state: "State", predictor: "Predictor") -> "State":
+    """The same state, with all pending tokens but the last one read, so that texts do not read them again."""
+    from ..runtime import State
+
+    read = State(state.model_sha256, state.tensors)
+    if state.pending.shape[1] > 1:
+        _, read = predictor.step(state.pending[:, :-1], read, logits_to_keep=1)
+    return State(read.model_sha256, read.tensors, state.pending[:, -1:])

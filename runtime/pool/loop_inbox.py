@@ -1,0 +1,64 @@
+"""The inbox of an event loop: one wake-up for all generations of a call."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Sequence
+from typing import final
+from weakref import WeakKeyDictionary
+
+from .generation import Generation
+
+
+@final
+class LoopInbox:
+    """Waits for generations in one event loop.
+
+    With a wake-up for each generation, the loop's thread and the pool's would compete for the interpreter's lock.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Use `running`."""
+        self._wake = loop.call_soon_threadsafe
+        self._new_future = loop.create_future
+        self._ready: deque[Generation] = deque()
+        self._is_woken = False
+        self._waiting: dict[Generation, asyncio.Future[None]] = {}
+
+    @classmethod
+    def running(cls) -> "LoopInbox":
+        """The inbox of the running loop."""
+        loop = asyncio.get_running_loop()
+        inbox = _INBOXES.get(loop)
+        if inbox is None:
+            inbox = _INBOXES[loop] = cls(loop)
+        return inbox
+
+    async def wait(self, generation: Generation, count: int) -> None:
+        """Wait until the generation, which has this inbox, has `count` tokens or has ended; one task at a time."""
+        while not generation.has(count):
+            future = self._waiting[generation] = self._new_future()
+            generation.wanted = count
+            try:
+                if not generation.has(count):
+                    await future
+            finally:
+                self._waiting.pop(generation, None)
+
+    def put(self, generations: Sequence[Generation]) -> None:
+        """Wake the loop, unless it has been woken; runs in the pool's thread."""
+        self._ready.extend(generations)
+        if not self._is_woken:
+            self._is_woken = True
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._wake(self._deliver)
+
+    def _deliver(self) -> None:
+        self._is_woken = False  # first, so that news that come after the last check wake the loop again
+        while self._ready:
+            future = self._waiting.pop(self._ready.popleft(), None)
+            if future is not None and not future.done():
+                future.set_result(None)
+
+
+_INBOXES: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopInbox] = WeakKeyDictionary()
