@@ -7,7 +7,7 @@ many bytes, numpy's in fp32, and onnxruntime's of uint8 by int8. They are estima
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
@@ -17,7 +17,6 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..export.build import DEFAULT_OPSET
-from ..export.foreign.foreign_model import all_nodes
 from ..export.graph_builder import IR_VERSION
 from ..runtime.session.providers import PROVIDERS
 from ..runtime.session.session import SessionOptions, start_session
@@ -90,16 +89,23 @@ def _operations(weights: Sequence[np.ndarray], kind: type) -> int:
 
 
 def _step_weights(artifact: Path) -> list[np.ndarray]:
-    """The weights that a step reads completely: all but an embedding of which it reads a row."""
-    model = onnx.load(artifact)
-    nodes = all_nodes(model)
-    gathered = {node.input[0] for node in nodes if node.op_type == "Gather"}
+    """The weights that a step reads completely: all but an embedding of which it reads a row.
+
+    The else-branch of an If, the layers of int8 artifacts for a sequence, is not read.
+    """
+    graph = onnx.load(artifact).graph
+    nodes = list(_step_nodes(graph))
     whole = {name for node in nodes if node.op_type != "Gather" for name in node.input}
-    return [
-        numpy_helper.to_array(tensor)
-        for tensor in model.graph.initializer
-        if tensor.name in whole or tensor.name not in gathered
-    ]
+    return [numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name in whole]
+
+
+def _step_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The nodes that one token meets."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.name != "else_branch":
+                yield from _step_nodes(attribute.g)
 
 
 def _is_matrix(weight: np.ndarray) -> bool:

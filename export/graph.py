@@ -45,7 +45,7 @@ class _FloatGraph:
         self._architecture = architecture
         self._weights = weights
         self._half = half
-        self._graph = GraphBuilder(architecture, len(weights.embedding))
+        self._graph = GraphBuilder()
 
     def model(self, opset: int) -> onnx.ModelProto:
         table = self._weight("embedding", self._weights.embedding)
@@ -53,7 +53,7 @@ class _FloatGraph:
         for index in range(len(self._weights.layers)):
             activations = self._layer(index, activations)
         self._projection(self._graph.kept_positions(activations))
-        return self._graph.model(opset)
+        return self._graph.model(self._architecture, len(self._weights.embedding), opset)
 
     def _layer(self, index: int, activations: str) -> str:
         """Add a recurrent layer, outputs [time, batch, hidden]; its last states become outputs of the graph."""

@@ -6,7 +6,7 @@ from typing import Any, final
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
 
 from ..runtime.artifact.architecture import Architecture
 from ..runtime.artifact.artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS
@@ -16,38 +16,34 @@ IR_VERSION = 8
 
 @final
 class GraphBuilder:
-    """Nodes and initializers of a graph in the making."""
+    """Nodes of a graph in the making, and constants, which it shares with the graphs within it."""
 
-    def __init__(self, architecture: Architecture, vocabulary_size: int) -> None:
-        self._architecture = architecture
-        self._vocabulary_size = vocabulary_size
+    def __init__(self) -> None:
+        self._prefix = ""
         self._nodes: list[onnx.NodeProto] = []
-        self._initializers: dict[str, onnx.TensorProto] = {}
+        self._constants: dict[str, onnx.TensorProto] = {}
 
-    def model(self, opset: int) -> onnx.ModelProto:
-        """The model with all that was added, without metadata."""
-        initializers = list(self._initializers.values())
-        graph = helper.make_graph(self._nodes, "language_model", self._inputs(), self._outputs(), initializers)
-        imports = [helper.make_opsetid("", opset)]
-        return helper.make_model(graph, opset_imports=imports, ir_version=IR_VERSION, producer_name="lmtool")
+    def inner(self, prefix: str) -> "GraphBuilder":
+        """A graph within this one, as of an If; the names of what its nodes compute begin with `prefix`."""
+        inner = GraphBuilder()
+        inner._prefix = prefix
+        inner._constants = self._constants
+        return inner
 
     def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Add a node with one output; returns the output."""
+        """Add a node with one output; returns the output's full name."""
         return self.nodes(operator, inputs, [output], **attributes)[0]
 
     def nodes(self, operator: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> Sequence[str]:
-        """Add a node with several outputs; returns them."""
+        """Add a node with several outputs; returns their full names."""
+        outputs = [f"{self._prefix}{output}" for output in outputs]
         self._nodes.append(helper.make_node(operator, inputs, outputs, **attributes))
         return outputs
 
-    def add(self, nodes: Iterable[onnx.NodeProto]) -> None:
-        """Add nodes that were made elsewhere."""
-        self._nodes.extend(nodes)
-
     def constant(self, name: str, value: NDArray[Any]) -> str:
-        """Add an initializer, once; returns its name."""
-        if name not in self._initializers:
-            self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        """Add a constant, once; returns its name."""
+        if name not in self._constants:
+            self._constants[name] = _tensor(name, value)
         return name
 
     def axis(self, value: int) -> str:
@@ -66,18 +62,42 @@ class GraphBuilder:
         kept = self.node("Slice", [activations, start, end, self.axis(0)], "kept_time_major")
         return self.node("Transpose", [kept], "kept", perm=[1, 0, 2])
 
-    def _inputs(self) -> list[onnx.ValueInfoProto]:
-        states = [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width])
-            for name, width in self._architecture.states.items()
-        ]
-        return [
-            helper.make_tensor_value_info(TOKEN_IDS, TensorProto.INT64, ["batch", "time"]),
-            *states,
-            helper.make_tensor_value_info(LOGITS_TO_KEEP, TensorProto.INT64, [1]),
-        ]
+    def graph(
+        self,
+        name: str,
+        inputs: Iterable[ValueInfoProto],
+        outputs: Iterable[ValueInfoProto],
+        constants: Iterable[tuple[str, NDArray[Any]]] = (),
+    ) -> onnx.GraphProto:
+        """The graph within another; it holds `constants` itself."""
+        return helper.make_graph(self._nodes, name, [*inputs], [*outputs], [_tensor(*pair) for pair in constants])
 
-    def _outputs(self) -> list[onnx.ValueInfoProto]:
-        shapes: dict[str, Sequence[str | int]] = {LOGITS: ["batch", "kept", self._vocabulary_size]}
-        shapes |= {f"{NEXT}{name}": ["batch", width] for name, width in self._architecture.states.items()}
-        return [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    def model(self, architecture: Architecture, vocabulary_size: int, opset: int) -> onnx.ModelProto:
+        """The model of the artifact's contract with all that was added, without metadata."""
+        inputs, outputs = _inputs(architecture), _outputs(architecture, vocabulary_size)
+        graph = helper.make_graph(self._nodes, "language_model", inputs, outputs, list(self._constants.values()))
+        imports = [helper.make_opsetid("", opset)]
+        return helper.make_model(graph, opset_imports=imports, ir_version=IR_VERSION, producer_name="lmtool")
+
+
+def _inputs(architecture: Architecture) -> list[ValueInfoProto]:
+    return [
+        helper.make_tensor_value_info(TOKEN_IDS, TensorProto.INT64, ["batch", "time"]),
+        *(batch_rows(name, TensorProto.FLOAT, width) for name, width in architecture.states.items()),
+        helper.make_tensor_value_info(LOGITS_TO_KEEP, TensorProto.INT64, [1]),
+    ]
+
+
+def _outputs(architecture: Architecture, vocabulary_size: int) -> list[ValueInfoProto]:
+    logits = helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, ["batch", "kept", vocabulary_size])
+    states = architecture.states.items()
+    return [logits, *(batch_rows(f"{NEXT}{name}", TensorProto.FLOAT, width) for name, width in states)]
+
+
+def batch_rows(name: str, kind: int, width: int) -> ValueInfoProto:
+    """The type of [batch, width]."""
+    return helper.make_tensor_value_info(name, kind, ["batch", width])
+
+
+def _tensor(name: str, value: NDArray[Any]) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.asarray(value, order="C"), name)

@@ -1,6 +1,6 @@
 """A picture of an ONNX graph: operators from inputs to outputs, with the shapes of their weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def _layout(graph: Any) -> tuple[_Boxes, list[tuple[str, str]]]:
             producers[value.name], rows[value.name], labels[value.name] = value.name, 0, (value.name, "input")
     for index, node in enumerate(graph.node):
         name = f"node {index}"
-        sources = [producers[tensor] for tensor in node.input if tensor in producers]
+        sources = [producers[tensor] for tensor in _reads(node) if tensor in producers]
         rows[name] = 1 + max((rows[source] for source in sources), default=0)
         labels[name] = _label(node, weights)
         arrows += [(source, name) for source in dict.fromkeys(sources)]
@@ -71,6 +71,14 @@ def _layout(graph: Any) -> tuple[_Boxes, list[tuple[str, str]]]:
         rows[name], labels[name] = last, (value.name, "output")
         arrows.append((producers[value.name], name))
     return _placed(rows, labels, arrows), arrows
+
+
+def _reads(node: Any) -> Iterator[str]:
+    """The names of the tensors that a node reads, and the nodes of the graphs within it."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            yield from _reads(inner)
 
 
 def _placed(

@@ -37,3 +37,7 @@ class Int8Matrix:
         scales = np.maximum(magnitudes.max(axis=0) / LARGEST, pairs).astype(np.float32)
         scales[scales == 0] = 1
         return cls(np.rint(matrix / scales).astype(np.int8), scales)
+
+    def split(self, row: int) -> tuple["Int8Matrix", "Int8Matrix"]:
+        """The rows before `row`, and those from there on."""
+        return Int8Matrix(self.integers[:row], self.scales), Int8Matrix(self.integers[row:], self.scales)

@@ -97,7 +97,7 @@ class ForeignModel:
     def _embedding(self) -> tuple[str, tuple[int, int]] | None:
         """Name and shape of the embedding: the matrix from which the token ids gather rows."""
         ids, shapes = {TOKEN_IDS}, self._shapes()
-        for node in self._graph.node:
+        for node in self._nodes:
             if node.op_type == "Gather" and node.input[1] in ids and node.input[0] in shapes:
                 return node.input[0], shapes[node.input[0]]
             if ids.intersection(node.input) and node.op_type != "Gather":
