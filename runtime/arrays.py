@@ -16,7 +16,7 @@ def as_read_only(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
 
 def freeze(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
     """Make `array` read-only and return it."""
-    array.flags.writeable = False
+    array.setflags(write=False)
     return array
 
 

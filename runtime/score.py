@@ -129,11 +129,9 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def require_finite(numbers: NDArray[np.floating[Any]], what: str) -> None:
-    """Raise NumberError, which names `what`, for NaN or infinity; checks the sum first, which is fast."""
-    with np.errstate(all="ignore"):
-        if math.isfinite(numbers.sum()) or np.isfinite(numbers).all():
-            return
-    raise NumberError(
-        f"the {what} that the network computed are not finite: its weights, or the state that it continued, "
-        "are too large or damaged; train again with a lower learning_rate or clip_norm, or begin with a new state"
-    )
+    """Raise NumberError, which names `what`, for NaN or infinity."""
+    if not np.logical_and.reduce(np.isfinite(numbers), axis=None):
+        raise NumberError(
+            f"the {what} that the network computed are not finite: its weights, or the state that it continued, "
+            "are too large or damaged; train again with a lower learning_rate or clip_norm, or begin with a new state"
+        )

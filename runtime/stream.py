@@ -310,15 +310,25 @@ class Stream:
         )
 
     def _generate(self, plan: GenerationPlan) -> Iterator[str]:
-        vocabulary, draw = self._vocabulary, plan.draw
-        sampler = TokenSampler(len(vocabulary))
+        sampler = TokenSampler(len(self._vocabulary))
         for _ in range(plan.max_tokens):
-            draw.at_boundary = self._last_token is None or vocabulary.is_boundary(self._last_token)
-            token_id = int(sampler.choose(self.logits()[None], [draw])[0])
-            if token_id in plan.stop_ids:
+            piece = self._write(sampler, plan)
+            if piece is None:
                 return
-            if token_id != vocabulary.end_of_sentence_id:
-                draw.recent.append(token_id)
-            piece = vocabulary.piece(token_id, None if self._last_character.isspace() else self._last_token)
-            self.feed_ids([token_id])
             yield piece
+
+    @_owned
+    def _write(self, sampler: TokenSampler, plan: GenerationPlan) -> str | None:
+        """Choose the next token and append it. Returns the text it adds, or None for a stop, which is not appended."""
+        if self._lookahead is None:
+            self._lookahead = self._look_ahead()
+        vocabulary, draw = self._vocabulary, plan.draw
+        draw.at_boundary = self._last_token is None or vocabulary.is_boundary(self._last_token)
+        token_id = int(sampler.choose(self._lookahead[0][None], (draw,))[0])
+        if token_id in plan.stop_ids:
+            return None
+        if token_id != vocabulary.end_of_sentence_id:
+            draw.recent.append(token_id)
+        piece = vocabulary.piece(token_id, None if self._last_character.isspace() else self._last_token)
+        self._append([token_id])
+        return piece

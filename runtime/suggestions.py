@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from .arguments import checked_flag, checked_integer, checked_text
 from .errors import OptionError
-from .score import log_softmax
+from .session.probabilities import ranked
 from .vocabulary import Vocabulary
 
 
@@ -30,10 +30,9 @@ def suggest_tokens(
     if prefix:
         return _complete_word(logits, vocabulary, k, prefix, hidden)
     hidden |= {vocabulary.end_of_sentence_id} | (set() if allow_unknown else {vocabulary.unknown_id})
-    log_probs = log_softmax(logits())
-    order = np.argsort(-log_probs, kind="stable")[: k + len(hidden)].tolist()
-    chosen = [index for index in order if index not in hidden][:k]
-    return [(vocabulary.token(index), float(np.exp(log_probs[index]))) for index in chosen]
+    ids, probabilities = ranked(logits(), k + len(hidden))
+    pairs = zip(ids, probabilities.tolist(), strict=True)
+    return [(vocabulary.tokens[index], probability) for index, probability in pairs if index not in hidden][:k]
 
 
 def _complete_word(
@@ -49,6 +48,5 @@ def _complete_word(
     ids = [index for index in vocabulary.completions(prefix) if index not in hidden]
     if not ids:
         return []
-    log_probs = log_softmax(logits()[ids])
-    order = np.argsort(-log_probs, kind="stable")[:k].tolist()
-    return [(vocabulary.token(ids[index]), float(np.exp(log_probs[index]))) for index in order]
+    order, probabilities = ranked(logits()[ids], k)
+    return [(vocabulary.tokens[ids[place]], share) for place, share in zip(order, probabilities.tolist(), strict=True)]

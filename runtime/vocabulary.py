@@ -111,7 +111,9 @@ class Vocabulary:
             OptionError: An entry is empty or holds white space, or the model reads characters.
         """
         words = [words] if isinstance(words, str) else checked_texts("never", words)
-        if words and self.tokenization.unit != "word":
+        if not words:
+            return set()
+        if self.tokenization.unit != "word":
             raise OptionError("this model reads characters and has no words; a list of words needs a model of words")
         for word in words:
             if word.split() != [word]:

@@ -9,6 +9,8 @@ from ..artifact.artifact import LOGITS
 TARGETS = "targets"
 LOG_PROBS = "log_probs"
 PROBABILITIES = "probabilities"
+COUNT = "count"
+BEST_LOGITS, BEST_IDS = "best_logits", "best_ids"
 
 _FLOAT, _INT64 = 1, 7
 _INT_ATTRIBUTE = 2
@@ -20,8 +22,8 @@ def scoring_graph() -> bytes:
     axes = ("batch", "positions")
     return _model(
         "scoring",
-        (1, _node("LogSoftmax", [LOGITS], "all_log_probs", axis=2)),
-        (1, _node("GatherElements", ["all_log_probs", TARGETS], LOG_PROBS, axis=2)),
+        (1, _node("LogSoftmax", [LOGITS], ["all_log_probs"], axis=2)),
+        (1, _node("GatherElements", ["all_log_probs", TARGETS], [LOG_PROBS], axis=2)),
         (11, _tensor(LOGITS, _FLOAT, *axes, "vocabulary")),
         (11, _tensor(TARGETS, _INT64, *axes, 1)),
         (12, _tensor(LOG_PROBS, _FLOAT, *axes, 1)),
@@ -29,12 +31,19 @@ def scoring_graph() -> bytes:
 
 
 def softmax_graph() -> bytes:
-    """An ONNX model: logits to probabilities along the rows, both float32 [rows, vocabulary]."""
+    """An ONNX model: logits to probabilities, both float32 [rows, vocabulary]."""
+    return _model("softmax", *_SOFTMAX)
+
+
+def ranking_graph() -> bytes:
+    """An ONNX model: as `softmax_graph`, and each row's `count` largest logits, ties by id; `count` is int64 [1]."""
     return _model(
-        "softmax",
-        (1, _node("Softmax", [LOGITS], PROBABILITIES, axis=1)),
-        (11, _tensor(LOGITS, _FLOAT, "rows", "vocabulary")),
-        (12, _tensor(PROBABILITIES, _FLOAT, "rows", "vocabulary")),
+        "ranking",
+        *_SOFTMAX,
+        (1, _node("TopK", [LOGITS, COUNT], [BEST_LOGITS, BEST_IDS], axis=1)),
+        (11, _tensor(COUNT, _INT64, 1)),
+        (12, _tensor(BEST_LOGITS, _FLOAT, "rows", "best")),
+        (12, _tensor(BEST_IDS, _INT64, "rows", "best")),
     )
 
 
@@ -43,12 +52,20 @@ def _model(name: str, *parts: tuple[int, bytes]) -> bytes:
     return protobuf.message((1, _IR_VERSION), (2, "lmtool"), (7, graph), (8, protobuf.message((1, ""), (2, _OPSET))))
 
 
-def _node(operator: str, inputs: list[str], output: str, axis: int) -> bytes:
+def _node(operator: str, inputs: list[str], outputs: list[str], axis: int) -> bytes:
     attribute = protobuf.message((1, "axis"), (3, axis), (20, _INT_ATTRIBUTE))
-    return protobuf.message(*((1, name) for name in inputs), (2, output), (4, operator), (5, attribute))
+    names = [*((1, name) for name in inputs), *((2, name) for name in outputs)]
+    return protobuf.message(*names, (4, operator), (5, attribute))
 
 
 def _tensor(name: str, kind: int, *sizes: str | int) -> bytes:
     axes = [protobuf.message((1, size) if isinstance(size, int) else (2, size)) for size in sizes]
     tensor = protobuf.message((1, kind), (2, protobuf.message(*((1, axis) for axis in axes))))
     return protobuf.message((1, name), (2, protobuf.message((1, tensor))))
+
+
+_SOFTMAX = (
+    (1, _node("Softmax", [LOGITS], [PROBABILITIES], axis=1)),
+    (11, _tensor(LOGITS, _FLOAT, "rows", "vocabulary")),
+    (12, _tensor(PROBABILITIES, _FLOAT, "rows", "vocabulary")),
+)

@@ -11,7 +11,7 @@ from lmtool.runtime.session import log_probs as module
 from lmtool.runtime.session.log_probs import LogProbs
 from lmtool.runtime.session.providers import PROVIDERS
 from lmtool.runtime.session.session import SessionOptions, start_session
-from lmtool.runtime.session.weightless import scoring_graph, softmax_graph
+from lmtool.runtime.session.weightless import ranking_graph, scoring_graph, softmax_graph
 
 SIZE = 1003
 Draw = tuple[np.ndarray, np.ndarray]
@@ -67,7 +67,12 @@ def test_no_logit_that_is_not_a_number_is_lost(
 
 
 @pytest.mark.parametrize(
-    ("graph", "operators"), [(scoring_graph, ["LogSoftmax", "GatherElements"]), (softmax_graph, ["Softmax"])]
+    ("graph", "operators"),
+    [
+        (scoring_graph, ["LogSoftmax", "GatherElements"]),
+        (softmax_graph, ["Softmax"]),
+        (ranking_graph, ["Softmax", "TopK"]),
+    ],
 )
 def test_the_graphs_have_standard_operators(graph: Callable[[], bytes], operators: list[str]) -> None:
     model = onnx.load_from_string(graph())
