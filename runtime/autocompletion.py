@@ -72,11 +72,13 @@ class Autocompletion:
         tokens, letters = self._tokenization.split_unfinished(checked_text("line", line))
         if not letters:
             return self._next_tokens(line, tokens)
-        whole = self._tokenization.split(line)
         words = self._complete_word(tokens, letters)
+        typed = [entry for entry in words if entry.text == letters]
+        if words and not typed:
+            return words[: self._count]
+        whole = self._tokenization.split(line)
         if not words and len(whole) > len(tokens) + 1:  # letters and a mark after them
             return self._next_tokens(line, whole)
-        typed = [entry for entry in words if entry.text == letters]
         longer = [entry for entry in words if entry.text != letters]
         after = [
             entry._replace(probability=word.probability * entry.probability)
@@ -111,10 +113,9 @@ class Autocompletion:
         ids = tuple(map(self._vocabulary.id, tokens))
         stream = self._streams.pop(ids, None)
         if stream is None:
-            longest_first = sorted(self._streams, key=len, reverse=True)
-            nearest = next(known for known in longest_first if known == ids[: len(known)])
-            stream = self._streams[nearest].fork()
-            stream.feed_ids(ids[len(nearest) :])
+            known = next(count for count in range(len(ids), -1, -1) if ids[:count] in self._streams)
+            stream = self._streams[ids[:known]].fork()
+            stream.feed_ids(ids[known:])
         self._streams[ids] = stream
         if len(self._streams) > _KEPT_STREAMS:  # drop the least recently used, except that of the line's start
             del self._streams[next(ids for ids in self._streams if ids)]

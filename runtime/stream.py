@@ -106,10 +106,11 @@ class Stream:
     @_owned
     def fork(self) -> "Stream":
         """An independent stream with the same state. Unlike one made from `state` it runs nothing a second time."""
-        state = self.state
-        fork = Stream(self._network, state, None if state.cache is None else CacheMemory(state.cache))
-        fork._lookahead = self._lookahead
-        fork._last_character = self._last_character
+        fork = object.__new__(Stream)
+        fork.__dict__.update(self.__dict__)  # states and logits are values
+        fork._pending = self._pending.copy()
+        fork._memory = None if self._memory is None else CacheMemory(self._memory.cache)
+        fork._lock = threading.RLock()
         return fork
 
     def feed(self, text: str) -> None:

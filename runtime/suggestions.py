@@ -45,7 +45,9 @@ def _complete_word(
         )
     if prefix.split() != [prefix]:
         raise OptionError(f"prefix is {prefix!r}, expected the letters of one word; feed the words before it")
-    ids = [index for index in vocabulary.completions(prefix) if index not in hidden]
+    ids = vocabulary.completions(prefix)
+    if hidden:
+        ids = [index for index in ids if index not in hidden]
     if not ids:
         return []
     order, probabilities = ranked(logits()[ids], k)

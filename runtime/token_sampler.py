@@ -127,13 +127,12 @@ class TokenSampler:
         rows = np.empty((len(draws), self._width), np.float32)
         rows[:, : self._size] = logits
         rows[:, self._size :] = -np.inf
-        barred = draws[0].barred
-        shared = len(draws) > 1 and all(draw.barred is barred for draw in draws)
-        if shared:
-            rows[:, barred] = -np.inf
+        if len(draws) == 1:
+            rows[0][draws[0].barred] = -np.inf
+        else:
+            barred = [draw.barred for draw in draws]
+            rows[np.repeat(np.arange(len(draws)), [len(ids) for ids in barred]), np.concatenate(barred)] = -np.inf
         for index, draw in enumerate(draws):
-            if not shared:
-                rows[index][draw.barred] = -np.inf
             if draw.changes_logits:
                 _change(rows[index], draw)
         return rows

@@ -80,6 +80,10 @@ class Vocabulary:
     def _alphabetical(self) -> list[str]:
         return sorted(set(self.tokens).difference(self.tokenization.specials))
 
+    @cached_property
+    def _alphabetical_ids(self) -> list[int]:
+        return [self._ids[word] for word in self._alphabetical]
+
     def __repr__(self) -> str:
         first = ", ".join(map(repr, self.tokens[:4]))
         return f"<Vocabulary of {len(self):,} tokens by the rule {self.tokenization.rule!r}: {first}, ...>"
@@ -100,7 +104,7 @@ class Vocabulary:
         words = self._alphabetical
         start = bisect_left(words, prefix)
         end = bisect_right(words, prefix, lo=start, key=lambda word: word[: len(prefix)])
-        return sorted(self._ids[word] for word in words[start:end])
+        return sorted(self._alphabetical_ids[start:end])
 
     def forms(self, words: str | Collection[str]) -> set[int]:
         """Ids of the tokens that are one of `words` in any letter case, also with marks around it: `Oh`, `oh,`, `"oh"`.
