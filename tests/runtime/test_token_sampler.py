@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from lmtool.runtime import Sampling
+from lmtool.runtime.score import log_softmax
+from lmtool.runtime.session.probabilities import ranked
 from lmtool.runtime.token_sampler import Draw, TokenSampler
 
 NONE = np.zeros(0, np.int64)
@@ -104,3 +106,151 @@ def test_equal_logits_are_drawn_evenly() -> None:
         assert len(set(chosen.tolist())) > 40
     logits[0, 4321] = 50
     assert TokenSampler(5000).choose(logits, [draw]) == [4321]
+
+
+DRAWS = 40_000
+SMALL = 120
+TAILED = np.concatenate([[0.0], np.linspace(-1, -6, 69), np.linspace(-8, -12, 50)]).astype(np.float32)
+"""Logits of 120 tokens; the last fifty have probabilities of 3e-5 to 5e-7, together about 5e-4."""
+
+STATED = [
+    Sampling(),
+    Sampling(temperature=0.7),
+    Sampling(temperature=1.8),
+    Sampling(top_k=20),
+    Sampling(top_k=20, temperature=1.4),
+    Sampling(top_p=0.9),
+    Sampling(top_p=0.9, temperature=1.4),
+    Sampling(top_k=30, top_p=0.8, temperature=1.2),
+]
+
+
+def draw_many(sampling: Sampling, logits: np.ndarray, draws: int = DRAWS, seed: int = 5) -> np.ndarray:
+    """How often each token was drawn."""
+    sampler, size, found = TokenSampler(len(logits)), 1000, np.zeros(len(logits), np.int64)
+    draw = Draw(sampling, np.random.default_rng(seed), NONE)
+    rows = np.broadcast_to(logits, (size, len(logits)))
+    for _ in range(draws // size):
+        found += np.bincount(sampler.choose(rows, [draw] * size), minlength=len(logits))
+    return found
+
+
+def stated(sampling: Sampling, logits: np.ndarray) -> np.ndarray:
+    """The distribution that the options state, float64 [vocabulary]."""
+    order, weights = by_definition(sampling, logits)
+    shares = np.zeros(len(logits))
+    shares[order] = weights / weights.sum()
+    return shares
+
+
+def chi_square_excess(counts: np.ndarray, shares: np.ndarray) -> float:
+    """Standard deviations by which chi-square lies above its mean; tokens that are too rare count together."""
+    expected = shares * counts.sum()
+    assert counts[expected == 0].sum() == 0
+    rare = (expected < 8) & (expected > 0)
+    common = expected >= 8
+    observed = np.append(counts[common], counts[rare].sum())
+    wanted = np.append(expected[common], expected[rare].sum())
+    observed, wanted = observed[wanted > 0], wanted[wanted > 0]
+    freedom = max(len(wanted) - 1, 1)
+    return float((((observed - wanted) ** 2 / wanted).sum() - freedom) / np.sqrt(2 * freedom))
+
+
+@pytest.mark.parametrize("sampling", STATED, ids=str)
+def test_draws_have_the_distribution_that_the_options_state(sampling: Sampling) -> None:
+    assert chi_square_excess(draw_many(sampling, TAILED), stated(sampling, TAILED)) < 4
+
+
+@pytest.mark.parametrize("sampling", [Sampling(top_p=0.9), Sampling(top_k=20)])
+def test_a_nucleus_one_too_small_is_found_out(sampling: Sampling) -> None:
+    """The positive control of the test above."""
+    shares = stated(sampling, TAILED)
+    smaller = np.where(np.cumsum(shares) > 1 - shares[shares > 0].min() / 2, 0, shares)
+    biased = np.random.default_rng(0).multinomial(DRAWS, smaller / smaller.sum())
+    assert chi_square_excess(biased, shares) > 4
+
+
+def test_weights_of_half_precision_are_found_out() -> None:
+    """The positive control for the tails: rounded cumulative weights lose rare tokens."""
+    shares = stated(Sampling(), TAILED)
+    sums = np.cumsum(shares.astype(np.float16), dtype=np.float16).astype(np.float64)
+    drawn = np.searchsorted(sums / sums[-1], np.random.default_rng(0).random(DRAWS), side="right")
+    assert chi_square_excess(np.bincount(drawn, minlength=SMALL), shares) > 4
+
+
+def test_rare_tokens_are_drawn_as_often_as_they_should_be() -> None:
+    """Over a vocabulary of two blocks: 64 tokens of 1e-5 each at its end."""
+    logits = np.zeros(128, np.float32)
+    logits[64:] = np.float32(np.log(64e-5))
+    counts = draw_many(Sampling(), logits, draws=100_000)
+    expected = stated(Sampling(), logits)[64:].sum() * 100_000
+    assert abs(counts[64:].sum() - expected) < 4 * np.sqrt(expected)
+    assert (counts[64:] > 0).sum() > 20
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (Sampling(temperature=1e-30), {2}),
+        (Sampling(temperature=1e-30, top_k=3), {2}),
+        (Sampling(temperature=1e-320, top_p=0.5), {2}),
+        (Sampling(temperature=1e30), {0, 1, 2, 4}),
+        (Sampling(temperature=1e30, top_k=2), {0, 2}),
+        (Sampling(temperature=1e30, top_p=0.49), {0, 1}),
+        (Sampling(top_k=10**9), {0, 1, 2, 4}),
+        (Sampling(top_p=1e-12), {2}),
+        (Sampling(top_k=10**9, top_p=1e-12), {2}),
+        (Sampling(top_p=1.0), {0, 1, 2, 4}),
+    ],
+    ids=str,
+)
+def test_extreme_options(sampling: Sampling, expected: set[int]) -> None:
+    logits = np.array([1.0, 0.5, 1.25, -np.inf, 0.75], np.float32)
+    assert set(np.flatnonzero(draw_many(sampling, logits, draws=2000)).tolist()) == expected
+
+
+@pytest.mark.parametrize("sampling", STATED, ids=str)
+def test_the_only_token_that_is_left_is_chosen(sampling: Sampling) -> None:
+    barred = np.delete(np.arange(SMALL), 117)
+    draw = Draw(sampling, np.random.default_rng(0), barred)
+    assert TokenSampler(SMALL).choose(np.tile(TAILED, (30, 1)), [draw] * 30).tolist() == [117] * 30
+    assert TokenSampler(SMALL).choose(TAILED[None], [draw]) == [117]
+    assert Sampling("greedy").choose(np.where(np.arange(SMALL) == 117, TAILED, -np.inf), draw.random, True) == 117
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(top_k=1), Sampling(top_k=2), Sampling(top_p=0.6)])
+def test_a_vocabulary_of_two(sampling: Sampling) -> None:
+    logits = np.log(np.array([0.4, 0.6], np.float32))
+    assert chi_square_excess(draw_many(sampling, logits, 10_000), stated(sampling, logits)) < 4
+
+
+def test_the_lowest_id_is_the_greedy_choice_among_equals() -> None:
+    options = (Sampling(temperature=0), Sampling(top_k=1))
+    draws = [Draw(sampling, np.random.default_rng(0), np.array([0])) for sampling in options]
+    assert TokenSampler(70).choose(np.zeros((2, 70), np.float32), draws).tolist() == [1, 1]
+
+
+def test_a_bias_adds_to_the_logits_and_a_penalty_comes_after_it() -> None:
+    logits = np.array([[0.0, 1.0, 2.0]], np.float32)
+    biased = Draw(Sampling("greedy"), np.random.default_rng(0), NONE, (np.array([0]), np.array([2.5], np.float32)))
+    assert TokenSampler(3).choose(logits, [biased]) == [0]
+    both = Draw(Sampling("greedy", repetition_penalty=2.0), biased.random, NONE, biased.bias)
+    both.recent.append(0)
+    assert TokenSampler(3).choose(logits, [both]) == [2]
+
+
+def test_one_number_is_drawn_for_a_token_and_none_for_a_greedy_one() -> None:
+    for sampling in OPTIONS:
+        random, same = np.random.default_rng(9), np.random.default_rng(9)
+        TokenSampler(SMALL).choose(TAILED[None], [Draw(sampling, random, NONE)])
+        same.random(0 if sampling.method == "greedy" else 1)
+        assert random.random() == same.random()
+
+
+def test_suggested_probabilities_are_exact_and_ties_go_by_id() -> None:
+    """Their relative error is at most 1e-6."""
+    for size, spread in ((2, 1.0), (4452, 3.0), (33_000, 8.0)):
+        logits = make_logits(1, size, spread)[0]
+        ids, probabilities = ranked(logits, 1000)
+        assert ids == sorted(range(size), key=lambda index: (-logits[index], index))[:1000]
+        np.testing.assert_allclose(probabilities, np.exp(log_softmax(logits))[ids], rtol=1e-6)
