@@ -1,5 +1,6 @@
-"""Prints the score of each text at once, as rows for people or as JSON lines."""
+"""Prints scores of texts as rows for people or as JSON lines."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional, final
 
 from .output import print_result, print_status, print_text
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 @final
 class ScorePrinter:
-    """Scores texts and prints each before the next; keeps nothing of them."""
+    """Scores texts and prints them; keeps nothing of them."""
 
     def __init__(self, predictor: "Predictor", *, end: bool, per_token: bool, heat: bool, as_json: bool) -> None:
         """Print the legend of the colours.
@@ -32,12 +33,15 @@ class ScorePrinter:
         if self._heat is not None:
             print_result(False, self._heat.legend(), None, coloured=True)
 
-    def print(self, text: str) -> None:
-        """Score a text, print it, and flush."""
+    def print(self, texts: Sequence[str]) -> None:
+        """Score texts that are there together; print each, and flush."""
+        for text, score in zip(texts, self._predictor.scores([text + self._end for text in texts]), strict=True):
+            self._count(score)
+            self._print(text, score)
+
+    def _print(self, text: str, score: "Score") -> None:
         from ..runtime.io.files import json_text
 
-        score = self._predictor.score(text + self._end)
-        self._count(score)
         if self._as_json:
             return print_text(f"{json_text({'text': text, **score.to_json()})}\n")
         return print_result(False, "\n".join(self._rows(text, score)), None, coloured=self._heat is not None)

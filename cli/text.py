@@ -163,8 +163,8 @@ def score(
 ) -> None:
     """Compute log-probability and perplexity of each argument, or of each line of standard input as it comes."""
     printer = ScorePrinter(load_predictor(model, threads), end=end, per_token=per_token, heat=heat, as_json=as_json)
-    for line in text or _piped_lines():
-        printer.print(line)
+    for lines in [text] if text else _piped_lines():
+        printer.print(lines)
     printer.finish()
 
 
@@ -177,8 +177,8 @@ def _piped_text() -> str:
     return decode_text(sys.stdin.buffer.read(), "standard input").removesuffix("\n")
 
 
-def _piped_lines() -> Iterator[str]:
-    """The lines of standard input as they come."""
+def _piped_lines() -> Iterator[list[str]]:
+    """The lines of standard input as they come, those of one read together."""
     from ..runtime.io.lines import read_lines
 
     if sys.stdin is not None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.artifact.artifact import LOGITS
-from ..runtime.batch_invariance import first_difference
+from ..runtime.batches.batch_invariance import first_difference
 from ..runtime.errors import ArtifactError
 from ..runtime.predictor import Predictor
 from ..runtime.state import State

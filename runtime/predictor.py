@@ -1,15 +1,18 @@
 """The predictor: one artifact in one onnxruntime session, for any number of threads and streams."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arguments import checked_path, checked_text
+from .arguments import checked_path, checked_text, wrong_type
 from .artifact.artifact import Artifact
+from .batches.batch_invariance import first_difference
+from .batches.line_scorer import BATCH_SIZES, LineScorer
 from .cache import CacheOptions
 from .errors import ArgumentError, ArtifactError, TokenError
 from .io.files import read_bytes
@@ -234,6 +237,36 @@ class Predictor:
         if before.size > 1:
             state = self.network.run(before[:, :-1], state, 1)[1]
         return self._stream(replace(state, pending=before[:, -1:])).score(scored)
+
+    def scores(self, lines: Iterable[str]) -> Iterator[Score]:
+        """The scores of many lines, each a text of its own, in their order: those of `score`, to the bit.
+
+        If the artifact is batch-invariant, and this machine confirms it, lines of similar length share a call, which is
+        several times as fast. Memory is bounded for any number of lines: at most 2,048 lines, or 131,072 characters
+        and the line that exceeds them, are read ahead of the score that is yielded.
+
+        Args:
+            lines: A list, an open text file, or any other iterable of texts. A newline in a text, also at its end, is
+                scored as the end of a sentence.
+
+        Example:
+            >>> from lmtool.runtime import Predictor
+            >>> predictor = Predictor.load("model.onnx")
+            >>> [len(score.tokens) for score in predictor.scores(["the cat", "", "a dog saw the cat"])]
+            [2, 0, 5]
+
+        Raises:
+            ArgumentError: `lines` is a single text; when it is reached, a line that is not text.
+            NumberError: When it is reached: a log-probability is NaN or infinite.
+        """
+        if isinstance(lines, str) or not isinstance(lines, Iterable):
+            raise wrong_type("lines", lines, "a list or iterator of texts", "of one text: predictor.score(text)")
+        return LineScorer(self).scores(lines)
+
+    @cached_property
+    def batches_are_exact(self) -> bool:
+        """Whether lines of a batch get the numbers that each gets alone: the artifact says so, and it was measured."""
+        return self.artifact.batch_invariant and first_difference(self, BATCH_SIZES) is None
 
     def perplexity(self, token_ids: NDArray[np.integer[Any]], *, cache: CacheOptions | None = None) -> float:
         """Perplexity of one unbroken stream: each token after the first is scored once, from the zero state.

@@ -48,14 +48,15 @@ class Score:
     known_log_prob: float
 
     @classmethod
-    def of(
-        cls, token_ids: NDArray[np.integer[Any]], token_log_probs: NDArray[np.float64], vocabulary: Vocabulary
-    ) -> "Score":
-        """The score of token ids [tokens] from their log-probabilities [tokens], which include their spelling."""
-        tokens = tuple(vocabulary.token(index) for index in token_ids.tolist())
-        known = token_ids != vocabulary.unknown_id
-        log_probs = tuple(token_log_probs.tolist())
-        return cls(tokens, log_probs, int((~known).sum()), math.fsum(token_log_probs[known].tolist()))
+    def of(cls, token_ids: Sequence[int], token_log_probs: Sequence[float], vocabulary: Vocabulary) -> "Score":
+        """The score of valid token ids from their log-probabilities, which include their spelling."""
+        unknown_id = vocabulary.unknown_id
+        known = token_log_probs
+        if unknown := token_ids.count(unknown_id):
+            pairs = zip(token_ids, token_log_probs, strict=True)
+            known = [log_prob for index, log_prob in pairs if index != unknown_id]
+        tokens = tuple(map(vocabulary.tokens.__getitem__, token_ids))
+        return cls(tokens, tuple(token_log_probs), unknown, math.fsum(known))
 
     def __repr__(self) -> str:
         return (
@@ -96,11 +97,26 @@ class Score:
         }
 
 
-def spelling_log_probs(tokens: Sequence[str], vocabulary: Vocabulary) -> NDArray[np.float64]:
-    """What the spelling of each token adds to its log-probability, float64 [tokens]: 0 for known ones and `<unk>`."""
-    unknown = vocabulary.tokenization.unknown
-    spellings = [0 if token in vocabulary or token == unknown else _spelling_symbols(token) for token in tokens]
-    return np.array(spellings, np.float64) * -math.log(SPELLING_SYMBOLS)
+def spelled_ids(text: str, vocabulary: Vocabulary) -> tuple[list[int], list[float]]:
+    """The token ids of a text, and their `spelling_log_probs`."""
+    tokens = vocabulary.tokenization.split(text)
+    ids = vocabulary.ids(tokens)
+    return ids, _spelling_log_probs(tokens, ids, vocabulary)
+
+
+def spelling_log_probs(tokens: Sequence[str], vocabulary: Vocabulary) -> list[float]:
+    """What the spelling of each token adds to its log-probability: 0 for known ones and `<unk>`."""
+    return _spelling_log_probs(tokens, vocabulary.ids(tokens), vocabulary)
+
+
+def _spelling_log_probs(tokens: Sequence[str], ids: Sequence[int], vocabulary: Vocabulary) -> list[float]:
+    unknown, unknown_id = vocabulary.tokenization.unknown, vocabulary.unknown_id
+    log_probs = [0.0] * len(ids)
+    if unknown_id in ids:
+        for position, (token, index) in enumerate(zip(tokens, ids, strict=True)):
+            if index == unknown_id and token != unknown:
+                log_probs[position] = _spelling_symbols(token) * -math.log(SPELLING_SYMBOLS)
+    return log_probs
 
 
 def _spelling_symbols(token: str) -> int:

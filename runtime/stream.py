@@ -3,6 +3,7 @@
 import functools
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
+from operator import add
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, final
 
 import numpy as np
@@ -15,7 +16,7 @@ from .errors import ArgumentError, OwnerError, StateError
 from .generation_plan import GenerationPlan
 from .network import Network
 from .sampling import Sampling
-from .score import Score, require_finite, spelling_log_probs
+from .score import Score, require_finite, spelled_ids
 from .state import State
 from .suggestions import suggest_tokens
 from .token_sampler import TokenSampler
@@ -200,14 +201,15 @@ class Stream:
             StateError: As for `logits`.
         """
         if not isinstance(text, str):
-            return self._score(self._network.checked_ids(text), 0.0)
-        tokens = self._vocabulary.tokenization.split(text)
-        ids = np.array([self._vocabulary.id(token) for token in tokens], np.int64)
-        return self._score(ids, spelling_log_probs(tokens, self._vocabulary))
+            ids = self._network.checked_ids(text)
+            return Score.of(ids.tolist(), self._score(ids), self._vocabulary)
+        token_ids, spelling = spelled_ids(text, self._vocabulary)
+        log_probs = map(add, self._score(np.array(token_ids, np.int64)), spelling)
+        return Score.of(token_ids, list(log_probs), self._vocabulary)
 
-    def _score(self, ids: NDArray[np.integer[Any]], spelling: NDArray[np.float64] | float) -> Score:
-        log_probs = np.concatenate([np.zeros(0), *self.token_log_probs(ids)])
-        return Score.of(ids, log_probs + spelling, self._vocabulary)
+    def _score(self, ids: NDArray[np.integer[Any]]) -> list[float]:
+        log_probs: list[float] = np.concatenate([np.zeros(0), *self.token_log_probs(ids)]).tolist()
+        return log_probs
 
     def token_log_probs(self, ids: NDArray[np.integer[Any]]) -> Iterator[NDArray[np.float64]]:
         """Append checked ids, any integer [tokens], and yield their log-probabilities.

@@ -139,8 +139,12 @@ class Vocabulary:
 
     def encode(self, text: str) -> list[int]:
         """Ids of the tokens of `text`; unknown ones get `unknown_id`, a newline `end_of_sentence_id`."""
+        return self.ids(self.tokenization.split(text))
+
+    def ids(self, tokens: Iterable[str]) -> list[int]:
+        """The tokens' ids; unknown ones get `unknown_id`."""
         unknown, find = self.unknown_id, self._ids.get
-        return [find(token, unknown) for token in self.tokenization.split(text)]
+        return [find(token, unknown) for token in tokens]
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """Text of the tokens with these ids.

@@ -18,7 +18,7 @@ from typing import Any, final
 
 import numpy as np
 
-from ...runtime.batch_invariance import first_difference
+from ...runtime.batches.batch_invariance import first_difference
 from ...runtime.errors import BusyError
 from ...runtime.pool.options import PoolOptions
 from ...runtime.pool.stream_pool import StreamPool

@@ -1,16 +1,18 @@
-"""Parts of a folder's files: byte ranges, the lines in them, and the result files.
+"""Parts of a folder's files: byte ranges, the lines in them, their scores, and the result files.
 
 One worker scores a part and writes one result file, atomically. Its first line records what was scored (file, size,
 time, range, model), so that a later run can tell whether to keep it.
 """
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
-from lmtool.runtime import StorageError
+from lmtool.runtime import Predictor, Score, StorageError
+from lmtool.runtime.io.files import RETRY_AFTER_SECONDS, json_text, make_folder, write_atomically
 from lmtool.runtime.io.text_files import decode_text
 
 FORMAT = 1
@@ -150,6 +152,32 @@ def _text(line: bytes, offset: int, path: Path) -> str:
     return decode_text(line.removesuffix(b"\n").removesuffix(b"\r"), str(path), offset)
 
 
+def score_part(predictor: Predictor, part: Part, folder: Path, out: Path, model: str) -> PartScore:
+    """Score the lines of a part and write them to its file.
+
+    Raises:
+        StorageError: The part cannot be read, or the file cannot be written.
+        NumberError: A log-probability is NaN or infinite.
+    """
+    records: list[str] = []
+    log_prob, tokens, unknown = 0.0, 0, 0
+    lines, same_lines = itertools.tee(read_lines(part, folder))
+    # The scores are ahead of the offsets by a window of lines, which `tee` keeps.
+    scores = predictor.scores(text for _, text in lines)
+    for score, (offset, _) in zip(scores, same_lines, strict=True):
+        records.append(_record(offset, score))
+        log_prob, tokens, unknown = log_prob + score.log_prob, tokens + len(score.tokens), unknown + score.unknown
+    result = PartScore(part, model, len(records), tokens, unknown, log_prob)
+    make_folder(part.result(out).parent)
+    write_atomically(part.result(out), _result_bytes(result, records), RETRY_AFTER_SECONDS)
+    return result
+
+
+def _record(offset: int, score: Score) -> str:
+    fields = {"log_prob": score.log_prob, "tokens": len(score.tokens), "unknown": score.unknown}
+    return json_text({"offset": offset, **fields, "perplexity": score.perplexity})
+
+
 def kept_score(part: Part, out: Path, model: str) -> PartScore | None:
     """The score of a part from an earlier run; None if that is missing or of another part or model."""
     try:
@@ -176,6 +204,6 @@ def remove_others(parts: list[Part], out: Path) -> None:
         raise StorageError(f"cannot remove an old result: {error}") from error
 
 
-def result_bytes(score: PartScore, records: list[str]) -> bytes:
+def _result_bytes(score: PartScore, records: list[str]) -> bytes:
     """The content of a result file: the sums, then a JSON object for each line."""
     return "\n".join([json.dumps(asdict(score)), *records, ""]).encode()

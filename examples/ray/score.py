@@ -19,21 +19,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, final
 
-import lines
 import parts
 import ray
-from lines import LineScorer, score_part
 from lmtool.runtime import Artifact, LmtoolError, OptionError, Predictor
 from lmtool.runtime.io.files import json_text, make_folder, read_bytes
 from lmtool.runtime.score import format_perplexity, perplexity
-from parts import Part, PartScore, find_parts, kept_score, remove_others
+from parts import Part, PartScore, find_parts, kept_score, remove_others, score_part
 from pool import ClusterError, Outcome, WorkerPool
 
 CONNECT_SECONDS = 5.0
 
-# Ray sends these modules to the workers by value: other machines do not have them.
-for _module in (lines, parts):
-    ray.cloudpickle.register_pickle_by_value(_module)
+# Ray sends this module to the workers by value: other machines do not have it.
+ray.cloudpickle.register_pickle_by_value(parts)
 
 
 @final
@@ -43,18 +40,19 @@ class Worker:
     def __init__(self, artifact: bytes, model: str, folder: str, out: str) -> None:
         """Load the artifact, whose hash must be `model`."""
         self._model = model
-        self._scorer = LineScorer(Predictor.load(artifact, sha256=model))
+        self._predictor = Predictor.load(artifact, sha256=model)
         self._folder, self._out = Path(folder), Path(out)
 
     def place(self) -> dict[str, Any]:
         """Where the worker runs; answered once the model is loaded."""
         node = ray.get_runtime_context().get_node_id()
-        return {"node": node, "host": socket.gethostname(), "pid": os.getpid(), "batched": self._scorer.batched}
+        batched = self._predictor.batches_are_exact
+        return {"node": node, "host": socket.gethostname(), "pid": os.getpid(), "batched": batched}
 
     def score(self, part: Part) -> PartScore | str:
         """Score a part and write its result file; an error is returned as its message."""
         try:
-            return score_part(self._scorer, part, self._folder, self._out, self._model)
+            return score_part(self._predictor, part, self._folder, self._out, self._model)
         except LmtoolError as error:
             return str(error)
 

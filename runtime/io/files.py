@@ -143,7 +143,10 @@ def remove_leftovers(path: Path) -> None:
 
 def json_text(value: Any, indent: int | None = None) -> str:
     """JSON that every parser accepts: NaN and infinity become null."""
-    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

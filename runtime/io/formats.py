@@ -50,6 +50,8 @@ _SIGNATURES = {
     b"\xff\xd8\xff": Format("a picture", _PICTURE),
 }
 
+_LONGEST_SIGNATURE = max(map(len, _SIGNATURES))
+
 
 def recognize(head: bytes) -> Format | None:
     """The format that a file beginning with `head` has instead of UTF-8 text; None if no signature matches."""
@@ -58,6 +60,8 @@ def recognize(head: bytes) -> Format | None:
 
 def may_begin_signature(head: bytes) -> bool:
     """Whether more bytes are needed to tell if `head` begins one of the signatures."""
+    if len(head) >= _LONGEST_SIGNATURE:
+        return False
     return any(signature.startswith(head) and signature != head for signature in _SIGNATURES)
 
 

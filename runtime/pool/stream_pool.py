@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arguments import checked_flag, checked_instance, checked_integer, checked_number
-from ..batch_invariance import first_difference
+from ..batches.batch_invariance import first_difference
 from ..errors import OptionError, PoolError, StateError, TokenError
 from ..generation_plan import GenerationPlan
 from ..predictor import Predictor

@@ -80,9 +80,9 @@ def split_prompt(
         _check_length(len(tokens), max_tokens)
         pieces = tuple(_pieces(prompt, tokens, vocabulary)) if with_pieces else ()
         blank = prompt if with_pieces and not tokens else ""
-        spelling = tuple(spelling_log_probs(tokens, vocabulary).tolist()) if with_pieces else ()
+        spelling = tuple(spelling_log_probs(tokens, vocabulary)) if with_pieces else ()
         space = prompt[-1:].isspace()
-        return PromptTokens(tuple(map(vocabulary.id, tokens)), pieces, False, space, blank, spelling)
+        return PromptTokens(tuple(vocabulary.ids(tokens)), pieces, False, space, blank, spelling)
     _check_length(len(prompt), max_tokens)
     wrong = next((index for index in prompt if not 0 <= index < len(vocabulary)), None)
     if wrong is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from lmtool.runtime import Predictor, StorageError
 from lmtool.runtime.io.lines import read_lines
+from support.corpora import sentences
 from support.processes.commands import (
     fresh_command,
     json_lines_of,
@@ -49,6 +50,20 @@ def test_a_line_is_answered_before_the_next_one_comes(artifact_path: Path) -> No
             assert _answer(process, f"{line}\n".encode())["text"] == line
         assert _answer(process, b"the cat\r")["text"] == "the cat"
         assert _answer(process, b"\nthe dog\n")["text"] == "the dog"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+
+
+def test_lines_that_come_together_are_answered_before_the_next_ones(artifact_path: Path, predictor: Predictor) -> None:
+    lines = [*sentences(300, seed=4).splitlines(), "zebra", ""]
+    with _streaming(artifact_path, "--json") as process:
+        for _ in range(2):
+            answers = [_answer(process, "".join(f"{line}\n" for line in lines).encode())]
+            answers += [json.loads(process.stdout.readline()) for _ in lines[1:]]  # type: ignore[union-attr]
+            assert [answer["text"] for answer in answers] == lines
+            assert [answer["token_log_probs"] for answer in answers] == [
+                list(predictor.score(line).token_log_probs) for line in lines
+            ]
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
 
@@ -92,6 +107,10 @@ def _answer(process: "subprocess.Popen[bytes]", line: bytes) -> dict[str, object
     return answer
 
 
+def all_lines(file: io.BytesIO) -> list[str]:
+    return [line for lines in read_lines(file, "it") for line in lines]
+
+
 class Blocks(io.BytesIO):
     """A file that gives at most three bytes at a time."""
 
@@ -102,14 +121,19 @@ class Blocks(io.BytesIO):
 @pytest.mark.parametrize("file", [io.BytesIO, Blocks])
 def test_lines_end_with_every_newline_wherever_the_text_is_cut(file: type[io.BytesIO]) -> None:
     text = "a\n\nb\r\nc\rd\r\r\n\u2028\x0b\x85e\x0cf\n" + "long " * 10 + "\r\n\r\nend"
-    assert list(read_lines(file(text.encode()), "it")) == re.split("\r\n|\r|\n", text)
-    assert list(read_lines(file(b""), "it")) == []
-    assert list(read_lines(file(b"\n\r\n"), "it")) == ["", ""]
+    assert all_lines(file(text.encode())) == re.split("\r\n|\r|\n", text)
+    assert all_lines(file(b"")) == []
+    assert all_lines(file(b"\n\r\n")) == ["", ""]
 
 
 def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> None:
-    lines = read_lines(Blocks(b"short\n" + b"x" * 100), "it", most_bytes=50)
-    assert next(lines) == "short"
+    text = b"short\n" + b"x" * 100
+    lines = read_lines(Blocks(text), "it", most_bytes=50)
+    assert [next(lines), next(lines)] == [[], ["short"]]
+    with pytest.raises(StorageError, match="a line of it is longer than 50 bytes"):
+        list(lines)
+    lines = read_lines(io.BytesIO(text), "it", most_bytes=50)
+    assert next(lines) == ["short"]
     with pytest.raises(StorageError, match="a line of it is longer than 50 bytes"):
         next(lines)
 

@@ -1,18 +1,15 @@
-"""The Ray example without a cluster: parts of files, and lines scored in batches."""
+"""The Ray example without a cluster: parts of files, and their scores."""
 
 import importlib
+import json
 import os
-import random
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
 from lmtool.runtime import Predictor, StorageError
-from support.corpora import sentences
-from support.models.networks import artifact_of, network_of
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "ray"
 
@@ -22,11 +19,6 @@ def parts() -> Iterator[ModuleType]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(EXAMPLE)
         yield importlib.import_module("parts")
-
-
-@pytest.fixture(scope="module")
-def lines(parts: ModuleType) -> ModuleType:
-    return importlib.import_module("lines")
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -86,72 +78,19 @@ def test_errors_for_unreadable_files(parts: ModuleType, tmp_path: Path, monkeypa
         list(parts.read_lines(part, tmp_path))
 
 
-def count_calls(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A list to which every later call of the network appends its batch size."""
-    sizes: list[int] = []
-    log_probs = predictor.network.run_log_probs
-
-    def counted(token_ids: Any, *arguments: Any) -> Any:
-        sizes.append(len(token_ids))
-        return log_probs(token_ids, *arguments)
-
-    monkeypatch.setattr(predictor.network, "run_log_probs", counted)
-    return sizes
-
-
-LINES = ["", *sentences(300, seed=5).splitlines(), "zebra", "the " * 300, "a " * 128, "a " * 129, "\t", "the zebra"]
-
-
-def assert_equal(predictor: Predictor, scorer: Any, texts: list[str]) -> None:
-    """Check that batched lines have the same bits as alone."""
-    alone = [predictor.score(text) for text in texts]
-    scores = scorer.scores(texts)
-    assert scores == [(score.log_prob, len(score.tokens), score.unknown) for score in alone]
-    assert [score.perplexity for score in scores] == [score.perplexity for score in alone]
-
-
-def test_batched_lines_have_the_same_scores_as_alone(
-    lines: ModuleType, own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scorer = lines.LineScorer(own_predictor)
-    texts = random.Random(0).sample(LINES, len(LINES))
-    assert scorer.batched
-    assert_equal(own_predictor, scorer, texts)
-    sizes = count_calls(own_predictor, monkeypatch)
-    scorer.scores(texts)
-    assert len(sizes) < len(texts) / 8
-    assert max(sizes) == 16
-
-
-def test_batched_lines_of_wide_networks_have_the_same_scores(lines: ModuleType) -> None:
-    words = ["<eos>", "<unk>", *{word for line in LINES for word in line.split()}, *(f"w{n}" for n in range(3000))]
-    predictor = Predictor.load(artifact_of(network_of((96, 48), vocabulary=len(words)), words, "whitespace"))
-    scorer = lines.LineScorer(predictor)
-    assert scorer.batched
-    assert_equal(predictor, scorer, LINES)
-
-
-def test_an_artifact_that_is_not_batch_invariant_runs_line_by_line(
-    lines: ModuleType, dynamic_int8_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    predictor = Predictor.load(dynamic_int8_path)
-    scorer = lines.LineScorer(predictor)
-    assert not scorer.batched
-    assert_equal(predictor, scorer, LINES[:50])
-    sizes = count_calls(predictor, monkeypatch)
-    scorer.scores(LINES)
-    assert set(sizes) == {1}
-
-
 def test_a_score_is_kept_for_the_same_part_and_model_only(
-    parts: ModuleType, lines: ModuleType, predictor: Predictor, tmp_path: Path
+    parts: ModuleType, predictor: Predictor, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "in" / "a" / "text", b"the cat\na dog\n" * 2000)
     out = tmp_path / "out"
     (part,) = parts.find_parts(tmp_path / "in", "*", 1 << 20)
     assert parts.kept_score(part, out, "model") is None
-    score = lines.score_part(lines.LineScorer(predictor), part, tmp_path / "in", out, "model")
+    score = parts.score_part(predictor, part, tmp_path / "in", out, "model")
     assert (score.lines, score.tokens) == (4000, 8000)
+    records = [json.loads(row) for row in part.result(out).read_text().splitlines()[1:]]
+    assert [(record["offset"], record["log_prob"]) for record in records[-2:]] == [
+        (offset, predictor.score(text).log_prob) for offset, text in ((27986, "the cat"), (27994, "a dog"))
+    ]
     assert parts.kept_score(part, out, "model") == score
     assert parts.kept_score(part, out, "another") is None
     os.utime(path, ns=(1, 1))

@@ -1,15 +1,18 @@
 """Measures batch invariance on this machine: a row of a batch has the same bits as the row alone."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .predictor import Predictor
-from .score import require_finite
-from .state import State
+from ..score import require_finite
+from ..state import State
+
+if TYPE_CHECKING:
+    from ..predictor import Predictor
 
 
-def first_difference(predictor: Predictor, batch_sizes: Sequence[int], time: int = 3) -> str | None:
+def first_difference(predictor: "Predictor", batch_sizes: Sequence[int], time: int = 3) -> str | None:
     """Describe the first difference between a row in a batch and the same row alone; None if there is none.
 
     Random tokens, `time` per row, continue random states. The first, the middle and the last row of each batch are
@@ -34,7 +37,7 @@ def first_difference(predictor: Predictor, batch_sizes: Sequence[int], time: int
 
 
 def _run(
-    predictor: Predictor, tokens: np.ndarray, draws: tuple[np.ndarray, ...], rows: range, kept: int
+    predictor: "Predictor", tokens: np.ndarray, draws: tuple[np.ndarray, ...], rows: range, kept: int
 ) -> list[np.ndarray]:
     """Logits and states of `rows`, run in one call."""
     chosen = slice(rows.start, rows.stop)
