@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import BadParameter, Exit, Option
 
 from .completion import completes
-from .options import Json, Model, Provider, RunFolder, latest_model, path_option, run_or_latest
+from .options import Json, Model, Provider, RunFolder, latest_model, path_option, print_if_older, run_or_latest
 from .output import print_result, print_status, require_module, text_width
 
 if TYPE_CHECKING:
@@ -48,8 +48,7 @@ def export(
     if sherpa:
         path = export_sherpa(chosen, out, opset, tokens)
         return print_result(as_json, str(path), {"path": str(path)})
-    print_status(f"exporting {chosen.path} to {precision} and verifying it")
-    done = export_run(chosen, precision, out, opset, test_vectors)
+    done = export_run(chosen, precision, out, opset, test_vectors, print_status)
     text = f"{done.path}: {done.size_bytes:,} bytes\n{done.report.format()}"
     if done.warning:
         print_status(f"warning: {done.warning}")
@@ -131,7 +130,9 @@ def info(
         summary = Run(run).summary()
     else:
         path = model or latest_model()
-        summary = summarize(Artifact.read(path), path)
+        artifact = Artifact.read(path)
+        print_if_older(path, artifact)
+        summary = summarize(artifact, path)
         if graph is not None:
             from ..export.graph_picture import draw_graph
 

@@ -10,17 +10,25 @@ from .completion import completes
 from .output import print_status
 
 if TYPE_CHECKING:
-    from ..runtime import Predictor
+    from ..runtime import Artifact, Predictor
     from ..runtime.cache import CacheOptions
 
 
 def latest_model(*, serving: bool = False, provider: str = "cpu") -> Path:
-    """The best export of the latest run in runs/ (see `choose_artifact`); printed on stderr with the reason."""
+    """The export of the latest run in runs/ that `choose_artifact` takes; printed on stderr with the reason."""
     from ..runtime.artifact.choice import choose_artifact
 
     path, reason = choose_artifact(serving=serving, provider=provider)
     print_status(f"model: {path} ({reason})")
     return path
+
+
+def print_if_older(path: Path, artifact: "Artifact") -> None:
+    """Print on stderr that an artifact's run folder holds newer weights, if it does."""
+    from ..runtime.artifact.original import older_than_run
+
+    if warning := older_than_run(path, artifact):
+        print_status(f"warning: {warning}")
 
 
 def run_or_latest(run: Path | None) -> Path:
@@ -35,10 +43,13 @@ def run_or_latest(run: Path | None) -> Path:
 
 
 def load_predictor(model: Path | None, threads: int) -> "Predictor":
-    """Load the named artifact, or the best export of the latest run."""
+    """Load the named artifact, or the most exact export of the latest run."""
     from ..runtime import Predictor
 
-    return Predictor.load(model or latest_model(), threads=threads)
+    path = model or latest_model()
+    predictor = Predictor.load(path, threads=threads)
+    print_if_older(path, predictor.artifact)
+    return predictor
 
 
 def as_utf8(value: str | list[str] | None) -> str | list[str] | None:
@@ -68,8 +79,11 @@ def _path(value: str) -> Path:
 
 Json = Annotated[bool, Option("--json", help="Print one JSON object on stdout.")]
 JsonLines = Annotated[bool, Option("--json", help="Print one JSON object a line on stdout, for each text.")]
-RunFolder = Annotated[Path | None, path_option("Run folder (default: the latest in runs/).", "--run")]
-Model = Annotated[Path | None, path_option("Artifact (default: the best export of the latest run).", "--model")]
+RunFolder = Annotated[Path | None, path_option("Run folder (default: in runs/, the one trained last).", "--run")]
+Model = Annotated[Path | None, path_option("Artifact (default: the most exact export of the latest run).", "--model")]
+ServedModel = Annotated[
+    Path | None, path_option("Artifact (default: the fastest batch-invariant export of the latest run).", "--model")
+]
 Provider = Annotated[
     str, Option("--provider", help="Execution provider: cpu, cuda, ...", autocompletion=completes("provider"))
 ]

@@ -11,7 +11,7 @@ from typer import Context, Exit, Option, Typer
 from typer.core import TyperCommand
 from typer.main import get_command
 
-from .options import Json, Model, Provider, Threads, latest_model, path_option
+from .options import Json, Provider, ServedModel, Threads, latest_model, path_option, print_if_older
 from .output import exit_codes, print_result, print_status
 from .text import NeverFile, never_words
 
@@ -56,10 +56,17 @@ def _server_params() -> list[Any]:
 
 
 def server_options() -> list[inspect.Parameter]:
-    """The fields of `ServeOptions` that are options, with their types, defaults and help texts."""
+    """The fields of `ServeOptions` that are options, with their types, defaults and help texts, and `never_file`."""
     from ..serve import ServeOptions
 
-    return [_option(field) for field in dataclasses.fields(ServeOptions) if field.name not in ("name", "api_key")]
+    options = []
+    for field in dataclasses.fields(ServeOptions):
+        if field.name not in ("name", "api_key"):
+            options.append(_option(field))
+        if field.name == "never":
+            kind = inspect.Parameter.KEYWORD_ONLY
+            options.append(inspect.Parameter("never_file", kind, default=None, annotation=NeverFile))
+    return options
 
 
 def _option(field: "dataclasses.Field[Any]") -> inspect.Parameter:
@@ -76,14 +83,13 @@ def _option(field: "dataclasses.Field[Any]") -> inspect.Parameter:
 
 def serve(
     ctx: Context,
-    model: Model = None,
+    model: ServedModel = None,
     name: Annotated[
         str | None, Option(help="Name of the model for clients (default: the file's name without its ending).")
     ] = None,
     api_key_file: Annotated[
         Path | None, path_option(f"File with the key that clients must send (or the variable {_KEY_VARIABLE}).")
     ] = None,
-    never_file: NeverFile = None,
     provider: Provider = "cpu",
     threads: Threads = 1,
     as_json: Json = False,
@@ -92,7 +98,7 @@ def serve(
     from ..serve import ModelFile, ServeOptions, run_server
 
     path = model or latest_model(serving=True, provider=provider)
-    ctx.obj["never"] += tuple(never_words(None, never_file))
+    ctx.obj["never"] += tuple(never_words(None, ctx.obj.pop("never_file")))
     options = ServeOptions(name=path.stem if name is None else name, api_key=_api_key(api_key_file), **ctx.obj)
     if not options.on_loopback and options.api_key is None:
         print_status(
@@ -101,6 +107,7 @@ def serve(
         )
     file = ModelFile(path, provider=provider, threads=threads)
     predictor = file.load()
+    print_if_older(path, predictor.artifact)
 
     def on_ready(url: str) -> None:
         text = f"serving {options.name} at {url}"

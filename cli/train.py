@@ -47,17 +47,16 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a network into a run folder: configuration, vocabulary, checkpoints, metrics and learning curves."""
-    from ..model.run import Run
     from ..model.training.train import TrainOptions, run_training
-    from ..runtime.artifact.run_folders import CONFIG
+    from ..runtime.artifact.original import older_exports
     from ..runtime.score import format_perplexity
     from .progress import ProgressBar
 
     chosen = parse_settings(settings)
     chosen |= {key: str(value) for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     pause = checkpoint_minutes * 60
-    if resume and not Run(run := run_or_latest(run)).latest.exists() and (run / CONFIG).exists():
-        print_status(f"{run} has no checkpoint to go on from: its training begins again")
+    if resume:
+        run = run_or_latest(run)
     options = TrainOptions(preset, data, run, resume, chosen, device, threads, pause, tensorboard, init)
     with ProgressBar() as progress:
         result = run_training(options, progress)
@@ -73,6 +72,8 @@ def train(
         print_status(f"the perplexity on valid is still falling: go on with {more}")
     if result.warning:
         print_status(f"warning: {result.warning}")
+    for line in older_exports(result.run):
+        print_status(line)
     if result.has_failed:
         print_status(
             f"error: the training went wrong: guessing evenly among its {result.vocabulary_size:,} tokens is better"

@@ -184,7 +184,7 @@ def _is_option(parameter: Any) -> bool:
 
 
 def _option_row(option: Any) -> str:
-    from lmtool.model.training.settings import setting_text
+    from lmtool.model.training.config import setting_text
 
     names = ", ".join(option.opts)
     shown = names if option.is_flag else f"{names} {_placeholder(option)}"

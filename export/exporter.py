@@ -1,6 +1,7 @@
 """Export a run's best checkpoint as one artifact, verified before it is written."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -51,6 +52,7 @@ def export_run(
     out: Path | None = None,
     opset: int = DEFAULT_OPSET,
     test_vectors: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Export:
     """Write the artifact of a run and the report of its verification.
 
@@ -60,6 +62,7 @@ def export_run(
         out: The file to write; None for `RUN/model.onnx`, `RUN/model.int8.onnx`, ...
         opset: ONNX operator set, 17 to 21.
         test_vectors: Also write inputs and expected outputs, with which any runtime can be checked.
+        progress: Called with a line once the run is read.
 
     Raises:
         OptionError: Precision or opset is not known.
@@ -72,6 +75,7 @@ def export_run(
     """
     build = BuildOptions(precision, opset)
     network, checkpoint = run.trained()
+    progress(f"exporting {run.path} to {precision} and verifying it")
     vocabulary, training = run.vocabulary(), run.training_facts(checkpoint)
     model = build_model(network, build)
     metadata = functools.partial(
@@ -182,15 +186,16 @@ def reference_of(run: Run, most_tokens: int | None = None) -> TorchReference:
 def _reference(
     run: Run, network: LanguageModel, vocabulary: Vocabulary, most_tokens: int | None = None
 ) -> TorchReference:
+    text, why_no_text = None, ""
     try:
         corpus = run.corpus()
-    except (DataError, StorageError):
-        text = None
+    except (DataError, StorageError) as error:
+        why_no_text = str(error).partition(";")[0]  # its advice goes with other commands
     else:
         ids = corpus.ids["test"]
         part = "" if most_tokens is None or len(ids) <= most_tokens else f"first {most_tokens:,} tokens of the "
         text = Text(ids[:most_tokens], f"the {part}test split of {Path(corpus.name).name}")
-    return TorchReference(network, vocabulary, text, f"PyTorch run {run.path.name}")
+    return TorchReference(network, vocabulary, text, f"PyTorch run {run.path.name}", why_no_text)
 
 
 def write_report(folder: Path, report: ParityReport, kind: str = "parity") -> None:

@@ -19,6 +19,8 @@ from ..runtime.state import State
 from ..runtime.vocabulary import Vocabulary
 from .parity import Array
 
+_UNKNOWN_CORPUS = "its corpus is not known"
+
 Tokens = NDArray[np.int64]
 States = Mapping[str, Array]
 """The name of each state, as `cell_0`, -> float32 [batch, width]."""
@@ -66,6 +68,10 @@ class Reference(Protocol):
     def text(self) -> Text | None:
         """A text to measure perplexities on; None to draw one from the reference itself."""
 
+    @property
+    def why_no_text(self) -> str:
+        """Why `text` is None."""
+
     def run(self, token_ids: Tokens, states: States) -> tuple[Array, States]:
         """Logits float32 [batch, time, vocabulary] of token_ids int64 [batch, time], and the states after them."""
 
@@ -86,12 +92,14 @@ class TorchReference:
         vocabulary: Its vocabulary.
         text: A text in its tokens; None to draw one from it.
         name: A short description.
+        why_no_text: Why there is none.
     """
 
     network: LanguageModel
     vocabulary: Vocabulary
     text: Text | None = None
     name: str = "the PyTorch network"
+    why_no_text: str = _UNKNOWN_CORPUS
 
     @property
     def architecture(self) -> Architecture:
@@ -130,11 +138,13 @@ class PredictorReference:
         predictor: The artifact in that runtime.
         name: The runtime's name.
         text: A text in its tokens; None to draw one from it.
+        why_no_text: Why there is none.
     """
 
     predictor: Predictor
     name: str
     text: Text | None = None
+    why_no_text: str = _UNKNOWN_CORPUS
 
     @property
     def architecture(self) -> Architecture:

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..model.network import LanguageModel
 from ..runtime.artifact.artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS
+from ..runtime.errors import counted
 from ..runtime.io.text_files import read_text
 from ..runtime.session.providers import PROVIDERS
 from ..runtime.session.session import SessionOptions, start_session
@@ -48,7 +49,8 @@ def read_recognizer_tokens(path: Path) -> list[str]:
         entries.append((int(index), symbol.rstrip(" ") or " "))  # a line without a symbol is the space
     entries.sort()
     if [index for index, _ in entries] != list(range(len(entries))):
-        raise ExportError(f"{path} has {len(entries):,} lines, expected each id from 0 to {len(entries) - 1:,} once")
+        found = counted(len(entries), "line")
+        raise ExportError(f"{path} has {found}, expected each id from 0 to {len(entries) - 1:,} once")
     return [symbol for _, symbol in entries]
 
 
@@ -88,7 +90,7 @@ def build_sherpa_model(
     if architecture.cell != "lstm" or len(set(architecture.layer_sizes)) != 1:
         raise ExportError(
             f"sherpa-onnx stacks the states of LSTM layers of one size; this network has {architecture.cell} layers of "
-            f"{', '.join(map(str, architecture.layer_sizes))}; use export --onnx"
+            f"{', '.join(map(str, architecture.layer_sizes))}; leave --sherpa out"
         )
     model = build_model(network, BuildOptions("fp32", opset))
     graph, layers, size = model.graph, len(architecture.layer_sizes), architecture.layer_sizes[0]

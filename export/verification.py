@@ -209,7 +209,7 @@ class _Comparison:
 def _require_same_network(reference: Reference, predictor: Predictor) -> None:
     architecture = predictor.artifact.architecture
     if architecture != reference.architecture:
-        raise ArtifactError(f"the artifact is {architecture}, the original {reference.architecture}")
+        raise ArtifactError(f"the artifact has {architecture}, the original {reference.architecture}")
     if predictor.vocabulary.sha256 != reference.vocabulary.sha256:
         raise ArtifactError(
             f"the artifact has another vocabulary ({len(predictor.vocabulary):,} tokens, "
@@ -230,8 +230,7 @@ def _draw_text(reference: Reference, count: int) -> Text:
         sums = np.exp(row - row.max()).cumsum()
         token = min(int(np.searchsorted(sums, random.random() * sums[-1], side="right")), len(sums) - 1)
         drawn.append(token)
-    source = "drawn from the original itself, because its corpus is missing, has changed or is not known"
-    return Text(np.array(drawn, np.int32), source)
+    return Text(np.array(drawn, np.int32), f"drawn from the original itself, because {reference.why_no_text}")
 
 
 def _same_bits(first: tuple[Array, State], second: tuple[Array, State]) -> bool:

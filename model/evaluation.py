@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
+from ..runtime.artifact.original import older_than_run
 from ..runtime.artifact.summary import training_warning
 from ..runtime.cache import CacheOptions
 from ..runtime.errors import NumberError
@@ -81,7 +82,8 @@ class Evaluation:
         perplexity: exp(mean negative log-likelihood of a token).
         cache: The cache that was used, if any.
         notes: Files of the corpus that were not read, and why.
-        warning: That the training went wrong: it ended worse than word frequencies; empty without reason.
+        warning: That the artifact is older than its run's weights, or the training ended worse than word frequencies;
+            empty without reason.
     """
 
     what: str
@@ -160,7 +162,8 @@ def evaluate_artifact(
         )
     corpus, split = _text_of(run, data, split, lambda: predictor.vocabulary)
     evaluation = _evaluate(str(path), corpus, split, lambda ids: predictor.perplexity(ids, cache=cache))
-    return replace(evaluation, cache=cache, warning=training_warning(predictor.artifact.training))
+    warnings = (older_than_run(path, predictor.artifact), training_warning(predictor.artifact.training))
+    return replace(evaluation, cache=cache, warning="; ".join(filter(None, warnings)))
 
 
 def _text_of(run: Run, data: str | None, split: str | None, vocabulary: Callable[[], Vocabulary]) -> tuple[Corpus, str]:
@@ -176,9 +179,7 @@ def _text_of(run: Run, data: str | None, split: str | None, vocabulary: Callable
 def _evaluate(
     what: str, corpus: Corpus, split: str, compute_perplexity: Callable[[NDArray[np.int32]], float]
 ) -> Evaluation:
-    ids = corpus.split(split)
-    if len(ids) < 2:
-        raise DataError(f"the {split} text of {corpus.name} holds {len(ids)} tokens, expected at least 2")
+    ids = corpus.scorable(split)
     value = compute_perplexity(ids)
     if not math.isfinite(value):
         raise NumberError(

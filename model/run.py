@@ -18,9 +18,9 @@ from typing import Any, final
 
 import filelock
 
-from ..runtime.artifact.run_folders import CONFIG, RUNS, START_KEY, next_start, run_folders, why_latest
+from ..runtime.artifact.run_folders import CONFIG, METRICS, RUNS, START_KEY, next_start, run_folders, why_latest
 from ..runtime.artifact.summary import Summary
-from ..runtime.errors import JsonError, VocabularyError
+from ..runtime.errors import JsonError, VocabularyError, truncated
 from ..runtime.io.files import (
     RETRY_AFTER_SECONDS,
     json_text,
@@ -33,11 +33,10 @@ from ..runtime.io.json_reader import LARGE_BYTES, MOST_BYTES, parse_json
 from ..runtime.vocabulary import Vocabulary
 from .checkpoint import Checkpoint, checkpoint_errors
 from .data.corpus import AUTO, Corpus, load_corpus_with
-from .data.texts import PYDOCS
+from .data.texts import PYDOCS, is_there
 from .errors import ConfigError, DataError, RunError
 from .network import LanguageModel
-from .training.config import TrainConfig
-from .training.settings import setting_text
+from .training.config import TrainConfig, setting_text
 
 ORIGIN_KEYS = ("run", "weights_sha256", "corpus", "corpus_sha256")
 _PUT_BACK = "put a copy of that file back, or train in another folder: --run DIR"
@@ -63,7 +62,7 @@ class Run:
     @property
     def metrics(self) -> Path:
         """The records of the training."""
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS
 
     @property
     def tensorboard(self) -> Path:
@@ -183,6 +182,11 @@ class Run:
         changed = [key for key in now if began[key] != now[key]]
         if began["epochs"] is not None and began["epochs"] < now["epochs"]:
             changed.remove("epochs")  # a run may go on
+        if changed == ["epochs"] and began["epochs"] is not None:
+            raise RunError(
+                f"cannot go on with {self.path}: it is a run of {began['epochs']:,} epochs, {now['epochs']:,} are fewer"
+                f"; give {began['epochs']:,} or more, or leave --epochs out"
+            )
         differences = [f"{key} was {setting_text(began[key])}, is {setting_text(now[key])}" for key in changed]
         if self.corpus_facts()["sha256"] != corpus.sha256:
             differences.append("the corpus has changed")
@@ -230,6 +234,20 @@ class Run:
             raise RunError(f"{self._config} is damaged: it lacks the corpus' name and sha256; {_PUT_BACK}")
         return facts
 
+    def corpus_name(self) -> str:
+        """The name of the corpus, which is there.
+
+        Raises:
+            DataError: It is missing.
+        """
+        name: str = self.corpus_facts()["name"]
+        if not is_there(name):
+            raise DataError(
+                f"the corpus is not where it was when {self.path} was trained: there is no {truncated(name, 120)}; "
+                "put it back, or name its new place: --data"
+            )
+        return name
+
     def corpus(self, split: str | None = None) -> Corpus:
         """The corpus of the training, read again and encoded with the run's vocabulary.
 
@@ -240,7 +258,7 @@ class Run:
             DataError: It is missing or has changed.
         """
         facts = self.corpus_facts()
-        corpus = load_corpus_with(facts["name"], self.vocabulary(), split=split)
+        corpus = load_corpus_with(self.corpus_name(), self.vocabulary(), split=split)
         if corpus.sha256 != facts["sha256"]:
             raise DataError(
                 f"the corpus {facts['name']} has changed since {self.path} was trained: its hash is "
@@ -368,7 +386,7 @@ def chosen_run(path: Path | None) -> Run:
 
 
 def latest_run(runs: Path = RUNS) -> Run:
-    """The run in the folder `runs` that began last, by the start that each run records (see `run_folders`).
+    """The run in the folder `runs` that was trained last, by the times that each run records (see `run_folders`).
 
     Raises:
         RunError: There is none.

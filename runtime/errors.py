@@ -75,6 +75,11 @@ class RequestTimeoutError(PoolError, TimeoutError):
     """A request waited longer than its time limit; its stream is unchanged."""
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 token`, `2,000 tokens`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def truncated(message: Exception | str, most: int = 1000) -> str:
     """At most `most` characters of a message; another library's may quote a whole file."""
     text = str(message)

@@ -15,7 +15,7 @@ from .arguments import checked_instance, checked_integer, wrong_type
 from .arrays import freeze, types
 from .artifact.artifact import Artifact
 from .cache import Cache, CacheMemory, CacheOptions
-from .errors import ForkError, OptionError, StateError, TokenError
+from .errors import ForkError, OptionError, StateError, TokenError, counted
 from .score import require_finite
 from .session.device import DeviceRunner
 from .session.host import HostRunner
@@ -150,7 +150,7 @@ class Network:
                 f"the state belongs to the model {state.model_sha256[:12]}..., this is {self._sha256[:12]}..."
             )
         if len(state.tensors) != len(self._widths):
-            raise StateError(f"the state has {len(state.tensors)} tensors, expected {len(self._widths)}")
+            raise StateError(f"the state has {counted(len(state.tensors), 'tensor')}, expected {len(self._widths)}")
         kinds = zip(state.shapes, types(state.tensors), strict=True)
         for name, (shape, kind), width in zip(self._state_inputs, kinds, self._widths, strict=True):
             if shape != (batch_size, width) or kind != np.float32:
@@ -160,9 +160,8 @@ class Network:
         if state.pending.size:
             self._checked_array(state.pending, "token_ids", 2)
             if state.pending.shape[0] != batch_size:
-                raise StateError(
-                    f"the state's pending tokens are of {state.pending.shape[0]} streams, expected {batch_size}"
-                )
+                streams = counted(state.pending.shape[0], "stream")
+                raise StateError(f"the state's pending tokens are of {streams}, expected {batch_size}")
 
     def _check_cache(self, cache: Cache, batch_size: int) -> None:
         self.checked_ids(cache.token_ids)
@@ -182,7 +181,7 @@ class Network:
         self.check_state(state, batch_size)
         if state.cache is not None:
             raise StateError(
-                f"the state has a stream's cache of {len(state.cache)} pairs, which a step would lose; "
+                f"the state has a stream's cache of {counted(len(state.cache), 'pair')}, which a step would lose; "
                 f"go on with predictor.stream(state=...), or drop it: dataclasses.replace(state, cache=None)"
             )
         return (np.concatenate([state.pending, tokens], axis=1) if state.pending.size else tokens), given

@@ -14,7 +14,7 @@ from .artifact.artifact import Artifact
 from .batches.batch_invariance import first_difference
 from .batches.line_scorer import BATCH_SIZES, LineScorer
 from .cache import CacheOptions
-from .errors import ArgumentError, ArtifactError, TokenError
+from .errors import ArgumentError, ArtifactError, TokenError, counted
 from .io.files import read_bytes
 from .network import Network
 from .score import Score, perplexity
@@ -281,7 +281,7 @@ class Predictor:
         """
         ids = self.network.checked_ids(token_ids)
         if len(ids) < 2:
-            raise TokenError(f"{len(ids)} tokens have no perplexity, expected at least 2")
+            raise TokenError(f"the text has {counted(len(ids), 'token')}, expected at least 2 for a perplexity")
         first = ids[None, :1].astype(np.int64)
         stream = self._stream(replace(self.initial_state(1), pending=first), cache)
         total = sum(float(chunk.sum()) for chunk in stream.token_log_probs(ids[1:]))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from .arguments import checked_array, checked_bytes, checked_instance, checked_text, wrong_type
 from .arrays import DeviceTensors, Tensors, as_read_only, as_value, freeze, shapes
 from .cache import Cache, CacheOptions
-from .errors import JsonError, OptionError, StateError
+from .errors import JsonError, OptionError, StateError, counted
 from .io.json_reader import parse_json
 
 _MAGIC, _MAGIC_WITH_CACHE = b"lmstate1", b"lmstate2"
@@ -89,9 +89,10 @@ class State:
         return self.shapes[0][0]
 
     def __repr__(self) -> str:
-        cache = "" if self.cache is None else f", a cache of {len(self.cache)} pairs"
+        cache = "" if self.cache is None else f", a cache of {counted(len(self.cache), 'pair')}"
         shapes = " ".join(str(list(shape)) for shape in self.shapes)
-        return f"<State of model {self.model_sha256[:12]}: {shapes}, {self.pending.size} pending tokens{cache}>"
+        pending = counted(self.pending.size, "pending token")
+        return f"<State of model {self.model_sha256[:12]}: {shapes}, {pending}{cache}>"
 
     def require_finite(self) -> None:
         """Raise StateError for NaN or infinity; skips tensors on a device, which were computed there."""
@@ -145,7 +146,7 @@ class State:
             raise StateError("the saved state is damaged: its bytes do not match its hash")
         types = _types(count, with_cache)
         if len(types) != len(shapes):
-            raise StateError(f"no saved state: it has {len(shapes)} arrays, expected {len(types)}")
+            raise StateError(f"no saved state: it has {counted(len(shapes), 'array')}, expected {len(types)}")
         arrays = _arrays(body, shapes, types)
         cache = _cache_of(*arrays[count + 1 :]) if with_cache else None
         state = cls(model_sha256, tuple(arrays[:count]), arrays[count], cache)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from .arguments import checked_text
 from .arrays import freeze
 from .cache import CacheMemory
-from .errors import ArgumentError, OwnerError, StateError
+from .errors import ArgumentError, OwnerError, StateError, counted
 from .generation_plan import GenerationPlan
 from .network import Network
 from .sampling import Sampling
@@ -87,7 +87,7 @@ class Stream:
     def __repr__(self) -> str:
         last = None if self._last_token is None else self._vocabulary.token(self._last_token)
         cache = "" if self._memory is None else " with a cache"
-        return f"<Stream{cache} after {last!r}, {len(self._pending)} tokens to run>"
+        return f"<Stream{cache} after {last!r}, {counted(len(self._pending), 'token')} to run>"
 
     def __reduce__(self) -> NoReturn:
         """Raise ArgumentError: a stream belongs to its predictor, its state moves."""

@@ -681,7 +681,7 @@ std::string read_file(const std::string& path) {
   while (file.read(block.data(), static_cast<std::streamsize>(block.size())) || file.gcount() > 0) {
     data.append(block.data(), static_cast<std::size_t>(file.gcount()));
   }
-  if (!file.eof()) throw Failure("it cannot be read; expected an lmtool artifact, as lmtool export --onnx writes it");
+  if (!file.eof()) throw Failure("it cannot be read; expected an lmtool artifact, as lmtool export writes it");
   return data;
 }
 
@@ -691,7 +691,7 @@ void check_hash(std::string& data) {
   const std::size_t entry = data.find(kEntry);
   const std::size_t start = entry + kEntry.size();
   if (entry == std::string::npos || start + 64 > data.size()) {
-    throw Failure("it has no lmtool.sha256, so it was not exported by lmtool (use: lmtool export --onnx)");
+    throw Failure("it has no lmtool.sha256, so it was not exported by lmtool (use: lmtool export)");
   }
   const std::string declared = data.substr(start, 64);
   data.replace(start, 64, 64, '0');

@@ -144,7 +144,7 @@ def main() -> None:
     options = parser.parse_args()
     problem = missing()
     if problem is None and not options.model.is_file():
-        problem = f"there is no file {options.model}, expected an artifact of lmtool export --onnx"
+        problem = f"there is no file {options.model}, expected an artifact of lmtool export"
     if problem is not None:
         sys.exit(problem)
     with tempfile.TemporaryDirectory() as folder, browser() as chromium:

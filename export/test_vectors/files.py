@@ -87,9 +87,7 @@ def read_vectors(artifact: Path, known: Artifact) -> Vectors:
     """
     path = artifact.parent / INDEX
     if not path.exists():
-        raise ExportError(
-            f"there are no test vectors beside {artifact}: no {INDEX}; lmtool export --onnx --test-vectors"
-        )
+        raise ExportError(f"there are no test vectors beside {artifact}: no {INDEX}; lmtool export --test-vectors")
     index = _index(path)
     if (index["artifact"], index["sha256"]) != (artifact.name, known.sha256):
         raise ExportError(

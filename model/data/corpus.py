@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.errors import OptionError
+from ...runtime.errors import OptionError, counted
 from ...runtime.tokenization import Tokenization
 from ...runtime.vocabulary import Vocabulary
 from ..errors import DataError
@@ -54,6 +54,19 @@ class Corpus:
             return np.concatenate(list(self.ids.values()))
         raise OptionError(f"there is no split {name!r}, expected one of {', '.join([*self.ids, ALL])}")
 
+    def scorable(self, name: str) -> NDArray[np.int32]:
+        """The ids of a split, as `split` returns them.
+
+        Raises:
+            OptionError: There is no such split.
+            DataError: It has fewer than two tokens, so that none is predicted.
+        """
+        ids = self.split(name)
+        if len(ids) < 2:
+            text = "text" if name == ALL else f"{name} text"
+            raise DataError(f"the {text} of {self.name} holds {counted(len(ids), 'token')}, expected at least 2")
+        return ids
+
     def count_unknown(self, split: str) -> int:
         """Number of tokens of `split` outside the vocabulary."""
         return int(self._counts(self.split(split))[self.vocabulary.unknown_id])
@@ -85,8 +98,9 @@ def load_corpus(name: str, rule: str, min_count: int = 1) -> Corpus:
     rule, notes = _rule(texts, rule)
     tokenization = Tokenization.of_rule(NEWEST.get(rule, rule))
     with token_file(texts.splits(), tokenization) as tokens:
-        vocabulary = build_vocabulary(tokens.counts(), tokenization, min_count)
-        _require_words(name, vocabulary, min_count)
+        counts = tokens.counts()
+        vocabulary = build_vocabulary(counts, tokenization, min_count)
+        _require_words(name, counts, vocabulary, min_count)
         notes += _repetition_notes(tokens.repeated_lines(tokenization))
         corpus = Corpus(name, tokens.sha256, vocabulary, tokens.to_ids(vocabulary), (*texts.notes(), *notes))
     return require_tokens(corpus)
@@ -94,9 +108,8 @@ def load_corpus(name: str, rule: str, min_count: int = 1) -> Corpus:
 
 def require_tokens(corpus: Corpus) -> Corpus:
     """Return `corpus`; DataError if one of its texts has fewer than two tokens."""
-    for split, ids in corpus.ids.items():
-        if len(ids) < 2:
-            raise DataError(f"the {split} text of {corpus.name} holds {len(ids)} tokens, expected at least 2")
+    for split in corpus.ids:
+        corpus.scorable(split)
     return corpus
 
 
@@ -159,9 +172,13 @@ def _repetition_notes(shares: Mapping[str, float]) -> list[str]:
     return [f"{' and '.join(found)} {known}; if they are copies, remove them"] if found else []
 
 
-def _require_words(name: str, vocabulary: Vocabulary, min_count: int) -> None:
-    words = [token for token in vocabulary.tokens if token not in vocabulary.tokenization.specials]
-    if len(words) < 2:
-        tokens = f"only the token {words[0]!r}" if words else "no tokens"
-        often, fix = (f" seen {min_count} times", "; keep rarer ones: --set min_count=1") if min_count > 1 else ("", "")
+def _require_words(name: str, counts: Counter[str], vocabulary: Vocabulary, min_count: int) -> None:
+    specials = vocabulary.tokenization.specials
+    found, kept = ([token for token in tokens if token not in specials] for tokens in (counts, vocabulary.tokens))
+    if not found:
+        raise DataError(f"the training text of {name} is empty or white space, expected lines of text")
+    if len(kept) < 2:
+        tokens = f"only the token {kept[0]!r}" if kept else "no token"
+        often = f" seen {min_count} times or more" if min_count > 1 else ""
+        fix = "; keep rarer ones: --set min_count=1" if len(found) > 1 else ""
         raise DataError(f"the training text of {name} holds {tokens}{often}; expected at least two different ones{fix}")

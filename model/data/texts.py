@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
-from ...runtime.errors import StorageError
+from ...runtime.errors import StorageError, counted
 from ...runtime.io.files import CHUNK_BYTES
 from ...runtime.io.text_files import read_chunks
 from ..errors import DataError
@@ -20,6 +20,7 @@ _FILE_NAMES = ("{}.txt", "ptb.{}.txt", "wiki.{}.tokens")
 _TOKENIZED = ("ptb.{}.txt", "wiki.{}.tokens")
 _PACKED = ".gz"
 _HELD_OUT_SHARE = 20
+_FEWEST_LINES = len(SPLITS)
 _NAMES_SHOWN = 3
 
 
@@ -51,7 +52,7 @@ class Texts:
             DataError: The text has too few lines.
             StorageError: A file cannot be read or is not UTF-8 text; at the latest when its chunks are read.
         """
-        return dict(self.divided) or _split_lines(self.name, _Joined(self.files))
+        return dict(self.divided) or _split_lines(self.name, self.files)
 
     def whole(self) -> Iterable[str]:
         """All of the text."""
@@ -88,13 +89,22 @@ def find_texts(name: str, chunk_bytes: int = CHUNK_BYTES) -> Texts:
     if name == PYDOCS:
         return Texts(name, {split: (text,) for split, text in _pydocs().items()})
     path = Path(name)
-    if not name or not _exists(path):
+    if not is_there(name):
         raise DataError(
             f"there is no file or folder {_shorten(name)!r}; expected {PYDOCS!r}, a text file or a folder of text files"
         )
     if not path.is_dir():
         return Texts(name, files=(_FileText(path, chunk_bytes),), is_file=True, tokenized=_tokenized_name(path))
     return _divided_folder(path, chunk_bytes) or _folder(path, chunk_bytes)
+
+
+def is_there(name: str) -> bool:
+    """Whether there is a corpus of this name.
+
+    Raises:
+        StorageError: A folder cannot be read.
+    """
+    return name == PYDOCS or (bool(name) and _exists(Path(name)))
 
 
 def read_splits(name: str) -> dict[str, Iterable[str]]:
@@ -179,10 +189,20 @@ def _after_newlines(text: str, count: int) -> int:
     return len(text) - len(text.split("\n", count)[-1])
 
 
-def _split_lines(name: str, text: Iterable[str]) -> dict[str, Iterable[str]]:
-    lines = sum(chunk.count("\n") for chunk in text)
-    if lines < 3:
-        raise DataError(f"{name} holds {lines} lines of text, too few to set valid and test lines apart")
+def _split_lines(name: str, files: tuple[Iterable[str], ...]) -> dict[str, Iterable[str]]:
+    text = _Joined(files)
+    lines, is_blank = 0, True
+    for chunk in text:
+        lines += chunk.count("\n")
+        is_blank = is_blank and chunk.isspace()
+    if is_blank:
+        what = "holds nothing but white space" if any(chunk for file in files for chunk in file) else "is empty"
+        raise DataError(f"{name} {what}, expected lines of text")
+    if lines < _FEWEST_LINES:
+        raise DataError(
+            f"{name} holds {counted(lines, 'line')} of text, expected {_FEWEST_LINES} or more, as valid and test lines "
+            "are set apart; write one sentence a line"
+        )
     held_out = max(lines // _HELD_OUT_SHARE, 1)
     bounds = (0, lines - 2 * held_out, lines - held_out, lines)
     return {split: _Lines(text, *bounds[at : at + 2]) for at, split in enumerate(SPLITS)}

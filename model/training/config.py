@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from ...runtime.artifact.architecture import CELLS, Architecture
+from ...runtime.errors import truncated
 from ...runtime.tokenization import RULES
 from ..data.corpus import AUTO
 from ..dropout import Dropouts
@@ -198,7 +199,9 @@ class TrainConfig:
     def _require(self, name: str, is_valid: Callable[[Any], bool], expected: str) -> None:
         value = getattr(self, name)
         if not is_valid(value):
-            raise ConfigError(f"{name} is {reprlib.repr(value)}, expected {expected}")
+            sizes = truncated(setting_text(value), 100) or "empty"
+            shown = sizes if isinstance(value, tuple) else reprlib.repr(value)
+            raise ConfigError(f"{name} is {shown}, expected {expected}")
 
     @property
     def architecture(self) -> Architecture:
@@ -269,6 +272,13 @@ class TrainConfig:
             raise ConfigError(f"the configuration lacks {', '.join(missing)}")
         texts = {key: item if isinstance(item, str) else json.dumps(item) for key, item in value.items()}
         return cls(**_parse_settings(texts))
+
+
+def setting_text(value: Any) -> str:
+    """A value as `--set` takes it: `256,128`, `true`, `none`, `0.5`."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}

@@ -11,7 +11,7 @@ from ..checkpoint import weights_hash
 from ..data.corpus import Corpus, load_corpus_with, require_tokens
 from ..errors import ConfigError, RunError
 from ..run import Run
-from .config import TrainConfig
+from .config import TrainConfig, setting_text
 
 _KEPT = ("cell", "embedding_size", "layer_sizes", "tied", "tokenization", "min_count")
 """Settings that weights and vocabulary decide."""
@@ -29,8 +29,8 @@ def tuned_config(source: Run, settings: Mapping[str, str]) -> TrainConfig:
     for key in _KEPT:
         if getattr(config, key) != getattr(own, key):
             raise ConfigError(
-                f"{key} is {settings[key]!r}, but the weights and the vocabulary of {source.path} have "
-                f"{own.to_json()[key]!r}; leave it out, or train anew: without --init"
+                f"{key} is {setting_text(getattr(config, key))}, but the weights and the vocabulary of {source.path} "
+                f"have {setting_text(getattr(own, key))}; leave it out, or train anew: without --init"
             )
     return config
 

@@ -2,9 +2,9 @@
 
 import dataclasses
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from .config import CHOICES, TrainConfig, setting_types
+from .config import CHOICES, TrainConfig, setting_text, setting_types
 
 _TYPES = {
     bool: "true or false",
@@ -46,13 +46,6 @@ def changed_settings(config: TrainConfig) -> dict[str, str]:
     """The settings in which a configuration differs from the defaults, as `--set` takes them."""
     values = {setting.name: setting_text(getattr(config, setting.name)) for setting in settings()}
     return {setting.name: values[setting.name] for setting in settings() if values[setting.name] != setting.default}
-
-
-def setting_text(value: Any) -> str:
-    """A value as `--set` takes it: `256,128`, `true`, `none`, `0.5`."""
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
 def _one_of(choices: tuple[str, ...]) -> str:

@@ -152,7 +152,7 @@ def run_training(options: TrainOptions, reporter: Reporter) -> TrainResult:
     try:
         with translate_memory_errors(), contextlib.ExitStack() as stack:
             trainer = _make_trainer(options, group, stack)
-            for line in () if options.resume else trainer.corpus.notes:
+            for line in _notes(trainer, options.resume):
                 reporter.note(line)
             if options.tensorboard and group.first:
                 from .tensorboard import tensorboard_reporter
@@ -163,6 +163,15 @@ def run_training(options: TrainOptions, reporter: Reporter) -> TrainResult:
     finally:
         group.leave()
     return _result(trainer)
+
+
+def _notes(trainer: Trainer, resumed: bool) -> tuple[str, ...]:
+    """What to say before the first step."""
+    if not resumed:
+        return trainer.corpus.notes
+    if (trainer.progress.epoch, trainer.progress.step) == (0, 0):
+        return (f"{trainer.run.path} has no checkpoint to go on from: its training begins again",)
+    return ()
 
 
 def _make_trainer(options: TrainOptions, group: ProcessGroup, stack: contextlib.ExitStack) -> Trainer:
@@ -235,7 +244,7 @@ def _resolve(options: TrainOptions) -> tuple[Run, TrainConfig, str]:
     base = run.config()
     if options.preset is not None:
         base = preset_named(options.preset)
-    data = run.corpus_facts()["name"] if options.data is None else options.data
+    data = run.corpus_name() if options.data is None else options.data
     config = base.with_settings(options.settings)
     if config.tokenization == AUTO:
         config = dataclasses.replace(config, tokenization=run.config().tokenization)

@@ -1,6 +1,7 @@
 """The training loop: truncated back-propagation through time with carried state, and exact resume."""
 
 import contextlib
+import datetime
 import math
 import time
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from ...runtime.artifact.run_folders import TIME_KEY
+from ...runtime.errors import counted
 from ...runtime.io.files import make_folder
 from ..checkpoint import Checkpoint, checkpoint_errors
 from ..data.batches import Batches
@@ -104,8 +107,8 @@ class Trainer:
             return
         if 0 < config.early_stopping <= progress.stale:
             raise RunError(
-                f"{self.run.path} stopped early, {progress.stale} epochs after its best one, so more epochs change "
-                "nothing; begin a new run with another early_stopping: --run DIR"
+                f"{self.run.path} stopped early, {counted(progress.stale, 'epoch')} after its best one, so more epochs "
+                "change nothing; begin a new run with another early_stopping: --run DIR"
             )
         progress.finished = False
         if self._group.first:
@@ -251,6 +254,7 @@ class Trainer:
         self._save()
 
     def _record(self, reporter: Reporter, record: dict[str, Any]) -> None:
+        record = {**record, TIME_KEY: datetime.datetime.now(datetime.UTC).isoformat()}
         self.progress.history.append(record)
         self._write_metrics()
         reporter.record(record)

@@ -39,6 +39,11 @@ class Architecture:
         if not (all(type(size) is int for size in sizes) and type(self.cell) is str and type(self.tied) is bool):
             raise ArtifactError(f"the model description is not one that this version reads: {reprlib.repr(vars(self))}")
 
+    def __str__(self) -> str:
+        """In words: `lstm layers of 256, 128 on an embedding of 200, tied`."""
+        sizes = ", ".join(map(str, self.layer_sizes))
+        return f"{self.cell} layers of {sizes} on an embedding of {self.embedding_size}{', tied' if self.tied else ''}"
+
     @classmethod
     def from_json(cls, value: Any) -> "Architecture":
         """Read the result of `to_json`.

@@ -195,7 +195,7 @@ def _metadata(data: memoryview) -> _Metadata:
 
 def _check_format(metadata: _Metadata) -> None:
     if "lmtool.format" not in metadata:
-        raise ArtifactError("it has no lmtool.format, so it was not exported by lmtool (use: lmtool export --onnx)")
+        raise ArtifactError("it has no lmtool.format, so it was not exported by lmtool (use: lmtool export)")
     version = metadata["lmtool.format"][0]
     if version != FORMAT:
         raise ArtifactError(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ..arguments import checked_path
 from ..errors import ArtifactError
 from .artifact import Artifact
+from .original import weights_of_run
 from .run_folders import EXPORTS, RUNS, run_folders, why_latest
 
 _EXACT = ("fp32", "fp16", "w8", "int8", "int8-latency", "w4")
@@ -34,9 +35,9 @@ class _Export(NamedTuple):
 def choose_artifact(runs: Path = RUNS, *, serving: bool = False, provider: str = "cpu") -> Choice:
     """Choose an export of the latest run in `runs` that has one (see `run_folders`).
 
-    Of the exports of the same weights as the newest file, the most exact one: fp32 where there is one. For serving,
-    where streams share calls, the fastest one that is batch-invariant, or the fastest one if none is. Files that are
-    not artifacts are left out.
+    Of the exports of the run's weights, or where it holds none of them of those of the newest file, the most exact one:
+    fp32 where there is one. For serving, where streams share calls, the fastest one that is batch-invariant, or the
+    fastest one if none is. Files that are not artifacts are left out.
 
     Args:
         runs: The folder of the runs.
@@ -50,7 +51,7 @@ def choose_artifact(runs: Path = RUNS, *, serving: bool = False, provider: str =
     folders = run_folders(runs, EXPORTS)
     if not folders:
         raise ArtifactError(
-            f"there is no exported model in {runs.resolve()}; write one: lmtool export --onnx, or name it: --model FILE"
+            f"there is no exported model in {runs.resolve()}; write one: lmtool export, or name it: --model FILE"
         )
     paths = [path for path in folders[-1].path.glob(EXPORTS) if path.is_file() and not path.name.startswith(".")]
     paths.sort(key=lambda path: (path.stat().st_mtime_ns, path), reverse=True)
@@ -72,17 +73,19 @@ def latest_artifact(runs: Path | str = RUNS) -> Path:
 
 
 def _readable(paths: Sequence[Path]) -> list[_Export]:
-    """The artifacts that are exports of the same weights as the first one."""
+    """The artifacts that are exports of the weights in their folder; if none is, of the same as the first one."""
     exports: list[_Export] = []
     for path in paths if len(paths) > 1 else []:
         try:
             exports.append(_Export(path, Artifact.read(path)))
         except ArtifactError:  # a model for sherpa-onnx, say
             continue
-    return [export for export in exports if _weights(export) == _weights(exports[0])]
+    now = weights_of_run(paths[0].parent) if exports else None
+    current = [export for export in exports if now is not None and _weights(export)[0] == now]
+    return [export for export in exports if _weights(export) == _weights((current or exports)[0])]
 
 
-def _weights(export: _Export) -> object:
+def _weights(export: _Export) -> tuple[str | None, str]:
     return export.artifact.parity.get("original_sha256"), export.artifact.vocabulary.sha256
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..arguments import checked_flag, checked_instance, checked_integer, checked_number
 from ..batches.batch_invariance import first_difference
-from ..errors import OptionError, PoolError, StateError, TokenError
+from ..errors import OptionError, PoolError, StateError, TokenError, counted
 from ..generation_plan import GenerationPlan
 from ..predictor import Predictor
 from ..sampling import Sampling
@@ -90,7 +90,7 @@ class StreamPool:
             self._check_state(state)
             if state.pending.size:
                 raise StateError(
-                    f"the state has {state.pending.size} tokens that no step has run yet, expected none; "
+                    f"the state has {counted(state.pending.size, 'token')} that no step has run yet, expected none; "
                     "open the stream without `pending` and submit them as its first request"
                 )
         return self._batcher.open_stream(state)
@@ -277,7 +277,7 @@ class StreamPool:
         tokens = np.array(self.predictor.network.checked_ids(token_ids), np.int64)
         if not 1 <= len(tokens) <= self.options.max_tokens:
             raise TokenError(
-                f"the request has {len(tokens):,} tokens, expected 1 to {self.options.max_tokens:,}; "
+                f"the request has {counted(len(tokens), 'token')}, expected 1 to {self.options.max_tokens:,}; "
                 "split a longer one, one part after the other, or raise max_tokens"
             )
         return tokens
@@ -300,7 +300,7 @@ class StreamPool:
         state.require_finite()
         if state.cache is not None:
             raise StateError(
-                f"the state has a stream's cache of {len(state.cache)} pairs, which a pool would not read; "
+                f"the state has a stream's cache of {counted(len(state.cache), 'pair')}, which a pool would not read; "
                 "go on with predictor.stream(state=...), or drop it: dataclasses.replace(state, cache=None)"
             )
 

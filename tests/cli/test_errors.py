@@ -17,6 +17,8 @@ DIVERGE = [argument for pair in ("learning_rate=1e9", "clip_norm=1e9") for argum
 BAD = [
     (["train", "--data", "none"], 1, "there is no file or folder 'none'"),
     (["train", "--data", "empty"], 1, "holds no text"),
+    (["train", "--set", "layer_sizes=0"], 2, "layer_sizes is 0, expected sizes of 1 to"),
+    (["train", "--set", "layer_sizes=8,0"], 2, "layer_sizes is 8,0, expected sizes"),
     (["train", "--data", "one-word"], 1, "only the token 'a'"),
     (["train", "--data", "latin1"], 1, "is not UTF-8"),
     (["train", "--data", "utf16/train.txt"], 1, "utf16/train.txt is UTF-16 text, .* iconv -f utf-16 -t utf-8"),
@@ -78,7 +80,7 @@ BAD = [
     (["export", "--onnx", "--opset", "11"], 2, "opset is 11, expected 17 to 21"),
     (["train", "--data", "x" * 5000], 1, "there is no file or folder 'xxx"),
     (["train", "--data", "good", "--set", "layer_sizes=1000000000"], 2, "expected sizes of 1 to 65,536"),
-    (["train", "--data", "rare"], 1, "no tokens seen 3 times; .*; keep rarer ones: --set min_count=1"),
+    (["train", "--data", "rare"], 1, "no token seen 3 times or more; .*; keep rarer ones: --set min_count=1"),
     (["evaluate", "--threads", "0"], 2, "threads is 0"),
     (["evaluate", "--provider", "cuda"], 2, "a provider runs an artifact"),
     (["evaluate", "--cache", "500"], 2, "a cache goes with an artifact"),

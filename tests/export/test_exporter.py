@@ -32,7 +32,7 @@ from lmtool.export import (
     verify_artifact,
 )
 from lmtool.export.build import FLOATING, seal
-from lmtool.model import CheckpointError, Run, RunError, TrainOptions, run_training
+from lmtool.model import CheckpointError, DataError, Run, RunError, TrainOptions, evaluate_run, run_training
 from lmtool.runtime import PRECISIONS, ArtifactError, OptionError, Predictor, StorageError, Vocabulary
 from lmtool.runtime.artifact.artifact import EARLIER_PRECISIONS, HASH_KEY
 from support.models.networks import network_of
@@ -230,6 +230,14 @@ def test_a_refusal_says_what_to_do(changes: dict[str, object], advice: str) -> N
     assert report().to_json()["advice"] is None
 
 
+def test_a_report_names_the_case_that_is_closest_to_its_limit() -> None:
+    cases = [Case("grid", "logits", 9e-5, 10.0), Case("loop", "cell_0", 2e-3, 20.0, moved=1e-3)]
+    text = report(cases=cases, tensors={"logits": Largest(9e-5, 9e-6), "cell_0": Largest(2e-3, 1e-4)}).format()
+    closest = "logits, 9.00e-05 of 1.00e-04 (scale 10.0, allowed 1e-05 of the scale; grid)"
+    assert f"2 cases, closest to its limit: {closest}" in text
+    assert "largest of each     logits 9.0e-05, cell_0 2.0e-03" in text
+
+
 def test_the_largest_differences_are_those_of_any_comparison() -> None:
     largest = Largest().over(Case("a", "logits", 1e-3, 10.0)).over(Case("b", "logits", 5e-4, 1.0))
     assert (largest.absolute, largest.relative) == (1e-3, 5e-4)
@@ -249,12 +257,15 @@ def test_without_its_corpus_a_run_is_verified_on_its_own_text(
     monkeypatch.setattr(Run, "corpus_facts", lambda _: {"name": "/no/such/folder", "sha256": "0"})
     parity = verify_artifact(run.artifact("fp32"))
     assert parity.passed
-    assert parity.text.startswith("drawn from the original itself")
+    assert parity.text.startswith("drawn from the original itself, because the corpus is not where it was when ")
+    assert parity.text.endswith(" was trained: there is no /no/such/folder")
     assert parity.tokens == 2000
+    with pytest.raises(DataError, match="there is no /no/such/folder; put it back, or name its new place: --data$"):
+        evaluate_run(run.path, None, None, 1)
 
 
 def test_an_artifact_of_another_network_is_refused(run: Run, predictor: Predictor) -> None:
-    with pytest.raises(ArtifactError, match="the artifact is .*layer_sizes=\\(7, 3\\).*, the original .*\\(4,\\)"):
+    with pytest.raises(ArtifactError, match="artifact has lstm layers of 7, 3 on .*, the original lstm layers of 4 on"):
         verify(TorchOriginal(network_of((4,)), predictor.vocabulary), predictor)
 
 

@@ -115,14 +115,30 @@ def test_a_failed_rename_leaves_no_split(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
+    ("text", "min_count", "message"),
+    [
+        ("", 3, "text.txt is empty, expected lines of text$"),
+        ("a b\nb a\na b\n", 9, "holds no token seen 9 times or more; .*; keep rarer ones: --set min_count=1$"),
+        ("a a\na a\na a\n", 9, "holds no token seen 9 times or more; expected at least two different ones$"),
+        (" \n\n\n\na\n", 3, "the training text of .* is empty or white space, expected lines of text$"),
+    ],
+)
+def test_advice_fits_what_a_file_lacks(tmp_path: Path, text: str, min_count: int, message: str) -> None:
+    (tmp_path / "text.txt").write_text(text)
+    with pytest.raises(DataError, match=message):
+        load_corpus(str(tmp_path / "text.txt"), "whitespace", min_count)
+
+
+@pytest.mark.parametrize(
     ("texts", "message"),
     [
         ({}, "holds no text, expected a file of UTF-8 text"),
         ({"train": "a b"}, r"holds train.txt but not valid.txt, test.txt; all three.* or name one file .*train.txt$"),
-        ({"train": "", "valid": "a b", "test": "a b"}, "holds no tokens; expected at least two different"),
+        ({"train": "", "valid": "a b", "test": "a b"}, "training text of .* is empty or white space"),
         ({"train": "a a\na", "valid": "a b", "test": "a b"}, "holds only the token 'a'; expected at least two"),
         ({"train": "a b", "valid": "", "test": "a b"}, "the valid text of .* holds 0 tokens, expected at least 2"),
-        ({"notes": "one line"}, "holds 1 lines of text, too few"),
+        ({"notes": "one line"}, "holds 1 line of text, expected 3 or more"),
+        ({"notes": " \n\t\n\n\n"}, "holds nothing but white space, expected lines of text"),
     ],
 )
 def test_errors_for_unusable_folders(tmp_path: Path, texts: dict[str, str], message: str) -> None:

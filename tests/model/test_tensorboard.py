@@ -56,7 +56,7 @@ def logged_points(run: Run) -> Points:
     """The same of metrics.jsonl; event files hold float32 numbers."""
     points: Points = {}
     for record in map(json.loads, run.metrics.read_text().splitlines()):
-        kind, step = record.pop("kind"), round(1000 * record.pop("epoch"))
+        kind, step, _ = record.pop("kind"), round(1000 * record.pop("epoch")), record.pop("time")
         for name, value in record.items():
             points.setdefault(f"{kind}/{name}", []).append((step, pytest.approx(value, rel=1e-6)))
     return points

@@ -1,5 +1,6 @@
 """Which of several exports a command takes where none is named."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from lmtool.model import Run
 from lmtool.runtime import Artifact, ArtifactError, latest_artifact
 from lmtool.runtime.artifact.artifact import HASH_KEY
 from lmtool.runtime.artifact.choice import choose_artifact
+from lmtool.runtime.artifact.original import older_exports
 from support.processes.commands import lmtool
 
 
@@ -57,11 +59,27 @@ def test_a_server_takes_the_fastest_that_is_batch_invariant(
     assert on_a_gpu.name == "model.onnx"
 
 
-def test_exports_of_older_weights_are_left_out(runs: Path) -> None:
-    parity = Artifact.read(runs / "tiny" / "model.onnx").parity
+@pytest.mark.parametrize(("older", "taken"), [("model.onnx", "model.int8.onnx"), ("model.int8.onnx", "model.onnx")])
+def test_exports_of_older_weights_are_left_out(runs: Path, older: str, taken: str) -> None:
+    parity = Artifact.read(runs / "tiny" / older).parity
     assert parity["original_sha256"]
+    change(runs / "tiny" / older, parity=json.dumps({**parity, "original_sha256": "0" * 64}))
+    assert choose_artifact(runs).path.name == taken
+    (runs / "tiny" / taken).unlink()
+    assert choose_artifact(runs).path.name == older
+    again = f"lmtool export --run {runs / 'tiny'}{' --precision int8' if 'int8' in older else ''}"
+    assert older_exports(runs / "tiny") == [
+        f"{runs / 'tiny' / older} is older than the weights of its run; export again: {again}"
+    ]
+
+
+def test_without_the_checkpoint_the_newest_export_counts(runs: Path) -> None:
     change(runs / "tiny" / "model.onnx", parity="{}")
-    assert choose_artifact(runs).path.name == "model.int8.onnx"
+    for damage in (b"", b"\xff" * 20, (2).to_bytes(8, "little") + b"{}", None):
+        best = runs / "tiny" / "checkpoints" / "best.safetensors"
+        best.unlink() if damage is None else best.write_bytes(damage)
+        assert choose_artifact(runs).path.name == "model.int8.onnx"
+        assert older_exports(runs / "tiny") == []
 
 
 def test_files_that_are_no_artifacts_are_left_out(runs: Path) -> None:
@@ -78,3 +96,4 @@ def test_files_that_are_no_artifacts_are_left_out(runs: Path) -> None:
 def test_commands_say_which_file_they_take_and_why(runs: Path) -> None:
     finished = lmtool("score", "the cat", cwd=runs.parent)
     assert "model: runs/tiny/model.onnx (fp32, the most exact of 2 exports; " in finished.stderr
+    assert "warning" not in finished.stderr

@@ -115,7 +115,7 @@ def test_a_state_comes_in_and_goes_out(pool: StreamPool, predictor: Predictor, i
     assert np.array_equal(pool.step(fork, [4]), expected)
     assert np.array_equal(pool.step(stream, [4]), expected)
     opened = pool.stats.open_streams
-    with pytest.raises(StateError, match="1 tokens that no step has run yet"):
+    with pytest.raises(StateError, match="1 token that no step has run yet"):
         pool.open_stream(predictor.stream().state)
     cached = predictor.stream(predictor.initial_state(1), cache=CacheOptions())
     cached.feed("the cat")

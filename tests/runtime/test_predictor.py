@@ -150,7 +150,7 @@ def test_a_state_that_does_not_fit_is_refused(predictor: Predictor, int8_predict
     doubles = tuple(tensor.astype(np.float64) for tensor in state.tensors)
     with pytest.raises(StateError, match="cell_0 is float64"):
         predictor.step([[0], [0]], State(state.model_sha256, doubles))  # type: ignore[arg-type]
-    with pytest.raises(StateError, match="pending tokens are of 1 streams"):
+    with pytest.raises(StateError, match="pending tokens are of 1 stream, expected"):
         predictor.step([[0], [0]], replace(state, pending=np.zeros((1, 2), np.int64)))
     with pytest.raises(StateError, match="the state is NoneType, expected a State"):
         predictor.step([[0], [0]], None)  # type: ignore[arg-type]
@@ -200,7 +200,7 @@ def test_empty_text_has_a_score(predictor: Predictor) -> None:
     assert (score.log_prob, score.perplexity, score.tokens) == (0.0, 1.0, ())
     with pytest.raises(TokenError, match="context is empty"):
         predictor.score("the", context=[])
-    with pytest.raises(TokenError, match="1 tokens have no perplexity"):
+    with pytest.raises(TokenError, match="the text has 1 token, expected at least 2"):
         predictor.perplexity(np.array([1]))
 
 

@@ -64,6 +64,30 @@ def test_the_choice_is_said_with_its_reason(
     assert capsys.readouterr().err == f"run: runs/a {reason}model: runs/a/model.onnx {reason}"
 
 
+def trained_at(folder: Path, time: str) -> None:
+    """Write the records of a training whose last one is of this time."""
+    records = [{"kind": "train", "epoch": 0.05, "time": EARLY}, {"kind": "valid", "epoch": 1, "time": time}]
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+
+
+def test_a_run_that_went_on_is_the_latest(runs: Path) -> None:
+    trained_at(runs / "b", EARLY)
+    assert names(runs) == ["c", "b", "a"]
+    trained_at(runs / "c", "2026-03-02T10:00:00+00:00")
+    assert names(runs) == ["b", "a", "c"]
+    assert latest_run(runs).path == runs / "c"
+    assert latest_artifact(runs) == runs / "c" / "model.onnx"
+    local = datetime.datetime.fromisoformat("2026-03-02T10:00:00+00:00").astimezone()
+    assert why_latest(run_folders(runs)) == f"latest of 3, last trained {local:%Y-%m-%d %H:%M:%S}"
+    assert next_start(runs) > "2026-03-02T10:00:00+00:00"
+
+
+@pytest.mark.parametrize("text", ["", "x", '{"time": 5}\n', '{"time": "2027-01-01T00:00:00"}\n', "[]\n", "9" * 9000])
+def test_records_without_a_time_change_no_order(runs: Path, text: str) -> None:
+    (runs / "c" / "metrics.jsonl").write_text(text)
+    assert names(runs) == ["c", "b", "a"]
+
+
 def test_runs_without_a_start_are_the_oldest(runs: Path) -> None:
     make_run(runs / "old", None, 2_000_000_000)
     make_run(runs / "older", None, 1_900_000_000)
@@ -77,7 +101,7 @@ def test_runs_without_a_start_are_the_oldest(runs: Path) -> None:
 def test_a_copy_beside_its_run_is_not_the_latest(runs: Path) -> None:
     shutil.copytree(runs / "a", runs / "a-backup")
     assert names(runs) == ["c", "b", "a-backup", "a"]
-    assert why_latest(run_folders(runs)).endswith("; a-backup began at the same time and may be a copy")
+    assert why_latest(run_folders(runs)).endswith("; a-backup has the same time and may be a copy")
 
 
 def test_folders_that_are_no_runs_are_left_out(runs: Path) -> None:
@@ -114,3 +138,5 @@ def test_a_run_records_its_start(run: Run) -> None:
     assert [folder.path for folder in folders] == [run.path]
     assert folders[0].started is not None
     assert abs(folders[0].started.timestamp() - time.time()) < 3600
+    assert folders[0].trained is not None
+    assert folders[0].started < folders[0].trained == folders[0].active

@@ -32,4 +32,5 @@ def latest_weights_hash(path: Path) -> str:
 
 def without_times(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The records without the entries that differ from run to run."""
-    return [{key: record[key] for key in record if key not in ("seconds", "tokens_per_second")} for record in history]
+    times = ("seconds", "time", "tokens_per_second")
+    return [{key: record[key] for key in record if key not in times} for record in history]
