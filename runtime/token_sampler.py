@@ -90,8 +90,7 @@ class TokenSampler:
     """
 
     def __init__(self, vocabulary_size: int) -> None:
-        self._size = vocabulary_size
-        self._width = -(-vocabulary_size // _BLOCK) * _BLOCK
+        self._padding = np.full((1, -vocabulary_size % _BLOCK), -np.inf, np.float32)
 
     def choose(self, logits: NDArray[np.float32], draws: Sequence[Draw]) -> NDArray[np.int64]:
         """Choose a token for each text; arguments are not checked.
@@ -124,12 +123,11 @@ class TokenSampler:
 
     def _edited(self, logits: NDArray[np.float32], draws: Sequence[Draw]) -> NDArray[np.float32]:
         """A copy with bias, barred tokens and penalties, filled up with minus infinity to whole blocks."""
-        rows = np.empty((len(draws), self._width), np.float32)
-        rows[:, : self._size] = logits
-        rows[:, self._size :] = -np.inf
         if len(draws) == 1:
+            rows = np.concatenate((logits, self._padding), axis=1)
             rows[0][draws[0].barred] = -np.inf
         else:
+            rows = np.concatenate((logits, self._padding.repeat(len(draws), axis=0)), axis=1)
             barred = [draw.barred for draw in draws]
             rows[np.repeat(np.arange(len(draws)), [len(ids) for ids in barred]), np.concatenate(barred)] = -np.inf
         for index, draw in enumerate(draws):
@@ -172,7 +170,7 @@ def _one_among_all(blocks: NDArray[np.float32], sums: NDArray[np.float64], draw:
     place = int(sums.searchsorted(number, "right"))
     before = float(sums[place - 1]) if place else 0.0
     share = (number - before) / (float(sums[place]) - before)
-    inside = blocks[place].astype(np.float64).cumsum()
+    inside = np.add.accumulate(blocks[place], dtype=np.float64)
     within = int(inside.searchsorted(min(max(share, _LEAST), _MOST) * float(inside[-1]), "right"))
     return place * _BLOCK + within
 
@@ -291,9 +289,12 @@ def _probabilities(rows: NDArray[np.float32], draws: Sequence[Draw]) -> NDArray[
 @np.errstate(over="ignore")  # a very low temperature leaves one token
 def _tempered(rows: NDArray[np.float32], largest: NDArray[np.float32], draws: Sequence[Draw]) -> NDArray[np.float32]:
     """`rows` less their largest numbers, float32 [texts, 1], divided by the temperatures."""
-    factors = [[min(1 / max(draw.sampling.temperature, 1e-38), 1e38)] for draw in draws]
     tempered = rows - largest
-    tempered *= np.array(factors, np.float32)
+    factors = [min(1 / max(draw.sampling.temperature, 1e-38), 1e38) for draw in draws]
+    if len(factors) == 1:
+        tempered *= np.float32(factors[0])
+    else:
+        tempered *= np.array(factors, np.float32)[:, None]
     return np.asarray(tempered)
 
 
@@ -306,7 +307,7 @@ def _block_sums(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _cumulative(numbers: NDArray[np.float32]) -> NDArray[np.float64]:
-    return numbers.astype(np.float64).cumsum(axis=1)
+    return np.add.accumulate(numbers, axis=1, dtype=np.float64)
 
 
 def _first_above(sums: NDArray[np.float64], numbers: NDArray[np.float64]) -> NDArray[np.int64]:
