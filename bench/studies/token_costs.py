@@ -2,12 +2,14 @@
 
     python bench/studies/token_costs.py --model FILE... [--vocabulary WORDS...] [--rounds N]
 
-The bare call is `InferenceSession.run` for one token of one stream in a closed loop. All loops take turns in each
-round; a ratio is that of one round, and the table has the medians of the rounds with their quartiles. A suggestion
-reads a token and gives the five most probable next ones. A keystroke is the mean over a text typed letter by letter.
+The bare call is `InferenceSession.run` for one token of one stream in a closed loop, with one thread. Times are the
+processor's time of that thread, which other work on the machine disturbs less. All loops take turns in each round; a
+ratio is that of one round, and the table has the medians of the rounds with their quartiles. A suggestion reads a token
+and gives the five most probable next ones. A keystroke is the mean over a text that is typed letter by letter.
 
 `--vocabulary` adds untrained networks of the architecture and precision of each model with other vocabularies; their
-probabilities fall as those of words do (exponent 1.3), since the cost of top-p depends on that.
+probabilities fall as those of words do (exponent 1.3), since the cost of top-p depends on that. Their words begin with
+the same letters, so that a keystroke there completes the whole vocabulary.
 """
 
 import argparse
@@ -71,10 +73,10 @@ def measure_costs(predictor: Predictor, name: str, rounds: int) -> TokenCosts:
     seconds: dict[str, list[float]] = {kind: [] for kind in loops}
     for number in range(rounds + 1):
         for kind, loop in loops.items():
-            start = time.perf_counter()
+            start = time.thread_time()
             count = loop()
             if number:
-                seconds[kind].append((time.perf_counter() - start) / count)
+                seconds[kind].append((time.thread_time() - start) / count)
     return TokenCosts(name, seconds)
 
 
@@ -130,15 +132,15 @@ def _typing_loop(predictor: Predictor) -> Loop:
     return loop
 
 
-def predictors(models: Sequence[Path], vocabularies: Sequence[int], threads: int) -> Iterator[tuple[str, Predictor]]:
+def predictors(models: Sequence[Path], vocabularies: Sequence[int]) -> Iterator[tuple[str, Predictor]]:
     """Each model, and untrained networks like it with the vocabularies."""
     for path in models:
         artifact = Artifact.read(path)
-        yield f"{artifact.variant}, {len(artifact.vocabulary):,} words", Predictor.load(path, threads=threads)
+        yield f"{artifact.variant}, {len(artifact.vocabulary):,} words", Predictor.load(path)
         for size in vocabularies:
             with tempfile.TemporaryDirectory() as folder:
                 untrained = _untrained(Path(folder) / "run", artifact, size)
-                yield f"{artifact.variant}, {size:,} words", Predictor.load(untrained, threads=threads)
+                yield f"{artifact.variant}, {size:,} words", Predictor.load(untrained)
 
 
 def _untrained(folder: Path, like: Artifact, size: int) -> Path:
@@ -170,12 +172,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, nargs="+", help="artifacts")
     parser.add_argument("--vocabulary", type=int, default=[], nargs="+", help="words of untrained networks")
-    parser.add_argument("--threads", type=int, default=1, help="threads of a call")
     parser.add_argument("--rounds", type=int, default=60, help="rounds")
     options = parser.parse_args()
     environment = describe_environment()
-    print(f"{environment['processor']}, {environment['usable_cores']} cores, {options.threads} threads a call")
-    models = predictors(options.model, options.vocabulary, options.threads)
+    print(f"{environment['processor']}, {environment['usable_cores']} cores")
+    models = predictors(options.model, options.vocabulary)
     print(format_costs([measure_costs(predictor, name, options.rounds) for name, predictor in models]))
 
 
