@@ -97,4 +97,4 @@ class Sampling:
         checked_instance("random", random, np.random.Generator, "make one: numpy.random.default_rng(seed)")
         draw = Draw(self, random, _NONE, at_boundary=at_boundary)
         draw.recent = deque(recent)
-        return int(TokenSampler(len(logits)).choose(logits[None], [draw])[0])
+        return TokenSampler(len(logits)).choose_one(logits, draw)

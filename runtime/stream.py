@@ -327,7 +327,7 @@ class Stream:
             self._lookahead = self._look_ahead()
         vocabulary, draw = self._vocabulary, plan.draw
         draw.at_boundary = self._last_token is None or vocabulary.is_boundary(self._last_token)
-        token_id = int(sampler.choose(self._lookahead[0][None], (draw,))[0])
+        token_id = sampler.choose_one(self._lookahead[0], draw)
         if token_id in plan.stop_ids:
             return None
         if token_id != vocabulary.end_of_sentence_id:

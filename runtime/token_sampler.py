@@ -102,6 +102,8 @@ class TokenSampler:
         Returns:
             Token ids, int64 [texts].
         """
+        if len(draws) == 1:
+            return np.array([self.choose_one(logits[0], draws[0])])
         kinds = [draw.kinds[draw.at_boundary] for draw in draws]
         if kinds.count(kinds[0]) == len(kinds):
             return self._choose_alike(kinds[0], logits, draws)
@@ -110,6 +112,15 @@ class TokenSampler:
             members = [row for row, each in enumerate(kinds) if each == kind]
             chosen[members] = self._choose_alike(kind, logits[members], [draws[row] for row in members])
         return chosen
+
+    def choose_one(self, logits: NDArray[np.float32], draw: Draw) -> int:
+        """As `choose`, for one text: logits float32 [vocabulary] to a token id."""
+        kind = draw.kinds[draw.at_boundary]
+        if kind == _GREEDY and not draw.changes_logits:
+            token = int(logits.argmax())
+            if token not in draw.ruled_out:
+                return token
+        return int(self._choose_alike(kind, logits[None], (draw,))[0])
 
     def _choose_alike(self, kind: int, logits: NDArray[np.float32], draws: Sequence[Draw]) -> NDArray[np.int64]:
         if kind != _GREEDY:

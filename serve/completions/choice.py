@@ -114,7 +114,7 @@ class Choice:
     def _draw_token(self) -> Token:
         """Draw a token. Barred tokens are never drawn, but have their share of the reported probabilities."""
         vocabulary = self.engine.vocabulary
-        drawn = int(TokenSampler(len(vocabulary)).choose(self.logits[None], [self._draw])[0])
+        drawn = TokenSampler(len(vocabulary)).choose_one(self.logits, self._draw)
         if drawn != vocabulary.end_of_sentence_id:  # as in `Stream.generate`
             self._draw.recent.append(drawn)
         logprobs = None
