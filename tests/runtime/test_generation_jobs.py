@@ -104,12 +104,12 @@ def test_a_job_continues_a_state(pool: StreamPool, predictor: Predictor) -> None
 
 
 def test_ten_thousand_jobs_at_once_are_refused_or_written(predictor: Predictor) -> None:
-    expected = {number: alone_text(predictor, "the", max_tokens=2, seed=number) for number in range(8)}
+    expected = {number: alone_text(predictor, "the", max_tokens=12, seed=number) for number in range(8)}
     with StreamPool(predictor, PoolOptions(max_streams=300, max_waiting=200)) as pool:
         jobs: list[GenerationJob] = []
         for number in range(10_000):
             with contextlib.suppress(BusyError):
-                jobs.append(pool.generate("the", 2, seed=number % 8))
+                jobs.append(pool.generate("the", 12, seed=number % 8))
         assert 200 <= len(jobs) < 10_000
         with pytest.raises(BusyError, match="200 requests wait, which is the limit; nothing was changed"):
             jobs.extend(pool.generate("the", 200) for _ in range(201))
@@ -122,7 +122,7 @@ def test_ten_thousand_jobs_at_once_are_refused_or_written(predictor: Predictor) 
         with pytest.raises(BusyError, match="1 streams are open, which is the limit"):
             pool.generate("the")
         pool.close_stream(stream)
-        assert pool.generate("the", 2, seed=3).result() == expected[3]
+        assert pool.generate("the", 12, seed=3).result() == expected[3]
 
 
 def test_a_long_prompt_holds_nobody_up(held: tuple[StreamPool, Gate], predictor: Predictor) -> None:
