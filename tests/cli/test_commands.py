@@ -61,15 +61,10 @@ def test_train_export_and_use_in_an_empty_folder(tmp_path: Path) -> None:
 def test_an_export_that_is_older_than_its_run_is_pointed_out(project: Path, tmp_path: Path) -> None:
     shutil.copytree(project, tmp_path, dirs_exist_ok=True)
     older = "runs/tiny/model.onnx is older than the weights of its run; export again: lmtool export --run runs/tiny\n"
-    assert older not in lmtool("suggest", "the", cwd=tmp_path).stderr
     trained = lmtool("train", "--resume", "--epochs", 5, "--threads", 1, cwd=tmp_path)
     assert older in trained.stderr
     assert f"{older[:-1]} --precision int8\n".replace("model.onnx", "model.int8.onnx") in trained.stderr
-    for command in (["suggest", "the"], ["info"], ["evaluate", "--model", "runs/tiny/model.onnx"]):
-        assert f"warning: {older}" in lmtool(*command, cwd=tmp_path).stderr
-    refused = lmtool("train", "--resume", "--run", "runs/tiny", "--epochs", 1, cwd=tmp_path)
-    assert refused.stderr.startswith("error: cannot go on with runs/tiny: it is a run of 5 epochs, 1 are fewer; ")
-    assert refused.stderr.count("\n") == 1
+    assert f"warning: {older}" in lmtool("suggest", "the", cwd=tmp_path).stderr
 
 
 def test_progress_is_on_stderr_and_the_result_on_stdout(tmp_path: Path) -> None:
