@@ -13,7 +13,7 @@ from .scenario import Scenario
 from .sweep import Sweep
 from .timing import Timing
 
-FORMAT = 4
+FORMAT = 5
 
 
 @final

@@ -10,23 +10,39 @@ from ..runtime.errors import OptionError
 _MOST_TOKENS = 1 << 16
 """Tokens of one call: with a vocabulary of 10,000 their logits take 2.6 GB."""
 
-KINDS = ("single-stream", "multi-stream", "offline", "prefill", "generation", "load", "first-step", "server")
+KINDS = (
+    "single-stream",
+    "multi-stream",
+    "offline",
+    "prefill",
+    "generation",
+    "suggest",
+    "pool",
+    "load",
+    "first-step",
+    "server",
+)
 """Kinds of scenario, in the order of the results."""
 
-_SHAPED = ("offline", "prefill", "generation")
+APPLICATION_KINDS = ("generation", "suggest", "pool")
+"""Kinds that make the calls of applications over the predictor of each backend, in turns with bare session calls."""
+
+_SHAPED = ("offline", "prefill", "pool")
 _SIZES = {
     "multi-stream": r":(?P<batch_size>\d{1,9})",
     **dict.fromkeys(_SHAPED, r":(?P<batch_size>\d{1,9})x(?P<time>\d{1,9})"),
+    "generation": r":(?P<time>\d{1,9})",
     "server": r":(?P<rate>\d{1,9})",
 }
 _FORMS = (
-    "single-stream, multi-stream:BATCH, offline:BATCHxTIME, prefill:BATCHxTIME, generation:BATCHxTIME, load, "
-    "first-step, server:RATE"
+    "single-stream, multi-stream:BATCH, offline:BATCHxTIME, prefill:BATCHxTIME, generation:TIME, suggest, "
+    "pool:JOBSxTIME, load, first-step, server:RATE"
 )
 _BATCHES = (8, 64, 256)
 _TIMES = (128,)
 _PREFILLED = 512
 _GENERATED = 128
+_POOLED = (64, 32)
 
 
 @final
@@ -36,8 +52,8 @@ class Scenario:
 
     Attributes:
         kind: One of `KINDS`.
-        batch_size: Streams in a call.
-        time: Tokens that each stream reads, or generates.
+        batch_size: Streams in a call, or jobs of a pool.
+        time: Tokens that each of them reads, or generates.
         rate: Requests a second that arrive at a server; 0 for other kinds.
 
     Raises:
@@ -75,7 +91,11 @@ class Scenario:
     def __str__(self) -> str:
         if self.kind in _SHAPED:
             return f"{self.kind}:{self.batch_size}x{self.time}"
-        sizes = {"multi-stream": f":{self.batch_size}", "server": f":{self.rate}"}
+        sizes = {
+            "multi-stream": f":{self.batch_size}",
+            "generation": f":{self.time}",
+            "server": f":{self.rate}",
+        }
         return self.kind + sizes.get(self.kind, "")
 
     @property
@@ -83,12 +103,12 @@ class Scenario:
         """Batch and time of a call; None for one token."""
         if self.kind in ("multi-stream", "offline", "prefill"):
             return self.batch_size, self.time
-        return (self.batch_size, 1) if self.kind == "generation" else None
+        return (self.batch_size, 1) if self.kind in APPLICATION_KINDS else None
 
     @property
     def tokens(self) -> int:
-        """Tokens read or generated in one call; 0 for `load` and `first-step`."""
-        return 0 if self.kind in ("load", "first-step") else self.batch_size * self.time
+        """Tokens read or generated in one call; 0 for `suggest`, `load` and `first-step`."""
+        return 0 if self.kind in ("suggest", "load", "first-step") else self.batch_size * self.time
 
     @property
     def name(self) -> str:
@@ -99,7 +119,9 @@ class Scenario:
             "multi-stream": f"multi-stream: batch {self.batch_size}, one token a call",
             "offline": f"offline: {batch}text scored in chunks of {self.time} tokens",
             "prefill": f"prefill: {batch}{self.time} tokens, logits of the last one",
-            "generation": f"generation: {batch}{self.time} tokens, greedily",
+            "generation": f"generation: {self.time} tokens of a text, drawn among the 40 most probable",
+            "suggest": "suggest: a line typed key by key, five suggestions after each",
+            "pool": f"pool: {self.batch_size} texts of {self.time} tokens at once, drawn as in generation",
             "load": "load: from the file to a session",
             "first-step": "first step: one token, just after loading",
             "server": f"server: {self.rate:,} requests of one token a second, at random times",
@@ -126,7 +148,9 @@ def scenarios_of(
         "multi-stream": [streams(batch) for batch in batches],
         "offline": [Scenario("offline", 1, time) for time in times],
         "prefill": [Scenario("prefill", 1, _PREFILLED)],
-        "generation": [Scenario("generation", 1, _GENERATED)],
+        "generation": [Scenario("generation", time=_GENERATED)],
+        "suggest": [Scenario("suggest")],
+        "pool": [Scenario("pool", *_POOLED)],
         "load": [Scenario("load")],
         "first-step": [Scenario("first-step")],
         "server": [Scenario("server", rate=rate) for rate in rates],

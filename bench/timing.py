@@ -12,6 +12,7 @@ from .scenario import Scenario
 UNSTABLE_SPREAD = 0.1
 SHORT_SECONDS = 1e-3
 _PERCENTILES = (50, 95, 99)
+_TIMES = ("call_seconds", "bare_seconds")
 
 
 @final
@@ -25,6 +26,7 @@ class Round:
         requests_per_second: Throughput of a server; None for other scenarios.
         invalid_reasons: Why a server's run is not valid.
         warnings: Why a valid run is doubtful.
+        bare_seconds: Time of the bare session calls beside each call of an application; empty for other scenarios.
     """
 
     call_seconds: Sequence[float]
@@ -32,11 +34,17 @@ class Round:
     requests_per_second: float | None = None
     invalid_reasons: Sequence[str] = ()
     warnings: Sequence[str] = ()
+    bare_seconds: Sequence[float] = ()
 
     @property
     def median(self) -> float:
         """Median seconds of a call."""
         return float(np.median(self.call_seconds))
+
+    @property
+    def bare_median(self) -> float | None:
+        """Median seconds of the bare calls; None if there are none."""
+        return float(np.median(self.bare_seconds)) if self.bare_seconds else None
 
     @property
     def fence(self) -> float:
@@ -51,7 +59,8 @@ class Round:
 
     def to_json(self) -> dict[str, Any]:
         """The round, ready for JSON, to the nanosecond."""
-        return {**asdict(self), "call_seconds": [round(seconds, 9) for seconds in self.call_seconds]}
+        times = {name: [round(seconds, 9) for seconds in getattr(self, name)] for name in _TIMES}
+        return {**asdict(self), **times}
 
 
 @final
@@ -93,6 +102,18 @@ class Timing:
         if throughputs:
             return float(np.median(throughputs)) * self.scenario.tokens
         return self.scenario.tokens / self.median_seconds if self.scenario.tokens else None
+
+    @property
+    def bare_seconds(self) -> float | None:
+        """Median of the rounds' medians of the bare calls; None if there are none."""
+        medians = [each.bare_median for each in self.rounds if each.bare_median is not None]
+        return float(np.median(medians)) if medians else None
+
+    @property
+    def bare_ratio(self) -> float | None:
+        """A call over the bare calls beside it: the median of the rounds; None if there are none."""
+        ratios = [each.median / each.bare_median for each in self.rounds if each.bare_median is not None]
+        return float(np.median(ratios)) if ratios else None
 
     @property
     def spread(self) -> float:
@@ -159,7 +180,8 @@ class Timing:
         """
         rounds = [Round(**each) for each in value["rounds"]]
         if not rounds or not all(
-            each.call_seconds and all(0 < time < math.inf for time in each.call_seconds) for each in rounds
+            each.call_seconds and all(0 < time < math.inf for time in (*each.call_seconds, *each.bare_seconds))
+            for each in rounds
         ):
             raise ValueError(f"{value['runtime']}, {value['scenario']}: a round has no times, or an invalid one")
         return cls(value["runtime"], Scenario.parse(value["scenario"]), rounds)
@@ -175,6 +197,8 @@ class Timing:
             **{f"p{percent}": self.percentile(percent) for percent in _PERCENTILES},
             "longest": self.longest,
             "outliers": self.outliers,
+            "bare_seconds": self.bare_seconds,
+            "bare_ratio": self.bare_ratio,
             "peak_bytes": self.peak_bytes,
             "rounds": [each.to_json() for each in self.rounds],
         }

@@ -29,8 +29,9 @@ def bench(
     scenario: Annotated[
         list[str] | None,
         Option(
-            help="Scenario to time; may be repeated: single-stream, multi-stream, offline, prefill, generation, load, "
-            "first-step (default: all of these), server; or with sizes, as multi-stream:64 or prefill:1x2048."
+            help="Scenario to time; may be repeated: single-stream, multi-stream, offline, prefill, generation, "
+            "suggest, pool, load, first-step (default: all of these), server; or with sizes, as multi-stream:64 or "
+            "pool:64x32."
         ),
     ] = None,
     batch: Annotated[

@@ -68,7 +68,6 @@ class NodeSession:
         outputs: Sequence[str],
         feed: Mapping[str, NDArray[Any]],
         *,
-        steps: int = 1,
         targets: NDArray[np.int64] | None = None,
     ) -> list[NDArray[Any]]:
         """The outputs for these inputs, as copies.
@@ -76,7 +75,6 @@ class NodeSession:
         Args:
             outputs: Names; the logits come first.
             feed: Inputs by name.
-            steps: Calls; each reads the most probable tokens and the states of the call before.
             targets: int64 [batch, time]; returns their log-probabilities, float64 [batch, time], instead of the logits.
 
         Raises:
@@ -84,7 +82,7 @@ class NodeSession:
         """
         tensors = feed if targets is None else {**feed, TARGETS: targets}
         with self._one_at_a_time:
-            header, results = self._process.ask({"outputs": list(outputs), "steps": steps}, tensors)
+            header, results = self._process.ask({"outputs": list(outputs)}, tensors)
         NODE_CLOCK.add(header["nanoseconds"])
         return results
 
@@ -122,12 +120,8 @@ class NodeBackend:
 
     def score(self, token_ids: NDArray[np.int64], targets: NDArray[np.int64], state: _State) -> _State:
         """Log-probabilities of targets."""
-        return self._run(token_ids, state, targets=targets)
+        return self._run(token_ids, state, targets)
 
-    def generate(self, token_ids: NDArray[np.int64], count: int, state: _State) -> _State:
-        """Generate greedily."""
-        return self._run(token_ids, state, steps=count)
-
-    def _run(self, token_ids: NDArray[np.int64], state: _State, **work: Any) -> _State:
-        _, *after = self._session.run(self._outputs, {TOKEN_IDS: token_ids, **state}, **work)
+    def _run(self, token_ids: NDArray[np.int64], state: _State, targets: NDArray[np.int64] | None = None) -> _State:
+        _, *after = self._session.run(self._outputs, {TOKEN_IDS: token_ids, **state}, targets=targets)
         return dict(zip(self._states, after, strict=True))

@@ -43,20 +43,15 @@ function load(name, ort, { artifact, threads }) {
   return ort.InferenceSession.create(artifact, { ...options, ...threading, extra, executionProviders: ["cpu"] });
 }
 
-// As an application does: typed arrays become tensors, the session runs, typed arrays come out. Each further step reads
-// the most probable tokens of the step before. With targets, their log-probabilities replace the logits.
-async function call(ort, session, { outputs, steps, tensors }) {
+// As an application does: typed arrays become tensors, the session runs, typed arrays come out. With targets, their
+// log-probabilities replace the logits.
+async function call(ort, session, { outputs, tensors }) {
   const start = process.hrtime.bigint();
   const feed = {};
   for (const { name, type, shape, data } of tensors) feed[name] = new ort.Tensor(type, data, shape);
   const { targets } = feed;
   delete feed.targets;
-  let results = await session.run(feed, outputs);
-  for (let step = 1; step < steps; step++) {
-    for (const name of outputs.slice(1)) feed[name.slice("next_".length)] = results[name];
-    feed.token_ids = mostProbable(ort, results.logits);
-    results = await session.run(feed, outputs);
-  }
+  const results = await session.run(feed, outputs);
   const data = outputs.map((name) => results[name].data); // now in host memory, wherever it was computed
   const scored = targets && logProbs(results.logits, targets);
   const nanoseconds = since(start);
@@ -65,18 +60,6 @@ async function call(ort, session, { outputs, steps, tensors }) {
 }
 
 const since = (start) => Number(process.hrtime.bigint() - start);
-
-// Token ids int64 [batch, 1] after the last position of logits float32 [batch, time, vocabulary].
-function mostProbable(ort, { dims: [batch, time, vocabulary], data }) {
-  const tokens = new BigInt64Array(batch);
-  for (let row = 0; row < batch; row++) {
-    const begin = (row * time + time - 1) * vocabulary;
-    let best = 0;
-    for (let token = 1; token < vocabulary; token++) if (data[begin + token] > data[begin + best]) best = token;
-    tokens[row] = BigInt(best);
-  }
-  return new ort.Tensor("int64", tokens, [batch, 1]);
-}
 
 // Log-probability float64 [batch, time] of each target in logits float32 [batch, time, vocabulary].
 function logProbs({ dims: [batch, time, vocabulary], data }, targets) {

@@ -76,16 +76,6 @@ class TorchBackend:
             (-cross_entropy(logits.flatten(0, 1), wanted, reduction="none")).cpu()
         return state
 
-    def generate(self, token_ids: Tokens, count: int, state: NetworkState) -> NetworkState:
-        """Generate greedily."""
-        with torch.inference_mode():
-            tokens = self._tensor(token_ids)
-            for _ in range(count):
-                logits, state = self._all(tokens, state)
-                tokens = logits.argmax(2)
-                tokens.cpu()  # a streaming application needs each token at once
-        return state
-
     def _last_logits(self, token_ids: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
         output, _, new_state = self._network.read(token_ids, state)
         return self._network.projection(output[:, -1:]), new_state

@@ -91,10 +91,6 @@ class Backend(Protocol):
         """Compute the log-probability of a target at each position, both int64 [batch, time]; returns the new state."""
         ...
 
-    def generate(self, token_ids: Tokens, count: int, state: Any) -> Any:
-        """Generate count tokens greedily after token_ids, int64 [batch, 1]; returns the new state."""
-        ...
-
 
 @final
 class OnnxBackend:
@@ -120,13 +116,6 @@ class OnnxBackend:
     def score(self, token_ids: Tokens, targets: Tokens, state: State) -> State:
         """Log-probabilities of targets."""
         return self.predictor.log_probs(token_ids, state, targets)[1]
-
-    def generate(self, token_ids: Tokens, count: int, state: State) -> State:
-        """Generate greedily."""
-        for _ in range(count):
-            logits, state = self.predictor.step(token_ids, state)
-            token_ids = logits.argmax(axis=2)
-        return state
 
 
 @final

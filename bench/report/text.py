@@ -4,12 +4,12 @@ import textwrap
 
 from ...runtime.io.text_table import text_table
 from ..results import Results
-from ..scenario import Scenario
+from ..scenario import APPLICATION_KINDS, Scenario
 from ..sweep import AXES, Crossover, Sweep
 from ..timing import Timing
 
 _FIGURES = ("tokens/s", "p50", "p95", "p99", "longest", "outliers", "spread")
-HEADER = ("runtime", *_FIGURES, "memory", "floor", "to floor", "speed-up")
+HEADER = ("runtime", *_FIGURES, "memory", "floor", "to floor", "bare", "to bare", "speed-up")
 FAILED = "FAILED the verification: not timed"
 CRASHED = "CRASHED: not timed"
 _WIDTH = 120
@@ -62,6 +62,8 @@ def cells_of(timing: Timing, results: Results) -> tuple[str, ...]:
         "" if memory is None else f"{memory / 1e6:,.0f} MB",
         format_seconds(floor),
         "" if floor is None else f"{min(timing.medians) / floor:.1f}x",
+        format_seconds(timing.bare_seconds),
+        "" if timing.bare_ratio is None else f"{timing.bare_ratio:.2f}x",
         format_speedup(results, timing),
     )
 
@@ -133,6 +135,10 @@ def legend(results: Results) -> list[str]:
         "speed-up: over the first runtime, within each round: median of the rounds and their range": True,
         "prefill: runtimes without optional inputs (openvino, reference, onnxruntime-node, onnxruntime-web) compute "
         "the logits of every position, onnxruntime and torch those of the last one": "prefill" in kinds,
+        "bare: the session calls that it needs, alone and in turns with it (suggest: one for each keystroke); to bare: "
+        "a call over them": any(timing.bare_ratio is not None for timing in results.timings),
+        "generation, suggest, pool: lmtool's calls over each runtime; to other ones it copies states, to those in node "
+        "through a pipe": not kinds.isdisjoint(APPLICATION_KINDS),
         "server: speed-ups are those of the 99th percentile; its process is not pinned": "server" in kinds,
         "floor: the time to read the weights once (batch 1) or to multiply by them (larger batches), at the best rates "
         "of numpy, and of onnxruntime in int8; to floor: the fastest round over it": bool(results.rooflines),

@@ -1,4 +1,5 @@
-"""The timed functions (pytest-benchmark; see plugin.py): a call, a load, the first step after a load.
+"""The timed functions (pytest-benchmark; see plugin.py): calls of a backend and of applications, a load, the first
+step after a load.
 
 The load is a warm one: imports are done and the file is in the system's cache."""
 
@@ -12,6 +13,13 @@ _ROUNDS = 5
 def bench_call(call: Any, measured: Any) -> None:
     call()  # a backend that compiles at its first call does it here: that time must not set the number of rounds
     measured(call)
+
+
+def bench_application(application: Any, seconds: float, measured: Any) -> None:
+    bare: list[float] = []
+    rounds = application.rounds_within(seconds)
+    measured.pedantic(application.call, setup=lambda: bare.append(application.bare_seconds()), rounds=rounds)
+    measured.extra_info["bare_seconds"] = bare
 
 
 def bench_load(load_scenario: Any, load_runtime: Any, measured: Any) -> None:

@@ -18,7 +18,7 @@ from ..roofline import Roofline
 from ..scenario import Scenario
 from ..timing import Round
 from .job import BY_PROVIDER, REFUSED, Job
-from .plugin import PEAK, ROOFLINE
+from .plugin import BARE, PEAK, ROOFLINE
 
 _SUITE = Path(__file__).with_name("bench_calls.py")
 _LAST_LINES = 12
@@ -87,7 +87,9 @@ def run_timing_job(candidate: Candidate, scenarios: Sequence[Scenario], seconds:
     """
     report = _run_job("pytest", candidate, scenarios=scenarios, seconds=seconds)
     rounds = {
-        Scenario.parse(entry["param"]): Round(entry["stats"]["data"], entry["extra_info"][PEAK])
+        Scenario.parse(entry["param"]): Round(
+            entry["stats"]["data"], entry["extra_info"][PEAK], bare_seconds=entry["extra_info"].get(BARE, ())
+        )
         for entry in report["benchmarks"]
     }
     return RoundResult(rounds, Roofline(**report[ROOFLINE]) if ROOFLINE in report else None)

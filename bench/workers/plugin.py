@@ -9,6 +9,7 @@ Add `--runtime torch --original runs/NAME` for PyTorch, or `--runtime` with anot
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -18,18 +19,26 @@ import pytest
 
 from ..backends.registry import BACKENDS, ONNXRUNTIME, TORCH, Backend, Source
 from ..environment import forget_peak, peak_bytes, pin
-from ..scenario import Scenario
+from ..scenario import APPLICATION_KINDS, Scenario
+from .application_calls import ApplicationCalls, application_calls
 from .job import Job
 from .workload import workload
 
 PEAK = "peak_bytes"
 """Key in the extra information of a benchmark: the peak resident set while it ran."""
 
+BARE = "bare_seconds"
+"""Key beside it: the time of the bare calls beside each call of an application."""
+
 ROOFLINE = "roofline"
 """Key beside the benchmarks: a `Roofline`."""
 
 _CPU_PROVIDERS = ("cpu", "openvino")
-_FIXTURES = {"load": "load_scenario", "first-step": "first_step_scenario"}
+_FIXTURES = {
+    "load": "load_scenario",
+    "first-step": "first_step_scenario",
+    **dict.fromkeys(APPLICATION_KINDS, "application_scenario"),
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,7 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--scenario",
         action="append",
         default=[],
-        help="single-stream (default), multi-stream:BATCH, offline:BATCHxTIME, load, ...; may be repeated",
+        help="single-stream (default), multi-stream:BATCH, offline:BATCHxTIME, generation:TIME, ...; may be repeated",
     )
 
 
@@ -56,7 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each scenario to the function that measures its kind."""
-    for fixture in ("call_scenario", *_FIXTURES.values()):
+    for fixture in ("call_scenario", *dict.fromkeys(_FIXTURES.values())):
         if fixture in metafunc.fixturenames:
             scenarios = _job(metafunc.config).scenarios
             own = [scenario for scenario in scenarios if _FIXTURES.get(scenario.kind, "call_scenario") == fixture]
@@ -108,10 +117,25 @@ def call(runtime: Backend, call_scenario: Scenario) -> Callable[[], object]:
     return workload(runtime, call_scenario)
 
 
+@pytest.fixture
+def application(runtime: Backend, application_scenario: Scenario) -> Iterator[ApplicationCalls]:
+    """The calls of an application over the backend's predictor."""
+    with application_calls(runtime.predictor, application_scenario) as calls:
+        yield calls
+
+
+@pytest.fixture
+def seconds(pytestconfig: pytest.Config) -> float:
+    """Longest time of one scenario."""
+    return float(pytestconfig.getoption("benchmark_max_time"))
+
+
 @pytest.fixture(autouse=True)
 def _timer(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> None:
-    """Time with the backend's clock."""
-    request.node.add_marker(pytest.mark.benchmark(timer=BACKENDS[_job(pytestconfig).backend].clock))
+    """Time with the backend's clock; applications, which run in this process, with this process's."""
+    is_application = "application" in request.fixturenames
+    clock = time.perf_counter if is_application else BACKENDS[_job(pytestconfig).backend].clock
+    request.node.add_marker(pytest.mark.benchmark(timer=clock))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""One call of each scenario."""
+"""One call of a backend in each scenario."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -16,17 +16,15 @@ _INPUTS = 64
 def workload(backend: Backend, scenario: Scenario) -> Callable[[], object]:
     """A function that makes one call of a scenario, with other random tokens each time.
 
-    single-stream, multi-stream and offline continue from the state of their last call; prefill and generation start
-    from the zero state.
+    single-stream, multi-stream and offline continue from the state of their last call; prefill starts from the zero
+    state.
     """
     time = scenario.time
-    lengths = {"single-stream": 1, "multi-stream": 1, "offline": time + 1, "prefill": time, "generation": 1}
+    lengths = {"single-stream": 1, "multi-stream": 1, "offline": time + 1, "prefill": time}
     tokens = _random_tokens(backend.vocabulary_size, scenario.batch_size, lengths[scenario.kind])
     zero = backend.initial_state(scenario.batch_size)
     if scenario.kind == "prefill":
         return lambda: backend.prefill(next(tokens), zero)
-    if scenario.kind == "generation":
-        return lambda: backend.generate(next(tokens), time, zero)
     if scenario.kind == "offline":
         return _continued(lambda text, state: backend.score(text[:, :-1], text[:, 1:], state), tokens, zero)
     return _continued(backend.read, tokens, zero)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lmtool.bench import BenchOptions, Round, Scenario, format_table, rounds, run_bench, run_demo, save_results
+from lmtool.bench import BenchOptions, Round, Scenario, Timing, format_table, rounds, run_bench, run_demo, save_results
 from lmtool.bench.backends.registry import BACKENDS, Source
 from lmtool.bench.candidates import Candidate
 from lmtool.bench.demo import DemoStep
@@ -19,6 +19,7 @@ from lmtool.bench.workers.launch import RoundResult
 from lmtool.model import Run, TrainOptions
 from lmtool.model.network import state_tensors
 from lmtool.runtime import OptionError, Predictor
+from lmtool.runtime.io.files import json_text
 from support.models.results import ONE, make_results
 from support.runs.reporters import RecordingReporter
 from support.runs.settings import SETTINGS
@@ -28,7 +29,12 @@ from support.web.pages import Page
 QUICK = Schedule(rounds=1, seconds_per_scenario=0.02)
 
 
-CALLS = [Scenario.parse(text) for text in ("single-stream", "multi-stream:3", "offline:1x4", "load")]
+APPLICATIONS = [Scenario.parse(text) for text in ("generation:4", "suggest", "pool:3x4")]
+CALLS = [
+    *(Scenario.parse(text) for text in ("single-stream", "multi-stream:3", "offline:1x4")),
+    *APPLICATIONS,
+    Scenario("load"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +56,22 @@ def test_every_runtime_is_verified_then_measured_in_every_scenario(measured: Any
     for timing in results.timings:
         assert len(timing.rounds) == 1
         assert all(len(each.call_seconds) >= 5 and min(each.call_seconds) > 0 for each in timing.rounds)
-        assert (timing.tokens_per_second is None) == (timing.scenario.kind == "load")
+        assert (timing.tokens_per_second is None) == (timing.scenario.kind in ("load", "suggest"))
+
+
+def test_a_call_of_an_application_stands_beside_bare_calls_of_the_session(measured: Any) -> None:
+    results = measured[0]
+    for timing in results.timings:
+        (each,) = timing.rounds
+        if timing.scenario not in APPLICATIONS:
+            assert (each.bare_seconds, timing.bare_ratio) == ((), None)
+            continue
+        assert len(each.bare_seconds) == len(each.call_seconds)
+        assert 0.2 < timing.bare_ratio == pytest.approx(each.median / each.bare_median)
+        assert Timing.from_json(json.loads(json_text(timing.to_json()))).bare_ratio == pytest.approx(timing.bare_ratio)
+    text = format_table(results)
+    assert text.count(" to bare ") == len(APPLICATIONS)
+    assert "bare: the session calls that it needs" in " ".join(text.split())
 
 
 def test_each_round_begins_with_another_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,10 +96,10 @@ def test_the_memory_of_each_process_is_its_own(measured: Any) -> None:
 def test_results_are_written_as_json_a_report_and_a_picture(measured: Any, tmp_path: Path) -> None:
     files = save_results(measured[0], tmp_path / "new")
     saved = json.loads(files["timings"].read_text())
-    assert saved["format"] == 4
+    assert saved["format"] == 5
     assert saved["environment"]["packages"]["torch"]
     assert saved["environment"]["tf32"] == {"NVIDIA_TF32_OVERRIDE": "0"}
-    assert len(saved["timings"]) == 12
+    assert len(saved["timings"]) == 21
     assert files["chart"].read_bytes().startswith(b"\x89PNG")
     page = Page(files["report"].read_text())
     assert page.outside == []
@@ -87,7 +108,7 @@ def test_results_are_written_as_json_a_report_and_a_picture(measured: Any, tmp_p
 
 def test_the_table_shows_every_figure(measured: Any) -> None:
     text = format_table(measured[0])
-    assert text.count("onnx int8") == 4
+    assert text.count("onnx int8") == 7
     for scenario in measured[0].scenarios:
         assert scenario.name in text
 
@@ -170,7 +191,6 @@ def test_torch_ends_each_scenario_in_the_state_of_the_predictor(run: Run, predic
         lambda runtime, state: runtime.read(tokens, state),
         lambda runtime, state: runtime.prefill(tokens, state),
         lambda runtime, state: runtime.score(tokens, tokens, state),
-        lambda runtime, state: runtime.generate(tokens[:, :1], 4, state),
     ):
         states = state_tensors(work(theirs, theirs.initial_state(3)))
         expected = work(ours, ours.initial_state(3))

@@ -28,7 +28,7 @@ def test_other_runtimes_are_verified_and_measured(run: Run, tmp_path: Path) -> N
     copy = Run(shutil.copytree(run.path, tmp_path / "run"))
     copy.artifact("int8").unlink()
     others = ("openvino-default", "reference")
-    scenarios = [Scenario.parse(text) for text in ("offline:1x3", "prefill:2x3", "generation:2x3", "first-step")]
+    scenarios = [Scenario.parse(text) for text in ("offline:1x3", "prefill:2x3", "generation:3", "first-step")]
     options = BenchOptions(copy.artifact("fp32"), against=others, scenarios=scenarios, schedule=QUICK)
     results = run_bench(options, lambda _: None)
     assert results.failed == {}

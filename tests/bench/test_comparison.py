@@ -91,14 +91,14 @@ def test_a_gate_that_compares_nothing_is_not_passed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "format None, expected 4"),
-        ('{"format": 3}', "format 3, expected 4"),
+        ("[]", "format None, expected 5"),
+        ('{"format": 4}', "format 4, expected 5"),
         ("text", "it is not JSON"),
         ("[" * 100_000, "it is JSON that nests 100,000 levels deep, expected 100 at most"),
-        ('{"format": 4}', "no whole results .KeyError: 'timings'"),
-        ('{"format": 4, "timings": [{"runtime": 1, "scenario": "multi-stream:0"}]}', "no whole results"),
-        ('{"format": 4, "timings": []}', "no whole results .KeyError: 'providers'"),
-        ('{"format": 4, "timings": 5}', "no whole results .TypeError"),
+        ('{"format": 5}', "no whole results .KeyError: 'timings'"),
+        ('{"format": 5, "timings": [{"runtime": 1, "scenario": "multi-stream:0"}]}', "no whole results"),
+        ('{"format": 5, "timings": []}', "no whole results .KeyError: 'providers'"),
+        ('{"format": 5, "timings": 5}', "no whole results .TypeError"),
     ],
 )
 def test_a_file_without_results_is_refused(tmp_path: Path, content: str, message: str) -> None:

@@ -300,9 +300,7 @@ def test_the_packages_step_as_the_predictor_does(run: Run, predictor: Predictor,
 
 
 @pytest.mark.portability
-def test_log_probabilities_and_greedy_tokens_in_node_are_the_predictors(
-    run: Run, predictor: Predictor, package: str
-) -> None:
+def test_log_probabilities_in_node_are_the_predictors(run: Run, predictor: Predictor, package: str) -> None:
     session = NodeSession(run.artifact("fp32"), package, 1)
     names = list(predictor.artifact.architecture.states)
     outputs = ["logits", *(f"next_{name}" for name in names)]
@@ -312,14 +310,6 @@ def test_log_probabilities_and_greedy_tokens_in_node_are_the_predictors(
     feed = {"token_ids": token_ids, **dict(zip(names, start.tensors, strict=True))}
     log_probs, *_ = session.run(outputs, feed, targets=targets)
     np.testing.assert_allclose(log_probs, predictor.log_probs(token_ids, start, targets)[0], atol=1e-5)
-    logits_in_node, *states = session.run(outputs, feed, steps=4)
-    tokens, state = token_ids, start
-    for _ in range(4):
-        logits, state = predictor.step(tokens, state)
-        tokens = logits[:, -1:].argmax(axis=2)
-    np.testing.assert_allclose(logits_in_node, logits, atol=1e-5)
-    for theirs, ours in zip(states, state.tensors, strict=True):
-        np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 
 @pytest.mark.portability
@@ -347,7 +337,7 @@ def test_a_file_that_is_no_model_is_refused(package: str, tmp_path: Path) -> Non
 def test_the_harness_measures_the_packages(run: Run, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(node_folder())
     monkeypatch.delenv(NODE_FOLDER, raising=False)
-    forms = ("single-stream", "multi-stream:3", "offline:1x4", "prefill:1x5", "generation:1x3", "load", "first-step")
+    forms = ("single-stream", "multi-stream:3", "offline:1x4", "prefill:1x5", "generation:3", "load", "first-step")
     scenarios = [Scenario.parse(form) for form in forms]
     result = launch.run_timing_job(Candidate(package, Source(run.artifact("fp32"), run.path)), scenarios, 0.02)
     assert list(result.rounds) == scenarios

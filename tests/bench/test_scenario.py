@@ -10,7 +10,9 @@ FORMS = (
     "multi-stream:8",
     "offline:2x5",
     "prefill:1x9",
-    "generation:3x4",
+    "generation:12",
+    "suggest",
+    "pool:3x4",
     "load",
     "first-step",
     "server:50",
@@ -27,7 +29,7 @@ def test_a_scenario_is_read_as_it_is_written(text: str) -> None:
 
 def test_sizes_and_tokens() -> None:
     assert Scenario.parse("offline:2x5") == Scenario("offline", 2, 5)
-    assert [Scenario.parse(text).tokens for text in FORMS] == [1, 8, 10, 9, 12, 0, 0, 1]
+    assert [Scenario.parse(text).tokens for text in FORMS] == [1, 8, 10, 9, 12, 0, 12, 0, 0, 1]
     assert Scenario.parse("server:50").rate == 50
     assert "batch 2" in Scenario.parse("offline:2x5").name
     assert streams(1) == Scenario("single-stream")
@@ -45,6 +47,10 @@ def test_sizes_and_tokens() -> None:
         "multi-stream:-1",
         "multi-stream:٣",
         "load:1",
+        "generation:2x3",
+        "suggest:5",
+        "pool:64",
+        "pool:0x4",
         "server:0",
         "server",
     ],
