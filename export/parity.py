@@ -30,7 +30,7 @@ class Case:
         absolute: Largest absolute difference.
         scale: Largest magnitude in the original's tensor, at least 1.
         moved: The original's own rounding error along the same tokens: its largest absolute difference from float64 and
-            from runs whose states move by rounding before each call. Measured where the plain bound is exceeded, else
+            from runs whose states move by rounding before each token. Measured where the plain bound is exceeded, else
             0. It is large where a cell counts for many steps, and where a network that has hardly been trained is
             chaotic.
     """

@@ -13,7 +13,7 @@ class Bounds:
         difference: Largest difference of a logit or a state, relative to the largest magnitude in its tensor where that
             exceeds 1 (float32 resolves no finer). For quantized precisions it catches gross errors only.
         perplexity: Largest relative difference of the perplexity.
-        rounding: Relative rounding error of the precision. Where states that move by it before each call, or float64,
+        rounding: Relative rounding error of the precision. Where states that move by it before each token, or float64,
             move the original's results further than `difference`, `ROUNDINGS` times that move is the bound.
     """
 

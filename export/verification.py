@@ -192,7 +192,8 @@ class _Comparison:
         computed = tensors(*self._artifact.run(tokens, states, kept))
         cases = self._cases(name, tensors(*self._reference.run(tokens, states)), computed)
         if any(case.excess(self._bounds) > 1 for case in cases):
-            moved = next(measure_rounding(self._reference, [tokens], states, self._bounds.rounding))
+            path = (tokens[:, time : time + 1] for time in range(tokens.shape[1]))
+            *_, moved = measure_rounding(self._reference, path, states, self._bounds.rounding)
             cases = [dataclasses.replace(case, moved=moved[case.tensor]) for case in cases]
         return max(cases, key=lambda case: case.excess(self._bounds))
 
