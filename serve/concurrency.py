@@ -42,26 +42,20 @@ async def while_connected(receive: Receive, coroutine: Coroutine[Any, Any, Resul
     Raises:
         ApiError: The client has disconnected, 499.
     """
-    work = asyncio.ensure_future(coroutine)
-    disconnect = asyncio.ensure_future(_wait_for_disconnect(receive))
+    task = asyncio.current_task()
+    assert task is not None
+    watch = asyncio.ensure_future(_cancel_at_disconnect(receive, task))
     try:
-        await asyncio.wait((work, disconnect), return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            raise disconnected()
-        return work.result()
+        return await coroutine
+    except asyncio.CancelledError:
+        if watch.done() and not task.uncancel():  # else the server stops, too
+            raise disconnected() from None
+        raise
     finally:
-        await _cancel(work)
-        await _cancel(disconnect)
+        watch.cancel()
 
 
-async def _wait_for_disconnect(receive: Receive) -> None:
+async def _cancel_at_disconnect(receive: Receive, task: "asyncio.Task[Any]") -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _cancel(task: "asyncio.Future[Any]") -> None:
-    """Cancel a task, wait until it has released its resources, and ignore its result."""
     task.cancel()
-    await asyncio.wait((task,))
-    if not task.cancelled():
-        task.exception()

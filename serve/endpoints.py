@@ -27,7 +27,7 @@ from .schemas import DetokenizeRequest, EmptyRequest, SuggestRequest, TokenizeRe
 from .service import Service
 from .sessions import Session, SessionState
 
-_LARGE_VOCABULARY = 4096
+_LARGE_VOCABULARY = 32_768
 """From this size on, suggestions are sorted in another thread."""
 
 
@@ -55,11 +55,12 @@ async def _suggest(service: Service, request: Request, body: SuggestRequest) -> 
         )
         request.state.tokens = (len(prompt.ids), 0)
         stream = resources.enter_context(engine.open_stream(start.state))
-        *before, last = [start.last_token, *prompt.ids]
-        if before:
-            await engine.read(stream, before)
-        state = engine.state(stream, pending=last)
-        logits = await engine.read(stream, [last])
+        tokens = [start.last_token, *prompt.ids]
+        if session is not None and prompt.ids:
+            await engine.read(stream, tokens[:-1])
+            tokens = tokens[-1:]
+            state = engine.state(stream, pending=tokens[-1])
+        logits = await engine.read(stream, tokens)
         rank = functools.partial(
             suggest_tokens,
             lambda: logits,

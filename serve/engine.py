@@ -3,16 +3,17 @@
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from concurrent.futures import Future
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.errors import PoolError
+from ..runtime.pool.generation import Generation
 from ..runtime.pool.options import PoolOptions
 from ..runtime.pool.stream_pool import StreamPool
 from ..runtime.predictor import Predictor
@@ -23,6 +24,7 @@ from .errors import ServeError
 from .options import ServeOptions
 from .slots import Slots
 
+_CACHED_PIECES = 65_536
 _READ_CHUNK = 128
 _SCORE_CHUNK = 32
 """Tokens of one pool request, during which others wait. Scoring returns the logits of all positions."""
@@ -39,11 +41,11 @@ class Engine:
         sha256: The artifact's hash.
         created: When the engine was made, seconds since 1970.
         vocabulary: The model's tokens.
-        barred: Ids of tokens that are not written: the unknown token, and the words of the option `never`.
+        barred: int64, ids of tokens that are not written: the unknown token, and the words of the option `never`.
         slots: Bounds the choices of all engines.
-        tokens_read: Tokens that the model read.
         start: The state at the start of a text: an end of sentence is pending, as for `Predictor.stream`.
         pool: Runs the model.
+        piece: `Vocabulary.piece`; most pairs of tokens come again.
     """
 
     def __init__(self, predictor: Predictor, options: ServeOptions, slots: Slots) -> None:
@@ -63,15 +65,15 @@ class Engine:
         self.sha256 = artifact.sha256
         self.created = int(time.time())
         self.vocabulary = predictor.vocabulary
-        self.barred = sorted(self.vocabulary.forms(options.never) | {self.vocabulary.unknown_id})
+        barred = self.vocabulary.forms(options.never) | {self.vocabulary.unknown_id}
+        self.barred = np.array(sorted(barred), np.int64)
         self.slots = slots
-        self.tokens_read = 0
         self.start = _with_pending(predictor.initial_state(1), self.vocabulary.end_of_sentence_id)
         places = 2 * options.max_choices + 2
         self.pool = StreamPool(
             predictor, PoolOptions(max_streams=places, max_waiting=places, allow_inexact=options.allow_inexact)
         )
-        self._results = LoopResults(self.pool)
+        self.piece = functools.lru_cache(_CACHED_PIECES)(self.vocabulary.piece)
         self._probe_lock = asyncio.Lock()
 
     @property
@@ -79,7 +81,7 @@ class Engine:
         """Counts since the start, by name."""
         stats = self.pool.stats
         return Counter(
-            tokens_read=self.tokens_read,
+            tokens_read=stats.tokens,
             pool_calls=stats.calls,
             pool_requests=stats.requests,
             pool_padding=stats.padding,
@@ -99,9 +101,27 @@ class Engine:
             with contextlib.suppress(PoolError):  # the pool is closed, and its streams with it
                 self.pool.close_stream(stream)
 
+    @contextlib.contextmanager
+    def write(self, generation: Generation, state: State | None) -> Iterator[None]:
+        """Have a text written from a state, without its pending tokens; it ends with the block.
+
+        Raises:
+            StateError: The state holds NaN or infinity.
+        """
+        self.pool.start(generation, None if state is self.start else state)
+        try:
+            yield
+        finally:
+            self.pool.cancel(generation)
+
     def state(self, stream: int, pending: int) -> State:
         """The stream's state, with a token that it has not read yet."""
-        return _with_pending(self.pool.state(stream), pending)
+        return self.with_pending(self.pool.state(stream), pending)
+
+    @staticmethod
+    def with_pending(state: State, token: int) -> State:
+        """The state, with a token that it has not read yet."""
+        return _with_pending(state, token)
 
     async def read(self, stream: int, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Read one or more tokens; returns the next token's logits, float32 [vocabulary].
@@ -111,8 +131,7 @@ class Engine:
             NumberError: A logit is NaN or infinity.
         """
         for chunk in _chunks(tokens, _READ_CHUNK):
-            logits = await self._results.step(stream, chunk)
-            self.tokens_read += len(chunk)
+            logits = await self.pool.step_async(stream, chunk)
         require_finite(logits[-1], "logits")
         return np.asarray(logits[-1])
 
@@ -126,8 +145,7 @@ class Engine:
             NumberError: A logit is NaN or infinity.
         """
         for chunk, wanted in zip(_chunks(tokens, _SCORE_CHUNK), _chunks(targets, _SCORE_CHUNK), strict=True):
-            logits = await self._results.step(stream, chunk, logits_to_keep=None)
-            self.tokens_read += len(chunk)
+            logits = await self.pool.step_async(stream, chunk, logits_to_keep=None)
             for logprobs in await asyncio.to_thread(token_logprobs, logits, np.array(wanted, np.int64), count):
                 yield logprobs
 
@@ -140,58 +158,8 @@ class Engine:
         """
         async with self._probe_lock:
             with self.open_stream(self.start) as stream:
-                logits = await self._results.step(stream, [self.vocabulary.end_of_sentence_id])
+                logits = await self.pool.step_async(stream, [self.vocabulary.end_of_sentence_id])
                 require_finite(logits, "logits")
-
-
-@final
-class LoopResults:
-    """`StreamPool.step_async` for many tasks: one wake-up of the event loop delivers all results of a call.
-
-    With a wake-up for each result, the two threads would compete for the interpreter's lock.
-    """
-
-    def __init__(self, pool: StreamPool) -> None:
-        self._pool = pool
-        self._ready: deque[tuple[asyncio.Future[Any], Future[Any]]] = deque()
-        self._woken: asyncio.AbstractEventLoop | None = None
-
-    async def step(self, stream: int, tokens: Sequence[int], *, logits_to_keep: int | None = 1) -> NDArray[np.float32]:
-        """Read tokens; returns logits, float32 [kept, vocabulary]. Cancelling the task withdraws the request.
-
-        Raises:
-            PoolError: As for `StreamPool.step`; also TokenError and BusyError.
-        """
-        loop = asyncio.get_running_loop()
-        request = self._pool.submit(stream, tokens, logits_to_keep=logits_to_keep)
-        result: asyncio.Future[NDArray[np.float32]] = loop.create_future()
-        request.add_done_callback(lambda done: self._enqueue(loop, result, done))
-        try:
-            return await result
-        finally:
-            request.cancel()  # if the task was cancelled
-
-    def _enqueue(self, loop: asyncio.AbstractEventLoop, result: "asyncio.Future[Any]", done: "Future[Any]") -> None:
-        """Queue a result, and wake the loop unless it has been woken; runs in the pool's thread."""
-        self._ready.append((result, done))
-        if self._woken is not loop:
-            self._woken = loop
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(self._deliver)
-
-    def _deliver(self) -> None:
-        """Deliver all queued results; runs in the loop."""
-        self._woken = None  # first, so that a result that comes after the last check wakes the loop again
-        while self._ready:
-            result, done = self._ready.popleft()
-            if result.done():
-                continue
-            if done.cancelled():
-                result.cancel()
-            elif (error := done.exception()) is not None:
-                result.set_exception(error)
-            else:
-                result.set_result(done.result())
 
 
 def _with_pending(state: State, token: int) -> State:

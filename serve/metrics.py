@@ -37,11 +37,21 @@ class Metrics:
         )
         self.generated = Counter("lmtool_tokens_generated", "Tokens that were drawn.", registry=self._registry)
         self.reloads = Counter("lmtool_reloads", "Reloads of the model.", ("result",), registry=self._registry)
+        self._counters: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._name = name
         self._engines = engines
         self._slots = slots
         self._sessions = sessions
         self._registry.register(self)
+
+    def count(self, route: str, status: int, seconds: float) -> None:
+        """Count an answered request."""
+        counters = self._counters.get((route, status))
+        if counters is None:
+            counters = self.requests.labels(route, str(status)), self.seconds.labels(route)
+            self._counters[route, status] = counters
+        counters[0].inc()
+        counters[1].observe(seconds)
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
@@ -59,6 +69,7 @@ class Metrics:
             "slots_in_use": ("Choices that are being written.", self._slots.taken),
             "sessions": ("Sessions that are kept.", len(self._sessions)),
             "pool_streams": ("Open streams of the pool.", sum(pool.open_streams for pool in stats)),
+            "pool_jobs": ("Texts that the pool writes.", sum(pool.jobs for pool in stats)),
             "pool_waiting": ("Requests of the pool that wait for a call.", sum(pool.waiting for pool in stats)),
             "pool_state_bytes": ("Size of the open streams' states.", sum(pool.state_bytes for pool in stats)),
         }

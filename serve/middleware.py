@@ -68,8 +68,7 @@ class MetricsMiddleware:
             raise
         finally:
             seconds, route = time.perf_counter() - began, self._route(scope["path"])
-            self._metrics.requests.labels(route or _OTHER, str(status)).inc()
-            self._metrics.seconds.labels(route or _OTHER).observe(seconds)
+            self._metrics.count(route or _OTHER, status, seconds)
             if self._with_log:
                 tokens, request_id = scope["state"].get("tokens"), Headers(scope=scope).get("x-request-id")
                 log_request(scope["method"], route or scope["path"], status, seconds, tokens, request_id)

@@ -23,6 +23,8 @@ PROBE_SECONDS = 5.0
 """How long `/health` waits for the model."""
 GRACE_SECONDS = 1.0
 """How long after `request_seconds` a finished answer may still be on its way to a slow client."""
+EVENT_SECONDS = 0.05
+"""How long a streamed answer gathers tokens for an event, after the first one, which has what is there first."""
 CONNECTION_BACKLOG = 1024
 """Connections that the system holds before they are accepted."""
 

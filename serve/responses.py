@@ -15,11 +15,13 @@ from .options import GRACE_SECONDS
 
 _ITEMS_PER_CALL = 256
 _PIECE_BYTES = 65_536
+compact_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+"""Encode a small value as ASCII JSON; ValueError for NaN and infinity."""
 _DONE = b"data: [DONE]\n\n"
 
 
 def json_text(value: Any) -> str:
-    """Encode a value as compact ASCII JSON; unpaired surrogates are escaped too.
+    """Encode a large value as compact ASCII JSON; unpaired surrogates are escaped too.
 
     Long lists are encoded in parts, so that other threads get their turn.
 
@@ -27,15 +29,15 @@ def json_text(value: Any) -> str:
         ValueError: The value holds NaN or infinity.
     """
     if isinstance(value, dict) and _is_nested(value):
-        return "{" + ",".join(f"{_encode(name)}:{json_text(item)}" for name, item in value.items()) + "}"
+        return "{" + ",".join(f"{compact_json(name)}:{json_text(item)}" for name, item in value.items()) + "}"
     if isinstance(value, list) and value:
         return "[" + ",".join(_encode_items(value)) + "]"
-    return _encode(value)
+    return compact_json(value)
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A response with a small JSON body."""
-    return Response(json_text(value), status, headers, media_type="application/json")
+    return Response(compact_json(value), status, headers, media_type="application/json")
 
 
 def error_response(error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
@@ -45,7 +47,7 @@ def error_response(error: ApiError, headers: Mapping[str, str] | None = None) ->
 
 def event(value: Any) -> bytes:
     """A server-sent event with a JSON value."""
-    return f"data: {json_text(value)}\n\n".encode()
+    return f"data: {compact_json(value)}\n\n".encode()
 
 
 @final
@@ -63,10 +65,9 @@ class LargeJsonResponse(Response):
         """Handle one request."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
-            await _send_pieces(send, bytes(self.body), self._deadline)
+            await _send_pieces(send, bytes(self.body), self._deadline, is_last=True)
         except TimeoutError:
-            return await _abort(scope)
-        return await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await _abort(scope)
 
 
 @final
@@ -124,8 +125,7 @@ class EventStream(Response):
 
     async def _send_last(self, send: Send, data: bytes) -> None:
         self._is_open = False
-        await _send_pieces(send, data, self._deadline)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await _send_pieces(send, data, self._deadline, is_last=True)
 
 
 def _encode_items(values: list[Any]) -> Iterator[str]:
@@ -133,7 +133,7 @@ def _encode_items(values: list[Any]) -> Iterator[str]:
         yield from map(json_text, values)
         return
     for start in range(0, len(values), _ITEMS_PER_CALL):
-        yield _encode(values[start : start + _ITEMS_PER_CALL])[1:-1]
+        yield compact_json(values[start : start + _ITEMS_PER_CALL])[1:-1]
 
 
 def _is_nested(value: Any) -> bool:
@@ -141,20 +141,18 @@ def _is_nested(value: Any) -> bool:
     return isinstance(value, dict) and any(isinstance(item, (dict, list)) for item in value.values())
 
 
-def _encode(value: Any) -> str:
-    return json.dumps(value, allow_nan=False, separators=(",", ":"))
-
-
-async def _send_pieces(send: Send, data: bytes, deadline: float) -> None:
+async def _send_pieces(send: Send, data: bytes, deadline: float, *, is_last: bool = False) -> None:
     """Send part of a body. The event loop runs between two pieces and can see that the client has disconnected.
 
     Raises:
         TimeoutError: The client does not read by the deadline.
     """
     for start in range(0, len(data), _PIECE_BYTES):
-        async with asyncio.timeout_at(deadline + GRACE_SECONDS):
-            await send({"type": "http.response.body", "body": data[start : start + _PIECE_BYTES], "more_body": True})
+        if start:
             await asyncio.sleep(0)
+        more = not is_last or start + _PIECE_BYTES < len(data)
+        async with asyncio.timeout_at(deadline + GRACE_SECONDS):
+            await send({"type": "http.response.body", "body": data[start : start + _PIECE_BYTES], "more_body": more})
 
 
 async def _abort(scope: Scope) -> None:

@@ -1,5 +1,6 @@
 """Request bodies: their fields, types and ranges, and the errors for wrong ones."""
 
+import functools
 import reprlib
 from typing import Annotated, Any, TypeVar, final
 
@@ -11,6 +12,7 @@ from .options import MAX_BIAS, MAX_LOGPROBS, MAX_SEED, MAX_STOPS, ServeOptions
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxlevel = 60, 60, 4, 4, 2
+_KEPT_SAMPLINGS = 256
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "suffix": (None, ""),
     "presence_penalty": (None, 0),
@@ -90,12 +92,8 @@ class CompletionRequest(_Body):
     @property
     def sampling(self) -> Sampling:
         """How tokens are drawn."""
-        return Sampling(
-            temperature=self.temperature,
-            top_k=self.top_k if self.top_k > 0 else None,
-            top_p=None if self.top_p == 1 else self.top_p,
-            repetition_penalty=self.repetition_penalty,
-        )
+        top_k, top_p = self.top_k if self.top_k > 0 else None, None if self.top_p == 1 else self.top_p
+        return _sampling(self.temperature, top_k, top_p, self.repetition_penalty)
 
     @property
     def stops(self) -> list[str]:
@@ -235,8 +233,13 @@ def check_at_most(name: str, value: int, largest: int, unit: str = "") -> None:
         raise invalid(f"{name} {actual}, expected {largest:,} or fewer", name)
 
 
+@functools.lru_cache(_KEPT_SAMPLINGS)
+def _sampling(temperature: float, top_k: int | None, top_p: float | None, repetition_penalty: float) -> Sampling:
+    return Sampling("weighted", temperature, top_k, top_p, repetition_penalty=repetition_penalty)
+
+
 def _are_ids(value: Any) -> bool:
-    return isinstance(value, list) and all(type(item) is int for item in value)
+    return isinstance(value, list) and set(map(type, value)) <= {int}
 
 
 def _to_api_error(schema: type[BaseModel], error: ValidationError) -> ApiError:

@@ -48,7 +48,8 @@ def run_server(
     try:
         with log_to_stderr(), _listen(options) as listener:
             on_ready(_url(options, listener))
-            asyncio.run(Server(_config(service)).serve(sockets=[listener]))
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(Server(_config(service)).serve(sockets=[listener]))
     finally:
         service.close()
 
@@ -76,6 +77,15 @@ def checked_key(key: str, where: str) -> str:
     return key
 
 
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's loop where it is installed (it has none for Windows); None for asyncio's own."""
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        return None
+    return uvloop.new_event_loop
+
+
 def _listen(options: ServeOptions) -> socket.socket:
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
@@ -98,7 +108,9 @@ def _config(service: Service) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(service),
         loop="asyncio",
-        http=functools.partial(BoundedProtocol, client_seconds=options.client_seconds),  # type: ignore[arg-type]
+        http=functools.partial(  # type: ignore[arg-type]
+            BoundedProtocol, client_seconds=options.client_seconds, max_header_bytes=options.max_header_bytes
+        ),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -109,7 +121,6 @@ def _config(service: Service) -> uvicorn.Config:
         limit_concurrency=options.max_connections,
         timeout_keep_alive=options.keep_alive_seconds,
         timeout_graceful_shutdown=options.shutdown_seconds,
-        h11_max_incomplete_event_size=options.max_header_bytes,
     )
 
 

@@ -196,7 +196,7 @@ def _parse_json(body: bytes) -> Any:
         ApiError: The body is not UTF-8 or not JSON, holds NaN or infinity, or is nested too deeply.
     """
     try:
-        return json.loads(body.decode(), parse_constant=_refuse_constant)
+        return _DECODER.decode(body.decode())
     except RecursionError:
         raise invalid("the body is nested too deeply, expected a flat JSON object") from None
     except ValueError as error:
@@ -205,3 +205,6 @@ def _parse_json(body: bytes) -> Any:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

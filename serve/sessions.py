@@ -165,20 +165,22 @@ class Rollback:
     def __init__(self, state: SessionState, end: int) -> None:
         """Start after the prompt; its text ends at `end`."""
         self._states = deque([(end, state)])
+        self._prompt_tokens = state.tokens
 
     @property
     def state(self) -> SessionState:
         """The state after the last token that is sure to be kept."""
         return self._states[0][1]
 
-    def add(self, state: State, end: int, sure_end: int) -> None:
+    def add(self, state: State, end: int, sure_end: int, count: int) -> None:
         """Add the state after one more token.
 
         Args:
             state: After this token, which is pending.
             end: Where the token's text ends.
             sure_end: End of the text that no stop string can cut off.
+            count: The number of tokens since the prompt.
         """
-        self._states.append((end, SessionState(state, self._states[-1][1].tokens + 1)))
+        self._states.append((end, SessionState(state, self._prompt_tokens + count)))
         while len(self._states) > 1 and self._states[1][0] <= sure_end:
             self._states.popleft()

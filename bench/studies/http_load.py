@@ -5,6 +5,9 @@
 The server is a process on loopback. Each client sends one request after the other over a kept connection. Of 20
 requests, 11 are completions (prompts of 32 random tokens, 16 tokens to write), 6 streamed completions, 3 suggestions.
 
+First a pool in this process writes as many texts at once as there are clients, from such prompts, without a server;
+tokens/s of the phases are also given as a share of its own.
+
 There are three phases. The load has `--clients` clients. The overload has three times as many clients as the server has
 slots, for a third of the time; they wait 0.1 s after a refusal (429), less than the server asks for. The recovery is
 the load again. The exit code is 3 if a request fails in any phase, if nothing is refused in the overload, if the load
@@ -16,7 +19,7 @@ import argparse
 import asyncio
 import json
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +29,7 @@ import numpy as np
 from http_client import HttpClient, Reply, ServerProcess
 from lmtool.bench.environment import describe_environment
 from lmtool.bench.load.percentile import percentile
+from lmtool.runtime import GenerationJob, Predictor, StreamPool
 from lmtool.runtime.artifact.artifact import Artifact
 from lmtool.runtime.errors import OptionError
 from lmtool.runtime.io.files import json_text, write_atomically
@@ -46,7 +50,7 @@ _GROWTH, _GROWTH_BYTES = 1.2, 20_000_000
 
 _PERCENTILES = {"p50": 50, "p95": 95, "p99": 99, "longest": 100}
 _HEADER = (
-    *("phase", "clients", "requests/s", "tokens/s", *_PERCENTILES, "event p50", "event p99", "429", "failed"),
+    *("phase", "clients", "requests/s", "tokens/s", "pool", *_PERCENTILES, "event p50", "event p99", "429", "failed"),
     "memory at start, middle, end",
 )
 
@@ -185,13 +189,30 @@ async def measure(model: Path, server: ServerProcess, clients: int, seconds: flo
     ]
 
 
-def format_report(phases: Sequence[Phase]) -> str:
-    """The figures as a table, one line for each phase."""
-    table = text_table([_HEADER, *map(_row, phases)], "<" + ">" * (len(_HEADER) - 2) + "<")
-    return "\n".join([*table, "event: the first event of a stream; 429: share of refused requests"])
+def measure_pool(model: Path, texts: int, seconds: float, threads: int) -> float:
+    """Tokens per second of a pool that writes `texts` texts at once, each of a prompt."""
+    predictor = Predictor.load(model, threads=threads)
+    prompts = np.random.default_rng(0).integers(0, len(predictor.vocabulary), (_BODIES, _PROMPT_TOKENS))
+    with StreamPool(predictor) as pool:
+        jobs: deque[GenerationJob] = deque()
+        written, start = 0, time.perf_counter()
+        while time.perf_counter() - start < seconds:
+            while len(jobs) < texts:
+                jobs.append(pool.generate(prompts[written % _BODIES], _WRITTEN_TOKENS, seed=written))
+            jobs.popleft().result()
+            written += 1
+        return written * _WRITTEN_TOKENS / (time.perf_counter() - start)
 
 
-def _row(phase: Phase) -> tuple[str, ...]:
+def format_report(phases: Sequence[Phase], pool_rate: float) -> str:
+    """The figures as a table, one line for each phase; `pool_rate` is the pool's tokens per second."""
+    rows = [_row(phase, pool_rate) for phase in phases]
+    table = text_table([_HEADER, *rows], "<" + ">" * (len(_HEADER) - 2) + "<")
+    notes = f"pool: share of the {pool_rate:,.0f} tokens/s that the pool writes without a server"
+    return "\n".join([*table, f"event: the first event of a stream; 429: share of refused requests; {notes}"])
+
+
+def _row(phase: Phase, pool_rate: float) -> tuple[str, ...]:
     figures = phase.to_json()
     latency, first = (figures[name] or {} for name in ("latency", "first_event"))
     times = [*(latency.get(name) for name in _PERCENTILES), first.get("p50"), first.get("p99")]
@@ -201,6 +222,7 @@ def _row(phase: Phase) -> tuple[str, ...]:
         str(phase.clients),
         f"{figures['requests_per_second']:,.0f}",
         f"{figures['tokens_per_second']:,.0f}",
+        f"{figures['tokens_per_second'] / pool_rate:.0%}",
         *("-" if seconds is None else f"{seconds * 1000:,.1f} ms" for seconds in times),
         f"{phase.refused:.0%}",
         str(phase.failures),
@@ -238,13 +260,15 @@ def main() -> int:
             f"clients is {options.clients}, slots is {options.slots}, seconds is {options.seconds}, expected 1 client "
             "or more, as many slots or more, and more than 0 seconds"
         )
+    pool_rate = measure_pool(options.model, options.clients, options.seconds / 6, options.threads)
     with ServerProcess(options.model, options.slots, options.threads) as server:
         phases = asyncio.run(measure(options.model, server, options.clients, options.seconds, options.slots))
     environment = describe_environment()
     machine = f"{environment['processor']}, {environment['usable_cores']} cores shared with the clients"
-    print(f"{machine}; {options.slots} slots\n{format_report(phases)}")
+    print(f"{machine}; {options.slots} slots\n{format_report(phases, pool_rate)}")
     if options.json is not None:
         value = {"format": _FORMAT, "environment": environment, "slots": options.slots, "threads": options.threads}
+        value["pool_tokens_per_second"] = pool_rate
         value["phases"] = [phase.to_json() for phase in phases]
         write_atomically(options.json, json_text(value, indent=1).encode())
     return 0 if passed(phases) else _GATE_NOT_MET

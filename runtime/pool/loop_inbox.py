@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import math
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from typing import final
-from weakref import WeakKeyDictionary
 
 from .generation import Generation
 
@@ -19,8 +20,7 @@ class LoopInbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Use `running`."""
-        self._wake = loop.call_soon_threadsafe
-        self._new_future = loop.create_future
+        self._loop = weakref.ref(loop)  # else no loop would ever be freed
         self._ready: deque[Generation] = deque()
         self._is_woken = False
         self._waiting: dict[Generation, asyncio.Future[None]] = {}
@@ -34,31 +34,48 @@ class LoopInbox:
             inbox = _INBOXES[loop] = cls(loop)
         return inbox
 
-    async def wait(self, generation: Generation, count: int) -> None:
-        """Wait until the generation, which has this inbox, has `count` tokens or has ended; one task at a time."""
-        while not generation.has(count):
-            future = self._waiting[generation] = self._new_future()
+    async def wait(self, generation: Generation, count: int, seconds: float | None = None) -> None:
+        """Wait until the generation, which has this inbox, has `count` tokens or has ended; one task at a time.
+
+        Args:
+            generation: What is waited for.
+            count: The number of tokens.
+            seconds: Longest time; None for no limit.
+        """
+        loop = asyncio.get_running_loop()
+        end = math.inf if seconds is None else loop.time() + seconds
+        while not generation.has(count) and loop.time() < end:
+            future = self._waiting[generation] = loop.create_future()
+            timer = None if seconds is None else loop.call_at(end, _resolve, future)
             generation.wanted = count
             try:
                 if not generation.has(count):
                     await future
             finally:
                 self._waiting.pop(generation, None)
+                if timer is not None:
+                    timer.cancel()
 
     def put(self, generations: Sequence[Generation]) -> None:
         """Wake the loop, unless it has been woken; runs in the pool's thread."""
         self._ready.extend(generations)
-        if not self._is_woken:
+        loop = self._loop()
+        if loop is not None and not self._is_woken:
             self._is_woken = True
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._wake(self._deliver)
+                loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
         self._is_woken = False  # first, so that news that come after the last check wake the loop again
         while self._ready:
             future = self._waiting.pop(self._ready.popleft(), None)
-            if future is not None and not future.done():
-                future.set_result(None)
+            if future is not None:
+                _resolve(future)
 
 
-_INBOXES: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopInbox] = WeakKeyDictionary()
+def _resolve(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+_INBOXES: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopInbox] = weakref.WeakKeyDictionary()

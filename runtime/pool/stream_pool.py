@@ -246,12 +246,18 @@ class StreamPool:
         self.start(generation, state)
         return job
 
+    def cancel(self, generation: Generation) -> None:
+        """End a generation if it has not ended; for `lmtool.serve`."""
+        self._batcher.cancel(generation)
+
     def start(self, generation: Generation, state: State | None) -> None:
-        """Run a generation from this state, without its pending tokens; for `lmtool.serve`, arguments are not checked.
+        """Run a generation from this state, without its pending tokens; for `lmtool.serve`.
 
         Raises:
-            BusyError: As for `generate`; also PoolError.
+            StateError: As for `generate`; also BusyError and PoolError.
         """
+        if state is not None:
+            self._check_state(state)
         self._batcher.generate(generation, state)
 
     @property
@@ -287,7 +293,7 @@ class StreamPool:
         vocabulary = self.predictor.vocabulary
         before = [vocabulary.end_of_sentence_id]
         if state is not None:
-            self._check_state(state)
+            self.predictor.network.check_state(state, 1)
             before = state.pending.ravel().tolist()
         ids = vocabulary.encode(prompt) if isinstance(prompt, str) else self.predictor.network.checked_ids(prompt)
         tokens = [*before, *map(int, ids)]

@@ -29,7 +29,7 @@ class LogitBias:
         self._ids = np.array([_token_id(text, size) for text in bias], np.int64)
         values = np.array(list(bias.values()), np.float32)
         self._values = np.where(values == -MAX_BIAS, -np.inf, values).astype(np.float32)
-        never = {*self._ids[np.isneginf(self._values)].tolist(), *engine.barred}
+        never = {*self._ids[np.isneginf(self._values)].tolist(), *engine.barred.tolist()}
         if len(never) == size:
             raise invalid(f"logit_bias is {-MAX_BIAS} for all tokens, expected one that may be written", "logit_bias")
 

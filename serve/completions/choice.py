@@ -1,18 +1,20 @@
-"""Choice: one text of a completion, which its stream writes token by token."""
+"""Choice: one text of a completion, which the pool writes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.sampling import Sampling
+from ...runtime.generation_plan import GenerationPlan
+from ...runtime.pool.generation import Generation
+from ...runtime.pool.loop_inbox import LoopInbox
 from ...runtime.state import State
-from ...runtime.token_sampler import Draw, TokenSampler
+from ...runtime.token_sampler import Draw
 from ..engine import Engine
 from ..schemas import CompletionRequest
-from .bias import LogitBias
+from ..sessions import Rollback
 from .logprobs import token_logprobs
 from .stop import StopBuffer, Token
 
@@ -42,86 +44,111 @@ def choice_random(seed: int | None, number: int) -> np.random.Generator:
 
 
 @final
-@dataclass(eq=False)
 class Choice:
-    """Draws tokens after a prompt, as `Stream.generate` does with the same random generator.
+    """Has a text written after a prompt, as `Stream.generate` writes it with the same random generator.
+
+    Stop strings, log-probabilities and the states of a session need each token when it is drawn: `_watch` then makes
+    the tokens, in the pool's thread. Without them the text is made when it is taken.
 
     Attributes:
-        engine: Runs the model.
         index: Which choice of the response it is.
-        stream: The choice's stream, which has read the prompt.
-        request: The client's request.
-        sampling: How tokens are drawn.
-        bias: Added to the logits before a draw.
-        random: Random generator of the draws.
-        logits: float32 [vocabulary], of the next token.
-        last_token: The prompt's last token, then the last one that was drawn.
-        end: End of the text of all tokens, including those that are held back.
-        after_space: Whether the prompt ends in white space.
-        finish_reason: "stop" or "length" once it has ended.
-        generated: Number of tokens drawn.
+        finish_reason: "stop" or "length" once it has ended and all of it was taken.
     """
 
-    engine: Engine
-    index: int
-    stream: int
-    request: CompletionRequest
-    sampling: Sampling
-    bias: LogitBias | None
-    random: np.random.Generator
-    logits: NDArray[np.float32]
-    last_token: int
-    end: int
-    after_space: bool = False
-    finish_reason: str | None = None
-    generated: int = 0
+    def __init__(
+        self,
+        engine: Engine,
+        index: int,
+        request: CompletionRequest,
+        draw: Draw,
+        prompt: Sequence[int],
+        end: int,
+        after_space: bool,
+        rollback: Rollback | None,
+    ) -> None:
+        """Nothing runs yet.
 
-    def __post_init__(self) -> None:
-        self._buffer = StopBuffer(self.request.stops, self.end)
-        bias = None if self.bias is None else self.bias.values
-        self._draw = Draw(self.sampling, self.random, np.array(self.engine.barred, np.int64), bias)
-
-    @property
-    def state(self) -> State:
-        """The state after the last token that was drawn, which is pending."""
-        return self.engine.state(self.stream, pending=self.last_token)
-
-    @property
-    def sure_end(self) -> int:
-        """End of the text that no stop string can cut off."""
-        return self._buffer.sure_end
-
-    def draw(self) -> Delta:
-        """Draw the next token, unless `max_tokens` is 0; the model does not run."""
-        tokens: list[Token] = []
-        if self.request.max_tokens:
-            tokens += self._buffer.push(self._draw_token())
-        if self._buffer.stopped:
-            self.finish_reason = "stop"
-        elif self.generated >= self.request.max_tokens:
-            self.finish_reason = "length"
-            tokens += self._buffer.finish()
-        return Delta(self.index, tokens, self.finish_reason)
-
-    async def read(self) -> None:
-        """Read the last token that was drawn.
-
-        Raises:
-            PoolError: The call failed.
+        Args:
+            engine: Runs the model.
+            index: Which choice of the response it is.
+            request: The client's request.
+            draw: How tokens are drawn.
+            prompt: The tokens that the stream has to read first, the last one of the prompt among them.
+            end: End of the echoed prompt's text.
+            after_space: Whether the prompt ends in white space.
+            rollback: Collects the states of a session.
         """
-        self.logits = await self.engine.read(self.stream, [self.last_token])
+        self.index = index
+        self.finish_reason: str | None = None
+        self._piece = engine.piece
+        self._request = request
+        self._previous = prompt[-1]
+        self._end = end
+        self._after_space = after_space
+        self._rollback = rollback
+        self._buffer = StopBuffer(request.stops, end)
+        self._written: list[Token] = []
+        self._made = self._taken = 0
+        self._inbox = LoopInbox.running()
+        is_watched = bool(request.stops) or request.logprobs is not None or rollback is not None
+        self.generation = Generation(
+            prompt,
+            GenerationPlan(request.max_tokens, draw, frozenset()),
+            engine.vocabulary,
+            watch=self._watch if is_watched else None,
+            inbox=self._inbox,
+        )
+        self._is_watched = is_watched
 
-    def _draw_token(self) -> Token:
-        """Draw a token. Barred tokens are never drawn, but have their share of the reported probabilities."""
-        vocabulary = self.engine.vocabulary
-        drawn = TokenSampler(len(vocabulary)).choose_one(self.logits, self._draw)
-        if drawn != vocabulary.end_of_sentence_id:  # as in `Stream.generate`
-            self._draw.recent.append(drawn)
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will be written."""
+        return self.generation.has_ended
+
+    async def wait(self, count: int, seconds: float | None = None) -> None:
+        """Wait until `count` tokens are drawn or the text has ended, `seconds` at most; raise its error."""
+        await self._inbox.wait(self.generation, count, seconds)
+        if self.generation.error is not None:
+            raise self.generation.error
+
+    def take(self) -> Delta:
+        """What was written since the last call."""
+        reason = self.generation.finish_reason  # first: all tokens are there if it has ended
+        self.finish_reason = reason
+        if not self._is_watched:
+            return Delta(self.index, self._joined(self.generation.tokens[self._made :]), reason)
+        tokens = self._written[self._taken :]
+        self._taken += len(tokens)
+        return Delta(self.index, tokens, reason)
+
+    def _joined(self, tokens: list[int]) -> list[Token]:
+        """The tokens as one with all of their text: only log-probabilities tell them apart."""
+        if not tokens:
+            return []
+        before = [None if self._after_space and not self._made else self._previous, *tokens]
+        made = Token("".join(map(self._piece, tokens, before)), self._end, tokens[-1], self._previous)
+        self._previous, self._end = made.token_id, made.end
+        self._made += len(tokens)
+        return [made]
+
+    def _watch(self, token: int, logits: NDArray[np.float32], state: Callable[[], State]) -> bool:
+        """Make the next token in the pool's thread; returns whether a stop string is complete."""
+        made = self._next_token(token, logits)
+        self._written += self._buffer.push(made)
+        is_last = self._made == self._request.max_tokens
+        if is_last and not self._buffer.stopped:
+            self._written += self._buffer.finish()
+        if self._rollback is not None and (is_last or self._request.stops):
+            self._rollback.add(state(), made.end, self._buffer.sure_end, self._made)
+        return self._buffer.stopped
+
+    def _next_token(self, token: int, logits: NDArray[np.float32]) -> Token:
+        """The token that was drawn next. Barred tokens have their share of the reported probabilities."""
+        previous = None if self._after_space and not self._made else self._previous
         logprobs = None
-        if self.request.logprobs is not None:
-            (logprobs,) = token_logprobs(self.logits[None], np.array([drawn]), self.request.logprobs)
-        previous = None if self.after_space and not self.generated else self.last_token
-        token = Token(vocabulary.piece(drawn, previous), self.end, drawn, previous, logprobs)
-        self.last_token, self.end = drawn, token.end
-        self.generated += 1
-        return token
+        if self._request.logprobs is not None:
+            (logprobs,) = token_logprobs(logits[None], np.array([token]), self._request.logprobs)
+        made = Token(self._piece(token, previous), self._end, token, previous, logprobs)
+        self._previous, self._end = token, made.end
+        self._made += 1
+        return made

@@ -1,14 +1,18 @@
 """Completion: one request's prompts are read, and its choices written side by side."""
 
-import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
 from typing import final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ...runtime.pool.generation import NEVER
+from ...runtime.state import State
+from ...runtime.token_sampler import Draw
 from ..concurrency import gather
 from ..engine import Engine
 from ..errors import invalid
-from ..options import ServeOptions
+from ..options import EVENT_SECONDS, ServeOptions
 from ..schemas import CompletionRequest
 from ..sessions import Rollback, Session, Sessions, SessionState
 from .bias import LogitBias
@@ -25,12 +29,12 @@ _CHARS_PER_TOKEN = 16
 class Completion:
     """The work for one request, in steps.
 
-    `steps` takes slots, streams and the session. The caller calls `finish` when the response is made, and `release` in
-    any case.
+    `start` takes slots, streams and the session. The caller then waits and takes what was written until `is_done`; it
+    calls `finish` when the response is made, and `release` in any case.
 
     Attributes:
         engine: Runs the model.
-        is_done: Whether the latest step is the last one.
+        is_done: Whether all of it was taken.
     """
 
     def __init__(self, engine: Engine, sessions: Sessions, request: CompletionRequest, options: ServeOptions) -> None:
@@ -42,7 +46,8 @@ class Completion:
         self._limits = options
         self._resources = contextlib.ExitStack()
         self._sampling = request.sampling
-        self._bias: LogitBias | None = None
+        self._bias: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
+        self._has_begun = False
         self._start = SessionState(engine.start)
         self._prompts: list[PromptTokens] = []
         self._choices: list[Choice] = []
@@ -57,18 +62,14 @@ class Completion:
     @property
     def completion_tokens(self) -> int:
         """Tokens drawn so far, including those of a stop string."""
-        return sum(choice.generated for choice in self._choices)
+        return sum(len(choice.generation.tokens) for choice in self._choices)
 
-    async def steps(self, deadline: float) -> AsyncGenerator[list[Delta], None]:
-        """Yield the echoed prompts, then one token of each choice at a time.
-
-        Args:
-            deadline: When the last step must be done, in the event loop's seconds.
+    async def start(self) -> list[Delta]:
+        """Read what has to be read first, and start the choices; returns the echoed prompts.
 
         Raises:
             ApiError: There is no such session, or it is in use; a prompt or the response is too long; the bias has
                 an id outside the vocabulary; or too few slots are free.
-            TimeoutError: The deadline has passed.
             PoolError: A call of the model failed.
         """
         if self._request.session is not None:
@@ -76,24 +77,42 @@ class Completion:
             self._session = self._resources.enter_context(taken)
             self._start = self._session.state
         if self._request.logit_bias:
-            self._bias = LogitBias(self._request.logit_bias, self.engine)
-        async with asyncio.timeout_at(deadline):
-            await self._split_prompts()
-            self._resources.enter_context(self.engine.slots.take(len(self._prompts) * self._request.n))
-            deltas = await self._read_prompts()
-        if deltas:
-            yield deltas
-        live = self._choices
-        while live:
-            async with asyncio.timeout_at(deadline):
-                deltas = [await self._draw(choice) for choice in live]
-            live = [choice for choice in live if choice.finish_reason is None]
-            if live:
-                yield deltas
-                async with asyncio.timeout_at(deadline):
-                    await gather(choice.read() for choice in live)
-        self.is_done = True
-        yield deltas
+            self._bias = LogitBias(self._request.logit_bias, self.engine).values
+        await self._split_prompts()
+        self._resources.enter_context(self.engine.slots.take(len(self._prompts) * self._request.n))
+        results = await gather(self._start_prompt(number, prompt) for number, prompt in enumerate(self._prompts))
+        self._choices = [choice for choices, _ in results for choice in choices]
+        return [
+            Delta(choice.index, echo, blank=prompt.blank)
+            for prompt, (choices, echo) in zip(self._prompts, results, strict=True)
+            for choice in choices
+            if echo or prompt.blank
+        ]
+
+    async def wait(self) -> None:
+        """Wait until all choices have ended; raise the error of the first that failed."""
+        for choice in self._choices:
+            await choice.wait(NEVER)
+
+    async def wait_for_more(self) -> None:
+        """Wait for the first token, then for a while or the end, so that an event has several tokens.
+
+        Raises:
+            PoolError: A call of the model failed; also other errors of a choice.
+        """
+        live = next((choice for choice in self._choices if not choice.has_ended), None)
+        if live is None:
+            return await self.wait()
+        if not self._has_begun:
+            self._has_begun = True
+            return await live.wait(1)
+        return await live.wait(NEVER, EVENT_SECONDS)
+
+    def take(self) -> list[Delta]:
+        """What was written since the last call."""
+        deltas = [choice.take() for choice in self._choices if choice.finish_reason is None]
+        self.is_done = all(choice.finish_reason is not None for choice in self._choices)
+        return deltas
 
     def finish(self) -> None:
         """Move the session on, and release everything."""
@@ -126,74 +145,56 @@ class Completion:
                 "max_tokens",
             )
 
-    async def _read_prompts(self) -> list[Delta]:
-        """Read all prompts and make their choices; returns what is echoed."""
-        results = await gather(self._read_prompt(number, prompt) for number, prompt in enumerate(self._prompts))
-        self._choices = [choice for choices, _ in results for choice in choices]
-        return [
-            Delta(choice.index, echo, blank=prompt.blank)
-            for prompt, (choices, echo) in zip(self._prompts, results, strict=True)
-            for choice in choices
-            if echo or prompt.blank
-        ]
-
-    async def _read_prompt(self, number: int, prompt: PromptTokens) -> tuple[list[Choice], list[Token]]:
-        """Read a prompt once; returns its choices, each with its own stream, and the tokens that are echoed."""
-        engine, request = self.engine, self._request
+    async def _start_prompt(self, number: int, prompt: PromptTokens) -> tuple[list[Choice], list[Token]]:
+        """Start the choices of a prompt; returns them, and the tokens that are echoed."""
+        request = self._request
         first, tokens = self._start.last_token, list(prompt.ids)
         starts_text = self._session is None and prompt.given_as_ids and tokens[0] == first
         if not starts_text:  # else the ids have the end of sentence after which a text begins
             tokens.insert(0, first)
-        stream = self._resources.enter_context(engine.open_stream(self._start.state))
-        *before, last = tokens
-        before, logprobs = await self._read_before(stream, before, last)
+        state, tokens, logprobs = await self._read_before(tokens)
         offset = len(prompt.text)  # 0 unless it is echoed
-        if self._session is not None:
-            count = self._start.tokens + len(prompt.ids)
-            self._rollback = Rollback(SessionState(engine.state(stream, pending=last), count), offset)
-        logits = await engine.read(stream, [*before, last])
-        states = [engine.pool.state(stream)] * (request.n - 1) if request.n > 1 else []
-        streams = [stream, *(self._resources.enter_context(engine.open_stream(state)) for state in states)]
+        if self._session is not None and state is not None:
+            read = SessionState(self.engine.with_pending(state, tokens[-1]), self._start.tokens + len(prompt.ids))
+            self._rollback = Rollback(read, offset)
         choices = [
             Choice(
-                engine,
+                self.engine,
                 index=number * request.n + place,
-                stream=own_stream,
                 request=request,
-                sampling=self._sampling,
-                bias=self._bias,
-                random=choice_random(request.seed, place),
-                logits=logits,
-                last_token=last,
+                draw=Draw(self._sampling, choice_random(request.seed, place), self.engine.barred, self._bias),
+                prompt=tokens,
                 end=offset,
                 after_space=prompt.ends_in_space,
+                rollback=self._rollback,
             )
-            for place, own_stream in enumerate(streams)
+            for place in range(request.n)
         ]
+        for choice in choices:
+            self._resources.enter_context(self.engine.write(choice.generation, state))
         return choices, _echo(prompt, None if starts_text else first, logprobs) if request.echo else []
 
-    async def _read_before(self, stream: int, before: list[int], last: int) -> tuple[list[int], list[TokenLogprobs]]:
-        """Read the tokens before a prompt's last one, if they are scored or a session may continue from there.
+    async def _read_before(self, tokens: list[int]) -> tuple[State | None, list[int], list[TokenLogprobs]]:
+        """Read the tokens before the last one, if they are scored, or several texts or a session continue from there.
 
         Returns:
-            The tokens that are not read yet, and the scores.
+            The state, None at the start of a text; the tokens that are not read yet; the scores.
         """
-        request = self._request
-        if request.echo and request.logprobs is not None:
-            targets = [*before, last][1:]
-            return [], [item async for item in self.engine.score(stream, before, targets, request.logprobs)]
-        if self._session is not None and before:
-            await self.engine.read(stream, before)
-            return [], []
-        return before, []
-
-    async def _draw(self, choice: Choice) -> Delta:
-        """Draw a token, then let the event loop run: with a large vocabulary a draw takes a while."""
-        delta = choice.draw()
-        if self._rollback is not None and choice.generated:
-            self._rollback.add(choice.state, choice.end, choice.sure_end)
-        await asyncio.sleep(0)
-        return delta
+        request, start = self._request, self._start.state
+        is_scored = request.echo and request.logprobs is not None
+        if not (is_scored or self._session is not None or request.n > 1):
+            return None, tokens, []
+        *before, last = tokens
+        if not before:
+            return start, tokens, []
+        with self.engine.open_stream(start) as stream:
+            logprobs = []
+            if is_scored:
+                targets = [*before[1:], last]
+                logprobs = [score async for score in self.engine.score(stream, before, targets, request.logprobs or 0)]
+            else:
+                await self.engine.read(stream, before)
+            return self.engine.pool.state(stream), [last], logprobs
 
 
 def _echo(prompt: PromptTokens, previous: int | None, logprobs: list[TokenLogprobs]) -> list[Token]:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..concurrency import call, while_connected
-from ..responses import EventStream, LargeJsonResponse, event, json_text
+from ..responses import EventStream, LargeJsonResponse, compact_json, event, json_text
 from ..schemas import CompletionRequest, check_completion
 from ..service import Service
 from .choice import Delta
@@ -45,9 +45,12 @@ async def _whole(
 ) -> bytes:
     """The body of a response that is not streamed. Slots are released once it is encoded."""
     with _released(service, request, completion):
-        async with contextlib.aclosing(completion.steps(deadline)) as steps:
-            deltas = [delta async for step in steps for delta in step]
-        data = await _encode(lambda: json_text(response.whole(deltas)).encode(), deltas, deadline)
+        async with asyncio.timeout_at(deadline):
+            deltas = await completion.start()
+            await completion.wait()
+        deltas += completion.take()
+        to_text = json_text if _has_many_tokens(deltas) else compact_json
+        data = await _encode(lambda: to_text(response.whole(deltas)).encode(), deltas, deadline)
         completion.finish()
         return data
 
@@ -60,20 +63,26 @@ async def _events(
     deadline: float,
     with_usage: bool,
 ) -> AsyncGenerator[bytes, None]:
-    """The events of each step together. Slots are released before the last ones are sent."""
+    """The events, each group with what came since the last. Slots are released before the last ones are sent."""
 
     def encode(deltas: Sequence[Delta]) -> bytes:
         return b"".join(event(response.chunk(delta, with_usage)) for delta in deltas)
 
     with _released(service, request, completion):
-        async with contextlib.aclosing(completion.steps(deadline)) as steps:
-            async for step in steps:
-                parts = [delta for delta in step if delta.tokens or delta.blank or delta.finish_reason is not None]
-                data = await _encode(functools.partial(encode, parts), parts, deadline)
-                if completion.is_done:
-                    completion.finish()
-                if data:
-                    yield data
+        async with asyncio.timeout_at(deadline):
+            deltas = await completion.start()
+        while True:
+            parts = [delta for delta in deltas if delta.tokens or delta.blank or delta.finish_reason is not None]
+            data = await _encode(functools.partial(encode, parts), parts, deadline)
+            if completion.is_done:
+                completion.finish()
+            if data:
+                yield data
+            if completion.is_done:
+                break
+            async with asyncio.timeout_at(deadline):
+                await completion.wait_for_more()
+            deltas = completion.take()
         if with_usage:
             yield event(response.usage_chunk())
 
@@ -96,4 +105,8 @@ async def _encode(encode: Callable[[], bytes], deltas: Sequence[Delta], deadline
         TimeoutError: The deadline has passed.
     """
     async with asyncio.timeout_at(deadline):
-        return await call(encode, in_thread=sum(len(delta.tokens) for delta in deltas) >= _MANY_TOKENS)
+        return await call(encode, in_thread=_has_many_tokens(deltas))
+
+
+def _has_many_tokens(deltas: Sequence[Delta]) -> bool:
+    return sum(len(delta.tokens) for delta in deltas) >= _MANY_TOKENS

@@ -84,9 +84,10 @@ def split_prompt(
         space = prompt[-1:].isspace()
         return PromptTokens(tuple(vocabulary.ids(tokens)), pieces, False, space, blank, spelling)
     _check_length(len(prompt), max_tokens)
-    wrong = next((index for index in prompt if not 0 <= index < len(vocabulary)), None)
-    if wrong is not None:
-        raise invalid(f"token id {wrong} is outside the vocabulary, expected 0 to {len(vocabulary) - 1}", "prompt")
+    size = len(vocabulary)
+    if not 0 <= min(prompt) <= max(prompt) < size:
+        wrong = next(index for index in prompt if not 0 <= index < size)
+        raise invalid(f"token id {wrong} is outside the vocabulary, expected 0 to {size - 1}", "prompt")
     pairs = zip(prompt, [previous, *prompt[:-1]], strict=True) if with_pieces else ()
     return PromptTokens(tuple(prompt), tuple(vocabulary.piece(index, before) for index, before in pairs), True)
 

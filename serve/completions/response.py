@@ -1,6 +1,6 @@
 """Completions as the JSON that OpenAI's clients read: whole, or in the chunks of a stream."""
 
-import secrets
+import random
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any, final
@@ -10,6 +10,7 @@ from .completion import Completion
 from .stop import Token
 
 _FINGERPRINT_DIGITS = 12
+_RANDOM = random.Random()  # for ids that differ; nobody gains by guessing one
 
 
 @final
@@ -27,7 +28,7 @@ class CompletionResponse:
         self._completion = completion
         self._with_logprobs = with_logprobs
         self._head = {
-            "id": f"cmpl-{secrets.token_hex(12)}",
+            "id": f"cmpl-{_RANDOM.getrandbits(96):024x}",
             "object": "text_completion",
             "created": int(time.time()),
             "model": name,

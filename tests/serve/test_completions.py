@@ -279,7 +279,7 @@ def test_a_stream_is_the_whole_response_in_parts(server: LocalServer) -> None:
         for name, values in expected["logprobs"].items():
             assert [value for part in parts for value in part["logprobs"][name]] == values
         assert [part["finish_reason"] for part in parts] == [None] * (len(parts) - 1) + ["length"]
-    assert len(chunks) >= 9 * 4
+    assert len(chunks) >= 2 * 4  # the echo, and then what comes in time for an event
 
 
 def test_a_long_prompt_is_echoed_and_scored(server: LocalServer, predictor: Predictor) -> None:
@@ -329,7 +329,7 @@ def test_requests_share_calls_of_the_model(server: LocalServer) -> None:
     before = server.service.engine.pool.stats
     server.complete(prompt="the", n=8, max_tokens=20)
     after = server.service.engine.pool.stats
-    assert after.requests - before.requests == 1 + 8 * 19
+    assert after.requests - before.requests == 1 + 8 * 20
     assert after.calls - before.calls < (after.requests - before.requests) / 2
 
 

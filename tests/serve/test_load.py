@@ -6,12 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
-from lmtool.runtime import PoolError, Predictor, StreamPool
+from lmtool.runtime import Predictor
 from lmtool.serve import endpoints
 from lmtool.serve.completions import prompt as prompt_module
-from lmtool.serve.engine import LoopResults
 from lmtool.serve.responses import EventStream
 from support.pools import PATIENCE_SECONDS, Gate
 from support.servers import LocalServer, local_server
@@ -79,8 +77,9 @@ def test_a_slow_request_times_out(gated: tuple[LocalServer, Gate]) -> None:
 def test_a_slow_stream_ends_with_an_error(gated: tuple[LocalServer, Gate]) -> None:
     server, gate = gated
     gate.let_pass(4)  # the prompt, and three of the tokens; the fourth is sent too
-    *chunks, last = server.chunks(prompt="the", max_tokens=30)
-    assert len(chunks) == 4
+    *chunks, last = server.chunks(prompt="the", max_tokens=30, logprobs=0)
+    tokens = [token for chunk in chunks for token in chunk["choices"][0]["logprobs"]["tokens"]]
+    assert len(tokens) == 4
     assert (last["error"]["code"], last["error"]["type"]) == ("timeout", "server_error")
     assert server.service.slots.taken == 0
 
@@ -123,52 +122,6 @@ def test_the_stream_of_a_client_that_does_not_read_is_closed(monkeypatch: pytest
     asyncio.run(asyncio.wait_for(main(), PATIENCE_SECONDS))
     assert closed == [True]
     assert len(sent) == 4
-
-
-def test_results_of_one_call_wake_the_loop_once(pool: StreamPool, predictor: Predictor) -> None:
-    async def main() -> None:
-        results, loop, woken = LoopResults(pool), asyncio.get_running_loop(), []
-        real = loop.call_soon_threadsafe
-        loop.call_soon_threadsafe = lambda *work: woken.append(work)  # type: ignore[assignment,return-value,func-returns-value]
-        tasks = [asyncio.ensure_future(results.step(pool.open_stream(), [word])) for word in (1, 2, 3)]
-        await asyncio.sleep(0)
-        while pool.stats.requests < 3:
-            await asyncio.sleep(0.001)
-        await asyncio.sleep(0.01)
-        assert len(woken) == 1
-        real(woken[0][0])
-        for word, task in zip((1, 2, 3), tasks, strict=True):
-            expected, _ = predictor.step([[word]], predictor.initial_state())
-            assert np.array_equal(await task, expected[0])
-        tasks = [asyncio.ensure_future(results.step(pool.open_stream(), [1]))]
-        while len(woken) < 2:
-            await asyncio.sleep(0.001)
-        loop.call_soon_threadsafe = real  # type: ignore[method-assign]
-        real(woken[1][0])
-        assert (await tasks[0]).shape == (1, len(predictor.vocabulary))
-
-    asyncio.run(asyncio.wait_for(main(), PATIENCE_SECONDS))
-
-
-def test_a_cancelled_task_withdraws_its_request(gated: tuple[LocalServer, Gate]) -> None:
-    server, gate = gated
-    pool = server.service.engine.pool
-
-    async def work(_: httpx.AsyncClient) -> None:
-        results = LoopResults(pool)
-        running = asyncio.ensure_future(results.step(pool.open_stream(), [1]))
-        await asyncio.sleep(0)
-        gate.wait_for_a_call()
-        waiting = asyncio.ensure_future(results.step(pool.open_stream(), [1]))
-        await until(lambda: pool.stats.waiting == 1)
-        waiting.cancel()
-        await until(lambda: pool.stats.waiting == 0)
-        gate.open()
-        assert (await running).shape[0] == 1
-        with pytest.raises(PoolError, match="no open stream"):
-            await results.step(-1, [1])
-
-    server.run(work)
 
 
 def test_slow_suggestions_run_in_another_thread(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +171,7 @@ def test_a_failing_model_gives_503_and_the_server_goes_on(
 
 def test_an_internal_error_hides_its_text(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     with local_server(predictor) as server:
-        monkeypatch.setattr(server.service.engine, "read", None)
+        monkeypatch.setattr(server.service.engine, "write", None)
         status, error = server.refused("/v1/completions", prompt="the")
         assert (status, error["message"]) == (500, "the server failed; its log says more")
         assert server.service.slots.taken == 0

@@ -133,8 +133,8 @@ def test_json_encoded_in_parts_equals_the_whole(value: Any, monkeypatch: pytest.
         lengths.append(len(text))
         return text
 
-    real = responses._encode
-    monkeypatch.setattr(responses, "_encode", encode_and_note)
+    real = responses.compact_json
+    monkeypatch.setattr(responses, "compact_json", encode_and_note)
     assert json_text(value) == expected
     assert max(lengths, default=0) < 6000
     with pytest.raises(ValueError, match="JSON compliant"):

@@ -271,10 +271,10 @@ def test_metrics_count_requests_and_tokens(predictor: Predictor) -> None:
         'lmtool_requests_total{route="other",status="404"} 1.0',
         'lmtool_request_seconds_count{route="/v1/completions"} 2.0',
         "lmtool_tokens_generated_total 10.0",
-        "lmtool_tokens_read_total 12.0",  # end of sentence, three words, and four tokens of each choice
+        "lmtool_tokens_read_total 13.0",  # end of sentence, two words; the third and four tokens of each choice
         "lmtool_slots 256.0",
         "lmtool_slots_in_use 0.0",
-        "lmtool_pool_requests_total 9.0",
+        "lmtool_pool_requests_total 11.0",
     ):
         assert line in text.splitlines()
 
