@@ -3,7 +3,7 @@
     python bench/studies/line_scores.py --model FILE --text FILE [--lines N] [--rounds N]
 
 In each round the next part of the lines is scored by `Predictor.scores`, by `lmtool score --json` in a process whose
-output is discarded (what its start costs is measured beside it and left out), and a twentieth of it by
+output is discarded (what its start and first lines cost is measured beside it and left out), and a twentieth of it by
 `Predictor.score`, line by line. A bare call is `InferenceSession.run` of random tokens, which gives the logits of all
 positions, at each of several shapes; the one with the largest median rate is what the others are compared with.
 
@@ -33,6 +33,7 @@ from program import run_program
 SHAPES = ((1, 24), (4, 24), (8, 24), (16, 24), (32, 24), (16, 8), (64, 8), (8, 48), (1, 128))
 _SECONDS_PER_SHAPE = 0.2
 _ALONE_SHARE = 20
+_FIRST_LINES = 64
 
 
 def bare_rate(predictor: Predictor, shape: tuple[int, int]) -> float:
@@ -67,9 +68,9 @@ def _rate(score: Callable[[], int]) -> float:
 
 
 def command_rate(predictor: Predictor, model: Path, lines: Sequence[str]) -> float:
-    """Tokens a second of `lmtool score --json`, without its start."""
-    tokens = sum(len(predictor.vocabulary.encode(line)) for line in lines)
-    start = _command_seconds(model, [])
+    """Tokens a second of `lmtool score --json`, without its start and its first lines."""
+    tokens = sum(len(predictor.vocabulary.encode(line)) for line in lines[_FIRST_LINES:])
+    start = _command_seconds(model, lines[:_FIRST_LINES])
     return tokens / (_command_seconds(model, lines) - start)
 
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from io import BufferedIOBase
 
 from ..errors import StorageError
-from .files import CHUNK_BYTES
 from .text_files import decode_text
 
 MOST_LINE_BYTES = 1 << 26
+_READ_BYTES = 1 << 20
 
 
 def read_lines(file: BufferedIOBase, name: str, most_bytes: int = MOST_LINE_BYTES) -> Iterator[list[str]]:
@@ -62,6 +62,6 @@ def _raw_lines(file: BufferedIOBase, name: str, most_bytes: int) -> Iterator[lis
 
 def _read(file: BufferedIOBase, name: str) -> bytes:
     try:
-        return file.read1(CHUNK_BYTES)
+        return file.read1(_READ_BYTES)
     except OSError as error:
         raise StorageError(f"cannot read {name}: {error.strerror or error}") from error
