@@ -54,13 +54,11 @@ async def _suggest(service: Service, request: Request, body: SuggestRequest) -> 
             [body.text], vocabulary, start.last_token, service.options.max_prompt_tokens, with_pieces=False
         )
         request.state.tokens = (len(prompt.ids), 0)
-        stream = resources.enter_context(engine.open_stream(start.state))
-        tokens = [start.last_token, *prompt.ids]
+        state, tokens = start.state, [start.last_token, *prompt.ids]
         if session is not None and prompt.ids:
-            await engine.read(stream, tokens[:-1])
+            _, state = await engine.read(state, tokens[:-1])
             tokens = tokens[-1:]
-            state = engine.state(stream, pending=tokens[-1])
-        logits = await engine.read(stream, tokens)
+        logits, _ = await engine.read(state, tokens)
         rank = functools.partial(
             suggest_tokens,
             lambda: logits,
@@ -71,7 +69,7 @@ async def _suggest(service: Service, request: Request, body: SuggestRequest) -> 
         )
         words = await call(rank, in_thread=len(vocabulary) >= _LARGE_VOCABULARY)
         if session is not None and prompt.ids:
-            session.state = SessionState(state, start.tokens + len(prompt.ids))
+            session.state = SessionState(engine.with_pending(state, tokens[-1]), start.tokens + len(prompt.ids))
         return words
 
 

@@ -6,28 +6,33 @@ import dataclasses
 import functools
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.errors import PoolError
-from ..runtime.pool.generation import Generation
+from ..runtime.generation_plan import GenerationPlan
+from ..runtime.pool.generation import NEVER, Generation
+from ..runtime.pool.loop_inbox import LoopInbox
 from ..runtime.pool.options import PoolOptions
 from ..runtime.pool.stream_pool import StreamPool
 from ..runtime.predictor import Predictor
-from ..runtime.score import require_finite
+from ..runtime.sampling import Sampling
 from ..runtime.state import State
+from ..runtime.token_sampler import Draw
 from .completions.logprobs import TokenLogprobs, token_logprobs
 from .errors import ServeError
 from .options import ServeOptions
 from .slots import Slots
 
 _CACHED_PIECES = 65_536
-_READ_CHUNK = 128
 _SCORE_CHUNK = 32
-"""Tokens of one pool request, during which others wait. Scoring returns the logits of all positions."""
+"""Tokens of one request that is scored, during which others wait: it returns the logits of all positions."""
+_GREEDY = Sampling(temperature=0)
+_RANDOM = np.random.default_rng(0)
+"""Nothing is drawn from it."""
 
 
 @final
@@ -68,7 +73,7 @@ class Engine:
         barred = self.vocabulary.forms(options.never) | {self.vocabulary.unknown_id}
         self.barred = np.array(sorted(barred), np.int64)
         self.slots = slots
-        self.start = _with_pending(predictor.initial_state(1), self.vocabulary.end_of_sentence_id)
+        self.start = self.with_pending(predictor.initial_state(1), self.vocabulary.end_of_sentence_id)
         places = 2 * options.max_choices + 2
         self.pool = StreamPool(
             predictor, PoolOptions(max_streams=places, max_waiting=places, allow_inexact=options.allow_inexact)
@@ -114,26 +119,36 @@ class Engine:
         finally:
             self.pool.cancel(generation)
 
-    def state(self, stream: int, pending: int) -> State:
-        """The stream's state, with a token that it has not read yet."""
-        return self.with_pending(self.pool.state(stream), pending)
-
     @staticmethod
     def with_pending(state: State, token: int) -> State:
         """The state, with a token that it has not read yet."""
-        return _with_pending(state, token)
+        return dataclasses.replace(state, pending=np.array([[token]], np.int64))
 
-    async def read(self, stream: int, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Read one or more tokens; returns the next token's logits, float32 [vocabulary].
+    async def read(self, state: State, tokens: Sequence[int]) -> tuple[NDArray[np.float32], State]:
+        """Read one or more tokens after a state, without its pending ones.
+
+        Returns:
+            The next token's logits, float32 [vocabulary], and the state after the last token.
 
         Raises:
             PoolError: The call failed, or the pool is closed.
             NumberError: A logit is NaN or infinity.
         """
-        for chunk in _chunks(tokens, _READ_CHUNK):
-            logits = await self.pool.step_async(stream, chunk)
-        require_finite(logits[-1], "logits")
-        return np.asarray(logits[-1])
+        seen: list[tuple[NDArray[np.float32], State]] = []
+
+        def watch(_: int, logits: NDArray[np.float32], after: Callable[[], State]) -> bool:
+            seen.append((logits.copy(), after()))
+            return True
+
+        inbox = LoopInbox.running()
+        plan = GenerationPlan(1, Draw(_GREEDY, _RANDOM, self.barred), frozenset())
+        generation = Generation(tokens, plan, self.vocabulary, watch=watch, inbox=inbox)
+        with self.write(generation, state):
+            await inbox.wait(generation, NEVER)
+        if generation.error is not None:
+            raise generation.error
+        logits, after = seen[0]
+        return logits, State(after.model_sha256, after.tensors)
 
     async def score(
         self, stream: int, tokens: Sequence[int], targets: Sequence[int], count: int
@@ -157,13 +172,7 @@ class Engine:
             NumberError: A logit is NaN or infinity.
         """
         async with self._probe_lock:
-            with self.open_stream(self.start) as stream:
-                logits = await self.pool.step_async(stream, [self.vocabulary.end_of_sentence_id])
-                require_finite(logits, "logits")
-
-
-def _with_pending(state: State, token: int) -> State:
-    return dataclasses.replace(state, pending=np.array([[token]], np.int64))
+            await self.read(self.start, [self.vocabulary.end_of_sentence_id])
 
 
 def _chunks(tokens: Sequence[int], size: int) -> Iterator[Sequence[int]]:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -71,8 +71,16 @@ class LargeJsonResponse(Response):
 
 
 @final
+class Events(NamedTuple):
+    """Events that are sent together, and whether they are the last."""
+
+    data: bytes
+    are_last: bool = False
+
+
+@final
 class EventStream(Response):
-    """Server-sent events, then `[DONE]`; an error while they are made is the last event.
+    """Server-sent events, `[DONE]` with the last of them; an error while they are made is the last event.
 
     The source is closed when the response ends, also if the client disconnects, does not read in time, or the server
     stops.
@@ -80,7 +88,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, first: bytes, events: AsyncGenerator[bytes, None], deadline: float) -> None:
+    def __init__(self, first: Events, events: AsyncGenerator[Events, None], deadline: float) -> None:
         """Send `first`, then `events`, until `deadline` in the event loop's seconds."""
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
@@ -107,21 +115,17 @@ class EventStream(Response):
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         self._is_open = True
-        await _send_pieces(send, self._first, self._deadline)
-        last = _DONE
-        while True:
+        events = self._first
+        while not events.are_last:
+            await _send_pieces(send, events.data, self._deadline)
             try:
-                data = await anext(self._events)
-            except StopAsyncIteration:
-                break
+                events = await anext(self._events)
             except Exception as exception:
                 error = api_error(exception)
                 if error.status == 500:
                     raise
-                last = event(error.to_json())
-                break
-            await _send_pieces(send, data, self._deadline)
-        await self._send_last(send, last)
+                return await self._send_last(send, event(error.to_json()))
+        return await self._send_last(send, events.data + _DONE)
 
     async def _send_last(self, send: Send, data: bytes) -> None:
         self._is_open = False

@@ -187,13 +187,13 @@ class Completion:
         *before, last = tokens
         if not before:
             return start, tokens, []
+        if not is_scored:
+            _, state = await self.engine.read(start, before)
+            return state, [last], []
+        targets = [*before[1:], last]
         with self.engine.open_stream(start) as stream:
-            logprobs = []
-            if is_scored:
-                targets = [*before[1:], last]
-                logprobs = [score async for score in self.engine.score(stream, before, targets, request.logprobs or 0)]
-            else:
-                await self.engine.read(stream, before)
+            scores = self.engine.score(stream, before, targets, request.logprobs or 0)
+            logprobs = [score async for score in scores]
             return self.engine.pool.state(stream), [last], logprobs
 
 

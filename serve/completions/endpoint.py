@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..concurrency import call, while_connected
-from ..responses import EventStream, LargeJsonResponse, compact_json, event, json_text
+from ..responses import Events, EventStream, LargeJsonResponse, compact_json, event, json_text
 from ..schemas import CompletionRequest, check_completion
 from ..service import Service
 from .choice import Delta
@@ -62,7 +62,7 @@ async def _events(
     response: CompletionResponse,
     deadline: float,
     with_usage: bool,
-) -> AsyncGenerator[bytes, None]:
+) -> AsyncGenerator[Events, None]:
     """The events, each group with what came since the last. Slots are released before the last ones are sent."""
 
     def encode(deltas: Sequence[Delta]) -> bytes:
@@ -76,15 +76,13 @@ async def _events(
             data = await _encode(functools.partial(encode, parts), parts, deadline)
             if completion.is_done:
                 completion.finish()
-            if data:
-                yield data
-            if completion.is_done:
                 break
+            if data:
+                yield Events(data)
             async with asyncio.timeout_at(deadline):
                 await completion.wait_for_more()
             deltas = completion.take()
-        if with_usage:
-            yield event(response.usage_chunk())
+    yield Events(data + (event(response.usage_chunk()) if with_usage else b""), are_last=True)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import pytest
 from lmtool.runtime import Predictor
 from lmtool.serve import endpoints
 from lmtool.serve.completions import prompt as prompt_module
-from lmtool.serve.responses import EventStream
+from lmtool.serve.responses import Events, EventStream
 from support.pools import PATIENCE_SECONDS, Gate
 from support.servers import LocalServer, local_server
 
@@ -100,10 +100,10 @@ def test_the_stream_of_a_client_that_does_not_read_is_closed(monkeypatch: pytest
     monkeypatch.setattr("lmtool.serve.responses.GRACE_SECONDS", 0.05)
     closed, sent = [], []
 
-    async def events() -> AsyncIterator[bytes]:
+    async def events() -> AsyncIterator[Events]:
         try:
             while True:
-                yield b"data: 1\n\n"
+                yield Events(b"data: 1\n\n")
         finally:
             closed.append(True)
 
@@ -116,7 +116,7 @@ def test_the_stream_of_a_client_that_does_not_read_is_closed(monkeypatch: pytest
             await asyncio.sleep(PATIENCE_SECONDS)
 
     async def main() -> None:
-        response = EventStream(b"data: 0\n\n", events(), asyncio.get_running_loop().time() + 0.05)
+        response = EventStream(Events(b"data: 0\n\n"), events(), asyncio.get_running_loop().time() + 0.05)
         await response({"type": "http"}, receive, send)
 
     asyncio.run(asyncio.wait_for(main(), PATIENCE_SECONDS))
