@@ -23,9 +23,9 @@ from .errors import (
     TokenError,
     VocabularyError,
 )
-from .pool.batcher import PoolStats
 from .pool.generation_job import GenerationJob
 from .pool.options import PoolOptions
+from .pool.pool_stats import PoolStats
 from .pool.stream_pool import StreamPool
 from .predictor import Predictor
 from .sampling import METHODS, Sampling

@@ -21,10 +21,11 @@ from ..generation_plan import GenerationPlan
 from ..predictor import Predictor
 from ..sampling import Sampling
 from ..state import State
-from .batcher import Batcher, PoolStats
+from .batcher import Batcher
 from .generation import Generation
 from .generation_job import GenerationJob
 from .options import PoolOptions
+from .pool_stats import PoolStats
 
 
 @final
