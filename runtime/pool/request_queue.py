@@ -59,11 +59,6 @@ class Request(Future[NDArray[np.float32]]):
         return cancelled
 
 
-ROUNDS_BETWEEN_PROMPTS = 3
-"""Calls for the next tokens of generations between two calls for parts of prompts: these then wait for others to share
-their call, which makes each many times cheaper, and texts that are written go on."""
-
-_TOKEN = (1, 1)
 _Shape = tuple[int, int]
 """Tokens and kept logits: requests of the same shape share a call."""
 Entry = Request | Generation
@@ -85,7 +80,6 @@ class RequestQueue:
         self._options = options
         self._groups: dict[_Shape, _Group] = {}
         self._first_deadline = math.inf
-        self._rounds = 0
         self.waiting = 0
         self.generations = 0
 
@@ -156,9 +150,6 @@ class RequestQueue:
         if not due:
             return []
         shape = min(due, key=lambda shape: _oldest(self._groups[shape]).enqueued_at)
-        if shape != _TOKEN and _TOKEN in due and self._rounds < ROUNDS_BETWEEN_PROMPTS:
-            shape = _TOKEN if _oldest(self._groups[shape]).is_job else shape
-        self._rounds = self._rounds + 1 if shape == _TOKEN else 0
         group = self._groups[shape]
         count = self._options.max_requests(shape[0])
         if len(group) <= count:
