@@ -137,8 +137,8 @@ def legend(results: Results) -> list[str]:
         "the logits of every position, onnxruntime and torch those of the last one": "prefill" in kinds,
         "bare: the session calls that it needs, alone and in turns with it (suggest: one for each keystroke); to bare: "
         "a call over them": any(timing.bare_ratio is not None for timing in results.timings),
-        "generation, suggest, pool: lmtool's calls over each runtime; to other ones it copies states, to those in node "
-        "through a pipe": not kinds.isdisjoint(APPLICATION_KINDS),
+        "generation, suggest, pool: lmtool's predictor over each runtime; it copies states for torch, uses a pipe to "
+        "node": not kinds.isdisjoint(APPLICATION_KINDS),
         "server: speed-ups are those of the 99th percentile; its process is not pinned": "server" in kinds,
         "floor: the time to read the weights once (batch 1) or to multiply by them (larger batches), at the best rates "
         "of numpy, and of onnxruntime in int8; to floor: the fastest round over it": bool(results.rooflines),

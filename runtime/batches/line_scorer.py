@@ -20,6 +20,9 @@ _MOST_TOKENS = 1024
 _MOST_LOGITS = 1 << 22
 """Most tokens, and most logits (16 MiB), of a call, padding included; more is slower."""
 
+_MOST_PADDING = 1.125
+"""Tokens of a call, padding included, over those of its lines; a smaller batch costs less than more padding."""
+
 _FIRST_WINDOW_LINES, _WINDOW_LINES = 64, 2048
 _WINDOW_CHARACTERS = 1 << 17
 
@@ -74,9 +77,13 @@ class LineScorer:
         """Batch size for the next lines, which are sorted by length."""
         if lengths[0]:
             for size in BATCH_SIZES:
-                if size <= len(lengths) and size * lengths[size - 1] <= self._most_tokens:
+                if size <= len(lengths) and size * lengths[size - 1] <= self._limit(lengths[:size]):
                     return size
         return 1
+
+    def _limit(self, lengths: Sequence[int]) -> float:
+        """Most tokens of a call with these lines, padding included."""
+        return min(self._most_tokens, _MOST_PADDING * sum(lengths))
 
     def _run(self, lines: Sequence[_Line]) -> Iterator[Score]:
         """The scores of lines that share a call; what comes after the end of a shorter one is not counted."""
