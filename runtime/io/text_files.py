@@ -14,7 +14,7 @@ from typing import BinaryIO, NoReturn
 
 from ..errors import StorageError
 from .files import CHUNK_BYTES, opened
-from .formats import GZIP, Format, format_with_nul, may_begin_signature, recognize
+from .formats import GZIP, HEAD_BYTES, Format, format_with_nul, may_begin_signature, recognize
 
 _BYTE_ORDER_MARK = "\ufeff"
 _MOST_EXPANSION, _ALWAYS_UNPACKED_BYTES = 200, 1 << 20
@@ -74,8 +74,11 @@ def decode_chunks(blocks: Iterable[bytes], name: str, offset: int = 0, *, is_sta
     """
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
     rest = b""
-    for block in itertools.chain(_with_head(blocks), (b"",)):
+    source = itertools.chain(_with_head(blocks), (b"",))
+    for block in source:
         data = rest + block
+        if b"\0" in data[: max(2 - offset, 0)]:  # refused; what follows tells as what
+            data += _at_least(HEAD_BYTES, source)
         if is_start and offset == 0 and (kind := recognize(data)):
             raise _no_text(name, kind)
         text, used = _decode(data, not block, offset, name)
@@ -95,6 +98,16 @@ def _with_head(blocks: Iterable[bytes]) -> Iterator[bytes]:
     if head:
         yield head
     yield from filter(None, source)
+
+
+def _at_least(size_bytes: int, blocks: Iterable[bytes]) -> bytes:
+    """The next blocks, joined, until they have that many bytes or end."""
+    joined = b""
+    for block in blocks:
+        joined += block
+        if len(joined) >= size_bytes:
+            break
+    return joined
 
 
 def _decode(data: bytes, final: bool, offset: int, name: str) -> tuple[str, int]:

@@ -32,6 +32,9 @@ LINE_ENDS = st.text(st.sampled_from("a\r\n\ufeff\u2028\u6f22\x00"), max_size=12)
 @example(b"\xff\xfea\0", 1)
 @example(b"\xff\xfe", 1)
 @example(b"BZh\n", 1)
+@example(b"a\0\0\0", 1)
+@example(b"\0a\0b", 1)
+@example(b"\0a\0\0", 3)
 def test_chunks_are_the_whole_text_or_the_same_error(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, chunk_bytes: int
 ) -> None:
