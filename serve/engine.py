@@ -144,7 +144,7 @@ class Engine:
         plan = GenerationPlan(1, Draw(_GREEDY, _RANDOM, self.barred), frozenset())
         generation = Generation(tokens, plan, self.vocabulary, watch=watch, inbox=inbox)
         with self.write(generation, state):
-            await inbox.wait(generation, NEVER)
+            await inbox.wait([generation], NEVER)
         if generation.error is not None:
             raise generation.error
         logits, after = seen[0]

@@ -1,52 +1,22 @@
-"""uvicorn's HTTP/1.1 protocol with limits for slow and idle connections, and for long headers."""
+"""uvicorn's HTTP/1.1 protocol with time limits for slow and idle connections."""
 
 import asyncio
 import math
 from operator import itemgetter
 from typing import Any, cast, final
 
+import h11
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 @final
-class _HeldHead:
-    """The transport of one response: its head is sent with the first part of its body, in one system call."""
-
-    def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
-        self._transport = transport
-        self._cycle = cycle
-        self._held: bytes | None = None
-        self._is_sent = False
-        self.is_closing = transport.is_closing
-
-    def write(self, data: bytes) -> None:
-        if self._is_sent or not self._cycle.response_started:
-            self._transport.write(data)
-        elif self._held is None:
-            self._held = data
-        else:
-            self._held += data
-            self.flush()
-
-    def flush(self) -> None:
-        if self._held is not None and not self._is_sent:
-            self._is_sent = True
-            self._transport.write(self._held)
-
-    def close(self) -> None:
-        self.flush()
-        self._transport.close()
-
-
-@final
-class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol, with limits where it has none.
+class BoundedProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1 protocol, with time limits where it has none.
 
     - An idle connection is closed after `keep_alive_seconds`; if `max_connections` are there and another one comes,
       the one that has been idle longest, and for `client_seconds` at least.
-    - Headers must arrive within `client_seconds` of the request's first byte, or of a new connection's start, and have
-      `max_header_bytes` at most.
+    - Headers must arrive within `client_seconds` of the request's first byte, or of a new connection's start.
     - A client must read what was sent within `client_seconds`, or half of `shutdown_seconds` once the server stops;
       else the connection is aborted. uvicorn would keep it, and the rest of the response in memory, without limit.
     - While a response is made, the connection reads on until 64 KiB of later requests have arrived, and so sees that
@@ -54,15 +24,9 @@ class BoundedProtocol(HttpToolsProtocol):
       written, at most for `request_seconds`.
     """
 
-    def __init__(self, *args: Any, client_seconds: int, max_header_bytes: int, **options: Any) -> None:
+    def __init__(self, *args: Any, client_seconds: int, **options: Any) -> None:
         super().__init__(*args, **options)
         self._client_seconds = client_seconds
-        self._max_header_bytes = max_header_bytes
-        self._header_bytes = 0
-        self._in_headers = False
-        self._unparsed_bytes = 0  # of headers that have not all arrived: the parser tells only of whole ones
-        self._later_bytes = 0  # of requests that came while a response is made
-        self._running: RequestResponseCycle | None = None
         self._headers_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._write_seconds: float = self._client_seconds
@@ -80,57 +44,33 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Receive bytes; the headers timer runs until they complete a request's headers."""
         self._idle_since = None
-        was_in_headers, was_responding = self._in_headers, self._is_responding
         super().data_received(data)
-        if self.transport.is_closing():
-            return None
-        if self._in_headers and not was_responding:
-            self._unparsed_bytes = len(data) + (self._unparsed_bytes if was_in_headers else 0)
-            if self._unparsed_bytes > self._max_header_bytes:
-                return self.send_400_response("The request's headers are too long.")
         if self._is_responding:
             self._stop_headers_timer()
-            self._later_bytes = self._later_bytes + len(data) if was_responding else 0
-            if self._later_bytes and self._later_bytes <= HIGH_WATER_LIMIT:
+            if self.conn.their_state is h11.DONE and len(self.conn.trailing_data[0]) <= HIGH_WATER_LIMIT:
                 self.flow.resume_reading()
         elif self._headers_timer is None:
             self._start_headers_timer()
-        return None
 
-    def on_message_begin(self) -> None:
-        """Begin a request; the parser calls this and the next three."""
-        super().on_message_begin()
-        self._header_bytes, self._in_headers = 0, True
+    def handle_events(self) -> None:
+        """Parse what has arrived. A request that gives its length in two ways is the last one of its connection."""
+        super().handle_events()
+        if self._is_responding and {b"content-length", b"transfer-encoding"} <= {name for name, _ in self.headers}:
+            self.cycle.keep_alive = False
 
-    def on_url(self, url: bytes) -> None:
-        """Receive a part of the path."""
-        super().on_url(url)
-        self._count_header_bytes(len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Receive a header."""
-        super().on_header(name, value)
-        self._count_header_bytes(len(name) + len(value))
-
-    def on_headers_complete(self) -> None:
-        """Begin the response, or queue the request."""
-        self._in_headers = False
-        super().on_headers_complete()
-        self.cycle.transport = cast("asyncio.Transport", _HeldHead(self.transport, self.cycle))
-        if not self.pipeline:
-            self._running = self.cycle
+    def send_400_response(self, msg: str) -> None:
+        """Refuse a request that breaks the protocol; in its body, it may do so when its response has begun."""
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         """Wait for the next request, of which a part may have arrived."""
-        if self._running is not None:
-            cast("_HeldHead", self._running.transport).flush()
-        following = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
-        self._later_bytes = 0
-        self._running = following
         if self._is_responding or self.transport.is_closing():
             return
-        if self._in_headers:
+        if self.conn.trailing_data[0]:
             self._start_headers_timer()
         else:
             self._idle_since = self.loop.time()
@@ -146,35 +86,22 @@ class BoundedProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def shutdown(self) -> None:
-        """The server stops: clients have less time to read, and requests that wait behind another are dropped."""
-        self.pipeline.clear()
+        """The server stops: clients have less time to read."""
         super().shutdown()
-        if self._running is not None:
-            self._running.keep_alive = False
         self._write_seconds = min(self._write_seconds, (self.config.timeout_graceful_shutdown or 0) / 2)
         if self._write_timer is not None:
             self._stop_write_timer()
             self._start_write_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timers; tell the request that runs, which uvicorn does only if no other waits behind it."""
+        """Stop the timers."""
         self._stop_headers_timer()
         self._stop_write_timer()
-        self.pipeline.clear()
-        if self._running is not None and not self._running.response_complete:
-            self._running.disconnected = True
-            self._running.message_event.set()
         super().connection_lost(exc)
 
     @property
     def _is_responding(self) -> bool:
-        return self._running is not None and not self._running.response_complete
-
-    def _count_header_bytes(self, count: int) -> None:
-        """Count the bytes of the headers; an error in a callback of the parser is answered with 400."""
-        self._header_bytes += count
-        if self._header_bytes > self._max_header_bytes:
-            raise ValueError("the request's headers are too long")
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _close_longest_idle(self) -> None:
         """Make room for a new connection."""

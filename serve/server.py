@@ -108,9 +108,7 @@ def _config(service: Service) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(service),
         loop="asyncio",
-        http=functools.partial(  # type: ignore[arg-type]
-            BoundedProtocol, client_seconds=options.client_seconds, max_header_bytes=options.max_header_bytes
-        ),
+        http=functools.partial(BoundedProtocol, client_seconds=options.client_seconds),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         log_config=None,
@@ -121,6 +119,7 @@ def _config(service: Service) -> uvicorn.Config:
         limit_concurrency=options.max_connections,
         timeout_keep_alive=options.keep_alive_seconds,
         timeout_graceful_shutdown=options.shutdown_seconds,
+        h11_max_incomplete_event_size=options.max_header_bytes,
     )
 
 

@@ -46,7 +46,7 @@ class _JobInbox:
         from .loop_inbox import LoopInbox  # imports asyncio, which callers that await have loaded; others need not
 
         self._loop_inbox = LoopInbox.running()
-        await self._loop_inbox.wait(generation, count)
+        await self._loop_inbox.wait([generation], count)
 
 
 @final

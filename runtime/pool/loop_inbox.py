@@ -34,25 +34,28 @@ class LoopInbox:
             inbox = _INBOXES[loop] = cls(loop)
         return inbox
 
-    async def wait(self, generation: Generation, count: int, seconds: float | None = None) -> None:
-        """Wait until the generation, which has this inbox, has `count` tokens or has ended; one task at a time.
+    async def wait(self, generations: Sequence[Generation], count: int, seconds: float | None = None) -> None:
+        """Wait until one of the generations has `count` tokens or has ended; one task at a time waits for each.
 
         Args:
-            generation: What is waited for.
+            generations: What is waited for; they have this inbox.
             count: The number of tokens.
             seconds: Longest time; None for no limit.
         """
         loop = asyncio.get_running_loop()
         end = math.inf if seconds is None else loop.time() + seconds
-        while not generation.has(count) and loop.time() < end:
-            future = self._waiting[generation] = loop.create_future()
+        while not _any_has(generations, count) and loop.time() < end:
+            future = loop.create_future()
             timer = None if seconds is None else loop.call_at(end, _resolve, future)
-            generation.wanted = count
+            for generation in generations:
+                self._waiting[generation] = future
+                generation.wanted = count
             try:
-                if not generation.has(count):
+                if not _any_has(generations, count):
                     await future
             finally:
-                self._waiting.pop(generation, None)
+                for generation in generations:
+                    self._waiting.pop(generation, None)
                 if timer is not None:
                     timer.cancel()
 
@@ -71,6 +74,10 @@ class LoopInbox:
             future = self._waiting.pop(self._ready.popleft(), None)
             if future is not None:
                 _resolve(future)
+
+
+def _any_has(generations: Sequence[Generation], count: int) -> bool:
+    return any(generation.has(count) for generation in generations)
 
 
 def _resolve(future: "asyncio.Future[None]") -> None:

@@ -89,27 +89,15 @@ class Choice:
         self._buffer = StopBuffer(request.stops, end)
         self._written: list[Token] = []
         self._made = self._taken = 0
-        self._inbox = LoopInbox.running()
         is_watched = bool(request.stops) or request.logprobs is not None or rollback is not None
         self.generation = Generation(
             prompt,
             GenerationPlan(request.max_tokens, draw, frozenset()),
             engine.vocabulary,
             watch=self._watch if is_watched else None,
-            inbox=self._inbox,
+            inbox=LoopInbox.running(),
         )
         self._is_watched = is_watched
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether nothing more will be written."""
-        return self.generation.has_ended
-
-    async def wait(self, count: int, seconds: float | None = None) -> None:
-        """Wait until `count` tokens are drawn or the text has ended, `seconds` at most; raise its error."""
-        await self._inbox.wait(self.generation, count, seconds)
-        if self.generation.error is not None:
-            raise self.generation.error
 
     def take(self) -> Delta:
         """What was written since the last call."""

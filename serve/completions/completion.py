@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.pool.generation import NEVER
+from ...runtime.pool.loop_inbox import LoopInbox
 from ...runtime.state import State
 from ...runtime.token_sampler import Draw
 from ..concurrency import gather
@@ -90,23 +91,25 @@ class Completion:
         ]
 
     async def wait(self) -> None:
-        """Wait until all choices have ended; raise the error of the first that failed."""
-        for choice in self._choices:
-            await choice.wait(NEVER)
-
-    async def wait_for_more(self) -> None:
-        """Wait for the first token, then for a while or the end, so that an event has several tokens.
+        """Wait until all choices have ended.
 
         Raises:
-            PoolError: A call of the model failed; also other errors of a choice.
+            PoolError: A call of the model failed; also other errors of a choice, as soon as it fails.
         """
-        live = next((choice for choice in self._choices if not choice.has_ended), None)
-        if live is None:
-            return await self.wait()
-        if not self._has_begun:
+        while await self._wait_for_one(NEVER):
+            pass
+
+    async def wait_for_more(self) -> None:
+        """Wait for the first token, then for a while or a choice's end, so that an event has several tokens.
+
+        Raises:
+            PoolError: A call of the model failed; also other errors of a choice, as soon as it fails.
+        """
+        if self._has_begun:
+            await self._wait_for_one(NEVER, EVENT_SECONDS)
+        else:
             self._has_begun = True
-            return await live.wait(1)
-        return await live.wait(NEVER, EVENT_SECONDS)
+            await self._wait_for_one(1)
 
     def take(self) -> list[Delta]:
         """What was written since the last call."""
@@ -123,6 +126,17 @@ class Completion:
     def release(self) -> None:
         """Release slots, streams and the session. Idempotent."""
         self._resources.close()
+
+    async def _wait_for_one(self, count: int, seconds: float | None = None) -> bool:
+        """Wait until a choice that runs has `count` tokens or has ended; returns whether there was one that ran."""
+        generations = [choice.generation for choice in self._choices]
+        running = [generation for generation in generations if not generation.has_ended]
+        if running:
+            await LoopInbox.running().wait(running, count, seconds)
+        for generation in generations:
+            if generation.error is not None:
+                raise generation.error
+        return bool(running)
 
     async def _split_prompts(self) -> None:
         """Split the prompts, and refuse a response that may be too long."""

@@ -6,8 +6,10 @@ from typing import Any
 
 import httpx
 import pytest
-from lmtool.runtime import Predictor
+from lmtool.runtime import PoolError, Predictor
 from lmtool.serve.completions import completion
+from lmtool.serve.completions.choice import Choice
+from lmtool.serve.completions.stop import Token
 from support.pools import Gate
 from support.servers import LocalServer, local_server
 
@@ -52,6 +54,25 @@ def test_stop_strings_are_found_over_events_and_nothing_is_drawn_past_them(
     drawn = usage["usage"]["completion_tokens"]
     assert stop in text(server, max_tokens=drawn)
     assert stop not in text(server, max_tokens=drawn - 1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_error_of_a_choice_ends_the_others(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    real = Choice._next_token
+
+    def fail(choice: Choice, *drawn: Any) -> Token:
+        if choice.index == 1 and choice.generation.tokens[2:]:
+            raise PoolError("the second choice fails")
+        return real(choice, *drawn)
+
+    monkeypatch.setattr(Choice, "_next_token", fail)
+    endless = {"prompt": ["the", "a"], "max_tokens": 10**6, "logprobs": 0, "stream": stream}
+    with local_server(predictor, max_tokens=10**6, max_answer_tokens=10**7) as server:
+        answer = server.request("POST", "/v1/completions", json=endless)
+        assert '"server_error"' in answer.text  # after a million tokens of the first one, if it waited for it
+        assert server.service.slots.taken == 0
 
 
 def test_a_client_that_leaves_in_the_middle_of_a_prompt_frees_everything(

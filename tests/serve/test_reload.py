@@ -292,10 +292,12 @@ def test_two_reloads_at_once(
 def test_a_reload_that_is_cancelled_leaves_no_engine_open(
     path: Path, models: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    let_go, made, real, file = threading.Event(), list[Engine](), Service._load_other, ModelFile(path)
+    begun, let_go, made = threading.Event(), threading.Event(), list[Engine]()
+    real, file = Service._load_other, ModelFile(path)
     service = Service(file.load(), ServeOptions(), file)
 
     def slow(service: Service, file: ModelFile) -> Engine | None:
+        begun.set()
         assert let_go.wait(PATIENCE_SECONDS)
         engine = real(service, file)
         made.extend([engine] if engine else [])
@@ -303,7 +305,7 @@ def test_a_reload_that_is_cancelled_leaves_no_engine_open(
 
     async def cancel() -> None:
         reload = asyncio.ensure_future(service.reload())
-        await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
         reload.cancel()
         await asyncio.wait((reload,))
         let_go.set()

@@ -22,7 +22,7 @@ HEAVY = {"torch", "onnx", "typer", "rich", "matplotlib", "safetensors", "onnxrun
 HEAVY |= {"prompt_toolkit"}
 STUDIES = ROOT / "bench" / "studies"
 MOST_FILES = 20
-SERVER = {"starlette", "uvicorn", "pydantic", "prometheus_client", "anyio", "httptools"}
+SERVER = {"starlette", "uvicorn", "pydantic", "prometheus_client", "anyio", "h11"}
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> list[tuple[str, int]]:
