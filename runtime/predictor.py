@@ -239,7 +239,7 @@ class Predictor:
         return self._stream(replace(state, pending=before[:, -1:])).score(scored)
 
     def scores(self, lines: Iterable[str]) -> Iterator[Score]:
-        """The scores of many lines, each a text of its own, in their order: those of `score`, to the bit.
+        """The scores of many lines, each a separate text, in their order: those of `score`, to the bit.
 
         If the artifact is batch-invariant, and this machine confirms it, lines of similar length share a call, which is
         1.6 to 2 times as fast. Memory is bounded for any number of lines: at most 2,048 lines, or 131,072 characters

@@ -6,7 +6,7 @@ The server is a process on loopback. Each client sends one request after the oth
 requests, 11 are completions (prompts of 32 random tokens, 16 tokens to write), 6 streamed completions, 3 suggestions.
 
 First a pool in this process writes as many texts at once as there are clients, from such prompts, without a server;
-tokens/s of the phases are also given as a share of its own.
+tokens/s of the phases are also given as a share of the pool's.
 
 There are three phases. The load has `--clients` clients. The overload has three times as many clients as the server has
 slots, for a third of the time; they wait 0.1 s after a refusal (429), less than the server asks for. The recovery is

@@ -10,7 +10,7 @@ from .completion import Completion
 from .stop import Token
 
 _FINGERPRINT_DIGITS = 12
-_RANDOM = random.Random()  # for ids that differ; nobody gains by guessing one
+_RANDOM = random.Random()  # for ids that differ; they are no secret
 
 
 @final
