@@ -26,6 +26,8 @@ Texts with a larger `top_k` are drawn apart from the others.
 """
 _LEAST, _MOST = 2.0**-54, 1 - 2.0**-53
 """Bounds of a random number, so that it never meets a probability that is 0 but for rounding, nor lies beyond all."""
+_SMALLEST, _LARGEST = 1e-37, 1e37
+"""Bounds of factors in float32: 0 and infinity would make NaN of some logits."""
 _GREEDY, _ALL, _NUCLEUS, _BEST, _MANY_BEST = range(5)
 
 
@@ -44,6 +46,8 @@ class Draw:
         ruled_out: The ids of `barred`.
         changes_logits: Whether there is a bias or a penalty.
         kinds: How a token is chosen inside a word and at a boundary.
+        drawn: The latest random number.
+        again: A number to use once more, for a token that could not be chosen.
     """
 
     sampling: "Sampling"
@@ -55,6 +59,8 @@ class Draw:
     ruled_out: frozenset[int] = field(init=False)
     changes_logits: bool = field(init=False)
     kinds: tuple[int, int] = field(init=False)
+    drawn: float | None = field(init=False, default=None)
+    again: float | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.recent = deque(maxlen=self.sampling.repetition_window)
@@ -64,8 +70,10 @@ class Draw:
         self.kinds = (kind if self.sampling.method == "weighted" else _GREEDY, kind)
 
     def number(self) -> float:
-        """The next random number, in (0, 1)."""
-        return self.random.random() or _LEAST
+        """The random number of the next token, in (0, 1)."""
+        self.drawn = self.random.random() or _LEAST if self.again is None else self.again
+        self.again = None
+        return self.drawn
 
 
 def _kind(sampling: "Sampling") -> int:
@@ -153,7 +161,7 @@ def _change(row: NDArray[np.float32], draw: Draw) -> None:
     if draw.bias is not None:
         ids, values = draw.bias
         row[ids] += values
-    penalty = draw.sampling.repetition_penalty
+    penalty = min(draw.sampling.repetition_penalty, _LARGEST)
     if draw.recent and penalty != 1:
         ids = np.array(list(set(draw.recent)))
         values = row[ids]
@@ -301,7 +309,7 @@ def _probabilities(rows: NDArray[np.float32], draws: Sequence[Draw]) -> NDArray[
 def _tempered(rows: NDArray[np.float32], largest: NDArray[np.float32], draws: Sequence[Draw]) -> NDArray[np.float32]:
     """`rows` less their largest numbers, float32 [texts, 1], divided by the temperatures."""
     tempered = rows - largest
-    factors = [min(1 / max(draw.sampling.temperature, 1e-38), 1e38) for draw in draws]
+    factors = [min(max(1 / max(draw.sampling.temperature, _SMALLEST), _SMALLEST), _LARGEST) for draw in draws]
     if len(factors) == 1:
         tempered *= np.float32(factors[0])
     else:

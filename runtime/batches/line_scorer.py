@@ -101,11 +101,16 @@ def _windows(lines: Iterable[str]) -> Iterator[list[str]]:
     """Group lines into windows that fit into memory; the first ones are small, so that the first scores come soon."""
     window: list[str] = []
     size, most_lines = 0, _FIRST_WINDOW_LINES
-    for line in lines:
-        window.append(line)
-        size += len(checked_text("a line", line))
-        if len(window) == most_lines or size >= _WINDOW_CHARACTERS:
-            yield window
-            window, size, most_lines = [], 0, min(2 * most_lines, _WINDOW_LINES)
+    try:
+        for line in lines:
+            window.append(checked_text("a line", line))
+            size += len(line)
+            if len(window) == most_lines or size >= _WINDOW_CHARACTERS:
+                yield window
+                window, size, most_lines = [], 0, min(2 * most_lines, _WINDOW_LINES)
+    except Exception:
+        if window:
+            yield window  # the lines before the error
+        raise
     if window:
         yield window

@@ -252,14 +252,14 @@ class Batcher:
     def _run(self, batch: list[Entry]) -> None:
         """Run entries of one shape, and set their results or error without the lock, as callbacks may need it."""
         drawing = [entry for entry in batch if isinstance(entry, Generation) and entry.draws]
+        states = "; their states are as before"
         try:
             logits = self._call(batch)
+            states = ""
             if drawing:
                 draw_tokens(drawing, logits[: len(drawing), -1], self._sampler, self._state_with)
         except Exception as cause:  # any error, or the entries wait for ever
-            error = error_maker(
-                PoolError, f"the call for {len(batch)} streams failed: {cause}; their states are as before", cause
-            )
+            error = error_maker(PoolError, f"the call for {len(batch)} streams failed: {cause}{states}", cause)
             self._finish(batch, error)
             fail(batch, error)
             return

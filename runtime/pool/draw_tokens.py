@@ -51,12 +51,17 @@ def _sound(
 
 
 def _choose(generations: Sequence[Generation], logits: NDArray[np.float32], sampler: TokenSampler) -> list[int]:
-    """A token for each generation; if that fails, one by one, and -1 for those that fail alone."""
+    """A token for each generation; if that fails, one by one by the same numbers, and -1 for those that fail alone."""
     if not generations:
         return []
+    draws = [generation.draw for generation in generations]
+    for draw in draws:
+        draw.drawn = None
     try:
-        chosen: list[int] = sampler.choose(logits, [generation.draw for generation in generations]).tolist()
+        chosen: list[int] = sampler.choose(logits, draws).tolist()
     except Exception:
+        for draw in draws:
+            draw.again = draw.drawn
         return [_choose_alone(generation, logits[[row]], sampler) for row, generation in enumerate(generations)]
     return chosen
 

@@ -94,7 +94,8 @@ class Generation:
         self.is_cancelled = False
         self.wanted = NEVER
         self.inbox = inbox
-        self._unread = prompt
+        self._prompt = prompt
+        self._read = 0  # tokens of the prompt
         self._limit = plan.max_tokens
         self._stop_ids = plan.stop_ids
         self._watch = watch
@@ -118,9 +119,10 @@ class Generation:
 
         Parts are powers of two, so that prompts of any length share calls, and their calls have few shapes.
         """
-        size = min(1 << (len(self._unread).bit_length() - 1), MAX_CHUNK)
-        self.token_ids, self._unread = self._unread[:size], self._unread[size:]
-        self.draws = not self._unread
+        start, unread = self._read, len(self._prompt) - self._read
+        self._read += min(1 << (unread.bit_length() - 1), MAX_CHUNK)
+        self.token_ids = self._prompt[start : self._read]
+        self.draws = self._read == len(self._prompt)
 
     def take(self, token: int, logits: NDArray[np.float32], state: "Callable[[], State]") -> None:
         """Add a token that was drawn; sets `ending` at the end."""

@@ -135,3 +135,5 @@ def test_what_is_no_lines_is_refused(predictor: Predictor, lines: Any) -> None:
         list(predictor.scores(lines))
     with pytest.raises(ArgumentError, match="a line is int"):
         list(predictor.scores(["the cat", 3]))  # type: ignore[list-item]
+    scores = predictor.scores(["the cat", "a dog", 3])  # type: ignore[list-item]
+    assert [len(next(scores).tokens), len(next(scores).tokens)] == [2, 2]

@@ -195,6 +195,7 @@ def test_rare_tokens_are_drawn_as_often_as_they_should_be() -> None:
         (Sampling(temperature=1e-30, top_k=3), {2}),
         (Sampling(temperature=1e-320, top_p=0.5), {2}),
         (Sampling(temperature=1e30), {0, 1, 2, 4}),
+        (Sampling(temperature=1e300), {0, 1, 2, 4}),
         (Sampling(temperature=1e30, top_k=2), {0, 2}),
         (Sampling(temperature=1e30, top_p=0.49), {0, 1}),
         (Sampling(top_k=10**9), {0, 1, 2, 4}),
@@ -207,6 +208,14 @@ def test_rare_tokens_are_drawn_as_often_as_they_should_be() -> None:
 def test_extreme_options(sampling: Sampling, expected: set[int]) -> None:
     logits = np.array([1.0, 0.5, 1.25, -np.inf, 0.75], np.float32)
     assert set(np.flatnonzero(draw_many(sampling, logits, draws=2000)).tolist()) == expected
+
+
+def test_the_largest_penalty_and_temperature_leave_barred_tokens_out() -> None:
+    draw = Draw(Sampling(temperature=1e300, repetition_penalty=1e300), np.random.default_rng(0), np.array([0, 3]))
+    draw.recent.extend([1, 2])
+    for count in (1, 50):
+        logits = np.tile(np.array([[1, 0, 2, 1, 0.5]], np.float32), (count, 1))
+        assert set(TokenSampler(5).choose(logits, [draw] * count).tolist()) <= {1, 2, 4}
 
 
 @pytest.mark.parametrize("sampling", STATED, ids=str)
