@@ -50,6 +50,8 @@ _SIGNATURES = {
     b"\xff\xd8\xff": Format("a picture", _PICTURE),
 }
 
+BINARY = Format("binary data, no text", "NUL bytes can be removed, with: tr -d '\\000'")
+
 _LONGEST_SIGNATURE = max(map(len, _SIGNATURES))
 
 
@@ -74,7 +76,7 @@ def format_with_nul(offset: int, after: bytes) -> Format:
     looks_like_text = offset == 1 or (offset == 0 and after[:1] > b"\0")
     if looks_like_text and not _holds_nul_character(after[1 - offset : HEAD_BYTES]):
         return _encoding("utf-16le" if offset else "utf-16be")
-    return Format("binary data, no text", "NUL bytes can be removed, with: tr -d '\\000'")
+    return BINARY
 
 
 def _holds_nul_character(utf_16: bytes) -> bool:

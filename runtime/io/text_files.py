@@ -14,7 +14,7 @@ from typing import BinaryIO, NoReturn
 
 from ..errors import StorageError
 from .files import CHUNK_BYTES, opened
-from .formats import GZIP, HEAD_BYTES, Format, format_with_nul, may_begin_signature, recognize
+from .formats import BINARY, GZIP, HEAD_BYTES, Format, format_with_nul, may_begin_signature, recognize
 
 _BYTE_ORDER_MARK = "\ufeff"
 _MOST_EXPANSION, _ALWAYS_UNPACKED_BYTES = 200, 1 << 20
@@ -81,7 +81,7 @@ def decode_chunks(blocks: Iterable[bytes], name: str, offset: int = 0, *, is_sta
             data += _at_least(HEAD_BYTES, source)
         if is_start and offset == 0 and (kind := recognize(data)):
             raise _no_text(name, kind)
-        text, used = _decode(data, not block, offset, name)
+        text, used = _decode(data, not block, offset, name, is_start=is_start)
         text = text.removeprefix(_BYTE_ORDER_MARK) if is_start and offset == 0 else text
         yield newlines.decode(text, final=not block)
         offset, rest = offset + used, data[used:]
@@ -110,7 +110,7 @@ def _at_least(size_bytes: int, blocks: Iterable[bytes]) -> bytes:
     return joined
 
 
-def _decode(data: bytes, final: bool, offset: int, name: str) -> tuple[str, int]:
+def _decode(data: bytes, final: bool, offset: int, name: str, *, is_start: bool) -> tuple[str, int]:
     """The text of `data`, which begins at `offset`, and the bytes that it takes; an unfinished character is left."""
     failure = None
     try:
@@ -119,7 +119,8 @@ def _decode(data: bytes, final: bool, offset: int, name: str) -> tuple[str, int]
         failure, text, used = error, "", error.start
     nul = data.find(b"\0", 0, used)
     if nul >= 0:
-        raise _no_text(name, format_with_nul(offset + nul, data[nul + 1 :]), f" (NUL at offset {offset + nul:,})")
+        kind = format_with_nul(offset + nul, data[nul + 1 :]) if is_start else BINARY
+        raise _no_text(name, kind, f" (NUL at offset {offset + nul:,})")
     if failure is not None:
         raise StorageError(
             f"{name} is not UTF-8 text: byte {data[used]:#04x} at offset {offset + used:,}; convert it, for example "

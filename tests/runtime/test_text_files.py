@@ -86,6 +86,11 @@ def test_what_is_no_text_is_refused_with_the_right_command(tmp_path: Path, data:
         read_text(path)
 
 
+def test_a_nul_in_a_later_line_says_nothing_about_the_encoding() -> None:
+    with pytest.raises(StorageError, match=r"^line 2 of x is binary data, no text \(NUL at offset 1\).*tr -d"):
+        decode_text(b"b\0c", "line 2 of x", is_start=False)
+
+
 def test_real_archives_have_these_signatures(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "text.zip", "w") as archive:
         archive.writestr("text.txt", "the cat")
