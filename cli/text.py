@@ -1,7 +1,7 @@
 """Commands that run an artifact on text: generate, suggest and score."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -15,7 +15,7 @@ from .texts import write_texts
 if TYPE_CHECKING:
     from io import BufferedIOBase
 
-    from ..runtime import GenerationJob, Predictor, Stream
+    from ..runtime import Predictor, Stream
 
 
 Never = Annotated[
@@ -67,26 +67,26 @@ def generate(
         "never": never_words(never, never_file),
     }
     if count is not None:
-        for job in write_texts(predictor, text, stream.state, count, max_tokens, seed, options):
-            _print_text_of(job, text, as_json)
+        for pieces in write_texts(predictor, text, stream, count, max_tokens, seed, options):
+            _print_text_of(pieces, text, as_json)
         return None
-    pieces = stream.generate(max_tokens, seed=seed, **options)
+    written = stream.generate(max_tokens, seed=seed, **options)
     if as_json:
-        return print_result(True, "", {"prompt": text, "text": "".join(pieces)})
+        return print_result(True, "", {"prompt": text, "text": "".join(written)})
     print_text(text)
-    for piece in pieces:
+    for piece in written:
         print_text(piece)
     return print_text("\n")
 
 
-def _print_text_of(job: "GenerationJob", prompt: str, as_json: bool) -> None:
+def _print_text_of(pieces: Iterable[str], prompt: str, as_json: bool) -> None:
     """Print one text of many: a line of JSON, or as it is written."""
     from ..runtime.io.files import json_text
 
     if as_json:
-        return print_text(f"{json_text({'prompt': prompt, 'text': job.result()})}\n")
+        return print_text(f"{json_text({'prompt': prompt, 'text': ''.join(pieces)})}\n")
     print_text(prompt)
-    for piece in job:
+    for piece in pieces:
         print_text(piece)
     return print_text("\n")
 

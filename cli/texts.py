@@ -1,11 +1,11 @@
-"""Many texts of one prompt, written side by side."""
+"""Many texts of one prompt, written side by side where that changes no text."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..runtime import GenerationJob, Predictor, State
+    from ..runtime import GenerationJob, Predictor, State, Stream
 
 _AT_ONCE = 128
 """Texts in memory: two for each row of a call, so that calls stay full while the longest text is printed."""
@@ -14,34 +14,52 @@ _AT_ONCE = 128
 def write_texts(
     predictor: "Predictor",
     prompt: str,
-    state: "State",
+    stream: "Stream",
     count: int,
     max_tokens: int,
     seed: int | None,
     options: Mapping[str, Any],
-) -> Iterator["GenerationJob"]:
-    """Yield the jobs of `count` texts in order; `_AT_ONCE` of them run.
+) -> Iterator[Iterable[str]]:
+    """Yield the pieces of `count` texts, in order.
+
+    A pool writes `_AT_ONCE` of them together; where batches change numbers, each is written alone.
 
     Args:
         predictor: Writes the texts.
         prompt: The text before them.
-        state: After the prompt.
+        stream: After the prompt.
         count: The number of texts.
         max_tokens: Tokens of each.
         seed: Of text 0; text k has the seed [seed, k], as the choices of the server.
-        options: The other arguments of `StreamPool.generate`.
+        options: The other arguments of `Stream.generate`.
     """
+    seeds = ([seed, number] if seed is not None and number else seed for number in range(count))
+    if predictor.batches_are_exact:
+        yield from _together(predictor, prompt, stream.state, max_tokens, seeds, options)
+        return
+    stream.logits()  # forks then have read the prompt
+    for own in seeds:
+        yield stream.fork().generate(max_tokens, seed=own, **options)
+
+
+def _together(
+    predictor: "Predictor",
+    prompt: str,
+    state: "State",
+    max_tokens: int,
+    seeds: Iterable[int | list[int] | None],
+    options: Mapping[str, Any],
+) -> Iterator["GenerationJob"]:
     from ..runtime import PoolOptions, StreamPool
 
     blank = _blank_end(prompt, predictor)
     start = _before_last_token(state, predictor)
     jobs: deque[GenerationJob] = deque()
     with StreamPool(predictor, PoolOptions(max_streams=_AT_ONCE)) as pool:
-        for number in range(count):
+        for seed in seeds:
             if len(jobs) == _AT_ONCE:
                 yield jobs.popleft()
-            seeds = [seed, number] if seed is not None and number else seed
-            jobs.append(pool.generate(blank, max_tokens, state=start, seed=seeds, **options))
+            jobs.append(pool.generate(blank, max_tokens, state=start, seed=seed, **options))
         while jobs:
             yield jobs.popleft()
 

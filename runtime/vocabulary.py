@@ -142,7 +142,7 @@ class Vocabulary:
         return self.ids(self.tokenization.split(text))
 
     def ids(self, tokens: Iterable[str]) -> list[int]:
-        """The tokens' ids; unknown ones get `unknown_id`."""
+        """The tokens' ids, for tokens as `Tokenization.split` makes them; unknown ones get `unknown_id`."""
         unknown, find = self.unknown_id, self._ids.get
         return [find(token, unknown) for token in tokens]
 

@@ -173,6 +173,17 @@ def test_generate_writes_many_texts_in_order(project: Path) -> None:
     assert "--count" in finished.stderr
 
 
+def test_generate_writes_many_texts_one_by_one_where_batches_change_numbers(
+    project: Path, dynamic_int8_path: Path
+) -> None:
+    arguments = ["--model", dynamic_int8_path, "--seed", 4, "--max-tokens", 5, "--count", 3, "--json"]
+    stream = Predictor.load(dynamic_int8_path).stream()
+    stream.feed("the cat ")
+    texts = ["".join(stream.fork().generate(5, temperature=0.8, seed=seed)) for seed in (4, [4, 1], [4, 2])]
+    lines = output_of("generate", "the cat ", *arguments, cwd=project).splitlines()
+    assert [json.loads(line)["text"] for line in lines] == texts
+
+
 def test_suggest(project: Path) -> None:
     predictor = Predictor.load(project / "runs/tiny/model.onnx")
     stream = predictor.stream()

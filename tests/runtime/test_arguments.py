@@ -104,6 +104,7 @@ ROWS: list[Row] = [
     ("Predictor.stream", "cache", OBJECT),
     ("Predictor.score", "text", (IDS[0], *IDS[2:])),
     ("Predictor.score", "context", IDS[1:]),
+    ("Predictor.scores", "lines", ("the", b"the", 5, None, [3], [None])),
     ("Predictor.perplexity", "token_ids", IDS),
     ("Predictor.perplexity", "cache", OBJECT),
     *(("Sampling", *row) for row in STREAM_OPTIONS[1:5]),
@@ -190,6 +191,7 @@ def right(predictor: Predictor, artifact_path: Path) -> Any:
         "Predictor.log_probs": (predictor.log_probs, {"token_ids": [[1]], "state": state, "targets": [[1]]}),
         "Predictor.stream": (predictor.stream, {}),
         "Predictor.score": (predictor.score, {"text": "the"}),
+        "Predictor.scores": (lambda lines: list(predictor.scores(lines)), {"lines": ["the"]}),
         "Predictor.perplexity": (predictor.perplexity, {"token_ids": [1, 2]}),
         "Sampling": (Sampling, {}),
         "Sampling.choose": (
@@ -270,7 +272,14 @@ def test_every_public_callable_is_in_the_table() -> None:
                     assert f"{name}.{method}" in tried | INTERNAL
 
 
-INTERNAL = {"Stream.score_ids", "Stream.token_log_probs", "StreamPool.start", "Vocabulary.is_boundary"}
+INTERNAL = {
+    "Stream.score_ids",
+    "Stream.token_log_probs",
+    "StreamPool.cancel",
+    "StreamPool.start",
+    "Vocabulary.ids",
+    "Vocabulary.is_boundary",
+}
 
 
 def test_the_message_says_what_was_found_and_the_fix(predictor: Predictor) -> None:
