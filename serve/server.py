@@ -44,11 +44,12 @@ def run_server(
         PoolError: The pool cannot be made.
     """
     disable_created_metrics()  # type: ignore[no-untyped-call]  # else each counter has a second series, its start time
+    loop_factory = _loop_factory()  # imports uvloop, which a signal must wait for, before clients can connect
     service = Service(predictor, options, file)
     try:
         with log_to_stderr(), _listen(options) as listener:
             on_ready(_url(options, listener))
-            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            with asyncio.Runner(loop_factory=loop_factory) as runner:
                 runner.run(Server(_config(service)).serve(sockets=[listener]))
     finally:
         service.close()
