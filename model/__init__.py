@@ -7,8 +7,9 @@ from .data.texts import PYDOCS, SPLITS, corpora, read_splits
 from .data.write import write_splits
 from .errors import CheckpointError, ConfigError, DataError, Interrupted, RunError, TrainingError
 from .evaluation import Evaluation, evaluate_artifact, evaluate_perplexity, evaluate_run
+from .latest_run import latest_run
 from .network import LanguageModel, NetworkState
-from .run import Run, latest_run
+from .run import Run
 from .training.config import TrainConfig
 from .training.presets import PRESETS, preset_named
 from .training.reporters import Reporter

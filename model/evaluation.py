@@ -23,8 +23,9 @@ from ..runtime.vocabulary import Vocabulary
 from .data.corpus import Corpus, load_corpus_with
 from .data.texts import ALL, SPLITS
 from .errors import DataError
+from .latest_run import chosen_run
 from .network import LanguageModel
-from .run import Run, chosen_run
+from .run import Run
 
 _CHUNK = 256
 
