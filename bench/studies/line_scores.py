@@ -20,11 +20,10 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import process_time
-from typing import Any
 
 import numpy as np
+from lmtool.bench.bare_calls import bare_calls
 from lmtool.bench.environment import describe_environment
-from lmtool.runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS
 from lmtool.runtime.io.text_files import read_text
 from lmtool.runtime.io.text_table import text_table
 from lmtool.runtime.predictor import Predictor
@@ -37,16 +36,11 @@ _FIRST_LINES = 64
 
 
 def bare_rate(predictor: Predictor, shape: tuple[int, int]) -> float:
-    """Tokens a second of bare calls of a shape, from the zero state, with all logits and states."""
-    states = dict(zip(predictor.artifact.architecture.states, predictor.initial_state(shape[0]).tensors, strict=True))
-    feed: dict[str, Any] = {
-        TOKEN_IDS: np.random.default_rng(0).integers(0, len(predictor.vocabulary), shape),
-        **states,
-    }
-    outputs = [LOGITS, *(f"{NEXT}{name}" for name in states)]
+    """Tokens a second of bare calls of a shape, with all logits and states."""
+    call = bare_calls(predictor, np.random.default_rng(0).integers(0, len(predictor.vocabulary), (1, *shape)))
     calls, start = 0, process_time()
     while process_time() - start < _SECONDS_PER_SHAPE:
-        predictor.session.run(outputs, feed)
+        call()
         calls += 1
     return calls * shape[0] * shape[1] / (process_time() - start)
 

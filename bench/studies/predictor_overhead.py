@@ -16,13 +16,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
+from lmtool.bench.bare_calls import bare_calls
 from lmtool.bench.environment import describe_environment, resident_bytes
-from lmtool.runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS
 from lmtool.runtime.io.text_table import text_table
 from lmtool.runtime.predictor import Predictor
+from numpy.typing import NDArray
 from program import run_program
 
 _WITHOUT = "import numpy, onnxruntime"
@@ -55,7 +56,8 @@ class ScoringCost:
 
 def measure_step(predictor: Predictor, batch_size: int, calls: int) -> StepCost:
     """Time `calls` closed-loop calls of each kind, one token a stream."""
-    loops = {"bare": _bare_loop(predictor, batch_size), "step": _step_loop(predictor, batch_size)}
+    tokens = np.ones((batch_size, 1), np.int64)
+    loops = {"bare": bare_calls(predictor, tokens[None]), "step": _step_loop(predictor, tokens)}
     times: dict[str, list[float]] = {name: [] for name in loops}
     for index in range(calls):
         for name in sorted(loops, reverse=index % 2 == 1):
@@ -65,21 +67,8 @@ def measure_step(predictor: Predictor, batch_size: int, calls: int) -> StepCost:
     return StepCost(batch_size, times["bare"], times["step"])
 
 
-def _bare_loop(predictor: Predictor, batch_size: int) -> Callable[[], None]:
-    session, names = predictor.session, list(predictor.artifact.architecture.states)
-    outputs = [LOGITS, *(f"{NEXT}{name}" for name in names)]
-    feed: dict[str, Any] = dict(zip(names, predictor.initial_state(batch_size).tensors, strict=True))
-    feed[TOKEN_IDS] = np.ones((batch_size, 1), np.int64)
-
-    def call() -> None:
-        _, *states = session.run(outputs, feed)
-        feed.update(zip(names, states, strict=True))
-
-    return call
-
-
-def _step_loop(predictor: Predictor, batch_size: int) -> Callable[[], None]:
-    token_ids, state = np.ones((batch_size, 1), np.int64), predictor.initial_state(batch_size)
+def _step_loop(predictor: Predictor, token_ids: NDArray[np.int64]) -> Callable[[], None]:
+    state = predictor.initial_state(len(token_ids))
 
     def call() -> None:
         nonlocal state

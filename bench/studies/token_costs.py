@@ -24,12 +24,12 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from lmtool.bench.bare_calls import bare_calls
 from lmtool.bench.environment import describe_environment
 from lmtool.bench.untrained_run import make_untrained_run
 from lmtool.export import export_run
 from lmtool.model.checkpoint import Checkpoint
 from lmtool.runtime import Artifact, Autocompletion, Predictor
-from lmtool.runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS
 from lmtool.runtime.io.text_table import text_table
 from program import run_program
 
@@ -87,16 +87,10 @@ def _ids(predictor: Predictor, count: int) -> list[int]:
 
 
 def _bare_loop(predictor: Predictor) -> Loop:
-    session, names = predictor.session, list(predictor.artifact.architecture.states)
-    outputs = [LOGITS, *(f"{NEXT}{name}" for name in names)]
-    feed: dict[str, Any] = dict(zip(names, predictor.initial_state(1).tensors, strict=True))
-    inputs = [np.array([[token]], np.int64) for token in _ids(predictor, _TOKENS)]
+    calls = bare_calls(predictor, np.array(_ids(predictor, _TOKENS), np.int64).reshape(-1, 1, 1))
 
     def loop() -> int:
-        for tokens in inputs:
-            feed[TOKEN_IDS] = tokens
-            _, *states = session.run(outputs, feed)
-            feed.update(zip(names, states, strict=True))
+        calls()
         return _TOKENS
 
     return loop

@@ -11,11 +11,11 @@ from typing import Any, final
 
 import numpy as np
 
-from ...runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS
 from ...runtime.autocompletion import Autocompletion
 from ...runtime.pool.options import PoolOptions
 from ...runtime.pool.stream_pool import StreamPool
 from ...runtime.predictor import Predictor
+from ..bare_calls import bare_calls
 from ..scenario import Scenario
 
 _SAMPLING: dict[str, Any] = {"temperature": 0.8, "top_k": 40}
@@ -91,16 +91,6 @@ def _pooled(pool: StreamPool, scenario: Scenario) -> None:
 
 
 def _bare_calls(predictor: Predictor, scenario: Scenario) -> Callable[[], None]:
-    """Calls of `session.run` for one token of each stream; each continues the one before."""
-    session, names = predictor.session, list(predictor.artifact.architecture.states)
-    outputs = [LOGITS, *(f"{NEXT}{name}" for name in names)]
+    """Bare calls for one token of each stream."""
     shape = (scenario.time, scenario.batch_size, 1)
-    inputs = np.random.default_rng(0).integers(0, len(predictor.vocabulary), shape)
-    feed: dict[str, Any] = dict(zip(names, predictor.initial_state(scenario.batch_size).tensors, strict=True))
-
-    def bare() -> None:
-        for tokens in inputs:
-            _, *states = session.run(outputs, {TOKEN_IDS: tokens, **feed})
-            feed.update(zip(names, states, strict=True))
-
-    return bare
+    return bare_calls(predictor, np.random.default_rng(0).integers(0, len(predictor.vocabulary), shape))

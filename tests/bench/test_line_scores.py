@@ -21,4 +21,11 @@ def test_the_report_compares_each_way_with_the_best_bare_call(
     lines = capsys.readouterr().out.splitlines()
     assert "150 lines of" in lines[1]
     assert [line.split("  ")[0] for line in lines[3 + len(line_scores.SHAPES) :]] == ["scores", "lmtool score", "score"]
-    assert sum("100%   " in line for line in lines) >= 1
+
+
+def test_shares_are_those_of_the_best_bare_call_in_each_round() -> None:
+    rates = {"bare 1x1": [20.0, 30.0, 1.0], "bare 8x8": [40.0, 50.0, 100.0], "scores": [30.0, 25.0, 20.0]}
+    rows = [line.split() for line in line_scores.format_report(rates)[-3:]]
+    assert rows[0][-3:] == ["50%", "1%", "60%"]
+    assert rows[1][-4:] == ["50", "100%", "100%", "100%"]
+    assert rows[2][-4:] == ["25", "50%", "20%", "75%"]
