@@ -203,7 +203,7 @@ class Batcher:
         if error is not None:
             generation.ending = error()
         self._slots.release(generation.slot)
-        self._queue.leave(1)
+        self._queue.leave()
         generation.close()
 
     def _begin(self, entries: list[Entry]) -> list[Entry]:
@@ -251,18 +251,17 @@ class Batcher:
 
     def _run(self, batch: list[Entry]) -> None:
         """Run entries of one shape, and set their results or error without the lock, as callbacks may need it."""
-        drawing = [entry for entry in batch if isinstance(entry, Generation) and entry.draws]
-        states = "; their states are as before"
         try:
             logits = self._call(batch)
-            states = ""
-            if drawing:
-                draw_tokens(drawing, logits[: len(drawing), -1], self._sampler, self._state_with)
         except Exception as cause:  # any error, or the entries wait for ever
-            error = error_maker(PoolError, f"the call for {len(batch)} streams failed: {cause}{states}", cause)
+            message = f"the call for {len(batch)} streams failed: {cause}; their states are as before"
+            error = error_maker(PoolError, message, cause)
             self._finish(batch, error)
             fail(batch, error)
             return
+        drawing = [entry for entry in batch if isinstance(entry, Generation) and entry.draws]
+        if drawing:
+            self._draw(drawing, logits[: len(drawing), -1])
         self._finish(batch)
         if len(drawing) < len(batch):
             for entry, kept in zip(batch, logits, strict=False):
@@ -281,6 +280,15 @@ class Batcher:
         logits, after = self._predictor.network.run(token_ids.reshape(rows, -1), state, batch[0].kept)
         self._slots.write(slots[:count], after.tensors)
         return logits
+
+    def _draw(self, generations: list[Generation], logits: NDArray[np.float32]) -> None:
+        """Draw the next tokens, from float32 [generations, vocabulary]; an error ends these texts and nothing else."""
+        try:
+            draw_tokens(generations, logits, self._sampler, self._state_with)
+        except Exception as cause:  # any error, or the texts wait for ever
+            make_error = error_maker(PoolError, f"drawing the tokens of a call failed: {cause}", cause)
+            for generation in generations:
+                generation.ending = generation.ending or make_error()
 
     def _state_with(self, slot: int, pending: int) -> State:
         """A copy of a slot's state, with a token that it has not read yet."""

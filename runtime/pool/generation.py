@@ -1,6 +1,7 @@
 """A text that the batcher writes: its prompt is read in chunks, then a token is drawn after each call."""
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, final
 
@@ -18,6 +19,9 @@ MAX_CHUNK = 64
 
 NEVER = 2**63
 """A number of tokens that no text reaches."""
+
+_WANTS = threading.Lock()
+"""Held while a thread lowers `Generation.wanted`."""
 
 Watch = Callable[[int, NDArray[np.float32], Callable[[], "State"]], bool]
 """Sees each token in the pool's thread, and returns whether the text ends with it.
@@ -109,6 +113,11 @@ class Generation:
     def has_ended(self) -> bool:
         """Whether nothing changes any more."""
         return self.finish_reason is not None or self.error is not None
+
+    def want(self, count: int) -> None:
+        """Have the inbox told once there are `count` tokens, or earlier where another thread wants fewer."""
+        with _WANTS:
+            self.wanted = min(self.wanted, count)
 
     def has(self, count: int) -> bool:
         """Whether there are `count` tokens, or the text has ended."""

@@ -35,7 +35,7 @@ class _JobInbox:
         end = None if seconds is None else time.monotonic() + seconds
         with self._changed:
             while not generation.has(count):
-                generation.wanted = min(generation.wanted, count)
+                generation.want(count)
                 if generation.has(count):  # it came before `wanted` was set
                     break
                 if not self._changed.wait(None if end is None else max(end - time.monotonic(), 0)):
@@ -113,31 +113,26 @@ class GenerationJob:
             NumberError: A logit is NaN or infinite.
             PoolError: A call failed, or the pool was closed.
         """
-        count, previous = 0, self._previous
+        count = 0
         while True:
             self._wait(count + 1, None)
-            tokens = self._generation.tokens[count:]
-            if not tokens:
-                self._require_success()
+            pieces = self._pieces_from(count)
+            if not pieces:
                 return
-            for token in tokens:
-                yield self._vocabulary.piece(token, previous)
-                previous = token
-            count += len(tokens)
+            yield from pieces
+            count += len(pieces)
 
     async def __aiter__(self) -> AsyncIterator[str]:
         """As `__iter__`, for asyncio."""
-        count, previous = 0, self._previous
+        count = 0
         while True:
             await self._wait_async(count + 1)
-            tokens = self._generation.tokens[count:]
-            if not tokens:
-                self._require_success()
+            pieces = self._pieces_from(count)
+            if not pieces:
                 return
-            for token in tokens:
-                yield self._vocabulary.piece(token, previous)
-                previous = token
-            count += len(tokens)
+            for piece in pieces:
+                yield piece
+            count += len(pieces)
 
     def result(self, timeout_seconds: float | None = None) -> str:
         """Wait for the end, and return the text.
@@ -194,8 +189,16 @@ class GenerationJob:
 
     def _text(self) -> str:
         self._require_success()
-        previous = [self._previous, *self._generation.tokens]
-        return "".join(map(self._vocabulary.piece, self._generation.tokens, previous))
+        return "".join(self._pieces_from(0))
+
+    def _pieces_from(self, count: int) -> list[str]:
+        """The pieces after the first `count` tokens; none at the end of the text, and the error if it failed."""
+        tokens = self._generation.tokens[count:]
+        if not tokens:
+            self._require_success()
+            return []
+        before = self._generation.tokens[count - 1] if count else self._previous
+        return list(map(self._vocabulary.piece, tokens, [before, *tokens]))
 
     def _require_success(self) -> None:
         if self._generation.error is not None:

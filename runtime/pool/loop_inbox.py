@@ -49,7 +49,7 @@ class LoopInbox:
             timer = None if seconds is None else loop.call_at(end, _resolve, future)
             for generation in generations:
                 self._waiting[generation] = future
-                generation.wanted = min(generation.wanted, count)
+                generation.want(count)
             try:
                 if not _any_has(generations, count):
                     await future

@@ -112,9 +112,9 @@ class RequestQueue:
             generation.enqueued_at = now
             self._append(generation)
 
-    def leave(self, generations: int) -> None:
-        """Free the places of generations that have ended."""
-        self.generations -= generations
+    def leave(self) -> None:
+        """Free the place of a generation that has ended."""
+        self.generations -= 1
 
     def remove(self, entry: Entry) -> bool:
         """Remove an entry, which leaves a generation its place; False if it is not in the queue."""

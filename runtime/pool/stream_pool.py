@@ -240,11 +240,13 @@ class StreamPool:
         sampling = Sampling(method, temperature, top_k, top_p, allow_unknown, repetition_penalty, repetition_window)
         vocabulary = self.predictor.vocabulary
         plan = GenerationPlan.make(vocabulary, max_tokens, sampling, seed, stop, stop_at_end_of_sentence, never)
+        if state is not None:
+            self._check_state(state)
         tokens = self._prompt_tokens(prompt, state)
         generation = Generation(tokens, plan, vocabulary, deadline=time.monotonic() + _checked_timeout(timeout_seconds))
         after_space = isinstance(prompt, str) and prompt[-1:].isspace()
         job = GenerationJob(self._batcher, generation, vocabulary, None if after_space else tokens[-1])
-        self.start(generation, state)
+        self._batcher.generate(generation, state)
         return job
 
     def cancel(self, generation: Generation) -> None:
@@ -290,12 +292,9 @@ class StreamPool:
         return tokens
 
     def _prompt_tokens(self, prompt: str | Sequence[int] | NDArray[np.int64], state: State | None) -> list[int]:
-        """The tokens that a text reads before it is written."""
+        """The tokens that a text reads before it is written; the state has been checked."""
         vocabulary = self.predictor.vocabulary
-        before = [vocabulary.end_of_sentence_id]
-        if state is not None:
-            self.predictor.network.check_state(state, 1)
-            before = state.pending.ravel().tolist()
+        before = [vocabulary.end_of_sentence_id] if state is None else state.pending.ravel().tolist()
         ids = vocabulary.encode(prompt) if isinstance(prompt, str) else self.predictor.network.checked_ids(prompt)
         tokens = [*before, *map(int, ids)]
         if not tokens:

@@ -234,6 +234,25 @@ def test_a_fault_ends_the_texts_that_it_belongs_to(
         assert pool.stats.open_streams == 0
 
 
+def test_an_error_in_drawing_ends_the_texts_but_not_the_steps_beside_them(
+    held: tuple[StreamPool, Gate], predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, gate = held
+    stream = pool.open_stream()
+    first = pool.generate("the", 1)
+    gate.wait_for_a_call()
+    other, step = pool.generate([], 5), pool.submit(stream, [0])
+    monkeypatch.setattr("lmtool.runtime.pool.batcher.draw_tokens", lambda *_: 1 // 0)
+    gate.open()
+    expected = predictor.step([[0]], predictor.initial_state(1), logits_to_keep=1)[0][0]
+    np.testing.assert_array_equal(step.result(PATIENCE_SECONDS), expected)
+    for job in (first, other):
+        with pytest.raises(PoolError, match="drawing the tokens of a call failed: integer division") as error:
+            job.result(PATIENCE_SECONDS)
+        assert isinstance(error.value.__cause__, ZeroDivisionError)
+    assert pool.stats.open_streams == 1
+
+
 def test_a_draw_that_fails_changes_no_other_text(predictor: Predictor) -> None:
     """The others may have used their random numbers before it fails."""
     logits = predictor.step([[0]], predictor.initial_state(1))[0][:, -1]
