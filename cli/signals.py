@@ -33,7 +33,7 @@ class SignalHandlers:
     def __enter__(self) -> None:
         sys.unraisablehook = self._on_unraisable
         for number in _HANDLED:
-            if signal.getsignal(number) in _DEFAULTS:
+            if _is_free(signal.getsignal(number)):
                 signal.signal(number, self._on_signal)
         if _HAS_TIMER:
             signal.signal(signal.SIGALRM, self._raise)
@@ -65,6 +65,11 @@ class SignalHandlers:
             sys.__unraisablehook__(unraisable)
         elif not self._done:
             signal.setitimer(signal.ITIMER_REAL, _RETRY_SECONDS)
+
+
+def _is_free(handler: Any) -> bool:
+    """Whether nobody else handles the signal: the default does, or the handlers of an earlier block."""
+    return handler in _DEFAULTS or isinstance(getattr(handler, "__self__", None), SignalHandlers)
 
 
 def _is_importing(frame: FrameType | None) -> bool:

@@ -55,6 +55,12 @@ def test_other_signals_wait_for_an_import(tmp_path: Path, number: signal.Signals
     assert (finished.returncode, finished.stdout) == (128 + number, "imported True\n")
 
 
+def test_a_second_block_handles_signals_too(tmp_path: Path) -> None:
+    """As where a process calls `main` twice."""
+    finished = run_program(tmp_path, signal.SIGTERM, before="with SignalHandlers(): pass")
+    assert (finished.returncode, finished.stdout) == (128 + signal.SIGTERM, "imported True\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_ignored_signal_stays_ignored(tmp_path: Path, number: signal.Signals) -> None:
     finished = run_program(tmp_path, number, before=f"signal.signal({int(number)}, signal.SIG_IGN)")
