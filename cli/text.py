@@ -67,20 +67,18 @@ def generate(
         "never": never_words(never, never_file),
     }
     if count is not None:
-        for pieces in write_texts(predictor, text, stream, count, max_tokens, seed, options):
-            _print_text_of(pieces, text, as_json)
-        return None
-    written = stream.generate(max_tokens, seed=seed, **options)
-    if as_json:
-        return print_result(True, "", {"prompt": text, "text": "".join(written)})
-    print_text(text)
-    for piece in written:
-        print_text(piece)
-    return print_text("\n")
+        texts = write_texts(predictor, text, stream, count, max_tokens, seed, options)
+    else:
+        texts = iter([stream.generate(max_tokens, seed=seed, **options)])
+        if as_json:
+            return print_result(True, "", {"prompt": text, "text": "".join(next(texts))})
+    for pieces in texts:
+        _print_written(text, pieces, as_json)
+    return None
 
 
-def _print_text_of(pieces: Iterable[str], prompt: str, as_json: bool) -> None:
-    """Print one text of many: a line of JSON, or as it is written."""
+def _print_written(prompt: str, pieces: Iterable[str], as_json: bool) -> None:
+    """Print a text: as one line of JSON, or piece by piece as it is written."""
     from ..runtime.io.files import json_text
 
     if as_json:

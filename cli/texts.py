@@ -30,10 +30,12 @@ def write_texts(
         stream: After the prompt.
         count: The number of texts.
         max_tokens: Tokens of each.
-        seed: Of text 0; text k has the seed [seed, k], as the choices of the server.
+        seed: As for `seed_of_text`.
         options: The other arguments of `Stream.generate`.
     """
-    seeds = ([seed, number] if seed is not None and number else seed for number in range(count))
+    from ..runtime.generation_plan import seed_of_text
+
+    seeds = (seed_of_text(seed, number) for number in range(count))
     if predictor.batches_are_exact:
         yield from _together(predictor, prompt, stream.state, max_tokens, seeds, options)
         return

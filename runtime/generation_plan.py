@@ -53,6 +53,11 @@ class GenerationPlan:
         return cls(max_tokens, Draw(sampling, random, barred), frozenset(stop_ids))
 
 
+def seed_of_text(seed: int | None, number: int) -> int | list[int] | None:
+    """The seed of text `number` of several that one seed is given for: text 0 is the one that is written alone."""
+    return [seed, number] if seed is not None and number else seed
+
+
 def _checked_seed(seed: int | Sequence[int] | None) -> int | list[int] | None:
     if seed is None:
         return None

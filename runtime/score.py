@@ -101,15 +101,11 @@ def spelled_ids(text: str, vocabulary: Vocabulary) -> tuple[list[int], list[floa
     """The token ids of a text, and their `spelling_log_probs`."""
     tokens = vocabulary.tokenization.split(text)
     ids = vocabulary.ids(tokens)
-    return ids, _spelling_log_probs(tokens, ids, vocabulary)
+    return ids, spelling_log_probs(tokens, ids, vocabulary)
 
 
-def spelling_log_probs(tokens: Sequence[str], vocabulary: Vocabulary) -> list[float]:
-    """What the spelling of each token adds to its log-probability: 0 for known ones and `<unk>`."""
-    return _spelling_log_probs(tokens, vocabulary.ids(tokens), vocabulary)
-
-
-def _spelling_log_probs(tokens: Sequence[str], ids: Sequence[int], vocabulary: Vocabulary) -> list[float]:
+def spelling_log_probs(tokens: Sequence[str], ids: Sequence[int], vocabulary: Vocabulary) -> list[float]:
+    """What the spelling of each token, which has this id, adds to its log-probability: 0 for known ones and `<unk>`."""
     unknown, unknown_id = vocabulary.tokenization.unknown, vocabulary.unknown_id
     log_probs = [0.0] * len(ids)
     if unknown_id in ids:

@@ -8,7 +8,7 @@ import codecs
 import io
 import itertools
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
@@ -78,7 +78,7 @@ def decode_chunks(blocks: Iterable[bytes], name: str, offset: int = 0, *, is_sta
     for block in source:
         data = rest + block
         if b"\0" in data[: max(2 - offset, 0)]:  # refused; what follows tells as what
-            data += _at_least(HEAD_BYTES, source)
+            data += _joined(source, lambda more: len(more) >= HEAD_BYTES)
         if is_start and offset == 0 and (kind := recognize(data)):
             raise _no_text(name, kind)
         text, used = _decode(data, not block, offset, name, is_start=is_start)
@@ -89,23 +89,19 @@ def decode_chunks(blocks: Iterable[bytes], name: str, offset: int = 0, *, is_sta
 
 def _with_head(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """The blocks; the first ones are joined until they show whether a signature begins them."""
-    head = b""
     source = iter(blocks)
-    for block in source:
-        head += block
-        if not may_begin_signature(head):
-            break
+    head = _joined(source, lambda head: not may_begin_signature(head))
     if head:
         yield head
     yield from filter(None, source)
 
 
-def _at_least(size_bytes: int, blocks: Iterable[bytes]) -> bytes:
-    """The next blocks, joined, until they have that many bytes or end."""
+def _joined(blocks: Iterator[bytes], is_enough: Callable[[bytes], bool]) -> bytes:
+    """The next blocks, joined, until they are enough or end."""
     joined = b""
     for block in blocks:
         joined += block
-        if len(joined) >= size_bytes:
+        if is_enough(joined):
             break
     return joined
 

@@ -33,16 +33,6 @@ class Delta:
     blank: str = ""
 
 
-def choice_random(seed: int | None, number: int) -> np.random.Generator:
-    """The random generator of a prompt's choice `number`.
-
-    Choice 0 uses `seed`, so it draws the tokens of `Stream.generate`; the others use `[seed, number]`.
-    """
-    if seed is None:
-        return np.random.default_rng()
-    return np.random.default_rng([seed, number] if number else seed)
-
-
 @final
 class Choice:
     """Has a text written after a prompt, as `Stream.generate` writes it with the same random generator.

@@ -6,6 +6,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from ...runtime.generation_plan import seed_of_text
 from ...runtime.pool.generation import NEVER
 from ...runtime.pool.loop_inbox import LoopInbox
 from ...runtime.state import State
@@ -16,8 +17,8 @@ from ..errors import invalid
 from ..options import EVENT_SECONDS, ServeOptions
 from ..schemas import CompletionRequest
 from ..sessions import Rollback, Session, Sessions, SessionState
-from .bias import LogitBias
-from .choice import Choice, Delta, choice_random
+from .bias import checked_bias
+from .choice import Choice, Delta
 from .logprobs import TokenLogprobs
 from .prompt import PromptTokens, split_prompts
 from .stop import Token
@@ -78,7 +79,7 @@ class Completion:
             self._session = self._resources.enter_context(taken)
             self._start = self._session.state
         if self._request.logit_bias:
-            self._bias = LogitBias(self._request.logit_bias, self.engine).values
+            self._bias = checked_bias(self._request.logit_bias, self.engine)
         await self._split_prompts()
         self._resources.enter_context(self.engine.slots.take(len(self._prompts) * self._request.n))
         results = await gather(self._start_prompt(number, prompt) for number, prompt in enumerate(self._prompts))
@@ -176,7 +177,7 @@ class Completion:
                 self.engine,
                 index=number * request.n + place,
                 request=request,
-                draw=Draw(self._sampling, choice_random(request.seed, place), self.engine.barred, self._bias),
+                draw=Draw(self._sampling, _random(request.seed, place), self.engine.barred, self._bias),
                 prompt=tokens,
                 end=offset,
                 after_space=prompt.ends_in_space,
@@ -209,6 +210,10 @@ class Completion:
             scores = self.engine.score(stream, before, targets, request.logprobs or 0)
             logprobs = [score async for score in scores]
             return self.engine.pool.state(stream), [last], logprobs
+
+
+def _random(seed: int | None, place: int) -> np.random.Generator:
+    return np.random.default_rng(seed_of_text(seed, place))
 
 
 def _echo(prompt: PromptTokens, previous: int | None, logprobs: list[TokenLogprobs]) -> list[Token]:

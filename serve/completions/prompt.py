@@ -80,9 +80,9 @@ def split_prompt(
         _check_length(len(tokens), max_tokens)
         pieces = tuple(_pieces(prompt, tokens, vocabulary)) if with_pieces else ()
         blank = prompt if with_pieces and not tokens else ""
-        spelling = tuple(spelling_log_probs(tokens, vocabulary)) if with_pieces else ()
-        space = prompt[-1:].isspace()
-        return PromptTokens(tuple(vocabulary.ids(tokens)), pieces, False, space, blank, spelling)
+        ids = vocabulary.ids(tokens)
+        spelling = tuple(spelling_log_probs(tokens, ids, vocabulary)) if with_pieces else ()
+        return PromptTokens(tuple(ids), pieces, False, prompt[-1:].isspace(), blank, spelling)
     _check_length(len(prompt), max_tokens)
     size = len(vocabulary)
     if not 0 <= min(prompt) <= max(prompt) < size:
