@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import final
 
 import uvicorn
@@ -47,10 +48,11 @@ def run_server(
     loop_factory = _loop_factory()  # imports uvloop, which a signal must wait for, before clients can connect
     service = Service(predictor, options, file)
     try:
-        with log_to_stderr(), _listen(options) as listener:
+        server = Server(_config(service))
+        with log_to_stderr(), server.handled_signals(), _listen(options) as listener:
             on_ready(_url(options, listener))
             with asyncio.Runner(loop_factory=loop_factory) as runner:
-                runner.run(Server(_config(service)).serve(sockets=[listener]))
+                runner.run(server.serve(sockets=[listener]))
     finally:
         service.close()
 
@@ -129,17 +131,33 @@ class Server(uvicorn.Server):
     """uvicorn's server, which ends on SIGHUP too, as its terminal closes, and leaves ignored signals ignored."""
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Handle the signals within the block; then pass those that came on to the previous handlers."""
+    def handled_signals(self) -> Iterator[None]:
+        """End the server on a signal within the block; then pass those that came on to the previous handlers.
+
+        The block begins before clients can connect: an exception of a previous handler would break the event loop,
+        which is then neither running nor closed.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        received: list[int] = []
+
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            received.append(number)
+            self.handle_exit(number, frame)
+
         before = {number: signal.getsignal(number) for number in _SIGNALS}
-        with super().capture_signals():
-            if threading.current_thread() is not threading.main_thread():
-                yield
-                return
-            try:
-                for number, handler in before.items():
-                    signal.signal(number, signal.SIG_IGN if handler is signal.SIG_IGN else self.handle_exit)
-                yield
-            finally:
-                for number, handler in before.items():
-                    signal.signal(number, handler)
+        try:
+            for number, handler in before.items():
+                signal.signal(number, signal.SIG_IGN if handler is signal.SIG_IGN else on_signal)
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        for number in reversed(received):
+            signal.raise_signal(number)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to `handled_signals`, which begins earlier."""
+        yield
