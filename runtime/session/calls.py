@@ -43,6 +43,8 @@ class Graph:
         states: Names of the state inputs, in the artifact's order.
         outputs: Names of the outputs: the logits, then the states after the call.
         can_keep: Whether the graph has the input `logits_to_keep`.
+        widths: Widths of the states.
+        vocabulary_size: The number of tokens.
     """
 
     def __init__(self, states: Mapping[str, int], vocabulary_size: int, can_keep: bool) -> None:
@@ -50,8 +52,8 @@ class Graph:
         self.states = tuple(states)
         self.outputs = [LOGITS, *(f"{NEXT}{name}" for name in states)]
         self.can_keep = can_keep
-        self._widths = tuple(states.values())
-        self._vocabulary_size = vocabulary_size
+        self.widths = tuple(states.values())
+        self.vocabulary_size = vocabulary_size
 
     def check_shapes(self, logits: Sequence[int], after: Sequence[tuple[int, ...]], batch: int, positions: int) -> None:
         """Check the shapes that a call returned; where a graph declares others, onnxruntime only warns.
@@ -66,10 +68,10 @@ class Graph:
             ArtifactError: A shape differs.
         """
         kept = logits[1] if len(logits) == 3 else -1
-        fits = kept >= positions and tuple(logits) == (batch, kept, self._vocabulary_size)
-        if not fits or list(after) != [(batch, width) for width in self._widths]:
+        fits = kept >= positions and tuple(logits) == (batch, kept, self.vocabulary_size)
+        if not fits or list(after) != [(batch, width) for width in self.widths]:
             shown = ", ".join(str(list(shape)) for shape in (logits, *after))
             raise ArtifactError(
                 f"the artifact's graph breaks the contract: for a batch of {batch} and {positions} positions it gave "
-                f"{shown}, expected logits [{batch}, {positions}, {self._vocabulary_size}] and states {self._widths}"
+                f"{shown}, expected logits [{batch}, {positions}, {self.vocabulary_size}] and states {self.widths}"
             )

@@ -15,16 +15,22 @@ def test_the_network_reads_as_many_tokens_as_the_call_needs(
     own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch, form: str, tokens: int
 ) -> None:
     """A line of eleven words has one in progress at its end, and the start of the sentence before it."""
-    run, read = own_predictor.session.run, 0
+    session, runner, read = own_predictor.session, own_predictor.network._runner, 0
 
     class Watched:
         def run(self, outputs: Any, feed: dict[str, np.ndarray]) -> Any:
             nonlocal read
             read += feed["token_ids"].size
-            return run(outputs, feed)
+            return session.run(outputs, feed)
+
+    class WatchedRunner:
+        def run(self, token_ids: np.ndarray, *others: Any) -> Any:
+            nonlocal read
+            read += token_ids.size
+            return runner.run(token_ids, *others)
 
     monkeypatch.setattr(own_predictor, "session", Watched())
-    monkeypatch.setattr(own_predictor.network._runner, "_session", own_predictor.session)
+    monkeypatch.setattr(own_predictor.network, "_runner", WatchedRunner())
     with application_calls(own_predictor, Scenario.parse(form)) as calls:
         calls.call()
         of_call, read = read, 0
