@@ -23,6 +23,17 @@ def latest_model(*, serving: bool = False, provider: str = "cpu") -> Path:
     return path
 
 
+def export_of(run: Path | None) -> Path:
+    """The most exact export in the folder `run`, or of the latest run; printed on stderr with the reason."""
+    if run is None:
+        return latest_model()
+    from ..runtime.artifact.choice import choose_export
+
+    path, reason = choose_export(run)
+    print_status(f"model: {path} ({reason})" if reason else f"model: {path}")
+    return path
+
+
 def print_if_older(path: Path, artifact: "Artifact") -> None:
     """Print on stderr that an artifact's run folder holds newer weights, if it does."""
     from ..runtime.artifact.original import older_than_run

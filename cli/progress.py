@@ -1,5 +1,6 @@
-"""Progress of a training on stderr: a bar on a terminal, a line for each epoch in a log."""
+"""Progress of a training, or of a text that is typed, on stderr: a bar on a terminal, lines in a log."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, final
 
@@ -10,6 +11,8 @@ from rich.table import Table
 from .output import animates, escaped, print_status
 
 _BAR = 40
+_PERCENT_AND_LEFT = 19
+_SECONDS_BETWEEN_LINES = 20
 _COLUMNS = {
     "epoch": 12,
     "bar": 8,
@@ -119,6 +122,41 @@ class ProgressBar:
             left = record["seconds"] / self._done * (self._total - self._done)
             parts.append(f"about {duration(left)} left")
         return "  ".join(parts)
+
+
+@final
+class TypingBar:
+    """Progress of a text that is typed, in a `with` block."""
+
+    def __init__(self) -> None:
+        self._bar = FittedProgress(Console(stderr=True), _typing_parts) if animates() else None
+        self._task: Any = None
+        self._printed = time.monotonic()
+
+    def __enter__(self) -> "TypingBar":
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def typed(self, done: int, total: int) -> None:
+        """Show that `done` of `total` letters are typed."""
+        if self._bar is None:
+            if time.monotonic() - self._printed > _SECONDS_BETWEEN_LINES:
+                self._printed = time.monotonic()
+                print_status(f"typed {done:,} of {total:,} letters")
+            return
+        if self._task is None:
+            self._task = self._bar.add_task("typing", total=total)
+        self._bar.update(self._task, completed=done)
+
+
+def _typing_parts(width: int) -> tuple[ProgressColumn, ...]:
+    parts: tuple[ProgressColumn, ...] = (TaskProgressColumn(), TimeRemainingColumn())
+    return parts if width < _BAR + _PERCENT_AND_LEFT else (BarColumn(_BAR), *parts)
 
 
 def duration(seconds: float) -> str:

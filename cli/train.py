@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, BadParameter, Exit, Option
 
@@ -16,11 +16,15 @@ from .options import (
     Threads,
     as_utf8,
     cache_options,
+    export_of,
     parse_settings,
     path_option,
     run_or_latest,
 )
 from .output import print_result, print_status, require_module, text_width
+
+if TYPE_CHECKING:
+    from ..model import Evaluation, TypingEvaluation
 
 
 def train(
@@ -99,30 +103,68 @@ def evaluate(
         float | None, Option(help="Sharpness of the cache (inverse temperature; default: 0.4).")
     ] = None,
     cache_weight: Annotated[float | None, Option(help="Weight of the cache in the mixture (default: 0.15).")] = None,
+    typing: Annotated[
+        bool,
+        Option(
+            "--typing",
+            help="Type the text against an artifact's suggestions instead: words suggested, keystrokes saved.",
+        ),
+    ] = False,
+    lines: Annotated[int | None, Option(help="With --typing: type only so many lines, the first ones.")] = None,
+    ignore_case: Annotated[
+        bool, Option("--ignore-case", help="With --typing: a suggestion is right in any letter case.")
+    ] = False,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
-    """Compute the perplexity of a trained network or an artifact on a corpus or a file, read as one stream."""
-    from ..model.evaluation import evaluate_artifact, evaluate_run
+    """Compute the perplexity of a network or an artifact on a text; with --typing, what its suggestions save."""
     from ..runtime.session.session import check_threads
 
     if model is not None and run is not None:
         raise BadParameter("name a run or an artifact, not both", param_hint="--model")
-    if model is None and provider != "cpu":
+    if model is None and provider != "cpu" and not typing:
         raise BadParameter("a provider runs an artifact; name one: --model", param_hint="--provider")
     check_threads(threads)
     options = cache_options(cache, cache_theta, cache_weight)
+    if options is not None and typing:
+        raise BadParameter("suggestions are typed against without a cache; leave it out", param_hint="--cache")
     if model is None and options is not None:
         raise BadParameter("a cache goes with an artifact; name one: --model", param_hint="--cache")
-    if model is not None:
-        result = evaluate_artifact(model, data, split, provider, threads, options)
+    if not typing and (ignore_case or lines is not None):
+        raise BadParameter("goes with --typing", param_hint="--ignore-case" if ignore_case else "--lines")
+    result: Evaluation | TypingEvaluation
+    if typing:
+        result = _typed(model or export_of(run), data, split, provider, threads, lines, ignore_case)
     else:
-        result = evaluate_run(run_or_latest(run), data, split, threads)
+        from ..model.evaluation import evaluate_artifact, evaluate_run
+
+        if model is not None:
+            result = evaluate_artifact(model, data, split, provider, threads, options)
+        else:
+            result = evaluate_run(run_or_latest(run), data, split, threads)
     for line in result.notes:
         print_status(line)
     if result.warning:
         print_status(f"warning: {result.warning}")
     print_result(as_json, result.format(), result.to_json())
+
+
+def _typed(
+    model: Path,
+    data: str | None,
+    split: str | None,
+    provider: str,
+    threads: int,
+    lines: int | None,
+    ignore_case: bool,
+) -> "TypingEvaluation":
+    from ..model.keyboard.evaluation import evaluate_typing
+    from .progress import TypingBar
+
+    with TypingBar() as bar:
+        return evaluate_typing(
+            model, data, split, provider, threads, lines=lines, ignore_case=ignore_case, progress=bar.typed
+        )
 
 
 def embeddings(

@@ -1,20 +1,65 @@
-"""Corpora, the network, training and checkpoints (needs torch)."""
+"""Corpora, the network, training and checkpoints (needs torch).
 
-from ..runtime.artifact.run_folders import RUNS
-from .checkpoint import Checkpoint
-from .data.corpus import Corpus, load_corpus, load_corpus_with
-from .data.texts import PYDOCS, SPLITS, corpora, read_splits
-from .data.write import write_splits
-from .errors import CheckpointError, ConfigError, DataError, Interrupted, RunError, TrainingError
-from .evaluation import Evaluation, evaluate_artifact, evaluate_perplexity, evaluate_run
-from .latest_run import latest_run
-from .network import LanguageModel, NetworkState
-from .run import Run
-from .training.config import TrainConfig
-from .training.presets import PRESETS, preset_named
-from .training.reporters import Reporter
-from .training.train import TrainOptions, TrainResult, run_training
-from .training.trainer import Trainer
+Names are imported on first use: corpora and typing need no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..runtime.artifact.run_folders import RUNS
+    from .checkpoint import Checkpoint
+    from .data.corpus import Corpus, load_corpus, load_corpus_with
+    from .data.texts import PYDOCS, SPLITS, corpora, read_splits
+    from .data.write import write_splits
+    from .errors import CheckpointError, ConfigError, DataError, Interrupted, RunError, TrainingError
+    from .evaluation import Evaluation, evaluate_artifact, evaluate_perplexity, evaluate_run
+    from .keyboard.evaluation import TypingEvaluation, evaluate_typing
+    from .latest_run import latest_run
+    from .network import LanguageModel, NetworkState
+    from .run import Run
+    from .training.config import TrainConfig
+    from .training.presets import PRESETS, preset_named
+    from .training.reporters import Reporter
+    from .training.train import TrainOptions, TrainResult, run_training
+    from .training.trainer import Trainer
+
+_MODULES = {
+    "PRESETS": ".training.presets",
+    "PYDOCS": ".data.texts",
+    "RUNS": "..runtime.artifact.run_folders",
+    "SPLITS": ".data.texts",
+    "Checkpoint": ".checkpoint",
+    "CheckpointError": ".errors",
+    "ConfigError": ".errors",
+    "Corpus": ".data.corpus",
+    "DataError": ".errors",
+    "Evaluation": ".evaluation",
+    "Interrupted": ".errors",
+    "LanguageModel": ".network",
+    "NetworkState": ".network",
+    "Reporter": ".training.reporters",
+    "Run": ".run",
+    "RunError": ".errors",
+    "TrainConfig": ".training.config",
+    "TrainOptions": ".training.train",
+    "TrainResult": ".training.train",
+    "Trainer": ".training.trainer",
+    "TrainingError": ".errors",
+    "TypingEvaluation": ".keyboard.evaluation",
+    "corpora": ".data.texts",
+    "evaluate_artifact": ".evaluation",
+    "evaluate_perplexity": ".evaluation",
+    "evaluate_run": ".evaluation",
+    "evaluate_typing": ".keyboard.evaluation",
+    "latest_run": ".latest_run",
+    "load_corpus": ".data.corpus",
+    "load_corpus_with": ".data.corpus",
+    "preset_named": ".training.presets",
+    "read_splits": ".data.texts",
+    "run_training": ".training.train",
+    "write_splits": ".data.write",
+}
 
 __all__ = [
     "PRESETS",
@@ -38,10 +83,12 @@ __all__ = [
     "TrainResult",
     "Trainer",
     "TrainingError",
+    "TypingEvaluation",
     "corpora",
     "evaluate_artifact",
     "evaluate_perplexity",
     "evaluate_run",
+    "evaluate_typing",
     "latest_run",
     "load_corpus",
     "load_corpus_with",
@@ -50,3 +97,9 @@ __all__ = [
     "run_training",
     "write_splits",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name], __name__), name)

@@ -22,7 +22,6 @@ from ..runtime.session.session import check_threads
 from ..runtime.vocabulary import Vocabulary
 from .data.corpus import Corpus, load_corpus_with
 from .data.texts import ALL, SPLITS
-from .errors import DataError
 from .latest_run import chosen_run
 from .network import LanguageModel
 from .run import Run
@@ -156,11 +155,7 @@ def evaluate_artifact(
         NumberError: The perplexity is NaN or infinite.
     """
     predictor = Predictor.load(path, provider=provider, threads=threads)
-    run = Run(path.resolve().parent)
-    if data is None and not run.best.exists():
-        raise DataError(
-            f"{path} lies in no run folder, so its corpus is not known; name one: --data pydocs, a file or a folder"
-        )
+    run = Run.of_artifact(path) if data is None else Run(path.resolve().parent)
     corpus, split = _text_of(run, data, split, lambda: predictor.vocabulary)
     evaluation = _evaluate(str(path), corpus, split, lambda ids: predictor.perplexity(ids, cache=cache))
     warnings = (older_than_run(path, predictor.artifact), training_warning(predictor.artifact.training))

@@ -49,6 +49,21 @@ class Run:
 
     path: Path
 
+    @classmethod
+    def of_artifact(cls, artifact: Path) -> "Run":
+        """The run in whose folder an artifact lies.
+
+        Raises:
+            DataError: That folder holds no run.
+        """
+        run = cls(artifact.resolve().parent)
+        if not run.best.exists():
+            raise DataError(
+                f"{artifact} lies in no run folder, so its corpus is not known; name one: --data pydocs, a file or a "
+                "folder"
+            )
+        return run
+
     @property
     def latest(self) -> Path:
         """The checkpoint to resume from."""

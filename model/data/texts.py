@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
-from ...runtime.errors import StorageError, counted
+from ...runtime.errors import OptionError, StorageError, counted
 from ...runtime.io.files import CHUNK_BYTES
 from ...runtime.io.text_files import read_chunks
 from ..errors import DataError
@@ -58,6 +58,24 @@ class Texts:
         """All of the text."""
         texts = tuple(self.divided.values()) or self.files
         return texts[0] if len(texts) == 1 else _Joined(texts)
+
+    @property
+    def usual_split(self) -> str:
+        """What is evaluated where no split is named: all of a single file, else `test`."""
+        return ALL if self.is_file else "test"
+
+    def of_split(self, name: str) -> Iterable[str]:
+        """The text of a split, or with `all` all of it.
+
+        Raises:
+            OptionError: There is no such split.
+            DataError, StorageError: As for `splits`.
+        """
+        if name == ALL:
+            return self.whole()
+        if name not in SPLITS:
+            raise OptionError(f"there is no split {name!r}, expected one of {', '.join([*SPLITS, ALL])}")
+        return self.splits()[name]
 
     def first(self) -> Iterable[str]:
         """The text that training begins with."""

@@ -53,13 +53,24 @@ def choose_artifact(runs: Path = RUNS, *, serving: bool = False, provider: str =
         raise ArtifactError(
             f"there is no exported model in {runs.resolve()}; write one: lmtool export, or name it: --model FILE"
         )
-    paths = [path for path in folders[-1].path.glob(EXPORTS) if path.is_file() and not path.name.startswith(".")]
+    chosen, reason = choose_export(folders[-1].path, serving=serving, provider=provider)
+    return Choice(chosen, "; ".join(filter(None, (reason, why_latest(folders)))))
+
+
+def choose_export(run: Path, *, serving: bool = False, provider: str = "cpu") -> Choice:
+    """Choose an export in a run folder, as `choose_artifact` does; without a reason if there is no choice.
+
+    Raises:
+        ArtifactError: There is none.
+    """
+    paths = [path for path in run.glob(EXPORTS) if path.is_file() and not path.name.startswith(".")]
+    if not paths:
+        raise ArtifactError(f"{run} holds no exported model; write one: lmtool export --run {run}")
     paths.sort(key=lambda path: (path.stat().st_mtime_ns, path), reverse=True)
     exports = _readable(paths)
     if len(exports) < 2:
-        return Choice(exports[0].path if exports else paths[0], why_latest(folders))
-    chosen, reason = _best(exports, serving, provider)
-    return Choice(chosen, f"{reason}; {why_latest(folders)}")
+        return Choice(exports[0].path if exports else paths[0], "")
+    return Choice(*_best(exports, serving, provider))
 
 
 def latest_artifact(runs: Path | str = RUNS) -> Path:

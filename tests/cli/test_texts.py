@@ -19,6 +19,24 @@ def test_a_file_is_evaluated_whole(project: Path, corpus_folder: Path, tmp_path:
     assert every_split["tokens"] > 10 * of_split["tokens"]
 
 
+def test_a_text_is_typed_against_the_export_of_a_run(project: Path, corpus_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "test.txt"
+    path.write_bytes((corpus_folder / "test.txt").read_bytes().replace(b"\n", b"\r\n"))
+    of_split = json_output_of("evaluate", "--typing", "--run", "runs/tiny", cwd=project)
+    assert of_split["what"] == "runs/tiny/model.onnx"
+    assert 0 < of_split["top1"] < of_split["top3"] < of_split["top5"] < 1
+    assert of_split["letters"] == len((corpus_folder / "test.txt").read_text())
+    assert of_split["keystrokes_saved"] == 1 - of_split["keystrokes"] / of_split["letters"]
+    of_file = json_output_of("evaluate", "--typing", "--data", path, cwd=project)
+    assert {name for name in of_file if of_file[name] != of_split[name]} <= {"corpus", "split", "p50_ms", "p99_ms"}
+    text = output_of("evaluate", "--typing", "--lines", 2, "--data", path, cwd=project)
+    assert [line.partition(":")[0] for line in text.splitlines()][1:] == [
+        "words suggested before their first letter",
+        "keystrokes saved with 3 suggestions",
+        "time to the suggestions of a keystroke",
+    ]
+
+
 def test_line_ends_of_standard_input_give_the_same_scores(project: Path) -> None:
     lines = ["the cat saw the news", "a dog sold bonds"]
     expected = output_of("score", "--end", stdin="\n".join(lines), cwd=project)

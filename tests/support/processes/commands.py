@@ -28,7 +28,10 @@ Finished = subprocess.CompletedProcess[str]
 # `run_fresh` start from nothing, as a user's do.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["torch._dynamo", "lmtool.cli.app", "lmtool.model", "lmtool.export", "lmtool.bench.demo", "onnxruntime"]
+    [
+        *("torch._dynamo", "lmtool.cli.app", "lmtool.model.training.train", "lmtool.model.evaluation"),
+        *("lmtool.export", "lmtool.bench.demo", "onnxruntime"),
+    ]
 )
 
 

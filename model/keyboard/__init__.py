@@ -1,0 +1,1 @@
+"""Typing measured: a text is typed letter by letter against suggestions."""
