@@ -9,8 +9,8 @@ from rich.text import Text
 from .output import escaped
 
 if TYPE_CHECKING:
+    from ..runtime import Vocabulary
     from ..runtime.score import Score
-    from ..runtime.tokenization import Tokenization
 
 _STYLES = {2: "green", 5: "yellow", 8: "dark_orange", 11: "red"}
 """Upper bound of the surprisal in bits -> colour. 2 bits are a probability of 1/4, 11 bits of about 1/2,000."""
@@ -21,27 +21,28 @@ _HIGHEST_STYLE = "white on red"
 class Heat:
     """Colours the tokens of texts; made by `Heat.of_terminal`."""
 
-    def __init__(self, console: Console, tokenization: "Tokenization") -> None:
+    def __init__(self, console: Console, vocabulary: "Vocabulary") -> None:
         self._console = console
-        self._tokenization = tokenization
+        self._vocabulary = vocabulary
 
     @classmethod
-    def of_terminal(cls, tokenization: "Tokenization") -> Optional["Heat"]:
+    def of_terminal(cls, vocabulary: "Vocabulary") -> Optional["Heat"]:
         """Colours for stdout; None where it is no terminal (`FORCE_COLOR=1` makes it one), or one without colours.
 
         `TERM=dumb` and `NO_COLOR` name a terminal without colours.
         """
         console = Console(highlight=False)
-        return None if console.color_system is None or console.no_color else cls(console, tokenization)
+        return None if console.color_system is None or console.no_color else cls(console, vocabulary)
 
     def coloured(self, text: str, score: "Score") -> str:
         """The tokens of `text`, coloured by their log-probabilities in `score`."""
-        line = Text()
-        previous = None
-        for token, log_prob in zip(self._tokenization.split(text), score.token_log_probs, strict=True):
-            piece = self._tokenization.piece(token, previous).replace("\n", "\N{RETURN SYMBOL}")
+        from ..runtime import TextDecoder
+
+        line, decoder = Text(), TextDecoder(self._vocabulary)
+        tokens = self._vocabulary.tokenization.split(text)
+        for token, log_prob in zip(tokens, score.token_log_probs, strict=True):
+            piece = decoder.add_token(token).replace("\n", "\N{RETURN SYMBOL}")
             line.append(escaped(piece), _style(-log_prob / math.log(2)))
-            previous = token
         return self._rendered(line)
 
     def legend(self) -> str:

@@ -82,4 +82,4 @@ class ScorePrinter:
 def _heat_of(predictor: "Predictor") -> Optional["Heat"]:
     from .heat import Heat
 
-    return Heat.of_terminal(predictor.vocabulary.tokenization)
+    return Heat.of_terminal(predictor.vocabulary)

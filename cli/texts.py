@@ -79,4 +79,4 @@ def _before_last_token(state: "State", predictor: "Predictor") -> "State":
     read = State(state.model_sha256, state.tensors)
     if state.pending.shape[1] > 1:
         _, read = predictor.step(state.pending[:, :-1], read, logits_to_keep=1)
-    return State(read.model_sha256, read.tensors, state.pending[:, -1:])
+    return State(read.model_sha256, read.tensors, state.pending[:, -1:], partial=state.partial)

@@ -33,6 +33,7 @@ from .score import Score
 from .session.providers import PROVIDERS, available_providers
 from .state import State
 from .stream import Stream
+from .text.text_decoder import TextDecoder
 from .tokenization import RULES, Tokenization
 from .vocabulary import Vocabulary
 
@@ -72,6 +73,7 @@ __all__ = [
     "StreamPool",
     "Suggestion",
     "Summary",
+    "TextDecoder",
     "TokenError",
     "Tokenization",
     "Vocabulary",

@@ -6,6 +6,8 @@ from typing import NamedTuple, final
 from .arguments import checked_instance, checked_text
 from .predictor import Predictor
 from .stream import Stream
+from .suggestions import suggest_tokens
+from .text.text_decoder import TextDecoder
 
 _KEPT_STREAMS = 64
 
@@ -92,12 +94,16 @@ class Autocompletion:
         self._streams = {(): self._after(self._tokenization.split(checked_text("line", line) + "\n"))}
 
     def _next_tokens(self, line: str, tokens: list[str]) -> list[Suggestion]:
-        previous = tokens[-1] if tokens and not line[-1].isspace() else None
-        pairs = self._after(tokens).suggest(self._count, allow_unknown=self._allow_unknown, never=self._never)
-        return [
-            Suggestion(self._tokenization.piece(token, previous), 0, self._shown(token), probability)
-            for token, probability in pairs
-        ]
+        previous = self._vocabulary.id(tokens[-1]) if tokens and not line[-1].isspace() else None
+        pairs = suggest_tokens(
+            self._after(tokens).logits,
+            self._vocabulary,
+            self._count,
+            allow_unknown=self._allow_unknown,
+            never=self._never,
+        )
+        end = TextDecoder(self._vocabulary, previous)
+        return [Suggestion(end.copy().add(token), 0, self._shown(token), probability) for token, probability in pairs]
 
     def _complete_word(self, tokens: list[str], letters: str) -> list[Suggestion]:
         """Words that begin with these letters, which keep the case in which they were typed; one more than needed."""
@@ -105,8 +111,9 @@ class Autocompletion:
         typed = len(self._tokenization.folded(letters))
         return [Suggestion(letters + word[typed:], -len(letters), word, probability) for word, probability in pairs]
 
-    def _shown(self, token: str) -> str:
-        return token if self._tokenization.unit == "word" else repr(token)
+    def _shown(self, token_id: int) -> str:
+        text = self._vocabulary.text(token_id)
+        return text if self._tokenization.unit == "word" else repr(text)
 
     def _after(self, tokens: list[str]) -> Stream:
         """The stream that has read these tokens of the line, forked from the one with the longest common prefix."""

@@ -35,7 +35,7 @@ class Score:
     not known costs nothing: that of a token id, and of `<unk>` written in the text, as in the Penn Treebank's.
 
     Attributes:
-        tokens: The text's tokens; those outside the vocabulary as the unknown token.
+        tokens: The text's tokens as `Vocabulary.text` shows them; those outside the vocabulary as the unknown token.
         token_log_probs: Natural log-probability of each token given all before it. A tuple, because small arrays
             between the large ones of the network would keep the memory around them from being freed.
         unknown: The number of tokens outside the vocabulary.
@@ -55,7 +55,7 @@ class Score:
         if unknown := token_ids.count(unknown_id):
             pairs = zip(token_ids, token_log_probs, strict=True)
             known = [log_prob for index, log_prob in pairs if index != unknown_id]
-        tokens = tuple(map(vocabulary.tokens.__getitem__, token_ids))
+        tokens = tuple(map(vocabulary.text, token_ids))
         return cls(tokens, tuple(token_log_probs), unknown, math.fsum(known))
 
     def __repr__(self) -> str:

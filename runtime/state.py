@@ -3,9 +3,11 @@
 The bytes are a magic, the header's length (4 bytes, little-endian), a JSON header (model hash, shapes, hash of the
 rest), the tensors in the artifact's order as little-endian float32, and the pending token ids as int64. The state of a
 stream with a cache has another magic, followed at the end by the cache's hidden states as float32, its token ids as
-int64, and its size, theta, weight and oldest pair as float64.
+int64, and its size, theta, weight and oldest pair as float64. Where the text ends within a character, the header has
+its bytes as hexadecimal digits: `partial`.
 """
 
+import codecs
 import hashlib
 import json
 import reprlib
@@ -25,7 +27,7 @@ from .io.json_reader import parse_json
 _MAGIC, _MAGIC_WITH_CACHE = b"lmstate1", b"lmstate2"
 _FLOAT, _INT, _DOUBLE = np.dtype("<f4"), np.dtype("<i8"), np.dtype("<f8")
 _CACHE_TYPES: list[np.dtype[Any]] = [_FLOAT, _INT, _DOUBLE]
-_KEYS = {"model_sha256", "shapes", "pending_shape", "sha256"}
+_KEYS = {"model_sha256", "shapes", "pending_shape", "sha256", "partial"}
 
 _NO_TOKENS = freeze(np.zeros((0, 0), np.int64))
 
@@ -43,12 +45,15 @@ class State:
             with none.
         cache: The pairs in a stream's cache; None without a cache. It includes the pair of the last hidden state in
             `tensors` and the first token in `pending`.
+        partial: At the end of a stream's text, the bytes of a character that is not complete, 3 at most; for tokens
+            that hold single bytes.
     """
 
     model_sha256: str
     tensors: Tensors
     pending: NDArray[np.int64] = field(default_factory=lambda: _NO_TOKENS)
     cache: Cache | None = None
+    partial: bytes = b""
 
     def __post_init__(self) -> None:
         """Copy writable arrays; raise ArgumentError for a field of a wrong type."""
@@ -61,6 +66,8 @@ class State:
         checked_array("pending", self.pending, "iu", "an array of int64 [batch, tokens]")
         if self.cache is not None:
             checked_instance("cache", self.cache, Cache)
+        if not _is_partial(checked_bytes("partial", self.partial)):
+            raise StateError(f"partial is {reprlib.repr(self.partial)}, expected the first bytes of a UTF-8 character")
         object.__setattr__(self, "tensors", as_value(self.tensors))
         object.__setattr__(self, "pending", as_read_only(self.pending))
 
@@ -69,7 +76,12 @@ class State:
         """The state that a call returned: valid by construction, so it is not copied, and `maker` skips its checks."""
         state = object.__new__(cls)
         state.__dict__.update(
-            model_sha256=model_sha256, tensors=tensors, pending=_NO_TOKENS, cache=None, _made=(maker, batch_size)
+            model_sha256=model_sha256,
+            tensors=tensors,
+            pending=_NO_TOKENS,
+            cache=None,
+            partial=b"",
+            _made=(maker, batch_size),
         )
         return state
 
@@ -119,6 +131,8 @@ class State:
         }
         if cached:
             header["cache_shapes"] = [list(array.shape) for array in cached]
+        if self.partial:
+            header["partial"] = self.partial.hex()
         encoded = json.dumps(header, separators=(",", ":")).encode()
         magic = _MAGIC_WITH_CACHE if cached else _MAGIC
         return b"".join([magic, len(encoded).to_bytes(4, "little"), encoded, body])
@@ -138,6 +152,7 @@ class State:
             shapes = [(*shape,) for shape in [*header["shapes"], header["pending_shape"], *cache_shapes]]
             count = len(header["shapes"])
             model_sha256, sha256 = str(header["model_sha256"]), header["sha256"]
+            partial = _partial_of(header.get("partial", ""))
             if not count or not all(_is_shape(shape) for shape in shapes):
                 raise StateError(f"no saved state: the shapes {reprlib.repr(shapes)} are not those of matrices")
         except (KeyError, TypeError) as error:
@@ -149,7 +164,7 @@ class State:
             raise StateError(f"no saved state: it has {counted(len(shapes), 'array')}, expected {len(types)}")
         arrays = _arrays(body, shapes, types)
         cache = _cache_of(*arrays[count + 1 :]) if with_cache else None
-        state = cls(model_sha256, tuple(arrays[:count]), arrays[count], cache)
+        state = cls(model_sha256, tuple(arrays[:count]), arrays[count], cache, partial)
         state.require_finite()
         return state
 
@@ -172,6 +187,21 @@ def _header_and_body(data: bytes) -> tuple[dict[str, Any], bytes]:
     if unknown := header.keys() - known:
         raise StateError(f"no saved state: its header has {reprlib.repr(min(unknown))}, expected {sorted(known)}")
     return header, data[end:]
+
+
+def _partial_of(digits: Any) -> bytes:
+    try:
+        return bytes.fromhex(digits)
+    except (TypeError, ValueError) as error:
+        raise StateError(f"no saved state: its partial is {reprlib.repr(digits)}, not hexadecimal digits") from error
+
+
+def _is_partial(data: bytes) -> bool:
+    """Whether some character begins with these bytes and has more."""
+    try:
+        return codecs.utf_8_decode(data, "strict", False) == ("", 0)
+    except UnicodeDecodeError:
+        return False
 
 
 def _is_shape(shape: tuple[Any, ...]) -> bool:

@@ -19,6 +19,7 @@ from .sampling import Sampling
 from .score import Score, require_finite, spelled_ids
 from .state import State
 from .suggestions import suggest_tokens
+from .text.text_decoder import TextDecoder
 from .token_sampler import TokenSampler
 
 _FLUSH_AT = 512
@@ -78,6 +79,7 @@ class Stream:
         self._pending: list[int] = state.pending[0].tolist() if state.pending.size else []
         self._last_token: int | None = self._pending[-1] if self._pending else None
         self._last_character = ""  # of the text that was fed last, if nothing else was since
+        self._text = TextDecoder(self._vocabulary, self._last_token, state.partial)
         self._lookahead: tuple[NDArray[np.float32], State] | None = None
         self._memory = memory
         self._lock = threading.RLock()
@@ -102,7 +104,7 @@ class Stream:
         """A snapshot for `predictor.stream(state=...)`, here or, as bytes, in another process."""
         pending = np.array([self._pending], np.int64).reshape(1, -1)
         cache = None if self._memory is None else self._memory.cache
-        return State(self._state.model_sha256, self._state.tensors, pending, cache)
+        return State(self._state.model_sha256, self._state.tensors, pending, cache, self._text.partial)
 
     @_owned
     def fork(self) -> "Stream":
@@ -110,6 +112,7 @@ class Stream:
         fork = object.__new__(Stream)
         fork.__dict__.update(self.__dict__)  # states and logits are values
         fork._pending = self._pending.copy()
+        fork._text = self._text.copy()
         fork._memory = None if self._memory is None else CacheMemory(self._memory.cache)
         fork._lock = threading.RLock()
         return fork
@@ -121,6 +124,8 @@ class Stream:
         cuts_line_end = self._last_character == "\r" and self._vocabulary.tokenization.takes_returns
         self.feed_ids(self._vocabulary.encode(text.removeprefix("\n") if cuts_line_end else text))
         self._last_character = text[-1]
+        if self._last_character.isspace():
+            self._text.previous = None
 
     @_owned
     def feed_ids(self, token_ids: ArrayLike) -> None:
@@ -129,7 +134,9 @@ class Stream:
         Raises:
             TokenError: An id lies outside the vocabulary; nothing was appended.
         """
-        self._append(self._network.checked_ids(token_ids).tolist())
+        ids = self._network.checked_ids(token_ids).tolist()
+        self._append(ids)
+        self._text.skip(ids)
 
     def _append(self, ids: list[int]) -> None:
         if not ids:
@@ -225,6 +232,7 @@ class Stream:
         """Append one token, int64 [1]; its log-probability, float64 [1]."""
         log_probs = self._network.target_log_probs(self.logits()[None, None], ids[None])
         self._append(ids.tolist())
+        self._text.skip(ids.tolist())
         return np.asarray(log_probs[0])
 
     @_owned
@@ -235,6 +243,7 @@ class Stream:
         log_probs, self._state = self._network.run_log_probs(inputs, self._state, ids[None])
         self._pending, self._lookahead = ids[-1:].tolist(), None
         self._last_token = self._pending[0]
+        self._text.skip(ids.tolist())
         return np.asarray(log_probs[0])
 
     def suggest(
@@ -247,8 +256,9 @@ class Stream:
     ) -> list[tuple[str, float]]:
         """The k most probable next words with their probabilities, most probable first.
 
-        The end of a sentence is left out, and the unknown token unless `allow_unknown`; the probabilities of the others
-        do not change. `exp(score("\\n").log_prob)` of a fork is the probability that the sentence ends.
+        With the rules `characters` and `bpe` they are tokens, as `Vocabulary.text` shows them. The end of a sentence is
+        left out, and the unknown token unless `allow_unknown`; the probabilities of the others do not change.
+        `exp(score("\\n").log_prob)` of a fork is the probability that the sentence ends.
 
         Args:
             k: The number of suggestions.
@@ -259,10 +269,13 @@ class Stream:
             never: Words that are not suggested in any letter case (see `Vocabulary.forms`).
 
         Raises:
-            OptionError: `k` is below 1; `prefix` holds white space, or the model reads characters; an entry of `never`
-                is empty or holds white space.
+            OptionError: `k` is below 1; `prefix` holds white space, or the model's tokens are not words; an entry of
+                `never` is empty or holds white space, or the model's tokens are not words.
         """
-        return suggest_tokens(self.logits, self._vocabulary, k, prefix=prefix, allow_unknown=allow_unknown, never=never)
+        found = suggest_tokens(
+            self.logits, self._vocabulary, k, prefix=prefix, allow_unknown=allow_unknown, never=never
+        )
+        return [(self._vocabulary.text(token_id), probability) for token_id, probability in found]
 
     def generate(
         self,
@@ -282,7 +295,9 @@ class Stream:
     ) -> Iterator[str]:
         """Continue the text: choose a token, feed it, yield the text it adds, `max_tokens` times.
 
-        The first word begins without a space if the text that was fed last ends with white space.
+        The first word begins without a space if the text that was fed last ends with white space. Pieces end between
+        characters (see `TextDecoder`): the bytes of one that is not complete at the end are not yielded; the next call
+        goes on with them, as does a fork or a saved state.
 
         The text depends on the text read so far, the arguments and the seed, but not on how the text was split into
         `feed` calls (for an artifact whose `batch_invariant` is true).
@@ -332,6 +347,5 @@ class Stream:
             return None
         if token_id != vocabulary.end_of_sentence_id:
             draw.recent.append(token_id)
-        piece = vocabulary.piece(token_id, None if self._last_character.isspace() else self._last_token)
         self._append([token_id])
-        return piece
+        return self._text.add(token_id)

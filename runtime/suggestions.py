@@ -19,8 +19,11 @@ def suggest_tokens(
     prefix: str | None = None,
     allow_unknown: bool = False,
     never: str | Collection[str] = (),
-) -> list[tuple[str, float]]:
-    """As `Stream.suggest`; `logits` returns float32 [vocabulary] and is called after all checks, and only if needed."""
+) -> list[tuple[int, float]]:
+    """As `Stream.suggest`, by token ids.
+
+    `logits` returns float32 [vocabulary] and is called after all checks, and only if needed.
+    """
     k = checked_integer("k", k)
     checked_flag("allow_unknown", allow_unknown)
     prefix = None if prefix is None else checked_text("prefix", prefix)
@@ -32,16 +35,16 @@ def suggest_tokens(
     hidden |= {vocabulary.end_of_sentence_id} | (set() if allow_unknown else {vocabulary.unknown_id})
     ids, probabilities = ranked(logits(), k + len(hidden))
     pairs = zip(ids, probabilities.tolist(), strict=True)
-    return [(vocabulary.tokens[index], probability) for index, probability in pairs if index not in hidden][:k]
+    return [pair for pair in pairs if pair[0] not in hidden][:k]
 
 
 def _complete_word(
     logits: Callable[[], NDArray[np.float32]], vocabulary: Vocabulary, k: int, prefix: str, hidden: Collection[int]
-) -> list[tuple[str, float]]:
+) -> list[tuple[int, float]]:
     if vocabulary.tokenization.unit != "word":
         raise OptionError(
-            f"prefix is {prefix!r}, but this model reads characters and completes whatever it was fed; "
-            f"feed the letters instead"
+            f"prefix is {prefix!r}, but this model reads {vocabulary.tokenization.reads} and completes whatever it was "
+            f"fed; feed the letters instead"
         )
     if prefix.split() != [prefix]:
         raise OptionError(f"prefix is {prefix!r}, expected the letters of one word; feed the words before it")
@@ -51,4 +54,4 @@ def _complete_word(
     if not ids:
         return []
     order, probabilities = ranked(logits()[ids], k)
-    return [(vocabulary.tokens[ids[place]], share) for place, share in zip(order, probabilities.tolist(), strict=True)]
+    return [(ids[place], share) for place, share in zip(order, probabilities.tolist(), strict=True)]

@@ -11,6 +11,7 @@ from typing import Any, final
 
 from .arguments import checked_instance, checked_text, checked_texts, wrong_type
 from .errors import OptionError, TokenError, VocabularyError
+from .text.text_decoder import TextDecoder
 from .tokenization import Tokenization
 
 _MARKS = f"{string.punctuation}\u201c\u201d\u2018\u2019\u00ab\u00bb\u2026\u2013\u2014"
@@ -45,11 +46,17 @@ class Vocabulary:
         if not _is_unicode("".join(self.tokens)):
             wrong = next(token for token in self.tokens if not _is_unicode(token))
             raise VocabularyError(f"the token {reprlib.repr(wrong)} is no Unicode text: it holds half a surrogate pair")
-        for token in tokenization.specials:
+        for token in tokenization.required:
             if token not in self._ids:
+                kind = "special token" if token in tokenization.specials else "token"
                 raise VocabularyError(
-                    f"the vocabulary of {len(self.tokens):,} tokens lacks its special token {reprlib.repr(token)}"
+                    f"the vocabulary of {len(self.tokens):,} tokens lacks its {kind} {reprlib.repr(token)}"
                 )
+        if tokenization.unit == "subword" and (others := self._ids.keys() - tokenization.required):
+            raise VocabularyError(
+                f"the vocabulary of {len(self.tokens):,} tokens holds {reprlib.repr(min(others))}, which is no "
+                f"byte and which none of its {len(tokenization.merges):,} merges makes"
+            )
         self.unknown_id = self._ids[tokenization.unknown]
         self.end_of_sentence_id = self._ids[tokenization.end_of_sentence]
 
@@ -112,13 +119,15 @@ class Vocabulary:
         Special tokens are never among them. A word that the vocabulary lacks has no ids.
 
         Raises:
-            OptionError: An entry is empty or holds white space, or the model reads characters.
+            OptionError: An entry is empty or holds white space, or the model's tokens are not words.
         """
         words = [words] if isinstance(words, str) else checked_texts("never", words)
         if not words:
             return set()
         if self.tokenization.unit != "word":
-            raise OptionError("this model reads characters and has no words; a list of words needs a model of words")
+            raise OptionError(
+                f"this model reads {self.tokenization.reads} and has no words; a list of words needs a model of words"
+            )
         for word in words:
             if word.split() != [word]:
                 raise OptionError(f"{word!r} is not a word; expected words without white space, one an entry")
@@ -147,14 +156,21 @@ class Vocabulary:
         return [find(token, unknown) for token in tokens]
 
     def decode(self, token_ids: Iterable[int]) -> str:
-        """Text of the tokens with these ids.
+        """Text of the tokens with these ids, which `encode` splits into these tokens again.
+
+        For `bpe`, `decode(encode(text))` is `text`; bytes that are no UTF-8 become U+FFFD.
 
         Raises:
             TokenError: An id lies outside the vocabulary.
         """
         if isinstance(token_ids, str) or not isinstance(token_ids, Iterable):
             raise wrong_type("token_ids", token_ids, "a list of token ids")
-        return self.tokenization.join([self.token(index) for index in token_ids])
+        decoder = TextDecoder(self)
+        return "".join(map(decoder.add, token_ids)) + decoder.finish()
+
+    def text(self, token_id: int) -> str:
+        """The token for display (see `Tokenization.text`)."""
+        return self.tokenization.text(self.token(token_id))
 
     def token(self, token_id: int) -> str:
         """The token with this id.
@@ -171,11 +187,7 @@ class Vocabulary:
 
     def is_boundary(self, token_id: int) -> bool:
         """Whether a text that ends with this token ends at a word boundary; with tokens that are words it does."""
-        return self.tokenization.unit == "word" or self.token(token_id).isspace()
-
-    def piece(self, token_id: int, previous_id: int | None) -> str:
-        """The text that the token adds after `previous_id` (None at the start of the text)."""
-        return self.tokenization.piece(self.token(token_id), None if previous_id is None else self.token(previous_id))
+        return self.tokenization.unit == "word" or self.text(token_id).isspace()
 
 
 def _is_unicode(text: str) -> bool:

@@ -51,7 +51,7 @@ async def _suggest(service: Service, request: Request, body: SuggestRequest) -> 
         resources.enter_context(engine.slots.take(1))
         start = SessionState(engine.start) if session is None else session.state
         (prompt,) = await split_prompts(
-            [body.text], vocabulary, start.last_token, service.options.max_prompt_tokens, with_pieces=False
+            [body.text], vocabulary, start.text_end(vocabulary), service.options.max_prompt_tokens, with_pieces=False
         )
         request.state.tokens = (len(prompt.ids), 0)
         state, tokens = start.state, [start.last_token, *prompt.ids]
@@ -67,10 +67,10 @@ async def _suggest(service: Service, request: Request, body: SuggestRequest) -> 
             prefix=body.prefix,
             never=service.options.never,
         )
-        words = await call(rank, in_thread=len(vocabulary) >= _LARGE_VOCABULARY)
+        found = await call(rank, in_thread=len(vocabulary) >= _LARGE_VOCABULARY)
         if session is not None and prompt.ids:
             session.state = SessionState(engine.with_pending(state, tokens[-1]), start.tokens + len(prompt.ids))
-        return words
+        return [(vocabulary.text(token_id), probability) for token_id, probability in found]
 
 
 async def create_session(service: Service, request: Request) -> Response:
@@ -126,10 +126,10 @@ async def reload_model(service: Service, request: Request) -> Response:
 
 async def tokenizer_info(_: Service, request: Request) -> Response:
     """The special tokens. A text begins after an end of sentence, so that is also its first token."""
-    tokenization = request.state.engine.vocabulary.tokenization
-    end = tokenization.end_of_sentence
+    vocabulary = request.state.engine.vocabulary
+    end, unknown = vocabulary.text(vocabulary.end_of_sentence_id), vocabulary.tokenization.unknown
     return json_response(
-        {"bos_token": end, "eos_token": end, "unk_token": tokenization.unknown, "rule": tokenization.rule}
+        {"bos_token": end, "eos_token": end, "unk_token": unknown, "rule": vocabulary.tokenization.rule}
     )
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -27,7 +26,6 @@ from .errors import ServeError
 from .options import ServeOptions
 from .slots import Slots
 
-_CACHED_PIECES = 65_536
 _SCORE_CHUNK = 32
 """Tokens of one request that is scored, during which others wait: it returns the logits of all positions."""
 _GREEDY = Sampling(temperature=0)
@@ -50,7 +48,6 @@ class Engine:
         slots: Bounds the choices of all engines.
         start: The state at the start of a text: an end of sentence is pending, as for `Predictor.stream`.
         pool: Runs the model.
-        piece: `Vocabulary.piece`; most pairs of tokens come again.
     """
 
     def __init__(self, predictor: Predictor, options: ServeOptions, slots: Slots) -> None:
@@ -78,7 +75,6 @@ class Engine:
         self.pool = StreamPool(
             predictor, PoolOptions(max_streams=places, max_waiting=places, allow_inexact=options.allow_inexact)
         )
-        self.piece = functools.lru_cache(_CACHED_PIECES)(self.vocabulary.piece)
         self._probe_lock = asyncio.Lock()
 
     @property
@@ -120,9 +116,9 @@ class Engine:
             self.pool.cancel(generation)
 
     @staticmethod
-    def with_pending(state: State, token: int) -> State:
-        """The state, with a token that it has not read yet."""
-        return dataclasses.replace(state, pending=np.array([[token]], np.int64))
+    def with_pending(state: State, token: int, partial: bytes = b"") -> State:
+        """The state, with a token that it has not read yet, and the bytes of an incomplete character (see `State`)."""
+        return dataclasses.replace(state, pending=np.array([[token]], np.int64), partial=partial)
 
     async def read(self, state: State, tokens: Sequence[int]) -> tuple[NDArray[np.float32], State]:
         """Read one or more tokens after a state, without its pending ones.

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import final
 
 from ..runtime.state import State
+from ..runtime.text.text_decoder import TextDecoder
+from ..runtime.vocabulary import Vocabulary
 from .errors import ApiError, busy
 from .options import ServeOptions
 
@@ -32,6 +34,10 @@ class SessionState:
     def last_token(self) -> int:
         """The pending token."""
         return int(self.state.pending[0, -1])
+
+    def text_end(self, vocabulary: Vocabulary) -> TextDecoder:
+        """A decoder at the end of the text."""
+        return TextDecoder(vocabulary, self.last_token, self.state.partial)
 
 
 @final

@@ -1,7 +1,7 @@
 """A corpus: text as token ids of one vocabulary."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -82,13 +82,14 @@ class Corpus:
         return count_ids(in_blocks(ids), len(self.vocabulary))
 
 
-def load_corpus(name: str, rule: str, min_count: int = 1) -> Corpus:
+def load_corpus(name: str, rule: str, min_count: int = 1, vocabulary_size: int | None = None) -> Corpus:
     """Read a corpus and build its vocabulary. Memory grows with the vocabulary, not with the text.
 
     Args:
         name: `pydocs`, or the path of a file or a folder of UTF-8 text (see `find_texts`).
         rule: Tokenization rule, in its newest form; `auto` chooses one by the text (see `choose_rule`).
-        min_count: Tokens that are rarer in the training text become the unknown token.
+        min_count: Tokens that are rarer in the training text become the unknown token; not for `bpe`.
+        vocabulary_size: Tokens of `bpe`; None for 4,000.
 
     Raises:
         DataError: There is no such file or folder, or no text or too little text in it.
@@ -96,8 +97,12 @@ def load_corpus(name: str, rule: str, min_count: int = 1) -> Corpus:
     """
     texts = find_texts(name)
     rule, notes = _rule(texts, rule)
+    splits = texts.splits()
     tokenization = Tokenization.of_rule(NEWEST.get(rule, rule))
-    with token_file(texts.splits(), tokenization) as tokens:
+    if tokenization.unit == "subword":
+        tokenization, size_notes = _with_merges(splits, rule, vocabulary_size)
+        notes += size_notes
+    with token_file(splits, tokenization) as tokens:
         counts = tokens.counts()
         vocabulary = build_vocabulary(counts, tokenization, min_count)
         _require_words(name, counts, vocabulary, min_count)
@@ -135,12 +140,13 @@ def load_corpus_with(name: str, vocabulary: Vocabulary, whole: bool | None = Fal
 def build_vocabulary(counts: Counter[str], tokenization: Tokenization, min_count: int) -> Vocabulary:
     """A vocabulary by falling count, ties alphabetical; rare tokens count as the unknown token.
 
-    Special tokens that the text does not contain come last.
+    Tokens that every vocabulary of this tokenization holds, and the text does not, come last.
     """
-    kept = Counter({token: count for token, count in counts.items() if count >= min_count})
+    required = set(tokenization.required)
+    kept = Counter({token: count for token, count in counts.items() if count >= min_count or token in required})
     if len(kept) < len(counts):
         kept[tokenization.unknown] += counts.total() - kept.total()
-    for token in tokenization.specials:
+    for token in required:
         kept.setdefault(token, 0)
     return Vocabulary(sorted(kept, key=lambda token: (-kept[token], token)), tokenization)
 
@@ -151,6 +157,17 @@ def _rule(texts: Texts, rule: str) -> tuple[str, list[str]]:
         return rule, []
     choice = choose_rule(texts)
     return choice.rule, [f"tokenization {choice.rule}: {choice.reason} (another one: --set tokenization=RULE)"]
+
+
+def _with_merges(splits: Mapping[str, Iterable[str]], rule: str, size: int | None) -> tuple[Tokenization, list[str]]:
+    """The tokenization with the merges of the training text, and a note if that gives fewer tokens than wanted."""
+    from .merges import DEFAULT_TOKENS, learn_merges  # few trainings need tokenizers
+
+    wanted = DEFAULT_TOKENS if size is None else size
+    tokenization = Tokenization.of_rule(rule, learn_merges(next(iter(splits.values())), wanted))
+    found = len(tokenization.required)
+    few = f"the training text gives {found:,} tokens, not {wanted:,}: no pair of tokens occurs twice any more"
+    return tokenization, [few] if found < wanted else []
 
 
 def _missing_notes(counts: Counter[str], vocabulary: Vocabulary) -> list[str]:
@@ -174,7 +191,8 @@ def _repetition_notes(shares: Mapping[str, float]) -> list[str]:
 
 def _require_words(name: str, counts: Counter[str], vocabulary: Vocabulary, min_count: int) -> None:
     specials = vocabulary.tokenization.specials
-    found, kept = ([token for token in tokens if token not in specials] for tokens in (counts, vocabulary.tokens))
+    found = [token for token in counts if token not in specials]
+    kept = [token for token in found if token in vocabulary]
     if not found:
         raise DataError(f"the training text of {name} is empty or white space, expected lines of text")
     if len(kept) < 2:

@@ -10,7 +10,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-FEWEST_TOKENS = {"word": 5, "char": 20}
+FEWEST_TOKENS = {"word": 5, "char": 20, "subword": 8}
 """Unit -> number of tokens from which on a line counts; shorter ones are often the same by chance."""
 
 _MOST_HASHES = 1 << 19

@@ -44,6 +44,10 @@ _MOST_EPOCHS = 10_000
 _TOKENS_TO_READ, _FEWEST, _MOST_ADAPTED = 1_600_000, 6, 20
 """Epochs that adapt to the text: the tokens to read, and the bounds."""
 
+_FEWEST_SUBWORDS, _MOST_SUBWORDS = 257, 2**20
+_LATER = frozenset({"vocabulary_size"})
+"""Settings that older runs do not record."""
+
 _MOST = 2**31 - 1
 _SMALLEST, _LARGEST = 2.0**-126, 2.0**60
 """Range of numbers that float32 represents, with their products, in full precision."""
@@ -67,6 +71,10 @@ def _is_positive(value: float) -> bool:
 
 def _is_non_negative(value: float) -> bool:
     return value == 0 or _is_positive(value)
+
+
+def _is_vocabulary_size(value: int | None) -> bool:
+    return value is None or _FEWEST_SUBWORDS <= value <= _MOST_SUBWORDS
 
 
 def _is_fraction(value: float | None) -> bool:
@@ -97,7 +105,9 @@ class TrainConfig:
         layer_init: Initial recurrent layers: `uniform`, as all weights; `scaled`: within 1/sqrt(hidden size).
         tokenization: Rule that splits text into tokens (`lmtool.runtime.RULES`); `auto` for the corpus' default.
             `words` is the newest form of that rule, `words-2`.
-        min_count: Tokens that are rarer in the training text become the unknown token.
+        vocabulary_size: Tokens of the rule `bpe`, 257 or more: 256 bytes, one that stands for nothing, and the parts of
+            words that the training text gives; `none`: 4,000.
+        min_count: Tokens that are rarer in the training text become the unknown token; not for `bpe`.
         batch_size: Streams trained in parallel, over all processes.
         steps: Tokens of each stream per update (truncated back-propagation through time).
         variable_steps: Draw the number of tokens for each update, around `steps`, or around half of it once in twenty;
@@ -142,6 +152,7 @@ class TrainConfig:
     init_range: float = 0.1
     layer_init: str = "uniform"
     tokenization: str = AUTO
+    vocabulary_size: int | None = None
     min_count: int = 1
     batch_size: int = 30
     steps: int = 20
@@ -185,6 +196,14 @@ class TrainConfig:
             self._require(name, _is_positive, f"a positive number of {_SMALLEST:.1e} to {_LARGEST:.1e}")
         for name in _NON_NEGATIVE:
             self._require(name, _is_non_negative, f"0 or more: 0, or {_SMALLEST:.1e} to {_LARGEST:.1e}")
+        self._require(
+            "vocabulary_size", _is_vocabulary_size, f"{_FEWEST_SUBWORDS} to {_MOST_SUBWORDS:,} (256 are the bytes)"
+        )
+        if self.vocabulary_size is not None and RULES.get(self.tokenization) != "subword":
+            raise ConfigError(
+                f"vocabulary_size is {self.vocabulary_size}, but tokenization={self.tokenization} takes all tokens of "
+                "the text; set it with --set tokenization=bpe, or leave rare tokens out: --set min_count=2"
+            )
         self._require("decay", lambda value: _SMALLEST <= value <= 1, f"{_SMALLEST:.1e} to 1")
         self._require("embedding_size", _is_width, f"1 to {_WIDEST:,}")
         self._require("layer_sizes", _are_layers, f"sizes of 1 to {_WIDEST:,}, {_MOST_LAYERS:,} at most")
@@ -267,7 +286,7 @@ class TrainConfig:
         """
         if not isinstance(value, dict):
             raise ConfigError(f"the configuration must be an object, found {type(value).__name__}")
-        missing = sorted(setting_types().keys() - value.keys())
+        missing = sorted(setting_types().keys() - value.keys() - _LATER)
         if missing:
             raise ConfigError(f"the configuration lacks {', '.join(missing)}")
         texts = {key: item if isinstance(item, str) else json.dumps(item) for key, item in value.items()}

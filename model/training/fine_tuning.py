@@ -13,7 +13,7 @@ from ..errors import ConfigError, RunError
 from ..run import Run
 from .config import TrainConfig, setting_text
 
-_KEPT = ("cell", "embedding_size", "layer_sizes", "tied", "tokenization", "min_count")
+_KEPT = ("cell", "embedding_size", "layer_sizes", "tied", "tokenization", "vocabulary_size", "min_count")
 """Settings that weights and vocabulary decide."""
 
 

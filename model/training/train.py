@@ -185,7 +185,7 @@ def _make_trainer(options: TrainOptions, group: ProcessGroup, stack: contextlib.
         return Trainer.resume(config, corpus, run, options.device, group)
     origin = None
     if options.init is None:
-        corpus = load_corpus(data, config.tokenization, config.min_count)
+        corpus = load_corpus(data, config.tokenization, config.min_count, config.vocabulary_size)
         trainer = Trainer(config, corpus, run, options.device, group)
     else:
         source = Run(options.init)

@@ -315,7 +315,10 @@ class Trainer:
 def _may_continue(saved: Any, now: dict[str, Any]) -> bool:
     """Whether two configurations are the same but for epochs that are added."""
     epochs = saved.get("epochs") if isinstance(saved, dict) else None
-    return type(epochs) is int and epochs <= now["epochs"] and {**saved, "epochs": now["epochs"]} == now
+    if type(epochs) is not int or epochs > now["epochs"]:
+        return False
+    later = {key: None for key in now if now[key] is None}  # settings that older checkpoints do not record
+    return {**later, **saved, "epochs": now["epochs"]} == now
 
 
 def _exp(value: float) -> float:

@@ -127,12 +127,12 @@ class Summary:
 
     def _vocabulary_facts(self) -> dict[str, str]:
         vocabulary = self.vocabulary
-        first = ", ".join(repr(token) for token in vocabulary.tokens[:6])
-        unit = vocabulary.tokenization.unit
+        first = ", ".join(repr(vocabulary.text(index)) for index in range(min(6, len(vocabulary))))
+        unit, end = vocabulary.tokenization.unit, vocabulary.end_of_sentence_id
         return {
             "vocabulary": f"{len(vocabulary):,} {unit}s, rule {vocabulary.tokenization.rule!r}: {first}, ...",
             "unknown": f"{vocabulary.tokenization.unknown!r} (id {vocabulary.unknown_id})",
-            "end of sentence": f"{vocabulary.tokenization.end_of_sentence!r} (id {vocabulary.end_of_sentence_id})",
+            "end of sentence": f"{vocabulary.text(end)!r} (id {end})",
         }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 
 from ..arguments import checked_number
 from ..errors import OptionError, PoolError, RequestTimeoutError
-from ..vocabulary import Vocabulary
+from ..text.text_decoder import TextDecoder
 from .batcher import Batcher
 from .generation import NEVER, Generation
 
@@ -68,12 +68,11 @@ class GenerationJob:
         True
     """
 
-    def __init__(self, batcher: Batcher, generation: Generation, vocabulary: Vocabulary, previous: int | None) -> None:
-        """Use `StreamPool.generate`; `previous`: the token before the text, None if the text needs no space first."""
+    def __init__(self, batcher: Batcher, generation: Generation, prompt: TextDecoder) -> None:
+        """Use `StreamPool.generate`; `prompt`: the decoder at the end of the prompt."""
         self._batcher = batcher
         self._generation = generation
-        self._vocabulary = vocabulary
-        self._previous = previous
+        self._prompt = prompt
         self._inbox = generation.inbox = _JobInbox()
 
     def __repr__(self) -> str:
@@ -113,10 +112,10 @@ class GenerationJob:
             NumberError: A logit is NaN or infinite.
             PoolError: A call failed, or the pool was closed.
         """
-        count = 0
+        count, decoder = 0, self._prompt.copy()
         while True:
             self._wait(count + 1, None)
-            pieces = self._pieces_from(count)
+            pieces = self._pieces_from(count, decoder)
             if not pieces:
                 return
             yield from pieces
@@ -124,10 +123,10 @@ class GenerationJob:
 
     async def __aiter__(self) -> AsyncIterator[str]:
         """As `__iter__`, for asyncio."""
-        count = 0
+        count, decoder = 0, self._prompt.copy()
         while True:
             await self._wait_async(count + 1)
-            pieces = self._pieces_from(count)
+            pieces = self._pieces_from(count, decoder)
             if not pieces:
                 return
             for piece in pieces:
@@ -189,16 +188,18 @@ class GenerationJob:
 
     def _text(self) -> str:
         self._require_success()
-        return "".join(self._pieces_from(0))
+        return "".join(self._pieces_from(0, self._prompt.copy()))
 
-    def _pieces_from(self, count: int) -> list[str]:
-        """The pieces after the first `count` tokens; none at the end of the text, and the error if it failed."""
+    def _pieces_from(self, count: int, decoder: TextDecoder) -> list[str]:
+        """The pieces after the first `count` tokens, which the decoder has read; none at the end of the text.
+
+        Raises the error if it failed.
+        """
         tokens = self._generation.tokens[count:]
         if not tokens:
             self._require_success()
             return []
-        before = self._generation.tokens[count - 1] if count else self._previous
-        return list(map(self._vocabulary.piece, tokens, [before, *tokens]))
+        return list(map(decoder.add, tokens))
 
     def _require_success(self) -> None:
         if self._generation.error is not None:

@@ -21,6 +21,7 @@ from ..generation_plan import GenerationPlan
 from ..predictor import Predictor
 from ..sampling import Sampling
 from ..state import State
+from ..text.text_decoder import TextDecoder
 from .batcher import Batcher
 from .generation import Generation
 from .generation_job import GenerationJob
@@ -244,8 +245,13 @@ class StreamPool:
             self._check_state(state)
         tokens = self._prompt_tokens(prompt, state)
         generation = Generation(tokens, plan, vocabulary, deadline=time.monotonic() + _checked_timeout(timeout_seconds))
-        after_space = isinstance(prompt, str) and prompt[-1:].isspace()
-        job = GenerationJob(self._batcher, generation, vocabulary, None if after_space else tokens[-1])
+        before = 1 if state is None else state.pending.size
+        partial = b"" if state is None else state.partial
+        decoder = TextDecoder(vocabulary, tokens[before - 1] if before else None, partial)
+        decoder.skip(tokens[before:])
+        if isinstance(prompt, str) and prompt[-1:].isspace():
+            decoder.previous = None
+        job = GenerationJob(self._batcher, generation, decoder)
         self._batcher.generate(generation, state)
         return job
 

@@ -1,5 +1,6 @@
 """Choice: one text of a completion, which the pool writes."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -11,6 +12,7 @@ from ...runtime.generation_plan import GenerationPlan
 from ...runtime.pool.generation import Generation
 from ...runtime.pool.loop_inbox import LoopInbox
 from ...runtime.state import State
+from ...runtime.text.text_decoder import TextDecoder
 from ...runtime.token_sampler import Draw
 from ..engine import Engine
 from ..schemas import CompletionRequest
@@ -53,7 +55,7 @@ class Choice:
         draw: Draw,
         prompt: Sequence[int],
         end: int,
-        after_space: bool,
+        text_end: TextDecoder,
         rollback: Rollback | None,
     ) -> None:
         """Nothing runs yet.
@@ -65,16 +67,14 @@ class Choice:
             draw: How tokens are drawn.
             prompt: The tokens that the stream has to read first, the last one of the prompt among them.
             end: End of the echoed prompt's text.
-            after_space: Whether the prompt ends in white space.
+            text_end: A decoder at the end of the prompt.
             rollback: Collects the states of a session.
         """
         self.index = index
         self.finish_reason: str | None = None
-        self._piece = engine.piece
         self._request = request
-        self._previous = prompt[-1]
         self._end = end
-        self._after_space = after_space
+        self._text = text_end
         self._rollback = rollback
         self._buffer = StopBuffer(request.stops, end)
         self._written: list[Token] = []
@@ -103,9 +103,8 @@ class Choice:
         """The tokens as one with all of their text: only log-probabilities tell them apart."""
         if not tokens:
             return []
-        before = [None if self._after_space and not self._made else self._previous, *tokens]
-        made = Token("".join(map(self._piece, tokens, before)), self._end, tokens[-1], self._previous)
-        self._previous, self._end = made.token_id, made.end
+        made = Token("".join(map(self._text.add, tokens)), self._end, tokens[-1])
+        self._end = made.end
         self._made += len(tokens)
         return [made]
 
@@ -117,16 +116,17 @@ class Choice:
         if is_last and not self._buffer.stopped:
             self._written += self._buffer.finish()
         if self._rollback is not None and (is_last or self._request.stops):
-            self._rollback.add(state(), made.end, self._buffer.sure_end, self._made)
+            after = dataclasses.replace(state(), partial=self._text.partial)
+            self._rollback.add(after, made.end, self._buffer.sure_end, self._made)
         return self._buffer.stopped
 
     def _next_token(self, token: int, logits: NDArray[np.float32]) -> Token:
         """The token that was drawn next. Barred tokens have their share of the reported probabilities."""
-        previous = None if self._after_space and not self._made else self._previous
-        logprobs = None
+        before = logprobs = None
         if self._request.logprobs is not None:
+            before = self._text.copy()
             (logprobs,) = token_logprobs(logits[None], np.array([token]), self._request.logprobs)
-        made = Token(self._piece(token, previous), self._end, token, previous, logprobs)
-        self._previous, self._end = token, made.end
+        made = Token(self._text.add(token), self._end, token, before, logprobs)
+        self._end = made.end
         self._made += 1
         return made

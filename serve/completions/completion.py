@@ -10,6 +10,7 @@ from ...runtime.generation_plan import seed_of_text
 from ...runtime.pool.generation import NEVER
 from ...runtime.pool.loop_inbox import LoopInbox
 from ...runtime.state import State
+from ...runtime.text.text_decoder import TextDecoder
 from ...runtime.token_sampler import Draw
 from ..concurrency import gather
 from ..engine import Engine
@@ -145,7 +146,7 @@ class Completion:
         self._prompts = await split_prompts(
             request.prompts,
             self.engine.vocabulary,
-            self._start.last_token,
+            self._start.text_end(self.engine.vocabulary),
             limits.max_prompt_tokens,
             with_pieces=request.echo,
         )
@@ -169,9 +170,15 @@ class Completion:
             tokens.insert(0, first)
         state, tokens, logprobs = await self._read_before(tokens)
         offset = len(prompt.text)  # 0 unless it is echoed
+        before = self._start.text_end(self.engine.vocabulary)
+        text_end = before.copy()
+        text_end.skip(prompt.ids)
         if self._session is not None and state is not None:
-            read = SessionState(self.engine.with_pending(state, tokens[-1]), self._start.tokens + len(prompt.ids))
+            pending = self.engine.with_pending(state, tokens[-1], text_end.partial)
+            read = SessionState(pending, self._start.tokens + len(prompt.ids))
             self._rollback = Rollback(read, offset)
+        if prompt.ends_in_space:
+            text_end.previous = None
         choices = [
             Choice(
                 self.engine,
@@ -180,14 +187,16 @@ class Completion:
                 draw=Draw(self._sampling, _random(request.seed, place), self.engine.barred, self._bias),
                 prompt=tokens,
                 end=offset,
-                after_space=prompt.ends_in_space,
+                text_end=text_end.copy(),
                 rollback=self._rollback,
             )
             for place in range(request.n)
         ]
         for choice in choices:
             self._resources.enter_context(self.engine.write(choice.generation, state))
-        return choices, _echo(prompt, None if starts_text else first, logprobs) if request.echo else []
+        if starts_text:
+            before.previous = None
+        return choices, _echo(prompt, before, logprobs) if request.echo else []
 
     async def _read_before(self, tokens: list[int]) -> tuple[State | None, list[int], list[TokenLogprobs]]:
         """Read the tokens before the last one, if they are scored, or several texts or a session continue from there.
@@ -216,7 +225,7 @@ def _random(seed: int | None, place: int) -> np.random.Generator:
     return np.random.default_rng(seed_of_text(seed, place))
 
 
-def _echo(prompt: PromptTokens, previous: int | None, logprobs: list[TokenLogprobs]) -> list[Token]:
+def _echo(prompt: PromptTokens, before: TextDecoder, logprobs: list[TokenLogprobs]) -> list[Token]:
     """The tokens of an echoed prompt; the first has no score if it is the start of the text."""
     first = len(prompt.ids) - len(logprobs)
     spelling = prompt.spelling[first:] or (0.0,) * len(logprobs)
@@ -224,6 +233,7 @@ def _echo(prompt: PromptTokens, previous: int | None, logprobs: list[TokenLogpro
     scores: list[TokenLogprobs | None] = [*([None] * first), *spelled]
     tokens, offset = [], 0
     for text, token_id, score in zip(prompt.pieces, prompt.ids, scores, strict=True):
-        tokens.append(Token(text, offset, token_id, previous, score))
-        previous, offset = token_id, offset + len(text)
+        tokens.append(Token(text, offset, token_id, before.copy(), score))
+        before.add(token_id)
+        offset += len(text)
     return tokens

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import final
 
 from ...runtime.score import spelling_log_probs
+from ...runtime.text.text_decoder import TextDecoder
 from ...runtime.vocabulary import Vocabulary
 from ..concurrency import call
 from ..errors import ApiError, invalid
@@ -44,7 +45,7 @@ class PromptTokens:
 
 
 async def split_prompts(
-    prompts: Sequence[Prompt], vocabulary: Vocabulary, previous: int, max_tokens: int, *, with_pieces: bool
+    prompts: Sequence[Prompt], vocabulary: Vocabulary, before: TextDecoder, max_tokens: int, *, with_pieces: bool
 ) -> list[PromptTokens]:
     """Split prompts, long ones in another thread; arguments as for `split_prompt`.
 
@@ -52,13 +53,13 @@ async def split_prompts(
         ApiError: As for `split_prompt`.
     """
     split = functools.partial(
-        split_prompt, vocabulary=vocabulary, previous=previous, max_tokens=max_tokens, with_pieces=with_pieces
+        split_prompt, vocabulary=vocabulary, before=before, max_tokens=max_tokens, with_pieces=with_pieces
     )
     return await call(lambda: [split(prompt) for prompt in prompts], in_thread=sum(map(len, prompts)) > _LONG_TEXT)
 
 
 def split_prompt(
-    prompt: Prompt, vocabulary: Vocabulary, previous: int, max_tokens: int, with_pieces: bool
+    prompt: Prompt, vocabulary: Vocabulary, before: TextDecoder, max_tokens: int, with_pieces: bool
 ) -> PromptTokens:
     """Split a prompt into tokens and, with `with_pieces`, into their pieces of text.
 
@@ -68,7 +69,7 @@ def split_prompt(
     Args:
         prompt: Text or token ids.
         vocabulary: The model's tokens.
-        previous: The token before the prompt.
+        before: The decoder before the prompt; it is not changed.
         max_tokens: Most tokens of a prompt.
         with_pieces: Whether the pieces are needed.
 
@@ -78,9 +79,9 @@ def split_prompt(
     if isinstance(prompt, str):
         tokens = vocabulary.tokenization.split(prompt)
         _check_length(len(tokens), max_tokens)
-        pieces = tuple(_pieces(prompt, tokens, vocabulary)) if with_pieces else ()
-        blank = prompt if with_pieces and not tokens else ""
         ids = vocabulary.ids(tokens)
+        pieces = tuple(_pieces(prompt, tokens, ids, vocabulary)) if with_pieces else ()
+        blank = prompt if with_pieces and not tokens else ""
         spelling = tuple(spelling_log_probs(tokens, ids, vocabulary)) if with_pieces else ()
         return PromptTokens(tuple(ids), pieces, False, prompt[-1:].isspace(), blank, spelling)
     _check_length(len(prompt), max_tokens)
@@ -88,8 +89,8 @@ def split_prompt(
     if not 0 <= min(prompt) <= max(prompt) < size:
         wrong = next(index for index in prompt if not 0 <= index < size)
         raise invalid(f"token id {wrong} is outside the vocabulary, expected 0 to {size - 1}", "prompt")
-    pairs = zip(prompt, [previous, *prompt[:-1]], strict=True) if with_pieces else ()
-    return PromptTokens(tuple(prompt), tuple(vocabulary.piece(index, before) for index, before in pairs), True)
+    pieces = tuple(map(before.copy().add, prompt)) if with_pieces else ()
+    return PromptTokens(tuple(prompt), pieces, True)
 
 
 def _check_length(length: int, max_tokens: int) -> None:
@@ -103,9 +104,12 @@ def _check_length(length: int, max_tokens: int) -> None:
         )
 
 
-def _pieces(text: str, tokens: list[str], vocabulary: Vocabulary) -> Iterator[str]:
+def _pieces(text: str, tokens: list[str], ids: list[int], vocabulary: Vocabulary) -> Iterator[str]:
     """Cut a text after each of its tokens; the last piece includes white space at the end."""
     tokenization = vocabulary.tokenization
+    if tokenization.unit == "subword":  # its tokens are all of the text
+        yield from map(TextDecoder(vocabulary).add, ids)
+        return
     folded = tokenization.folded(text)
     if len(folded) != len(text):  # its offsets do not fit the text
         text = folded

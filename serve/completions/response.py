@@ -78,10 +78,11 @@ class CompletionResponse:
 
     def _top(self, token: Token) -> dict[str, float] | None:
         """The most probable tokens at this position by their texts, and the token itself in any case."""
-        if token.logprobs is None:
+        if token.logprobs is None or token.before is None:
             return None
         top = {}
         for token_id, log_prob in token.logprobs.top:
             is_own = token_id == token.token_id
-            top[token.text if is_own else self._vocabulary.piece(token_id, token.previous)] = log_prob
+            text = token.text if is_own else token.before.copy().add(token_id) or self._vocabulary.text(token_id)
+            top[text] = log_prob
         return {**top, token.text: token.logprobs.log_prob}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
+from ...runtime.text.text_decoder import TextDecoder
 from .logprobs import TokenLogprobs
 
 
@@ -17,14 +18,14 @@ class Token:
         text: Its piece of the text.
         offset: Start of that piece, in characters of the choice's text.
         token_id: Its id.
-        previous: Id of the token before it; None at the start of a text.
+        before: The decoder before it, with which other tokens at its place have their texts; None without a score.
         logprobs: Its score; None if not requested, or at the start of a text.
     """
 
     text: str
     offset: int
     token_id: int
-    previous: int | None
+    before: TextDecoder | None = None
     logprobs: TokenLogprobs | None = None
 
     @property

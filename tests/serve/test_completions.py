@@ -83,12 +83,12 @@ def test_choices_are_drawn_by_seed_and_index(server: LocalServer, predictor: Pre
 
 
 def first_word(predictor: Predictor, logits: Any, random: Any) -> str:
-    from lmtool.runtime import Sampling
+    from lmtool.runtime import Sampling, TextDecoder
 
     logits = logits.copy()
     logits[predictor.vocabulary.unknown_id] = -np.inf
     chosen = Sampling().choose(logits, random, at_boundary=True)
-    return predictor.vocabulary.piece(chosen, predictor.vocabulary.id("dog"))
+    return TextDecoder(predictor.vocabulary, predictor.vocabulary.id("dog")).add(chosen)
 
 
 def test_echoed_log_probabilities_are_those_of_score(server: LocalServer, predictor: Predictor) -> None:

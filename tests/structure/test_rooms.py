@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "cli": {"bench", "export", "model", "runtime", "serve", "__version__"},
 }
 HEAVY = {"torch", "onnx", "typer", "rich", "matplotlib", "safetensors", "onnxruntime", "numpy", "sklearn"}
-HEAVY |= {"prompt_toolkit"}
+HEAVY |= {"prompt_toolkit", "tokenizers"}
 STUDIES = ROOT / "bench" / "studies"
 MOST_FILES = 20
 SERVER = {"starlette", "uvicorn", "pydantic", "prometheus_client", "anyio", "h11"}
@@ -137,7 +137,7 @@ PUBLIC = """
 Architecture ArgumentError Artifact ArtifactError Autocompletion BusyError CELLS Cache CacheOptions ForkError
 GenerationJob LayerRow LmtoolError METHODS NumberError OptionError OwnerError PRECISIONS PROVIDERS PoolError
 PoolOptions PoolStats Predictor ProviderError RULES RequestTimeoutError Sampling Score State StateError StorageError
-Stream StreamPool Suggestion Summary TokenError Tokenization Vocabulary VocabularyError available_providers
+Stream StreamPool Suggestion Summary TextDecoder TokenError Tokenization Vocabulary VocabularyError available_providers
 latest_artifact layer_table summarize
 """
 

@@ -62,7 +62,7 @@ def run_model(model: onnx.ModelProto, tokens: np.ndarray, feeds: dict[str, np.nd
 def artifact_of(
     network: LanguageModel,
     tokens: list[str],
-    rule: str,
+    rule: str | Tokenization,
     graph_precision: str = "fp32",
     change: Callable[[onnx.ModelProto, dict[str, str]], None] | None = None,
     **metadata: str,
@@ -71,7 +71,8 @@ def artifact_of(
 
     `metadata` replaces entries, named without the prefix `lmtool.`; then `change` is called, before the hash.
     """
-    vocabulary = Vocabulary(tokens, Tokenization.of_rule(rule))
+    tokenization = Tokenization.of_rule(rule) if isinstance(rule, str) else rule
+    vocabulary = Vocabulary(tokens, tokenization)
     entries = {
         "lmtool.format": "1",
         "lmtool.model": json.dumps(network.architecture.to_json()),

@@ -1,0 +1,85 @@
+"""Streams, states and jobs of a model that reads bytes: texts are cut between characters and go on within them."""
+
+from collections.abc import Iterator
+
+import pytest
+from lmtool.runtime import Autocompletion, OptionError, Predictor, State, StateError, StreamPool, Tokenization
+from support.models.networks import artifact_of, network_of
+
+TEXT = "the caté 日本 😀\n"
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    """An untrained network, which writes bytes at random."""
+    tokenization = Tokenization.of_rule("bpe", ["t h", "th e", "Ġ the", "Ã ©"])
+    tokens = list(tokenization.required)
+    return Predictor.load(artifact_of(network_of((7, 3), vocabulary=len(tokens)), tokens, tokenization))
+
+
+@pytest.fixture(scope="module")
+def pool(predictor: Predictor) -> Iterator[StreamPool]:
+    with StreamPool(predictor) as pool:
+        yield pool
+
+
+def test_a_piece_comes_with_the_token_that_completes_its_characters(predictor: Predictor) -> None:
+    stream = predictor.stream()
+    stream.feed_ids(predictor.vocabulary.encode(TEXT)[:-2])  # within the last character
+    assert stream.state.partial == "😀".encode()[:3]
+    fork = stream.fork()
+    fork.feed("x")
+    assert fork.state.partial == b""
+    assert "" in list(stream.generate(60, seed=1))
+
+
+def test_a_text_goes_on_within_a_character(predictor: Predictor, pool: StreamPool) -> None:
+    for cut in range(1, 5):
+        ids = predictor.vocabulary.encode(f"{TEXT}😀"[: len(TEXT) + 1])[: -cut or None]
+        stream = predictor.stream()
+        stream.feed_ids(ids)
+        saved = State.from_bytes(stream.state.to_bytes())
+        expected = list(stream.fork().generate(30, seed=3))
+        assert list(predictor.stream(saved).generate(30, seed=3)) == expected
+        assert list(pool.generate(ids, 30, seed=3)) == expected
+        job = pool.generate([], 30, state=saved, seed=3)
+        assert job.result() == "".join(expected)
+        assert list(job) == expected
+
+
+def test_generated_parts_are_those_of_one_text(predictor: Predictor) -> None:
+    whole, parts = predictor.stream(), predictor.stream()
+    expected = list(whole.generate(40, temperature=0))
+    pieces: list[str] = []
+    for _ in range(20):
+        pieces += parts.generate(2, temperature=0)
+        parts = predictor.stream(State.from_bytes(parts.state.to_bytes()))
+    assert pieces == expected
+
+
+@pytest.mark.parametrize("partial", [b"a", b"\x80", b"\xf0\x9f\x98\x80", b"\xff"])
+def test_a_state_whose_partial_is_no_start_of_a_character_is_refused(predictor: Predictor, partial: bytes) -> None:
+    state = predictor.stream().state
+    with pytest.raises(StateError, match="expected the first bytes of a UTF-8 character"):
+        State(state.model_sha256, state.tensors, state.pending, partial=partial)
+
+
+def test_tokens_are_scored_and_suggested_as_text(predictor: Predictor) -> None:
+    score = predictor.score("the caté")
+    assert score.tokens == ("the", " ", "c", "a", "t", "é")
+    assert score.unknown == 0
+    assert {text for text, _ in predictor.stream().suggest(300)} >= {" the", "a", "bytes:\\x80"}
+    (best, *_) = Autocompletion(predictor, 3).suggestions("the ca")
+    stream = predictor.stream()
+    stream.feed("the ca")
+    assert best.shown == repr(stream.suggest(1)[0][0])
+
+
+def test_what_needs_words_is_refused(predictor: Predictor) -> None:
+    stream = predictor.stream()
+    with pytest.raises(OptionError, match="this model reads parts of words"):
+        stream.suggest(3, prefix="t")
+    with pytest.raises(OptionError, match="this model reads parts of words and has no words"):
+        stream.suggest(3, never="the")
+    with pytest.raises(OptionError, match="which is no token of this model's vocabulary"):
+        next(stream.generate(30, stop="cat"))
