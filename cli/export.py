@@ -24,6 +24,9 @@ def export(
     test_vectors: Annotated[
         bool, Option("--test-vectors", help="Write inputs and expected outputs beside it, as ONNX test data.")
     ] = False,
+    tokenizer: Annotated[
+        bool, Option("--tokenizer", help="Write tokenizer.json beside it, for Hugging Face's tokenizers (rule bpe).")
+    ] = False,
     triton: Annotated[Path | None, path_option("Write a Triton model repository into this folder too.")] = None,
     sherpa: Annotated[bool, Option("--sherpa", help="Write a model for sherpa-onnx instead.")] = False,
     tokens: Annotated[Path | None, path_option("With --sherpa: the recognizer's tokens.txt.")] = None,
@@ -32,8 +35,8 @@ def export(
     """Export a trained run to one ONNX file, verified against the PyTorch network before it is written."""
     if onnx and sherpa:
         raise BadParameter("choose one of --onnx and --sherpa", param_hint="--onnx")
-    if sherpa and (precision != "fp32" or triton is not None or test_vectors):
-        hint = "--precision, --test-vectors or --triton"
+    if sherpa and (precision != "fp32" or triton is not None or test_vectors or tokenizer):
+        hint = "--precision, --test-vectors, --tokenizer or --triton"
         raise BadParameter("does not go with --sherpa", param_hint=hint)
     if not sherpa and tokens is not None:
         raise BadParameter("goes with --sherpa only", param_hint="--tokens")
@@ -48,11 +51,17 @@ def export(
     if sherpa:
         path = export_sherpa(chosen, out, opset, tokens)
         return print_result(as_json, str(path), {"path": str(path)})
-    done = export_run(chosen, precision, out, opset, test_vectors, print_status)
+    done = export_run(chosen, precision, out, opset, test_vectors, print_status, tokenizer)
     text = f"{done.path}: {done.size_bytes:,} bytes\n{done.report.format()}"
     if done.warning:
         print_status(f"warning: {done.warning}")
     value = {"path": str(done.path), "size_bytes": done.size_bytes, "parity": done.report.to_json()}
+    if (same := done.agreement) is not None:
+        text += f"\n  tokens              {same.tokens:,} as by {same.library}: {same.text}"
+        value["tokens"] = same.to_json()
+    if done.tokenizer is not None:
+        text += f"\n{done.tokenizer}: the tokenizer for Hugging Face's tokenizers"
+        value["tokenizer"] = str(done.tokenizer)
     if done.vectors is not None:
         text += f"\n{done.vectors}: test vectors for any ONNX runtime"
         value["test_vectors"] = str(done.vectors)

@@ -8,6 +8,6 @@ class ExportError(LmtoolError, ValueError):
 
 
 class ParityError(LmtoolError, AssertionError):
-    """The exported network differs from the original by more than its precision allows."""
+    """The export differs from its original: the network by more than its precision allows, or the tokens."""
 
     exit_code = 3

@@ -4,8 +4,9 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import TYPE_CHECKING, final
 
+from ..model.data.texts import find_texts
 from ..model.errors import DataError, RunError
 from ..model.network import LanguageModel
 from ..model.run import Run
@@ -25,6 +26,9 @@ from .test_vectors.vectors import compute_vectors
 from .tolerances import SHERPA_BOUND
 from .verification import verify
 
+if TYPE_CHECKING:
+    from .tokenizer.agreement import Agreement
+
 
 @final
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class Export:
         report: The report of its verification.
         vectors: The index of its test vectors; None without test vectors.
         warning: That the network is worse than word frequencies; empty without reason.
+        agreement: The comparison of its tokens with those of the library that learnt them; None for rules without one.
+        tokenizer: Its `tokenizer.json`; None if it was not wanted.
     """
 
     path: Path
@@ -44,6 +50,8 @@ class Export:
     report: ParityReport
     vectors: Path | None = None
     warning: str = ""
+    agreement: "Agreement | None" = None
+    tokenizer: Path | None = None
 
 
 def export_run(
@@ -53,6 +61,7 @@ def export_run(
     opset: int = DEFAULT_OPSET,
     test_vectors: bool = False,
     progress: Callable[[str], None] = lambda _: None,
+    tokenizer: bool = False,
 ) -> Export:
     """Write the artifact of a run and the report of its verification.
 
@@ -63,14 +72,17 @@ def export_run(
         opset: ONNX operator set, 17 to 21.
         test_vectors: Also write inputs and expected outputs, with which any runtime can be checked.
         progress: Called with a line once the run is read.
+        tokenizer: Also write `tokenizer.json` of the rule `bpe` beside it.
 
     Raises:
         OptionError: Precision or opset is not known.
-        ExportError: The network is too large for one file, or the folder holds test vectors of another artifact.
+        ExportError: The network is too large for one file, the folder holds test vectors of another artifact, or the
+            rule has no `tokenizer.json`.
         RunError: The run is missing or unfinished.
         CheckpointError: The checkpoint is damaged or does not fit.
-        ParityError: The artifact differs from the original by more than its precision allows, or an int8 artifact
-            computes other bits in a batch or in chunks; it is not written.
+        ParityError: The artifact differs from the original by more than its precision allows, an int8 artifact computes
+            other bits in a batch or in chunks, or its subwords are not those of the library that learnt them; it is not
+            written.
         StorageError: The file cannot be written; an earlier file stays as it is.
     """
     build = BuildOptions(precision, opset)
@@ -92,9 +104,11 @@ def export_run(
     _check_writable(path)
     if test_vectors:
         require_room(path)
+    tokenizer_file = _tokenizer_file(path, vocabulary) if tokenizer else None
     reference = _reference(run, network, vocabulary)
     report = verify(reference, candidate)
-    failures = [*report.failures, *_invariance_failures(candidate, report)]
+    agreement = _agreement(run, candidate.vocabulary, has_corpus=reference.text is not None)
+    failures = [*report.failures, *_invariance_failures(candidate, report), *_token_failures(agreement)]
     if failures:
         write_report(path.parent, report, "rejected")
         raise ParityError(
@@ -102,12 +116,47 @@ def export_run(
             f"{'; '.join(failures)}; all that was compared: {path.parent / f'rejected.{report.variant}.json'}; "
             f"what to do: {report.advice}"
         )
-    data = seal(model, metadata(batch_invariant=report.batch_invariant, parity=report.summary()) | common)
+    parity = report.summary() | ({} if agreement is None else {"tokenizer": agreement.to_json()})
+    data = seal(model, metadata(batch_invariant=report.batch_invariant, parity=parity) | common)
     sealed = Predictor.load(data)
     write_atomically(path, data)
     write_report(path.parent, report)
+    if tokenizer_file is not None:
+        _write_tokenizer(vocabulary, tokenizer_file)
     index = write_vectors(compute_vectors(sealed, path.name, reference), path.parent) if test_vectors else None
-    return Export(path, len(data), report, index, training_warning(training))
+    return Export(path, len(data), report, index, training_warning(training), agreement, tokenizer_file)
+
+
+def _agreement(run: Run, vocabulary: Vocabulary, has_corpus: bool) -> "Agreement | None":
+    """The comparison of subwords with those of the library that learnt them; None for other rules."""
+    if vocabulary.tokenization.unit != "subword":
+        return None
+    from .tokenizer.agreement import compare_ids  # few exports need tokenizers
+
+    if not has_corpus:
+        return compare_ids(vocabulary, (), "")
+    name = run.corpus_name()
+    return compare_ids(vocabulary, find_texts(name).splits().values(), f"all of {Path(name).name}")
+
+
+def _token_failures(agreement: "Agreement | None") -> list[str]:
+    if agreement is None or not agreement.difference:
+        return []
+    return [f"its tokens are not those of the library: {agreement.difference}"]
+
+
+def _tokenizer_file(path: Path, vocabulary: Vocabulary) -> Path:
+    """Where `tokenizer.json` is written; checks now that it can be made."""
+    from .tokenizer.library import library_tokenizer
+
+    library_tokenizer(vocabulary)
+    return path.parent / "tokenizer.json"
+
+
+def _write_tokenizer(vocabulary: Vocabulary, path: Path) -> None:
+    from .tokenizer.library import write_tokenizer_json
+
+    write_tokenizer_json(vocabulary, path)
 
 
 def _invariance_failures(candidate: Predictor, report: ParityReport) -> list[str]:

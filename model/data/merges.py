@@ -16,6 +16,12 @@ _FEWEST_PAIRS = 2
 """A pair that the text has once says nothing about other texts."""
 
 
+def byte_level_pieces() -> pre_tokenizers.Sequence:
+    """The library's form of the pieces of `runtime.text.byte_pairs`, in the byte alphabet."""
+    split = pre_tokenizers.Split(Regex(PIECE), "isolated")
+    return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
 def learn_merges(text: Iterable[str], vocabulary_size: int) -> tuple[str, ...]:
     """The merges that give a vocabulary of this size, bytes and unknown token included; fewer if the text gives fewer.
 
@@ -26,12 +32,7 @@ def learn_merges(text: Iterable[str], vocabulary_size: int) -> tuple[str, ...]:
         vocabulary_size: `FEWEST_TOKENS` or more.
     """
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PIECE), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    tokenizer.pre_tokenizer = byte_level_pieces()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary_size - 1,
         min_frequency=_FEWEST_PAIRS,
