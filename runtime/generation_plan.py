@@ -7,9 +7,9 @@ from typing import Any, final
 import numpy as np
 
 from .arguments import checked_flag, checked_integer, checked_texts
+from .draw import Draw
 from .errors import OptionError
 from .sampling import Sampling
-from .token_sampler import Draw
 from .vocabulary import Vocabulary
 
 

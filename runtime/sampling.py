@@ -21,8 +21,9 @@ from .arguments import (
     checked_text,
     freeze_fields,
 )
+from .draw import Draw
 from .errors import OptionError
-from .token_sampler import Draw, TokenSampler
+from .token_sampler import TokenSampler
 
 METHODS = ("greedy", "weighted", "weighted-at-boundaries")
 _NONE = np.zeros(0, np.int64)
@@ -95,6 +96,6 @@ class Sampling:
         """
         checked_array("logits", logits, "f", "an array of float32 [vocabulary]")
         checked_instance("random", random, np.random.Generator, "make one: numpy.random.default_rng(seed)")
-        draw = Draw(self, random, _NONE, at_boundary=at_boundary)
+        draw = Draw(self, random, _NONE, ahead=1, at_boundary=at_boundary)
         draw.recent = deque(recent)
         return TokenSampler(len(logits)).choose_one(logits, draw)

@@ -143,7 +143,7 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 def require_finite(numbers: NDArray[np.floating[Any]], what: str) -> None:
     """Raise NumberError, which names `what`, for NaN or infinity; argmax and argmin find those, and take no memory."""
     flat = numbers.reshape(-1)
-    if flat.size and not (math.isfinite(flat[flat.argmax()]) and math.isfinite(flat[flat.argmin()])):
+    if flat.size and not (math.isfinite(flat.item(flat.argmax())) and math.isfinite(flat.item(flat.argmin()))):
         raise NumberError(
             f"the {what} that the network computed are not finite: its weights, or the state that it continued, "
             "are too large or damaged; train again with a lower learning_rate or clip_norm, or begin with a new state"

@@ -75,14 +75,9 @@ class State:
     def made_by(cls, maker: object, model_sha256: str, tensors: Tensors, batch_size: int) -> "State":
         """The state that a call returned: valid by construction, so it is not copied, and `maker` skips its checks."""
         state = object.__new__(cls)
-        state.__dict__.update(
-            model_sha256=model_sha256,
-            tensors=tensors,
-            pending=_NO_TOKENS,
-            cache=None,
-            partial=b"",
-            _made=(maker, batch_size),
-        )
+        fields = state.__dict__  # the class has the defaults of `cache` and `partial`
+        fields["model_sha256"], fields["tensors"], fields["pending"] = model_sha256, tensors, _NO_TOKENS
+        fields["_made"] = maker, batch_size
         return state
 
     def is_made_by(self, maker: object, batch_size: int) -> bool:

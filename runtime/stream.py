@@ -36,7 +36,7 @@ def _owned(
 
     @functools.wraps(method)
     def call(self: "Stream", /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
-        if not self._lock.acquire(blocking=False):
+        if not self._lock.acquire(False):
             raise OwnerError(
                 "another thread uses this stream at this moment, expected one owner at a time; give each thread "
                 "its own stream (fork() it, or predictor.stream(state=stream.state)), or use a StreamPool"
@@ -83,6 +83,7 @@ class Stream:
         self._lookahead: tuple[NDArray[np.float32], State] | None = None
         self._memory = memory
         self._lock = threading.RLock()
+        self._one_token = np.zeros((1, 1), np.int64)
         if state.cache is None:
             self._remember_next()
 
@@ -115,6 +116,7 @@ class Stream:
         fork._text = self._text.copy()
         fork._memory = None if self._memory is None else CacheMemory(self._memory.cache)
         fork._lock = threading.RLock()
+        fork._one_token = np.zeros((1, 1), np.int64)
         return fork
 
     def feed(self, text: str) -> None:
@@ -183,7 +185,12 @@ class Stream:
         self._require_pending()
         if self._memory is not None:
             self._run(len(self._pending) - 1)
-        logits, state = self._network.run(np.array([self._pending], np.int64), self._state, 1)
+        if len(self._pending) == 1:
+            token_ids = self._one_token
+            token_ids[0, 0] = self._pending[0]
+        else:
+            token_ids = np.array([self._pending], np.int64)
+        logits, state = self._network.run(token_ids, self._state, 1)
         last = logits[0, -1]
         require_finite(last, "logits")
         if self._memory is not None:
@@ -340,12 +347,13 @@ class Stream:
         """Choose the next token and append it. Returns the text it adds, or None for a stop, which is not appended."""
         if self._lookahead is None:
             self._lookahead = self._look_ahead()
-        vocabulary, draw = self._vocabulary, plan.draw
-        draw.at_boundary = self._last_token is None or vocabulary.is_boundary(self._last_token)
+        draw = plan.draw
+        if draw.depends_on_boundary:
+            draw.at_boundary = self._last_token is None or self._vocabulary.is_boundary(self._last_token)
         token_id = sampler.choose_one(self._lookahead[0], draw)
         if token_id in plan.stop_ids:
             return None
-        if token_id != vocabulary.end_of_sentence_id:
+        if token_id != self._vocabulary.end_of_sentence_id:
             draw.recent.append(token_id)
         self._append([token_id])
         return self._text.add(token_id)

@@ -11,6 +11,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.draw import Draw
 from ..runtime.errors import PoolError
 from ..runtime.generation_plan import GenerationPlan
 from ..runtime.pool.generation import NEVER, Generation
@@ -20,7 +21,6 @@ from ..runtime.pool.stream_pool import StreamPool
 from ..runtime.predictor import Predictor
 from ..runtime.sampling import Sampling
 from ..runtime.state import State
-from ..runtime.token_sampler import Draw
 from .completions.logprobs import TokenLogprobs, token_logprobs
 from .errors import ServeError
 from .options import ServeOptions

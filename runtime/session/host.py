@@ -76,8 +76,8 @@ class _OneTokenCall:
         self._call = BoundCall(session, inputs, dict(zip(graph.outputs, outputs, strict=True)))
 
     def run(self, token_ids: NDArray[np.int64], tensors: Tensors) -> tuple[NDArray[np.float32], Tensors]:
-        self._token[0, 0] = token_ids[0, 0]
+        self._token[:] = token_ids
         for own, given in zip(self._before, tensors, strict=True):
-            own[0] = given[0]
+            own[:] = given
         self._call.run()
         return self._logits.copy(), tuple([freeze(state.copy()) for state in self._after])

@@ -1,71 +1,174 @@
-"""Small graphs without weights, for what onnxruntime computes faster than numpy; written without the package onnx.
+"""Graphs without weights, for what onnxruntime computes faster than numpy.
 
-The field numbers are from https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+All but the first read rows of logits, float32 [rows, width], that are filled up with minus infinity to whole blocks,
+and to two of them at least: onnxruntime sums one block alone in another order. A row's bits do not depend on the other
+rows. Sums of blocks are float32, all others float64.
 """
 
-from ..artifact import protobuf
 from ..artifact.artifact import LOGITS
+from .small_graph import DOUBLE, FLOAT, INT64, Part, constant, input_tensor, model, node, output_tensor
 
 TARGETS = "targets"
 LOG_PROBS = "log_probs"
-PROBABILITIES = "probabilities"
-COUNT = "count"
-BEST_LOGITS, BEST_IDS = "best_logits", "best_ids"
 
-_FLOAT, _INT64 = 1, 7
-_INT_ATTRIBUTE = 2
-_IR_VERSION, _OPSET = 8, 17
+ROWS = "rows"
+FACTOR, NUMBER, SHARE = "factor", "number", "share"
+COUNT, LAST = "count", "last"
+TOKEN, TOTAL = "token", "total"
+PROBABILITIES = "probabilities"
+BEST_IDS, BEST_PROBABILITIES = "best_ids", "best_probabilities"
+
+BLOCK = 64
+"""Tokens whose probabilities are summed first: a draw then reads the sums and one block."""
+_LEAST, _MOST = 2.0**-54, 1 - 2.0**-53
+"""Bounds of a number from 0 to 1 that may lie on or beyond them by rounding."""
 
 
 def scoring_graph() -> bytes:
-    """An ONNX model: logits float32 [batch, positions, vocabulary], targets int64 [batch, positions, 1] to float32."""
+    """Logits float32 [batch, positions, vocabulary] and targets int64 [batch, positions, 1] to log-probabilities."""
     axes = ("batch", "positions")
-    return _model(
+    return model(
         "scoring",
-        (1, _node("LogSoftmax", [LOGITS], ["all_log_probs"], axis=2)),
-        (1, _node("GatherElements", ["all_log_probs", TARGETS], [LOG_PROBS], axis=2)),
-        (11, _tensor(LOGITS, _FLOAT, *axes, "vocabulary")),
-        (11, _tensor(TARGETS, _INT64, *axes, 1)),
-        (12, _tensor(LOG_PROBS, _FLOAT, *axes, 1)),
+        node("LogSoftmax", LOGITS, "all_log_probs", axis=2),
+        node("GatherElements", f"all_log_probs {TARGETS}", LOG_PROBS, axis=2),
+        input_tensor(LOGITS, FLOAT, *axes, "vocabulary"),
+        input_tensor(TARGETS, INT64, *axes, 1),
+        output_tensor(LOG_PROBS, FLOAT, *axes, 1),
     )
 
 
-def softmax_graph() -> bytes:
-    """An ONNX model: logits to probabilities, both float32 [rows, vocabulary]."""
-    return _model("softmax", *_SOFTMAX)
+def drawing_graph() -> bytes:
+    """Rows, factors of the logits and numbers in (0, 1) to a token of each row.
+
+    A draw reads the probabilities in the order of the ids: it finds the block first, then the token in it.
+    """
+    return model(
+        "drawing",
+        *_BLOCK_SUMS,
+        node("Mul", f"{NUMBER} {TOTAL}", "target"),
+        *_first_above("sums", "target", "place"),
+        node("GatherElements", "sums place", "upto", axis=1),
+        node("GatherElements", "block_sums place", "at", axis=1),
+        node("Sub", "upto at", "before"),
+        node("Sub", "target before", "beyond"),
+        node("Div", "beyond at", "part"),
+        node("Clip", "part least most", "part_inside"),
+        node("GatherND", "blocks place", "block", batch_dims=1),
+        *_cumulative("block", "inside"),
+        node("Gather", "inside end", "of_block", axis=1),
+        node("Mul", "part_inside of_block", "target_inside"),
+        *_first_above("inside", "target_inside", "offset"),
+        node("Mul", "place block_size", "start"),
+        node("Add", "start offset", TOKEN),
+        constant("least", _LEAST, DOUBLE),
+        constant("most", _MOST, DOUBLE),
+        constant("block_size", BLOCK),
+        input_tensor(NUMBER, DOUBLE, "row", 1),
+        output_tensor(TOKEN, INT64, "row", 1),
+    )
+
+
+def best_graph() -> bytes:
+    """Rows, factors and numbers to a token of each row among its best.
+
+    `count` int64 [1] of the largest logits are found; of them those up to `last`, int64 [rows, 1], count, and of those
+    the fewest whose weights reach `share`, float64 [rows, 1]. A draw reads them in falling order, ties by id.
+    """
+    return model(
+        "best",
+        node("TopK", f"{ROWS} {COUNT}", f"best {BEST_IDS}", axis=1),
+        node("Gather", "best first", "largest", axis=1),
+        node("Sub", "best largest", "lower"),
+        node("Mul", f"lower {FACTOR}", "tempered"),
+        node("Exp", "tempered", "weights"),
+        *_cumulative("weights", "sums"),
+        node("GatherElements", f"sums {LAST}", "all", axis=1),
+        node("Mul", f"all {SHARE}", "wanted"),
+        node("Less", "sums wanted", "is_below"),
+        *_counted("is_below", "reaching"),
+        node("GatherElements", "sums reaching", "mass", axis=1),
+        node("Mul", f"{NUMBER} mass", "target"),
+        *_first_above("sums", "target", "place"),
+        node("GatherElements", f"{BEST_IDS} place", TOKEN, axis=1),
+        constant("first", [0]),
+        constant("axis", 1),
+        constant("axes", [1]),
+        input_tensor(ROWS, FLOAT, "row", "width"),
+        input_tensor(FACTOR, FLOAT, "row", 1),
+        input_tensor(COUNT, INT64, 1),
+        input_tensor(LAST, INT64, "row", 1),
+        input_tensor(SHARE, DOUBLE, "row", 1),
+        input_tensor(NUMBER, DOUBLE, "row", 1),
+        output_tensor(TOKEN, INT64, "row", 1),
+    )
+
+
+def tempered_graph() -> bytes:
+    """Rows and factors to probabilities, float32 [rows, width], and their totals, float64 [rows, 1]."""
+    return model(
+        "tempered",
+        *_BLOCK_SUMS,
+        output_tensor(PROBABILITIES, FLOAT, "row", "width"),
+        output_tensor(TOTAL, DOUBLE, "row", 1),
+    )
 
 
 def ranking_graph() -> bytes:
-    """An ONNX model: as `softmax_graph`, and each row's `count` largest logits, ties by id; `count` is int64 [1]."""
-    return _model(
+    """Rows and factors to the ids of the `count` largest logits, ties by id, and their probabilities, float64."""
+    return model(
         "ranking",
-        *_SOFTMAX,
-        (1, _node("TopK", [LOGITS, COUNT], [BEST_LOGITS, BEST_IDS], axis=1)),
-        (11, _tensor(COUNT, _INT64, 1)),
-        (12, _tensor(BEST_LOGITS, _FLOAT, "rows", "best")),
-        (12, _tensor(BEST_IDS, _INT64, "rows", "best")),
+        *_BLOCK_SUMS,
+        node("TopK", f"{ROWS} {COUNT}", f"best {BEST_IDS}", axis=1),
+        node("Gather", "best first", "best_of_all", axis=1),
+        node("Gather", f"{BEST_IDS} first", "id_of_all", axis=1),
+        node("GatherElements", f"{PROBABILITIES} id_of_all", "its_probability", axis=1),
+        node("Cast", "its_probability", "its_share", to=DOUBLE),
+        # Differences of logits are exact in float64; the total is that of weights of which the largest is 1.
+        node("Div", f"{TOTAL} its_share", "total_weight"),
+        node("Cast", "best", "exact", to=DOUBLE),
+        node("Cast", "best_of_all", "exact_of_all", to=DOUBLE),
+        node("Sub", "exact exact_of_all", "difference"),
+        node("Exp", "difference", "weights"),
+        node("Div", "weights total_weight", BEST_PROBABILITIES),
+        constant("first", [0]),
+        input_tensor(COUNT, INT64, 1),
+        output_tensor(BEST_IDS, INT64, "row", "best"),
+        output_tensor(BEST_PROBABILITIES, DOUBLE, "row", "best"),
     )
 
 
-def _model(name: str, *parts: tuple[int, bytes]) -> bytes:
-    graph = protobuf.message(*parts, (2, name))
-    return protobuf.message((1, _IR_VERSION), (2, "lmtool"), (7, graph), (8, protobuf.message((1, ""), (2, _OPSET))))
+def _cumulative(numbers: str, sums: str) -> list[Part]:
+    """The sums of float32 [rows, n] up to each, float64."""
+    return [node("Cast", numbers, f"{numbers}_exact", to=DOUBLE), node("CumSum", f"{numbers}_exact axis", sums)]
 
 
-def _node(operator: str, inputs: list[str], outputs: list[str], axis: int) -> bytes:
-    attribute = protobuf.message((1, "axis"), (3, axis), (20, _INT_ATTRIBUTE))
-    names = [*((1, name) for name in inputs), *((2, name) for name in outputs)]
-    return protobuf.message(*names, (4, operator), (5, attribute))
+def _first_above(sums: str, target: str, place: str) -> list[Part]:
+    """Index, int64 [rows, 1], of the first of the rising `sums` above `target`, which lies below the last."""
+    return [node("LessOrEqual", f"{sums} {target}", f"{place}_below"), *_counted(f"{place}_below", place)]
 
 
-def _tensor(name: str, kind: int, *sizes: str | int) -> bytes:
-    axes = [protobuf.message((1, size) if isinstance(size, int) else (2, size)) for size in sizes]
-    tensor = protobuf.message((1, kind), (2, protobuf.message(*((1, axis) for axis in axes))))
-    return protobuf.message((1, name), (2, protobuf.message((1, tensor))))
+def _counted(flags: str, number: str) -> list[Part]:
+    """How many of bool [rows, n] are true, int64 [rows, 1]."""
+    cast = node("Cast", flags, f"{number}_each", to=INT64)
+    return [cast, node("ReduceSum", f"{number}_each axes", number, keepdims=1)]
 
 
-_SOFTMAX = (
-    (1, _node("Softmax", [LOGITS], [PROBABILITIES], axis=1)),
-    (11, _tensor(LOGITS, _FLOAT, "rows", "vocabulary")),
-    (12, _tensor(PROBABILITIES, _FLOAT, "rows", "vocabulary")),
+_BLOCK_SUMS = (
+    node("ReduceMax", f"{ROWS} axes", "highest", keepdims=1),
+    node("Sub", f"{ROWS} highest", "lowered"),
+    node("Mul", f"lowered {FACTOR}", "tempered"),
+    node("Softmax", "tempered", PROBABILITIES, axis=1),
+    node("Reshape", f"{PROBABILITIES} block_shape", "blocks"),
+    node("ReduceSum", "blocks block_axis", "sums_of_blocks", keepdims=0),
+    node("Cast", "sums_of_blocks", "block_sums", to=DOUBLE),
+    node("CumSum", "block_sums axis", "sums"),
+    node("Gather", "sums end", TOTAL, axis=1),
+    constant("axis", 1),
+    constant("axes", [1]),
+    constant("end", [-1]),
+    constant("block_axis", [2]),
+    constant("block_shape", [0, -1, BLOCK]),
+    input_tensor(ROWS, FLOAT, "row", "width"),
+    input_tensor(FACTOR, FLOAT, "row", 1),
 )
+"""Probabilities of the rows, sums of their blocks, those up to each, and the totals."""

@@ -8,12 +8,12 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from ...runtime.draw import Draw
 from ...runtime.generation_plan import GenerationPlan
 from ...runtime.pool.generation import Generation
 from ...runtime.pool.loop_inbox import LoopInbox
 from ...runtime.state import State
 from ...runtime.text.text_decoder import TextDecoder
-from ...runtime.token_sampler import Draw
 from ..engine import Engine
 from ..schemas import CompletionRequest
 from ..sessions import Rollback

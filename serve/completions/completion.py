@@ -6,12 +6,12 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from ...runtime.draw import Draw
 from ...runtime.generation_plan import seed_of_text
 from ...runtime.pool.generation import NEVER
 from ...runtime.pool.loop_inbox import LoopInbox
 from ...runtime.state import State
 from ...runtime.text.text_decoder import TextDecoder
-from ...runtime.token_sampler import Draw
 from ..concurrency import gather
 from ..engine import Engine
 from ..errors import invalid

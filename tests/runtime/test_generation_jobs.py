@@ -207,7 +207,7 @@ def test_a_fault_ends_the_texts_that_it_belongs_to(
         def start(watch: Any = None, barred: Any = None) -> tuple[Generation, threading.Event]:
             made = GenerationPlan.make(predictor.vocabulary, 5, Sampling(), 1, (), False, ())
             if barred is not None:
-                made.draw.barred = barred
+                made.draw._barred = barred
             ended = threading.Event()
             inbox: Any = type("Inbox", (), {"put": lambda _, __: ended.set()})()
             generation = Generation([0], made, predictor.vocabulary, watch=watch, inbox=inbox)
@@ -258,10 +258,10 @@ def test_a_draw_that_fails_changes_no_other_text(predictor: Predictor) -> None:
     logits = predictor.step([[0]], predictor.initial_state(1))[0][:, -1]
     state: Any = print  # not called
 
-    def drawn(top_k: Any) -> list[list[int]]:
+    def drawn(count: Any) -> list[list[int]]:
         plans = [GenerationPlan.make(predictor.vocabulary, 9, Sampling(), seed, (), False, ()) for seed in range(4)]
         plans.append(GenerationPlan.make(predictor.vocabulary, 9, Sampling(top_k=3), 9, (), False, ()))
-        object.__setattr__(plans[-1].draw.sampling, "top_k", top_k)
+        plans[-1].draw.count = count
         generations = [Generation([0], plan, predictor.vocabulary) for plan in plans]
         for _ in range(5):
             live = [generation for generation in generations if generation.ending is None]

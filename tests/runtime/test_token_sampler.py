@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 from lmtool.runtime import Sampling
+from lmtool.runtime.draw import Draw
 from lmtool.runtime.score import log_softmax
 from lmtool.runtime.session.probabilities import ranked
-from lmtool.runtime.token_sampler import Draw, TokenSampler
+from lmtool.runtime.session.row_calls import padded_width, run_rows
+from lmtool.runtime.session.weightless import FACTOR, PROBABILITIES, ROWS, TOTAL, tempered_graph
+from lmtool.runtime.token_sampler import TokenSampler
 
 NONE = np.zeros(0, np.int64)
 OPTIONS = [
@@ -251,9 +254,21 @@ def test_a_bias_adds_to_the_logits_and_a_penalty_comes_after_it() -> None:
 def test_one_number_is_drawn_for_a_token_and_none_for_a_greedy_one() -> None:
     for sampling in OPTIONS:
         random, same = np.random.default_rng(9), np.random.default_rng(9)
-        TokenSampler(SMALL).choose(TAILED[None], [Draw(sampling, random, NONE)])
+        sampling.choose(TAILED, random, at_boundary=True)
         same.random(0 if sampling.method == "greedy" else 1)
         assert random.random() == same.random()
+
+
+@pytest.mark.parametrize("size", [2, 64, 65, 4452])
+def test_probabilities_and_totals_have_the_same_bits_alone_and_in_a_batch(size: int) -> None:
+    rows = np.full((300, padded_width(size)), -np.inf, np.float32)
+    rows[:, :size] = make_logits(300, size)
+    factors = np.linspace(0.3, 3, 300, dtype=np.float32)[:, None]
+    together = run_rows(tempered_graph, [PROBABILITIES, TOTAL], {ROWS: rows, FACTOR: factors})
+    for row in range(0, 300, 7):
+        one = slice(row, row + 1)
+        alone = run_rows(tempered_graph, [PROBABILITIES, TOTAL], {ROWS: rows[one], FACTOR: factors[one]})
+        assert all(np.array_equal(own, others[one]) for own, others in zip(alone, together, strict=True))
 
 
 def test_suggested_probabilities_are_exact_and_ties_go_by_id() -> None:
