@@ -8,6 +8,7 @@ import typer
 from .bench import bench, demo
 from .export import export, info, verify
 from .output import print_result, text_width, with_exit_codes
+from .paths import PathCommand
 from .recipes import presets, settings
 from .serve import ServeCommand, serve
 from .text import generate, score, suggest
@@ -23,7 +24,7 @@ def _new_app(**options: Any) -> typer.Typer:
 
 def _add(app: typer.Typer, function: Callable[..., None], name: str | None = None) -> None:
     help_text = (function.__doc__ or "").strip().partition("\n")[0]  # whole, where typer would cut it
-    command = ServeCommand if function is serve else None
+    command = ServeCommand if function is serve else PathCommand
     app.command(name, cls=command, short_help=help_text)(with_exit_codes(function))
 
 

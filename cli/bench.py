@@ -6,8 +6,9 @@ from typing import Annotated
 from typer import BadParameter, Exit, Option
 
 from .completion import completes
-from .options import Json, Model, Threads, path_option
+from .options import Json, Model, Threads
 from .output import print_result, print_status, require_module, text_width
+from .paths import path_option
 
 
 def bench(

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import BadParameter, Exit, Option
 
 from .completion import completes
-from .options import Json, Model, Provider, RunFolder, latest_model, path_option, print_if_older, run_or_latest
+from .options import Json, Model, Provider, RunFolder, latest_model, print_if_outdated, run_or_latest
 from .output import print_result, print_status, require_module, text_width
+from .paths import path_option, run_option
 
 if TYPE_CHECKING:
     from ..bench.conformance import ConformanceReport
@@ -75,7 +76,7 @@ def export(
 def verify(
     model: Model = None,
     run: Annotated[
-        Path | None, path_option("Run folder of the PyTorch network (default: the artifact's folder).")
+        Path | None, run_option("Run folder of the PyTorch network (default: the artifact's folder).")
     ] = None,
     provider: Provider = "cpu",
     test_vectors: Annotated[
@@ -140,7 +141,7 @@ def info(
     else:
         path = model or latest_model()
         artifact = Artifact.read(path)
-        print_if_older(path, artifact)
+        print_if_outdated(path, artifact)
         summary = summarize(artifact, path)
         if graph is not None:
             from ..export.graph_picture import draw_graph

@@ -1,6 +1,7 @@
 """Options that several commands share, and the values that they select."""
 
 import reprlib
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -8,6 +9,7 @@ from typer import Argument, BadParameter, Option
 
 from .completion import completes
 from .output import print_status
+from .paths import artifact_option, is_file, run_option
 
 if TYPE_CHECKING:
     from ..runtime import Artifact, Predictor
@@ -34,11 +36,11 @@ def export_of(run: Path | None) -> Path:
     return path
 
 
-def print_if_older(path: Path, artifact: "Artifact") -> None:
-    """Print on stderr that an artifact's run folder holds newer weights, if it does."""
-    from ..runtime.artifact.original import older_than_run
+def print_if_outdated(path: Path, artifact: "Artifact") -> None:
+    """Print on stderr why to export an artifact again, and how, if there is a reason."""
+    from ..runtime.artifact.original import outdated
 
-    if warning := older_than_run(path, artifact):
+    if warning := outdated(path, artifact):
         print_status(f"warning: {warning}")
 
 
@@ -59,7 +61,7 @@ def load_predictor(model: Path | None, threads: int) -> "Predictor":
 
     path = model or latest_model()
     predictor = Predictor.load(path, threads=threads)
-    print_if_older(path, predictor.artifact)
+    print_if_outdated(path, predictor.artifact)
     return predictor
 
 
@@ -77,23 +79,21 @@ def as_utf8(value: str | list[str] | None) -> str | list[str] | None:
     return value
 
 
-def path_option(help_text: str, *names: str, metavar: str | None = None) -> Any:
-    """An option that takes a path, which need not exist."""
-    return Option(*names, help=help_text, metavar=metavar, parser=_path)
-
-
-def _path(value: str) -> Path:
-    if not value:  # which `Path` would read as the current folder
-        raise BadParameter("it is empty, expected a path; the current folder is .")
-    return Path(value)
+def _as_texts(texts: list[str] | None) -> Any:
+    """Callback of texts: return them; print what to write if the first one is the name of a file."""
+    if texts and is_file(Path(texts[0])):
+        name = shlex.quote(texts[0])
+        instead = f"--model {name}" if texts[0].endswith(".onnx") else f"< {name}"
+        print_status(f"warning: {texts[0]} is taken as the text itself, not as a file; to use the file: {instead}")
+    return as_utf8(texts)
 
 
 Json = Annotated[bool, Option("--json", help="Print one JSON object on stdout.")]
 JsonLines = Annotated[bool, Option("--json", help="Print one JSON object a line on stdout, for each text.")]
-RunFolder = Annotated[Path | None, path_option("Run folder (default: in runs/, the one trained last).", "--run")]
-Model = Annotated[Path | None, path_option("Artifact (default: the most exact export of the latest run).", "--model")]
+RunFolder = Annotated[Path | None, run_option("Run folder (default: in runs/, the one trained last).")]
+Model = Annotated[Path | None, artifact_option("Artifact (default: the most exact export of the latest run).")]
 ServedModel = Annotated[
-    Path | None, path_option("Artifact (default: the fastest batch-invariant export of the latest run).", "--model")
+    Path | None, artifact_option("Artifact (default: the fastest batch-invariant export of the latest run).")
 ]
 Provider = Annotated[
     str, Option("--provider", help="Execution provider: cpu, cuda, ...", autocompletion=completes("provider"))
@@ -105,7 +105,7 @@ Settings = Annotated[
     Option("--set", metavar="KEY=VALUE", help="Replace a setting of the preset (lmtool settings); may be repeated."),
 ]
 Texts = Annotated[
-    list[str] | None, Argument(metavar="[TEXT]...", help="Text (default: standard input).", callback=as_utf8)
+    list[str] | None, Argument(metavar="[TEXT]...", help="Text (default: standard input).", callback=_as_texts)
 ]
 Unknown = Annotated[bool, Option("--allow-unknown", help="Let the unknown token be chosen.")]
 

@@ -59,20 +59,20 @@ class ScorePrinter:
         self._many_unknown += score.has_many_unknown
         if score.has_many_unknown and self._many_unknown == 1:
             print_status(
-                f"warning: {score.unknown} of the {len(score.tokens)} tokens of text {self._texts:,} are not in the "
-                f"model's vocabulary of {len(self._predictor.vocabulary):,}; their spelling decides its score, so "
-                "compare what it knows (known perplexity), or train on text like this"
+                f"warning: unknown tokens in text {self._texts:,}: {score.unknown} of {len(score.tokens)} (the "
+                f"vocabulary has {len(self._predictor.vocabulary):,}); their spelling decides its score, so compare "
+                "what the model knows (known perplexity), or train on text like this"
             )
 
     def _rows(self, text: str, score: "Score") -> list[str]:
         from ..runtime.score import format_perplexity
 
-        perplexity = format_perplexity(score.perplexity) if score.tokens else "-"
+        perplexity = format_perplexity(score.perplexity)
         shown = text if self._heat is None else self._heat.coloured(text + self._end, score)
-        knows = score.unknown < len(score.tokens)
-        known = format_perplexity(score.known_perplexity) if knows else "-"
-        without = f" (known perplexity {known})" if score.unknown else ""
-        rows = [f"{score.log_prob:10.3f}  perplexity {perplexity:>10}  unknown {score.unknown}{without}  {shown}"]
+        known = ""
+        if 0 < score.unknown < len(score.tokens):
+            known = f" (known perplexity {format_perplexity(score.known_perplexity)})"
+        rows = [f"{score.log_prob:10.3f}  perplexity {perplexity:>10}  unknown {score.unknown}{known}  {shown}"]
         if self._per_token:
             pairs = zip(score.tokens, score.token_log_probs, strict=True)
             rows += [f"{log_prob:10.3f}    {token!r}" for token, log_prob in pairs]

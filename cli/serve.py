@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Annotated, Any, final
 
 from typer import Context, Exit, Option, Typer
-from typer.core import TyperCommand
 from typer.main import get_command
 
-from .options import Json, Provider, ServedModel, Threads, latest_model, path_option, print_if_older
+from .options import Json, Provider, ServedModel, Threads, latest_model, print_if_outdated
 from .output import exit_codes, print_result, print_status
+from .paths import PathCommand, path_option
 from .text import NeverFile, never_words
 
 _KEY_VARIABLE = "LMTOOL_API_KEY"
 
 
 @final
-class ServeCommand(TyperCommand):
+class ServeCommand(PathCommand):
     """Completed with `server_options` when its options are first used, as `lmtool --help` must not load the server."""
 
     _params: list[Any]
@@ -107,7 +107,7 @@ def serve(
         )
     file = ModelFile(path, provider=provider, threads=threads)
     predictor = file.load()
-    print_if_older(path, predictor.artifact)
+    print_if_outdated(path, predictor.artifact)
 
     def on_ready(url: str) -> None:
         text = f"serving {options.name} at {url}"

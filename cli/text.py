@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from typer import Option
 
-from .options import Json, JsonLines, Model, Texts, Threads, Unknown, as_utf8, load_predictor, path_option
+from .options import Json, JsonLines, Model, Texts, Threads, Unknown, as_utf8, load_predictor
 from .output import is_screen, print_result, print_status, print_text
+from .paths import path_option
 from .scores import ScorePrinter
 from .texts import write_texts
 
@@ -23,6 +24,8 @@ Never = Annotated[
     Option(metavar="WORD", help="A word that never appears, in any letter case; may be repeated.", callback=as_utf8),
 ]
 NeverFile = Annotated[Path | None, path_option("More such words, separated by white space.", metavar="FILE")]
+_SEPARATOR = "---\n"
+"""Between two texts; each may have several lines, and empty ones."""
 
 
 def generate(
@@ -47,7 +50,7 @@ def generate(
     never_file: NeverFile = None,
     count: Annotated[
         int | None,
-        Option(help="Write this many texts, many at once; with --json one object a line.", min=1),
+        Option(help="Write this many texts, a line --- between two; with --json one object a line.", min=1),
     ] = None,
     threads: Threads = 1,
     as_json: Json = False,
@@ -72,7 +75,9 @@ def generate(
         texts = iter([stream.generate(max_tokens, seed=seed, **options)])
         if as_json:
             return print_result(True, "", {"prompt": text, "text": "".join(next(texts))})
-    for pieces in texts:
+    for number, pieces in enumerate(texts):
+        if number and not as_json:
+            print_text(_SEPARATOR)
         _print_written(text, pieces, as_json)
     return None
 
@@ -122,8 +127,8 @@ def _stream_after(text: str, predictor: "Predictor") -> "Stream":
     unknown = ids.count(vocabulary.unknown_id)
     if unknown and unknown >= MANY_UNKNOWN * len(ids):
         print_status(
-            f"warning: {unknown} of the {len(ids)} tokens before are not in the model's vocabulary of "
-            f"{len(vocabulary):,}, so it does not know what they say"
+            f"warning: unknown tokens before: {unknown} of {len(ids)} (the vocabulary has {len(vocabulary):,}); "
+            "the model does not know what they say"
         )
     stream = predictor.stream()
     stream.feed(text)

@@ -18,10 +18,10 @@ from .options import (
     cache_options,
     export_of,
     parse_settings,
-    path_option,
     run_or_latest,
 )
 from .output import print_result, print_status, require_module, text_width
+from .paths import artifact_option, path_option, run_option
 
 if TYPE_CHECKING:
     from ..model import Evaluation, TypingEvaluation
@@ -33,12 +33,12 @@ def train(
         Option(help="Recipe (default: quick); lmtool presets lists them.", autocompletion=completes("preset")),
     ] = None,
     data: Data = None,
-    run: Annotated[Path | None, path_option("Run folder (default: a new one in runs/).")] = None,
+    run: Annotated[Path | None, run_option("Run folder (default: a new one in runs/).")] = None,
     epochs: Annotated[int | None, Option(help="Passes over the training text.")] = None,
     resume: Annotated[bool, Option("--resume", help="Continue --run, or the latest run.")] = False,
     init: Annotated[
         Path | None,
-        path_option("Run to start from: its best weights, vocabulary and settings (fine-tuning on --data)."),
+        run_option("Run to start from: its best weights, vocabulary and settings (fine-tuning on --data).", "--init"),
     ] = None,
     settings: Settings = None,
     device: Annotated[str, Option(help="cpu or cuda.", autocompletion=completes("device"))] = "cpu",
@@ -52,7 +52,7 @@ def train(
 ) -> None:
     """Train a network into a run folder: configuration, vocabulary, checkpoints, metrics and learning curves."""
     from ..model.training.train import TrainOptions, run_training
-    from ..runtime.artifact.original import older_exports
+    from ..runtime.artifact.original import outdated_exports
     from ..runtime.score import format_perplexity
     from .progress import ProgressBar
 
@@ -76,7 +76,7 @@ def train(
         print_status(f"the perplexity on valid is still falling: go on with {more}")
     if result.warning:
         print_status(f"warning: {result.warning}")
-    for line in older_exports(result.run):
+    for line in outdated_exports(result.run):
         print_status(line)
     if result.has_failed:
         print_status(
@@ -87,7 +87,7 @@ def train(
 
 def evaluate(
     run: RunFolder = None,
-    model: Annotated[Path | None, path_option("Evaluate this artifact instead of a run's network.")] = None,
+    model: Annotated[Path | None, artifact_option("Evaluate this artifact instead of a run's network.")] = None,
     data: Data = None,
     split: Annotated[
         str | None,

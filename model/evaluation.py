@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
-from ..runtime.artifact.original import older_than_run
+from ..runtime.artifact.original import outdated
 from ..runtime.artifact.summary import training_warning
 from ..runtime.cache import CacheOptions
 from ..runtime.errors import NumberError
@@ -158,7 +158,7 @@ def evaluate_artifact(
     run = Run.of_artifact(path) if data is None else Run(path.resolve().parent)
     corpus, split = _text_of(run, data, split, lambda: predictor.vocabulary)
     evaluation = _evaluate(str(path), corpus, split, lambda ids: predictor.perplexity(ids, cache=cache))
-    warnings = (older_than_run(path, predictor.artifact), training_warning(predictor.artifact.training))
+    warnings = (outdated(path, predictor.artifact), training_warning(predictor.artifact.training))
     return replace(evaluation, cache=cache, warning="; ".join(filter(None, warnings)))
 
 

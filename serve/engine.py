@@ -62,7 +62,7 @@ class Engine:
         if not (artifact.batch_invariant or options.allow_inexact):
             raise ServeError(
                 f"the {artifact.variant} artifact is not batch-invariant: an answer would depend, slightly, on which "
-                "others are written at the same time; use int8 or fp32, or allow that: --allow-inexact"
+                f"others are written at the same time; {artifact.invariant_instead}, or allow that: --allow-inexact"
             )
         self.sha256 = artifact.sha256
         self.created = int(time.time())

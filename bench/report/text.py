@@ -135,8 +135,11 @@ def legend(results: Results) -> list[str]:
         "speed-up: over the first runtime, within each round: median of the rounds and their range": True,
         "prefill: runtimes without optional inputs (openvino, reference, onnxruntime-node, onnxruntime-web) compute "
         "the logits of every position, onnxruntime and torch those of the last one": "prefill" in kinds,
-        "bare: the session calls that it needs, alone and in turns with it (suggest: one for each keystroke); to bare: "
-        "a call over them": any(timing.bare_ratio is not None for timing in results.timings),
+        "bare: the session calls that it needs, alone and in turns with it; to bare: a call over them": any(
+            timing.bare_ratio is not None for timing in results.timings
+        ),
+        "suggest: bare is a session call for each keystroke; lmtool needs one only where a word may end, so it may "
+        "take less (to bare below 1)": "suggest" in kinds,
         "generation, suggest, pool: lmtool's predictor over each runtime; it copies states for torch, uses a pipe to "
         "node": not kinds.isdisjoint(APPLICATION_KINDS),
         "server: speed-ups are those of the 99th percentile; its process is not pinned": "server" in kinds,

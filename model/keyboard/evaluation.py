@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, final
 
-from ...runtime.artifact.original import older_than_run
+from ...runtime.artifact.original import outdated
 from ...runtime.artifact.summary import training_warning
 from ...runtime.autocompletion import Autocompletion
 from ...runtime.errors import OptionError
@@ -132,7 +132,7 @@ def evaluate_typing(
     for line in islice(typed_lines(text), lines):
         typist.type(line)
         progress(typist.counts.letters, total)
-    warnings = (older_than_run(path, predictor.artifact), training_warning(predictor.artifact.training))
+    warnings = (outdated(path, predictor.artifact), training_warning(predictor.artifact.training))
     return TypingEvaluation(
         what=str(path),
         corpus=texts.name,

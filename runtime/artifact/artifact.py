@@ -85,6 +85,18 @@ class Artifact:
         """The precision, with its purpose where there is one: `fp32`, `int8-latency`."""
         return f"{self.precision}-latency" if self.optimize_for == "latency" else self.precision
 
+    @property
+    def is_of_earlier_version(self) -> bool:
+        """Whether only earlier versions export such a file; a new export as `int8` is batch-invariant."""
+        return self.precision in EARLIER_PRECISIONS or (self.precision == "int8" and not self.is_static)
+
+    @property
+    def invariant_instead(self) -> str:
+        """What to use where an artifact must be batch-invariant and this one is not."""
+        if self.is_of_earlier_version:
+            return f"this {self.precision} is of an earlier version: export again (lmtool export --precision int8)"
+        return "use another precision (fp32)"
+
     @classmethod
     def read(cls, path: Path | str) -> "Artifact":
         """Read and check a file.

@@ -1,4 +1,4 @@
-"""The weights that an export was made of, and those of its run now: a run may go on after its export."""
+"""Whether to export again: a run may go on after its export, and earlier versions wrote other precisions."""
 
 import shlex
 from pathlib import Path
@@ -25,27 +25,37 @@ def weights_of_run(folder: Path) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def older_than_run(path: Path, artifact: Artifact) -> str:
-    """What to do about an export whose run folder holds newer weights; empty if it does not, or it is not known.
+def outdated(path: Path, artifact: Artifact) -> str:
+    """Why to export an artifact again, and how; empty without a reason.
+
+    The reason is newer weights in its run folder, or a precision that only earlier versions wrote.
 
     Args:
         path: The file of `artifact`.
         artifact: The export.
     """
     now, exported = weights_of_run(path.parent), artifact.parity.get("original_sha256")
-    if None in (now, exported) or now == exported:
-        return ""
-    precision = "" if artifact.precision == "fp32" else f" --precision {artifact.precision}"
-    again = f"lmtool export --run {shlex.quote(str(path.parent))}{precision}"
-    return f"{path} is older than the weights of its run; export again: {again}"
+    if None not in (now, exported) and now != exported:
+        return f"{path} is older than the weights of its run; {_again(path.parent, artifact)}"
+    if artifact.is_of_earlier_version:
+        folder = path.parent if now is not None else None
+        return f"{path} is {artifact.precision} of an earlier version, not batch-invariant; {_again(folder, artifact)}"
+    return ""
 
 
-def older_exports(folder: Path) -> list[str]:
-    """`older_than_run` of each export in a run folder."""
+def _again(folder: Path | None, artifact: Artifact) -> str:
+    """The command that exports again the run in a folder; None: an unknown one."""
+    precision = "int8" if artifact.is_of_earlier_version else artifact.precision
+    option = "" if precision == "fp32" else f" --precision {precision}"
+    return f"export again: lmtool export --run {'DIR' if folder is None else shlex.quote(str(folder))}{option}"
+
+
+def outdated_exports(folder: Path) -> list[str]:
+    """`outdated` of each export in a run folder."""
     found = []
     for path in sorted(folder.glob(EXPORTS)):
         try:
-            found.append(older_than_run(path, Artifact.read(path)))
+            found.append(outdated(path, Artifact.read(path)))
         except (ArtifactError, StorageError):  # a model for sherpa-onnx, say
             continue
     return [line for line in found if line]

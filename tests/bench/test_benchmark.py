@@ -72,6 +72,7 @@ def test_a_call_of_an_application_stands_beside_bare_calls_of_the_session(measur
     text = format_table(results)
     assert text.count(" to bare ") == len(APPLICATIONS)
     assert "bare: the session calls that it needs" in " ".join(text.split())
+    assert "so it may take less (to bare below 1)" in " ".join(text.split())
 
 
 def test_each_round_begins_with_another_runtime(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,6 +93,19 @@ BAD = [
     (["export", "--tokens", "tokens.txt"], 2, "goes with --sherpa only"),
     (["info", "--run", "none", "--graph", "a.png"], 2, "a run has no graph"),
     (["train", "--data", "good", "--set", "precision=tf32"], 2, "precision is 'tf32', which only CUDA"),
+    (["info", "run"], 2, "without its option, expected --model run/model.onnx or --run run"),
+    (["evaluate", "run", "--json"], 2, "without its option, expected --run run or --model run/model.onnx"),
+    (["verify", "run"], 2, "expected --model run/model.onnx or --run run"),
+    (["export", "run"], 2, "expected --run run $"),
+    (["serve", "run"], 2, "expected --model run/model.onnx $"),
+    (["bench", "a b.onnx"], 2, "expected --model 'a b.onnx' $"),
+    (["train", "good"], 2, "expected --data good or --run good $"),
+    (["train", "a-file"], 2, "expected --data a-file $"),
+    (["demo", "x" * 5000], 2, "the argument 'xxx.* is unexpected; this command takes options only"),
+    (["score", "--model", "run", "the"], 2, "run is a folder, expected an ONNX file: run/model.onnx"),
+    (["info", "--run", "run/model.onnx"], 2, "run/model.onnx is a file, expected a run folder: run $"),
+    (["train", "--init", "a-file"], 2, "a-file is a file, expected a run folder $"),
+    (["generate", "a-file"], 1, "a-file is taken as the text itself, .*: < a-file error: there is no exported model"),
 ]
 
 
@@ -112,6 +125,9 @@ def invalid_inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split in ("train", "valid", "test"):
         (folder / "one-word" / f"{split}.txt").write_text("a a a\n")
     (folder / "a-file").write_text("text\n")
+    (folder / "run").mkdir()
+    for name in ("config.json", "model.onnx"):
+        (folder / "run" / name).touch()
     return folder
 
 

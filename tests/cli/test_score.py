@@ -32,16 +32,20 @@ def test_each_argument_and_each_line_has_a_score(project: Path) -> None:
     assert json_output_of("score", "--end", "the cat", cwd=project)["tokens"] == ["the", "cat", "<eos>"]
     assert output_of("score", "--per-token", "the cat", cwd=project).count("\n") == 3
     assert output_of("score", cwd=project) == ""
+    assert json_output_of("score", "", cwd=project)["perplexity"] == 1
+    assert output_of("score", "", cwd=project).split() == ["0.000", "perplexity", "1.00", "unknown", "0"]
+    assert "known perplexity" not in output_of("score", "zebra", cwd=project)
 
 
 def test_texts_with_many_unknown_words_are_pointed_out(artifact_path: Path) -> None:
     finished = lmtool("score", "--model", artifact_path, "the cat saw zebras", "the cat", "zzz qqq")
     assert "unknown 1 (known perplexity " in finished.stdout
-    assert "warning: 1 of the 4 tokens of text 1 are not in the model's vocabulary of" in finished.stderr
+    assert "warning: unknown tokens in text 1: 1 of 4 (the vocabulary has" in finished.stderr
     assert "warning: 2 of 3 texts have a quarter or more unknown tokens" in finished.stderr
     assert lmtool("score", "--model", artifact_path, "the cat saw a dog zebras").stderr == ""
     for command in ("suggest", "generate"):
-        assert "warning: 2 of the 3 tokens before" in lmtool(command, "--model", artifact_path, "zzz qqq the").stderr
+        finished = lmtool(command, "--model", artifact_path, "zzz qqq the")
+        assert "warning: unknown tokens before: 2 of 3 (" in finished.stderr
 
 
 def test_a_line_is_answered_before_the_next_one_comes(artifact_path: Path) -> None:

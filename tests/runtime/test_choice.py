@@ -12,7 +12,8 @@ from lmtool.model import Run
 from lmtool.runtime import Artifact, ArtifactError, latest_artifact
 from lmtool.runtime.artifact.artifact import HASH_KEY
 from lmtool.runtime.artifact.choice import choose_artifact
-from lmtool.runtime.artifact.original import older_exports
+from lmtool.runtime.artifact.original import outdated, outdated_exports
+from support.models.older_files import older_file
 from support.processes.commands import lmtool
 
 
@@ -68,9 +69,19 @@ def test_exports_of_older_weights_are_left_out(runs: Path, older: str, taken: st
     (runs / "tiny" / taken).unlink()
     assert choose_artifact(runs).path.name == older
     again = f"lmtool export --run {runs / 'tiny'}{' --precision int8' if 'int8' in older else ''}"
-    assert older_exports(runs / "tiny") == [
+    assert outdated_exports(runs / "tiny") == [
         f"{runs / 'tiny' / older} is older than the weights of its run; export again: {again}"
     ]
+
+
+@pytest.mark.parametrize("precision", ["int8", "w8"])
+def test_files_of_earlier_versions_are_to_be_exported_again(runs: Path, precision: str) -> None:
+    path = older_file(runs / "tiny" / "model.onnx", precision, runs / "tiny" / f"model.{precision}.onnx")
+    again = "of an earlier version, not batch-invariant; export again: lmtool export --run"
+    assert outdated_exports(runs / "tiny") == [f"{path} is {precision} {again} {path.parent} --precision int8"]
+    assert f"warning: {path} is {precision} {again}" in lmtool("info", "--model", path).stderr
+    lonely = shutil.copy(path, runs / "model.onnx")
+    assert outdated(lonely, Artifact.read(lonely)) == f"{lonely} is {precision} {again} DIR --precision int8"
 
 
 def test_without_the_checkpoint_the_newest_export_counts(runs: Path) -> None:
@@ -79,7 +90,7 @@ def test_without_the_checkpoint_the_newest_export_counts(runs: Path) -> None:
         best = runs / "tiny" / "checkpoints" / "best.safetensors"
         best.unlink() if damage is None else best.write_bytes(damage)
         assert choose_artifact(runs).path.name == "model.int8.onnx"
-        assert older_exports(runs / "tiny") == []
+        assert outdated_exports(runs / "tiny") == []
 
 
 def test_files_that_are_no_artifacts_are_left_out(runs: Path) -> None:
