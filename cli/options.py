@@ -48,7 +48,7 @@ def run_or_latest(run: Path | None) -> Path:
     """The named run folder, or that of the latest run in runs/, which is printed on stderr with the reason."""
     if run is not None:
         return run
-    from ..model.latest_run import latest_run_and_reason
+    from ..model.run_choice import latest_run_and_reason
 
     latest, reason = latest_run_and_reason()
     print_status(f"run: {latest.path} ({reason})")

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from .errors import CheckpointError, ConfigError, DataError, Interrupted, RunError, TrainingError
     from .evaluation import Evaluation, evaluate_artifact, evaluate_perplexity, evaluate_run
     from .keyboard.evaluation import TypingEvaluation, evaluate_typing
-    from .latest_run import latest_run
     from .network import LanguageModel, NetworkState
     from .run import Run
+    from .run_choice import latest_run
     from .training.config import TrainConfig
     from .training.presets import PRESETS, preset_named
     from .training.reporters import Reporter
@@ -52,7 +52,7 @@ _MODULES = {
     "evaluate_perplexity": ".evaluation",
     "evaluate_run": ".evaluation",
     "evaluate_typing": ".keyboard.evaluation",
-    "latest_run": ".latest_run",
+    "latest_run": ".run_choice",
     "load_corpus": ".data.corpus",
     "load_corpus_with": ".data.corpus",
     "preset_named": ".training.presets",

@@ -22,9 +22,9 @@ from ..runtime.session.session import check_threads
 from ..runtime.vocabulary import Vocabulary
 from .data.corpus import Corpus, load_corpus_with
 from .data.texts import ALL, SPLITS
-from .latest_run import chosen_run
 from .network import LanguageModel
 from .run import Run
+from .run_choice import chosen_run
 
 _CHUNK = 256
 

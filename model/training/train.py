@@ -22,8 +22,8 @@ from ...runtime.system import usable_cores
 from ..data.corpus import AUTO, load_corpus, load_corpus_with
 from ..data.texts import PYDOCS
 from ..errors import CheckpointError
-from ..latest_run import chosen_run
 from ..run import Run
+from ..run_choice import chosen_run
 from .config import TrainConfig
 from .device import environment, translate_memory_errors
 from .distributed import ProcessGroup

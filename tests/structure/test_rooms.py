@@ -133,6 +133,13 @@ def test_public_names_exist(room: str) -> None:
     assert [name for name in module.__all__ if not hasattr(module, name)] == []
 
 
+@pytest.mark.parametrize("room", ["model", "bench"])
+def test_no_file_of_a_room_has_the_name_of_what_the_room_imports_on_first_use(room: str) -> None:
+    """Once the file is imported, the name would be the file's module."""
+    names = {path.name.removesuffix(".py") for path in (ROOT / room).iterdir()}
+    assert names & set(importlib.import_module(f"lmtool.{room}").__all__) == set()
+
+
 PUBLIC = """
 Architecture ArgumentError Artifact ArtifactError Autocompletion BusyError CELLS Cache CacheOptions ForkError
 GenerationJob LayerRow LmtoolError METHODS NumberError OptionError OwnerError PRECISIONS PROVIDERS PoolError
