@@ -34,7 +34,7 @@ def suggest_tokens(
         return _complete_word(logits, vocabulary, k, prefix, hidden)
     hidden |= {vocabulary.end_of_sentence_id} | (set() if allow_unknown else {vocabulary.unknown_id})
     ids, probabilities = ranked(logits(), k + len(hidden))
-    pairs = zip(ids, probabilities.tolist(), strict=True)
+    pairs = zip(ids, probabilities, strict=True)
     return [pair for pair in pairs if pair[0] not in hidden][:k]
 
 
@@ -53,5 +53,4 @@ def _complete_word(
         ids = [index for index in ids if index not in hidden]
     if not ids:
         return []
-    order, probabilities = ranked(logits()[ids], k)
-    return [(ids[place], share) for place, share in zip(order, probabilities.tolist(), strict=True)]
+    return list(zip(*ranked(logits(), k, ids), strict=True))

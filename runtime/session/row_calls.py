@@ -13,6 +13,8 @@ from .bound_call import BoundCall, Reused
 from .providers import PROVIDERS
 from .session import SessionOptions, start_session
 from .weightless import (
+    BEST_IDS,
+    BEST_PROBABILITIES,
     BLOCK,
     COUNT,
     FACTOR,
@@ -24,6 +26,9 @@ from .weightless import (
     TOKEN,
     TOTAL,
 )
+
+RANKED = 32
+"""Tokens that a call on one row ranks."""
 
 Graph = Callable[[], bytes]
 """A function of `weightless`."""
@@ -56,16 +61,18 @@ class RowCall:
     Single numbers are arrays of Python's `array`, which reads and writes them in a tenth of numpy's time.
 
     Attributes:
-        logits: float32 [vocabulary], to be written.
+        rows: float32 [1, width], minus infinity beyond the vocabulary.
+        logits: float32 [vocabulary], to be written; a part of `rows`.
         factor, number, share, last, count: Inputs of the graphs, one number each.
         token, total: Outputs, one number each.
         probabilities: float32 [width], an output; about 0 beyond the vocabulary.
+        best_ids, best_probabilities: Outputs, `RANKED` numbers each.
     """
 
     def __init__(self, vocabulary_size: int) -> None:
         width = padded_width(vocabulary_size)
-        rows, probabilities = np.full((1, width), -np.inf, np.float32), np.zeros((1, width), np.float32)
-        self.logits, self.probabilities = rows[0, :vocabulary_size], probabilities[0]
+        self.rows, probabilities = np.full((1, width), -np.inf, np.float32), np.zeros((1, width), np.float32)
+        self.logits, self.probabilities = self.rows[0, :vocabulary_size], probabilities[0]
         self.factor, self.number, self.share = array("f", [1]), array("d", [0]), array("d", [1])
         self.last, self.count = array("q", [0]), array("q", [1])
         self.token, self.total = array("q", [0]), array("d", [0])
@@ -78,7 +85,9 @@ class RowCall:
             TOTAL: self.total,
         }
         self._arrays: dict[str, NDArray[Any]] = {name: _as_array(each).reshape(1, 1) for name, each in numbers.items()}
-        self._arrays.update({COUNT: _as_array(self.count), ROWS: rows, PROBABILITIES: probabilities})
+        self.best_ids, self.best_probabilities = array("q", [0] * RANKED), array("d", [0] * RANKED)
+        best = {BEST_IDS: _as_array(self.best_ids)[None], BEST_PROBABILITIES: _as_array(self.best_probabilities)[None]}
+        self._arrays.update({COUNT: _as_array(self.count), ROWS: self.rows, PROBABILITIES: probabilities, **best})
         self._calls: dict[Graph, BoundCall] = {}
 
     def run(self, graph: Graph) -> None:

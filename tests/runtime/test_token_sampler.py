@@ -275,6 +275,10 @@ def test_suggested_probabilities_are_exact_and_ties_go_by_id() -> None:
     """Their relative error is at most 1e-6."""
     for size, spread in ((2, 1.0), (4452, 3.0), (33_000, 8.0)):
         logits = make_logits(1, size, spread)[0]
-        ids, probabilities = ranked(logits, 1000)
-        assert ids == sorted(range(size), key=lambda index: (-logits[index], index))[:1000]
-        np.testing.assert_allclose(probabilities, np.exp(log_softmax(logits))[ids], rtol=1e-6)
+        for among in (None, list(range(1, size, 2)), list(range(0, size, 50))):
+            ids = list(range(size)) if among is None else among
+            expected = dict(zip(ids, np.exp(log_softmax(logits[ids])), strict=True))
+            for count in (1, 7, 1000):
+                best, probabilities = ranked(logits, count, among)
+                assert best == sorted(ids, key=lambda index: (-logits[index], index))[:count]
+                np.testing.assert_allclose(probabilities, [expected[index] for index in best], rtol=1e-6)
