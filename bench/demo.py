@@ -61,7 +61,7 @@ class Demo:
         training, fp32 = self.training, self.exports["fp32"].report
         facts = {
             "perplexity": f"{format_perplexity(training.test_perplexity, 1)} on the test text ({fp32.tokens:,} tokens)"
-            f"; word frequencies alone: {training.unigram_perplexity:.1f}",
+            f", {training.bits_per_byte:.3f} bits per byte; word frequencies alone: {training.unigram_perplexity:.1f}",
             "parity": f"largest difference from PyTorch {fp32.largest_difference:.1e} in {len(fp32.cases)} comparisons"
             f"; {fp32.loop_differences} of {fp32.loop_steps:,} closed-loop steps differ",
             "fp32": self._precision_line("fp32"),

@@ -110,7 +110,7 @@ class ProgressBar:
     def _line(self, record: dict[str, Any]) -> str:
         from ..runtime.score import format_perplexity
 
-        shown = format_perplexity(record["perplexity"])
+        shown = f"{format_perplexity(record['perplexity'])} ({record['bits_per_byte']:.3f} bits per byte)"
         if record["kind"] == "test":
             return f"test perplexity {shown} (weights of epoch {record['epoch']})"
         parts = [f"epoch {record['epoch']}", f"valid perplexity {shown}"]

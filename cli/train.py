@@ -66,7 +66,8 @@ def train(
         result = run_training(options, progress)
     text = (
         f"{result.run}: {result.parameters:,} parameters, perplexity "
-        f"{format_perplexity(result.valid_perplexity)} valid, {format_perplexity(result.test_perplexity)} test "
+        f"{format_perplexity(result.valid_perplexity)} valid, {format_perplexity(result.test_perplexity)} test, "
+        f"{result.bits_per_byte:.3f} bits per byte "
         f"(word frequencies alone: {format_perplexity(result.unigram_perplexity, 1)}), "
         f"best epoch {result.epoch}, {result.seconds:.0f} s of training"
     )

@@ -80,6 +80,9 @@ class Evaluation:
         tokens: Number of its tokens; each after the first is scored.
         unknown: Number of tokens outside the vocabulary (each is scored as the unknown token).
         perplexity: exp(mean negative log-likelihood of a token).
+        bits_per_byte: Negative log2-likelihood for each byte of the text, with the spelling of unknown tokens (see
+            `Score`): comparable between models of any tokens.
+        word_perplexity: The same for each word, newlines included, as a perplexity.
         cache: The cache that was used, if any.
         notes: Files of the corpus that were not read, and why.
         warning: That the artifact is older than its run's weights, or the training ended worse than word frequencies;
@@ -92,6 +95,8 @@ class Evaluation:
     tokens: int
     unknown: int
     perplexity: float
+    bits_per_byte: float
+    word_perplexity: float
     cache: CacheOptions | None = None
     notes: tuple[str, ...] = ()
     warning: str = ""
@@ -100,7 +105,8 @@ class Evaluation:
         """The result in one line."""
         line = (
             f"{self.what}: perplexity {format_perplexity(self.perplexity, 4)} on {self.split} of {self.corpus}, "
-            f"{self.tokens:,} tokens, {self.unknown:,} unknown"
+            f"{self.tokens:,} tokens, {self.unknown:,} unknown; {self.bits_per_byte:.4f} bits per byte, "
+            f"{format_perplexity(self.word_perplexity)} a word"
         )
         if self.cache is not None:
             line += f", cache of {self.cache.size:,} (theta {self.cache.theta:g}, weight {self.cache.weight:g})"
@@ -182,4 +188,5 @@ def _evaluate(
             f"the perplexity of {what} on {split} of {corpus.name} is {value}: its weights are too large or damaged; "
             "train again with a lower learning_rate or clip_norm"
         )
-    return Evaluation(what, corpus.name, split, len(ids), corpus.count_unknown(split), value, notes=corpus.notes)
+    unknown, figures = corpus.count_unknown(split), corpus.figures(split, value)
+    return Evaluation(what, corpus.name, split, len(ids), unknown, value, *figures, notes=corpus.notes)

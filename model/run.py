@@ -363,7 +363,7 @@ class Run:
             "corpus_sha256": corpus["sha256"],
             "seed": config.seed,
             **{key: checkpoint.facts[key] for key in ("epoch", "valid_perplexity", "test_perplexity")},
-            "unigram_perplexity": checkpoint.facts.get("unigram_perplexity"),
+            **{key: checkpoint.facts.get(key) for key in ("unigram_perplexity", "test_bits_per_byte")},
         }
 
     def write_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import NumberError
+from .text.text_size import TextSize
 from .vocabulary import Vocabulary
 
 _MOST_PLAIN = 1e6
@@ -40,23 +41,35 @@ class Score:
             between the large ones of the network would keep the memory around them from being freed.
         unknown: The number of tokens outside the vocabulary.
         known_log_prob: Sum of the log-probabilities of the other tokens.
+        size: Bytes and words of the text as it was given; of token ids, those of their text.
     """
 
     tokens: tuple[str, ...]
     token_log_probs: tuple[float, ...]
     unknown: int
     known_log_prob: float
+    size: TextSize
 
     @classmethod
-    def of(cls, token_ids: Sequence[int], token_log_probs: Sequence[float], vocabulary: Vocabulary) -> "Score":
-        """The score of valid token ids from their log-probabilities, which include their spelling."""
+    def of(
+        cls,
+        token_ids: Sequence[int],
+        token_log_probs: Sequence[float],
+        vocabulary: Vocabulary,
+        text: str | None = None,
+    ) -> "Score":
+        """The score of valid token ids from their log-probabilities, which include their spelling.
+
+        Without the text that they are of, it is that of the ids.
+        """
         unknown_id = vocabulary.unknown_id
         known = token_log_probs
         if unknown := token_ids.count(unknown_id):
             pairs = zip(token_ids, token_log_probs, strict=True)
             known = [log_prob for index, log_prob in pairs if index != unknown_id]
         tokens = tuple(map(vocabulary.text, token_ids))
-        return cls(tokens, tuple(token_log_probs), unknown, math.fsum(known))
+        size = TextSize.of(vocabulary.decode(token_ids) if text is None else text)
+        return cls(tokens, tuple(token_log_probs), unknown, math.fsum(known), size)
 
     def __repr__(self) -> str:
         return (
@@ -75,6 +88,20 @@ class Score:
         return perplexity(self.log_prob, len(self.tokens))
 
     @property
+    def bits_per_byte(self) -> float:
+        """-log_prob in bits for each byte of the text; 0 for an empty one.
+
+        It compares models of any tokens on one text. A model of words predicts less than what it is divided by: it
+        reads lower case, and no white space but newlines.
+        """
+        return self.size.bits_per_byte(self.log_prob)
+
+    @property
+    def word_perplexity(self) -> float:
+        """exp(-log_prob / words), where newlines count as words; 1 without any. See `bits_per_byte`."""
+        return self.size.word_perplexity(self.log_prob)
+
+    @property
     def known_perplexity(self) -> float:
         """exp(-known_log_prob / number of known tokens); 1 without any."""
         return perplexity(self.known_log_prob, len(self.tokens) - self.unknown)
@@ -91,6 +118,8 @@ class Score:
             "token_log_probs": list(self.token_log_probs),
             "log_prob": self.log_prob,
             "perplexity": self.perplexity,
+            "bits_per_byte": self.bits_per_byte,
+            "word_perplexity": self.word_perplexity,
             "unknown": self.unknown,
             "known_log_prob": self.known_log_prob,
             "known_perplexity": self.known_perplexity,

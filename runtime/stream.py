@@ -219,7 +219,7 @@ class Stream:
             return Score.of(ids.tolist(), self._score(ids), self._vocabulary)
         token_ids, spelling = spelled_ids(text, self._vocabulary)
         log_probs = map(add, self._score(np.array(token_ids, np.int64)), spelling)
-        return Score.of(token_ids, list(log_probs), self._vocabulary)
+        return Score.of(token_ids, list(log_probs), self._vocabulary, text)
 
     def _score(self, ids: NDArray[np.integer[Any]]) -> list[float]:
         log_probs: list[float] = np.concatenate([np.zeros(0), *self.token_log_probs(ids)]).tolist()

@@ -1,25 +1,34 @@
 """A corpus: text as token ids of one vocabulary."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import final
+from dataclasses import dataclass, field
+from typing import NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.errors import OptionError, counted
+from ...runtime.text.text_size import TextSize
 from ...runtime.tokenization import Tokenization
 from ...runtime.vocabulary import Vocabulary
 from ..errors import DataError
 from .rule import NEWEST, choose_rule
 from .texts import ALL, Texts, find_texts
-from .token_ids import count_ids, in_blocks, token_file
+from .token_ids import TokenFile, count_ids, in_blocks, token_file
 
 AUTO = "auto"
 MOST_REPEATED = 0.1
 """Share of the lines of valid or test, from which on `load_corpus` points out that the training text holds them."""
 _SHOWN_MISSING = 5
+
+
+class Figures(NamedTuple):
+    """What compares models of any tokens on one text; the spelling of unknown tokens counts (see `Score`)."""
+
+    bits_per_byte: float
+    word_perplexity: float
 
 
 @final
@@ -32,6 +41,8 @@ class Corpus:
         sha256: Hash of the texts.
         vocabulary: Tokens of the training text: ids by falling count, ties alphabetical.
         ids: Split -> int32 [tokens], read-only and mapped from a temporary file (see `token_ids`).
+        sizes: Split -> bytes and words of its text.
+        spelling: Split -> what the spelling of its unknown tokens adds to its log-probability.
         notes: What to know about the corpus, a line each: files that are not read, the choice of the tokenization
             rule, lines of valid and test that are in the training text.
     """
@@ -41,6 +52,8 @@ class Corpus:
     vocabulary: Vocabulary
     ids: Mapping[str, NDArray[np.int32]]
     notes: tuple[str, ...] = ()
+    sizes: Mapping[str, TextSize] = field(default_factory=dict)
+    spelling: Mapping[str, float] = field(default_factory=dict)
 
     def split(self, name: str) -> NDArray[np.int32]:
         """The ids of `train`, `valid` or `test`, or of all of them: `all`.
@@ -70,6 +83,24 @@ class Corpus:
     def count_unknown(self, split: str) -> int:
         """Number of tokens of `split` outside the vocabulary."""
         return int(self._counts(self.split(split))[self.vocabulary.unknown_id])
+
+    def figures(self, split: str, perplexity: float) -> Figures:
+        """The figures of a split by a perplexity of its tokens.
+
+        The first token, which no perplexity scores, is left out: its bytes, and with words it itself.
+        """
+        ids = self.split(split)
+        splits = [split] if split in self.ids else list(self.ids)
+        sizes = [self.sizes.get(name) or self._size_of_tokens(name) for name in splits]
+        first = self.vocabulary.decode(ids[:1].tolist())
+        is_word = self.vocabulary.tokenization.unit == "word" or first == "\n"
+        words = sum(each.words for each in sizes) - is_word
+        size = TextSize(sum(each.bytes for each in sizes) - len(first.encode()), words)
+        log_prob = sum(self.spelling.get(name, 0.0) for name in splits) - (len(ids) - 1) * math.log(perplexity)
+        return Figures(size.bits_per_byte(log_prob), size.word_perplexity(log_prob))
+
+    def _size_of_tokens(self, split: str) -> TextSize:
+        return TextSize.of(self.vocabulary.decode(self.ids[split].tolist()))
 
     def unigram_perplexity(self, split: str) -> float:
         """Perplexity of `split` under the token frequencies of the training text (add-one smoothing)."""
@@ -107,8 +138,13 @@ def load_corpus(name: str, rule: str, min_count: int = 1, vocabulary_size: int |
         vocabulary = build_vocabulary(counts, tokenization, min_count)
         _require_words(name, counts, vocabulary, min_count)
         notes += _repetition_notes(tokens.repeated_lines(tokenization))
-        corpus = Corpus(name, tokens.sha256, vocabulary, tokens.to_ids(vocabulary), (*texts.notes(), *notes))
+        corpus = _corpus(name, tokens, vocabulary, (*texts.notes(), *notes))
     return require_tokens(corpus)
+
+
+def _corpus(name: str, tokens: TokenFile, vocabulary: Vocabulary, notes: tuple[str, ...]) -> Corpus:
+    spelling = tokens.spelling(vocabulary)
+    return Corpus(name, tokens.sha256, vocabulary, tokens.to_ids(vocabulary), notes, tokens.sizes, spelling)
 
 
 def require_tokens(corpus: Corpus) -> Corpus:
@@ -134,7 +170,7 @@ def load_corpus_with(name: str, vocabulary: Vocabulary, whole: bool | None = Fal
     whole = texts.is_file if whole is None else whole
     with token_file({ALL: texts.whole()} if whole else texts.splits(), vocabulary.tokenization) as tokens:
         notes = (*texts.notes(), *_missing_notes(tokens.counts(None if whole else split), vocabulary))
-        return Corpus(name, tokens.sha256, vocabulary, tokens.to_ids(vocabulary), notes)
+        return _corpus(name, tokens, vocabulary, notes)
 
 
 def build_vocabulary(counts: Counter[str], tokenization: Tokenization, min_count: int) -> Vocabulary:

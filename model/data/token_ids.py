@@ -8,6 +8,7 @@ systems keep `/tmp` in memory. Mapped ids that were read count as resident memor
 import contextlib
 import hashlib
 import itertools
+import math
 import mmap
 import tempfile
 from collections import Counter, defaultdict
@@ -18,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.errors import StorageError
+from ...runtime.score import spelling_log_probs
+from ...runtime.text.text_size import TextCounter, TextSize
 from ...runtime.tokenization import Tokenization
 from ...runtime.vocabulary import Vocabulary
 from .repeats import FEWEST_TOKENS, repeated_shares
@@ -55,6 +58,7 @@ class TokenFile:
 
     Attributes:
         sha256: Hash of the hashes of the texts.
+        sizes: Bytes and words of each text.
     """
 
     def __init__(self, texts: Mapping[str, Iterable[str]], tokenization: Tokenization, file: IO[bytes]) -> None:
@@ -63,12 +67,13 @@ class TokenFile:
         self._numbers: defaultdict[str, int] = defaultdict()
         self._numbers.default_factory = self._numbers.__len__  # an unseen token gets the next number
         self._ends = {}
+        self.sizes: dict[str, TextSize] = {}
         digest = hashlib.sha256()
         end = 0
         for split, text in texts.items():
-            text_digest = hashlib.sha256()
-            end += sum(map(self._append, tokenization.split_chunks(_hashed(text, text_digest))))
-            self._ends[split] = end
+            text_digest, counter = hashlib.sha256(), TextCounter()
+            end += sum(map(self._append, tokenization.split_chunks(_read(text, text_digest, counter))))
+            self._ends[split], self.sizes[split] = end, counter.size
             digest.update(text_digest.digest())
         self._numbers.default_factory = None
         self.sha256 = digest.hexdigest()
@@ -79,6 +84,12 @@ class TokenFile:
         index = 0 if name is None else list(self._ends).index(name)
         counts = count_ids(self._blocks(ends[index - 1] if index else 0, ends[index]), len(self._numbers))
         return Counter({token: count for token, count in zip(self._numbers, counts.tolist(), strict=True) if count})
+
+    def spelling(self, vocabulary: Vocabulary) -> dict[str, float]:
+        """What the spelling of the unknown tokens of each text adds to its log-probability (see `Score`)."""
+        if all(token in vocabulary for token in self._numbers):
+            return dict.fromkeys(self._ends, 0.0)
+        return {split: _spelling(self.counts(split), vocabulary) for split in self._ends}
 
     def repeated_lines(self, tokenization: Tokenization) -> dict[str, float]:
         """Share of the lines of each text after the first that the first holds too (see `repeats`)."""
@@ -138,8 +149,15 @@ def _blocks(count: int) -> Iterator[tuple[int, int]]:
     return itertools.pairwise([*range(0, count, _BLOCK), count])
 
 
-def _hashed(text: Iterable[str], digest: Any) -> Iterator[str]:
-    """Yield the chunks and update `digest` with them."""
+def _read(text: Iterable[str], digest: Any, counter: TextCounter) -> Iterator[str]:
+    """Yield the chunks; update `digest` with them, and count them."""
     for chunk in text:
         digest.update(chunk.encode())
+        counter.add(chunk)
         yield chunk
+
+
+def _spelling(counts: Counter[str], vocabulary: Vocabulary) -> float:
+    tokens = list(counts)
+    log_probs = spelling_log_probs(tokens, vocabulary.ids(tokens), vocabulary)
+    return math.fsum(counts[token] * log_prob for token, log_prob in zip(tokens, log_probs, strict=True))

@@ -109,6 +109,8 @@ class TrainResult:
         epoch: The epoch of the best weights.
         valid_perplexity: Of the best weights.
         test_perplexity: Of the best weights.
+        bits_per_byte: Of the best weights on the test text, comparable between tokenizations (see `Score`).
+        word_perplexity: The same for each word, as a perplexity.
         unigram_perplexity: Of the test text under the token frequencies, for comparison.
         vocabulary_size: Perplexity of guessing evenly.
         epochs: Finished epochs.
@@ -121,6 +123,8 @@ class TrainResult:
     epoch: int
     valid_perplexity: float
     test_perplexity: float
+    bits_per_byte: float
+    word_perplexity: float
     unigram_perplexity: float
     vocabulary_size: int
     epochs: int
@@ -223,6 +227,7 @@ def _result(trainer: Trainer) -> TrainResult:
         epoch=best.facts["epoch"],
         valid_perplexity=best.facts["valid_perplexity"],
         test_perplexity=best.facts["test_perplexity"],
+        **trainer.corpus.figures("test", best.facts["test_perplexity"])._asdict(),
         unigram_perplexity=trainer.corpus.unigram_perplexity("test"),
         vocabulary_size=len(trainer.corpus.vocabulary),
         epochs=trainer.progress.epoch,

@@ -200,7 +200,9 @@ class Trainer:
             return self._save()
         self._adjust_schedule(perplexity)
         epoch, seconds = self.progress.epoch, self.progress.seconds
-        self._record(reporter, {"kind": "valid", "epoch": epoch, "perplexity": perplexity, "seconds": seconds})
+        figures = self.corpus.figures("valid", perplexity)._asdict()
+        record = {"kind": "valid", "epoch": epoch, "perplexity": perplexity, **figures, "seconds": seconds}
+        self._record(reporter, record)
         self._save()
         return self._draw_curves()
 
@@ -244,12 +246,14 @@ class Trainer:
         if best is not None:
             if not math.isfinite(perplexity):
                 raise DivergenceError(f"the perplexity on test is {perplexity}")
+            figures = self.corpus.figures("test", perplexity)._asdict()
             measured = {
                 "test_perplexity": perplexity,
+                "test_bits_per_byte": figures["bits_per_byte"],
                 "unigram_perplexity": self.corpus.unigram_perplexity("test"),
             }
             Checkpoint(best.tensors, {**best.facts, **measured}).write(self.run.best)
-            self._record(reporter, {"kind": "test", "epoch": best.facts["epoch"], "perplexity": perplexity})
+            self._record(reporter, {"kind": "test", "epoch": best.facts["epoch"], "perplexity": perplexity, **figures})
         self.progress.finished = True
         self._save()
 

@@ -26,7 +26,7 @@ _MOST_PADDING = 1.125
 _FIRST_WINDOW_LINES, _WINDOW_LINES = 64, 2048
 _WINDOW_CHARACTERS = 1 << 17
 
-_Line: TypeAlias = tuple[list[int], list[float]]
+_Line: TypeAlias = tuple[str, list[int], list[float]]
 
 
 @final
@@ -55,9 +55,9 @@ class LineScorer:
 
     def _batched(self, window: list[str]) -> list[Score]:
         vocabulary = self._predictor.vocabulary
-        lines = [spelled_ids(text, vocabulary) for text in window]
+        lines: list[_Line] = [(text, *spelled_ids(text, vocabulary)) for text in window]
         scores: dict[int, Score] = {}
-        for rows in self._batches([len(ids) for ids, _ in lines]):
+        for rows in self._batches([len(ids) for _, ids, _ in lines]):
             if len(rows) == 1:
                 scores[rows[0]] = self._predictor.score(window[rows[0]])
             else:
@@ -88,13 +88,13 @@ class LineScorer:
     def _run(self, lines: Sequence[_Line]) -> Iterator[Score]:
         """The scores of lines that share a call; what comes after the end of a shorter one is not counted."""
         network = self._predictor.network
-        tokens = np.full((len(lines), len(lines[-1][0]) + 1), network.vocabulary.end_of_sentence_id, np.int64)
-        for row, (ids, _) in enumerate(lines):
+        tokens = np.full((len(lines), len(lines[-1][1]) + 1), network.vocabulary.end_of_sentence_id, np.int64)
+        for row, (_, ids, _) in enumerate(lines):
             tokens[row, 1 : len(ids) + 1] = ids
         state = network.initial_state(len(lines))
         log_probs = network.run_log_probs(tokens[:, :-1], state, tokens[:, 1:])[0]
-        for own, (ids, spelling) in zip(log_probs.tolist(), lines, strict=True):
-            yield Score.of(ids, list(map(add, own, spelling)), network.vocabulary)
+        for own, (text, ids, spelling) in zip(log_probs.tolist(), lines, strict=True):
+            yield Score.of(ids, list(map(add, own, spelling)), network.vocabulary, text)
 
 
 def _windows(lines: Iterable[str]) -> Iterator[list[str]]:

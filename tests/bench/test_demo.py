@@ -17,7 +17,7 @@ def summary_of(rounds: dict[str, list[list[float]]], **parts: Any) -> list[str]:
 
 def test_the_summary_is_one_line_a_fact() -> None:
     assert summary_of(ROUNDS) == [
-        "perplexity  65.6 on the test text (5,000 tokens); word frequencies alone: 268.2",
+        "perplexity  65.6 on the test text (5,000 tokens), 2.300 bits per byte; word frequencies alone: 268.2",
         "parity      largest difference from PyTorch 1.9e-06 in 1 comparisons; 0 of 1,000 closed-loop steps differ",
         "fp32        4.7 MB, perplexity 65.61; speed-up over torch: single-stream 2.00 (2.00 to 2.00)",
         "int8        2.1 MB, perplexity 65.70; speed-up over torch: single-stream 4.00 (4.00 to 4.00)",

@@ -32,7 +32,7 @@ def show(progress: DemoProgress) -> None:
         progress(STEPS[0])
         progress.step(30, 120, 1, 4.2, 66.7, 1000.0)
         progress._line and progress._line.refresh()
-        progress.record({"kind": "valid", "epoch": 1, "perplexity": 66.7, "seconds": 1.0})
+        progress.record({"kind": "valid", "epoch": 1, "perplexity": 66.7, "bits_per_byte": 2.3, "seconds": 1.0})
         for step in STEPS[1:]:
             progress(step)
         progress._line and progress._line.refresh()

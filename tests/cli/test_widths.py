@@ -31,7 +31,7 @@ TIMES = [[1.234e-3, 1.5e-3], [1.3e-3, 1.8e-3]]
 RECORDS = [
     {"kind": "train", "epoch": 0.5, "perplexity": 120.0, "tokens_per_second": 9000.0},
     {"kind": "train", "epoch": 1.0, "perplexity": 92.1, "tokens_per_second": 12345.0},
-    {"kind": "valid", "epoch": 1, "perplexity": 81.2, "seconds": 60.0},
+    {"kind": "valid", "epoch": 1, "perplexity": 81.2, "bits_per_byte": 1.7712, "seconds": 60.0},
 ]
 
 
@@ -103,7 +103,8 @@ def test_a_log_has_one_line_an_epoch_with_the_time_left(capsys: pytest.CaptureFi
         for record in RECORDS:
             progress.record(record)
     assert capsys.readouterr().err == (
-        "epoch 1  train perplexity 92.10  valid perplexity 81.20  12,345 tokens/s  after 60 s  about 3 min left\n"
+        "epoch 1  train perplexity 92.10  valid perplexity 81.20 (1.771 bits per byte)  12,345 tokens/s  "
+        "after 60 s  about 3 min left\n"
     )
 
 

@@ -36,7 +36,7 @@ def encode_in_chunks(folder: Path, rule: str, chunk_bytes: int) -> Corpus:
 
 def expected_vocabulary(text: str, tokenization: Tokenization) -> list[str]:
     tokens = tokenization.split(text)
-    return sorted({*tokens, *tokenization.specials}, key=lambda token: (-tokens.count(token), token))
+    return sorted({*tokens, *tokenization.required}, key=lambda token: (-tokens.count(token), token))
 
 
 @pytest.mark.parametrize("rule", RULES)

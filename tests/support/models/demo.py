@@ -17,6 +17,8 @@ def make_demo(results: Results) -> Demo:
         epoch=6,
         valid_perplexity=66.0,
         test_perplexity=65.6,
+        bits_per_byte=2.3,
+        word_perplexity=9_600.0,
         unigram_perplexity=268.2,
         vocabulary_size=4_000,
         epochs=6,

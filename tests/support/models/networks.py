@@ -91,7 +91,7 @@ def artifact_of(
     return seal(model, entries)
 
 
-def predictor_of(network: LanguageModel, tokens: list[str], rule: str) -> Predictor:
+def predictor_of(network: LanguageModel, tokens: list[str], rule: str | Tokenization) -> Predictor:
     """The artifact of `artifact_of`, loaded."""
     return Predictor.load(artifact_of(network, tokens, rule))
 
