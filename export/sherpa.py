@@ -84,8 +84,14 @@ def build_sherpa_model(
         tokens: The recognizer's tokens by id; the model then takes and scores its ids. None for the vocabulary's ids.
 
     Raises:
-        ExportError: The layers are not LSTMs of one size, or the vocabulary has none of the recognizer's tokens.
+        ExportError: The layers are not LSTMs of one size, the vocabulary has none of the recognizer's tokens, or its
+            tokens are bytes and their merges, which no recognizer has.
     """
+    if vocabulary.tokenization.unit == "subword":
+        raise ExportError(
+            "sherpa-onnx scores the tokens of its recognizer, and the parts of words of the rule bpe are others; train "
+            "on text that is split into the recognizer's tokens: --set tokenization=whitespace"
+        )
     architecture = network.architecture
     if architecture.cell != "lstm" or len(set(architecture.layer_sizes)) != 1:
         raise ExportError(

@@ -51,7 +51,7 @@ def draw_embedding_map(embeddings: Embeddings, path: Path, words: int = 200, see
             f"a map needs {FEWEST_WORDS} or more; train on a larger text"
         )
     points, clusters = _layout(embeddings.directions()[ids], seed)
-    write_atomically(path, _picture([_label(embeddings.vocabulary.token(index)) for index in ids], points, clusters))
+    write_atomically(path, _picture([_label(embeddings.vocabulary.text(index)) for index in ids], points, clusters))
     return len(ids)
 
 

@@ -61,16 +61,26 @@ class Embeddings:
         """
         if count < 1:
             raise OptionError(f"count is {count}, expected 1 or more")
-        if word not in self.vocabulary:
-            raise OptionError(self._unknown_word(word))
-        query, directions = self.vocabulary.id(word), self.directions()
+        query, directions = self._id_of(word), self.directions()
         similarities = directions @ directions[query]
         others = [index for index in self.frequent() if index != query]
         others.sort(key=lambda index: -similarities[index])
-        return [Neighbour(self.vocabulary.token(index), float(similarities[index])) for index in others[:count]]
+        return [Neighbour(self.vocabulary.text(index), float(similarities[index])) for index in others[:count]]
+
+    def _id_of(self, word: str) -> int:
+        """The word's id; where tokens are parts of words, that of the word after a space, or at the start of a line."""
+        if self.vocabulary.tokenization.unit != "subword":
+            if word not in self.vocabulary:
+                raise OptionError(self._unknown_word(word))
+            return self.vocabulary.id(word)
+        for written in (f" {word}", word):
+            if len(ids := self.vocabulary.encode(written)) == 1:
+                return ids[0]
+        raise OptionError(self._unknown_word(word))
 
     def _unknown_word(self, word: str) -> str:
-        spellings = {self.vocabulary.token(index).lower(): self.vocabulary.token(index) for index in self.frequent()}
+        texts = [self.vocabulary.text(index) for index in self.frequent()]
+        spellings = {text.lower(): text for text in texts}
         close = [repr(spellings[match]) for match in difflib.get_close_matches(word.lower(), spellings)]
         return (
             f"{word!r} is not among the {len(self.vocabulary):,} {self.vocabulary.tokenization.unit}s of the "

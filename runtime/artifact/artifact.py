@@ -263,7 +263,7 @@ def _parity(metadata: _Metadata) -> dict[str, Any]:
 
 def _vocabulary(metadata: _Metadata) -> Vocabulary:
     tokens = _json(metadata, "lmtool.vocabulary", LARGE_BYTES)
-    vocabulary = Vocabulary.from_json(tokens, _json(metadata, "lmtool.tokenization"))
+    vocabulary = Vocabulary.from_json(tokens, _json(metadata, "lmtool.tokenization", LARGE_BYTES))
     declared = _string(metadata, "lmtool.vocabulary_sha256")
     if declared != vocabulary.sha256:
         raise ArtifactError(f"its vocabulary hashes to {vocabulary.sha256[:12]}..., it declares {declared[:12]}...")

@@ -71,6 +71,9 @@ def test_sherpa_names_take_stacked_states_and_give_log_probabilities() -> None:
     for sizes, kind in (((7, 3), "lstm"), ((6, 6), "gru")):
         with pytest.raises(ExportError, match="stacks the states of LSTM layers of one size"):
             build_sherpa_model(network_of(sizes, cell=kind), vocabulary, 17)
+    subwords = Tokenization.of_rule("bpe")
+    with pytest.raises(ExportError, match="the parts of words of the rule bpe are others"):
+        build_sherpa_model(network, Vocabulary(subwords.required, subwords), 17)
 
 
 SHERPA_STATES = {"h0": "hidden", "c0": "cell"}

@@ -30,6 +30,18 @@ BY_HAND = of_words(
 )
 
 
+def test_a_word_of_subwords_is_its_token_after_a_space() -> None:
+    tokenization = Tokenization.of_rule("bpe", ["a t", "Ġ at"])
+    rows = np.random.default_rng(1).normal(size=(len(tokenization.required), 5)).astype(np.float32)
+    vocabulary = Vocabulary(tokenization.required, tokenization)
+    rows[vocabulary.id("at")] = rows[vocabulary.id("Ġat")]
+    embeddings = Embeddings(vocabulary, rows)
+    assert embeddings.nearest("at", 1) == [("at", pytest.approx(1))]
+    assert embeddings.nearest("b", 1)[0].word != "b"
+    with pytest.raises(OptionError, match="'bat' is not among the 259 subwords"):
+        embeddings.nearest("bat")
+
+
 def test_nearest_words_have_the_smallest_angle() -> None:
     neighbours = BY_HAND.nearest("the")
     assert [word for word, _ in neighbours] == ["a", "an", "zero", "cat", "Odd", "dog"]

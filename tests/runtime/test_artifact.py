@@ -57,6 +57,9 @@ def set_metadata(key: str, value: str | None) -> Callable[[onnx.ModelProto, dict
     return change
 
 
+BPE = '"rule":"bpe","unknown":"<unk>","end_of_sentence":"Ċ"'
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -72,6 +75,9 @@ def set_metadata(key: str, value: str | None) -> Callable[[onnx.ModelProto, dict
         ("lmtool.vocabulary", '["a"]', "lacks its special token"),
         ("lmtool.vocabulary", '["<eos>","<unk>"]', "vocabulary hashes to"),
         ("lmtool.tokenization", "{}", "tokenization must be an object"),
+        ("lmtool.tokenization", f'{{{BPE},"merges":["a b"]}}', "lacks its special token 'Ċ'"),
+        ("lmtool.tokenization", f'{{{BPE},"merges":["a b","ab c","a b"]}}', "merge 3 is 'a b', expected two tokens"),
+        ("lmtool.tokenization", f'{{{BPE},"merges":{{}}}}', "merges must be a list of strings"),
         ("lmtool.precision", None, "lacks lmtool.precision"),
         ("lmtool.training", '{"valid_perplexity":NaN}', "lmtool.training is JSON with NaN, expected finite numbers"),
         ("lmtool.training", f'{{"a":[{"[]," * 1_400_000}1]}}', "lmtool.training is JSON of 4,200,0.. bytes"),

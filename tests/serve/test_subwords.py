@@ -1,0 +1,82 @@
+"""A model that reads bytes, served: pieces are whole characters, offsets count them, sessions go on within one."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from lmtool.runtime import Predictor, Tokenization
+from support.models.networks import artifact_of, network_of
+from support.servers import LocalServer, local_server
+
+TEXT = "the caté 日😀,  the\n"
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    """An untrained network, which writes bytes at random."""
+    tokenization = Tokenization.of_rule("bpe", ["t h", "th e", "Ġ the", "Ã ©"])
+    tokens = list(tokenization.required)
+    return Predictor.load(artifact_of(network_of((7, 3), vocabulary=len(tokens)), tokens, tokenization))
+
+
+@pytest.fixture(scope="module")
+def server(predictor: Predictor) -> Iterator[LocalServer]:
+    with local_server(predictor) as server:
+        yield server
+
+
+def choice_of(response: Any) -> Any:
+    return response["choices"][0]
+
+
+def test_texts_and_ids(server: LocalServer, predictor: Predictor) -> None:
+    ids = server.post("/tokenize", prompt=TEXT)["tokens"]
+    assert ids == predictor.vocabulary.encode(TEXT)
+    assert server.post("/detokenize", tokens=ids)["prompt"] == TEXT
+    info = server.request("GET", "/tokenizer_info").json()
+    assert info == {"bos_token": "\n", "eos_token": "\n", "unk_token": "<unk>", "rule": "bpe"}
+    texts = [entry["token"] for entry in server.post("/v1/suggest", text="the", count=100)["suggestions"]]
+    stream = predictor.stream()
+    stream.feed("the")
+    assert texts == [text for text, _ in stream.suggest(100)]
+    assert any(text.startswith("bytes:") for text in texts)
+
+
+def test_an_echoed_prompt_is_the_text_with_offsets_in_characters(server: LocalServer, predictor: Predictor) -> None:
+    for prompt in (TEXT, predictor.vocabulary.encode(TEXT)):
+        choice = choice_of(server.complete(prompt=prompt, echo=True, logprobs=3, max_tokens=0))
+        scores = choice["logprobs"]
+        assert choice["text"] == "".join(scores["tokens"]) == TEXT
+        offsets = [len("".join(scores["tokens"][:count])) for count in range(len(scores["tokens"]))]
+        assert scores["text_offset"] == offsets
+        expected = predictor.score(TEXT)
+        assert scores["token_logprobs"] == pytest.approx(list(expected.token_log_probs), abs=1e-5)
+        for token, log_prob, top in zip(
+            scores["tokens"], scores["token_logprobs"], scores["top_logprobs"], strict=True
+        ):
+            assert top[token] == log_prob
+            assert 3 <= len(top) <= 4 or "" in top
+
+
+def test_a_text_is_that_of_a_stream_whole_and_streamed(server: LocalServer, predictor: Predictor) -> None:
+    stream = predictor.stream()
+    stream.feed("the")
+    expected = list(stream.generate(40, temperature=0))
+    fields = {"prompt": "the", "max_tokens": 40, "temperature": 0}
+    assert choice_of(server.complete(**fields))["text"] == "".join(expected)
+    watched = choice_of(server.complete(**fields, logprobs=1))
+    assert watched["logprobs"]["tokens"] == expected
+    texts = [choice_of(chunk)["text"] for chunk in server.chunks(**fields)[:-1]]
+    assert "".join(texts) == "".join(expected)
+
+
+def test_a_session_goes_on_within_a_character(server: LocalServer, predictor: Predictor) -> None:
+    ids = predictor.vocabulary.encode("x😀y")
+    whole = predictor.stream()
+    whole.feed_ids(ids[:3])
+    expected = "".join(whole.generate(30, temperature=0))
+    session = server.post("/v1/sessions")["id"]
+    server.complete(session=session, prompt=ids[:2], max_tokens=0)
+    parts = [server.complete(session=session, prompt=[ids[2]], max_tokens=1, temperature=0)]
+    parts += [server.complete(session=session, max_tokens=1, temperature=0) for _ in range(29)]
+    assert "".join(choice_of(part)["text"] for part in parts) == expected
