@@ -117,7 +117,7 @@ class Autocompletion:
 
     def _after(self, tokens: list[str]) -> Stream:
         """The stream that has read these tokens of the line, forked from the one with the longest common prefix."""
-        ids = tuple(map(self._vocabulary.id, tokens))
+        ids = tuple(self._vocabulary.ids(tokens))
         stream = self._streams.pop(ids, None)
         if stream is None:
             known = next(count for count in range(len(ids), -1, -1) if ids[:count] in self._streams)

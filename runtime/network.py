@@ -187,7 +187,7 @@ class Network:
         return (np.concatenate([state.pending, tokens], axis=1) if state.pending.size else tokens), given
 
     def _checked_array(self, token_ids: ArrayLike, name: str, axes: int) -> NDArray[np.integer[Any]]:
-        if not isinstance(token_ids, np.ndarray) and isinstance(token_ids, _NO_ARRAYS):
+        if token_ids.__class__ not in (np.ndarray, list) and isinstance(token_ids, _NO_ARRAYS):
             raise wrong_type(name, token_ids, "token ids", "of a text: predictor.vocabulary.encode(text)")
         try:
             tokens = np.asarray(token_ids)

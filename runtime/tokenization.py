@@ -181,11 +181,12 @@ class Tokenization:
         There are none after white space or a punctuation mark, in an empty text, and where tokens are not words. A mark
         that may continue a word is one of them: `don'` may become `don't`.
         """
-        tokens = self.split(text)
-        if self.unit != "word" or not tokens:
-            return tokens, ""
-        *before, longer = self.split(f"{text}x")
-        return tokens[: len(before)], self._letters_of(text, longer)
+        if self.unit != "word":
+            return self.split(text), ""
+        start = _start_of_last_word(text)
+        last = text[start:]
+        *before, longer = self.split(f"{last}x")
+        return [*self.split(text[:start]), *self.split(last)[: len(before)]], self._letters_of(last, longer)
 
     def _letters_of(self, text: str, longer: str) -> str:
         """The end of `text` that becomes the token `longer` with another x."""

@@ -121,6 +121,8 @@ class Vocabulary:
         Raises:
             OptionError: An entry is empty or holds white space, or the model's tokens are not words.
         """
+        if words.__class__ is tuple and not words:  # the default, without the time of the checks
+            return set()
         words = [words] if isinstance(words, str) else checked_texts("never", words)
         if not words:
             return set()

@@ -1,12 +1,13 @@
 """The most probable tokens of logits."""
 
+import math
 import os
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .row_calls import RANKED, RowCall, row_calls, run_rows
-from .weightless import BEST_IDS, BEST_PROBABILITIES, COUNT, FACTOR, ROWS, ranking_graph
+from .weightless import BEST_IDS, BEST_LOGITS, COUNT, LARGEST, ROWS, TOTAL_OF_ALL, ranking_graph
 
 _FEW = 512
 """Tokens that numpy ranks in less time than onnxruntime ranks a vocabulary."""
@@ -43,10 +44,14 @@ def _ranked_few(logits: NDArray[np.float32], count: int, among: list[int]) -> tu
 
 
 def _ranked_row(call: RowCall, count: int) -> tuple[list[int], list[float]]:
-    if count > RANKED:
-        inputs = {ROWS: call.rows, FACTOR: np.ones((1, 1), np.float32), COUNT: np.array([count])}
-        ids, probabilities = run_rows(ranking_graph, [BEST_IDS, BEST_PROBABILITIES], inputs)
-        return ids[0].tolist(), probabilities[0].tolist()
-    call.factor[0], call.count[0] = 1, RANKED
-    call.run(ranking_graph)
-    return call.best_ids[:count].tolist(), call.best_probabilities[:count].tolist()
+    if count <= RANKED:
+        call.count[0] = RANKED
+        call.run(ranking_graph)
+        ids, logits = call.best_ids[:count].tolist(), call.best_logits[:count].tolist()
+        largest, total = call.largest[0], call.total_of_all[0]
+    else:
+        outputs = [BEST_IDS, BEST_LOGITS, LARGEST, TOTAL_OF_ALL]
+        found = run_rows(ranking_graph, outputs, {ROWS: call.rows, COUNT: np.array([count])})
+        ids, logits, (largest,), (total,) = (array[0].tolist() for array in found)
+    # The logits are exact, and so are their differences: one probability and the total give the others.
+    return ids, [math.exp(logit - logits[0]) * largest / total for logit in logits]

@@ -14,10 +14,11 @@ from .providers import PROVIDERS
 from .session import SessionOptions, start_session
 from .weightless import (
     BEST_IDS,
-    BEST_PROBABILITIES,
+    BEST_LOGITS,
     BLOCK,
     COUNT,
     FACTOR,
+    LARGEST,
     LAST,
     NUMBER,
     PROBABILITIES,
@@ -25,6 +26,7 @@ from .weightless import (
     SHARE,
     TOKEN,
     TOTAL,
+    TOTAL_OF_ALL,
 )
 
 RANKED = 32
@@ -64,9 +66,9 @@ class RowCall:
         rows: float32 [1, width], minus infinity beyond the vocabulary.
         logits: float32 [vocabulary], to be written; a part of `rows`.
         factor, number, share, last, count: Inputs of the graphs, one number each.
-        token, total: Outputs, one number each.
+        token, total, largest, total_of_all: Outputs, one number each.
         probabilities: float32 [width], an output; about 0 beyond the vocabulary.
-        best_ids, best_probabilities: Outputs, `RANKED` numbers each.
+        best_ids, best_logits: Outputs, `RANKED` numbers each.
     """
 
     def __init__(self, vocabulary_size: int) -> None:
@@ -76,6 +78,7 @@ class RowCall:
         self.factor, self.number, self.share = array("f", [1]), array("d", [0]), array("d", [1])
         self.last, self.count = array("q", [0]), array("q", [1])
         self.token, self.total = array("q", [0]), array("d", [0])
+        self.largest, self.total_of_all = array("f", [0]), array("f", [0])
         numbers: dict[str, array[Any]] = {
             FACTOR: self.factor,
             NUMBER: self.number,
@@ -83,10 +86,12 @@ class RowCall:
             LAST: self.last,
             TOKEN: self.token,
             TOTAL: self.total,
+            LARGEST: self.largest,
+            TOTAL_OF_ALL: self.total_of_all,
         }
         self._arrays: dict[str, NDArray[Any]] = {name: _as_array(each).reshape(1, 1) for name, each in numbers.items()}
-        self.best_ids, self.best_probabilities = array("q", [0] * RANKED), array("d", [0] * RANKED)
-        best = {BEST_IDS: _as_array(self.best_ids)[None], BEST_PROBABILITIES: _as_array(self.best_probabilities)[None]}
+        self.best_ids, self.best_logits = array("q", [0] * RANKED), array("f", [0] * RANKED)
+        best = {BEST_IDS: _as_array(self.best_ids)[None], BEST_LOGITS: _as_array(self.best_logits)[None]}
         self._arrays.update({COUNT: _as_array(self.count), ROWS: self.rows, PROBABILITIES: probabilities, **best})
         self._calls: dict[Graph, BoundCall] = {}
 

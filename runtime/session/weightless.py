@@ -16,7 +16,8 @@ FACTOR, NUMBER, SHARE = "factor", "number", "share"
 COUNT, LAST = "count", "last"
 TOKEN, TOTAL = "token", "total"
 PROBABILITIES = "probabilities"
-BEST_IDS, BEST_PROBABILITIES = "best_ids", "best_probabilities"
+BEST_IDS, BEST_LOGITS = "best_ids", "best_logits"
+LARGEST, TOTAL_OF_ALL = "largest", "total_of_all"
 
 BLOCK = 64
 """Tokens whose probabilities are summed first: a draw then reads the sums and one block."""
@@ -114,26 +115,27 @@ def tempered_graph() -> bytes:
 
 
 def ranking_graph() -> bytes:
-    """Rows and factors to the ids of the `count` largest logits, ties by id, and their probabilities, float64."""
+    """Rows to the ids of the `count` largest logits, ties by id, and those logits.
+
+    Also the largest probability, and the total of all, float32 [rows, 1].
+    """
     return model(
         "ranking",
-        *_BLOCK_SUMS,
-        node("TopK", f"{ROWS} {COUNT}", f"best {BEST_IDS}", axis=1),
-        node("Gather", "best first", "best_of_all", axis=1),
-        node("Gather", f"{BEST_IDS} first", "id_of_all", axis=1),
-        node("GatherElements", f"{PROBABILITIES} id_of_all", "its_probability", axis=1),
-        node("Cast", "its_probability", "its_share", to=DOUBLE),
-        # Differences of logits are exact in float64; the total is that of weights of which the largest is 1.
-        node("Div", f"{TOTAL} its_share", "total_weight"),
-        node("Cast", "best", "exact", to=DOUBLE),
-        node("Cast", "best_of_all", "exact_of_all", to=DOUBLE),
-        node("Sub", "exact exact_of_all", "difference"),
-        node("Exp", "difference", "weights"),
-        node("Div", "weights total_weight", BEST_PROBABILITIES),
-        constant("first", [0]),
+        node("TopK", f"{ROWS} {COUNT}", f"{BEST_LOGITS} {BEST_IDS}", axis=1),
+        node("Softmax", ROWS, PROBABILITIES, axis=1),
+        node("ReduceMax", f"{PROBABILITIES} axes", LARGEST, keepdims=1),
+        node("Reshape", f"{PROBABILITIES} block_shape", "blocks"),
+        node("ReduceSum", "blocks block_axis", "block_sums", keepdims=0),
+        node("ReduceSum", "block_sums axes", TOTAL_OF_ALL, keepdims=1),
+        constant("axes", [1]),
+        constant("block_axis", [2]),
+        constant("block_shape", [0, -1, BLOCK]),
+        input_tensor(ROWS, FLOAT, "row", "width"),
         input_tensor(COUNT, INT64, 1),
         output_tensor(BEST_IDS, INT64, "row", "best"),
-        output_tensor(BEST_PROBABILITIES, DOUBLE, "row", "best"),
+        output_tensor(BEST_LOGITS, FLOAT, "row", "best"),
+        output_tensor(LARGEST, FLOAT, "row", 1),
+        output_tensor(TOTAL_OF_ALL, FLOAT, "row", 1),
     )
 
 

@@ -70,8 +70,11 @@ class TextDecoder:
 
     def skip(self, token_ids: Sequence[int]) -> None:
         """As `add` of each token, without the texts, in a time that does not grow with their number."""
-        for token_id in token_ids[-_LONGEST_CHARACTER:]:
-            self.add(token_id)
+        for token_id in token_ids[-_LONGEST_CHARACTER if self._holds_bytes else -1 :]:
+            token = self._vocabulary.token(token_id)
+            if self._holds_bytes:
+                self._decoded(self.partial + bytes_of(token))
+            self.previous = token
 
     def finish(self) -> str:
         """The end of the text: U+FFFD if its last character is not complete."""
