@@ -1,7 +1,7 @@
 """The ASGI application: routes, middleware and error handlers."""
 
-import functools
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -10,6 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from . import endpoints
 from .completions.endpoint import complete
@@ -66,7 +67,7 @@ def _routes(service: Service) -> Iterator[Route]:
     for (method, path), endpoint in ENDPOINTS.items():
         paths.setdefault(path.replace("{id}", "{id:path}"), {})[method] = endpoint
     for path, by_method in paths.items():
-        yield Route(path, functools.partial(_respond, service, by_method), methods=[*by_method])
+        yield Route(path, _Resource(service, by_method), methods=[*by_method])
 
 
 def _middleware(service: Service) -> Iterator[Middleware]:
@@ -91,15 +92,25 @@ def _middleware(service: Service) -> Iterator[Middleware]:
     yield Middleware(ModelMiddleware, engines=service.engines)
 
 
-async def _respond(service: Service, by_method: Mapping[str, _Endpoint], request: Request) -> Response:
-    method = "GET" if request.method == "HEAD" else request.method
-    try:
-        return await by_method[method](service, request)
-    except Exception as exception:
-        error = api_error(exception)
-        if error.status == 500:
-            raise
-        return error_response(error)
+@final
+class _Resource:
+    """The ASGI application of one path."""
+
+    def __init__(self, service: Service, by_method: Mapping[str, _Endpoint]) -> None:
+        self._service = service
+        self._by_method = by_method
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        endpoint = self._by_method["GET" if scope["method"] == "HEAD" else scope["method"]]
+        try:
+            response = await endpoint(self._service, Request(scope, receive, send))
+        except Exception as exception:
+            error = api_error(exception)
+            if error.status == 500:
+                raise
+            response = error_response(error)
+        await response(scope, receive, send)
 
 
 async def _handle_exception(_: Request, exception: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""Helpers for asyncio: several coroutines at once, work in a thread, work that ends with its client."""
+"""Helpers for asyncio: several coroutines at once; work that ends with its client, or at a deadline."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
@@ -27,35 +27,42 @@ async def gather(coroutines: Iterable[Coroutine[Any, Any, Result]]) -> list[Resu
     return [task.result() for task in tasks]
 
 
-async def call(function: Callable[[], Result], *, in_thread: bool) -> Result:
-    """Call a function here, or in another thread if it would block the event loop for long."""
-    return await asyncio.to_thread(function) if in_thread else function()
-
-
-async def while_connected(receive: Receive, coroutine: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine; cancel it if the client disconnects.
+async def while_connected(receive: Receive, coroutine: Coroutine[Any, Any, Result], deadline: float) -> Result:
+    """Run a coroutine; cancel it if the client disconnects, or at the deadline.
 
     Args:
         receive: Gives the connection's messages; the request's body has been read.
         coroutine: Makes the response.
+        deadline: In the event loop's seconds.
 
     Raises:
         ApiError: The client has disconnected, 499.
+        TimeoutError: The deadline has passed.
     """
     task = asyncio.current_task()
     assert task is not None
-    watch = asyncio.ensure_future(_cancel_at_disconnect(receive, task))
+    ends: list[Exception] = []
+
+    def end(error: Exception) -> None:
+        if not ends:  # one cancellation
+            ends.append(error)
+            task.cancel()
+
+    loop = task.get_loop()
+    timer = loop.call_at(deadline, end, TimeoutError())
+    watch = loop.create_task(_end_at_disconnect(receive, end))
     try:
         return await coroutine
     except asyncio.CancelledError:
-        if watch.done() and not task.uncancel():  # else the server stops, too
-            raise disconnected() from None
+        if ends and not task.uncancel():  # else the server stops, too
+            raise ends[0] from None
         raise
     finally:
+        timer.cancel()
         watch.cancel()
 
 
-async def _cancel_at_disconnect(receive: Receive, task: "asyncio.Task[Any]") -> None:
+async def _end_at_disconnect(receive: Receive, end: Callable[[Exception], None]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    task.cancel()
+    end(disconnected())

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from ..runtime.errors import LmtoolError, TokenError
 from ..runtime.suggestions import suggest_tokens
 from .completions.prompt import split_prompts
-from .concurrency import call, while_connected
+from .concurrency import while_connected
 from .engine import Engine
 from .errors import ApiError, invalid
 from .options import PROBE_SECONDS
@@ -35,8 +35,7 @@ async def suggest(service: Service, request: Request) -> Response:
     """The words that may follow a text, or that complete its last word."""
     body = await service.read_body(request, SuggestRequest)
     check_at_most("count", body.count, service.options.max_suggestions)
-    async with asyncio.timeout_at(service.deadline()):
-        words = await while_connected(request.receive, _suggest(service, request, body))
+    words = await while_connected(request.receive, _suggest(service, request, body), service.deadline())
     suggestions = [{"token": word, "probability": probability} for word, probability in words]
     return json_response({"object": "suggestions", "model": service.options.name, "suggestions": suggestions})
 
@@ -67,7 +66,7 @@ async def _suggest(service: Service, request: Request, body: SuggestRequest) -> 
             prefix=body.prefix,
             never=service.options.never,
         )
-        found = await call(rank, in_thread=len(vocabulary) >= _LARGE_VOCABULARY)
+        found = await asyncio.to_thread(rank) if len(vocabulary) >= _LARGE_VOCABULARY else rank()
         if session is not None and prompt.ids:
             session.state = SessionState(engine.with_pending(state, tokens[-1]), start.tokens + len(prompt.ids))
         return [(vocabulary.text(token_id), probability) for token_id, probability in found]

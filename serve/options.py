@@ -25,6 +25,8 @@ GRACE_SECONDS = 1.0
 """How long after `request_seconds` a finished answer may still be on its way to a slow client."""
 EVENT_SECONDS = 0.05
 """How long a streamed answer gathers tokens for an event, after the first one, which has what is there first."""
+EVENT_SECONDS_PER_CHOICE = 0.002
+"""It gathers for this long for each choice that the server writes, if that is more: events cost as much as tokens."""
 CONNECTION_BACKLOG = 1024
 """Connections that the system holds before they are accepted."""
 

@@ -7,7 +7,45 @@ from typing import Any, cast, final
 
 import h11
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+
+@final
+class _Writes:
+    """The transport of one response: what a message writes is one system call, and the head goes with the first part.
+
+    uvicorn writes the head, each part of a body and its end apart; each write wakes the client.
+    """
+
+    def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
+        self._transport = transport
+        self._cycle = cycle
+        self._send = cycle.send
+        self._held = b""
+        self.is_closing = transport.is_closing
+
+    async def send(self, message: Any) -> None:
+        """Send an ASGI message."""
+        await self._send(message)
+        if message["type"] == "http.response.body":
+            self.flush()
+
+    def write(self, data: bytes) -> None:
+        """Hold data of the response; `100 Continue` comes before it."""
+        self._held += data
+        if not self._cycle.response_started:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held."""
+        if self._held:
+            held, self._held = self._held, b""
+            self._transport.write(held)
+
+    def close(self) -> None:
+        """Write what is held, and close the connection."""
+        self.flush()
+        self._transport.close()
 
 
 @final
@@ -54,7 +92,12 @@ class BoundedProtocol(H11Protocol):
 
     def handle_events(self) -> None:
         """Parse what has arrived. A request that gives its length in two ways is the last one of its connection."""
+        before = self.cycle
         super().handle_events()
+        if self.cycle is not before:
+            writes = _Writes(self.transport, self.cycle)
+            self.cycle.transport = cast("asyncio.Transport", writes)
+            self.cycle.send = writes.send  # type: ignore[method-assign]
         if self._is_responding and {b"content-length", b"transfer-encoding"} <= {name for name, _ in self.headers}:
             self.cycle.keep_alive = False
 
@@ -67,6 +110,9 @@ class BoundedProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         """Wait for the next request, of which a part may have arrived."""
+        cast("_Writes", self.cycle.transport).flush()  # before the response to the next request, which may have begun
+        self.cycle.transport = self.transport  # else the two would hold each other
+        del self.cycle.send
         super().on_response_complete()
         if self._is_responding or self.transport.is_closing():
             return

@@ -65,7 +65,8 @@ class LargeJsonResponse(Response):
         """Handle one request."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
-            await _send_pieces(send, bytes(self.body), self._deadline, is_last=True)
+            async with asyncio.timeout_at(self._deadline + GRACE_SECONDS):
+                await _send_pieces(send, bytes(self.body), is_last=True)
         except TimeoutError:
             await _abort(scope)
 
@@ -101,7 +102,7 @@ class EventStream(Response):
         """Handle one request."""
         async with contextlib.aclosing(self._events):
             try:
-                await while_connected(receive, self._send_all(send))
+                await while_connected(receive, self._send_all(send), self._deadline + GRACE_SECONDS)
             except ApiError:
                 return  # the client has disconnected
             except TimeoutError:
@@ -109,7 +110,8 @@ class EventStream(Response):
             except asyncio.CancelledError:
                 if self._is_open:
                     with contextlib.suppress(TimeoutError):
-                        await self._send_last(send, event(stopping().to_json()))
+                        async with asyncio.timeout_at(self._deadline + GRACE_SECONDS):
+                            await self._send_last(send, event(stopping().to_json()))
                 raise
 
     async def _send_all(self, send: Send) -> None:
@@ -117,7 +119,7 @@ class EventStream(Response):
         self._is_open = True
         events = self._first
         while not events.are_last:
-            await _send_pieces(send, events.data, self._deadline)
+            await _send_pieces(send, events.data)
             try:
                 events = await anext(self._events)
             except Exception as exception:
@@ -129,7 +131,7 @@ class EventStream(Response):
 
     async def _send_last(self, send: Send, data: bytes) -> None:
         self._is_open = False
-        await _send_pieces(send, data, self._deadline, is_last=True)
+        await _send_pieces(send, data, is_last=True)
 
 
 def _encode_items(values: list[Any]) -> Iterator[str]:
@@ -145,18 +147,13 @@ def _is_nested(value: Any) -> bool:
     return isinstance(value, dict) and any(isinstance(item, (dict, list)) for item in value.values())
 
 
-async def _send_pieces(send: Send, data: bytes, deadline: float, *, is_last: bool = False) -> None:
-    """Send part of a body. The event loop runs between two pieces and can see that the client has disconnected.
-
-    Raises:
-        TimeoutError: The client does not read by the deadline.
-    """
+async def _send_pieces(send: Send, data: bytes, *, is_last: bool = False) -> None:
+    """Send part of a body. The event loop runs between two pieces and can see that the client has disconnected."""
     for start in range(0, len(data), _PIECE_BYTES):
         if start:
             await asyncio.sleep(0)
         more = not is_last or start + _PIECE_BYTES < len(data)
-        async with asyncio.timeout_at(deadline + GRACE_SECONDS):
-            await send({"type": "http.response.body", "body": data[start : start + _PIECE_BYTES], "more_body": more})
+        await send({"type": "http.response.body", "body": data[start : start + _PIECE_BYTES], "more_body": more})
 
 
 async def _abort(scope: Scope) -> None:

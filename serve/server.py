@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import signal
 import socket
 import threading
@@ -24,6 +25,8 @@ from .options import CONNECTION_BACKLOG, ServeOptions
 from .protocol import BoundedProtocol
 from .service import Service
 
+_COLLECTED_OBJECTS = 7000
+"""New objects before they are searched for cycles; 700 in Python."""
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -51,7 +54,7 @@ def run_server(
         server = Server(_config(service))
         with log_to_stderr(), server.handled_signals(), _listen(options) as listener:
             on_ready(_url(options, listener))
-            with asyncio.Runner(loop_factory=loop_factory) as runner:
+            with _rare_garbage_collection(), asyncio.Runner(loop_factory=loop_factory) as runner:
                 runner.run(server.serve(sockets=[listener]))
     finally:
         service.close()
@@ -87,6 +90,23 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ModuleNotFoundError:
         return None
     return uvloop.new_event_loop
+
+
+@contextlib.contextmanager
+def _rare_garbage_collection() -> Iterator[None]:
+    """Have the collector pass over what is there, and look at new objects a tenth as often, within a `with` block.
+
+    Requests make hardly any cycles, but many objects that live while the model runs; else a tenth of the event loop's
+    time is spent on them.
+    """
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(_COLLECTED_OBJECTS, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def _listen(options: ServeOptions) -> socket.socket:

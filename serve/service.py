@@ -6,12 +6,11 @@ import json
 from concurrent.futures import Future
 from typing import Any, NoReturn, final
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from ..runtime.errors import LmtoolError
 from ..runtime.predictor import Predictor
 from .access_log import LOG
-from .concurrency import call
 from .engine import Engine
 from .engines import Engines
 from .errors import ApiError, disconnected, invalid
@@ -138,7 +137,8 @@ class Service:
             ApiError: The body is too large, too slow, not JSON, does not match the schema, or names another model.
         """
         data = await _read_bytes(request, self.options)
-        value = await call(functools.partial(_parse_json, data), in_thread=len(data) >= _LARGE_BODY_BYTES)
+        is_large = len(data) >= _LARGE_BODY_BYTES
+        value = await asyncio.to_thread(_parse_json, data) if is_large else _parse_json(data)
         body = parse_body(schema, value)
         check_model(getattr(body, "model", None), self.options)
         return body
@@ -154,7 +154,7 @@ def _drop_loaded(file: ModelFile, loading: "Future[Engine | None]") -> None:
         engine.pool.close()
 
 
-async def _read_bytes(request: Request, options: ServeOptions) -> bytes:
+async def _read_bytes(request: Request, options: ServeOptions) -> bytearray:
     """Read a JSON body within its limits of size and time.
 
     The content type is required because browsers ask before they send JSON from a page of another origin; forms cannot
@@ -172,24 +172,24 @@ async def _read_bytes(request: Request, options: ServeOptions) -> bytes:
     body = bytearray()
     try:
         async with asyncio.timeout(options.body_seconds):
-            async for chunk in request.stream():
-                body += chunk
+            while (message := await request.receive())["type"] == "http.request":
+                body += message.get("body", b"")
                 if len(body) > options.max_body_bytes:
                     raise _too_large(f"more than {options.max_body_bytes:,}", options)
-    except ClientDisconnect:
-        raise disconnected() from None
+                if not message.get("more_body", False):
+                    return body
+            raise disconnected()
     except TimeoutError as error:
         raise ApiError(
             408, "body_timeout", f"the body did not come within {options.body_seconds:g} s; send it at once"
         ) from error
-    return bytes(body)
 
 
 def _too_large(size: str, options: ServeOptions) -> ApiError:
     return ApiError(413, "body_too_large", f"the body has {size} bytes, expected {options.max_body_bytes:,} or fewer")
 
 
-def _parse_json(body: bytes) -> Any:
+def _parse_json(body: bytearray) -> Any:
     """Parse UTF-8 JSON.
 
     Raises:

@@ -130,6 +130,8 @@ class Batcher:
     def cancel(self, generation: Generation) -> bool:
         """End a generation with CancelledError, after its call if one runs; False if it has ended."""
         self.require_same_process()
+        if generation.has_ended:
+            return False
         with self._changed:
             if generation.has_ended:
                 return False

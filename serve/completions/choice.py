@@ -76,10 +76,10 @@ class Choice:
         self._end = end
         self._text = text_end
         self._rollback = rollback
-        self._buffer = StopBuffer(request.stops, end)
         self._written: list[Token] = []
         self._made = self._taken = 0
         is_watched = bool(request.stops) or request.logprobs is not None or rollback is not None
+        self._buffer = StopBuffer(request.stops, end) if is_watched else None
         self.generation = Generation(
             prompt,
             GenerationPlan(request.max_tokens, draw, frozenset()),
@@ -87,13 +87,12 @@ class Choice:
             watch=self._watch if is_watched else None,
             inbox=LoopInbox.running(),
         )
-        self._is_watched = is_watched
 
     def take(self) -> Delta:
         """What was written since the last call."""
         reason = self.generation.finish_reason  # first: all tokens are there if it has ended
         self.finish_reason = reason
-        if not self._is_watched:
+        if self._buffer is None:
             return Delta(self.index, self._joined(self.generation.tokens[self._made :]), reason)
         tokens = self._written[self._taken :]
         self._taken += len(tokens)
@@ -110,6 +109,7 @@ class Choice:
 
     def _watch(self, token: int, logits: NDArray[np.float32], state: Callable[[], State]) -> bool:
         """Make the next token in the pool's thread; returns whether a stop string is complete."""
+        assert self._buffer is not None
         made = self._next_token(token, logits)
         self._written += self._buffer.push(made)
         is_last = self._made == self._request.max_tokens

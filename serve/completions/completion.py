@@ -1,5 +1,6 @@
 """Completion: one request's prompts are read, and its choices written side by side."""
 
+import asyncio
 import contextlib
 from typing import final
 
@@ -15,7 +16,7 @@ from ...runtime.text.text_decoder import TextDecoder
 from ..concurrency import gather
 from ..engine import Engine
 from ..errors import invalid
-from ..options import EVENT_SECONDS, ServeOptions
+from ..options import EVENT_SECONDS, EVENT_SECONDS_PER_CHOICE, ServeOptions
 from ..schemas import CompletionRequest
 from ..sessions import Rollback, Session, Sessions, SessionState
 from .bias import checked_bias
@@ -101,17 +102,22 @@ class Completion:
         while await self._wait_for_one(NEVER):
             pass
 
-    async def wait_for_more(self) -> None:
+    async def wait_for_more(self, deadline: float) -> None:
         """Wait for the first token, then for a while or a choice's end, so that an event has several tokens.
 
         Raises:
             PoolError: A call of the model failed; also other errors of a choice, as soon as it fails.
+            TimeoutError: The deadline, in the event loop's seconds, has passed.
         """
+        left = deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            raise TimeoutError
         if self._has_begun:
-            await self._wait_for_one(NEVER, EVENT_SECONDS)
+            seconds = max(EVENT_SECONDS, EVENT_SECONDS_PER_CHOICE * self.engine.slots.taken)
+            await self._wait_for_one(NEVER, min(left, seconds))
         else:
+            await self._wait_for_one(1, left)
             self._has_begun = True
-            await self._wait_for_one(1)
 
     def take(self) -> list[Delta]:
         """What was written since the last call."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..concurrency import call, while_connected
+from ..concurrency import while_connected
 from ..responses import Events, EventStream, LargeJsonResponse, compact_json, event, json_text
 from ..schemas import CompletionRequest, check_completion
 from ..service import Service
@@ -28,12 +28,13 @@ async def complete(service: Service, request: Request) -> Response:
     response = CompletionResponse(service.options.name, completion, body.logprobs is not None)
     deadline = service.deadline()
     if not body.stream:
-        data = await while_connected(request.receive, _whole(service, request, completion, response, deadline))
+        whole = _whole(service, request, completion, response, deadline)
+        data = await while_connected(request.receive, whole, deadline)
         return LargeJsonResponse(data, deadline)
     with_usage = body.stream_options is not None and body.stream_options.include_usage
     events = _events(service, request, completion, response, deadline, with_usage)
     try:
-        first = await while_connected(request.receive, anext(events))
+        first = await while_connected(request.receive, anext(events), deadline)
     except BaseException:
         await events.aclose()
         raise
@@ -45,9 +46,8 @@ async def _whole(
 ) -> bytes:
     """The body of a response that is not streamed. Slots are released once it is encoded."""
     with _released(service, request, completion):
-        async with asyncio.timeout_at(deadline):
-            deltas = await completion.start()
-            await completion.wait()
+        deltas = await completion.start()
+        await completion.wait()
         deltas += completion.take()
         to_text = json_text if _has_many_tokens(deltas) else compact_json
         data = await _encode(lambda: to_text(response.whole(deltas)).encode(), deltas, deadline)
@@ -69,8 +69,7 @@ async def _events(
         return b"".join(event(response.chunk(delta, with_usage)) for delta in deltas)
 
     with _released(service, request, completion):
-        async with asyncio.timeout_at(deadline):
-            deltas = await completion.start()
+        deltas = await completion.start()
         while True:
             parts = [delta for delta in deltas if delta.tokens or delta.blank or delta.finish_reason is not None]
             data = await _encode(functools.partial(encode, parts), parts, deadline)
@@ -79,8 +78,7 @@ async def _events(
                 break
             if data:
                 yield Events(data)
-            async with asyncio.timeout_at(deadline):
-                await completion.wait_for_more()
+            await completion.wait_for_more(deadline)
             deltas = completion.take()
     yield Events(data + (event(response.usage_chunk()) if with_usage else b""), are_last=True)
 
@@ -102,8 +100,10 @@ async def _encode(encode: Callable[[], bytes], deltas: Sequence[Delta], deadline
     Raises:
         TimeoutError: The deadline has passed.
     """
+    if not _has_many_tokens(deltas):
+        return encode()
     async with asyncio.timeout_at(deadline):
-        return await call(encode, in_thread=_has_many_tokens(deltas))
+        return await asyncio.to_thread(encode)
 
 
 def _has_many_tokens(deltas: Sequence[Delta]) -> bool:

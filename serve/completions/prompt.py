@@ -1,5 +1,6 @@
 """Splits prompts into tokens and the pieces of text that belong to them."""
 
+import asyncio
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,6 @@ from typing import final
 from ...runtime.score import spelling_log_probs
 from ...runtime.text.text_decoder import TextDecoder
 from ...runtime.vocabulary import Vocabulary
-from ..concurrency import call
 from ..errors import ApiError, invalid
 from ..schemas import Prompt
 
@@ -55,7 +55,9 @@ async def split_prompts(
     split = functools.partial(
         split_prompt, vocabulary=vocabulary, before=before, max_tokens=max_tokens, with_pieces=with_pieces
     )
-    return await call(lambda: [split(prompt) for prompt in prompts], in_thread=sum(map(len, prompts)) > _LONG_TEXT)
+    if sum(map(len, prompts)) > _LONG_TEXT:
+        return await asyncio.to_thread(lambda: list(map(split, prompts)))
+    return list(map(split, prompts))
 
 
 def split_prompt(
