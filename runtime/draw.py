@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from .sampling import Sampling
 
-GREEDY, ALL, NUCLEUS, BEST, MANY_BEST = range(5)
-"""Ways to choose a token."""
+GREEDY, ALL, TEMPERED, NUCLEUS, BEST, MANY_BEST = range(6)
+"""Ways to choose a token; `ALL` draws at the temperature 1."""
 _FEW = 256
 """Texts with a larger `top_k` are drawn apart from the others."""
 _LEAST = 2.0**-54
@@ -111,4 +111,6 @@ def _kind(sampling: "Sampling") -> int:
         return GREEDY
     if sampling.top_k is not None:
         return BEST if sampling.top_k <= _FEW else MANY_BEST
-    return ALL if sampling.top_p is None or sampling.top_p == 1 else NUCLEUS
+    if sampling.top_p is not None and sampling.top_p != 1:
+        return NUCLEUS
+    return ALL if sampling.temperature == 1 else TEMPERED

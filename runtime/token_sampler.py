@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from .draw import ALL, BEST, GREEDY, MANY_BEST, NUCLEUS, Draw
+from .draw import ALL, BEST, GREEDY, MANY_BEST, NUCLEUS, TEMPERED, Draw
 from .session.row_calls import RowCall, padded_width, row_calls, run_rows
 from .session.weightless import (
     COUNT,
@@ -25,6 +25,7 @@ from .session.weightless import (
     TOTAL,
     best_graph,
     drawing_graph,
+    tempered_drawing_graph,
     tempered_graph,
 )
 
@@ -89,15 +90,16 @@ class TokenSampler:
     def _choose_alike(self, kind: int, logits: NDArray[np.float32], draws: Sequence[Draw]) -> NDArray[np.int64]:
         if kind == GREEDY:
             return self._greedy(logits, draws)
-        factors = np.array([[draw.factor] for draw in draws], np.float32)
-        inputs: dict[str, NDArray[Any]] = {ROWS: self._changed(logits, draws), FACTOR: factors}
+        inputs: dict[str, NDArray[Any]] = {ROWS: self._changed(logits, draws)}
+        if kind != ALL:
+            inputs[FACTOR] = np.array([[draw.factor] for draw in draws], np.float32)
         if kind == NUCLEUS:
             probabilities, totals = run_rows(tempered_graph, [PROBABILITIES, TOTAL], inputs)
-            rows = zip(probabilities, totals[:, 0].tolist(), draws, strict=True)
-            return np.array([_in_nucleus(row, total, draw) for row, total, draw in rows])
+            rows = zip(probabilities, totals[:, 0].tolist(), *_largest(probabilities, _FEW), draws, strict=True)
+            return np.array([_in_nucleus(*row) for row in rows])
         inputs[NUMBER] = np.array([[draw.number()] for draw in draws])
-        if kind == ALL:
-            return run_rows(drawing_graph, [TOKEN], inputs)[0][:, 0]
+        if kind in (ALL, TEMPERED):
+            return run_rows(drawing_graph if kind == ALL else tempered_drawing_graph, [TOKEN], inputs)[0][:, 0]
         counts = np.array([[min(draw.count, self._size)] for draw in draws])
         inputs.update({SHARE: np.array([[draw.share] for draw in draws]), COUNT: counts.max(0), LAST: counts - 1})
         return run_rows(best_graph, [TOKEN], inputs)[0][:, 0]
@@ -112,8 +114,9 @@ class TokenSampler:
 
     def _changed(self, logits: NDArray[np.float32], draws: Sequence[Draw]) -> NDArray[np.float32]:
         """A copy with the changes of the draws, filled up with minus infinity."""
-        rows = np.full((len(draws), self._width), -np.inf, np.float32)
+        rows = np.empty((len(draws), self._width), np.float32)
         rows[:, : self._size] = logits
+        rows[:, self._size :] = -np.inf
         for row, draw in zip(rows, draws, strict=True):
             draw.change(row)
         return rows
@@ -124,9 +127,15 @@ def _greedy(call: RowCall, _: Draw) -> int:
 
 
 def _among_all(call: RowCall, draw: Draw) -> int:
-    call.factor[0] = draw.factor
     call.number[0] = draw.number()
     call.run(drawing_graph)
+    return call.token[0]
+
+
+def _tempered(call: RowCall, draw: Draw) -> int:
+    call.factor[0] = draw.factor
+    call.number[0] = draw.number()
+    call.run(tempered_drawing_graph)
     return call.token[0]
 
 
@@ -143,12 +152,13 @@ def _among_best(call: RowCall, draw: Draw) -> int:
 def _among_nucleus(call: RowCall, draw: Draw) -> int:
     call.factor[0] = draw.factor
     call.run(tempered_graph)
-    return _in_nucleus(call.probabilities, call.total[0], draw)
+    return _in_nucleus(call.probabilities, call.total[0], *_largest(call.probabilities, _FEW), draw)
 
 
 _CHOOSERS = {
     GREEDY: _greedy,
     ALL: _among_all,
+    TEMPERED: _tempered,
     NUCLEUS: _among_nucleus,
     BEST: _among_best,
     MANY_BEST: _among_best,
@@ -156,26 +166,39 @@ _CHOOSERS = {
 """Choose a token by the logits of a call."""
 
 
-def _in_nucleus(probabilities: NDArray[np.float32], total: float, draw: Draw) -> int:
-    """Draw among the fewest most probable tokens whose probabilities reach `top_p`, in falling order, ties by id."""
-    wanted, count, size = total * draw.share, _FEW, len(probabilities)
-    rising, sums = _largest(probabilities, count)
-    while count < size and sums[-1] < wanted:
-        count *= _GROWTH
-        rising, sums = _largest(probabilities, count)
+def _in_nucleus(
+    probabilities: NDArray[np.float32],
+    total: float,
+    rising: NDArray[np.float32],
+    sums: NDArray[np.float64],
+    draw: Draw,
+) -> int:
+    """Draw among the fewest most probable tokens whose probabilities reach `top_p`, in falling order, ties by id.
+
+    Args:
+        probabilities: float32 [n].
+        total: Their sum.
+        rising: The largest of them, as `_largest` returns them; if they do not reach `top_p`, more are found.
+        sums: Theirs.
+        draw: Of the text.
+    """
+    wanted, size = total * draw.share, len(probabilities)
+    while len(sums) < size and sums[-1] < wanted:
+        rising, sums = _largest(probabilities, _GROWTH * len(sums))
     last = len(sums) - 1
     mass = sums.item(min(int(sums.searchsorted(wanted)), last))
     place = int(sums.searchsorted(draw.number() * mass, "right"))
     value = rising[last - place]
+    found = probabilities == value
     if place == 0 or rising[last - place + 1] != value:
-        return int((probabilities == value).argmax())
-    return int(np.flatnonzero(probabilities == value)[place - int(last - rising.searchsorted(value, "right") + 1)])
+        return int(found.argmax())
+    larger = len(rising) - int(rising.searchsorted(value, "right"))
+    return int(np.flatnonzero(found)[place - larger])
 
 
 def _largest(numbers: NDArray[np.float32], count: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """The `count` largest of float32 [n], rising, or all if there are no more; and their sums from the largest on."""
-    start = max(len(numbers) - count, 0)
-    parted = np.partition(numbers, start)
-    rising = parted[start:]
+    """The `count` largest of float32 [..., n], rising, all if there are no more; and their sums from the largest on."""
+    start = max(numbers.shape[-1] - count, 0)
+    rising = np.partition(numbers, start)[..., start:]
     rising.sort()
-    return rising, np.add.accumulate(rising[::-1], dtype=np.float64)
+    return rising, np.add.accumulate(rising[..., ::-1], axis=-1, dtype=np.float64)

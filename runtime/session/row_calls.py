@@ -35,8 +35,8 @@ RANKED = 32
 Graph = Callable[[], bytes]
 """A function of `weightless`."""
 
-_NUMBERS_OF_A_CALL = 1 << 17
-"""Most logits of a call, so that the processor's cache holds them and what is made of them."""
+_NUMBERS_OF_A_CALL = 1 << 19
+"""Most logits of a call, 2 MiB, which bounds the memory that its session keeps."""
 
 
 def padded_width(vocabulary_size: int) -> int:
@@ -53,7 +53,7 @@ def run_rows(graph: Graph, outputs: list[str], inputs: Mapping[str, NDArray[Any]
         run(outputs, {name: each if name == COUNT else each[start : start + size] for name, each in inputs.items()})
         for start in range(0, rows, size)
     ]
-    return [np.concatenate(each) for each in zip(*parts, strict=True)]
+    return parts[0] if len(parts) == 1 else [np.concatenate(each) for each in zip(*parts, strict=True)]
 
 
 @final
@@ -122,7 +122,7 @@ def row_calls(vocabulary_size: int, process: int) -> Reused[RowCall]:
     return Reused(functools.partial(RowCall, vocabulary_size))
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=16)
 def session_of(graph: Graph, process: int) -> Any:
     """The session of this process over a graph; starts in 2 ms."""
     return start_session(graph(), PROVIDERS["cpu"], SessionOptions(threads=1, memory_arena=True))

@@ -39,34 +39,16 @@ def scoring_graph() -> bytes:
 
 
 def drawing_graph() -> bytes:
-    """Rows, factors of the logits and numbers in (0, 1) to a token of each row.
+    """Rows and numbers in (0, 1) to a token of each row, by its probability.
 
     A draw reads the probabilities in the order of the ids: it finds the block first, then the token in it.
     """
-    return model(
-        "drawing",
-        *_BLOCK_SUMS,
-        node("Mul", f"{NUMBER} {TOTAL}", "target"),
-        *_first_above("sums", "target", "place"),
-        node("GatherElements", "sums place", "upto", axis=1),
-        node("GatherElements", "block_sums place", "at", axis=1),
-        node("Sub", "upto at", "before"),
-        node("Sub", "target before", "beyond"),
-        node("Div", "beyond at", "part"),
-        node("Clip", "part least most", "part_inside"),
-        node("GatherND", "blocks place", "block", batch_dims=1),
-        *_cumulative("block", "inside"),
-        node("Gather", "inside end", "of_block", axis=1),
-        node("Mul", "part_inside of_block", "target_inside"),
-        *_first_above("inside", "target_inside", "offset"),
-        node("Mul", "place block_size", "start"),
-        node("Add", "start offset", TOKEN),
-        constant("least", _LEAST, DOUBLE),
-        constant("most", _MOST, DOUBLE),
-        constant("block_size", BLOCK),
-        input_tensor(NUMBER, DOUBLE, "row", 1),
-        output_tensor(TOKEN, INT64, "row", 1),
-    )
+    return model("drawing", node("Softmax", ROWS, PROBABILITIES, axis=1), *_DRAW)
+
+
+def tempered_drawing_graph() -> bytes:
+    """As `drawing_graph`, with factors of the logits."""
+    return model("tempered_drawing", *_TEMPERED, *_DRAW)
 
 
 def best_graph() -> bytes:
@@ -108,6 +90,7 @@ def tempered_graph() -> bytes:
     """Rows and factors to probabilities, float32 [rows, width], and their totals, float64 [rows, 1]."""
     return model(
         "tempered",
+        *_TEMPERED,
         *_BLOCK_SUMS,
         output_tensor(PROBABILITIES, FLOAT, "row", "width"),
         output_tensor(TOTAL, DOUBLE, "row", 1),
@@ -155,11 +138,16 @@ def _counted(flags: str, number: str) -> list[Part]:
     return [cast, node("ReduceSum", f"{number}_each axes", number, keepdims=1)]
 
 
-_BLOCK_SUMS = (
+_TEMPERED = (
     node("ReduceMax", f"{ROWS} axes", "highest", keepdims=1),
     node("Sub", f"{ROWS} highest", "lowered"),
     node("Mul", f"lowered {FACTOR}", "tempered"),
     node("Softmax", "tempered", PROBABILITIES, axis=1),
+    input_tensor(FACTOR, FLOAT, "row", 1),
+)
+"""Probabilities of the rows, whose logits are multiplied by the factors."""
+
+_BLOCK_SUMS = (
     node("Reshape", f"{PROBABILITIES} block_shape", "blocks"),
     node("ReduceSum", "blocks block_axis", "sums_of_blocks", keepdims=0),
     node("Cast", "sums_of_blocks", "block_sums", to=DOUBLE),
@@ -171,6 +159,30 @@ _BLOCK_SUMS = (
     constant("block_axis", [2]),
     constant("block_shape", [0, -1, BLOCK]),
     input_tensor(ROWS, FLOAT, "row", "width"),
-    input_tensor(FACTOR, FLOAT, "row", 1),
 )
-"""Probabilities of the rows, sums of their blocks, those up to each, and the totals."""
+"""Sums of the blocks of probabilities, those up to each, and the totals."""
+
+_DRAW = (
+    *_BLOCK_SUMS,
+    node("Mul", f"{NUMBER} {TOTAL}", "target"),
+    *_first_above("sums", "target", "place"),
+    node("GatherElements", "sums place", "upto", axis=1),
+    node("GatherElements", "block_sums place", "at", axis=1),
+    node("Sub", "upto at", "before"),
+    node("Sub", "target before", "beyond"),
+    node("Div", "beyond at", "part"),
+    node("Clip", "part least most", "part_inside"),
+    node("GatherND", "blocks place", "block", batch_dims=1),
+    *_cumulative("block", "inside"),
+    node("Gather", "inside end", "of_block", axis=1),
+    node("Mul", "part_inside of_block", "target_inside"),
+    *_first_above("inside", "target_inside", "offset"),
+    node("Mul", "place block_size", "start"),
+    node("Add", "start offset", TOKEN),
+    constant("least", _LEAST, DOUBLE),
+    constant("most", _MOST, DOUBLE),
+    constant("block_size", BLOCK),
+    input_tensor(NUMBER, DOUBLE, "row", 1),
+    output_tensor(TOKEN, INT64, "row", 1),
+)
+"""Tokens drawn by the probabilities."""

@@ -11,7 +11,14 @@ from lmtool.runtime.session import log_probs as module
 from lmtool.runtime.session.log_probs import LogProbs
 from lmtool.runtime.session.providers import PROVIDERS
 from lmtool.runtime.session.session import SessionOptions, start_session
-from lmtool.runtime.session.weightless import best_graph, drawing_graph, ranking_graph, scoring_graph, tempered_graph
+from lmtool.runtime.session.weightless import (
+    best_graph,
+    drawing_graph,
+    ranking_graph,
+    scoring_graph,
+    tempered_drawing_graph,
+    tempered_graph,
+)
 
 SIZE = 1003
 Draw = tuple[np.ndarray, np.ndarray]
@@ -66,7 +73,10 @@ def test_no_logit_that_is_not_a_number_is_lost(
     assert np.isfinite(scorer.of_array(logits, targets)[0, 0])
 
 
-@pytest.mark.parametrize("graph", [scoring_graph, drawing_graph, best_graph, tempered_graph, ranking_graph])
+GRAPHS = [scoring_graph, drawing_graph, tempered_drawing_graph, best_graph, tempered_graph, ranking_graph]
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
 def test_the_graphs_have_standard_operators(graph: Callable[[], bytes]) -> None:
     model = onnx.load_from_string(graph())
     onnx.checker.check_model(model, full_check=True)
