@@ -14,19 +14,23 @@ if TYPE_CHECKING:
 class ScorePrinter:
     """Scores texts and prints them; keeps nothing of them."""
 
-    def __init__(self, predictor: "Predictor", *, end: bool, per_token: bool, heat: bool, as_json: bool) -> None:
+    def __init__(
+        self, predictor: "Predictor", *, end: bool, per_token: bool, per_word: bool, heat: bool, as_json: bool
+    ) -> None:
         """Print the legend of the colours.
 
         Args:
             predictor: Scores the texts.
             end: Score the end of the sentence after each text too.
             per_token: Print every token.
+            per_word: Print every word.
             heat: Colour the tokens, on a terminal.
             as_json: Print JSON lines.
         """
         self._predictor = predictor
         self._end = "\n" if end else ""
         self._per_token = per_token
+        self._per_word = per_word
         self._as_json = as_json
         self._texts = self._many_unknown = 0
         self._heat = _heat_of(predictor) if heat and not as_json else None
@@ -43,7 +47,10 @@ class ScorePrinter:
         from ..runtime.io.files import json_text
 
         if self._as_json:
-            return print_text(f"{json_text({'text': text, **score.to_json()})}\n")
+            value = {"text": text, **score.to_json()}
+            if self._per_word:
+                value["words"] = [{"word": word, "log_prob": log_prob} for word, log_prob in self._words(text, score)]
+            return print_text(f"{json_text(value)}\n")
         return print_result(False, "\n".join(self._rows(text, score)), None, coloured=self._heat is not None)
 
     def finish(self) -> None:
@@ -76,7 +83,14 @@ class ScorePrinter:
         if self._per_token:
             pairs = zip(score.tokens, score.token_log_probs, strict=True)
             rows += [f"{log_prob:10.3f}    {token!r}" for token, log_prob in pairs]
+        if self._per_word:
+            rows += [f"{log_prob:10.3f}    {word!r}" for word, log_prob in self._words(text, score)]
         return rows
+
+    def _words(self, text: str, score: "Score") -> list[tuple[str, float]]:
+        from ..runtime.score import word_log_probs
+
+        return word_log_probs(text + self._end, score, self._predictor.vocabulary)
 
 
 def _heat_of(predictor: "Predictor") -> Optional["Heat"]:

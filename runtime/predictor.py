@@ -17,7 +17,7 @@ from .cache import CacheOptions
 from .errors import ArgumentError, ArtifactError, TokenError, counted
 from .io.files import read_bytes
 from .network import Network
-from .score import Score, perplexity
+from .score import Score, perplexity, word_log_probs
 from .session.providers import Provider, placement, provider_named
 from .session.session import SessionOptions, create_runner, create_session
 from .state import State
@@ -237,6 +237,22 @@ class Predictor:
         if before.size > 1:
             state = self.network.run(before[:, :-1], state, 1)[1]
         return self._stream(replace(state, pending=before[:, -1:])).score(scored)
+
+    def score_words(self, text: str) -> list[tuple[str, float]]:
+        """The words of a text with their log-probabilities, which sum to the text's: each the sum of its tokens'.
+
+        Words are what stands between white space, whatever the model's tokens are, and newlines.
+
+        Example:
+            >>> from lmtool.runtime import Predictor
+            >>> predictor = Predictor.load("model.onnx")
+            >>> [word for word, log_prob in predictor.score_words("the cat saw a dog.")]
+            ['the', 'cat', 'saw', 'a', 'dog.']
+
+        Raises:
+            NumberError: A log-probability is NaN or infinite.
+        """
+        return word_log_probs(checked_text("text", text), self.score(text), self.vocabulary)
 
     def scores(self, lines: Iterable[str]) -> Iterator[Score]:
         """The scores of many lines, each a separate text, in their order: those of `score`, to the bit.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import NumberError
+from .text.text_decoder import TextDecoder
 from .text.text_size import TextSize
 from .vocabulary import Vocabulary
 
@@ -146,6 +147,23 @@ def spelling_log_probs(tokens: Sequence[str], ids: Sequence[int], vocabulary: Vo
 
 def _spelling_symbols(token: str) -> int:
     return len(token.encode(errors="surrogatepass")) + 1
+
+
+def word_log_probs(text: str, score: Score, vocabulary: Vocabulary) -> list[tuple[str, float]]:
+    """The words of a text, each with the sum of its tokens' log-probabilities; all of them sum to the text's.
+
+    Words are what stands between white space, and newlines. White space before a word belongs to it.
+    """
+    decoder, pieces, sums = TextDecoder(vocabulary), [""], [0.0]
+    for token, log_prob in zip(vocabulary.tokenization.split(text), score.token_log_probs, strict=True):
+        piece = decoder.add_token(token)
+        if (pieces[-1].strip() and piece[:1].isspace()) or pieces[-1].endswith("\n"):
+            pieces.append("")
+            sums.append(0.0)
+        pieces[-1] += piece
+        sums[-1] += log_prob
+    words = [piece.strip(" ") or piece for piece in pieces]
+    return list(zip(words, sums, strict=True)) if score.tokens else []
 
 
 def perplexity(log_prob: float, count: int) -> float:

@@ -183,7 +183,7 @@ class Tokenization:
         """
         if self.unit != "word":
             return self.split(text), ""
-        start = _start_of_last_word(text)
+        start = _start_of_last_word(checked_text("text", text))
         last = text[start:]
         *before, longer = self.split(f"{last}x")
         return [*self.split(text[:start]), *self.split(last)[: len(before)]], self._letters_of(last, longer)

@@ -31,6 +31,7 @@ def test_each_argument_and_each_line_has_a_score(project: Path) -> None:
     assert scores == json_lines_of("score", "the cat", "a dog saw zebras", cwd=project)
     assert json_output_of("score", "--end", "the cat", cwd=project)["tokens"] == ["the", "cat", "<eos>"]
     assert output_of("score", "--per-token", "the cat", cwd=project).count("\n") == 3
+    assert output_of("score", "--per-word", "the cat", cwd=project).endswith("'cat'\n")
     assert output_of("score", cwd=project) == ""
     assert json_output_of("score", "", cwd=project)["perplexity"] == 1
     assert output_of("score", "", cwd=project).split() == ["0.000", "perplexity", "1.00", "unknown", "0"]

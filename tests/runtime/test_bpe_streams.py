@@ -75,6 +75,17 @@ def test_tokens_are_scored_and_suggested_as_text(predictor: Predictor) -> None:
     assert best.shown == repr(stream.suggest(1)[0][0])
 
 
+def test_words_have_the_sums_of_their_tokens(predictor: Predictor) -> None:
+    text = "the  caté,\nthe 😀 x "
+    words = predictor.score_words(text)
+    assert [word for word, _ in words] == ["the", "caté,", "\n", "the", "😀", "x", " "]
+    score = predictor.score(text)
+    assert sum(log_prob for _, log_prob in words) == pytest.approx(score.log_prob)
+    assert words[0][1] == score.token_log_probs[0]
+    assert words[4][1] == pytest.approx(sum(score.token_log_probs[-8:-3]))
+    assert predictor.score_words("") == []
+
+
 def test_what_needs_words_is_refused(predictor: Predictor) -> None:
     stream = predictor.stream()
     with pytest.raises(OptionError, match="this model reads parts of words"):
