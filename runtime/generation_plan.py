@@ -7,7 +7,7 @@ from typing import Any, final
 import numpy as np
 
 from .arguments import checked_flag, checked_integer, checked_texts
-from .draw import Draw
+from .draws.draw import Draw
 from .errors import OptionError
 from .sampling import Sampling
 from .vocabulary import Vocabulary

@@ -21,9 +21,9 @@ from .arguments import (
     checked_text,
     freeze_fields,
 )
-from .draw import Draw
+from .draws.draw import Draw
+from .draws.token_sampler import TokenSampler
 from .errors import OptionError
-from .token_sampler import TokenSampler
 
 METHODS = ("greedy", "weighted", "weighted-at-boundaries")
 _NONE = np.zeros(0, np.int64)

@@ -10,19 +10,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .arguments import checked_text
-from .arrays import freeze
 from .cache import CacheMemory
-from .errors import ArgumentError, OwnerError, StateError, counted
+from .cursor import Cursor
+from .draws.token_sampler import TokenSampler
+from .errors import ArgumentError, OwnerError, counted
 from .generation_plan import GenerationPlan
 from .network import Network
 from .sampling import Sampling
-from .score import Score, require_finite, spelled_ids
+from .score import Score, spelled_ids
 from .state import State
 from .suggestions import suggest_tokens
 from .text.text_decoder import TextDecoder
-from .token_sampler import TokenSampler
 
-_FLUSH_AT = 512
 _SCORING_CHUNK = 128
 
 _Parameters = ParamSpec("_Parameters")
@@ -73,24 +72,17 @@ class Stream:
 
     def __init__(self, network: Network, state: State, memory: CacheMemory | None) -> None:
         """Use `Predictor.stream`, which checks `state`."""
-        self._network = network
+        self._cursor = Cursor(network, state, memory)
         self._vocabulary = network.vocabulary
-        self._state = State(state.model_sha256, state.tensors)
-        self._pending: list[int] = state.pending[0].tolist() if state.pending.size else []
-        self._last_token: int | None = self._pending[-1] if self._pending else None
         self._last_character = ""  # of the text that was fed last, if nothing else was since
-        self._text = TextDecoder(self._vocabulary, self._last_token, state.partial)
-        self._lookahead: tuple[NDArray[np.float32], State] | None = None
-        self._memory = memory
+        self._text = TextDecoder(self._vocabulary, self._cursor.last_token, state.partial)
         self._lock = threading.RLock()
-        self._one_token = np.zeros((1, 1), np.int64)
-        if state.cache is None:
-            self._remember_next()
 
     def __repr__(self) -> str:
-        last = None if self._last_token is None else self._vocabulary.token(self._last_token)
-        cache = "" if self._memory is None else " with a cache"
-        return f"<Stream{cache} after {last!r}, {counted(len(self._pending), 'token')} to run>"
+        cursor = self._cursor
+        last = None if cursor.last_token is None else self._vocabulary.token(cursor.last_token)
+        cache = "" if cursor.memory is None else " with a cache"
+        return f"<Stream{cache} after {last!r}, {counted(len(cursor.pending), 'token')} to run>"
 
     def __reduce__(self) -> NoReturn:
         """Raise ArgumentError: a stream belongs to its predictor, its state moves."""
@@ -103,20 +95,16 @@ class Stream:
     @_owned
     def state(self) -> State:
         """A snapshot for `predictor.stream(state=...)`, here or, as bytes, in another process."""
-        pending = np.array([self._pending], np.int64).reshape(1, -1)
-        cache = None if self._memory is None else self._memory.cache
-        return State(self._state.model_sha256, self._state.tensors, pending, cache, self._text.partial)
+        return self._cursor.snapshot(self._text.partial)
 
     @_owned
     def fork(self) -> "Stream":
         """An independent stream with the same state. Unlike one made from `state` it runs nothing a second time."""
         fork = object.__new__(Stream)
-        fork.__dict__.update(self.__dict__)  # states and logits are values
-        fork._pending = self._pending.copy()
+        fork.__dict__.update(self.__dict__)
+        fork._cursor = self._cursor.copy()
         fork._text = self._text.copy()
-        fork._memory = None if self._memory is None else CacheMemory(self._memory.cache)
         fork._lock = threading.RLock()
-        fork._one_token = np.zeros((1, 1), np.int64)
         return fork
 
     def feed(self, text: str) -> None:
@@ -136,38 +124,15 @@ class Stream:
         Raises:
             TokenError: An id lies outside the vocabulary; nothing was appended.
         """
-        ids = self._network.checked_ids(token_ids).tolist()
-        self._append(ids)
-        self._text.skip(ids)
+        ids = self._cursor.network.checked_ids(token_ids).tolist()
+        self._cursor.append(ids)
+        self._skip(ids)
 
-    def _append(self, ids: list[int]) -> None:
-        if not ids:
-            return
-        self._last_character = ""
-        if self._lookahead is not None:
-            self._state, self._pending, self._lookahead = self._lookahead[1], [], None
-        had_next = bool(self._pending)
-        self._pending.extend(ids)
-        self._last_token = ids[-1]
-        if not had_next:
-            self._remember_next()
-        while len(self._pending) > _FLUSH_AT:
-            self._run(_FLUSH_AT)
-
-    def _run(self, count: int) -> None:
-        """Run the first `count` pending tokens: in one call, or one by one where a cache needs every hidden state."""
-        size = count if self._memory is None else 1
-        for _ in range(0, count, size):
-            self._state = self._network.run(np.array([self._pending[:size]], np.int64), self._state, 1)[1]
-            del self._pending[:size]
-            self._remember_next()
-
-    def _remember_next(self) -> None:
-        """Cache the hidden state with the token that follows it, unless the network has read nothing yet."""
-        if self._memory is not None and self._pending:
-            hidden = self._network.last_hidden(self._state)[0]
-            if hidden.any():
-                self._memory.remember(hidden, self._pending[0])
+    def _skip(self, ids: list[int]) -> None:
+        """Go on after tokens that were appended."""
+        if ids:
+            self._last_character = ""
+            self._text.skip(ids)
 
     @_owned
     def logits(self) -> NDArray[np.float32]:
@@ -177,33 +142,7 @@ class Stream:
             StateError: The stream began from a state that `Predictor.step` returned, and nothing was fed since.
             NumberError: A logit is NaN or infinite. All methods that need logits raise it.
         """
-        if self._lookahead is None:
-            self._lookahead = self._look_ahead()
-        return self._lookahead[0]
-
-    def _look_ahead(self) -> tuple[NDArray[np.float32], State]:
-        self._require_pending()
-        if self._memory is not None:
-            self._run(len(self._pending) - 1)
-        if len(self._pending) == 1:
-            token_ids = self._one_token
-            token_ids[0, 0] = self._pending[0]
-        else:
-            token_ids = np.array([self._pending], np.int64)
-        logits, state = self._network.run(token_ids, self._state, 1)
-        last = logits[0, -1]
-        require_finite(last, "logits")
-        if self._memory is not None:
-            last = self._memory.mixed(last, self._network.last_hidden(state)[0])
-            require_finite(last, "mixed logits")
-        return freeze(last), state
-
-    def _require_pending(self) -> None:
-        if not self._pending:
-            raise StateError(
-                "nothing was fed since this state was returned by a step, so there is no next token to predict; "
-                "feed a token, or begin from the state of a stream, which keeps its last token"
-            )
+        return self._cursor.logits()
 
     def score(self, text: str | ArrayLike) -> Score:
         """Append text, or token ids; return the log-probability of each token given all before it.
@@ -215,7 +154,7 @@ class Stream:
             StateError: As for `logits`.
         """
         if not isinstance(text, str):
-            ids = self._network.checked_ids(text)
+            ids = self._cursor.network.checked_ids(text)
             return Score.of(ids.tolist(), self._score(ids), self._vocabulary)
         token_ids, spelling = spelled_ids(text, self._vocabulary)
         log_probs = map(add, self._score(np.array(token_ids, np.int64)), spelling)
@@ -230,28 +169,16 @@ class Stream:
 
         They come a chunk at a time, so that neither [tokens, vocabulary] nor int64 [tokens] ever exists.
         """
-        size, score = (_SCORING_CHUNK, self._score_chunk) if self._memory is None else (1, self._score_one)
+        size = _SCORING_CHUNK if self._cursor.memory is None else 1
         for start in range(0, len(ids), size):
-            yield score(ids[start : start + size].astype(np.int64, copy=False))
-
-    @_owned
-    def _score_one(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Append one token, int64 [1]; its log-probability, float64 [1]."""
-        log_probs = self._network.target_log_probs(self.logits()[None, None], ids[None])
-        self._append(ids.tolist())
-        self._text.skip(ids.tolist())
-        return np.asarray(log_probs[0])
+            yield self._score_chunk(ids[start : start + size].astype(np.int64, copy=False))
 
     @_owned
     def _score_chunk(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Append tokens, int64 [tokens], in one call; their log-probabilities, float64 [tokens]."""
-        self._require_pending()
-        inputs = np.array([[*self._pending, *ids[:-1].tolist()]], np.int64)
-        log_probs, self._state = self._network.run_log_probs(inputs, self._state, ids[None])
-        self._pending, self._lookahead = ids[-1:].tolist(), None
-        self._last_token = self._pending[0]
-        self._text.skip(ids.tolist())
-        return np.asarray(log_probs[0])
+        """Append tokens, int64 [tokens]; their log-probabilities, float64 [tokens]."""
+        log_probs = self._cursor.score(ids)
+        self._skip(ids.tolist())
+        return log_probs
 
     def suggest(
         self,
@@ -345,15 +272,15 @@ class Stream:
     @_owned
     def _write(self, sampler: TokenSampler, plan: GenerationPlan) -> str | None:
         """Choose the next token and append it. Returns the text it adds, or None for a stop, which is not appended."""
-        if self._lookahead is None:
-            self._lookahead = self._look_ahead()
-        draw = plan.draw
+        cursor, draw = self._cursor, plan.draw
+        logits = cursor.logits()
         if draw.depends_on_boundary:
-            draw.at_boundary = self._last_token is None or self._vocabulary.is_boundary(self._last_token)
-        token_id = sampler.choose_one(self._lookahead[0], draw)
+            draw.at_boundary = cursor.last_token is None or self._vocabulary.is_boundary(cursor.last_token)
+        token_id = sampler.choose_one(logits, draw)
         if token_id in plan.stop_ids:
             return None
         if token_id != self._vocabulary.end_of_sentence_id:
             draw.recent.append(token_id)
-        self._append([token_id])
+        cursor.append([token_id])
+        self._last_character = ""
         return self._text.add(token_id)

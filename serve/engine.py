@@ -11,7 +11,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.draw import Draw
+from ..runtime.draws.draw import Draw
 from ..runtime.errors import PoolError
 from ..runtime.generation_plan import GenerationPlan
 from ..runtime.pool.generation import NEVER, Generation

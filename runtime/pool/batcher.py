@@ -16,10 +16,10 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from ..draws.token_sampler import TokenSampler
 from ..errors import ForkError, PoolError, RequestTimeoutError
 from ..predictor import Predictor
 from ..state import State
-from ..token_sampler import TokenSampler
 from .draw_tokens import draw_tokens
 from .generation import Generation
 from .options import PoolOptions

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..draws.token_sampler import TokenSampler
 from ..errors import NumberError, PoolError
 from ..score import require_finite
 from ..state import State
-from ..token_sampler import TokenSampler
 from .generation import Generation
 
 

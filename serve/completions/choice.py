@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.draw import Draw
+from ...runtime.draws.draw import Draw
 from ...runtime.generation_plan import GenerationPlan
 from ...runtime.pool.generation import Generation
 from ...runtime.pool.loop_inbox import LoopInbox

@@ -7,7 +7,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.draw import Draw
+from ...runtime.draws.draw import Draw
 from ...runtime.generation_plan import seed_of_text
 from ...runtime.pool.generation import NEVER
 from ...runtime.pool.loop_inbox import LoopInbox

@@ -74,7 +74,7 @@ def test_a_state_is_copied_back_only_when_it_is_read(device: Predictor) -> None:
     stream.feed("the cat")
     stream.suggest(3)
     stream.feed("saw")  # which takes the state that the suggestion was made with
-    for tensors in (state.tensors, stream._state.tensors):
+    for tensors in (state.tensors, stream._cursor.state.tensors):
         assert isinstance(tensors, DeviceTensors)
         assert tensors._copies == {}
     assert state.tensors[0] is state.tensors[0]

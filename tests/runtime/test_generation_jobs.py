@@ -27,11 +27,11 @@ from lmtool.runtime import (
     StreamPool,
     TokenError,
 )
+from lmtool.runtime.draws.token_sampler import TokenSampler
 from lmtool.runtime.generation_plan import GenerationPlan
 from lmtool.runtime.pool.draw_tokens import draw_tokens
 from lmtool.runtime.pool.generation import Generation
 from lmtool.runtime.sampling import Sampling
-from lmtool.runtime.token_sampler import TokenSampler
 from support.models.networks import network_of, predictor_of
 from support.pools import PATIENCE_SECONDS, Gate, alone
 

@@ -3,8 +3,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from lmtool.runtime import OptionError, Sampling
-from lmtool.runtime.draw import Draw
-from lmtool.runtime.token_sampler import TokenSampler
+from lmtool.runtime.draws.draw import Draw
+from lmtool.runtime.draws.token_sampler import TokenSampler
 
 NONE = np.zeros(0, np.int64)
 LOGITS = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from lmtool.runtime import Sampling
-from lmtool.runtime.draw import Draw
+from lmtool.runtime.draws.draw import Draw
+from lmtool.runtime.draws.token_sampler import TokenSampler
 from lmtool.runtime.score import log_softmax
 from lmtool.runtime.session.probabilities import ranked
 from lmtool.runtime.session.row_calls import padded_width, run_rows
 from lmtool.runtime.session.weightless import FACTOR, PROBABILITIES, ROWS, TOTAL, tempered_graph
-from lmtool.runtime.token_sampler import TokenSampler
 
 NONE = np.zeros(0, np.int64)
 OPTIONS = [

@@ -144,10 +144,10 @@ def test_two_owners_of_one_stream_are_refused_and_spoil_nothing(
     draw = np.random.default_rng(5)
     for _ in range(rounds):
         stream = predictor.stream()
-        stream._network = SlowNetwork(predictor.network)  # type: ignore[assignment]
+        stream._cursor.network = SlowNetwork(predictor.network)  # type: ignore[assignment]
         taken, refused = use_from_several_threads(stream, draw.integers(0, len(predictor.vocabulary), 64).tolist())
         refusals += refused
-        stream._network = predictor.network
+        stream._cursor.network = predictor.network
         replay = predictor.stream()
         replay.feed_ids(taken)
         np.testing.assert_array_equal(stream.logits(), replay.logits())
@@ -169,11 +169,11 @@ def test_without_the_lock_two_owners_spoil_a_stream(predictor: Predictor, tally:
     while tried < 20 and not spoilt:
         tried += 1
         stream = predictor.stream()
-        stream._network = SlowNetwork(predictor.network)  # type: ignore[assignment]
+        stream._cursor.network = SlowNetwork(predictor.network)  # type: ignore[assignment]
         stream._lock = NoLock()
         taken, refused = use_from_several_threads(stream, draw.integers(0, len(predictor.vocabulary), 64).tolist())
         assert refused == 0
-        stream._network = predictor.network
+        stream._cursor.network = predictor.network
         replay = predictor.stream()
         replay.feed_ids(taken)
         spoilt = not np.array_equal(stream.logits(), replay.logits())

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from .sampling import Sampling
+    from ..sampling import Sampling
 
 GREEDY, ALL, TEMPERED, NUCLEUS, BEST, MANY_BEST = range(6)
 """Ways to choose a token; `ALL` draws at the temperature 1."""

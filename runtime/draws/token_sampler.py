@@ -11,9 +11,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from .draw import ALL, BEST, GREEDY, MANY_BEST, NUCLEUS, TEMPERED, Draw
-from .session.row_calls import RowCall, padded_width, row_calls, run_rows
-from .session.weightless import (
+from ..session.row_calls import RowCall, padded_width, row_calls, run_rows
+from ..session.weightless import (
     COUNT,
     FACTOR,
     LAST,
@@ -28,6 +27,7 @@ from .session.weightless import (
     tempered_drawing_graph,
     tempered_graph,
 )
+from .draw import ALL, BEST, GREEDY, MANY_BEST, NUCLEUS, TEMPERED, Draw
 
 _FEW, _GROWTH = 1024, 8
 """Number of most probable tokens that are sorted first for top-p, and what it grows by where the nucleus is larger."""
@@ -40,8 +40,8 @@ class TokenSampler:
     Example:
         >>> import numpy as np
         >>> from lmtool.runtime import Sampling
-        >>> from lmtool.runtime.draw import Draw
-        >>> from lmtool.runtime.token_sampler import TokenSampler
+        >>> from lmtool.runtime.draws.draw import Draw
+        >>> from lmtool.runtime.draws.token_sampler import TokenSampler
         >>> draw = Draw(Sampling("greedy"), np.random.default_rng(1), barred=np.array([2]))
         >>> TokenSampler(3).choose(np.array([[0.5, 1, 2]], np.float32), [draw]).tolist()
         [1]
