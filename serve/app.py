@@ -105,12 +105,12 @@ class _Resource:
         endpoint = self._by_method["GET" if scope["method"] == "HEAD" else scope["method"]]
         try:
             response = await endpoint(self._service, Request(scope, receive, send))
+            await response(scope, receive, send)
         except Exception as exception:
             error = api_error(exception)
             if error.status == 500:
                 raise
-            response = error_response(error)
-        await response(scope, receive, send)
+            await error_response(error)(scope, receive, send)
 
 
 async def _handle_exception(_: Request, exception: Exception) -> Response:

@@ -48,6 +48,7 @@ class Engine:
         slots: Bounds the choices of all engines.
         start: The state at the start of a text: an end of sentence is pending, as for `Predictor.stream`.
         pool: Runs the model.
+        random: Source of the draws of all choices without a seed.
     """
 
     def __init__(self, predictor: Predictor, options: ServeOptions, slots: Slots) -> None:
@@ -75,6 +76,7 @@ class Engine:
         self.pool = StreamPool(
             predictor, PoolOptions(max_streams=places, max_waiting=places, allow_inexact=options.allow_inexact)
         )
+        self.random = np.random.default_rng()
         self._probe_lock = asyncio.Lock()
 
     @property

@@ -83,30 +83,30 @@ class Events(NamedTuple):
 class EventStream(Response):
     """Server-sent events, `[DONE]` with the last of them; an error while they are made is the last event.
 
-    The source is closed when the response ends, also if the client disconnects, does not read in time, or the server
-    stops.
+    The response begins once the first of them are there; an error before that is raised. The source is closed when the
+    response ends, also if the client disconnects, does not read in time, or the server stops.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, first: Events, events: AsyncGenerator[Events, None], deadline: float) -> None:
-        """Send `first`, then `events`, until `deadline` in the event loop's seconds."""
+    def __init__(self, events: AsyncGenerator[Events, None], deadline: float) -> None:
+        """Send `events` until `deadline` in the event loop's seconds."""
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._first = first
         self._events = events
         self._deadline = deadline
-        self._is_open = False
+        self._has_begun = self._is_open = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         async with contextlib.aclosing(self._events):
             try:
                 await while_connected(receive, self._send_all(send), self._deadline + GRACE_SECONDS)
-            except ApiError:
-                return  # the client has disconnected
-            except TimeoutError:
-                await _abort(scope)
+            except (ApiError, TimeoutError) as error:
+                if not self._has_begun:
+                    raise
+                if isinstance(error, TimeoutError):  # else the client has disconnected
+                    await _abort(scope)
             except asyncio.CancelledError:
                 if self._is_open:
                     with contextlib.suppress(TimeoutError):
@@ -115,9 +115,9 @@ class EventStream(Response):
                 raise
 
     async def _send_all(self, send: Send) -> None:
+        events = await anext(self._events)
+        self._has_begun = self._is_open = True
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        self._is_open = True
-        events = self._first
         while not events.are_last:
             await _send_pieces(send, events.data)
             try:

@@ -190,7 +190,7 @@ class Completion:
                 self.engine,
                 index=number * request.n + place,
                 request=request,
-                draw=Draw(self._sampling, _random(request.seed, place), self.engine.barred, self._bias),
+                draw=Draw(self._sampling, self._random(place), self.engine.barred, self._bias),
                 prompt=tokens,
                 end=offset,
                 text_end=text_end.copy(),
@@ -203,6 +203,11 @@ class Completion:
         if starts_text:
             before.previous = None
         return choices, _echo(prompt, before, logprobs) if request.echo else []
+
+    def _random(self, place: int) -> np.random.Generator:
+        """The source of a choice's draws: a new one costs as much as a token, so choices without a seed share one."""
+        seed = self._request.seed
+        return self.engine.random if seed is None else np.random.default_rng(seed_of_text(seed, place))
 
     async def _read_before(self, tokens: list[int]) -> tuple[State | None, list[int], list[TokenLogprobs]]:
         """Read the tokens before the last one, if they are scored, or several texts or a session continue from there.
@@ -225,10 +230,6 @@ class Completion:
             scores = self.engine.score(stream, before, targets, request.logprobs or 0)
             logprobs = [score async for score in scores]
             return self.engine.pool.state(stream), [last], logprobs
-
-
-def _random(seed: int | None, place: int) -> np.random.Generator:
-    return np.random.default_rng(seed_of_text(seed, place))
 
 
 def _echo(prompt: PromptTokens, before: TextDecoder, logprobs: list[TokenLogprobs]) -> list[Token]:

@@ -21,7 +21,7 @@ _MANY_TOKENS = 256
 
 
 async def complete(service: Service, request: Request) -> Response:
-    """Continue prompts. A stream is returned once its first events are there."""
+    """Continue prompts."""
     body = await service.read_body(request, CompletionRequest)
     check_completion(body, service.options)
     completion = Completion(request.state.engine, service.sessions, body, service.options)
@@ -32,13 +32,7 @@ async def complete(service: Service, request: Request) -> Response:
         data = await while_connected(request.receive, whole, deadline)
         return LargeJsonResponse(data, deadline)
     with_usage = body.stream_options is not None and body.stream_options.include_usage
-    events = _events(service, request, completion, response, deadline, with_usage)
-    try:
-        first = await while_connected(request.receive, anext(events), deadline)
-    except BaseException:
-        await events.aclose()
-        raise
-    return EventStream(first, events, deadline)
+    return EventStream(_events(service, request, completion, response, deadline, with_usage), deadline)
 
 
 async def _whole(
@@ -69,7 +63,8 @@ async def _events(
         return b"".join(event(response.chunk(delta, with_usage)) for delta in deltas)
 
     with _released(service, request, completion):
-        deltas = await completion.start()
+        async with asyncio.timeout_at(deadline):
+            deltas = await completion.start()
         while True:
             parts = [delta for delta in deltas if delta.tokens or delta.blank or delta.finish_reason is not None]
             data = await _encode(functools.partial(encode, parts), parts, deadline)

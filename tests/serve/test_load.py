@@ -116,7 +116,7 @@ def test_the_stream_of_a_client_that_does_not_read_is_closed(monkeypatch: pytest
             await asyncio.sleep(PATIENCE_SECONDS)
 
     async def main() -> None:
-        response = EventStream(Events(b"data: 0\n\n"), events(), asyncio.get_running_loop().time() + 0.05)
+        response = EventStream(events(), asyncio.get_running_loop().time() + 0.05)
         await response({"type": "http"}, receive, send)
 
     asyncio.run(asyncio.wait_for(main(), PATIENCE_SECONDS))
