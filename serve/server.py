@@ -25,8 +25,6 @@ from .options import CONNECTION_BACKLOG, ServeOptions
 from .protocol import BoundedProtocol
 from .service import Service
 
-_COLLECTED_OBJECTS = 7000
-"""New objects before they are searched for cycles; 700 in Python."""
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -101,7 +99,7 @@ def _rare_garbage_collection() -> Iterator[None]:
     """
     before = gc.get_threshold()
     gc.freeze()
-    gc.set_threshold(_COLLECTED_OBJECTS, *before[1:])
+    gc.set_threshold(10 * before[0], *before[1:])
     try:
         yield
     finally:

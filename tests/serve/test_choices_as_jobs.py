@@ -11,6 +11,7 @@ from lmtool.serve.completions import completion
 from lmtool.serve.completions.choice import Choice
 from lmtool.serve.completions.stop import Token
 from support.pools import Gate
+from support.processes.commands import PATIENCE_SECONDS
 from support.servers import LocalServer, local_server
 
 
@@ -54,6 +55,20 @@ def test_stop_strings_are_found_over_events_and_nothing_is_drawn_past_them(
     drawn = usage["usage"]["completion_tokens"]
     assert stop in text(server, max_tokens=drawn)
     assert stop not in text(server, max_tokens=drawn - 1)
+
+
+def test_events_have_more_tokens_the_more_choices_are_written(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completion, "EVENT_SECONDS", 0.0)
+    monkeypatch.setattr(completion, "EVENT_SECONDS_PER_CHOICE", PATIENCE_SECONDS)
+    first, last, done = server.chunks(prompt="the", max_tokens=200, seed=3)
+    assert len(first["choices"][0]["text"]) < 30 < len(last["choices"][0]["text"])
+    assert done == "[DONE]"
+
+
+def test_texts_without_a_seed_differ(server: LocalServer) -> None:
+    assert len({text(server, seed=None, n=2, max_tokens=30) for _ in range(3)}) == 3
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -6,6 +6,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from lmtool.runtime import Predictor
@@ -13,6 +15,7 @@ from lmtool.serve import ServeOptions, Service
 from lmtool.serve.server import Server, _config, _loop_factory
 from support.processes.commands import PATIENCE_SECONDS
 from support.servers import request_bytes
+from uvicorn.server import ServerState
 
 HOST = b"host: localhost\r\n"
 CHUNKED = b"transfer-encoding: chunked\r\n"
@@ -68,6 +71,7 @@ def with_length(*headers: bytes, body: bytes) -> bytes:
     ("data", "expected"),
     [
         pytest.param(with_length(body=TEXT), [200, 200], id="a good request"),
+        pytest.param(with_length(body=TEXT) + b"GET / HTTP/1.1\r\n\r\n", [200, 400], id="a bad one follows"),
         pytest.param(with_length(b"connection: upgrade\r\nupgrade: h2c\r\n", body=HIDDEN), [400, 200], id="upgrade"),
         pytest.param(b"GET /health HTTP/1.1\r\n\r\n", [400], id="no host"),
         pytest.param(b"GET /health HTTP/1.1\r\n" + HOST + HOST + b"\r\n", [400], id="two hosts"),
@@ -80,6 +84,36 @@ def with_length(*headers: bytes, body: bytes) -> bytes:
 def test_a_request_has_one_answer(port: int, data: bytes, expected: list[int]) -> None:
     statuses, received = answers(port, data + LAST)
     assert statuses == expected, received
+
+
+@pytest.mark.parametrize("fields", [{}, {"stream": True}], ids=["whole", "events"])
+def test_head_body_and_end_are_one_write(predictor: Predictor, fields: dict[str, Any]) -> None:
+    async def main() -> list[bytes]:
+        config = _config(service)
+        config.load()
+        transport = Mock(spec=asyncio.Transport)
+        transport.is_closing.return_value = False
+        transport.get_extra_info.return_value = None
+        state = ServerState()
+        protocol = config.http_protocol_class(config=config, server_state=state, app_state={})  # type: ignore[call-arg]
+        protocol.connection_made(transport)
+        assert isinstance(protocol, asyncio.Protocol)
+        protocol.data_received(request_bytes("/v1/completions", {"prompt": "the", "max_tokens": 1, **fields}))
+        await asyncio.wait(state.tasks)
+        return [call.args[0] for call in transport.write.call_args_list]
+
+    service = Service(predictor, ServeOptions())
+    try:
+        (written,) = asyncio.run(asyncio.wait_for(main(), PATIENCE_SECONDS))
+    finally:
+        service.close()
+    assert written.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert written.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n" if fields else b"}")
+
+
+def test_a_body_that_waits_is_asked_for_before_the_answer(port: int) -> None:
+    head, end, body = with_length(b"expect: 100-continue\r\n", body=TEXT).partition(b"\r\n\r\n")
+    assert answers(port, head + end, body + LAST)[0] == [100, 200, 200]
 
 
 def test_trailers_are_no_headers(port: int) -> None:

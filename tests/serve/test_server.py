@@ -1,6 +1,7 @@
 """`lmtool serve` as a process: OpenAI's client, sockets, signals, and errors at the start."""
 
 import contextlib
+import gc
 import http.client
 import re
 import select
@@ -19,6 +20,7 @@ import pytest
 from lmtool.model import Run
 from lmtool.runtime import Predictor
 from lmtool.serve import ServeOptions, read_key
+from lmtool.serve.server import _rare_garbage_collection
 from support.processes.commands import PATIENCE_SECONDS, lmtool, run_fresh
 from support.servers import ServerProcess, request_bytes
 
@@ -316,3 +318,11 @@ def test_an_open_server_with_a_key_does_not_warn(
         with openai.OpenAI(base_url=f"{url}/v1", api_key="open-sesame") as client:
             assert [model.id for model in client.models.list()] == ["model"]
         assert running.stop() == (143, "")
+
+
+def test_garbage_is_collected_as_before_once_the_server_ends() -> None:
+    before = gc.get_threshold()
+    with _rare_garbage_collection():
+        assert gc.get_threshold()[0] == 10 * before[0]
+        assert gc.get_freeze_count() > 0
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
