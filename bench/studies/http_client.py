@@ -149,6 +149,14 @@ class ServerProcess:
             return stderr.read().decode(errors="replace").strip()
 
     @property
+    def processor_seconds(self) -> tuple[float, float]:
+        """Processor time of the event loop's thread, and of the others; zeros where the system does not tell."""
+        threads = Path(f"/proc/{self._process.pid}/task").glob("*/schedstat")
+        nanoseconds = {thread.parent.name: int(thread.read_text().split()[0]) for thread in threads}
+        loop = nanoseconds.pop(str(self._process.pid), 0)
+        return loop / 1e9, sum(nanoseconds.values()) / 1e9
+
+    @property
     def resident_bytes(self) -> int:
         """The resident set.
 

@@ -1,9 +1,10 @@
 """Measure `lmtool serve` under load: latency, throughput and memory of many clients, an overload, and the recovery.
 
-    python bench/studies/http_load.py --model FILE [--clients 50] [--seconds 60] [--slots 64] [--json FILE]
+    python bench/studies/http_load.py --model FILE [--clients 50] [--seconds 60] [--slots 64] [--requests mixed]
 
 The server is a process on loopback. Each client sends one request after the other over a kept connection. Of 20
-requests, 11 are completions (prompts of 32 random tokens, 16 tokens to write), 6 streamed completions, 3 suggestions.
+requests, 11 are completions (prompts of 32 random tokens, 16 tokens to write), 6 streamed completions, 3 suggestions;
+or all are of one kind.
 
 First a pool in this process writes as many texts at once as there are clients, from such prompts, without a server;
 tokens/s of the phases are also given as a share of the pool's.
@@ -38,7 +39,8 @@ from program import run_program
 
 _FORMAT = 1
 _PROMPT_TOKENS, _WRITTEN_TOKENS = 32, 16
-_KINDS = ("completion",) * 11 + ("stream",) * 6 + ("suggest",) * 3
+_MIXED = ("completion",) * 11 + ("stream",) * 6 + ("suggest",) * 3
+_KINDS = {"mixed": _MIXED, **{kind: (kind,) for kind in dict.fromkeys(_MIXED)}}
 _BODIES = 256
 _OVERLOAD = 3
 _PAUSE_SECONDS = 0.1
@@ -50,7 +52,8 @@ _GROWTH, _GROWTH_BYTES = 1.2, 20_000_000
 
 _PERCENTILES = {"p50": 50, "p95": 95, "p99": 99, "longest": 100}
 _HEADER = (
-    *("phase", "clients", "requests/s", "tokens/s", "pool", *_PERCENTILES, "event p50", "event p99", "429", "failed"),
+    *("phase", "clients", "requests/s", "tokens/s", "pool", *_PERCENTILES, "event p50", "event p99"),
+    *("loop", "others", "429", "failed"),
     "memory at start, middle, end",
 )
 
@@ -66,6 +69,7 @@ class Phase:
         first_events: Seconds to the first event of each stream.
         statuses: Number of answers with each HTTP status.
         errors: Number of other errors, by name.
+        processor_seconds: Processor time of the server's event loop, and of its other threads.
         resident: Resident set of the server at the start, in the middle and at the end, in bytes.
     """
 
@@ -77,6 +81,7 @@ class Phase:
     tokens: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
+    processor_seconds: tuple[float, float] = (0.0, 0.0)
     resident: list[int] = field(default_factory=list)
 
     @property
@@ -117,6 +122,7 @@ class Phase:
             "refused": self.refused,
             "failures": self.failures,
             "errors": dict(self.errors),
+            "processor_seconds": self.processor_seconds,
             "resident_bytes": self.resident,
         }
 
@@ -129,13 +135,14 @@ def _percentiles(seconds: list[float]) -> dict[str, float] | None:
 class Load:
     """The clients of one server."""
 
-    def __init__(self, model: Path, server: ServerProcess) -> None:
+    def __init__(self, model: Path, server: ServerProcess, kinds: Sequence[str]) -> None:
         self._server = server
-        self._requests = _draw_requests(len(Artifact.read(model).vocabulary), HttpClient("127.0.0.1", server.port))
+        client = HttpClient("127.0.0.1", server.port)
+        self._requests = _draw_requests(len(Artifact.read(model).vocabulary), client, kinds)
 
     async def phase(self, name: str, clients: int, seconds: float) -> Phase:
         """Run `clients` clients for `seconds`; each ends after an answer."""
-        phase, start = Phase(name, clients), time.perf_counter()
+        phase, start, before = Phase(name, clients), time.perf_counter(), self._server.processor_seconds
         phase.resident.append(self._server.resident_bytes)
         running = [asyncio.ensure_future(self._client(phase, number, start + seconds)) for number in range(clients)]
         await asyncio.sleep(seconds / 2)
@@ -143,6 +150,8 @@ class Load:
         await asyncio.gather(*running)
         phase.resident.append(self._server.resident_bytes)
         phase.seconds = time.perf_counter() - start
+        loop, others = self._server.processor_seconds
+        phase.processor_seconds = loop - before[0], others - before[1]
         return phase
 
     async def _client(self, phase: Phase, number: int, end: float) -> None:
@@ -163,12 +172,12 @@ class Load:
         await client.close()
 
 
-def _draw_requests(vocabulary_size: int, client: HttpClient) -> list[tuple[str, bytes]]:
+def _draw_requests(vocabulary_size: int, client: HttpClient, kinds: Sequence[str]) -> list[tuple[str, bytes]]:
     """Draw requests; prompts are token ids, so that they do not depend on the language."""
     random = np.random.default_rng(0)
     requests = []
     for number in range(_BODIES):
-        kind, ids = _KINDS[number % len(_KINDS)], random.integers(0, vocabulary_size, _PROMPT_TOKENS).tolist()
+        kind, ids = kinds[number % len(kinds)], random.integers(0, vocabulary_size, _PROMPT_TOKENS).tolist()
         path, body = "/v1/suggest", {"text": "the", "count": 5}
         if kind != "suggest":
             path = "/v1/completions"
@@ -178,9 +187,8 @@ def _draw_requests(vocabulary_size: int, client: HttpClient) -> list[tuple[str, 
     return requests
 
 
-async def measure(model: Path, server: ServerProcess, clients: int, seconds: float, slots: int) -> list[Phase]:
+async def measure(load: Load, clients: int, seconds: float, slots: int) -> list[Phase]:
     """Load, overload and recovery, after a warm-up."""
-    load = Load(model, server)
     await load.phase("warm-up", clients, min(seconds, _WARM_UP_SECONDS))
     return [
         await load.phase("load", clients, seconds),
@@ -209,6 +217,7 @@ def format_report(phases: Sequence[Phase], pool_rate: float) -> str:
     rows = [_row(phase, pool_rate) for phase in phases]
     table = text_table([_HEADER, *rows], "<" + ">" * (len(_HEADER) - 2) + "<")
     notes = f"pool: share of the {pool_rate:,.0f} tokens/s that the pool writes without a server"
+    notes = f"{notes}; loop, others: processor time of the server's event loop and of its other threads, us a token"
     return "\n".join([*table, f"event: the first event of a stream; 429: share of refused requests; {notes}"])
 
 
@@ -224,6 +233,7 @@ def _row(phase: Phase, pool_rate: float) -> tuple[str, ...]:
         f"{figures['tokens_per_second']:,.0f}",
         f"{figures['tokens_per_second'] / pool_rate:.0%}",
         *("-" if seconds is None else f"{seconds * 1000:,.1f} ms" for seconds in times),
+        *(f"{seconds / max(phase.tokens, 1) * 1e6:,.0f}" for seconds in phase.processor_seconds),
         f"{phase.refused:.0%}",
         str(phase.failures),
         f"{memory} MB",
@@ -253,6 +263,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the load; of the others a third")
     parser.add_argument("--slots", type=int, default=64, help="choices that the server writes at once")
     parser.add_argument("--threads", type=int, default=1, help="threads of a call")
+    parser.add_argument("--requests", choices=_KINDS, default="mixed", help="kind of the requests")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
     if options.clients < 1 or options.slots < options.clients or not options.seconds > 0:
@@ -262,12 +273,14 @@ def main() -> int:
         )
     pool_rate = measure_pool(options.model, options.clients, options.seconds / 6, options.threads)
     with ServerProcess(options.model, options.slots, options.threads) as server:
-        phases = asyncio.run(measure(options.model, server, options.clients, options.seconds, options.slots))
+        load = Load(options.model, server, _KINDS[options.requests])
+        phases = asyncio.run(measure(load, options.clients, options.seconds, options.slots))
     environment = describe_environment()
     machine = f"{environment['processor']}, {environment['usable_cores']} cores shared with the clients"
     print(f"{machine}; {options.slots} slots\n{format_report(phases, pool_rate)}")
     if options.json is not None:
         value = {"format": _FORMAT, "environment": environment, "slots": options.slots, "threads": options.threads}
+        value["requests"] = options.requests
         value["pool_tokens_per_second"] = pool_rate
         value["phases"] = [phase.to_json() for phase in phases]
         write_atomically(options.json, json_text(value, indent=1).encode())
