@@ -22,6 +22,7 @@ from .parity import ParityReport
 from .reference import Text, TorchReference
 from .sherpa import build_sherpa_model, ids_of, read_recognizer_tokens, sherpa_difference
 from .test_vectors.files import require_room, write_vectors
+from .test_vectors.text_cases import write_text_cases
 from .test_vectors.vectors import compute_vectors
 from .tolerances import SHERPA_BOUND
 from .verification import verify
@@ -123,8 +124,14 @@ def export_run(
     write_report(path.parent, report)
     if tokenizer_file is not None:
         _write_tokenizer(vocabulary, tokenizer_file)
-    index = write_vectors(compute_vectors(sealed, path.name, reference), path.parent) if test_vectors else None
+    index = _write_vectors(sealed, path, reference) if test_vectors else None
     return Export(path, len(data), report, index, training_warning(training), agreement, tokenizer_file)
+
+
+def _write_vectors(sealed: Predictor, path: Path, reference: TorchReference) -> Path:
+    """Write the test vectors and the text cases of an artifact beside it; returns the index of the vectors."""
+    write_text_cases(sealed.vocabulary, path.name, sealed.artifact.sha256, path.parent)
+    return write_vectors(compute_vectors(sealed, path.name, reference), path.parent)
 
 
 def _agreement(run: Run, vocabulary: Vocabulary, has_corpus: bool) -> "Agreement | None":

@@ -15,7 +15,7 @@ async function main(file, ...words) {
   const tokenIds = [vocabulary.endOfSentenceId, ...vocabulary.encode(words.join(" "))];
   const { logits } = await predictor.step(tokenIds, predictor.initialState());
   for (const { id, probability } of likeliest(logits, { count: 5, excluded: vocabulary.specialIds })) {
-    console.log(`${(100 * probability).toFixed(2).padStart(6)}%  ${quoted(vocabulary.tokens[id])}`);
+    console.log(`${(100 * probability).toFixed(2).padStart(6)}%  ${quoted(vocabulary.text(id))}`);
   }
 }
 

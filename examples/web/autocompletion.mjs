@@ -1,10 +1,11 @@
 // Suggestions while a text is typed; each keystroke runs as few tokens as possible.
-import { endsWithSpace } from "./tokenization.mjs";
 import { likeliest } from "./sampling.mjs";
+import { TokenDecoder } from "./token_decoder.mjs";
+import { endsWithSpace } from "./tokenization.mjs";
 
 const KEPT = 64;
 
-// Suggests how a text may continue: the next word, the rest of a word, or the next character.
+// Suggests how a text may continue: the next word, the rest of a word, or the next character or part of a word.
 //
 // Recent positions are kept by their tokens: another letter of a word runs nothing, a finished word runs that word, and
 // a deletion goes back to a kept position. One call at a time.
@@ -21,7 +22,7 @@ export class Autocompletion {
     this.tokensRun = 0; // since construction
   }
 
-  // The `count` most probable continuations of `text`, never the end of a sentence: { token, text, start, probability }.
+  // The `count` most probable continuations of `text`, never the end of a sentence: { token, shown, text, start, probability }.
   // `text` replaces the last -start UTF-16 units. Where the last word is whole, words after it are among longer words.
   async suggestions(text, count, temperature = 1) {
     const { tokens, letters } = this.#tokenization.splitUnfinished(text);
@@ -83,10 +84,11 @@ export class Autocompletion {
   async #nextTokens(text, tokens, count, temperature) {
     const { logits } = await this.position(tokens);
     const previous = tokens.length > 0 && !endsWithSpace(text) ? tokens.at(-1) : null;
+    const decoder = new TokenDecoder(this.#tokenization, previous);
     const excluded = this.#vocabulary.specialIds;
     return likeliest(logits, { count, excluded, temperature }).map(({ id, probability }) => {
       const token = this.#vocabulary.tokens[id];
-      return { token, text: this.#tokenization.piece(token, previous), start: 0, probability };
+      return { token, shown: this.#vocabulary.text(id), text: decoder.peek(token), start: 0, probability };
     });
   }
 
@@ -98,7 +100,7 @@ export class Autocompletion {
     return found.map(({ id, probability }) => {
       const token = this.#vocabulary.tokens[id];
       const rest = Array.from(token).slice(typed).join("");
-      return { token, text: letters + rest, start: -letters.length, probability };
+      return { token, shown: token, text: letters + rest, start: -letters.length, probability };
     });
   }
 }

@@ -1,6 +1,7 @@
 // The list of suggestions: words with bars, one of them selected. It is a listbox; the focus stays in the text.
 
 const SCALES = [0.1, 0.25, 0.5, 1]; // the probability of a full bar: the first that is large enough
+const SPACE = "\u2423"; // within or before the letters of a token
 const NAMES = { " ": "space", "\t": "tab" };
 
 export const COUNT = 5;
@@ -69,11 +70,12 @@ export class Choices {
   }
 }
 
-// How a token is shown: { name, special }; `special` if the name is a description.
-export function shownToken(token, tokenization) {
-  if (tokenization.unit === "char" && token.trim() === "")
-    return { name: NAMES[token] ?? JSON.stringify(token), special: true };
-  return { name: token, special: false };
+// How a token's text is shown: { name, special }; `special` if the name is a description.
+export function shownToken(text, { unit }) {
+  if (unit === "word") return { name: text, special: false };
+  if (text.trim() === "") return { name: NAMES[text] ?? JSON.stringify(text), special: true };
+  if (unit === "char") return { name: text, special: false };
+  return { name: text.replaceAll(" ", SPACE), special: text.startsWith("bytes:") };
 }
 
 export const percent = (share) => `${(100 * share).toFixed(2)} %`;

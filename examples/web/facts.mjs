@@ -1,6 +1,6 @@
 // The facts about the model, as a list of terms and descriptions.
 
-const UNITS = { word: "words", char: "characters" };
+const UNITS = { word: "words", char: "characters", subword: "parts of words" };
 
 // `list` is a dl; `hash` shows the hash and whether it was checked.
 export function showFacts(list, hash, facts) {

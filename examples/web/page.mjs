@@ -10,6 +10,7 @@ import { Tokenization } from "./tokenization.mjs";
 const DEFAULT_MODEL = "model.onnx";
 const MOST_WRITTEN = 60; // tokens
 const WRITING_PAUSE_MS = 60; // slow enough to read along
+const TITLES = { word: "Next word", char: "Next character", subword: "Next part of a word" };
 const SPEAKING_PAUSE_MS = 700; // for screen readers, once typing pauses
 
 const element = (id) => document.getElementById(id);
@@ -106,7 +107,7 @@ class Page {
     this.#say("");
     showFacts(element("facts"), element("hash"), facts);
     this.#tokenization = new Tokenization(facts.tokenization);
-    element("next-title").textContent = this.#tokenization.unit === "char" ? "Next character" : "Next word";
+    element("next-title").textContent = TITLES[this.#tokenization.unit];
     this.#area.disabled = this.#button.disabled = false;
     this.#area.focus();
     this.#ask();
@@ -163,7 +164,7 @@ class Page {
   }
 
   #show(suggestions) {
-    this.#choices.show(suggestions.map((found) => ({ ...found, ...shownToken(found.token, this.#tokenization) })));
+    this.#choices.show(suggestions.map((found) => ({ ...found, ...shownToken(found.shown, this.#tokenization) })));
     this.#area.removeAttribute("aria-activedescendant");
     element("nothing").hidden = suggestions.length > 0;
     element("nothing").textContent = "No word in the vocabulary begins like this.";
@@ -209,10 +210,10 @@ class Page {
     return suggestion !== undefined && this.#take(suggestion);
   }
 
-  #take({ token, text = "", start = 0 }) {
+  #take({ token, text, start }) {
     this.#stop();
     const tokenization = this.#tokenization;
-    if (tokenization.unit === "char") this.#editor.put(token);
+    if (tokenization.unit !== "word") this.#editor.put(text);
     else {
       const previous = tokenization.split(this.#editor.before).at(-1) ?? null;
       const begun = start < 0;

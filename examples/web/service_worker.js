@@ -2,7 +2,7 @@
 //
 // The network comes first, and its answers refresh the cache; the cache serves if the network fails. A new VERSION
 // drops the caches of older ones.
-const VERSION = "1";
+const VERSION = "2";
 const CACHE = `lmtool-web-${VERSION}`;
 const ORT = "node_modules/onnxruntime-web/dist";
 const FILES = [
@@ -21,11 +21,13 @@ const FILES = [
   "worker.mjs",
   "artifact.mjs",
   "autocompletion.mjs",
+  "byte_pairs.mjs",
   "errors.mjs",
   "graph.mjs",
   "predictor.mjs",
   "random.mjs",
   "sampling.mjs",
+  "token_decoder.mjs",
   "tokenization.mjs",
   "vocabulary.mjs",
   "wire.mjs",

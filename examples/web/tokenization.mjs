@@ -1,10 +1,14 @@
 // From text to tokens and back: the rules of lmtool, character for character as in Python.
 //
-// `whitespace` splits at white space; `words` and `words-2` are in words.mjs; `characters` makes each code point a token.
+// `whitespace` splits at white space; `words` and `words-2` are in words.mjs; `characters` makes each code point a token;
+// `bpe` is in byte_pairs.mjs.
+import { BYTE_TOKENS, BytePairs, unicodeText } from "./byte_pairs.mjs";
 import { ArtifactError } from "./errors.mjs";
 import { SPACE, WORD_RULES, withNewlines } from "./words.mjs";
 
-const UNITS = { whitespace: "word", words: "word", "words-2": "word", characters: "char" };
+const UNITS = { whitespace: "word", words: "word", "words-2": "word", characters: "char", bpe: "subword" };
+const NEWLINE_TOKEN = "Ċ";
+const UNKNOWN = "<unk>";
 
 const SPACES = new RegExp(`[${SPACE}]+`, "u");
 const ENDS_WITH_SPACE = new RegExp(`[${SPACE}]$`, "u");
@@ -17,8 +21,9 @@ export const endsWithSpace = (text) => ENDS_WITH_SPACE.test(text);
 export class Tokenization {
   #rule;
   #word;
+  #pairs = null;
 
-  // `json`: an object with the strings rule, unknown and end_of_sentence.
+  // `json`: an object with the strings rule, unknown and end_of_sentence; for `bpe` also with the list merges.
   constructor(json) {
     for (const name of ["rule", "unknown", "end_of_sentence"]) {
       if (typeof json?.[name] !== "string") throw new ArtifactError(`its lmtool.tokenization lacks the string ${name}`);
@@ -27,7 +32,9 @@ export class Tokenization {
     this.unknown = json.unknown;
     this.endOfSentence = json.end_of_sentence;
     this.unit = Object.hasOwn(UNITS, this.rule) ? UNITS[this.rule] : null;
+    this.merges = json.merges ?? [];
     this.#check();
+    if (this.unit === "subword") this.#pairs = new BytePairs(this.merges, [NEWLINE_TOKEN, UNKNOWN]);
     this.#rule = Object.hasOwn(WORD_RULES, this.rule) ? WORD_RULES[this.rule] : null;
     const specials = `${literal(this.unknown)}|${literal(this.endOfSentence)}`;
     this.#word = this.#rule && new RegExp(`${specials}|${this.#rule.pattern}`, "gu");
@@ -39,18 +46,36 @@ export class Tokenization {
       throw new ArtifactError(`its tokenization rule is "${this.rule}", expected one of ${known}`);
     }
     const specials = [this.unknown, this.endOfSentence];
+    if (this.unit === "subword" && (this.unknown !== UNKNOWN || this.endOfSentence !== NEWLINE_TOKEN)) {
+      throw new ArtifactError(`its special tokens are ${JSON.stringify(specials)}, the rule bpe has <unk> and Ċ`);
+    }
+    if (!Array.isArray(this.merges) || !this.merges.every((merge) => typeof merge === "string")) {
+      throw new ArtifactError("the merges of its tokenization are no list of strings");
+    }
+    if (this.unit !== "subword" && this.merges.length > 0) {
+      throw new ArtifactError(`its tokenization rule ${this.rule} has merges; only bpe has any`);
+    }
     if (this.unit === "word" && specials.some((token) => token === "" || splitAtSpaces(token)[0] !== token)) {
       throw new ArtifactError(`its special tokens ${JSON.stringify(specials)} are empty or hold white space`);
     }
   }
 
+  // The tokens that a vocabulary of this tokenization must hold; for `bpe` it holds no others.
+  get required() {
+    const specials = [this.endOfSentence, this.unknown];
+    if (this.unit !== "subword") return specials;
+    return [...new Set([...specials, ...BYTE_TOKENS, ...this.merges.map((merge) => merge.replace(" ", ""))])];
+  }
+
   // `text` in the form of the rule's tokens.
   folded(text) {
+    if (this.unit === "subword") return unicodeText(text);
     return this.#rule === null ? withNewlines(text) : this.#rule.folded(text, this.endOfSentence);
   }
 
   // The tokens of `text`; a newline becomes the end-of-sentence token.
   split(text) {
+    if (this.unit === "subword") return this.#pairs.tokens(text);
     const folded = this.folded(text);
     if (this.rule === "characters") return Array.from(folded);
     if (this.rule === "whitespace") return splitAtSpaces(folded.replaceAll("\n", () => ` ${this.endOfSentence} `));
@@ -63,7 +88,7 @@ export class Tokenization {
   // another letter would make longer; no letters after white space or a punctuation mark, or without text.
   splitUnfinished(text) {
     const tokens = this.split(text);
-    if (this.unit === "char" || tokens.length === 0) return { tokens, letters: "" };
+    if (this.unit !== "word" || tokens.length === 0) return { tokens, letters: "" };
     const before = this.split(`${text}x`);
     const longer = before.pop();
     return { tokens: tokens.slice(0, before.length), letters: this.#lettersOf(text, longer) };
@@ -81,7 +106,8 @@ export class Tokenization {
     return end(size);
   }
 
-  // The text that `token` adds after the token `previous` (null: at the beginning).
+  // The text that `token` adds after the token `previous` (null: at the beginning); not for `bpe`. A TokenDecoder does so
+  // for all rules.
   piece(token, previous) {
     if (this.unit === "char") return token;
     if (token === this.endOfSentence) return "\n";

@@ -1,5 +1,6 @@
-// The vocabulary: token <-> id, and text -> ids with its tokenization.
+// The vocabulary: token <-> id, and text <-> ids with its tokenization.
 import { ArtifactError } from "./errors.mjs";
+import { shownBytes, textOfTokens } from "./token_decoder.mjs";
 
 export class Vocabulary {
   #ids;
@@ -14,12 +15,23 @@ export class Vocabulary {
     this.tokenization = tokenization;
     this.#ids = new Map(tokens.map((token, id) => [token, id]));
     if (this.#ids.size !== tokens.length) throw new ArtifactError("its vocabulary holds a token twice");
-    for (const token of [tokenization.unknown, tokenization.endOfSentence]) {
-      if (!this.#ids.has(token)) throw new ArtifactError(`its vocabulary lacks the special token "${token}"`);
-    }
+    this.#checkRequired();
     this.unknownId = this.#ids.get(tokenization.unknown);
     this.endOfSentenceId = this.#ids.get(tokenization.endOfSentence);
     this.specialIds = [this.unknownId, this.endOfSentenceId];
+  }
+
+  #checkRequired() {
+    const { required, unit, unknown, endOfSentence } = this.tokenization;
+    for (const token of required) {
+      const kind = token === unknown || token === endOfSentence ? "special token" : "token";
+      if (!this.#ids.has(token)) throw new ArtifactError(`its vocabulary lacks the ${kind} "${token}"`);
+    }
+    if (unit === "subword" && this.size !== required.length) {
+      const known = new Set(required);
+      const other = this.tokens.find((token) => !known.has(token));
+      throw new ArtifactError(`its vocabulary holds "${other}", which is no byte and which no merge makes`);
+    }
   }
 
   get size() {
@@ -38,6 +50,18 @@ export class Vocabulary {
   // Ids of the tokens of `text`.
   encode(text) {
     return this.tokenization.split(text).map((token) => this.id(token));
+  }
+
+  // Text of the tokens with these ids.
+  decode(ids) {
+    const tokens = ids.map((id) => this.tokens[id]);
+    if (this.tokenization.unit === "subword") return textOfTokens(tokens);
+    return tokens.map((token, place) => this.tokenization.piece(token, tokens[place - 1] ?? null)).join("");
+  }
+
+  // A token for display.
+  text(id) {
+    return this.tokenization.unit === "subword" ? shownBytes(this.tokens[id]) : this.tokens[id];
   }
 
   // Ids, in order, of the tokens that begin with `prefix`, without the unknown and the end-of-sentence token.

@@ -47,9 +47,15 @@ const calls = {
     const { vocabulary } = predictor;
     const piece = await writing.next(temperature);
     const next = likeliest(writing.logits, { count, excluded: vocabulary.specialIds, temperature });
-    return { piece, next: next.map(({ id, probability }) => ({ token: vocabulary.tokens[id], probability })) };
+    return { piece, next: next.map((found) => suggested(vocabulary, found)) };
   },
 };
+
+// A token as a suggestion after the text that is being generated.
+function suggested(vocabulary, { id, probability }) {
+  const token = vocabulary.tokens[id];
+  return { token, shown: vocabulary.text(id), text: writing.peek(token), start: 0, probability };
+}
 
 async function fetched(path, optional) {
   const response = await fetch(path).catch((error) => error);

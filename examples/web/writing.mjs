@@ -1,12 +1,13 @@
 // Text generation: samples a token, reads it and returns its text, one token at a time.
 import { SeededRandom, UnseededRandom } from "./random.mjs";
 import { draw } from "./sampling.mjs";
+import { TokenDecoder } from "./token_decoder.mjs";
 import { endsWithSpace } from "./tokenization.mjs";
 
 export class Writing {
   #predictor;
   #position;
-  #previous;
+  #decoder;
   #letters;
   #random;
 
@@ -22,13 +23,14 @@ export class Writing {
     const random = seed === null ? new UnseededRandom() : new SeededRandom(seed);
     const position = await autocompletion.position(read);
     const previous = endsWithSpace(text) ? null : (read.at(-1) ?? null);
-    return new Writing(predictor, position, previous, begun ? letters : "", random);
+    const decoder = new TokenDecoder(tokenization, previous);
+    return new Writing(predictor, position, decoder, begun ? letters : "", random);
   }
 
-  constructor(predictor, position, previous, letters, random) {
+  constructor(predictor, position, decoder, letters, random) {
     this.#predictor = predictor;
     this.#position = position; // { logits, state }
-    this.#previous = previous; // the last token, null at the beginning and after white space
+    this.#decoder = decoder; // of the text so far
     this.#letters = letters; // of the word that the next token must complete
     this.#random = random;
   }
@@ -38,7 +40,13 @@ export class Writing {
     return this.#position.logits;
   }
 
-  // Samples the next token, never the unknown one, and returns the text that it adds.
+  // The text that a token would add next.
+  peek(token) {
+    return this.#decoder.peek(token);
+  }
+
+  // Samples the next token, never the unknown one, and returns the text that it adds; empty if a character is not
+  // complete.
   async next(temperature) {
     const { vocabulary } = this.#predictor;
     const letters = this.#letters;
@@ -47,10 +55,9 @@ export class Writing {
     const id = draw(this.#position.logits, { temperature, random: this.#random, ...among });
     this.#position = await this.#predictor.step([id], this.#position.state);
     const token = vocabulary.tokens[id];
-    const piece = letters ? withoutFirst(token, vocabulary.tokenization.folded(letters)) : vocabulary.tokenization.piece(token, this.#previous);
-    this.#previous = token;
+    const piece = this.#decoder.add(token);
     this.#letters = "";
-    return piece;
+    return letters ? withoutFirst(token, vocabulary.tokenization.folded(letters)) : piece;
   }
 }
 

@@ -22,6 +22,7 @@ from ...runtime.io.files import json_text, make_folder, read_bytes, write_atomic
 from ...runtime.io.json_reader import parse_json
 from ..errors import ExportError
 from ..parity import Array
+from .text_cases import NAME as TEXTS
 from .vectors import FOLDER, Vectors, VectorSet
 
 FORMAT = 1
@@ -39,7 +40,8 @@ def require_room(artifact: Path) -> None:
     index = artifact.parent / INDEX
     remedy = "remove them, or export into another folder: --out DIR/model.onnx"
     if not index.exists():
-        if others := [path for path in (*_folders(artifact.parent), artifact.parent / _TOLERANCES) if path.exists()]:
+        named = (artifact.parent / name for name in (_TOLERANCES, TEXTS))
+        if others := [path for path in (*_folders(artifact.parent), *named) if path.exists()]:
             raise ExportError(f"{others[0]} is there without {INDEX}, so its artifact is not known; {remedy}")
         return
     owner = _index(index)["artifact"]

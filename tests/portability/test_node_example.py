@@ -12,6 +12,7 @@ from lmtool.export import export_run
 from lmtool.model import Run
 from lmtool.runtime import Autocompletion, Predictor
 from support.models.networks import artifact_of, network_of
+from support.models.subwords import bpe_vocabulary
 from support.web.javascript import NODE, evaluate, require_packages, run_node
 
 WORDS = ["<eos>", "<unk>", "the", "(", ")", ".", "foo", "for", "os.path", "don't", "don"]
@@ -69,6 +70,10 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory, run: Run) -> dict[str, P
     for rule, tokens in {"words": WORDS, "words-2": WORDS, "characters": CHARACTERS}.items():
         made[rule] = folder / f"{rule}.onnx"
         made[rule].write_bytes(artifact_of(network_of((7, 3), vocabulary=len(tokens)), tokens, rule))
+    made["bpe"] = folder / "bpe.onnx"
+    subwords = bpe_vocabulary()
+    network = network_of((7, 3), vocabulary=len(subwords))
+    made["bpe"].write_bytes(artifact_of(network, list(subwords.tokens), subwords.tokenization))
     return made
 
 
@@ -77,12 +82,13 @@ TEXTS = {
     "words": [*WORD_TEXTS, "Don"],
     "words-2": [*WORD_TEXTS, "Don", "the fo\u00ado", "see \u201cfo", "the \u0130", "a fo\r"],
     "characters": ["", "a", "ab a", "ab' ", "ab\n", "\u6f22a"],
+    "bpe": ["", "The", "the ", "the cat", "the cat's  ", "a\r\n", "\u4e2d\U0001f600", "x\ud800"],
 }
 SENTENCE = "the old market saw a dog\nthe cat "
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-@pytest.mark.parametrize("name", ["fp32", "int8", "words", "words-2", "characters"])
+@pytest.mark.parametrize("name", ["fp32", "int8", "words", "words-2", "characters", "bpe"])
 def test_suggestions_while_typing_equal_those_of_python(artifacts: dict[str, Path], package: str, name: str) -> None:
     texts = TEXTS.get(name, [SENTENCE[:end] for end in range(len(SENTENCE) + 1)])
     autocompletion = Autocompletion(Predictor.load(artifacts[name]), 5)
@@ -121,7 +127,7 @@ def test_a_long_text_is_read_in_parts_and_only_recent_states_are_cached(artifact
 
 
 @pytest.mark.parametrize(("temperature", "seed"), [(0, None), (0.8, 3), (1.3, 0)])
-@pytest.mark.parametrize("name", ["fp32", "words", "words-2", "characters"])
+@pytest.mark.parametrize("name", ["fp32", "words", "words-2", "characters", "bpe"])
 def test_a_seed_writes_the_same_text(
     artifacts: dict[str, Path], name: str, temperature: float, seed: int | None
 ) -> None:
@@ -170,9 +176,10 @@ def test_the_command_writes_no_device_id_unless_it_may(
         monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
 
 
-def test_the_command_quotes_as_python_does(artifacts: dict[str, Path]) -> None:
-    finished = run_node(NODE / "suggest.mjs", artifacts["characters"], "ab")
-    stream = Predictor.load(artifacts["characters"]).stream()
+@pytest.mark.parametrize("rule", ["characters", "bpe"])
+def test_the_command_quotes_as_python_does(artifacts: dict[str, Path], rule: str) -> None:
+    finished = run_node(NODE / "suggest.mjs", artifacts[rule], "ab")
+    stream = Predictor.load(artifacts[rule]).stream()
     stream.feed("ab")
     assert [line.split("  ")[-1] for line in finished.stdout.splitlines()] == [
         repr(word) for word, _ in stream.suggest(5)

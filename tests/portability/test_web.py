@@ -38,13 +38,31 @@ def test_an_int8_model(visits: Callable[..., Visit], folder: Path) -> None:
     assert visit.page.inner_text("#facts div:has(dt:text-is('precision')) dd") == "int8"
 
 
-@pytest.mark.parametrize("rule", ["words", "characters"])
+@pytest.mark.parametrize("rule", ["words", "characters", "bpe"])
 def test_every_tokenization_rule_suggests_like_python(visits: Callable[..., Visit], folder: Path, rule: str) -> None:
     predictor = Predictor.load(folder / f"{rule}.onnx")
     visit = visits().open(f"?model={rule}.onnx")
     for text in ("THE Fo", "(fo", "the os.", "don\u2019", "foo.", "ab 'a\u6f22"):
         visit.fill(text).assert_shows(suggested(predictor, text))
-    assert visit.page.inner_text("#next-title").lower() == {"words": "next word", "characters": "next character"}[rule]
+    titles = {"words": "next word", "characters": "next character", "bpe": "next part of a word"}
+    assert visit.page.inner_text("#next-title").lower() == titles[rule]
+
+
+def test_parts_of_words_are_inserted_and_written_as_text(visits: Callable[..., Visit], folder: Path) -> None:
+    predictor = Predictor.load(folder / "bpe.onnx")
+    visit = visits().open("?model=bpe.onnx")
+    visit.fill("The cat").assert_shows(suggested(predictor, "The cat"))
+    visit.press("Tab")
+    taken = f"The cat{suggested(predictor, 'The cat')[0].text}"
+    visit.wait_until(lambda: visit.text == taken, lambda: f"found {visit.text!r}, expected {taken!r}")
+    visit.fill("Ünder ").page.fill("#seed", "3")
+    visit.page.click("#write")
+    visit.wait_until(lambda: visit.page.inner_text("#write") == "Write on", lambda: "it still writes")
+    stream = predictor.stream()
+    stream.feed("Ünder ")
+    temperature = float(visit.page.input_value("#temperature"))
+    expected = "".join(stream.generate(60, temperature=temperature, seed=3))
+    assert visit.text == f"Ünder {expected}".replace("\r", "\n")  # a text area has no CR
 
 
 @pytest.mark.parametrize("temperature", ["0.5", "2"])

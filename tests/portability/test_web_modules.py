@@ -10,10 +10,12 @@ import pytest
 from lmtool.model import Run
 from lmtool.runtime import Artifact, ArtifactError, Sampling, Tokenization
 from support.models.networks import artifact_of, network_of
+from support.models.subwords import MERGES, bpe_vocabulary
 from support.prose import PROSE, SAME
 from support.web.javascript import evaluate
 
 WORDS = ["<eos>", "<unk>", "the", "(", ")", ".", "foo", "for", "os.path", "don't", "caf\u00e9"]
+BPE = bpe_vocabulary()
 ODD = [
     *("", " ", "\n", "\n\n", "don't", "DON\u2019T", "os.path", "os.", "os..path", "a-b-", "3.14", "_x_", "x._y"),
     *("<unk> <UNK>", "<eos>", "a<eos>b", "(foo) the.", "e.g. the", "\ud800x", "x\udc00"),
@@ -31,16 +33,17 @@ ODD = [
 ]
 ALPHABET = "fotheFOT'\u2019.-_(<>unkeos) \n\t\x1c\x85\u0130\u03a3\u0301\u6f22\U0001f600\u0661\ud800"
 ALPHABET += '"/:@$=#\r\u201c\u2018\u02bc\u00ad\u200d\u0307\u0344\uff0c\u0939\u093f'
-RULES = ["whitespace", "words", "words-2", "characters"]
+RULES = ["whitespace", "words", "words-2", "characters", "bpe"]
 
 SPLITS = """
+import { TokenDecoder } from "./token_decoder.mjs";
 import { Tokenization } from "./tokenization.mjs";
 const tokenization = new Tokenization(given.tokenization);
 give(given.texts.map((text) => {
   const { tokens, letters } = tokenization.splitUnfinished(text);
   const whole = tokenization.split(text);
-  const pieces = whole.map((token, place) => tokenization.piece(token, place ? whole[place - 1] : null));
-  return [whole, tokens, letters, pieces.join("")];
+  const decoder = new TokenDecoder(tokenization);
+  return [whole, tokens, letters, whole.map((token) => decoder.add(token)).join("") + decoder.finish()];
 }));
 """
 CLASSES = """
@@ -63,8 +66,9 @@ const read = async (path) => {
   const { unknownId, endOfSentenceId, tokens } = vocabulary;
   const completions = given.prefixes.map((prefix) => vocabulary.completions(prefix));
   const ids = given.texts.map((text) => vocabulary.encode(text));
+  const shown = tokens.map((_, id) => vocabulary.text(id));
   return { states, model, training, precision, batchInvariant, sha256, hashChecked, unknownId, endOfSentenceId, tokens,
-    completions, ids };
+    shown, completions, ids };
 };
 give(await Promise.all(given.paths.map((path) => read(path).catch((error) => `${error.name}: ${error.message}`))));
 """
@@ -77,7 +81,7 @@ def odd_texts() -> list[str]:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_odd_text_gives_the_same_tokens(rule: str) -> None:
-    tokenization = Tokenization.of_rule(rule)
+    tokenization = Tokenization.of_rule(rule, MERGES if rule == "bpe" else ())
     texts = odd_texts()
     expected = []
     for text in texts:
@@ -115,6 +119,7 @@ def many(tmp_path_factory: pytest.TempPathFactory, run: Run) -> list[Path]:
         "words-2": artifact_of(network_of((7, 3)), WORDS, "words-2"),
         "whitespace": artifact_of(network_of((7, 3), cell="gru"), WORDS, "whitespace"),
         "characters": artifact_of(network_of((4,), cell="rnn", tied=False), characters, "characters"),
+        "bpe": artifact_of(network_of((4,), vocabulary=len(BPE)), list(BPE.tokens), BPE.tokenization),
     }
     for name, data in made.items():
         (folder / f"{name}.onnx").write_bytes(data)
@@ -141,6 +146,7 @@ def test_artifacts_are_read_as_in_python(many: list[Path]) -> None:
             "unknownId": vocabulary.unknown_id,
             "endOfSentenceId": vocabulary.end_of_sentence_id,
             "tokens": list(vocabulary.tokens),
+            "shown": [vocabulary.text(index) for index in range(len(vocabulary))],
             "completions": [vocabulary.completions(prefix) for prefix in prefixes],
             "ids": [vocabulary.encode(text) for text in texts],
         }

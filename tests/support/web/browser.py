@@ -1,6 +1,8 @@
 """The browser example in Chromium, served from a thread; errors and requests are recorded."""
 
+import ast
 import importlib.util
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -119,9 +121,18 @@ def served(folder: Path) -> Iterator[Any]:
     site.stop()
 
 
+def _named(text: str) -> str:
+    """A part of a word as the page names it."""
+    if text.strip(" \t\r\x0b\x0c\xa0"):
+        return text.replace(" ", "\u2423")
+    return NAMED.get(text, json.dumps(text))
+
+
 def suggested(predictor: Predictor, text: str, count: int = 5) -> list[Suggestion]:
     """Python's suggestions, with tokens named as on the page."""
     entries = Autocompletion(predictor, count).suggestions(text)
     if predictor.vocabulary.tokenization.unit == "char":
         return [entry._replace(shown=NAMED.get(entry.text, entry.text)) for entry in entries]
+    if predictor.vocabulary.tokenization.unit == "subword":
+        return [entry._replace(shown=_named(ast.literal_eval(entry.shown))) for entry in entries]
     return entries

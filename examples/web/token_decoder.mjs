@@ -1,0 +1,85 @@
+// The text of tokens that come one after the other.
+import { bytesOf } from "./byte_pairs.mjs";
+
+const LONGEST_CHARACTER = 4;
+const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
+const strict = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
+
+// Each piece is the text that its token adds, and never ends within a character: where tokens hold single bytes, a
+// character comes with the token that completes it, and bytes that are no UTF-8 become U+FFFD.
+export class TokenDecoder {
+  #tokenization;
+  #previous;
+  #partial = []; // the bytes of a character that is not complete; 3 at most
+
+  // Begins after the token `previous`; null at the start of a text and after white space.
+  constructor(tokenization, previous = null) {
+    this.#tokenization = tokenization;
+    this.#previous = previous;
+  }
+
+  // The text that a token adds.
+  add(token) {
+    const { text, partial } = this.#read(token);
+    this.#partial = partial;
+    this.#previous = token;
+    return text;
+  }
+
+  // The text that a token would add.
+  peek(token) {
+    return this.#read(token).text;
+  }
+
+  // The end of the text: U+FFFD if its last character is not complete.
+  finish() {
+    const text = utf8.decode(Uint8Array.from(this.#partial));
+    this.#partial = [];
+    return text;
+  }
+
+  #read(token) {
+    if (this.#tokenization.unit !== "subword") {
+      return { text: this.#tokenization.piece(token, this.#previous), partial: [] };
+    }
+    const bytes = [...this.#partial, ...bytesOf(token)];
+    const end = bytes.length - unfinished(bytes);
+    return { text: utf8.decode(Uint8Array.from(bytes.slice(0, end))), partial: bytes.slice(end) };
+  }
+}
+
+// The text of tokens in the byte alphabet; bytes that are no UTF-8 become U+FFFD.
+export const textOfTokens = (tokens) => utf8.decode(Uint8Array.from(tokens.flatMap(bytesOf)));
+
+// A token for display: its bytes as text, or as `bytes:\xf0\x9f` if they are no UTF-8.
+export function shownBytes(token) {
+  const bytes = bytesOf(token);
+  try {
+    return strict.decode(Uint8Array.from(bytes));
+  } catch {
+    return `bytes:${bytes.map(escaped).join("")}`;
+  }
+}
+
+// As Python writes a byte.
+function escaped(byte, _, bytes) {
+  const quote = bytes.includes(0x22) ? "\\'" : "'";
+  const names = { 0x09: "\\t", 0x0a: "\\n", 0x0d: "\\r", 0x27: quote, 0x5c: "\\\\" };
+  const printable = byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : null;
+  return names[byte] ?? printable ?? `\\x${byte.toString(16).padStart(2, "0")}`;
+}
+
+// The number of bytes at the end that begin a character without completing it.
+function unfinished(bytes) {
+  if (bytes.length === 0 || bytes.at(-1) < 0x80) return 0;
+  for (let count = Math.min(LONGEST_CHARACTER - 1, bytes.length); count > 0; count--) {
+    if (decoderWaits(bytes.slice(-count))) return count;
+  }
+  return 0;
+}
+
+function decoderWaits(bytes) {
+  const text = utf8.decode(Uint8Array.from(bytes), { stream: true });
+  utf8.decode(); // forgets them
+  return text === "";
+}

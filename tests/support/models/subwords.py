@@ -1,0 +1,36 @@
+"""A small vocabulary of rule `bpe`: some merges of ASCII, of several scripts, and of parts of characters."""
+
+from lmtool.runtime import Tokenization, Vocabulary
+from lmtool.runtime.text.byte_alphabet import token_of
+
+
+def _merge(left: bytes, right: bytes) -> str:
+    return f"{token_of(left)} {token_of(right)}"
+
+
+MERGES = (
+    *("t h", "th e", "\u0120 the", "\u0120 c", "a t", "\u0120c at", "e t", "i n", "o n", "' t", "e r", "h e", "he r"),
+    *("t he", "\u0120 \u0120", "\u0120\u0120 \u0120\u0120", "a a", "aa aa", "x x", "xx xx", "1 2", "12 3", "- -"),
+    *("u n", "< un", "\u010d \u010d", "\u0100 \u0100"),
+    _merge(b"\xe4", b"\xb8"),  # begins many Han characters
+    _merge(b"\xe4\xb8", b"\xad"),
+    _merge(b"\xf0", b"\x9f"),
+    _merge(b"\x98", b"\x80"),  # the end of a character
+    _merge(b"\xf0\x9f", b"\x98\x80"),
+    _merge(b"\xd0", b"\xb5"),
+    _merge(b" ", b"\xd0\xb5"),
+    _merge(b"\xe0", b"\xb8"),
+    _merge(b"\xe0", b"\xa4"),
+    _merge(b"\xd7", b"\x90"),
+    _merge(b"\xd8", b"\xa7"),
+    _merge(b"\xc3", b"\xa9"),
+    _merge(b"\xcc", b"\x81"),
+    _merge(b"e", b"\xcc\x81"),
+)
+"""`the` is made in two ways, so the order of merges matters."""
+
+
+def bpe_vocabulary() -> Vocabulary:
+    """The vocabulary of these merges, the specials first."""
+    tokenization = Tokenization.of_rule("bpe", MERGES)
+    return Vocabulary(tokenization.required, tokenization)
