@@ -119,7 +119,7 @@ def suggest(
         print_status("the search was cut: words that are not listed may be as probable as the last ones")
     lines = "\n".join(f"{probability:7.2%}  {word!r}" for word, probability in words)
     values = [{"token": word, "probability": probability} for word, probability in words]
-    return print_result(as_json, lines, {"suggestions": values, "exact": exact})
+    return print_result(as_json, lines, {"suggestions": values, **({} if exact else {"exact": False})})
 
 
 def _stream_after(text: str, predictor: "Predictor") -> "Stream":

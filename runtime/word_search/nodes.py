@@ -115,7 +115,7 @@ class NodeRunner:
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probabilities of each row."""
-    weights = logits - logits.max(axis=1, keepdims=True)
+    weights: NDArray[np.float32] = logits - logits.max(axis=1, keepdims=True)
     np.exp(weights, out=weights)
     weights *= 1 / weights.sum(axis=1, keepdims=True)
     return weights

@@ -313,4 +313,3 @@ class WordSearch:
         self._words[key] = self._words.get(key, 0.0) + chance
         if len(self._words) >= self._wish.count and chance > self._last:
             self._last = heapq.nlargest(self._wish.count, self._words.values())[-1]
-

@@ -87,8 +87,10 @@ class TokenTable:
         spaced = np.array([data[:1] == b" " for data in self.data])
         self.longer = self._longer(spaced)
         self.firsts = self.first.tobytes()
-        self.begins = {kind: np.where(self._begins(kind, spaced), self.first, 0).tobytes() for kind in Kind}
-        self.ends = {kind: np.flatnonzero(self._ends(kind)) for kind in Kind}
+        self.begins: dict[int, bytes] = {
+            kind: np.where(self._begins(kind, spaced), self.first, 0).tobytes() for kind in Kind
+        }
+        self.ends: dict[int, Ids] = {kind: np.flatnonzero(self._ends(kind)) for kind in Kind}
         self.ends[Kind.LETTERS] = np.setdiff1d(self.ends[Kind.LETTERS], [self.apostrophe])
         self.quotes = np.where(np.arange(len(self.data)) == self.apostrophe, 0, self.longer[Kind.MARKS]).tobytes()
         self.only_apostrophe = bytes(index == self.apostrophe for index in range(len(self.data))).replace(
@@ -98,7 +100,7 @@ class TokenTable:
             np.arange(len(self.data)) == self.apostrophe, 0, self.longer[Kind.LETTERS]
         ).tobytes()
         self.ends_of_apostrophe = np.intersect1d(self.ends[Kind.APOSTROPHE], self.ends[Kind.MARKS])
-        self.moves = {kind: self.longer[kind].tobytes() for kind in Kind}
+        self.moves: dict[int, bytes] = {kind: self.longer[kind].tobytes() for kind in Kind}
         self._order: Ids = np.array(sorted(range(len(self.data)), key=self.data.__getitem__), np.int64)
         self._sorted = [self.data[index] for index in self._order.tolist()]
         self._ids = {data: index for index, data in enumerate(self.data) if data}

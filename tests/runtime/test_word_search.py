@@ -39,9 +39,7 @@ class Words:
         self.token_texts = [bytes_of(token).decode("latin-1") for token in self.vocabulary.tokens]
         self.unknown = self.vocabulary.unknown_id
         self.known = [
-            index
-            for index, text in enumerate(self.token_texts)
-            if text.strip(ALPHABET) == "" and index != self.unknown
+            index for index, text in enumerate(self.token_texts) if text.strip(ALPHABET) == "" and index != self.unknown
         ]
 
     def _distribution(self, ids: tuple[int, ...]) -> np.ndarray:
@@ -171,11 +169,7 @@ def test_a_line_is_completed_within_the_word_and_after_it(predictor: Predictor, 
     rests = {rest: chance for rest, chance in rests.items() if rest and not rest.startswith("'")}
     (typed,) = words.vocabulary.encode(letters)
     whole = float(words.distribution(tuple(words.vocabulary.encode("1\n")))[typed]) / total
-    nexts = {
-        word: whole * chance
-        for word, chance in words.after("1\nab").items()
-        if not re.match("[ab']", word)
-    }
+    nexts = {word: whole * chance for word, chance in words.after("1\nab").items() if not re.match("[ab']", word)}
     autocompletion = Autocompletion(predictor, 12)
     autocompletion.end_line("1")
     for line in ("", "a", letters):
