@@ -62,6 +62,7 @@ def test_letters_are_completed(predictor: Predictor, read: str, letters: str) ->
         ("don'", "", "don'", {"don't"}),
         ("foo.", "foo .", None, {")", ".", " the", " (", " foo", " for", " os.path", " don't", " don"}),
         ("foo(", "foo (", None, {")", ".", "the", "(", "foo", "for", "os.path", "don't", "don"}),
+        ("foo[", "foo [", None, {")", ".", "the", "(", "foo", "for", "os.path", "don't", "don"}),
         ("zz", "", "zz", set()),
     ],
 )
