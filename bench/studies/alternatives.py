@@ -21,10 +21,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from kenlm_model import build_kenlm, kenlm_lines, kenlm_words
 from lmtool.bench.environment import describe_environment
 from lmtool.model import Run
 from lmtool.runtime import Predictor
@@ -36,7 +37,6 @@ ORDER = 5
 CONTEXT = 128
 TIMED_TOKENS = 400
 SUGGESTIONS = 5
-UNKNOWN = "<unknown>"  # lmplz reserves <unk>
 INSTALLED = {
     "lmtool int8": ["numpy", "onnxruntime"],
     "lmtool fp32": ["numpy", "onnxruntime"],
@@ -144,7 +144,7 @@ def _optimum_step(folder: Path) -> Step:
 
 
 def _steps(run: Run, work: Path) -> dict[str, Callable[[], Step]]:
-    words = _kenlm_words(run)
+    words = kenlm_words(run.vocabulary())
     return {
         "lmtool int8": lambda: _lmtool_step(run.artifact("int8")),
         "lmtool fp32": lambda: _lmtool_step(run.artifact("fp32")),
@@ -155,37 +155,11 @@ def _steps(run: Run, work: Path) -> dict[str, Callable[[], Step]]:
     }
 
 
-def _kenlm_words(run: Run) -> list[str]:
-    """The vocabulary as KenLM writes it, by id."""
-    special = {"<unk>": UNKNOWN, "<eos>": "</s>"}
-    return [special.get(word, word) for word in run.vocabulary().tokens]
-
-
-def _kenlm_lines(run: Run, split: str) -> Iterator[str]:
-    words = _kenlm_words(run)
-    line: list[str] = []
-    for token in run.corpus().split(split):
-        if words[token] == "</s>":
-            yield " ".join(line)
-            line = []
-        else:
-            line.append(words[token])
-
-
-def _build_kenlm(run: Run, programs: Path, work: Path) -> None:
-    text, arpa = work / "train.txt", work / "kenlm.arpa"
-    text.write_text("\n".join(_kenlm_lines(run, "train")) + "\n")
-    command = [programs / "lmplz", "-o", str(ORDER), "--discount_fallback", "-T", work, "--text", text, "--arpa", arpa]
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    command = [programs / "build_binary", "-q", "8", "-b", "8", "trie", arpa, work / "kenlm.binary"]
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-
-
 def _kenlm_perplexity(run: Run, work: Path) -> float:
     import kenlm
 
     model = kenlm.Model(str(work / "kenlm.binary"))
-    scores = [score for line in _kenlm_lines(run, "test") for score, _, _ in model.full_scores(line)]
+    scores = [score for line in kenlm_lines(run, "test") for score, _, _ in model.full_scores(line)]
     return float(10 ** (-sum(scores) / len(scores)))
 
 
@@ -347,7 +321,7 @@ def main() -> int:
     if not (chosen.work / "kenlm.binary").exists():
         if chosen.kenlm is None:
             parser.error("the 5-gram is not built yet: --kenlm names the folder of lmplz and build_binary")
-        _build_kenlm(run, chosen.kenlm, chosen.work)
+        build_kenlm(run, chosen.kenlm, chosen.work, "kenlm", ORDER)
     if not (chosen.work / "transformer").exists():
         _train_transformer(run, chosen.work, chosen.epochs)
         _export_by_optimum(chosen.work)

@@ -65,13 +65,17 @@ class TypingCounts:
 class Typist:
     """Types lines and counts in `counts`."""
 
-    def __init__(self, suggester: Suggester, ignore_case: bool = False) -> None:
+    def __init__(
+        self, suggester: Suggester, ignore_case: bool = False, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         """Begin a text.
 
         Args:
             suggester: Has read nothing. It gives `ASKED` suggestions, of which the first `SHOWN` are shown.
             ignore_case: A suggestion is right in any letter case.
+            clock: Times keystrokes, in seconds.
         """
+        self._clock = clock
         self.counts = TypingCounts()
         self._suggester = suggester
         self._fold: Callable[[str], str] = str.casefold if ignore_case else str
@@ -127,18 +131,18 @@ class Typist:
         return reached
 
     def _press(self, line: str) -> None:
-        began = time.perf_counter()
+        began = self._clock()
         self._offered = self._suggester.suggestions(line)
         self._count_key(began)
 
     def _end(self, line: Line) -> None:
         self.counts.letters += len(line.text) + line.enters
-        began = time.perf_counter()
+        began = self._clock()
         self._suggester.end_line(line.text)
         self._offered = self._suggester.suggestions("")
         if line.enters:
             self._count_key(began)
 
     def _count_key(self, began: float) -> None:
-        self.counts.latencies.add(time.perf_counter() - began)
+        self.counts.latencies.add(self._clock() - began)
         self.counts.keystrokes += 1
