@@ -110,12 +110,16 @@ def suggest(
     if not text and prefix is None and not as_json and _at_terminal():
         return _suggest_while_typing(model, k, allow_unknown, never_words(never, never_file))
     stream = _stream_after(" ".join(text) if text else _piped_text(), load_predictor(model, 1))
-    words = stream.suggest(k, prefix=prefix, allow_unknown=allow_unknown, never=never_words(never, never_file))
+    words, exact = stream.next_words(
+        k, prefix=prefix, allow_unknown=allow_unknown, never=never_words(never, never_file)
+    )
     if prefix is not None and not words:
         print_status(f"no word of the vocabulary begins with {prefix!r}")
+    if not exact:
+        print_status("the search was cut: words that are not listed may be as probable as the last ones")
     lines = "\n".join(f"{probability:7.2%}  {word!r}" for word, probability in words)
     values = [{"token": word, "probability": probability} for word, probability in words]
-    return print_result(as_json, lines, {"suggestions": values})
+    return print_result(as_json, lines, {"suggestions": values, **({} if exact else {"exact": False})})
 
 
 def _stream_after(text: str, predictor: "Predictor") -> "Stream":

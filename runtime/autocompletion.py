@@ -6,8 +6,9 @@ from typing import NamedTuple, final
 from .arguments import checked_instance, checked_text
 from .predictor import Predictor
 from .stream import Stream
-from .suggestions import suggest_tokens
+from .suggestions import check_suggestions, suggest_tokens
 from .text.text_decoder import TextDecoder
+from .word_search.word_line import WordLine
 
 _KEPT_STREAMS = 64
 
@@ -18,8 +19,8 @@ class Suggestion(NamedTuple):
     Attributes:
         text: Text to append.
         start: Position of `text` from the end of the line: 0, or minus the number of letters that it replaces.
-        shown: The token for display.
-        probability: Probability of the token; of a word in progress, among all words with the same letters; of a word
+        shown: The word, or character, for display.
+        probability: Probability of the word; of a word in progress, among all words with the same letters; of a word
             after one that may be whole, the product of both.
     """
 
@@ -37,6 +38,13 @@ class Autocompletion:
 
     Streams of recent prefixes of the line are kept: another letter of a word runs nothing, a finished word runs that
     word, and deleting text returns to a kept stream. An object belongs to one thread at a time.
+
+    A model of the rule `bpe` reads parts of words; whole words are searched (see `Stream.suggest`), letters keep their
+    case, and another letter of a word runs what the search did not need before.
+
+    Attributes:
+        exact: Whether no other continuation is more probable than the last one of the latest suggestions; false if a
+            search was cut.
 
     Example:
         >>> from lmtool.runtime import Autocompletion, Predictor
@@ -67,10 +75,22 @@ class Autocompletion:
         self._allow_unknown = allow_unknown
         self._never = never
         self._streams: dict[tuple[int, ...], Stream] = {(): predictor.stream()}
-        self.suggestions("")  # checks `count` now and not at a keystroke
+        self._words: WordLine | None = None
+        if self._tokenization.unit == "subword":
+            self._words = WordLine(predictor.network, self._vocabulary.word_filter(never))
+        check_suggestions(count, allow_unknown)
+        self.suggestions("")  # checks `never` now and not at a keystroke
+
+    @property
+    def exact(self) -> bool:
+        """See the class."""
+        return self._words is None or self._words.exact
 
     def suggestions(self, line: str) -> list[Suggestion]:
         """The most probable continuations of a line, most probable first."""
+        if self._words is not None:
+            found = self._words.words(checked_text("line", line), self._count)
+            return [Suggestion(word.text, 0, word.shown, word.probability) for word in found]
         tokens, letters = self._tokenization.split_unfinished(checked_text("line", line))
         if not letters:
             return self._next_tokens(line, tokens)
@@ -91,7 +111,10 @@ class Autocompletion:
 
     def end_line(self, line: str) -> None:
         """Read the line and the end of its sentence; the next line continues from there."""
+        if self._words is not None:
+            return self._words.end_line(checked_text("line", line))
         self._streams = {(): self._after(self._tokenization.split(checked_text("line", line) + "\n"))}
+        return None
 
     def _next_tokens(self, line: str, tokens: list[str]) -> list[Suggestion]:
         pairs = suggest_tokens(

@@ -11,6 +11,7 @@ from .errors import StateError
 from .network import Network
 from .score import require_finite
 from .state import State
+from .tokenization import SPACE_TOKEN
 
 _FLUSH_AT = 512
 
@@ -34,6 +35,8 @@ class Cursor:
         self.pending: list[int] = state.pending[0].tolist() if state.pending.size else []
         self.memory = memory
         self.last_token: int | None = self.pending[-1] if self.pending else None
+        vocabulary = network.vocabulary
+        self._space = vocabulary.id(SPACE_TOKEN) if vocabulary.tokenization.unit == "subword" else None
         self._lookahead: tuple[NDArray[np.float32], State] | None = None
         self._one_token = np.zeros((1, 1), np.int64)
         if state.cache is None:
@@ -59,20 +62,37 @@ class Cursor:
         if not ids:
             return
         if self._lookahead is not None:
-            self.state, self.pending, self._lookahead = self._lookahead[1], [], None
+            if ids[0] != self._space:  # the token before a space is kept, see `before_word`
+                self.state, self.pending = self._lookahead[1], []
+            self._lookahead = None
         had_next = bool(self.pending)
         self.pending.extend(ids)
         self.last_token = ids[-1]
         if not had_next:
             self._remember_next()
         while len(self.pending) > _FLUSH_AT:
-            self._run(_FLUSH_AT)
+            self._run(_FLUSH_AT - 1)  # leaves the token before a space
 
     def logits(self) -> NDArray[np.float32]:
         """As `Stream.logits`."""
         if self._lookahead is None:
             self._lookahead = self._look_ahead()
         return self._lookahead[0]
+
+    def before_word(self) -> tuple[NDArray[np.float32], State, int | None]:
+        """Where the next word begins, for the rule `bpe`: the logits, the state, and the last token there.
+
+        A word's first token may hold the space before it. So where the text ends with a space, it is the place before
+        that space, and None for the last token; where the token before it is not known, that after the space.
+        """
+        self._require_pending()
+        if self.pending[-1] == self._space and len(self.pending) > 1:
+            if len(self.pending) > 2:
+                self._run(len(self.pending) - 2)
+            return *self._predict(1), None
+        if self._lookahead is None:
+            self._lookahead = self._look_ahead()
+        return *self._lookahead, self.pending[-1]
 
     def score(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """Append tokens, int64 [tokens], one where there is a cache; their log-probabilities, float64 [tokens]."""
@@ -106,11 +126,15 @@ class Cursor:
         self._require_pending()
         if self.memory is not None:
             self._run(len(self.pending) - 1)
-        if len(self.pending) == 1:
+        return self._predict(len(self.pending))
+
+    def _predict(self, count: int) -> tuple[NDArray[np.float32], State]:
+        """Logits and the state after the first `count` pending tokens, 1 with a cache."""
+        if count == 1:
             token_ids = self._one_token
             token_ids[0, 0] = self.pending[0]
         else:
-            token_ids = np.array([self.pending], np.int64)
+            token_ids = np.array([self.pending[:count]], np.int64)
         logits, state = self.network.run(token_ids, self.state, 1)
         last = logits[0, -1]
         require_finite(last, "logits")

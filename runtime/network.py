@@ -6,13 +6,14 @@ checks its tokens once.
 
 import os
 from collections.abc import Mapping, Set
+from functools import cached_property
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .arguments import checked_instance, checked_integer, wrong_type
-from .arrays import freeze, types
+from .arrays import Tensors, freeze, types
 from .artifact.artifact import Artifact
 from .cache import Cache, CacheMemory, CacheOptions
 from .errors import ForkError, OptionError, StateError, TokenError, counted
@@ -21,6 +22,7 @@ from .session.device import DeviceRunner
 from .session.host import HostRunner
 from .state import State
 from .vocabulary import Vocabulary
+from .word_search.word_finder import WordFinder
 
 _NO_ARRAYS = (str, bytes, Mapping, Set, type(None))
 """Types of which numpy makes an array of one object."""
@@ -41,6 +43,11 @@ class Network:
         self._last_hidden = self._state_inputs.index(f"hidden_{len(artifact.architecture.layer_sizes) - 1}")
         self._process = os.getpid()
         self._mark = object()  # states that this network made need no checks
+
+    @cached_property
+    def word_finder(self) -> WordFinder:
+        """Finds words by tokens of the rule `bpe`."""
+        return WordFinder(self)
 
     def initial_state(self, batch_size: int) -> State:
         """The all-zero state of `batch_size` streams; OptionError if it is below 1."""
@@ -90,6 +97,10 @@ class Network:
             raise self._fork_error()
         logits, tensors = self._runner.run(token_ids, state.tensors, kept)
         return logits, State.made_by(self._mark, self._sha256, tensors, len(token_ids))
+
+    def run_rows(self, token_ids: NDArray[np.int64], tensors: Tensors) -> tuple[NDArray[np.float32], State]:
+        """As `run`, after states that calls of this network returned, with the last position's logits."""
+        return self.run(token_ids, State.made_by(self._mark, self._sha256, tensors, len(token_ids)), 1)
 
     def run_log_probs(
         self, token_ids: NDArray[np.int64], state: State, targets: NDArray[np.int64]

@@ -19,8 +19,10 @@ from .network import Network
 from .sampling import Sampling
 from .score import Score, spelled_ids
 from .state import State
-from .suggestions import suggest_tokens
+from .suggestions import check_suggestions, checked_prefix, suggest_tokens
 from .text.text_decoder import TextDecoder
+from .word_search.nodes import Node
+from .word_search.word_finder import NextWords
 
 _SCORING_CHUNK = 128
 
@@ -190,26 +192,69 @@ class Stream:
     ) -> list[tuple[str, float]]:
         """The k most probable next words with their probabilities, most probable first.
 
-        With the rules `characters` and `bpe` they are tokens, as `Vocabulary.text` shows them. The end of a sentence is
-        left out, and the unknown token unless `allow_unknown`; the probabilities of the others do not change.
-        `exp(score("\\n").log_prob)` of a fork is the probability that the sentence ends.
+        With the rule `characters` they are characters. The end of a sentence is left out, and the unknown token unless
+        `allow_unknown`; the probabilities of the others do not change. `exp(score("\\n").log_prob)` of a fork is the
+        probability that the sentence ends.
+
+        With the rule `bpe` they are whole words, numbers and runs of marks, shown without the space before them, found
+        by the search that `next_words` describes.
 
         Args:
             k: The number of suggestions.
-            prefix: The letters typed so far of a word that was not fed (word-level models only). Suggests the words of
+            prefix: The letters typed so far of a word that was not fed (not for characters). Suggests the words of
                 the vocabulary that begin with them, never the special tokens; the probabilities are conditional on
                 the prefix: over all such words they sum to 1. Without such a word the list is empty.
             allow_unknown: Whether the unknown token may be suggested.
             never: Words that are not suggested in any letter case (see `Vocabulary.forms`).
 
         Raises:
-            OptionError: `k` is below 1; `prefix` holds white space, or the model's tokens are not words; an entry of
-                `never` is empty or holds white space, or the model's tokens are not words.
+            OptionError: `k` is below 1; `prefix` holds white space, or the model's tokens are characters; an entry of
+                `never` is empty or holds white space, or the model's tokens are characters.
         """
+        if self._vocabulary.tokenization.unit == "subword":
+            return self._find_words(k, prefix, allow_unknown, never).words
         found = suggest_tokens(
             self.logits, self._vocabulary, k, prefix=prefix, allow_unknown=allow_unknown, never=never
         )
         return [(self._vocabulary.text(token_id), probability) for token_id, probability in found]
+
+    def next_words(
+        self,
+        k: int = 5,
+        *,
+        prefix: str | None = None,
+        allow_unknown: bool = False,
+        never: str | Collection[str] = (),
+    ) -> NextWords:
+        """As `suggest`, and whether the list is exact; only with the rule `bpe` it may be cut.
+
+        With `bpe` a word is a piece of the rule: letters, also with an apostrophe and more letters, in their case;
+        digits; or marks. Its probability is the product of its tokens' probabilities and the probability that the next
+        token does not make it longer. Words are taken as the rule writes them, in one way; the model has read no other.
+        The words are found best first, at most 192 + 4 k positions are run (2,048 for large k), and the list is exact
+        if none of the others can be more probable than its last word.
+
+        Text that was fed ends with a whole word: letters of an unfinished one belong to `prefix`. A space at its end
+        is the one before the next word. With a cache, its pairs are those of the text that was fed.
+
+        Returns:
+            The list, and whether no other word is more probable than its last one. Of a prefix, the probability by
+            which the others are divided is exact within 0.2%.
+
+        Raises:
+            OptionError: As for `suggest`.
+        """
+        if self._vocabulary.tokenization.unit == "subword":
+            return self._find_words(k, prefix, allow_unknown, never)
+        return NextWords(self.suggest(k, prefix=prefix, allow_unknown=allow_unknown, never=never), True)
+
+    @_owned
+    def _find_words(self, k: int, prefix: str | None, allow_unknown: bool, never: str | Collection[str]) -> NextWords:
+        k, prefix = check_suggestions(k, allow_unknown), checked_prefix(prefix)
+        hidden = self._vocabulary.word_filter(never)
+        logits, state, last = self._cursor.before_word()
+        finder, memory = self._cursor.network.word_finder, self._cursor.memory
+        return finder.find(Node.of_logits(logits, state), last, prefix, k, hidden, memory)
 
     def generate(
         self,

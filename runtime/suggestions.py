@@ -1,5 +1,6 @@
 """The most probable next words, for `Stream.suggest` and the HTTP server."""
 
+import reprlib
 from collections.abc import Callable, Collection
 
 import numpy as np
@@ -24,11 +25,8 @@ def suggest_tokens(
 
     `logits` returns float32 [vocabulary] and is called after all checks, and only if needed.
     """
-    k = checked_integer("k", k)
-    checked_flag("allow_unknown", allow_unknown)
-    prefix = None if prefix is None else checked_text("prefix", prefix)
-    if k < 1:
-        raise OptionError(f"the number of suggestions is {k}, expected 1 or more")
+    k = check_suggestions(k, allow_unknown)
+    prefix = checked_prefix(prefix)
     hidden = vocabulary.forms(never)
     if prefix:
         return _complete_word(logits, vocabulary, k, prefix, hidden)
@@ -36,6 +34,25 @@ def suggest_tokens(
     ids, probabilities = ranked(logits(), k + len(hidden))
     pairs = zip(ids, probabilities, strict=True)
     return [pair for pair in pairs if pair[0] not in hidden][:k]
+
+
+def check_suggestions(k: int, allow_unknown: bool) -> int:
+    """The number of suggestions; raises OptionError if it is below 1."""
+    k = checked_integer("k", k)
+    checked_flag("allow_unknown", allow_unknown)
+    if k < 1:
+        raise OptionError(f"the number of suggestions is {k}, expected 1 or more")
+    return k
+
+
+def checked_prefix(prefix: str | None) -> str:
+    """The letters of a word, none for None; raises OptionError if they hold white space."""
+    prefix = "" if prefix is None else checked_text("prefix", prefix)
+    if prefix and prefix.split() != [prefix]:
+        raise OptionError(
+            f"prefix is {reprlib.repr(prefix)}, expected the letters of one word; feed the words before it"
+        )
+    return prefix
 
 
 def _complete_word(
@@ -46,8 +63,6 @@ def _complete_word(
             f"prefix is {prefix!r}, but this model reads {vocabulary.tokenization.reads} and completes whatever it was "
             f"fed; feed the letters instead"
         )
-    if prefix.split() != [prefix]:
-        raise OptionError(f"prefix is {prefix!r}, expected the letters of one word; feed the words before it")
     ids = vocabulary.completions(prefix)
     if hidden:
         ids = [index for index in ids if index not in hidden]

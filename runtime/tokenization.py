@@ -29,6 +29,7 @@ artifacts may have; `characters` takes each code point; `bpe` cuts any text into
 it: tokens are written in the byte alphabet (see `text.byte_alphabet`)."""
 
 NEWLINE_TOKEN = token_of(b"\n")
+SPACE_TOKEN = token_of(b" ")
 _UNKNOWN = "<unk>"
 _FIELDS = ("rule", "unknown", "end_of_sentence")
 
@@ -178,9 +179,12 @@ class Tokenization:
         """The tokens of a text that is being typed, without its last word, and the letters of that word as typed.
 
         The letters are what a letter at the end of `text` would make longer, the prefix for `Vocabulary.completions`.
-        There are none after white space or a punctuation mark, in an empty text, and where tokens are not words. A mark
-        that may continue a word is one of them: `don'` may become `don't`.
+        There are none after white space or a punctuation mark, in an empty text, and where tokens are characters. A
+        mark that may continue a word is one of them: `don'` may become `don't`. For `bpe` the letters include the space
+        before the word, and may be digits or marks.
         """
+        if self.unit == "subword":
+            return self._pairs.tokens_unfinished(checked_text("text", text))
         if self.unit != "word":
             return self.split(text), ""
         start = _start_of_last_word(checked_text("text", text))
@@ -195,6 +199,10 @@ class Tokenization:
             return ""
         counts = itertools.chain([size], range(size // 3 + 1, len(text) + 1))
         return next((text[-count:] for count in counts if self.folded(f"{text[-count:]}x") == longer), text[-size:])
+
+    def is_subword(self, *tokens: str) -> bool:
+        """For `bpe`: whether a piece of these tokens' bytes is split into these tokens."""
+        return self._pairs.merged("".join(tokens)) == tokens
 
     def split_chunks(self, chunks: Iterable[str]) -> Iterator[list[str]]:
         """The tokens of a text that arrives in chunks, cut anywhere: the same as `split` of the whole text.

@@ -5,7 +5,7 @@ import json
 import reprlib
 import string
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 from typing import Any, final
 
@@ -123,18 +123,28 @@ class Vocabulary:
         """
         if words.__class__ is tuple and not words:  # the default, without the time of the checks
             return set()
-        words = [words] if isinstance(words, str) else checked_texts("never", words)
+        words = _checked_never(words)
         if not words:
             return set()
         if self.tokenization.unit != "word":
             raise OptionError(
                 f"this model reads {self.tokenization.reads} and has no words; a list of words needs a model of words"
             )
-        for word in words:
-            if word.split() != [word]:
-                raise OptionError(f"{word!r} is not a word; expected words without white space, one an entry")
-        forms = {form for word in map(self._form, words) for form in (word, word.rstrip("."))}
-        return {index for form in forms for index in self._ids_by_form.get(form, ())}
+        return {index for form in self._forms_of(words) for index in self._ids_by_form.get(form, ())}
+
+    def word_filter(self, never: str | Collection[str]) -> Callable[[str], bool]:
+        """Whether a word is one of `never`, as for `forms`; also for words that are not tokens.
+
+        Raises:
+            OptionError: An entry is empty or holds white space.
+        """
+        forms = self._forms_of(_checked_never(never))
+        if not forms:
+            return lambda word: False
+        return lambda word: not forms.isdisjoint({self._form(word), self._form(word).strip(_MARKS)})
+
+    def _forms_of(self, words: Collection[str]) -> set[str]:
+        return {form for word in map(self._form, words) for form in (word, word.rstrip("."))}
 
     @cached_property
     def _ids_by_form(self) -> dict[str, list[int]]:
@@ -190,6 +200,14 @@ class Vocabulary:
     def is_boundary(self, token_id: int) -> bool:
         """Whether a text that ends with this token ends at a word boundary; with tokens that are words it does."""
         return self.tokenization.unit == "word" or self.text(token_id).isspace()
+
+
+def _checked_never(words: str | Collection[str]) -> list[str]:
+    words = [words] if isinstance(words, str) else checked_texts("never", words)
+    for word in words:
+        if word.split() != [word]:
+            raise OptionError(f"{word!r} is not a word; expected words without white space, one an entry")
+    return words
 
 
 def _is_unicode(text: str) -> bool:

@@ -9,6 +9,7 @@ An endpoint raises `ApiError` to refuse a request.
 import asyncio
 import contextlib
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -16,7 +17,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..runtime.errors import LmtoolError, TokenError
+from ..runtime.state import State
 from ..runtime.suggestions import suggest_tokens
+from ..runtime.word_search.word_finder import NextWords
 from .completions.prompt import split_prompts
 from .concurrency import while_connected
 from .engine import Engine
@@ -35,12 +38,15 @@ async def suggest(service: Service, request: Request) -> Response:
     """The words that may follow a text, or that complete its last word."""
     body = await service.read_body(request, SuggestRequest)
     check_at_most("count", body.count, service.options.max_suggestions)
-    words = await while_connected(request.receive, _suggest(service, request, body), service.deadline())
+    words, exact = await while_connected(request.receive, _suggest(service, request, body), service.deadline())
     suggestions = [{"token": word, "probability": probability} for word, probability in words]
-    return json_response({"object": "suggestions", "model": service.options.name, "suggestions": suggestions})
+    answer: dict[str, Any] = {"object": "suggestions", "model": service.options.name, "suggestions": suggestions}
+    if not exact:
+        answer["exact"] = False
+    return json_response(answer)
 
 
-async def _suggest(service: Service, request: Request, body: SuggestRequest) -> list[tuple[str, float]]:
+async def _suggest(service: Service, request: Request, body: SuggestRequest) -> NextWords:
     """Read the text, and rank what follows. A session moves on only if there is text."""
     engine: Engine = request.state.engine
     vocabulary = engine.vocabulary
@@ -54,22 +60,31 @@ async def _suggest(service: Service, request: Request, body: SuggestRequest) -> 
         )
         request.state.tokens = (len(prompt.ids), 0)
         state, tokens = start.state, [start.last_token, *prompt.ids]
+        place = (state, tokens)
         if session is not None and prompt.ids:
             _, state = await engine.read(state, tokens[:-1])
             tokens = tokens[-1:]
-        logits, _ = await engine.read(state, tokens)
-        rank = functools.partial(
-            suggest_tokens,
-            lambda: logits,
-            vocabulary,
-            body.count,
-            prefix=body.prefix,
-            never=service.options.never,
-        )
-        found = await asyncio.to_thread(rank) if len(vocabulary) >= _LARGE_VOCABULARY else rank()
+        if vocabulary.tokenization.unit != "subword":  # else words may need the tokens before the last
+            place = (state, tokens)
+        found = await _next_words(engine, *place, body, service.options.never)
         if session is not None and prompt.ids:
             session.state = SessionState(engine.with_pending(state, tokens[-1]), start.tokens + len(prompt.ids))
-        return [(vocabulary.text(token_id), probability) for token_id, probability in found]
+        return found
+
+
+async def _next_words(
+    engine: Engine, state: State, tokens: list[int], body: SuggestRequest, never: Sequence[str]
+) -> NextWords:
+    """The words after these tokens; those of parts of words are searched in another thread."""
+    if engine.vocabulary.tokenization.unit == "subword":
+        stream = engine.stream(state, tokens)
+        return await asyncio.to_thread(stream.next_words, body.count, prefix=body.prefix, never=never)
+    logits, _ = await engine.read(state, tokens)
+    rank = functools.partial(
+        suggest_tokens, lambda: logits, engine.vocabulary, body.count, prefix=body.prefix, never=never
+    )
+    found = await asyncio.to_thread(rank) if len(logits) >= _LARGE_VOCABULARY else rank()
+    return NextWords([(engine.vocabulary.text(token_id), probability) for token_id, probability in found], True)
 
 
 async def create_session(service: Service, request: Request) -> Response:

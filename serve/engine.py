@@ -21,6 +21,7 @@ from ..runtime.pool.stream_pool import StreamPool
 from ..runtime.predictor import Predictor
 from ..runtime.sampling import Sampling
 from ..runtime.state import State
+from ..runtime.stream import Stream
 from .completions.logprobs import TokenLogprobs, token_logprobs
 from .errors import ServeError
 from .options import ServeOptions
@@ -68,6 +69,7 @@ class Engine:
         self.sha256 = artifact.sha256
         self.created = int(time.time())
         self.vocabulary = predictor.vocabulary
+        self._predictor = predictor
         barred = self.vocabulary.forms(options.never) | {self.vocabulary.unknown_id}
         self.barred = np.array(sorted(barred), np.int64)
         self.slots = slots
@@ -121,6 +123,10 @@ class Engine:
     def with_pending(state: State, token: int, partial: bytes = b"") -> State:
         """The state, with a token that it has not read yet, and the bytes of an incomplete character (see `State`)."""
         return dataclasses.replace(state, pending=np.array([[token]], np.int64), partial=partial)
+
+    def stream(self, state: State, tokens: Sequence[int]) -> Stream:
+        """A stream of one owner that has these tokens to run after a state, without its pending ones."""
+        return self._predictor.stream(dataclasses.replace(state, pending=np.array([tokens], np.int64)))
 
     async def read(self, state: State, tokens: Sequence[int]) -> tuple[NDArray[np.float32], State]:
         """Read one or more tokens after a state, without its pending ones.

@@ -29,6 +29,8 @@ PIECE = (
 )
 """Regular expression of a piece; each piece begins where the one before ends."""
 
+_is_control = re.compile(rf"\n|[{_CONTROLS}]+").fullmatch
+_is_letters = re.compile(rf" ?[{_LETTERS}]+").fullmatch
 _find_pieces = re.compile(PIECE).findall
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -88,6 +90,21 @@ class BytePairs:
         """The tokens of a text, in the byte alphabet."""
         return self._tokens_of(pieces(text))
 
+    def tokens_unfinished(self, text: str) -> tuple[list[str], str]:
+        """The tokens of a text without its last piece, which further text may make longer, and that piece as text.
+
+        It is empty after a newline or other controls. A space at the end belongs to the piece that follows it.
+        """
+        *before, last = pieces(text) or [""]
+        if last.strip(" ") and not _is_control(last):
+            if last == "'" and before and _is_letters(before[-1]):
+                last = before.pop() + last
+            return self._tokens_of(before), last
+        if last.endswith(" "):
+            before, last = [*before, *filter(None, [last[:-1]])], " "
+            return self._tokens_of(before), last
+        return self._tokens_of([*before, last] if last else before), ""
+
     def tokens_of_chunks(self, chunks: Iterable[str]) -> Iterator[list[str]]:
         """The tokens of a text that arrives in chunks, cut anywhere: the same as `tokens` of the whole text."""
         return map(self._tokens_of, pieces_of_chunks(chunks))
@@ -96,7 +113,11 @@ class BytePairs:
         return list(itertools.chain.from_iterable(map(self._found.__getitem__, found)))
 
     def _merged(self, piece: str) -> tuple[str, ...]:
-        tokens = list(token_of(piece.encode()))
+        return self.merged(token_of(piece.encode()))
+
+    def merged(self, piece: str) -> tuple[str, ...]:
+        """The tokens of one piece in the byte alphabet, which may end within a character."""
+        tokens = list(piece)
         ranks = list(map(self._rank, tokens, tokens[1:]))
         while ranks and (rank := min(ranks)) < self._none:
             at = ranks.index(rank)

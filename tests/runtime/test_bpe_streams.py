@@ -68,11 +68,10 @@ def test_tokens_are_scored_and_suggested_as_text(predictor: Predictor) -> None:
     score = predictor.score("the caté")
     assert score.tokens == ("the", " ", "c", "a", "t", "é")
     assert score.unknown == 0
-    assert {text for text, _ in predictor.stream().suggest(300)} >= {" the", "a", "bytes:\\x80"}
+    suggested = predictor.stream().suggest(300)
+    assert all(text and text.split() == [text] and text.encode().decode() == text for text, _ in suggested)
     (best, *_) = Autocompletion(predictor, 3).suggestions("the ca")
-    stream = predictor.stream()
-    stream.feed("the ca")
-    assert best.shown == repr(stream.suggest(1)[0][0])
+    assert f"ca{best.text}".endswith(best.shown)
 
 
 def test_words_have_the_sums_of_their_tokens(predictor: Predictor) -> None:
@@ -88,9 +87,7 @@ def test_words_have_the_sums_of_their_tokens(predictor: Predictor) -> None:
 
 def test_what_needs_words_is_refused(predictor: Predictor) -> None:
     stream = predictor.stream()
-    with pytest.raises(OptionError, match="this model reads parts of words"):
-        stream.suggest(3, prefix="t")
     with pytest.raises(OptionError, match="this model reads parts of words and has no words"):
-        stream.suggest(3, never="the")
+        next(stream.generate(3, never="the"))
     with pytest.raises(OptionError, match="which is no token of this model's vocabulary"):
         next(stream.generate(30, stop="cat"))

@@ -35,11 +35,20 @@ def test_texts_and_ids(server: LocalServer, predictor: Predictor) -> None:
     assert server.post("/detokenize", tokens=ids)["prompt"] == TEXT
     info = server.request("GET", "/tokenizer_info").json()
     assert info == {"bos_token": "\n", "eos_token": "\n", "unk_token": "<unk>", "rule": "bpe"}
-    texts = [entry["token"] for entry in server.post("/v1/suggest", text="the", count=100)["suggestions"]]
-    stream = predictor.stream()
-    stream.feed("the")
-    assert texts == [text for text, _ in stream.suggest(100)]
-    assert any(text.startswith("bytes:") for text in texts)
+
+
+def test_suggestions_are_words(server: LocalServer, predictor: Predictor) -> None:
+    for text, prefix in (("the", None), ("the ", None), ("the ", "t"), ("", "th")):
+        stream = predictor.stream()
+        stream.feed(text)
+        expected = stream.next_words(20, prefix=prefix)
+        answer = server.post("/v1/suggest", text=text, count=20, prefix=prefix)
+        assert [entry["token"] for entry in answer["suggestions"]] == [word for word, _ in expected.words]
+        assert answer.get("exact", True) == expected.exact
+    session = server.post("/v1/sessions")["id"]
+    whole = server.post("/v1/suggest", text="a the ", count=5, prefix="a")["suggestions"]
+    server.post("/v1/suggest", text="a", session=session)
+    assert server.post("/v1/suggest", text=" the ", session=session, count=5, prefix="a")["suggestions"] == whole
 
 
 def test_an_echoed_prompt_is_the_text_with_offsets_in_characters(server: LocalServer, predictor: Predictor) -> None:

@@ -1,0 +1,94 @@
+"""WordLine: the words for a line that is being typed; what ran for a keystroke is kept for the next ones."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, final
+
+import numpy as np
+
+from .nodes import Node
+from .search import FoundWord, Wish, WordSearch
+from .word_finder import Typed
+
+if TYPE_CHECKING:
+    from ..network import Network
+
+_KEPT_CONTEXTS = 64
+_KEPT_NODES = 1024
+_CHUNK = 512
+
+
+class NextWord(NamedTuple):
+    """One continuation of a line: the text to append, the whole word, and its probability."""
+
+    text: str
+    shown: str
+    probability: float
+
+
+@final
+class WordLine:
+    """The words after a line, and the rests of its last word.
+
+    The latest nodes are kept, about 1,024 of them: another letter of a word runs only what the letters before it did
+    not need, a finished word goes on from its node, and deleting text returns to kept ones.
+
+    Attributes:
+        exact: Whether the latest suggestions are exact (see `NextWords`).
+    """
+
+    def __init__(self, network: "Network", hidden: Callable[[str], bool]) -> None:
+        """Begin a text. `hidden`: whether a word is not suggested."""
+        self._finder = network.word_finder
+        self._vocabulary = network.vocabulary
+        self._hidden = hidden
+        self.exact = True
+        start = Node(np.zeros(0, np.float32), network.initial_state(1).tensors)
+        first = self._finder.runner.read(start, [self._vocabulary.end_of_sentence_id])
+        self._contexts: dict[tuple[int, ...], Node] = {(): first}
+        self._ran = 0
+
+    def words(self, line: str, count: int) -> list[NextWord]:
+        """The most probable continuations of a line, the most probable first."""
+        typed = self._finder.split(line)
+        node = self._after(typed.ids)
+        wish = Wish(count, typed.letters, beyond=True, with_spaces=True, hidden=self._hidden)
+        found = WordSearch(self._finder.table, self._finder.runner, wish).after(node)
+        self._keep(found.ran)
+        self.exact = found.exact and typed.whole
+        return [_next_word(typed, word) for word in found.words]
+
+    def end_line(self, line: str) -> None:
+        """Read the line and the end of its sentence."""
+        self._contexts = {(): self._after(self._vocabulary.encode(f"{line}\n"))}
+        self._ran = 0
+
+    def _keep(self, ran: int) -> None:
+        """Forget the oldest context, and all nodes after contexts when they are too many."""
+        if len(self._contexts) > _KEPT_CONTEXTS:
+            del self._contexts[next(key for key in self._contexts if key)]
+        self._ran += ran
+        if self._ran > _KEPT_NODES:
+            self._ran = 0
+            for node in self._contexts.values():
+                node.children = {}
+
+    def _after(self, ids: list[int]) -> Node:
+        """The node after these tokens of the line: a kept one, or run from that with the longest common beginning."""
+        key = tuple(ids)
+        node = self._contexts.pop(key, None)
+        if node is None:
+            known = next(count for count in range(len(key), -1, -1) if key[:count] in self._contexts)
+            node = self._contexts[key[:known]]
+            while known < len(key) and (child := node.children.get(key[known])) is not None:
+                node, known = child, known + 1
+            for start in range(known, len(key), _CHUNK):
+                node = self._finder.runner.read(node, key[start : start + _CHUNK])
+            node.detach()
+        self._contexts[key] = node
+        return node
+
+
+def _next_word(typed: Typed, word: FoundWord) -> NextWord:
+    text = word.data[len(typed.letters) :].decode(errors="replace")
+    shown = word.data[word.start :].decode(errors="replace").removeprefix(" ")
+    return NextWord(text, shown, word.probability)
