@@ -16,8 +16,6 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..export.build import DEFAULT_OPSET
-from ..export.graph_builder import IR_VERSION
 from ..runtime.session.providers import PROVIDERS
 from ..runtime.session.session import SessionOptions, start_session
 
@@ -26,6 +24,8 @@ _WIDTHS = (256, 1024, 4096)
 _PRODUCTS = ((64, 256, 4096), (64, 1024, 1024), (256, 256, 4096), (512, 512, 512), (1024, 1024, 1024))
 """Rows, inner size, columns."""
 _INT8_PRODUCTS = ((64, 256, 4096), (256, 512, 2048))
+_OPSET, _IR_VERSION = 17, 8
+"""Not those of `export`, whose import loads torch: a second of each round."""
 
 
 @final
@@ -136,7 +136,7 @@ def _int8_product_rate(rows: int, inner: int, columns: int) -> float:
         [helper.make_tensor_value_info("sums", TensorProto.INT32, [rows, columns])],
         [numpy_helper.from_array(weight, "weight")],
     )
-    model = helper.make_model(product, opset_imports=[helper.make_opsetid("", DEFAULT_OPSET)], ir_version=IR_VERSION)
+    model = helper.make_model(product, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
     session = start_session(model.SerializeToString(), PROVIDERS["cpu"], SessionOptions(), guard_saturation=False)
     return 2 * rows * weight.size / _fastest(lambda: session.run(None, {"activations": activations}))
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import onnx
 
-from ..model.figures import Figure, check_png_name, png
 from ..runtime.errors import ArtifactError
 from ..runtime.io.files import read_bytes, write_atomically
 
@@ -21,6 +20,8 @@ def draw_graph(source: Path, path: Path) -> int:
         ArtifactError: The file is not an ONNX model.
         StorageError: A file cannot be read or written.
     """
+    from ..model.figures import Figure, check_png_name, png  # imports matplotlib, which an export does not need
+
     check_png_name(path)
     try:
         graph = onnx.load_model_from_string(read_bytes(source)).graph

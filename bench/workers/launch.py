@@ -25,7 +25,7 @@ _LAST_LINES = 12
 _TIMEOUT_SECONDS = 3600
 
 PYTEST_OPTIONS = f"""
--qx --tb=short -c {os.devnull} -p lmtool.bench.workers.plugin -p no:cacheprovider
+-qx --tb=short -c {os.devnull} -p pytest_benchmark.plugin -p lmtool.bench.workers.plugin -p no:cacheprovider
 -o python_files=bench_*.py --import-mode=importlib -o consider_namespace_packages=true
 --benchmark-only --benchmark-quiet --benchmark-save-data --benchmark-disable-gc
 --benchmark-warmup=on --benchmark-warmup-iterations=200 --benchmark-min-rounds=5
@@ -161,7 +161,11 @@ def _run(module: list[str], job: Job, folder: Path) -> subprocess.CompletedProce
 
 
 def _environment(threads: int, folder: Path) -> dict[str, str]:
-    """`threads` in every library, no TF32, and a temporary folder that is removed even if the process dies."""
+    """`threads` in every library, no TF32, and a temporary folder that is removed even if the process dies.
+
+    Of pytest's plugins only those of `PYTEST_OPTIONS` are loaded: others cost a second and would run beside the calls.
+    """
     variables = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "PY_COLORS"))}
     counts = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS")}
-    return {**variables, **counts, "TMPDIR": str(folder), NODE_FOLDER: str(node_folder()), **NO_TF32}
+    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "TMPDIR": str(folder), NODE_FOLDER: str(node_folder())}
+    return {**variables, **counts, **alone, **NO_TF32}

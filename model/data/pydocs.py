@@ -6,6 +6,7 @@ Documents are the docstrings of the standard library's modules and the topics of
 
 import ast
 import inspect
+import os
 import re
 import sys
 import sysconfig
@@ -18,6 +19,8 @@ from ..errors import DataError
 _SKIPPED_FOLDERS = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__", "lib2to3"})
 _SPLIT_PERIOD, _VALID_SLOT, _TEST_SLOT = 16, 5, 13
 _FEWEST_WORDS = 4
+_BLOCKS = ("body", "handlers", "orelse", "finalbody", "cases")
+"""Lists of statements, or of parts that hold them, in the order of every node's fields."""
 _SENTENCE_END = re.compile(r"(?<=[a-z)\]\"'][.!?]) +(?=[A-Z\"'(])")
 _CODE = re.compile(r"^(>>>|\.\.\.|\.\. |:\w+|[-=+*~^|#$]{3,}|[@{}<]|\w+\s*=|def |class |import |from \w+ import )")
 
@@ -47,19 +50,22 @@ def read_pydocs() -> dict[str, str]:
 
 def _documents() -> Iterator[str]:
     """One text per module of the standard library, then one per topic, sorted by name."""
-    library = Path(sysconfig.get_paths()["stdlib"])
-    for path in sorted(library.rglob("*.py")):
-        folders = path.relative_to(library).parts[:-1]
-        if not _SKIPPED_FOLDERS.intersection(folders) and "topics" not in path.name:
-            docstrings = list(_docstrings(path))
-            if docstrings:
-                yield "\n\n".join(docstrings)
+    for path in sorted(_sources(sysconfig.get_paths()["stdlib"])):
+        docstrings = list(_docstrings(path))
+        if docstrings:
+            yield "\n\n".join(docstrings)
     try:
         from pydoc_data.topics import topics
     except ImportError:
         return
     for name in sorted(topics):
         yield topics[name]
+
+
+def _sources(library: str) -> Iterator[Path]:
+    for folder, folders, files in os.walk(library):
+        folders[:] = [name for name in folders if name not in _SKIPPED_FOLDERS]
+        yield from (Path(folder, name) for name in files if name.endswith(".py") and "topics" not in name)
 
 
 def _docstrings(path: Path) -> Iterator[str]:
@@ -69,11 +75,20 @@ def _docstrings(path: Path) -> Iterator[str]:
             tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             text = ast.get_docstring(node)
             if text:
                 yield inspect.cleandoc(text)
+
+
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of `ast.walk`, in its order, but for expressions: they are most of a tree and hold no docstring."""
+    nodes = [tree]
+    for node in nodes:  # grows meanwhile
+        yield node
+        for block in _BLOCKS:
+            nodes += getattr(node, block, ())
 
 
 def _sentences(document: str) -> Iterator[str]:

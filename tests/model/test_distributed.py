@@ -1,4 +1,4 @@
-"""Data-parallel training, started by torchrun as a user starts it."""
+"""Data-parallel training: started by torchrun as a user starts it, and its errors."""
 
 import json
 import subprocess
@@ -9,22 +9,25 @@ from typing import Any
 import pytest
 from lmtool.model import Checkpoint, Run
 from support.processes.commands import lmtool
+from support.processes.ranks import run_ranks
 from support.runs.settings import SETTINGS
 
 BOUND = 1e-5
 """Largest relative difference of a loss or a perplexity between one process and two, whose sums differ in order."""
 
 
-def train(processes: int, data: Path, path: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = ["train", "--preset", "ptb-200", "--data", str(data), "--run", str(path), "--threads", "1", "--json"]
+def command(data: Path, path: Path, *more: str) -> list[str]:
+    words = ["train", "--preset", "ptb-200", "--data", str(data), "--run", str(path), "--threads", "1", "--json"]
     for key, value in {**SETTINGS, "precision": "fp32", "optimizer": "sgd", "learning_rate": "0.5"}.items():
-        command += ["--set", f"{key}={value}"]
-    command += more
-    if processes == 1:
-        return lmtool(*command)
+        words += ["--set", f"{key}={value}"]
+    return [*words, *more]
+
+
+def torchrun(processes: int, *words: str) -> subprocess.CompletedProcess[str]:
+    """As a user starts it."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "lmtool.cli"]
     # torchrun reads `--run` as an abbreviation of its own `--run-path`, unless `--` precedes it.
-    return subprocess.run([sys.executable, *launcher, "--", *command], capture_output=True, text=True, timeout=240)
+    return subprocess.run([sys.executable, *launcher, "--", *words], capture_output=True, text=True, timeout=240)
 
 
 def history(path: Path) -> list[dict[str, Any]]:
@@ -33,8 +36,8 @@ def history(path: Path) -> list[dict[str, Any]]:
 
 def test_two_processes_train_like_one(tmp_path: Path, corpus_folder: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    for processes, path in ((1, one), (2, two)):
-        finished = train(processes, corpus_folder, path)
+    trained = lmtool(*command(corpus_folder, one)), torchrun(2, *command(corpus_folder, two))
+    for finished, path in zip(trained, (one, two), strict=True):
         assert finished.returncode == 0, finished.stderr
         assert json.loads(finished.stdout)["run"] == str(path)  # one object, from one process
         assert "Warning" not in finished.stderr
@@ -47,22 +50,27 @@ def test_two_processes_train_like_one(tmp_path: Path, corpus_folder: Path) -> No
     carried = Checkpoint.read(Run(two).latest).group("carried")
     assert {len(tensor) for tensor in carried.values()} == {4}  # the rows of both
 
-    resumed = train(1, corpus_folder, two, "--resume")
+    resumed = lmtool(*command(corpus_folder, two, "--resume"))
     assert resumed.returncode == 1
     assert "is of 2 processes, this training has 1; resume with as many processes" in resumed.stderr
+
+
+def refusal(finished: list[subprocess.CompletedProcess[str]]) -> str:
+    """The error of all processes: one message of each, and no traceback."""
+    assert 0 not in [each.returncode for each in finished]
+    (message,) = {tuple(line for line in each.stderr.splitlines() if "error: " in line) for each in finished}
+    assert not [each.stderr for each in finished if "Traceback" in each.stderr]
+    (line,) = message
+    return line
 
 
 def test_an_error_of_the_first_process_is_raised_on_all(tmp_path: Path, corpus_folder: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text("{}")
-    finished = train(2, corpus_folder, tmp_path / "run")
-    assert finished.returncode != 0
-    assert "holds a run already" in finished.stderr
-    assert "[rank" not in finished.stderr  # no traceback of a worker
+    assert "holds a run already" in refusal(run_ranks(2, *command(corpus_folder, tmp_path / "run")))
 
 
 def test_an_error_of_every_process_is_one_message(tmp_path: Path, corpus_folder: Path) -> None:
-    finished = train(2, corpus_folder, tmp_path / "run", "--set", "batch_size=5")
-    assert finished.returncode != 0
-    assert "batch_size 5 cannot be shared evenly by 2 processes; try --set batch_size=6" in finished.stderr
+    line = refusal(run_ranks(2, *command(corpus_folder, tmp_path / "run", "--set", "batch_size=5")))
+    assert "batch_size 5 cannot be shared evenly by 2 processes; try --set batch_size=6" in line
     assert not (tmp_path / "run").exists()

@@ -1,11 +1,9 @@
 """TensorBoard scalars: the event file holds the history of the training, also after a kill and a resume."""
 
+import functools
 import json
 import os
-import resource
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,8 @@ from lmtool.model import Interrupted, Run, TrainOptions, run_training
 from lmtool.model.checkpoint import Checkpoint
 from lmtool.runtime import StorageError
 from support.corpora import write_corpus
+from support.faults.injection import limit_files
+from support.processes.commands import lmtool
 from support.runs.reporters import RecordingReporter
 from support.runs.settings import SETTINGS
 
@@ -127,15 +127,8 @@ def test_error_for_a_full_disk(tmp_path: Path) -> None:
         TrainOptions("ptb-200", str(data), tmp_path / "run", settings=SETTINGS, threads=1), RecordingReporter()
     )
     limit = lengthen_history(Run(tmp_path / "run"), 200) + 500  # more than a picture takes, less than the scalars
-    command = [sys.executable, "-m", "lmtool.cli", "train", "--run", "run", "--resume", "--tensorboard"]
-    finished = subprocess.run(
-        command,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )
+    limited = functools.partial(limit_files, limit)
+    finished = lmtool("train", "--run", "run", "--resume", "--tensorboard", cwd=tmp_path, prepare=limited)
     assert finished.returncode == 1
     assert finished.stderr.splitlines()[-1] == "error: cannot write in run/tensorboard: File too large"
     assert "Traceback" not in finished.stderr
