@@ -5,9 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +12,11 @@ from typing import Any
 import pytest
 from lmtool.model import Checkpoint, CheckpointError, Interrupted, Run, RunError, Trainer, TrainOptions, run_training
 from lmtool.model.training.signals import StopRequest
-from support.processes.commands import lmtool
+from support.processes.commands import Command, lmtool
 from support.runs.reporters import RecordingReporter, StopAfter
 from support.runs.settings import DROPOUT_SETTINGS
 from support.runs.trainers import latest_weights_hash, new_trainer, resumed_trainer, without_times
+from support.runs.uninterrupted import wait_for_saves
 
 
 @pytest.fixture(scope="module")
@@ -84,26 +82,25 @@ def test_ignored_signals_do_not_stop_a_training(tmp_path: Path, corpus_folder: P
 
 def test_a_killed_training_resumes_from_its_last_checkpoint(tmp_path: Path, corpus_folder: Path) -> None:
     folder = tmp_path / "killed"
-    command = [sys.executable, "-m", "lmtool.cli", "train", "--preset", "ptb-200", "--data", str(corpus_folder)]
-    command += ["--run", str(folder), "--threads", "1"]
-    command += [argument for key, value in DROPOUT_SETTINGS.items() for argument in ("--set", f"{key}={value}")]
-    process = subprocess.Popen([*command, "--set", "epochs=400"], stderr=subprocess.DEVNULL)
+    words = ["train", "--preset", "ptb-200", "--data", corpus_folder, "--run", folder, "--threads", 1]
+    settings = {**DROPOUT_SETTINGS, "epochs": "400"}
+    words += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    killed = Command(*words).go()
     while not Run(folder).latest.exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    time.sleep(0.3)
-    process.kill()
-    process.wait()
+        assert killed.runs_for(0.05)
+    assert killed.runs_for(0.3)
+    killed.signal(signal.SIGKILL)
+    assert killed.finished().returncode == -signal.SIGKILL
     position = Checkpoint.read(Run(folder).latest).facts["position"]
     assert position["epoch"] >= 1
     Run(folder).trained()
-    interrupted = subprocess.Popen([*command, "--set", "epochs=400", "--resume"], stderr=subprocess.PIPE, text=True)
-    assert interrupted.stderr is not None
-    assert "epoch" in interrupted.stderr.readline()
-    interrupted.send_signal(signal.SIGINT)
-    assert interrupted.wait(20) == 130
-    assert "stopped by SIGINT" in interrupted.stderr.read()
-    interrupted.stderr.close()
+    interrupted = Command(*words, "--resume").go()
+    wait_for_saves(interrupted, Run(folder).latest, 1)
+    interrupted.signal(signal.SIGINT)
+    finished = interrupted.finished(20)
+    assert finished.returncode == 130
+    assert "epoch" in finished.stderr.splitlines()[0]
+    assert "stopped by SIGINT" in finished.stderr
     later = Checkpoint.read(Run(folder).latest).facts["position"]
     assert (later["epoch"], later["step"]) > (position["epoch"], position["step"])
 
