@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from lmtool.export.test_vectors.text_cases import NAME, text_cases, write_text_cases
 from lmtool.runtime import Tokenization, Vocabulary
-from support.models.subwords import bpe_vocabulary
+from support.cpp import build_check, execute
+from support.models.subwords import MERGES, bpe_vocabulary
 from support.web.javascript import NODE, evaluate, run_node
 
 RULES = ["bpe", "characters", "whitespace", "words-2"]
@@ -30,10 +31,15 @@ def cases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return write_text_cases(vocabulary_of(request.param), "model.onnx", "0" * 64, folder)
 
 
+@pytest.fixture(scope="module")
+def check(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_check(tmp_path_factory.getbasetemp() / "cpp_check")
+
+
 def damaged(path: Path, folder: Path) -> Path:
     """The file with one wrong id and one wrong text."""
     content = json.loads(path.read_text())
-    content["texts"][7]["ids"].append(0)
+    next(case for case in content["texts"] if case["text"].isascii())["ids"].append(0)
     content["ids"][3]["decoded"] += "x"
     wrong = folder / NAME
     wrong.write_text(json.dumps(content))
@@ -47,6 +53,38 @@ def test_javascript_agrees(cases: Path, tmp_path: Path) -> None:
     assert finished.returncode == 0
     finished = run_node(NODE / "check_texts.mjs", damaged(cases, tmp_path))
     assert (finished.returncode, finished.stdout.splitlines()[-1]) == (1, f"{CASES} cases of the rule {rule}, 2 differ")
+
+
+def test_cpp_agrees(cases: Path, check: Path, tmp_path: Path) -> None:
+    """Words of other scripts than Latin are refused, see the program's README."""
+    finished = execute(check, cases)
+    rule = json.loads(cases.read_text())["tokenization"]["rule"]
+    (line,) = finished.stdout.decode().splitlines()
+    assert finished.returncode == 0, line
+    compared = int(line.split()[0])
+    assert line == f"{compared} cases of the rule {rule}, 0 differ"
+    assert compared == CASES - 100 if rule == "bpe" else compared > 100
+    assert execute(check, damaged(cases, tmp_path)).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("merges", "message"),
+    [
+        (["th e", "t h"], "merge 1 of its tokenization is 'th e', expected two tokens"),
+        (["t h", "t h"], "merge 2 of its tokenization"),
+        (["\u010a a"], "no newline"),
+        (["u n", "< un", "<un k>"], "merge 3 of its tokenization"),
+        ([], "holds other ones than the bytes"),
+        ([*MERGES, "z z"], "its vocabulary lacks the token 'zz'"),
+    ],
+)
+def test_cpp_refuses_merges_that_do_not_fit(check: Path, tmp_path: Path, merges: list[str], message: str) -> None:
+    content = text_cases(bpe_vocabulary())
+    content["tokenization"]["merges"] = merges
+    (tmp_path / NAME).write_text(json.dumps(content))
+    finished = execute(check, tmp_path / NAME)
+    assert (finished.returncode, finished.stdout) == (1, b"")
+    assert message in finished.stderr.decode()
 
 
 def test_javascript_refuses_merges_that_do_not_fit() -> None:

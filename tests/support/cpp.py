@@ -23,11 +23,15 @@ _NAMED = {"n": "\n", "t": "\t", "\\": "\\"}
 Finished = subprocess.CompletedProcess[bytes]
 
 
-def header_folder() -> Path:
-    """The folder of onnxruntime's header; skips the test if it, a compiler or the library is missing."""
+def _require_compiler() -> None:
     for tool in ("g++", "make"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
+
+
+def header_folder() -> Path:
+    """The folder of onnxruntime's header; skips the test if it, a compiler or the library is missing."""
+    _require_compiler()
     if not list(Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so.*")):
         pytest.skip("this onnxruntime wheel has no libonnxruntime.so")
     named = os.environ.get("ONNXRUNTIME_INCLUDE")
@@ -42,11 +46,21 @@ def header_folder() -> Path:
 @functools.cache
 def build(folder: Path, include: Path, flags: str = "-O2") -> Path:
     """The program, built once in the new folder `folder`."""
+    return _make(folder, "suggest", f"ONNXRUNTIME_INCLUDE={include}", f"CXXFLAGS={flags}")
+
+
+def build_check(folder: Path) -> Path:
+    """The program that compares tokens, which needs no onnxruntime, built in the new folder `folder`."""
+    _require_compiler()
+    return _make(folder, "check_texts")
+
+
+def _make(folder: Path, program: str, *settings: str) -> Path:
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("build"))
-    command = ["make", f"PYTHON={sys.executable}", f"ONNXRUNTIME_INCLUDE={include}", f"CXXFLAGS={flags}"]
+    command = ["make", f"build/{program}", f"PYTHON={sys.executable}", *settings]
     make = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert make.returncode == 0, make.stderr
-    return folder / "build" / "suggest"
+    return folder / "build" / program
 
 
 def execute(program: Path, *arguments: object, stdin: str | bytes = "") -> Finished:
