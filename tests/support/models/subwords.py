@@ -1,6 +1,7 @@
 """A small vocabulary of rule `bpe`: some merges of ASCII, of several scripts, and of parts of characters."""
 
-from lmtool.runtime import Tokenization, Vocabulary
+from lmtool.runtime import Stream, Suggestion, TextDecoder, Tokenization, Vocabulary
+from lmtool.runtime.suggestions import suggest_tokens
 from lmtool.runtime.text.byte_alphabet import token_of
 
 
@@ -34,3 +35,12 @@ def bpe_vocabulary() -> Vocabulary:
     """The vocabulary of these merges, the specials first."""
     tokenization = Tokenization.of_rule("bpe", MERGES)
     return Vocabulary(tokenization.required, tokenization)
+
+
+def next_tokens(stream: Stream, vocabulary: Vocabulary, count: int) -> list[Suggestion]:
+    """The most probable next tokens, which the examples in other languages suggest; Python's API suggests words."""
+    pairs = suggest_tokens(stream.logits, vocabulary, count)
+    return [
+        Suggestion(TextDecoder(vocabulary).add(token), 0, vocabulary.text(token), probability)
+        for token, probability in pairs
+    ]

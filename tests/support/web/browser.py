@@ -1,6 +1,5 @@
 """The browser example in Chromium, served from a thread; errors and requests are recorded."""
 
-import ast
 import importlib.util
 import json
 import time
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 from lmtool.runtime import Autocompletion, Predictor, Suggestion
 
+from support.models.subwords import next_tokens
 from support.web.javascript import WEB
 
 PATIENCE_SECONDS = 60.0
@@ -130,9 +130,12 @@ def _named(text: str) -> str:
 
 def suggested(predictor: Predictor, text: str, count: int = 5) -> list[Suggestion]:
     """Python's suggestions, with tokens named as on the page."""
+    if predictor.vocabulary.tokenization.unit == "subword":
+        stream = predictor.stream()
+        stream.feed(text)
+        tokens = next_tokens(stream, predictor.vocabulary, count)
+        return [entry._replace(shown=_named(entry.shown)) for entry in tokens]
     entries = Autocompletion(predictor, count).suggestions(text)
     if predictor.vocabulary.tokenization.unit == "char":
         return [entry._replace(shown=NAMED.get(entry.text, entry.text)) for entry in entries]
-    if predictor.vocabulary.tokenization.unit == "subword":
-        return [entry._replace(shown=_named(ast.literal_eval(entry.shown))) for entry in entries]
     return entries
