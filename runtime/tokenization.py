@@ -179,12 +179,9 @@ class Tokenization:
         """The tokens of a text that is being typed, without its last word, and the letters of that word as typed.
 
         The letters are what a letter at the end of `text` would make longer, the prefix for `Vocabulary.completions`.
-        There are none after white space or a punctuation mark, in an empty text, and where tokens are characters. A
-        mark that may continue a word is one of them: `don'` may become `don't`. For `bpe` the letters include the space
-        before the word, and may be digits or marks.
+        There are none after white space or a punctuation mark, in an empty text, and where tokens are not words. A mark
+        that may continue a word is one of them: `don'` may become `don't`.
         """
-        if self.unit == "subword":
-            return self._pairs.tokens_unfinished(checked_text("text", text))
         if self.unit != "word":
             return self.split(text), ""
         start = _start_of_last_word(checked_text("text", text))
@@ -199,6 +196,13 @@ class Tokenization:
             return ""
         counts = itertools.chain([size], range(size // 3 + 1, len(text) + 1))
         return next((text[-count:] for count in counts if self.folded(f"{text[-count:]}x") == longer), text[-size:])
+
+    def split_last_piece(self, text: str) -> tuple[list[str], str]:
+        """For `bpe`: the tokens of a text without its last piece, which may be unfinished, and that piece as text.
+
+        It includes the space before it, and is empty after a newline or other controls.
+        """
+        return self._pairs.tokens_unfinished(checked_text("text", text))
 
     def is_subword(self, *tokens: str) -> bool:
         """For `bpe`: whether a piece of these tokens' bytes is split into these tokens."""

@@ -60,7 +60,7 @@ class WordFinder:
 
     def split(self, text: str) -> Typed:
         """The tokens of a text, and the letters of its last word, which may be unfinished."""
-        tokens, last = self._vocabulary.tokenization.split_unfinished(text)
+        tokens, last = self._vocabulary.tokenization.split_last_piece(text)
         ids, letters = self._vocabulary.ids(tokens), last.encode()
         if len(letters) <= _LONGEST_TYPED:
             return Typed(ids, letters, True)
