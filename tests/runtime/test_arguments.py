@@ -125,6 +125,10 @@ ROWS: list[Row] = [
     ("Stream.suggest", "prefix", TEXT[1:]),
     ("Stream.suggest", "allow_unknown", FLAG),
     ("Stream.suggest", "never", WORDS),
+    ("Stream.next_words", "k", WHOLE),
+    ("Stream.next_words", "prefix", TEXT[1:]),
+    ("Stream.next_words", "allow_unknown", FLAG),
+    ("Stream.next_words", "never", WORDS),
     *(("Stream.generate", *row) for row in STREAM_OPTIONS),
     ("StreamPool", "predictor", OBJECT),
     ("StreamPool", "options", OBJECT),
@@ -153,6 +157,7 @@ ROWS: list[Row] = [
     ("Vocabulary.id", "token", TEXT),
     ("Vocabulary.completions", "prefix", TEXT),
     ("Vocabulary.forms", "words", WORDS),
+    ("Vocabulary.word_filter", "never", WORDS),
     ("Vocabulary.encode", "text", TEXT),
     ("Vocabulary.decode", "token_ids", (None, 3, "the", ["the"], [None], [1.5], np.zeros((2, 2), int))),
     ("Vocabulary.token", "token_id", (None, "the", 1.5, [1], np.zeros(3))),
@@ -213,6 +218,7 @@ def right(predictor: Predictor, artifact_path: Path) -> Any:
         "Stream.feed_ids": (stream.feed_ids, {"token_ids": [1]}),
         "Stream.score": (stream.score, {"text": "the"}),
         "Stream.suggest": (stream.suggest, {"k": 3}),
+        "Stream.next_words": (stream.next_words, {"k": 3}),
         "Stream.generate": (stream.generate, {"max_tokens": 2}),
         "StreamPool": (StreamPool, {"predictor": predictor, "options": PoolOptions(max_streams=1)}),
         "StreamPool.open_stream": (pool.open_stream, {}),
@@ -240,6 +246,7 @@ def right(predictor: Predictor, artifact_path: Path) -> Any:
         "Vocabulary.completions": (vocabulary.completions, {"prefix": "t"}),
         "Vocabulary.encode": (vocabulary.encode, {"text": "the"}),
         "Vocabulary.forms": (vocabulary.forms, {"words": "the"}),
+        "Vocabulary.word_filter": (vocabulary.word_filter, {"never": "the"}),
         "Vocabulary.decode": (vocabulary.decode, {"token_ids": [1]}),
         "Vocabulary.token": (vocabulary.token, {"token_id": 1}),
         "Vocabulary.text": (vocabulary.text, {"token_id": 1}),
@@ -286,6 +293,8 @@ def test_every_public_callable_is_in_the_table() -> None:
 
 
 INTERNAL = {
+    "Tokenization.is_subword",
+    "Tokenization.split_last_piece",
     "Stream.score_ids",
     "Stream.token_log_probs",
     "StreamPool.cancel",
