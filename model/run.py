@@ -39,6 +39,7 @@ from .network import LanguageModel
 from .training.config import TrainConfig, setting_text
 
 ORIGIN_KEYS = ("run", "weights_sha256", "corpus", "corpus_sha256")
+_NEWER_FACTS = ("unigram_perplexity", "test_bits_per_byte")  # not in checkpoints of earlier versions
 _PUT_BACK = "put a copy of that file back, or train in another folder: --run DIR"
 
 
@@ -363,7 +364,7 @@ class Run:
             "corpus_sha256": corpus["sha256"],
             "seed": config.seed,
             **{key: checkpoint.facts[key] for key in ("epoch", "valid_perplexity", "test_perplexity")},
-            **{key: checkpoint.facts.get(key) for key in ("unigram_perplexity", "test_bits_per_byte")},
+            **{key: checkpoint.facts[key] for key in _NEWER_FACTS if key in checkpoint.facts},
         }
 
     def write_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:

@@ -170,7 +170,7 @@ def test_foreign_and_wrong_files_are_refused_with_a_reason(tmp_path: Path, many:
         (artifact_of(network, WORDS, "words", precision="fp7"), 'its lmtool.precision is "fp7", expected one of fp32'),
         (artifact_of(network, WORDS, "words", vocabulary="{"), "its metadata lmtool.vocabulary is not JSON"),
         (artifact_of(network, WORDS, "words", vocabulary='["a", "a"]'), "its vocabulary holds a token twice"),
-        (artifact_of(network, WORDS, "words", vocabulary='["a"]'), 'its vocabulary lacks the special token "<unk>"'),
+        (artifact_of(network, WORDS, "words", vocabulary='["a"]'), 'its vocabulary lacks the special token "<eos>"'),
         (artifact_of(network, WORDS, "words", tokenization='{"rule": "words"}'), "its lmtool.tokenization lacks"),
         (artifact_of(network, WORDS, "words", model='{"cell": "lstm"}'), "its lmtool.model is not one"),
         (many[0].read_bytes()[:-9], "damaged at byte"),
