@@ -78,7 +78,7 @@ def test_results_and_status_lines_are_always_escaped(capsys: pytest.CaptureFixtu
 
 
 def test_coloured_text_is_escaped(predictor: Predictor) -> None:
-    heat = Heat(Console(force_terminal=True, color_system="standard"), predictor.vocabulary.tokenization)
+    heat = Heat(Console(force_terminal=True, color_system="standard"), predictor.vocabulary)
     text = "the \x1b[2Jcat"
     shown = heat.coloured(text, predictor.score(text))
     assert r"\x1b[2Jcat" in shown

@@ -65,7 +65,7 @@ def test_the_command_exits_with_3(tmp_path: Path, corpus_folder: Path) -> None:
 def test_perplexities_as_text(value: float, text: str) -> None:
     assert format_perplexity(value) == text
     for kind in ("valid", "test"):
-        record = {"kind": kind, "epoch": 1, "perplexity": value, "seconds": 1.0}
+        record = {"kind": kind, "epoch": 1, "perplexity": value, "bits_per_byte": 1.5, "seconds": 1.0}
         assert f"perplexity {text}  " in f"{ProgressBar()._line(record)}  ".replace(" (", "  (")
 
 

@@ -24,6 +24,7 @@ from lmtool.runtime import (
     State,
     StateError,
     StreamPool,
+    TokenError,
 )
 from support.faults.non_finite import (
     NON_FINITE,
@@ -119,7 +120,7 @@ def test_unchecked_results_are_not_finite(
     artifacts: dict[str, Path], draw: random.Random, monkeypatch: pytest.MonkeyPatch, tally: Tally
 ) -> None:
     """Positive control; onnxruntime's LSTM turns NaN into meaningless numbers, so weights are checked too."""
-    for name in ("network", "stream"):
+    for name in ("network", "cursor"):
         monkeypatch.setattr(f"lmtool.runtime.{name}.require_finite", lambda *_: None)
     monkeypatch.setattr("lmtool.runtime.artifact.artifact.require_finite_weights", lambda _: None)
     counts = Counter[str]()
@@ -135,7 +136,7 @@ def drawn_by_nan(action: Callable[[], Any]) -> Any:
     """NaN where no token can be drawn, as their probabilities are NaN."""
     try:
         return action()
-    except IndexError:
+    except (IndexError, TokenError):
         return math.nan
 
 

@@ -18,7 +18,7 @@ from lmtool.cli.signals import SignalHandlers
 from lmtool.model import LanguageModel, evaluation, figures
 from lmtool.model.training import learner, trainer
 from lmtool.model.training.signals import StopRequest
-from lmtool.runtime import Artifact, StorageError, network, stream
+from lmtool.runtime import Artifact, StorageError, cursor, network
 from lmtool.runtime.artifact import artifact
 from lmtool.runtime.io import files
 from lmtool.runtime.state import State
@@ -141,7 +141,7 @@ def skip_finite_checks() -> None:
     """Protection off: weights, states and results are not checked for NaN and infinity."""
     artifact.require_finite_weights = lambda _: None
     State.require_finite = lambda _: None  # type: ignore[method-assign]
-    network.require_finite = stream.require_finite = lambda *_: None
+    network.require_finite = cursor.require_finite = lambda *_: None
     evaluation.math = SimpleNamespace(isfinite=lambda _: True)
 
 
