@@ -8,7 +8,7 @@ from .predictor import Predictor
 from .stream import Stream
 from .suggestions import check_suggestions, suggest_tokens
 from .text.text_decoder import TextDecoder
-from .word_search.word_line import WordLine
+from .word_search.word_line import WordLine, longest_beginning
 
 _KEPT_STREAMS = 64
 
@@ -144,9 +144,9 @@ class Autocompletion:
         ids = tuple(self._vocabulary.ids(tokens))
         stream = self._streams.pop(ids, None)
         if stream is None:
-            known = next(count for count in range(len(ids), -1, -1) if ids[:count] in self._streams)
-            stream = self._streams[ids[:known]].fork()
-            stream.feed_ids(ids[known:])
+            known = longest_beginning(self._streams, ids)
+            stream = self._streams[known].fork()
+            stream.feed_ids(ids[len(known) :])
         self._streams[ids] = stream
         if len(self._streams) > _KEPT_STREAMS:  # drop the least recently used, except that of the line's start
             del self._streams[next(ids for ids in self._streams if ids)]

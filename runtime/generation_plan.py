@@ -45,7 +45,7 @@ class GenerationPlan:
             raise OptionError(f"max_tokens is {max_tokens}, expected 0 or more")
         random = np.random.default_rng(_checked_seed(seed))
         stops = [stop] if isinstance(stop, str) else checked_texts("stop", stop)
-        stop_ids = {_stop_id(text, vocabulary) for text in stops}
+        stop_ids = {token_id for text in stops for token_id in _stop_ids(text, vocabulary)}
         if checked_flag("stop_at_end_of_sentence", stop_at_end_of_sentence):
             stop_ids.add(vocabulary.end_of_sentence_id)
         unknown = set() if sampling.allow_unknown else {vocabulary.unknown_id}
@@ -75,11 +75,14 @@ def _checked_number(seed: Any) -> int:
     return number
 
 
-def _stop_id(text: str, vocabulary: Vocabulary) -> int:
-    tokens = vocabulary.tokenization.split(text)
-    if len(tokens) != 1 or tokens[0] not in vocabulary:
+def _stop_ids(text: str, vocabulary: Vocabulary) -> set[int]:
+    """The ids of a stop: of `bpe` also that of the word with the space before it, as it is written in a sentence."""
+    has_two_forms = vocabulary.tokenization.unit == "subword" and text and not text[0].isspace()
+    forms = map(vocabulary.tokenization.split, (text, f" {text}") if has_two_forms else (text,))
+    found = {vocabulary.id(tokens[0]) for tokens in forms if len(tokens) == 1 and tokens[0] in vocabulary}
+    if not found:
         raise OptionError(
             f"stop holds {text!r}, which is no token of this model's vocabulary and would never be written; "
             f"expected single tokens of it"
         )
-    return vocabulary.id(tokens[0])
+    return found

@@ -274,7 +274,8 @@ class Stream:
     ) -> Iterator[str]:
         """Continue the text: choose a token, feed it, yield the text it adds, `max_tokens` times.
 
-        The first word begins without a space if the text that was fed last ends with white space. Pieces end between
+        The first word begins without a space if the text that was fed last ends with white space; a model of `bpe`,
+        whose tokens begin with the space, does better without one at the end. Pieces end between
         characters (see `TextDecoder`): the bytes of one that is not complete at the end are not yielded; the next call
         goes on with them, as does a fork or a saved state.
 
@@ -299,7 +300,7 @@ class Stream:
 
         Raises:
             OptionError: An argument is outside its range; an entry of `stop` is not a token of the vocabulary; an entry
-                of `never` is empty or holds white space.
+                of `never` is empty or holds white space, or there is one and the model's tokens are not words.
         """
         sampling = Sampling(method, temperature, top_k, top_p, allow_unknown, repetition_penalty, repetition_window)
         return self._generate(

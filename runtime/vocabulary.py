@@ -144,7 +144,7 @@ class Vocabulary:
         return lambda word: not forms.isdisjoint({self._form(word), self._form(word).strip(_MARKS)})
 
     def _forms_of(self, words: Collection[str]) -> set[str]:
-        return {form for word in map(self._form, words) for form in (word, word.rstrip("."))}
+        return {form for word in map(self._form, words) for form in (word, word.rstrip("."))} - {""}
 
     @cached_property
     def _ids_by_form(self) -> dict[str, list[int]]:

@@ -65,7 +65,7 @@ class WordFinder:
         if len(letters) <= _LONGEST_TYPED:
             return Typed(ids, letters, True)
         for token in self._vocabulary.encode(last):
-            if len(letters) <= _LONGEST_TYPED:
+            if len(letters) <= _LONGEST_TYPED and _begins_at_character(letters):
                 break
             ids.append(token)
             letters = letters[len(self.table.data[token]) :]
@@ -100,6 +100,10 @@ class WordFinder:
         head = letters.encode().removesuffix(typed.letters)
         words = [(_shown(head + word.data), word.probability) for word in found.words]
         return NextWords(words, found.exact and typed.whole)
+
+
+def _begins_at_character(data: bytes) -> bool:
+    return not 0x80 <= data[0] < 0xC0
 
 
 def _shown(data: bytes) -> str:

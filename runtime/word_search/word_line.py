@@ -1,6 +1,6 @@
 """WordLine: the words for a line that is being typed; what ran for a keystroke is kept for the next ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple, final
 
 import numpy as np
@@ -77,8 +77,8 @@ class WordLine:
         key = tuple(ids)
         node = self._contexts.pop(key, None)
         if node is None:
-            known = next(count for count in range(len(key), -1, -1) if key[:count] in self._contexts)
-            node = self._contexts[key[:known]]
+            beginning = longest_beginning(self._contexts, key)
+            node, known = self._contexts[beginning], len(beginning)
             while known < len(key) and (child := node.children.get(key[known])) is not None:
                 node, known = child, known + 1
             for start in range(known, len(key), _CHUNK):
@@ -86,6 +86,11 @@ class WordLine:
             node.detach()
         self._contexts[key] = node
         return node
+
+
+def longest_beginning(kept: Iterable[tuple[int, ...]], ids: tuple[int, ...]) -> tuple[int, ...]:
+    """The longest entry of `kept` that `ids` begin with; one of them is empty."""
+    return max((entry for entry in kept if ids[: len(entry)] == entry), key=len)
 
 
 def _next_word(typed: Typed, word: FoundWord) -> NextWord:

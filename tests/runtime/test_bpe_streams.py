@@ -3,7 +3,17 @@
 from collections.abc import Iterator
 
 import pytest
-from lmtool.runtime import Autocompletion, OptionError, Predictor, State, StateError, StreamPool, Tokenization
+from lmtool.runtime import (
+    Autocompletion,
+    OptionError,
+    Predictor,
+    Sampling,
+    State,
+    StateError,
+    StreamPool,
+    Tokenization,
+)
+from lmtool.runtime.generation_plan import GenerationPlan
 from support.models.networks import artifact_of, network_of
 
 TEXT = "the caté 日本 😀\n"
@@ -31,6 +41,15 @@ def test_a_piece_comes_with_the_token_that_completes_its_characters(predictor: P
     fork.feed("x")
     assert fork.state.partial == b""
     assert "" in list(stream.generate(60, seed=1))
+
+
+def test_a_stop_is_met_with_the_space_before_it_too(predictor: Predictor) -> None:
+    vocabulary = predictor.vocabulary
+    ids = vocabulary.id("the"), vocabulary.id("Ġthe")
+    for stop, expected in (("the", {*ids}), (" the", {ids[1]}), ("\n", {vocabulary.end_of_sentence_id})):
+        assert GenerationPlan.make(vocabulary, 1, Sampling(), 1, stop, False, ()).stop_ids == expected
+    with pytest.raises(OptionError, match="no token"):
+        predictor.stream().generate(stop="cat")
 
 
 def test_a_text_goes_on_within_a_character(predictor: Predictor, pool: StreamPool) -> None:

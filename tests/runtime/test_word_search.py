@@ -189,6 +189,9 @@ def test_the_space_that_was_fed_is_that_of_the_next_word(predictor: Predictor) -
     expected = at_once.suggest(5)
     assert_same(apart.suggest(5), expected)
     assert_same(predictor.stream(State.from_bytes(apart.state.to_bytes())).suggest(5), expected)
+    scored = predictor.stream()
+    assert scored.score("a b ").token_log_probs == pytest.approx(predictor.score("a b ").token_log_probs)
+    assert_same(scored.suggest(5), expected)
     before = predictor.stream()
     before.feed("a b")
     total = before.suggest(5, prefix="a")
@@ -240,6 +243,11 @@ def test_odd_lines_have_suggestions_that_are_text(predictor: Predictor, line: st
         word.encode()
 
 
+def test_long_words_are_cut_between_characters(predictor: Predictor) -> None:
+    assert all(word.startswith("日" * 11) for word, _ in predictor.stream().suggest(3, prefix="日" * 11))
+    assert predictor.stream().suggest(3, prefix="日" * 11)
+
+
 def test_words_that_never_appear_are_not_suggested(predictor: Predictor) -> None:
     stream = predictor.stream()
     stream.feed("ab ")
@@ -247,6 +255,8 @@ def test_words_that_never_appear_are_not_suggested(predictor: Predictor) -> None
     hidden = stream.suggest(4, never=[words[0].upper(), words[2]])
     assert [word for word, _ in hidden][:2] == [words[1], words[3]]
     assert words[0] not in {entry.shown for entry in Autocompletion(predictor, 9, never=words[0]).suggestions("ab ")}
+    is_hidden = predictor.vocabulary.word_filter([".", "cat"])
+    assert [is_hidden(word) for word in (".", ",", "!?", "Cat,")] == [True, False, False, True]
     with pytest.raises(OptionError, match="is not a word"):
         stream.suggest(4, never=["a b"])
     with pytest.raises(OptionError, match="the number of suggestions is 0"):

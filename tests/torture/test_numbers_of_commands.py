@@ -95,9 +95,10 @@ def test_unchecked_commands_print_nan(tmp_path: Path, run: Run, draw: random.Ran
     name = next(name for name in float_weights(run.artifact("fp32")) if "projection" in name)
     path.write_bytes(artifact_with(run.artifact("fp32"), name, math.nan, draw, 1))
     commands = [["score", "the cat"], ["suggest", "the"]]
-    finished = [lmtool(*command, "--model", path, prepare=injection.skip_finite_checks) for command in commands]
-    assert all(map(prints_non_finite, finished)), finished
-    tally(PROMISE, tried=2, control="nothing checked: 2 of 2 commands print nan with exit 0")
+    score, suggest = (lmtool(*command, "--model", path, prepare=injection.skip_finite_checks) for command in commands)
+    assert prints_non_finite(score), score
+    assert prints_non_finite(suggest) or "outside the vocabulary" in suggest.stderr  # NaN has any place in an order
+    tally(PROMISE, tried=2, control="nothing checked: score prints nan with exit 0, suggest that or a token of no word")
 
 
 def test_a_refused_score_prints_nothing(tmp_path: Path, run: Run, draw: random.Random) -> None:
