@@ -58,7 +58,7 @@ def export(
         print_status(f"warning: {done.warning}")
     value = {"path": str(done.path), "size_bytes": done.size_bytes, "parity": done.report.to_json()}
     if (same := done.agreement) is not None:
-        text += f"\n  tokens              {same.tokens:,} as by {same.library}: {same.text}"
+        text += f"\n  tokens              {same.tokens:,} as by {same.other}: {same.text}"
         value["tokens"] = same.to_json()
     if done.tokenizer is not None:
         text += f"\n{done.tokenizer}: the tokenizer for Hugging Face's tokenizers"

@@ -154,14 +154,14 @@ def _token_failures(agreement: "Agreement | None") -> list[str]:
 
 def _tokenizer_file(path: Path, vocabulary: Vocabulary) -> Path:
     """Where `tokenizer.json` is written; checks now that it can be made."""
-    from .tokenizer.library import library_tokenizer
+    from .tokenizer.hugging_face import library_tokenizer
 
     library_tokenizer(vocabulary)
     return path.parent / "tokenizer.json"
 
 
 def _write_tokenizer(vocabulary: Vocabulary, path: Path) -> None:
-    from .tokenizer.library import write_tokenizer_json
+    from .tokenizer.hugging_face import write_tokenizer_json
 
     write_tokenizer_json(vocabulary, path)
 

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from ...runtime.text.byte_pairs import pieces, pieces_of_chunks
 from ...runtime.vocabulary import Vocabulary
-from .library import LIBRARY, library_tokenizer
+from .hugging_face import LIBRARY, library_tokenizer
 from .odd_texts import odd_texts
 
 ODD_TEXTS = 2000
@@ -21,20 +21,20 @@ class Agreement:
     """What was compared.
 
     Attributes:
-        library: The library and its version.
+        other: The other library and its version.
         text: What was tokenized by both.
         tokens: The number of tokens.
         difference: The first difference; empty if there is none.
     """
 
-    library: str
+    other: str
     text: str
     tokens: int
     difference: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The facts for the artifact's metadata."""
-        return {"library": self.library, "text": self.text, "tokens": self.tokens}
+        return {"library": self.other, "text": self.text, "tokens": self.tokens}
 
 
 def compare_ids(vocabulary: Vocabulary, corpus: Iterable[Iterable[str]], name: str) -> Agreement:

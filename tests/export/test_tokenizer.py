@@ -9,7 +9,7 @@ import tokenizers
 from lmtool.export import ParityError, export_run
 from lmtool.export.errors import ExportError
 from lmtool.export.tokenizer.agreement import compare_ids
-from lmtool.export.tokenizer.library import library_tokenizer
+from lmtool.export.tokenizer.hugging_face import library_tokenizer
 from lmtool.export.tokenizer.odd_texts import SCRIPTS, odd_texts
 from lmtool.model import ConfigError, Run, TrainOptions, load_corpus, preset_named, run_training
 from lmtool.runtime import Predictor, Tokenization, Vocabulary
