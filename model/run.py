@@ -1,24 +1,11 @@
-"""The run folder of a training: configuration, vocabulary, checkpoints, metrics and pictures.
-
-RUN/config.json                      configuration, corpus and its hash, device and versions
-RUN/vocabulary.json                  tokens and tokenization
-RUN/checkpoints/latest.safetensors   to resume from
-RUN/checkpoints/best.safetensors     the epoch with the lowest valid perplexity
-RUN/metrics.jsonl                    one JSON object per record
-RUN/tensorboard/                     the records as TensorBoard scalars (optional)
-RUN/curves.png                       learning curves
-RUN/embeddings.png                   map of the word vectors
-RUN/*.onnx                           exports
-"""
+"""A training's run: what the files of its folder hold, and how they are written."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
-import filelock
-
-from ..runtime.artifact.run_folders import CONFIG, METRICS, START_KEY, next_start
+from ..runtime.artifact.run_folders import START_KEY, next_start
 from ..runtime.artifact.summary import Summary
 from ..runtime.errors import JsonError, VocabularyError, truncated
 from ..runtime.io.files import (
@@ -26,7 +13,6 @@ from ..runtime.io.files import (
     json_text,
     make_folder,
     read_bytes,
-    remove_leftovers,
     write_atomically,
 )
 from ..runtime.io.json_reader import LARGE_BYTES, MOST_BYTES, parse_json
@@ -36,6 +22,7 @@ from .data.corpus import AUTO, Corpus, load_corpus_with
 from .data.texts import PYDOCS, is_there
 from .errors import ConfigError, DataError, RunError
 from .network import LanguageModel
+from .run_folder import RunFolder
 from .training.config import TrainConfig, setting_text
 
 ORIGIN_KEYS = ("run", "weights_sha256", "corpus", "corpus_sha256")
@@ -45,10 +32,8 @@ _PUT_BACK = "put a copy of that file back, or train in another folder: --run DIR
 
 @final
 @dataclass(frozen=True)
-class Run:
-    """A run folder; its files are read when a method needs them."""
-
-    path: Path
+class Run(RunFolder):
+    """A run; its files are read when a method needs them."""
 
     @classmethod
     def of_artifact(cls, artifact: Path) -> "Run":
@@ -64,48 +49,6 @@ class Run:
                 "folder"
             )
         return run
-
-    @property
-    def latest(self) -> Path:
-        """The checkpoint to resume from."""
-        return self.path / "checkpoints" / "latest.safetensors"
-
-    @property
-    def best(self) -> Path:
-        """The checkpoint with the lowest valid perplexity."""
-        return self.path / "checkpoints" / "best.safetensors"
-
-    @property
-    def metrics(self) -> Path:
-        """The records of the training."""
-        return self.path / METRICS
-
-    @property
-    def tensorboard(self) -> Path:
-        """The folder of TensorBoard's event file."""
-        return self.path / "tensorboard"
-
-    @property
-    def curves(self) -> Path:
-        """The picture of the learning curves."""
-        return self.path / "curves.png"
-
-    @property
-    def embedding_map(self) -> Path:
-        """The map of the word vectors."""
-        return self.path / "embeddings.png"
-
-    @property
-    def _config(self) -> Path:
-        return self.path / CONFIG
-
-    @property
-    def _vocabulary(self) -> Path:
-        return self.path / "vocabulary.json"
-
-    def artifact(self, variant: str) -> Path:
-        """Default path of an export: `model.onnx`, `model.int8.onnx`, ..."""
-        return self.path / ("model.onnx" if variant == "fp32" else f"model.{variant}.onnx")
 
     def create(
         self,
@@ -151,28 +94,6 @@ class Run:
         if origin is not None:
             facts["origin"] = dict(origin)
         write_atomically(self._config, _json_lines({**facts, "environment": dict(environment or {})}))
-
-    def lock(self) -> filelock.BaseFileLock:
-        """Lock the folder; the returned lock is held, for a `with` block.
-
-        Raises:
-            RunError: Another process holds it, or the folder cannot be written.
-        """
-        lock = filelock.FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout as error:
-            raise RunError(
-                f"{self.path} is in use by another process; wait for it, or choose another folder: --run DIR"
-            ) from error
-        except OSError as error:
-            raise RunError(f"cannot write in the run folder {self.path}: {error.strerror or error}") from error
-        return lock
-
-    def remove_leftovers(self) -> None:
-        """Remove temporary files of a training that was killed while saving; hold the lock meanwhile."""
-        for path in (self._config, self._vocabulary, self.metrics, self.latest, self.best, self.curves):
-            remove_leftovers(path)
 
     def config(self) -> TrainConfig:
         """The configuration.
