@@ -59,16 +59,12 @@ async def _suggest(service: Service, request: Request, body: SuggestRequest) -> 
             [body.text], vocabulary, start.text_end(vocabulary), service.options.max_prompt_tokens, with_pieces=False
         )
         request.state.tokens = (len(prompt.ids), 0)
-        state, tokens = start.state, [start.last_token, *prompt.ids]
-        place = (state, tokens)
+        state, tokens = start.state, [*start.pending, *prompt.ids]
         if session is not None and prompt.ids:
-            _, state = await engine.read(state, tokens[:-1])
-            tokens = tokens[-1:]
-        if vocabulary.tokenization.unit != "subword":  # else words may need the tokens before the last
-            place = (state, tokens)
-        found = await _next_words(engine, *place, body, service.options.never)
+            state, tokens = await engine.read_to_end(state, tokens)
+        found = await _next_words(engine, state, tokens, body, service.options.never)
         if session is not None and prompt.ids:
-            session.state = SessionState(engine.with_pending(state, tokens[-1]), start.tokens + len(prompt.ids))
+            session.state = SessionState(engine.with_pending(state, tokens), start.tokens + len(prompt.ids))
         return found
 
 

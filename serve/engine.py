@@ -22,6 +22,7 @@ from ..runtime.predictor import Predictor
 from ..runtime.sampling import Sampling
 from ..runtime.state import State
 from ..runtime.stream import Stream
+from ..runtime.tokenization import SPACE_TOKEN
 from .completions.logprobs import TokenLogprobs, token_logprobs
 from .errors import ServeError
 from .options import ServeOptions
@@ -73,7 +74,9 @@ class Engine:
         barred = self.vocabulary.forms(options.never) | {self.vocabulary.unknown_id}
         self.barred = np.array(sorted(barred), np.int64)
         self.slots = slots
-        self.start = self.with_pending(predictor.initial_state(1), self.vocabulary.end_of_sentence_id)
+        self.start = self.with_pending(predictor.initial_state(1), [self.vocabulary.end_of_sentence_id])
+        holds_bytes = self.vocabulary.tokenization.unit == "subword"
+        self._space = self.vocabulary.id(SPACE_TOKEN) if holds_bytes else None
         places = 2 * options.max_choices + 2
         self.pool = StreamPool(
             predictor, PoolOptions(max_streams=places, max_waiting=places, allow_inexact=options.allow_inexact)
@@ -120,13 +123,32 @@ class Engine:
             self.pool.cancel(generation)
 
     @staticmethod
-    def with_pending(state: State, token: int, partial: bytes = b"") -> State:
-        """The state, with a token that it has not read yet, and the bytes of an incomplete character (see `State`)."""
-        return dataclasses.replace(state, pending=np.array([[token]], np.int64), partial=partial)
+    def with_pending(state: State, tokens: Sequence[int], partial: bytes = b"") -> State:
+        """The state, with tokens that it has not read yet, and the bytes of an incomplete character (see `State`)."""
+        return dataclasses.replace(state, pending=np.array([tokens], np.int64), partial=partial)
+
+    def split(self, tokens: list[int]) -> tuple[list[int], list[int]]:
+        """The tokens to read now, maybe none, and those that stay pending where a text ends.
+
+        These are the last one and, with the rule `bpe`, the one before a space: the next word's token may hold it.
+        """
+        pending = 2 if tokens[-1] == self._space else 1
+        return tokens[:-pending], tokens[-pending:]
+
+    async def read_to_end(self, state: State, tokens: list[int]) -> tuple[State, list[int]]:
+        """Read tokens after a state, without its pending ones; returns the state, and the tokens that stay pending.
+
+        Raises:
+            PoolError, NumberError: As for `read`.
+        """
+        before, pending = self.split(tokens)
+        if before:
+            _, state = await self.read(state, before)
+        return state, pending
 
     def stream(self, state: State, tokens: Sequence[int]) -> Stream:
         """A stream of one owner that has these tokens to run after a state, without its pending ones."""
-        return self._predictor.stream(dataclasses.replace(state, pending=np.array([tokens], np.int64)))
+        return self._predictor.stream(self.with_pending(state, tokens, state.partial))
 
     async def read(self, state: State, tokens: Sequence[int]) -> tuple[NDArray[np.float32], State]:
         """Read one or more tokens after a state, without its pending ones.

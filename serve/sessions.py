@@ -23,7 +23,7 @@ class SessionState:
     """A text up to some token.
 
     Attributes:
-        state: The stream's state; the text's last token is pending.
+        state: The stream's state; the text's last token is pending, with the one before it as `Engine.split` says.
         tokens: Number of tokens of the text.
     """
 
@@ -31,13 +31,14 @@ class SessionState:
     tokens: int = 0
 
     @property
-    def last_token(self) -> int:
-        """The pending token."""
-        return int(self.state.pending[0, -1])
+    def pending(self) -> list[int]:
+        """The pending tokens."""
+        pending: list[int] = self.state.pending[0].tolist()
+        return pending
 
     def text_end(self, vocabulary: Vocabulary) -> TextDecoder:
         """A decoder at the end of the text."""
-        return TextDecoder(vocabulary, self.last_token, self.state.partial)
+        return TextDecoder(vocabulary, self.pending[-1], self.state.partial)
 
 
 @final

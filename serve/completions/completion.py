@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 from typing import final
 
 import numpy as np
@@ -170,19 +171,18 @@ class Completion:
     async def _start_prompt(self, number: int, prompt: PromptTokens) -> tuple[list[Choice], list[Token]]:
         """Start the choices of a prompt; returns them, and the tokens that are echoed."""
         request = self._request
-        first, tokens = self._start.last_token, list(prompt.ids)
-        starts_text = self._session is None and prompt.given_as_ids and tokens[0] == first
+        pending, tokens = self._start.pending, list(prompt.ids)
+        starts_text = self._session is None and prompt.given_as_ids and tokens[0] == pending[-1]
         if not starts_text:  # else the ids have the end of sentence after which a text begins
-            tokens.insert(0, first)
+            tokens = [*pending, *tokens]
         state, tokens, logprobs = await self._read_before(tokens)
         offset = len(prompt.text)  # 0 unless it is echoed
         before = self._start.text_end(self.engine.vocabulary)
         text_end = before.copy()
         text_end.skip(prompt.ids)
         if self._session is not None and state is not None:
-            pending = self.engine.with_pending(state, tokens[-1], text_end.partial)
-            read = SessionState(pending, self._start.tokens + len(prompt.ids))
-            self._rollback = Rollback(read, offset)
+            read = self.engine.with_pending(state, tokens, text_end.partial)
+            self._rollback = Rollback(SessionState(read, self._start.tokens + len(prompt.ids)), offset)
         if prompt.ends_in_space:
             text_end.previous = None
         choices = [
@@ -210,26 +210,24 @@ class Completion:
         return self.engine.random if seed is None else np.random.default_rng(seed_of_text(seed, place))
 
     async def _read_before(self, tokens: list[int]) -> tuple[State | None, list[int], list[TokenLogprobs]]:
-        """Read the tokens before the last one, if they are scored, or several texts or a session continue from there.
+        """Read the tokens before the last ones, if they are scored, or several texts or a session continue from there.
 
         Returns:
-            The state, None at the start of a text; the tokens that are not read yet; the scores.
+            The state, None at the start of a text; the tokens that are not read yet; the scores of the prompt.
         """
         request, start = self._request, self._start.state
         is_scored = request.echo and request.logprobs is not None
         if not (is_scored or self._session is not None or request.n > 1):
             return None, tokens, []
-        *before, last = tokens
-        if not before:
-            return start, tokens, []
         if not is_scored:
-            _, state = await self.engine.read(start, before)
-            return state, [last], []
-        targets = [*before[1:], last]
+            return *await self.engine.read_to_end(start, tokens), []
+        before, pending = self.engine.split(tokens)
         with self.engine.open_stream(start) as stream:
-            scores = self.engine.score(stream, before, targets, request.logprobs or 0)
-            logprobs = [score async for score in scores]
-            return self.engine.pool.state(stream), [last], logprobs
+            score = functools.partial(self.engine.score, stream, count=request.logprobs or 0)
+            logprobs = [each async for each in score(before, tokens[1 : len(before) + 1])]
+            state = self.engine.pool.state(stream)
+            logprobs += [each async for each in score(pending[:-1], pending[1:])]
+        return state, pending, logprobs[len(self._start.pending) - 1 :]
 
 
 def _echo(prompt: PromptTokens, before: TextDecoder, logprobs: list[TokenLogprobs]) -> list[Token]:

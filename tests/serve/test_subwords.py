@@ -46,9 +46,32 @@ def test_suggestions_are_words(server: LocalServer, predictor: Predictor) -> Non
         assert [entry["token"] for entry in answer["suggestions"]] == [word for word, _ in expected.words]
         assert answer.get("exact", True) == expected.exact
     session = server.post("/v1/sessions")["id"]
-    whole = server.post("/v1/suggest", text="a the ", count=5, prefix="a")["suggestions"]
+    whole = server.post("/v1/suggest", text="a the ", count=5, prefix="t")["suggestions"]
     server.post("/v1/suggest", text="a", session=session)
-    assert server.post("/v1/suggest", text=" the ", session=session, count=5, prefix="a")["suggestions"] == whole
+    assert server.post("/v1/suggest", text=" the ", session=session, count=5, prefix="t")["suggestions"] == whole
+    assert server.post("/v1/suggest", session=session, count=5, prefix="t")["suggestions"] == whole
+
+
+def test_a_session_that_ends_in_a_space_suggests_and_scores_as_the_whole_text(
+    server: LocalServer, predictor: Predictor
+) -> None:
+    whole = server.post("/v1/suggest", text="a the ", count=5, prefix="t")["suggestions"]
+    echoed = choice_of(server.complete(prompt="a the  b", echo=True, logprobs=2, max_tokens=0))["logprobs"]
+    text = choice_of(server.complete(prompt="a the  b", max_tokens=9, temperature=0))["text"]
+    for scored in ({}, {"echo": True, "logprobs": 2}):
+        session = server.post("/v1/sessions")["id"]
+        parts = [server.complete(session=session, prompt=part, max_tokens=0, **scored) for part in ("a the", " ", "")]
+        assert server.post("/v1/suggest", session=session, count=5, prefix="t")["suggestions"] == whole
+        assert server.request("GET", f"/v1/sessions/{session}").json()["tokens"] == len(
+            predictor.vocabulary.encode("a the ")
+        )
+        parts.append(server.complete(session=session, prompt=" b", max_tokens=0, **scored))
+        assert choice_of(server.complete(session=session, max_tokens=9, temperature=0))["text"] == text
+        if scored:
+            scores = [choice_of(part)["logprobs"] for part in parts]
+            assert [x for part in scores if part for x in part["token_logprobs"]] == pytest.approx(
+                echoed["token_logprobs"], abs=1e-5
+            )
 
 
 def test_an_echoed_prompt_is_the_text_with_offsets_in_characters(server: LocalServer, predictor: Predictor) -> None:
