@@ -211,12 +211,7 @@ class Stream:
             OptionError: `k` is below 1; `prefix` holds white space, or the model's tokens are characters; an entry of
                 `never` is empty or holds white space, or the model's tokens are characters.
         """
-        if self._vocabulary.tokenization.unit == "subword":
-            return self._find_words(k, prefix, allow_unknown, never).words
-        found = suggest_tokens(
-            self.logits, self._vocabulary, k, prefix=prefix, allow_unknown=allow_unknown, never=never
-        )
-        return [(self._vocabulary.text(token_id), probability) for token_id, probability in found]
+        return self.next_words(k, prefix=prefix, allow_unknown=allow_unknown, never=never).words
 
     def next_words(
         self,
@@ -246,7 +241,10 @@ class Stream:
         """
         if self._vocabulary.tokenization.unit == "subword":
             return self._find_words(k, prefix, allow_unknown, never)
-        return NextWords(self.suggest(k, prefix=prefix, allow_unknown=allow_unknown, never=never), True)
+        found = suggest_tokens(
+            self.logits, self._vocabulary, k, prefix=prefix, allow_unknown=allow_unknown, never=never
+        )
+        return NextWords([(self._vocabulary.text(token_id), probability) for token_id, probability in found], True)
 
     @_owned
     def _find_words(self, k: int, prefix: str | None, allow_unknown: bool, never: str | Collection[str]) -> NextWords:
