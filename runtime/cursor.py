@@ -75,9 +75,7 @@ class Cursor:
 
     def logits(self) -> NDArray[np.float32]:
         """As `Stream.logits`."""
-        if self._lookahead is None:
-            self._lookahead = self._look_ahead()
-        return self._lookahead[0]
+        return self._look_ahead()[0]
 
     def before_word(self) -> tuple[NDArray[np.float32], State, int | None]:
         """Where the next word begins, for the rule `bpe`: the logits, the state, and the last token there.
@@ -90,9 +88,7 @@ class Cursor:
             if len(self.pending) > 2:
                 self._run(len(self.pending) - 2)
             return *self._predict(1), None
-        if self._lookahead is None:
-            self._lookahead = self._look_ahead()
-        return *self._lookahead, self.pending[-1]
+        return *self._look_ahead(), self.pending[-1]
 
     def score(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """Append tokens, int64 [tokens], one where there is a cache; their log-probabilities, float64 [tokens]."""
@@ -135,10 +131,13 @@ class Cursor:
                 self.memory.remember(hidden, self.pending[0])
 
     def _look_ahead(self) -> tuple[NDArray[np.float32], State]:
-        self._require_pending()
-        if self.memory is not None:
-            self._run(len(self.pending) - 1)
-        return self._predict(len(self.pending))
+        """Logits and the state after all pending tokens; they run once."""
+        if self._lookahead is None:
+            self._require_pending()
+            if self.memory is not None:
+                self._run(len(self.pending) - 1)
+            self._lookahead = self._predict(len(self.pending))
+        return self._lookahead
 
     def _predict(self, count: int) -> tuple[NDArray[np.float32], State]:
         """Logits and the state after the first `count` pending tokens, 1 with a cache."""
