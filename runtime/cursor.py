@@ -97,23 +97,18 @@ class Cursor:
             self.append(ids.tolist())
             return np.asarray(log_probs[0])
         self._require_pending()
-        if ids[-1] == self._space:
-            return self._score_to_space(ids)
-        inputs = np.array([[*self.pending, *ids[:-1].tolist()]], np.int64)
-        log_probs, self.state = self.network.run_log_probs(inputs, self.state, ids[None])
-        self.pending, self._lookahead = ids[-1:].tolist(), None
-        self.last_token = self.pending[0]
-        return np.asarray(log_probs[0])
-
-    def _score_to_space(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        """As `score`, for ids that end with a space: the token before it stays, see `before_word`."""
-        before = [self.score(ids[:-1])] if len(ids) > 1 else []
-        if len(self.pending) > 1:
-            self._run(len(self.pending) - 1)
-        log_probs = self.network.run_log_probs(np.array([self.pending], np.int64), self.state, ids[None, -1:])[0]
-        self.pending.append(int(ids[-1]))
-        self._lookahead, self.last_token = None, self.pending[-1]
-        return np.concatenate([*before, log_probs[0]])
+        tokens, state = [*self.pending, *ids.tolist()], self.state
+        stay = 2 if tokens[-1] == self._space else 1  # with the token before a space, see `before_word`
+        found = []
+        if leave := tokens[:-stay]:
+            scored = ids[None, : len(ids) + 1 - stay]
+            log_probs, state = self.network.run_log_probs(np.array([leave], np.int64), state, scored)
+            found.append(log_probs[0])
+        if stay > 1:
+            before = np.array([tokens[-2:-1]], np.int64)
+            found.append(self.network.run_log_probs(before, state, ids[None, -1:])[0][0])
+        self.state, self.pending, self._lookahead, self.last_token = state, tokens[-stay:], None, tokens[-1]
+        return np.concatenate(found)
 
     def _run(self, count: int) -> None:
         """Run the first `count` pending tokens: in one call, or one by one where a cache needs every hidden state."""

@@ -49,7 +49,8 @@ class LogProbs:
         """
         batch, positions = targets.shape
         aligned = np.zeros((batch, logits.shape()[1], 1), np.int64)
-        aligned[:, -positions:, 0] = targets
+        first = aligned.shape[1] - positions
+        aligned[:, first:, 0] = targets
         binding = self._session.io_binding()
         binding.bind_ortvalue_input(LOGITS, logits)
         binding.bind_cpu_input(TARGETS, aligned)
@@ -57,7 +58,7 @@ class LogProbs:
         with translate_onnxruntime_errors():
             self._session.run_with_iobinding(binding)
         log_probs = binding.get_outputs()[0].numpy()
-        return np.asarray(log_probs[:, -positions:, 0].astype(np.float64))
+        return np.asarray(log_probs[:, first:, 0].astype(np.float64))
 
     @cached_property
     def _session(self) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from lmtool.runtime.score import log_softmax
 from lmtool.runtime.session import log_probs as module
@@ -48,6 +49,16 @@ def test_they_are_those_of_a_float64_log_softmax(scorer: LogProbs, draw: Callabl
     found = scorer.of_array(logits, targets)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, expected, rtol=0, atol=4e-6)
+
+
+@pytest.mark.parametrize("positions", [0, 1, 4])
+def test_a_value_is_scored_at_its_last_positions(
+    scorer: LogProbs, draw: Callable[[int, int], Draw], positions: int
+) -> None:
+    logits, targets = draw(2, 4)
+    wanted = targets[:, 4 - positions :]
+    found = scorer.of_value(onnxruntime.OrtValue.ortvalue_from_numpy(logits), wanted)
+    assert np.array_equal(found, scorer.of_array(logits, targets)[:, 4 - positions :])
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 1000])
