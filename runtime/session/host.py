@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from ..arrays import Tensors, freeze
 from ..artifact.artifact import LOGITS_TO_KEEP, TOKEN_IDS
+from ..errors import ArtifactError
 from .bound_call import BoundCall, Reused
 from .calls import Graph, translate_onnxruntime_errors
 from .log_probs import LogProbs
 
-_ERRORS_IGNORED = contextlib.suppress(Exception)
+_ERRORS_IGNORED = contextlib.suppress(ArtifactError)
 
 
 @final
@@ -31,7 +32,7 @@ class HostRunner:
     ) -> tuple[NDArray[np.float32], Tensors]:
         """Logits of the last `positions`, float32 [batch, positions, vocabulary], and the states after the last."""
         if token_ids.shape == (1, 1) and positions == 1:
-            with _ERRORS_IGNORED:  # the general call below says what is wrong
+            with _ERRORS_IGNORED, translate_onnxruntime_errors():  # the general call below says what is wrong
                 return self._run_one_token(token_ids, tensors)
         graph = self._graph
         batch, time = token_ids.shape
