@@ -153,9 +153,9 @@ class Tokenization:
 
     def split(self, text: str) -> list[str]:
         """The tokens of `text`; a newline becomes the end-of-sentence token."""
-        text = self.folded(text)
         if self.unit == "subword":
-            return self._pairs.tokens(text)
+            return self._pairs.tokens(checked_text("text", text))
+        text = self.folded(text)
         if self.rule == "characters":
             return list(text)
         if self.rule == "whitespace":
