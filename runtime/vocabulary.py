@@ -141,7 +141,7 @@ class Vocabulary:
         forms = self._forms_of(_checked_never(never))
         if not forms:
             return lambda word: False
-        return lambda word: not forms.isdisjoint({self._form(word), self._form(word).strip(_MARKS)})
+        return lambda word: not forms.isdisjoint(self._forms_in(word))
 
     def _forms_of(self, words: Collection[str]) -> set[str]:
         return {form for word in map(self._form, words) for form in (word, word.rstrip("."))} - {""}
@@ -150,10 +150,14 @@ class Vocabulary:
     def _ids_by_form(self) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}
         for token in self._alphabetical:
-            form = self._form(token)
-            for each in {form, form.strip(_MARKS)} - {""}:
+            for each in self._forms_in(token) - {""}:
                 found.setdefault(each, []).append(self._ids[token])
         return found
+
+    def _forms_in(self, token: str) -> set[str]:
+        """A token's form, also without the marks around it."""
+        form = self._form(token)
+        return {form, form.strip(_MARKS)}
 
     def _form(self, word: str) -> str:
         return self.tokenization.folded(word).casefold()
