@@ -158,9 +158,8 @@ class WordSearch:
 
     def _found(self) -> Found:
         best = heapq.nsmallest(self._wish.count, ((-chance, *word) for word, chance in self._words.items()))
-        unknown = sum(-chance for chance, *_ in self._parts)
         exact = not self._waiting and max(self._next_chance(), self._dropped) <= self._last
-        exact = exact and unknown <= _UNSURE * self._total
+        exact = exact and not self._is_total_unsure()
         total = self._total or 1.0
         words = [FoundWord(data, start, min(-chance / total, 1.0)) for chance, data, start in best]
         return Found(words, exact, self._ran)
@@ -196,8 +195,11 @@ class WordSearch:
         return None
 
     def _is_needed(self) -> bool:
-        unknown = sum(-chance for chance, *_ in self._parts)
-        return -self._parts[0][0] > self._last or unknown > _UNSURE * self._total
+        return -self._parts[0][0] > self._last or self._is_total_unsure()
+
+    def _is_total_unsure(self) -> bool:
+        """Whether the paths that have not run may hold too much of the probability of the typed letters."""
+        return sum(-chance for chance, *_ in self._parts) > _UNSURE * self._total
 
     def _reorder(self, tokens: _Tokens) -> None:
         """Put the first of the open ones back at its next token's place."""
