@@ -94,9 +94,18 @@ class Sampling:
             random: Source of the draw; one number is drawn unless the choice is greedy.
             at_boundary: Whether the text so far ends at a word boundary.
             recent: Token ids for the repetition penalty.
+
+        Raises:
+            OptionError: The logits have another shape, hold NaN or infinity, or rule out every token.
         """
         checked_array("logits", logits, "f", "an array of float32 [vocabulary]")
         checked_instance("random", random, np.random.Generator, "make one: numpy.random.default_rng(seed)")
+        highest = logits.max(initial=-math.inf)
+        if logits.ndim != 1 or not math.isfinite(highest):
+            raise OptionError(
+                f"logits are {logits.dtype} {list(logits.shape)} with the maximum {highest}, expected float32 "
+                "[vocabulary] with a finite one: no NaN, and a token that is not ruled out"
+            )
         draw = Draw(self, random, _NONE, ahead=1, at_boundary=at_boundary)
         draw.recent = deque(recent)
         return TokenSampler(len(logits)).choose_one(logits, draw)

@@ -83,3 +83,11 @@ def test_the_penalty_turns_a_greedy_choice() -> None:
 def test_a_penalty_out_of_range_is_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         Sampling(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "logits", [np.zeros(0), np.zeros((1, 3)), np.zeros(()), *([0, each, 1] for each in (np.nan, np.inf)), [-np.inf] * 2]
+)
+def test_logits_of_another_shape_or_without_a_highest_are_refused(logits: Sequence[float]) -> None:
+    with pytest.raises(OptionError, match="logits are float32 .* expected float32 .vocabulary. with a finite one"):
+        Sampling().choose(np.array(logits, np.float32), np.random.default_rng(1), at_boundary=True)
