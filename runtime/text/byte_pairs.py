@@ -22,9 +22,11 @@ from .byte_alphabet import token_of
 
 _CACHED_PIECES = 1 << 16
 
-_LETTERS, _MARKS, _CONTROLS = "A-Za-z\u0080-\U0010ffff", r"!-/:-@\[-`{-~", r"\x00-\x09\x0b-\x1f\x7f"
+MARKS = r"!-/:-@\[-`{-~"
+"""ASCII marks, for a character class of a regular expression."""
+_LETTERS, _CONTROLS = "A-Za-z\u0080-\U0010ffff", r"\x00-\x09\x0b-\x1f\x7f"
 PIECE = (
-    rf" ?[{_LETTERS}]{{1,32}}(?:'[{_LETTERS}]{{1,32}})?| ?[0-9]{{1,32}}| ?[{_MARKS}]{{1,32}}|\n"
+    rf" ?[{_LETTERS}]{{1,32}}(?:'[{_LETTERS}]{{1,32}})?| ?[0-9]{{1,32}}| ?[{MARKS}]{{1,32}}|\n"
     rf"| {{1,32}}(?![^ \n{_CONTROLS}])|[{_CONTROLS}]{{1,32}}"
 )
 """Regular expression of a piece; each piece begins where the one before ends."""

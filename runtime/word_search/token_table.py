@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..text.byte_alphabet import bytes_of
+from ..text.byte_pairs import MARKS
 
 if TYPE_CHECKING:
     from ..vocabulary import Vocabulary
@@ -37,13 +38,13 @@ class Kind(IntEnum):
     """The space before a word."""
 
 
-_LETTERS = rb"[A-Za-z\x80-\xff]"
+_LETTERS, _DIGITS, _MARKS = rb"[A-Za-z\x80-\xff]", rb"[0-9]", f"[{MARKS}]".encode()
 _FORMS = [
     (re.compile(rb"(?s) ?%s+" % _LETTERS), Kind.LETTERS),
     (re.compile(rb"(?s) ?%s+'%s+" % (_LETTERS, _LETTERS)), Kind.TAIL),
     (re.compile(rb"(?s) ?%s+'" % _LETTERS), Kind.APOSTROPHE),
-    (re.compile(rb" ?[0-9]+"), Kind.DIGITS),
-    (re.compile(rb" ?[!-/:-@\[-`{-~]+"), Kind.MARKS),
+    (re.compile(rb" ?%s+" % _DIGITS), Kind.DIGITS),
+    (re.compile(rb" ?%s+" % _MARKS), Kind.MARKS),
     (re.compile(rb" "), Kind.SPACE),
 ]
 _APOSTROPHE_AND_LETTERS = re.compile(rb"(?s)'%s+" % _LETTERS)
@@ -52,8 +53,8 @@ _LONGER = {
     Kind.LETTERS: re.compile(rb"'?%s" % _LETTERS),
     Kind.TAIL: re.compile(_LETTERS),
     Kind.APOSTROPHE: re.compile(_LETTERS),
-    Kind.DIGITS: re.compile(rb"[0-9]"),
-    Kind.MARKS: re.compile(rb"[!-/:-@\[-`{-~]"),
+    Kind.DIGITS: re.compile(_DIGITS),
+    Kind.MARKS: re.compile(_MARKS),
     Kind.SPACE: re.compile(rb"[^ \x00-\x1f\x7f]"),
 }
 """What the bytes of a token begin with that makes a word longer; an apostrophe alone may."""
@@ -68,8 +69,8 @@ class TokenTable:
         data: Each token's bytes; none for the unknown token.
         apostrophe: Id of the token `'`.
         first: int8 [vocabulary], the `Kind` of a word after its first token, NOTHING for tokens that begin no word.
-        longer: int8 [kinds, vocabulary], the `Kind` of a word that a token makes longer, NOTHING where it does not.
-        firsts, moves: `first` and `longer` as bytes; what Python reads fast.
+        firsts: `first` as bytes; what Python reads fast.
+        moves: Kind of a word -> as `firsts` for the tokens that make it longer, 0 for those that do not.
         begins: Kind of the text before -> as `firsts` for the next word, 0 for tokens that do not begin it there.
         ends: Kind of a word -> ids of the tokens that do not make it longer; for letters without the token `'`.
         quotes, letters_only, only_apostrophe: Parts of `moves`.
@@ -85,22 +86,19 @@ class TokenTable:
         self.apostrophe = vocabulary.id("'")
         self.first = np.array([self._first(index) for index in range(len(self.data))], np.int8)
         spaced = np.array([data[:1] == b" " for data in self.data])
-        self.longer = self._longer(spaced)
+        longer = self._longer(spaced)
         self.firsts = self.first.tobytes()
         self.begins: dict[int, bytes] = {
             kind: np.where(self._begins(kind, spaced), self.first, 0).tobytes() for kind in Kind
         }
         self.ends: dict[int, Ids] = {kind: np.flatnonzero(self._ends(kind)) for kind in Kind}
         self.ends[Kind.LETTERS] = np.setdiff1d(self.ends[Kind.LETTERS], [self.apostrophe])
-        self.quotes = np.where(np.arange(len(self.data)) == self.apostrophe, 0, self.longer[Kind.MARKS]).tobytes()
-        self.only_apostrophe = bytes(index == self.apostrophe for index in range(len(self.data))).replace(
-            b"\x01", bytes([Kind.MARKS])
-        )
-        self.letters_only = np.where(
-            np.arange(len(self.data)) == self.apostrophe, 0, self.longer[Kind.LETTERS]
-        ).tobytes()
+        is_apostrophe = np.arange(len(self.data)) == self.apostrophe
+        self.quotes = np.where(is_apostrophe, 0, longer[Kind.MARKS]).tobytes()
+        self.letters_only = np.where(is_apostrophe, 0, longer[Kind.LETTERS]).tobytes()
+        self.only_apostrophe = (is_apostrophe * np.int8(Kind.MARKS)).tobytes()
         self.ends_of_apostrophe = np.intersect1d(self.ends[Kind.APOSTROPHE], self.ends[Kind.MARKS])
-        self.moves: dict[int, bytes] = {kind: self.longer[kind].tobytes() for kind in Kind}
+        self.moves: dict[int, bytes] = {kind: longer[kind].tobytes() for kind in Kind}
         self._order: Ids = np.array(sorted(range(len(self.data)), key=self.data.__getitem__), np.int64)
         self._sorted = [self.data[index] for index in self._order.tolist()]
         self._ids = {data: index for index, data in enumerate(self.data) if data}
@@ -112,7 +110,7 @@ class TokenTable:
         return kind if kind and self._tokenization.is_subword(self._tokens[index]) else Kind.NOTHING
 
     def _longer(self, spaced: NDArray[np.bool_]) -> NDArray[np.int8]:
-        """As `longer`; tokens with a space before them make no word longer."""
+        """int8 [kinds, vocabulary], the `Kind` of a word that a token makes longer; a token with a space makes none."""
         longer = np.zeros((len(Kind), len(self.data)), np.int8)
         plain = np.where(spaced, Kind.NOTHING, self.first)
         letters = np.isin(plain, _WORDS)
@@ -133,9 +131,8 @@ class TokenTable:
         if kind in (Kind.NOTHING, Kind.SPACE):
             return np.asarray(word & ~spaced)
         letters = np.isin(self.first, _WORDS)
-        same = {Kind.DIGITS: self.first == Kind.DIGITS, Kind.MARKS: self.first == Kind.MARKS}.get(kind, letters)
-        if kind == Kind.APOSTROPHE:
-            same = letters | (self.first == Kind.MARKS)
+        digits, marks = self.first == Kind.DIGITS, self.first == Kind.MARKS
+        same = {Kind.DIGITS: digits, Kind.MARKS: marks, Kind.APOSTROPHE: letters | marks}.get(kind, letters)
         return np.asarray(word & (spaced | ~same))
 
     def _ends(self, kind: Kind) -> NDArray[np.bool_]:
