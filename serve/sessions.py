@@ -184,7 +184,7 @@ class Rollback:
 
         Args:
             state: After this token, which is pending.
-            end: Where the token's text ends.
+            end: Where the token's text ends, with the character that is not complete.
             sure_end: End of the text that no stop string can cut off.
             count: The number of tokens since the prompt.
         """

@@ -113,11 +113,14 @@ class Choice:
         made = self._next_token(token, logits)
         self._written += self._buffer.push(made)
         is_last = self._made == self._request.max_tokens
-        if is_last and not self._buffer.stopped:
+        is_whole = is_last and not self._buffer.stopped
+        if is_whole:
             self._written += self._buffer.finish()
         if self._rollback is not None and (is_last or self._request.stops):
-            after = dataclasses.replace(state(), partial=self._text.partial)
-            self._rollback.add(after, made.end, self._buffer.sure_end, self._made)
+            partial = self._text.partial
+            end = made.end + bool(partial)  # a stop can cut off the character that is not complete
+            after = dataclasses.replace(state(), partial=partial)
+            self._rollback.add(after, end, end if is_whole else self._buffer.sure_end, self._made)
         return self._buffer.stopped
 
     def _next_token(self, token: int, logits: NDArray[np.float32]) -> Token:

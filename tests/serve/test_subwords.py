@@ -112,3 +112,17 @@ def test_a_session_goes_on_within_a_character(server: LocalServer, predictor: Pr
     parts = [server.complete(session=session, prompt=[ids[2]], max_tokens=1, temperature=0)]
     parts += [server.complete(session=session, max_tokens=1, temperature=0) for _ in range(29)]
     assert "".join(choice_of(part)["text"] for part in parts) == expected
+
+
+def test_a_session_goes_on_before_the_first_byte_of_a_stop(server: LocalServer, predictor: Predictor) -> None:
+    first, last = (str(predictor.vocabulary.id(token)) for token in ("Ã", "©"))  # the bytes of é
+    for seed in range(5):
+        session = server.post("/v1/sessions")["id"]
+        bias = {first: 100, last: 100}
+        fields = {"session": session, "max_tokens": 30, "seed": seed, "stop": "é", "logit_bias": bias}
+        choice = choice_of(server.complete(prompt="x", **fields))
+        assert choice["finish_reason"] == "stop"
+        kept = 1 + len(choice["text"])  # each byte before is one U+FFFD
+        assert server.request("GET", f"/v1/sessions/{session}").json()["tokens"] == kept
+        again = choice_of(server.complete(session=session, max_tokens=1, logit_bias={last: 100}))
+        assert again["text"] == "\ufffd"
