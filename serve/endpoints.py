@@ -26,7 +26,7 @@ from .engine import Engine
 from .errors import ApiError, invalid
 from .options import PROBE_SECONDS
 from .responses import json_response
-from .schemas import DetokenizeRequest, EmptyRequest, SuggestRequest, TokenizeRequest, check_at_most, check_model
+from .schemas import DetokenizeRequest, EmptyRequest, SuggestRequest, TokenizeRequest, check_model, check_suggest
 from .service import Service
 from .sessions import Session, SessionState
 
@@ -37,7 +37,7 @@ _LARGE_VOCABULARY = 32_768
 async def suggest(service: Service, request: Request) -> Response:
     """The words that may follow a text, or that complete its last word."""
     body = await service.read_body(request, SuggestRequest)
-    check_at_most("count", body.count, service.options.max_suggestions)
+    check_suggest(body, service.options)
     words, exact = await while_connected(request.receive, _suggest(service, request, body), service.deadline())
     suggestions = [{"token": word, "probability": probability} for word, probability in words]
     answer: dict[str, Any] = {"object": "suggestions", "model": service.options.name, "suggestions": suggestions}

@@ -96,7 +96,7 @@ class ServeOptions:
     max_body_bytes: int = _count(262_144, "Size of a request's body.")
     max_header_bytes: int = _count(16_384, "Size of a request's line and headers.")
     max_connections: int = _count(1024, "Connections at once, idle ones included; one more gets 503.")
-    max_prompt_tokens: int = _count(8192, "Tokens of one prompt.")
+    max_prompt_tokens: int = _count(8192, "Tokens of one prompt, and bytes of a prefix.")
     max_tokens: int = _count(1024, "Tokens that one choice may write.")
     # It bounds the memory of an answer and the time to encode it: 16,384 tokens with log-probabilities are 4 MB.
     max_answer_tokens: int = _count(

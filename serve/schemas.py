@@ -210,6 +210,17 @@ def check_completion(request: CompletionRequest, options: ServeOptions) -> None:
         check_at_most("stop", len(stop), options.max_stop_chars, "characters")
 
 
+def check_suggest(request: SuggestRequest, options: ServeOptions) -> None:
+    """Check the server's limits.
+
+    Raises:
+        ApiError: A field is above a limit.
+    """
+    check_at_most("count", request.count, options.max_suggestions)
+    prefix_bytes = len((request.prefix or "").encode(errors="surrogatepass"))
+    check_at_most("prefix", prefix_bytes, options.max_prompt_tokens, "bytes")
+
+
 def check_model(name: str | None, options: ServeOptions) -> None:
     """Check that a request names the served model, or none.
 

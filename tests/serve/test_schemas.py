@@ -181,6 +181,7 @@ def test_unpaired_surrogates_are_accepted(server: LocalServer) -> None:
     [
         ({"count": 0}, 400, "count is 0"),
         ({"count": 8}, 400, "count is 8, expected 7 or fewer"),
+        ({"prefix": "é" * 16}, 400, "prefix has 32 bytes, expected 30 or fewer"),
         ({"prefix": "two words"}, 400, "expected the letters of one word"),
         ({"text": "the " * 31}, 400, "the prompt has 31 tokens"),
         ({"text": 1}, 400, "text is 1"),
