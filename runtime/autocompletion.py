@@ -8,9 +8,8 @@ from .predictor import Predictor
 from .stream import Stream
 from .suggestions import check_suggestions, suggest_tokens
 from .text.text_decoder import TextDecoder
-from .word_search.word_line import WordLine, longest_beginning
-
-_KEPT_STREAMS = 64
+from .word_search.beginnings import Beginnings
+from .word_search.word_line import WordLine
 
 
 class Suggestion(NamedTuple):
@@ -74,7 +73,7 @@ class Autocompletion:
         self._count = count
         self._allow_unknown = allow_unknown
         self._never = never
-        self._streams: dict[tuple[int, ...], Stream] = {(): predictor.stream()}
+        self._streams = Beginnings(predictor.stream())
         self._words: WordLine | None = None
         if self._tokenization.unit == "subword":
             self._words = WordLine(predictor.network, self._vocabulary.word_filter(never))
@@ -113,7 +112,7 @@ class Autocompletion:
         """Read the line and the end of its sentence; the next line continues from there."""
         if self._words is not None:
             return self._words.end_line(checked_text("line", line))
-        self._streams = {(): self._after(self._tokenization.split(checked_text("line", line) + "\n"))}
+        self._streams = Beginnings(self._after(self._tokenization.split(checked_text("line", line) + "\n")))
         return None
 
     def _next_tokens(self, line: str, tokens: list[str]) -> list[Suggestion]:
@@ -142,12 +141,9 @@ class Autocompletion:
     def _after(self, tokens: list[str]) -> Stream:
         """The stream that has read these tokens of the line, forked from the one with the longest common prefix."""
         ids = tuple(self._vocabulary.ids(tokens))
-        stream = self._streams.pop(ids, None)
-        if stream is None:
-            known = longest_beginning(self._streams, ids)
-            stream = self._streams[known].fork()
-            stream.feed_ids(ids[len(known) :])
-        self._streams[ids] = stream
-        if len(self._streams) > _KEPT_STREAMS:  # drop the least recently used, except that of the line's start
-            del self._streams[next(ids for ids in self._streams if ids)]
+        known, stream = self._streams.longest(ids)
+        if known < len(ids):
+            stream = stream.fork()
+            stream.feed_ids(ids[known:])
+        self._streams.keep(ids, stream)
         return stream

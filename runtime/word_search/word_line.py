@@ -1,10 +1,11 @@
 """WordLine: the words for a line that is being typed; what ran for a keystroke is kept for the next ones."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, final
 
 import numpy as np
 
+from .beginnings import Beginnings
 from .nodes import Node
 from .search import FoundWord, Wish, WordSearch
 from .word_finder import Typed
@@ -12,7 +13,6 @@ from .word_finder import Typed
 if TYPE_CHECKING:
     from ..network import Network
 
-_KEPT_CONTEXTS = 64
 _KEPT_NODES = 1024
 _CHUNK = 512
 
@@ -44,7 +44,7 @@ class WordLine:
         self.exact = True
         start = Node(np.zeros(0, np.float32), network.initial_state(1).tensors)
         first = self._finder.runner.read(start, [self._vocabulary.end_of_sentence_id])
-        self._contexts: dict[tuple[int, ...], Node] = {(): first}
+        self._contexts = Beginnings(first)
         self._ran = 0
 
     def words(self, line: str, count: int) -> list[NextWord]:
@@ -53,44 +53,35 @@ class WordLine:
         node = self._after(typed.ids)
         wish = Wish(count, typed.letters, beyond=True, with_spaces=True, hidden=self._hidden)
         found = WordSearch(self._finder.table, self._finder.runner, wish).after(node)
-        self._keep(found.ran)
+        self._count(found.ran)
         self.exact = found.exact and typed.whole
         return [_next_word(typed, word) for word in found.words]
 
     def end_line(self, line: str) -> None:
         """Read the line and the end of its sentence."""
-        self._contexts = {(): self._after(self._vocabulary.encode(f"{line}\n"))}
+        self._contexts = Beginnings(self._after(self._vocabulary.encode(f"{line}\n")))
         self._ran = 0
 
-    def _keep(self, ran: int) -> None:
-        """Forget the oldest context, and all nodes after contexts when they are too many."""
-        if len(self._contexts) > _KEPT_CONTEXTS:
-            del self._contexts[next(key for key in self._contexts if key)]
+    def _count(self, ran: int) -> None:
+        """Count nodes after contexts, and forget all when they are too many."""
         self._ran += ran
         if self._ran > _KEPT_NODES:
             self._ran = 0
-            for node in self._contexts.values():
+            for node in self._contexts:
                 node.children = {}
 
     def _after(self, ids: list[int]) -> Node:
         """The node after these tokens of the line: a kept one, or run from that with the longest common beginning."""
         key = tuple(ids)
-        node = self._contexts.pop(key, None)
-        if node is None:
-            beginning = longest_beginning(self._contexts, key)
-            node, known = self._contexts[beginning], len(beginning)
+        known, node = self._contexts.longest(key)
+        if known < len(key):
             while known < len(key) and (child := node.children.get(key[known])) is not None:
                 node, known = child, known + 1
             for start in range(known, len(key), _CHUNK):
                 node = self._finder.runner.read(node, key[start : start + _CHUNK])
             node.detach()
-        self._contexts[key] = node
+        self._contexts.keep(key, node)
         return node
-
-
-def longest_beginning(kept: Iterable[tuple[int, ...]], ids: tuple[int, ...]) -> tuple[int, ...]:
-    """The longest entry of `kept` that `ids` begin with; one of them is empty."""
-    return max((entry for entry in kept if ids[: len(entry)] == entry), key=len)
 
 
 def _next_word(typed: Typed, word: FoundWord) -> NextWord:
