@@ -1,7 +1,6 @@
 """WordFinder: the words that may follow a text, or complete the letters that are typed."""
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, final
 
 from ..cache import CacheMemory
@@ -48,15 +47,11 @@ class WordFinder:
     """Finds words by a network of parts of words. Thread-safe."""
 
     def __init__(self, network: "Network") -> None:
-        """The tokens are sorted when they are first needed."""
+        """Sort the tokens of the network, which takes a tenth of a second."""
         self._network = network
         self._vocabulary = network.vocabulary
+        self.table = TokenTable(network.vocabulary)
         self.runner = NodeRunner(network)
-
-    @cached_property
-    def table(self) -> TokenTable:
-        """The tokens."""
-        return TokenTable(self._vocabulary)
 
     def split(self, text: str) -> Typed:
         """The tokens of a text, and the letters of its last word, which may be unfinished."""
@@ -98,7 +93,7 @@ class WordFinder:
             node = runner.read(node, typed.ids)
         found = WordSearch(self.table, runner, Wish(count, typed.letters, before, hidden=hidden)).after(node)
         head = letters.encode().removesuffix(typed.letters)
-        words = [(_shown(head + word.data), word.probability) for word in found.words]
+        words = [(shown(head + word.data), word.probability) for word in found.words]
         return NextWords(words, found.exact and typed.whole)
 
 
@@ -106,5 +101,6 @@ def _begins_at_character(data: bytes) -> bool:
     return not 0x80 <= data[0] < 0xC0
 
 
-def _shown(data: bytes) -> str:
+def shown(data: bytes) -> str:
+    """A word without the space before it."""
     return data.decode(errors="replace").removeprefix(" ")
