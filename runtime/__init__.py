@@ -4,7 +4,7 @@ from .artifact.architecture import CELLS, Architecture
 from .artifact.artifact import PRECISIONS, Artifact
 from .artifact.choice import latest_artifact
 from .artifact.summary import LayerRow, Summary, layer_table, summarize
-from .autocompletion import Autocompletion, Suggestion
+from .autocompletion import Autocompletion
 from .cache import Cache, CacheOptions
 from .errors import (
     ArgumentError,
@@ -33,6 +33,7 @@ from .score import Score
 from .session.providers import PROVIDERS, available_providers
 from .state import State
 from .stream import Stream
+from .suggestions import Suggestion
 from .text.text_decoder import TextDecoder
 from .tokenization import RULES, Tokenization
 from .vocabulary import Vocabulary

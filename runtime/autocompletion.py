@@ -1,32 +1,15 @@
 """Suggestions for a line that is being typed, with few tokens run at each keystroke."""
 
 from collections.abc import Collection
-from typing import NamedTuple, final
+from typing import final
 
 from .arguments import checked_instance, checked_text
 from .predictor import Predictor
 from .stream import Stream
-from .suggestions import check_suggestions, suggest_tokens
+from .suggestions import Suggestion, check_suggestions, suggest_tokens
 from .text.text_decoder import TextDecoder
 from .word_search.beginnings import Beginnings
 from .word_search.word_line import WordLine
-
-
-class Suggestion(NamedTuple):
-    """One continuation of a line.
-
-    Attributes:
-        text: Text to append.
-        start: Position of `text` from the end of the line: 0, or minus the number of letters that it replaces.
-        shown: The word, or character, for display.
-        probability: Probability of the word; of a word in progress, among all words with the same letters; of a word
-            after one that may be whole, the product of both.
-    """
-
-    text: str
-    start: int
-    shown: str
-    probability: float
 
 
 @final
@@ -88,8 +71,7 @@ class Autocompletion:
     def suggestions(self, line: str) -> list[Suggestion]:
         """The most probable continuations of a line, most probable first."""
         if self._words is not None:
-            found = self._words.words(checked_text("line", line), self._count)
-            return [Suggestion(word.text, 0, word.shown, word.probability) for word in found]
+            return self._words.words(checked_text("line", line), self._count)
         tokens, letters = self._tokenization.split_unfinished(checked_text("line", line))
         if not letters:
             return self._next_tokens(line, tokens)

@@ -1,7 +1,8 @@
-"""The most probable next words, for `Stream.suggest` and the HTTP server."""
+"""The most probable next words, for `Stream.suggest`, `Autocompletion` and the HTTP server."""
 
 import reprlib
 from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,23 @@ from .arguments import checked_flag, checked_integer, checked_text
 from .errors import OptionError
 from .session.probabilities import ranked
 from .vocabulary import Vocabulary
+
+
+class Suggestion(NamedTuple):
+    """One continuation of a line.
+
+    Attributes:
+        text: Text to append.
+        start: Position of `text` from the end of the line: 0, or minus the number of letters that it replaces.
+        shown: The word, or character, for display.
+        probability: Probability of the word; of a word in progress, among all words with the same letters; of a word
+            after one that may be whole, the product of both.
+    """
+
+    text: str
+    start: int
+    shown: str
+    probability: float
 
 
 def suggest_tokens(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol, final
 
-from ...runtime.autocompletion import Suggestion
+from ...runtime.suggestions import Suggestion
 from .latencies import Latencies
 from .lines import Line, word_spans
 

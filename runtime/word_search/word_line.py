@@ -1,28 +1,21 @@
 """WordLine: the words for a line that is being typed; what ran for a keystroke is kept for the next ones."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 
+from ..suggestions import Suggestion
 from .beginnings import Beginnings
 from .nodes import Node
 from .search import FoundWord, Wish, WordSearch
-from .word_finder import Typed
+from .word_finder import Typed, shown
 
 if TYPE_CHECKING:
     from ..network import Network
 
 _KEPT_NODES = 1024
 _CHUNK = 512
-
-
-class NextWord(NamedTuple):
-    """One continuation of a line: the text to append, the whole word, and its probability."""
-
-    text: str
-    shown: str
-    probability: float
 
 
 @final
@@ -47,7 +40,7 @@ class WordLine:
         self._contexts = Beginnings(first)
         self._ran = 0
 
-    def words(self, line: str, count: int) -> list[NextWord]:
+    def words(self, line: str, count: int) -> list[Suggestion]:
         """The most probable continuations of a line, the most probable first."""
         typed = self._finder.split(line)
         node = self._after(typed.ids)
@@ -55,7 +48,7 @@ class WordLine:
         found = WordSearch(self._finder.table, self._finder.runner, wish).after(node)
         self._count(found.ran)
         self.exact = found.exact and typed.whole
-        return [_next_word(typed, word) for word in found.words]
+        return [_suggestion(typed, word) for word in found.words]
 
     def end_line(self, line: str) -> None:
         """Read the line and the end of its sentence."""
@@ -84,7 +77,6 @@ class WordLine:
         return node
 
 
-def _next_word(typed: Typed, word: FoundWord) -> NextWord:
+def _suggestion(typed: Typed, word: FoundWord) -> Suggestion:
     text = word.data[len(typed.letters) :].decode(errors="replace")
-    shown = word.data[word.start :].decode(errors="replace").removeprefix(" ")
-    return NextWord(text, shown, word.probability)
+    return Suggestion(text, 0, shown(word.data[word.start :]), word.probability)

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lmtool.runtime import OptionError, Predictor, Tokenization
-from lmtool.runtime.autocompletion import Autocompletion, Suggestion
+from lmtool.runtime.autocompletion import Autocompletion
+from lmtool.runtime.suggestions import Suggestion
 from support.models.networks import count_tokens, network_of, predictor_of
 
 WORDS = ["<eos>", "<unk>", "the", "(", ")", ".", "foo", "for", "os.path", "don't", "don"]
