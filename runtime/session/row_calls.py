@@ -79,6 +79,7 @@ class RowCall:
         self.last, self.count = array("q", [0]), array("q", [1])
         self.token, self.total = array("q", [0]), array("d", [0])
         self.largest, self.total_of_all = array("f", [0]), array("f", [0])
+        self.best_ids, self.best_logits = array("q", [0] * RANKED), array("f", [0] * RANKED)
         numbers: dict[str, array[Any]] = {
             FACTOR: self.factor,
             NUMBER: self.number,
@@ -88,11 +89,11 @@ class RowCall:
             TOTAL: self.total,
             LARGEST: self.largest,
             TOTAL_OF_ALL: self.total_of_all,
+            BEST_IDS: self.best_ids,
+            BEST_LOGITS: self.best_logits,
         }
-        self._arrays: dict[str, NDArray[Any]] = {name: _as_array(each).reshape(1, 1) for name, each in numbers.items()}
-        self.best_ids, self.best_logits = array("q", [0] * RANKED), array("f", [0] * RANKED)
-        best = {BEST_IDS: _as_array(self.best_ids)[None], BEST_LOGITS: _as_array(self.best_logits)[None]}
-        self._arrays.update({COUNT: _as_array(self.count), ROWS: self.rows, PROBABILITIES: probabilities, **best})
+        self._arrays: dict[str, NDArray[Any]] = {name: _as_array(each)[None] for name, each in numbers.items()}
+        self._arrays.update({COUNT: _as_array(self.count), ROWS: self.rows, PROBABILITIES: probabilities})
         self._calls: dict[Graph, BoundCall] = {}
 
     def run(self, graph: Graph) -> None:
