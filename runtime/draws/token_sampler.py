@@ -32,6 +32,9 @@ from .draw import ALL, BEST, GREEDY, MANY_BEST, NUCLEUS, TEMPERED, Draw
 _FEW, _GROWTH = 1024, 8
 """Number of most probable tokens that are sorted first for top-p, and what it grows by where the nucleus is larger."""
 
+_GRAPHS = {ALL: drawing_graph, TEMPERED: tempered_drawing_graph, BEST: best_graph, MANY_BEST: best_graph}
+"""Graphs that draw the token."""
+
 
 @final
 class TokenSampler:
@@ -83,7 +86,7 @@ class TokenSampler:
         call = calls.take()
         call.logits[:] = logits
         draw.change(call.logits)
-        token = _CHOOSERS[kind](call, draw)
+        token = _choose_row(kind, call, draw)
         calls.give_back(call)
         return token
 
@@ -98,11 +101,10 @@ class TokenSampler:
             rows = zip(probabilities, totals[:, 0].tolist(), *_largest(probabilities, _FEW), draws, strict=True)
             return np.array([_in_nucleus(*row) for row in rows])
         inputs[NUMBER] = np.array([[draw.number()] for draw in draws])
-        if kind in (ALL, TEMPERED):
-            return run_rows(drawing_graph if kind == ALL else tempered_drawing_graph, [TOKEN], inputs)[0][:, 0]
-        counts = np.array([[min(draw.count, self._size)] for draw in draws])
-        inputs.update({SHARE: np.array([[draw.share] for draw in draws]), COUNT: counts.max(0), LAST: counts - 1})
-        return run_rows(best_graph, [TOKEN], inputs)[0][:, 0]
+        if kind in (BEST, MANY_BEST):
+            counts = np.array([[min(draw.count, self._size)] for draw in draws])
+            inputs.update({SHARE: np.array([[draw.share] for draw in draws]), COUNT: counts.max(0), LAST: counts - 1})
+        return run_rows(_GRAPHS[kind], [TOKEN], inputs)[0][:, 0]
 
     def _greedy(self, logits: NDArray[np.float32], draws: Sequence[Draw]) -> NDArray[np.int64]:
         chosen = logits.argmax(axis=1)
@@ -122,48 +124,21 @@ class TokenSampler:
         return rows
 
 
-def _greedy(call: RowCall, _: Draw) -> int:
-    return int(call.logits.argmax())
-
-
-def _among_all(call: RowCall, draw: Draw) -> int:
-    call.number[0] = draw.number()
-    call.run(drawing_graph)
-    return call.token[0]
-
-
-def _tempered(call: RowCall, draw: Draw) -> int:
+def _choose_row(kind: int, call: RowCall, draw: Draw) -> int:
+    """Choose a token by the logits of a call."""
+    if kind == GREEDY:
+        return int(call.logits.argmax())
     call.factor[0] = draw.factor
+    if kind == NUCLEUS:
+        call.run(tempered_graph)
+        return _in_nucleus(call.probabilities, call.total[0], *_largest(call.probabilities, _FEW), draw)
     call.number[0] = draw.number()
-    call.run(tempered_drawing_graph)
+    if draw.count:
+        call.share[0] = draw.share
+        call.count[0] = count = min(draw.count, len(call.logits))
+        call.last[0] = count - 1
+    call.run(_GRAPHS[kind])
     return call.token[0]
-
-
-def _among_best(call: RowCall, draw: Draw) -> int:
-    call.factor[0] = draw.factor
-    call.number[0] = draw.number()
-    call.share[0] = draw.share
-    call.count[0] = count = min(draw.count, len(call.logits))
-    call.last[0] = count - 1
-    call.run(best_graph)
-    return call.token[0]
-
-
-def _among_nucleus(call: RowCall, draw: Draw) -> int:
-    call.factor[0] = draw.factor
-    call.run(tempered_graph)
-    return _in_nucleus(call.probabilities, call.total[0], *_largest(call.probabilities, _FEW), draw)
-
-
-_CHOOSERS = {
-    GREEDY: _greedy,
-    ALL: _among_all,
-    TEMPERED: _tempered,
-    NUCLEUS: _among_nucleus,
-    BEST: _among_best,
-    MANY_BEST: _among_best,
-}
-"""Choose a token by the logits of a call."""
 
 
 def _in_nucleus(
