@@ -8,13 +8,12 @@ from rich.progress import ProgressColumn, TaskProgressColumn, TextColumn, TimeRe
 from rich.table import Column
 
 from .output import animates, escaped, print_status
-from .progress import FittedProgress
+from .progress import PERCENT_AND_LEFT, FittedProgress
 
 if TYPE_CHECKING:
     from ..bench.demo import DemoStep
 
 
-_PERCENT_AND_LEFT = 19
 _TITLE = 32
 _LEAST_DETAIL = 10
 """Columns."""
@@ -72,7 +71,7 @@ class DemoProgress:
 
 def _parts(width: int) -> list[ProgressColumn]:
     """Percentage and time left whole, then as much of the title as fits, then of the detail."""
-    room = width - _PERCENT_AND_LEFT
+    room = width - PERCENT_AND_LEFT
     title = min(room, _TITLE)
     parts: list[ProgressColumn] = [
         _cut("{task.description}", title),

@@ -1,7 +1,8 @@
 """Progress of a training, or of a text that is typed, on stderr: a bar on a terminal, lines in a log."""
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, final
 
 from rich.console import Console
@@ -11,7 +12,8 @@ from rich.table import Table
 from .output import animates, escaped, print_status
 
 _BAR = 40
-_PERCENT_AND_LEFT = 19
+PERCENT_AND_LEFT = 19
+"""Columns of a percentage and the time left."""
 _SECONDS_BETWEEN_LINES = 20
 _COLUMNS = {
     "epoch": 12,
@@ -124,39 +126,33 @@ class ProgressBar:
         return "  ".join(parts)
 
 
-@final
-class TypingBar:
-    """Progress of a text that is typed, in a `with` block."""
+@contextlib.contextmanager
+def typing_progress() -> Iterator[Callable[[int, int], None]]:
+    """Progress of a text that is typed, in a `with` block; yields what takes the letters that are typed, and all."""
+    if not animates():
+        yield _typing_log()
+        return
+    with FittedProgress(Console(stderr=True), _typing_parts) as bar:
+        task = bar.add_task("typing", visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
 
-    def __init__(self) -> None:
-        self._bar = FittedProgress(Console(stderr=True), _typing_parts) if animates() else None
-        self._task: Any = None
-        self._printed = time.monotonic()
 
-    def __enter__(self) -> "TypingBar":
-        if self._bar is not None:
-            self._bar.start()
-        return self
+def _typing_log() -> Callable[[int, int], None]:
+    """Prints a line now and then."""
+    printed = time.monotonic()
 
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+    def typed(done: int, total: int) -> None:
+        nonlocal printed
+        if time.monotonic() - printed > _SECONDS_BETWEEN_LINES:
+            printed = time.monotonic()
+            print_status(f"typed {done:,} of {total:,} letters")
 
-    def typed(self, done: int, total: int) -> None:
-        """Show that `done` of `total` letters are typed."""
-        if self._bar is None:
-            if time.monotonic() - self._printed > _SECONDS_BETWEEN_LINES:
-                self._printed = time.monotonic()
-                print_status(f"typed {done:,} of {total:,} letters")
-            return
-        if self._task is None:
-            self._task = self._bar.add_task("typing", total=total)
-        self._bar.update(self._task, completed=done)
+    return typed
 
 
 def _typing_parts(width: int) -> tuple[ProgressColumn, ...]:
     parts: tuple[ProgressColumn, ...] = (TaskProgressColumn(), TimeRemainingColumn())
-    return parts if width < _BAR + _PERCENT_AND_LEFT else (BarColumn(_BAR), *parts)
+    return parts if width < _BAR + PERCENT_AND_LEFT else (BarColumn(_BAR), *parts)
 
 
 def duration(seconds: float) -> str:

@@ -160,11 +160,11 @@ def _typed(
     ignore_case: bool,
 ) -> "TypingEvaluation":
     from ..model.keyboard.evaluation import evaluate_typing
-    from .progress import TypingBar
+    from .progress import typing_progress
 
-    with TypingBar() as bar:
+    with typing_progress() as progress:
         return evaluate_typing(
-            model, data, split, provider, threads, lines=lines, ignore_case=ignore_case, progress=bar.typed
+            model, data, split, provider, threads, lines=lines, ignore_case=ignore_case, progress=progress
         )
 
 
