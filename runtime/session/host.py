@@ -25,13 +25,14 @@ class HostRunner:
         self._session = session
         self._graph = graph
         self._scorer = scorer
+        self._can_bind = hasattr(session, "io_binding")  # sessions of other runtimes only run
         self._one_token_calls = Reused(functools.partial(_OneTokenCall, session, graph))
 
     def run(
         self, token_ids: NDArray[np.int64], tensors: Tensors, positions: int
     ) -> tuple[NDArray[np.float32], Tensors]:
         """Logits of the last `positions`, float32 [batch, positions, vocabulary], and the states after the last."""
-        if token_ids.shape == (1, 1) and positions == 1:
+        if self._can_bind and token_ids.shape == (1, 1) and positions == 1:
             with _ERRORS_IGNORED, translate_onnxruntime_errors():  # the general call below says what is wrong
                 return self._run_one_token(token_ids, tensors)
         graph = self._graph
