@@ -8,9 +8,6 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from ...runtime.text.byte_alphabet import BYTE_TOKENS
 from ...runtime.text.byte_pairs import PIECE, pieces_of_chunks
 
-FEWEST_TOKENS = len(BYTE_TOKENS) + 1
-"""The smallest vocabulary of subwords: the bytes, and the unknown token."""
-
 DEFAULT_TOKENS = 4000
 _FEWEST_PAIRS = 2
 """A pair that the text has once says nothing about other texts."""
@@ -29,7 +26,7 @@ def learn_merges(text: Iterable[str], vocabulary_size: int) -> tuple[str, ...]:
 
     Args:
         text: The training text, in chunks.
-        vocabulary_size: `FEWEST_TOKENS` or more.
+        vocabulary_size: More than the bytes.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = byte_level_pieces()

@@ -13,6 +13,7 @@ from typing import Any, final
 
 from ...runtime.artifact.architecture import CELLS, Architecture
 from ...runtime.errors import truncated
+from ...runtime.text.byte_alphabet import BYTE_TOKENS
 from ...runtime.tokenization import RULES
 from ..data.corpus import AUTO
 from ..dropout import Dropouts
@@ -44,7 +45,9 @@ _MOST_EPOCHS = 10_000
 _TOKENS_TO_READ, _FEWEST, _MOST_ADAPTED = 1_600_000, 6, 20
 """Epochs that adapt to the text: the tokens to read, and the bounds."""
 
-_FEWEST_SUBWORDS, _MOST_SUBWORDS = 257, 2**20
+_FEWEST_SUBWORDS, _MOST_SUBWORDS = len(BYTE_TOKENS) + 1, 2**20
+"""The bytes and the unknown token; the largest vocabulary."""
+
 _LATER = frozenset({"vocabulary_size"})
 """Settings that older runs do not record."""
 
