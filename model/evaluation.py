@@ -17,8 +17,9 @@ from ..runtime.artifact.summary import training_warning
 from ..runtime.cache import CacheOptions
 from ..runtime.errors import NumberError
 from ..runtime.predictor import Predictor
-from ..runtime.score import format_perplexity, perplexity
+from ..runtime.score import format_perplexity
 from ..runtime.session.session import check_threads
+from ..runtime.text.text_size import perplexity
 from ..runtime.vocabulary import Vocabulary
 from .data.corpus import Corpus, load_corpus_with
 from .data.texts import ALL, SPLITS

@@ -17,11 +17,12 @@ from .cache import CacheOptions
 from .errors import ArgumentError, ArtifactError, TokenError, counted
 from .io.files import read_bytes
 from .network import Network
-from .score import Score, perplexity, word_log_probs
+from .score import Score, word_log_probs
 from .session.providers import Provider, placement, provider_named
 from .session.session import SessionOptions, create_runner, create_session
 from .state import State
 from .stream import Stream
+from .text.text_size import perplexity
 from .vocabulary import Vocabulary
 
 _BYTES = (bytes, bytearray, memoryview)

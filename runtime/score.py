@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .errors import NumberError
 from .text.text_decoder import TextDecoder
-from .text.text_size import TextSize
+from .text.text_size import TextSize, perplexity
 from .vocabulary import Vocabulary
 
 _MOST_PLAIN = 1e6
@@ -164,16 +164,6 @@ def word_log_probs(text: str, score: Score, vocabulary: Vocabulary) -> list[tupl
         sums[-1] += log_prob
     words = [piece.strip(" ") or piece for piece in pieces]
     return list(zip(words, sums, strict=True)) if score.tokens else []
-
-
-def perplexity(log_prob: float, count: int) -> float:
-    """exp(-log_prob / count), infinite where that overflows; 1 for no tokens."""
-    if count == 0:
-        return 1.0
-    try:
-        return math.exp(-log_prob / count)
-    except OverflowError:
-        return math.inf
 
 
 def format_perplexity(value: float, decimals: int = 2) -> str:

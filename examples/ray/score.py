@@ -23,7 +23,8 @@ import parts
 import ray
 from lmtool.runtime import Artifact, LmtoolError, OptionError, Predictor
 from lmtool.runtime.io.files import json_text, make_folder, read_bytes
-from lmtool.runtime.score import format_perplexity, perplexity
+from lmtool.runtime.score import format_perplexity
+from lmtool.runtime.text.text_size import perplexity
 from parts import Part, PartScore, find_parts, kept_score, remove_others, score_part
 from pool import ClusterError, Outcome, WorkerPool
 

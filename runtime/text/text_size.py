@@ -33,11 +33,18 @@ class TextSize:
         return -log_prob / math.log(2) / self.bytes if self.bytes else 0.0
 
     def word_perplexity(self, log_prob: float) -> float:
-        """exp(-log_prob / words); 1 for a text without any, infinite where it overflows."""
-        try:
-            return math.exp(-log_prob / self.words) if self.words else 1.0
-        except OverflowError:
-            return math.inf
+        """The perplexity of the words; 1 for a text without any."""
+        return perplexity(log_prob, self.words)
+
+
+def perplexity(log_prob: float, count: int) -> float:
+    """exp(-log_prob / count), infinite where that overflows; 1 for none."""
+    if count == 0:
+        return 1.0
+    try:
+        return math.exp(-log_prob / count)
+    except OverflowError:
+        return math.inf
 
 
 @final
