@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from lmtool.model import Run
 from support.models.networks import artifact_of, network_of
-from support.models.subwords import bpe_vocabulary
+from support.models.subwords import bpe_artifact
 from support.web.browser import ARGUMENTS, Visit, require_browser, screenshot, served
 
 _HERE = Path(__file__).parent
@@ -41,9 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
     for name, (rule, tokens) in UNTRAINED.items():
         network = network_of((7, 3), vocabulary=len(tokens))
         (place / f"{name}.onnx").write_bytes(artifact_of(network, tokens, rule))
-    subwords = bpe_vocabulary()
-    network = network_of((7, 3), vocabulary=len(subwords))
-    (place / "bpe.onnx").write_bytes(artifact_of(network, list(subwords.tokens), subwords.tokenization))
+    (place / "bpe.onnx").write_bytes(bpe_artifact())
     return place
 
 

@@ -13,7 +13,7 @@ from lmtool.runtime import Predictor, Tokenization
 from support.corpora import sentences
 from support.cpp import Answer, answers, assert_same, build, execute, expected, header_folder, read_answers
 from support.models.networks import artifact_of, network_of
-from support.models.subwords import bpe_vocabulary
+from support.models.subwords import bpe_artifact
 from support.prose import PROSE, SAME
 
 LINES = ["the cat saw the fish", "a dog", "", "the zebra sold  two\tshares ", "every stock liked the news \\n", ""]
@@ -83,14 +83,12 @@ def test_cells_and_precisions_agree_with_python(program: Path, tmp_path: Path, c
 
 
 def test_subwords_agree_with_python(checked_program: Path, tmp_path: Path) -> None:
-    vocabulary = bpe_vocabulary()
-    network = network_of((7, 3), vocabulary=len(vocabulary))
-    path, predictor = saved(tmp_path, artifact_of(network, list(vocabulary.tokens), vocabulary.tokenization))
+    path, predictor = saved(tmp_path, bpe_artifact())
     lines = ["The cat, don't", "", "  \u4e2d\u6587 \U0001f600 \u05d0\u0e01", "e\u0301t\u00e9\x00\t", "x" * 100]
     found = answers(checked_program, path, "--count", 999, stdin="\n".join(lines))
     assert_same(found, expected(predictor, lines, count=999))
     shown = dict(found[0].words)
-    assert len(shown) == len(vocabulary) - 2
+    assert len(shown) == len(predictor.vocabulary) - 2
     assert {" the", "\u4e2d", "bytes:\\xf0\\x9f"} < shown.keys()
 
 

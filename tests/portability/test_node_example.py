@@ -12,7 +12,7 @@ from lmtool.export import export_run
 from lmtool.model import Run
 from lmtool.runtime import Autocompletion, Predictor, Suggestion
 from support.models.networks import artifact_of, network_of
-from support.models.subwords import bpe_vocabulary, next_tokens
+from support.models.subwords import bpe_artifact, next_tokens
 from support.web.javascript import NODE, evaluate, require_packages, run_node
 
 WORDS = ["<eos>", "<unk>", "the", "(", ")", ".", "foo", "for", "os.path", "don't", "don"]
@@ -71,9 +71,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory, run: Run) -> dict[str, P
         made[rule] = folder / f"{rule}.onnx"
         made[rule].write_bytes(artifact_of(network_of((7, 3), vocabulary=len(tokens)), tokens, rule))
     made["bpe"] = folder / "bpe.onnx"
-    subwords = bpe_vocabulary()
-    network = network_of((7, 3), vocabulary=len(subwords))
-    made["bpe"].write_bytes(artifact_of(network, list(subwords.tokens), subwords.tokenization))
+    made["bpe"].write_bytes(bpe_artifact())
     return made
 
 

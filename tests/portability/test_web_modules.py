@@ -10,12 +10,11 @@ import pytest
 from lmtool.model import Run
 from lmtool.runtime import Artifact, ArtifactError, Sampling, Tokenization
 from support.models.networks import artifact_of, network_of
-from support.models.subwords import MERGES, bpe_vocabulary
+from support.models.subwords import MERGES, bpe_artifact
 from support.prose import PROSE, SAME
 from support.web.javascript import evaluate
 
 WORDS = ["<eos>", "<unk>", "the", "(", ")", ".", "foo", "for", "os.path", "don't", "caf\u00e9"]
-BPE = bpe_vocabulary()
 ODD = [
     *("", " ", "\n", "\n\n", "don't", "DON\u2019T", "os.path", "os.", "os..path", "a-b-", "3.14", "_x_", "x._y"),
     *("<unk> <UNK>", "<eos>", "a<eos>b", "(foo) the.", "e.g. the", "\ud800x", "x\udc00"),
@@ -118,7 +117,7 @@ def many(tmp_path_factory: pytest.TempPathFactory, run: Run) -> list[Path]:
         "words-2": artifact_of(network_of((7, 3)), WORDS, "words-2"),
         "whitespace": artifact_of(network_of((7, 3), cell="gru"), WORDS, "whitespace"),
         "characters": artifact_of(network_of((4,), cell="rnn", tied=False), characters, "characters"),
-        "bpe": artifact_of(network_of((4,), vocabulary=len(BPE)), list(BPE.tokens), BPE.tokenization),
+        "bpe": bpe_artifact(),
     }
     for name, data in made.items():
         (folder / f"{name}.onnx").write_bytes(data)

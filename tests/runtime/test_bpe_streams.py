@@ -11,20 +11,16 @@ from lmtool.runtime import (
     State,
     StateError,
     StreamPool,
-    Tokenization,
 )
 from lmtool.runtime.generation_plan import GenerationPlan
-from support.models.networks import artifact_of, network_of
+from support.models.subwords import FEW_MERGES, bpe_artifact
 
 TEXT = "the caté 日本 😀\n"
 
 
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
-    """An untrained network, which writes bytes at random."""
-    tokenization = Tokenization.of_rule("bpe", ["t h", "th e", "Ġ the", "Ã ©"])
-    tokens = list(tokenization.required)
-    return Predictor.load(artifact_of(network_of((7, 3), vocabulary=len(tokens)), tokens, tokenization))
+    return Predictor.load(bpe_artifact(FEW_MERGES))
 
 
 @pytest.fixture(scope="module")

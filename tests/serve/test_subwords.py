@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from lmtool.runtime import Predictor, Tokenization
-from support.models.networks import artifact_of, network_of
+from lmtool.runtime import Predictor
+from support.models.subwords import FEW_MERGES, bpe_artifact
 from support.servers import LocalServer, local_server
 
 TEXT = "the caté 日😀,  the\n"
@@ -13,10 +13,7 @@ TEXT = "the caté 日😀,  the\n"
 
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
-    """An untrained network, which writes bytes at random."""
-    tokenization = Tokenization.of_rule("bpe", ["t h", "th e", "Ġ the", "Ã ©"])
-    tokens = list(tokenization.required)
-    return Predictor.load(artifact_of(network_of((7, 3), vocabulary=len(tokens)), tokens, tokenization))
+    return Predictor.load(bpe_artifact(FEW_MERGES))
 
 
 @pytest.fixture(scope="module")

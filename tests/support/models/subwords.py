@@ -1,8 +1,12 @@
 """A small vocabulary of rule `bpe`: some merges of ASCII, of several scripts, and of parts of characters."""
 
+from collections.abc import Sequence
+
 from lmtool.runtime import Stream, Suggestion, TextDecoder, Tokenization, Vocabulary
 from lmtool.runtime.suggestions import suggest_tokens
 from lmtool.runtime.text.byte_alphabet import token_of
+
+from support.models.networks import artifact_of, network_of
 
 
 def _merge(left: bytes, right: bytes) -> str:
@@ -30,11 +34,20 @@ MERGES = (
 )
 """`the` is made in two ways, so the order of merges matters."""
 
+FEW_MERGES = ("t h", "th e", "\u0120 the", _merge(b"\xc3", b"\xa9"))
 
-def bpe_vocabulary() -> Vocabulary:
+
+def bpe_vocabulary(merges: Sequence[str] = MERGES) -> Vocabulary:
     """The vocabulary of these merges, the specials first."""
-    tokenization = Tokenization.of_rule("bpe", MERGES)
+    tokenization = Tokenization.of_rule("bpe", merges)
     return Vocabulary(tokenization.required, tokenization)
+
+
+def bpe_artifact(merges: Sequence[str] = MERGES) -> bytes:
+    """An untrained network with the vocabulary of these merges; it writes bytes at random."""
+    vocabulary = bpe_vocabulary(merges)
+    network = network_of((7, 3), vocabulary=len(vocabulary))
+    return artifact_of(network, list(vocabulary.tokens), vocabulary.tokenization)
 
 
 def next_tokens(stream: Stream, vocabulary: Vocabulary, count: int) -> list[Suggestion]:
