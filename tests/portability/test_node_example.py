@@ -10,9 +10,9 @@ import onnx
 import pytest
 from lmtool.export import export_run
 from lmtool.model import Run
-from lmtool.runtime import Autocompletion, Predictor, Suggestion
+from lmtool.runtime import Autocompletion, Predictor
 from support.models.networks import artifact_of, network_of
-from support.models.subwords import bpe_artifact, next_tokens
+from support.models.subwords import bpe_artifact, next_tokens, suggested_by_examples
 from support.web.javascript import NODE, evaluate, require_packages, run_node
 
 WORDS = ["<eos>", "<unk>", "the", "(", ")", ".", "foo", "for", "os.path", "don't", "don"]
@@ -82,15 +82,6 @@ TEXTS = {
     "characters": ["", "a", "ab a", "ab' ", "ab\n", "\u6f22a"],
     "bpe": ["", "The", "the ", "the cat", "the cat's  ", "a\r\n", "\u4e2d\U0001f600", "x\ud800"],
 }
-
-
-def tokens_after(path: Path, text: str) -> list[Suggestion]:
-    predictor = Predictor.load(path)
-    stream = predictor.stream()
-    stream.feed(text)
-    return next_tokens(stream, predictor.vocabulary, 5)
-
-
 SENTENCE = "the old market saw a dog\nthe cat "
 
 
@@ -98,10 +89,10 @@ SENTENCE = "the old market saw a dog\nthe cat "
 @pytest.mark.parametrize("name", ["fp32", "int8", "words", "words-2", "characters", "bpe"])
 def test_suggestions_while_typing_equal_those_of_python(artifacts: dict[str, Path], package: str, name: str) -> None:
     texts = TEXTS.get(name, [SENTENCE[:end] for end in range(len(SENTENCE) + 1)])
-    autocompletion = Autocompletion(Predictor.load(artifacts[name]), 5)
+    predictor = Predictor.load(artifacts[name])
     given = {"package": package, "path": str(artifacts[name]), "texts": texts, "count": 5}
     for text, found in zip(texts, evaluate(TYPED, given, NODE), strict=True):
-        expected = autocompletion.suggestions(text) if name != "bpe" else tokens_after(artifacts[name], text)
+        expected = suggested_by_examples(predictor, text, 5)
         shares = [entry["probability"] for entry in found["suggestions"]]
         assert shares == pytest.approx([entry.probability for entry in expected], abs=WITHIN), text
         assert [(entry["text"], entry["start"]) for entry in found["suggestions"]] == [
@@ -186,11 +177,10 @@ def test_the_command_writes_no_device_id_unless_it_may(
 @pytest.mark.parametrize("rule", ["characters", "bpe"])
 def test_the_command_quotes_as_python_does(artifacts: dict[str, Path], rule: str) -> None:
     finished = run_node(NODE / "suggest.mjs", artifacts[rule], "ab")
-    stream = Predictor.load(artifacts[rule]).stream()
+    predictor = Predictor.load(artifacts[rule])
+    stream = predictor.stream()
     stream.feed("ab")
-    words = [word for word, _ in stream.suggest(5)]
-    if rule == "bpe":
-        words = [entry.shown for entry in tokens_after(artifacts[rule], "ab")]
+    words = [entry.shown for entry in next_tokens(stream, predictor.vocabulary, 5)]
     assert [line.split("%  ")[-1] for line in finished.stdout.splitlines()] == list(map(repr, words))
 
 

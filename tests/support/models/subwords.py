@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lmtool.runtime import Stream, Suggestion, TextDecoder, Tokenization, Vocabulary
+from lmtool.runtime import Autocompletion, Predictor, Stream, Suggestion, TextDecoder, Tokenization, Vocabulary
 from lmtool.runtime.suggestions import suggest_tokens
 from lmtool.runtime.text.byte_alphabet import token_of
 
@@ -57,3 +57,12 @@ def next_tokens(stream: Stream, vocabulary: Vocabulary, count: int) -> list[Sugg
         Suggestion(TextDecoder(vocabulary).add(token), 0, vocabulary.text(token), probability)
         for token, probability in pairs
     ]
+
+
+def suggested_by_examples(predictor: Predictor, text: str, count: int) -> list[Suggestion]:
+    """What the JavaScript examples suggest after a text: as Python, but with parts of words the next tokens."""
+    if predictor.vocabulary.tokenization.unit != "subword":
+        return Autocompletion(predictor, count).suggestions(text)
+    stream = predictor.stream()
+    stream.feed(text)
+    return next_tokens(stream, predictor.vocabulary, count)

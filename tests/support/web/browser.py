@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lmtool.runtime import Autocompletion, Predictor, Suggestion
+from lmtool.runtime import Predictor, Suggestion
 
-from support.models.subwords import next_tokens
+from support.models.subwords import suggested_by_examples
 from support.web.javascript import WEB
 
 PATIENCE_SECONDS = 60.0
@@ -130,12 +130,10 @@ def _named(text: str) -> str:
 
 def suggested(predictor: Predictor, text: str, count: int = 5) -> list[Suggestion]:
     """Python's suggestions, with tokens named as on the page."""
-    if predictor.vocabulary.tokenization.unit == "subword":
-        stream = predictor.stream()
-        stream.feed(text)
-        tokens = next_tokens(stream, predictor.vocabulary, count)
-        return [entry._replace(shown=_named(entry.shown)) for entry in tokens]
-    entries = Autocompletion(predictor, count).suggestions(text)
-    if predictor.vocabulary.tokenization.unit == "char":
+    entries = suggested_by_examples(predictor, text, count)
+    unit = predictor.vocabulary.tokenization.unit
+    if unit == "subword":
+        return [entry._replace(shown=_named(entry.shown)) for entry in entries]
+    if unit == "char":
         return [entry._replace(shown=NAMED.get(entry.text, entry.text)) for entry in entries]
     return entries
