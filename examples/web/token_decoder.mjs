@@ -48,9 +48,6 @@ export class TokenDecoder {
   }
 }
 
-// The text of tokens in the byte alphabet; bytes that are no UTF-8 become U+FFFD.
-export const textOfTokens = (tokens) => utf8.decode(Uint8Array.from(tokens.flatMap(bytesOf)));
-
 // A token for display: its bytes as text, or as `bytes:\xf0\x9f` if they are no UTF-8.
 export function shownBytes(token) {
   const bytes = bytesOf(token);

@@ -1,6 +1,6 @@
 // The vocabulary: token <-> id, and text <-> ids with its tokenization.
 import { ArtifactError } from "./errors.mjs";
-import { shownBytes, textOfTokens } from "./token_decoder.mjs";
+import { TokenDecoder, shownBytes } from "./token_decoder.mjs";
 
 export class Vocabulary {
   #ids;
@@ -54,9 +54,8 @@ export class Vocabulary {
 
   // Text of the tokens with these ids.
   decode(ids) {
-    const tokens = ids.map((id) => this.tokens[id]);
-    if (this.tokenization.unit === "subword") return textOfTokens(tokens);
-    return tokens.map((token, place) => this.tokenization.piece(token, tokens[place - 1] ?? null)).join("");
+    const decoder = new TokenDecoder(this.tokenization);
+    return ids.map((id) => decoder.add(this.tokens[id])).join("") + decoder.finish();
   }
 
   // A token for display.
