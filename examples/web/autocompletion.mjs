@@ -1,9 +1,16 @@
 // Suggestions while a text is typed; each keystroke runs as few tokens as possible.
 import { likeliest } from "./sampling.mjs";
 import { TokenDecoder } from "./token_decoder.mjs";
-import { endsWithSpace } from "./tokenization.mjs";
 
 const KEPT = 64;
+
+// The `count` most probable next tokens, never the end of a sentence, as suggestions after the text of `decoder`.
+export function nextTokens(logits, vocabulary, decoder, { count, temperature }) {
+  return likeliest(logits, { count, excluded: vocabulary.specialIds, temperature }).map(({ id, probability }) => {
+    const token = vocabulary.tokens[id];
+    return { token, shown: vocabulary.text(id), text: decoder.peek(token), start: 0, probability };
+  });
+}
 
 // Suggests how a text may continue: the next word, the rest of a word, or the next character or part of a word.
 //
@@ -83,13 +90,8 @@ export class Autocompletion {
 
   async #nextTokens(text, tokens, count, temperature) {
     const { logits } = await this.position(tokens);
-    const previous = tokens.length > 0 && !endsWithSpace(text) ? tokens.at(-1) : null;
-    const decoder = new TokenDecoder(this.#tokenization, previous);
-    const excluded = this.#vocabulary.specialIds;
-    return likeliest(logits, { count, excluded, temperature }).map(({ id, probability }) => {
-      const token = this.#vocabulary.tokens[id];
-      return { token, shown: this.#vocabulary.text(id), text: decoder.peek(token), start: 0, probability };
-    });
+    const decoder = TokenDecoder.after(this.#tokenization, text, tokens);
+    return nextTokens(logits, this.#vocabulary, decoder, { count, temperature });
   }
 
   // Words that begin with these letters; the letters stay as they were typed.

@@ -1,5 +1,6 @@
 // The text of tokens that come one after the other.
 import { bytesOf } from "./byte_pairs.mjs";
+import { endsWithSpace } from "./tokenization.mjs";
 
 const LONGEST_CHARACTER = 4;
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -16,6 +17,11 @@ export class TokenDecoder {
   constructor(tokenization, previous = null) {
     this.#tokenization = tokenization;
     this.#previous = previous;
+  }
+
+  // Continues `text`, which has these tokens.
+  static after(tokenization, text, tokens) {
+    return new TokenDecoder(tokenization, endsWithSpace(text) ? null : (tokens.at(-1) ?? null));
   }
 
   // The text that a token adds.

@@ -7,7 +7,6 @@ import { Artifact } from "./artifact.mjs";
 import { Autocompletion } from "./autocompletion.mjs";
 import { ArtifactError } from "./errors.mjs";
 import { Predictor } from "./predictor.mjs";
-import { likeliest } from "./sampling.mjs";
 import { Writing } from "./writing.mjs";
 
 ort.env.wasm.numThreads = 1; // more need headers that a plain file server does not send
@@ -44,18 +43,10 @@ const calls = {
 
   // Generates one token: the text that it adds, and the next suggestions.
   async write({ temperature, count }) {
-    const { vocabulary } = predictor;
     const piece = await writing.next(temperature);
-    const next = likeliest(writing.logits, { count, excluded: vocabulary.specialIds, temperature });
-    return { piece, next: next.map((found) => suggested(vocabulary, found)) };
+    return { piece, next: writing.suggestions(count, temperature) };
   },
 };
-
-// A token as a suggestion after the text that is being generated.
-function suggested(vocabulary, { id, probability }) {
-  const token = vocabulary.tokens[id];
-  return { token, shown: vocabulary.text(id), text: writing.peek(token), start: 0, probability };
-}
 
 async function fetched(path, optional) {
   const response = await fetch(path).catch((error) => error);

@@ -1,8 +1,8 @@
 // Text generation: samples a token, reads it and returns its text, one token at a time.
+import { nextTokens } from "./autocompletion.mjs";
 import { SeededRandom, UnseededRandom } from "./random.mjs";
 import { draw } from "./sampling.mjs";
 import { TokenDecoder } from "./token_decoder.mjs";
-import { endsWithSpace } from "./tokenization.mjs";
 
 export class Writing {
   #predictor;
@@ -22,8 +22,7 @@ export class Writing {
     const read = begun ? tokens : tokenization.split(text);
     const random = seed === null ? new UnseededRandom() : new SeededRandom(seed);
     const position = await autocompletion.position(read);
-    const previous = endsWithSpace(text) ? null : (read.at(-1) ?? null);
-    const decoder = new TokenDecoder(tokenization, previous);
+    const decoder = TokenDecoder.after(tokenization, text, read);
     return new Writing(predictor, position, decoder, begun ? letters : "", random);
   }
 
@@ -35,14 +34,9 @@ export class Writing {
     this.#random = random;
   }
 
-  // Logits of the next token.
-  get logits() {
-    return this.#position.logits;
-  }
-
-  // The text that a token would add next.
-  peek(token) {
-    return this.#decoder.peek(token);
+  // Suggestions of the next token after the text so far.
+  suggestions(count, temperature) {
+    return nextTokens(this.#position.logits, this.#predictor.vocabulary, this.#decoder, { count, temperature });
   }
 
   // Samples the next token, never the unknown one, and returns the text that it adds; empty if a character is not
