@@ -21,30 +21,32 @@
 namespace lmtool {
 
 // Index = byte: its code point.
-inline std::array<char32_t, 256> byte_alphabet() {
-  std::array<char32_t, 256> found{};
-  char32_t next = 0x100;
-  for (char32_t byte = 0; byte < 256; ++byte) {
-    const bool printable = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte != 0xAD);
-    found[byte] = printable ? byte : next++;
-  }
-  return found;
+inline const std::array<char32_t, 256>& byte_alphabet() {
+  static const std::array<char32_t, 256> kAlphabet = [] {
+    std::array<char32_t, 256> found{};
+    char32_t next = 0x100;
+    for (char32_t byte = 0; byte < 256; ++byte) {
+      const bool printable = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte != 0xAD);
+      found[byte] = printable ? byte : next++;
+    }
+    return found;
+  }();
+  return kAlphabet;
 }
 
 inline std::string token_of_byte(unsigned char byte) {
-  static const std::array<char32_t, 256> kAlphabet = byte_alphabet();
   std::string token;
-  append_utf8(token, kAlphabet[byte]);
+  append_utf8(token, byte_alphabet()[byte]);
   return token;
 }
 
 // The bytes of a token; a code point outside the alphabet is a question mark.
 inline std::string bytes_of(std::string_view token) {
-  static const std::array<char32_t, 256> kAlphabet = byte_alphabet();
+  const auto& alphabet = byte_alphabet();
   std::string bytes;
   for (const char32_t code_point : decode(token, "a token")) {
-    const auto place = std::find(kAlphabet.begin(), kAlphabet.end(), code_point);
-    bytes.push_back(place == kAlphabet.end() ? '?' : static_cast<char>(place - kAlphabet.begin()));
+    const auto place = std::find(alphabet.begin(), alphabet.end(), code_point);
+    bytes.push_back(place == alphabet.end() ? '?' : static_cast<char>(place - alphabet.begin()));
   }
   return bytes;
 }
@@ -91,7 +93,6 @@ class Pieces final {
   static constexpr std::ptrdiff_t kMost = 32;
 
   static bool is_space(char32_t code_point) { return code_point == ' '; }
-  static bool is_digit(char32_t code_point) { return code_point >= '0' && code_point <= '9'; }
   static bool is_letter(char32_t code_point) {
     return code_point >= 0x80 || (code_point >= 'A' && code_point <= 'Z') || (code_point >= 'a' && code_point <= 'z');
   }

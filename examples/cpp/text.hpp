@@ -31,6 +31,8 @@ inline std::string formatted(const char* format, Values... values) {
 
 inline std::string shown(char32_t code_point) { return formatted("U+%04X", static_cast<unsigned>(code_point)); }
 
+inline bool is_digit(char32_t code_point) { return code_point >= '0' && code_point <= '9'; }
+
 inline unsigned number_of(char byte) { return static_cast<unsigned char>(byte); }
 
 inline void append_utf8(std::string& text, char32_t code_point) {
@@ -96,7 +98,7 @@ inline CodePoints decode(std::string_view bytes, const std::string& name) {
   return found;
 }
 
-// The length of what is no character at `start`: the longest beginning of one, or a byte that begins none.
+// The length of the invalid bytes at `start`: the longest beginning of a character, or one byte.
 inline std::size_t broken_length(std::string_view bytes, std::size_t start) {
   const unsigned first = number_of(bytes[start]);
   if (first < 0xC2 || first > 0xF4) return 1;
@@ -113,7 +115,7 @@ inline std::size_t broken_length(std::string_view bytes, std::size_t start) {
   return size;
 }
 
-// Bytes as UTF-8, with U+FFFD for what is none; `whole` becomes false then.
+// Bytes as UTF-8, with U+FFFD for invalid ones; `whole` becomes false then.
 inline std::string repaired(std::string_view bytes, bool* whole = nullptr) {
   std::string text;
   for (std::size_t start = 0; start < bytes.size();) {

@@ -39,8 +39,6 @@ inline char32_t lower(char32_t code_point) {
 
 inline bool is_one_of(char32_t code_point, std::u32string_view set) { return set.find(code_point) != std::u32string_view::npos; }
 
-inline bool is_digit(char32_t code_point) { return code_point >= '0' && code_point <= '9'; }
-
 // The rule `words`, which older artifacts have.
 struct Words final {
   using Place = CodePoints::const_iterator;
