@@ -1,6 +1,6 @@
 """Suggestions for a line that is being typed, with few tokens run at each keystroke."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import final
 
 from .arguments import checked_instance, checked_text
@@ -8,6 +8,7 @@ from .predictor import Predictor
 from .stream import Stream
 from .suggestions import Suggestion, check_suggestions, suggest_tokens
 from .text.text_decoder import TextDecoder
+from .tokenization import Tokenization
 from .word_search.beginnings import Beginnings
 from .word_search.word_line import WordLine
 
@@ -72,23 +73,8 @@ class Autocompletion:
         """The most probable continuations of a line, most probable first."""
         if self._words is not None:
             return self._words.words(checked_text("line", line), self._count)
-        tokens, letters = self._tokenization.split_unfinished(checked_text("line", line))
-        if not letters:
-            return self._next_tokens(line, tokens)
-        words = self._complete_word(tokens, letters)
-        typed = [entry for entry in words if entry.text == letters]
-        if words and not typed:
-            return words[: self._count]
-        whole = self._tokenization.split(line)
-        if not words and len(whole) > len(tokens) + 1:  # letters and a mark after them
-            return self._next_tokens(line, whole)
-        longer = [entry for entry in words if entry.text != letters]
-        after = [
-            entry._replace(probability=word.probability * entry.probability)
-            for word in typed
-            for entry in self._next_tokens(line, whole)
-        ]
-        return sorted([*longer, *after], key=lambda entry: -entry.probability)[: self._count]
+        line = checked_text("line", line)
+        return continuations(line, self._tokenization, self._count, self._next_tokens, self._complete_word)
 
     def end_line(self, line: str) -> None:
         """Read the line and the end of its sentence; the next line continues from there."""
@@ -129,3 +115,38 @@ class Autocompletion:
             stream.feed_ids(ids[known:])
         self._streams.keep(ids, stream)
         return stream
+
+
+def continuations(
+    line: str,
+    tokenization: Tokenization,
+    count: int,
+    next_tokens: Callable[[str, list[str]], list[Suggestion]],
+    complete_word: Callable[[list[str], str], list[Suggestion]],
+) -> list[Suggestion]:
+    """The most probable continuations of a line, for any model whose tokens are words or characters.
+
+    Args:
+        line: The line.
+        tokenization: That of the model.
+        count: Most continuations.
+        next_tokens: Returns the most probable next tokens after a line and its tokens.
+        complete_word: Returns the most probable words, one more than `count`, that begin with letters after tokens.
+    """
+    tokens, letters = tokenization.split_unfinished(line)
+    if not letters:
+        return next_tokens(line, tokens)
+    words = complete_word(tokens, letters)
+    typed = [entry for entry in words if entry.text == letters]
+    if words and not typed:
+        return words[:count]
+    whole = tokenization.split(line)
+    if not words and len(whole) > len(tokens) + 1:  # letters and a mark after them
+        return next_tokens(line, whole)
+    longer = [entry for entry in words if entry.text != letters]
+    after = [
+        entry._replace(probability=word.probability * entry.probability)
+        for word in typed
+        for entry in next_tokens(line, whole)
+    ]
+    return sorted([*longer, *after], key=lambda entry: -entry.probability)[:count]

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from kenlm_model import kenlm_words
 from lmtool.runtime import Suggestion, Vocabulary
+from lmtool.runtime.autocompletion import continuations
 from numpy.typing import NDArray
 
 START = "<s>"
@@ -116,23 +117,7 @@ class NgramSuggester:
 
     def suggestions(self, line: str) -> list[Suggestion]:
         """The most probable continuations of a line, most probable first."""
-        tokens, letters = self._tokenization.split_unfinished(line)
-        if not letters:
-            return self._next_words(line, tokens)
-        words = self._rests(tokens, letters)
-        typed = [entry for entry in words if entry.text == letters]
-        if words and not typed:
-            return words[: self._count]
-        whole = self._tokenization.split(line)
-        if not words and len(whole) > len(tokens) + 1:
-            return self._next_words(line, whole)
-        longer = [entry for entry in words if entry.text != letters]
-        after = [
-            entry._replace(probability=word.probability * entry.probability)
-            for word in typed
-            for entry in self._next_words(line, whole)
-        ]
-        return sorted([*longer, *after], key=lambda entry: -entry.probability)[: self._count]
+        return continuations(line, self._tokenization, self._count, self._next_words, self._rests)
 
     def end_line(self, line: str) -> None:
         """Do nothing: an n-gram begins each line anew."""
