@@ -88,19 +88,23 @@ def _build(chosen: argparse.Namespace) -> str:
 
     run = Run(chosen.run)
     chosen.work.mkdir(parents=True, exist_ok=True)
-    for grams in NGRAMS.values():
-        if not (chosen.work / f"{grams.file}.binary").exists():
-            build_kenlm(run, chosen.kenlm, chosen.work, *grams)
+    for grams in _missing(chosen.work):
+        build_kenlm(run, chosen.kenlm, chosen.work, *grams)
     try:
         import kenlm  # noqa: F401
     except ImportError:
         print("the module kenlm is not installed: the n-gram's logarithms were not compared with KenLM's")
     else:
         vocabulary, arpa = run.vocabulary(), chosen.work / "5-gram.arpa"
-        lines = [line for line, _ in zip(kenlm_lines(run, SPLIT), range(COMPARED_LINES), strict=False)]
+        lines = list(islice(kenlm_lines(run, SPLIT), COMPARED_LINES))
         largest = largest_difference(Ngram(arpa, vocabulary), arpa, vocabulary, lines)
         print(f"largest difference of a logarithm from KenLM's own, in {len(lines)} lines: {largest:.1e}")
     return run.corpus_name()
+
+
+def _missing(work: Path) -> list[Grams]:
+    """The n-grams that are not built yet."""
+    return [grams for grams in NGRAMS.values() if not (work / f"{grams.file}.binary").exists()]
 
 
 def _size(name: str, chosen: argparse.Namespace) -> int:
@@ -138,7 +142,7 @@ def main() -> int:
     parser.add_argument("--run", type=Path, required=True, help="finished run with fp32 and int8 exports")
     parser.add_argument("--work", type=Path, required=True, help="folder for the n-grams")
     parser.add_argument("--kenlm", type=Path, help="folder of lmplz and build_binary")
-    parser.add_argument("--lines", type=int, help="type the first lines only, so many")
+    parser.add_argument("--lines", type=int, help="number of first lines to type; all by default")
     parser.add_argument("--rounds", type=int, default=3)
     for option in ("--data", "--measure"):
         parser.add_argument(option, help=argparse.SUPPRESS)
@@ -148,7 +152,7 @@ def main() -> int:
         options = (chosen.run, chosen.work, chosen.data, chosen.lines, chosen.ignore_case)
         print(json.dumps(figures_of(chosen.measure, *options)))
         return 0
-    missing = [grams.file for grams in NGRAMS.values() if not (chosen.work / f"{grams.file}.binary").exists()]
+    missing = [grams.file for grams in _missing(chosen.work)]
     if missing and chosen.kenlm is None:
         parser.error(f"{', '.join(missing)} are not built yet: --kenlm names the folder of lmplz and build_binary")
     print(_compare(chosen, _build(chosen)))
