@@ -1,4 +1,4 @@
-"""Bare calls of a predictor's session, which what stands above it is compared with."""
+"""Bare calls of a predictor's session, the baseline of what lmtool adds to them."""
 
 from collections.abc import Callable
 from typing import Any

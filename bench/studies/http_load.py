@@ -216,9 +216,13 @@ def format_report(phases: Sequence[Phase], pool_rate: float) -> str:
     """The figures as a table, one line for each phase; `pool_rate` is the pool's tokens per second."""
     rows = [_row(phase, pool_rate) for phase in phases]
     table = text_table([_HEADER, *rows], "<" + ">" * (len(_HEADER) - 2) + "<")
-    notes = f"pool: share of the {pool_rate:,.0f} tokens/s that the pool writes without a server"
-    notes = f"{notes}; loop, others: processor time of the server's event loop and of its other threads, us a token"
-    return "\n".join([*table, f"event: the first event of a stream; 429: share of refused requests; {notes}"])
+    notes = (
+        "event: the first event of a stream",
+        "429: share of refused requests",
+        f"pool: share of the {pool_rate:,.0f} tokens/s that the pool writes without a server",
+        "loop, others: processor time of the server's event loop and of its other threads, us a token",
+    )
+    return "\n".join([*table, "; ".join(notes)])
 
 
 def _row(phase: Phase, pool_rate: float) -> tuple[str, ...]:
