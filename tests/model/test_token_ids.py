@@ -58,8 +58,13 @@ def test_chunks_give_the_same_ids_as_the_whole_text(
     assert corpus.sha256 == hashlib.sha256(b"".join(digests)).hexdigest()
 
 
+def is_more_than_white_space(texts: list[str]) -> bool:
+    """Whether files of these texts hold something to read; a byte-order mark is dropped."""
+    return bool("".join(text.removeprefix("\ufeff") for text in texts).strip())
+
+
 @given(
-    texts=st.lists(TEXTS.filter(bool), min_size=3, max_size=5).filter(lambda texts: "".join(texts).strip()),
+    texts=st.lists(TEXTS.filter(bool), min_size=3, max_size=5).filter(is_more_than_white_space),
     chunk_bytes=st.integers(1, 9),
 )
 def test_chunks_give_the_same_splits_as_the_whole_text(
