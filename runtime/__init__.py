@@ -32,6 +32,8 @@ from .sampling import METHODS, Sampling
 from .score import Score
 from .session.providers import PROVIDERS, available_providers
 from .state import State
+from .stateful.state_tensors import StateTensors
+from .stateful.stateful_session import StatefulSession
 from .stream import Stream
 from .suggestions import Suggestion
 from .text.text_decoder import TextDecoder
@@ -69,6 +71,8 @@ __all__ = [
     "Score",
     "State",
     "StateError",
+    "StateTensors",
+    "StatefulSession",
     "StorageError",
     "Stream",
     "StreamPool",

@@ -75,9 +75,9 @@ def create_session(data: bytes, artifact: Artifact, provider: Provider, options:
     level = "ORT_ENABLE_EXTENDED" if artifact.precision == "fp16" and provider.name == "cpu" else "ORT_ENABLE_ALL"
     session = start_session(data, provider, options, level, guard_saturation=not artifact.is_static)
     require_contract(
-        _types("input", session.get_inputs()),
-        _types("overridable input", session.get_overridable_initializers()),
-        _types("output", session.get_outputs()),
+        declared_types("input", session.get_inputs()),
+        declared_types("overridable input", session.get_overridable_initializers()),
+        declared_types("output", session.get_outputs()),
         artifact.architecture.states,
         len(artifact.vocabulary),
     )
@@ -88,7 +88,7 @@ def create_runner(
     session: Any, artifact: Artifact, provider: Provider, options: SessionOptions
 ) -> HostRunner | DeviceRunner:
     """The runner of a session: on numpy arrays, or on the provider's device."""
-    can_keep = LOGITS_TO_KEEP in _types("overridable input", session.get_overridable_initializers())
+    can_keep = LOGITS_TO_KEEP in declared_types("overridable input", session.get_overridable_initializers())
     graph = Graph(artifact.architecture.states, len(artifact.vocabulary), can_keep)
     scorer = LogProbs(functools.partial(start_session, provider=provider, options=options))
     if provider.device is None:
@@ -182,8 +182,12 @@ def _settings(onnxruntime: Any, options: SessionOptions, guard_saturation: bool)
     return settings
 
 
-def _types(kind: str, nodes: list[Any]) -> dict[str, TensorType]:
-    """The name of each input or output of a session -> its type; onnxruntime accepts names that are not UTF-8."""
+def declared_types(kind: str, nodes: list[Any]) -> dict[str, TensorType]:
+    """The name of each input or output of a session -> its type.
+
+    Raises:
+        ArtifactError: A name is not UTF-8, which onnxruntime accepts.
+    """
     try:
         return {node.name: _type(node) for node in nodes}
     except UnicodeDecodeError as error:

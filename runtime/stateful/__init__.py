@@ -1,0 +1,1 @@
+"""Any stateful ONNX file: its states as values, carried from call to call."""
