@@ -12,7 +12,7 @@ from .paths import PathCommand
 from .recipes import presets, settings
 from .serve import ServeCommand, serve
 from .text import generate, score, suggest
-from .train import embeddings, evaluate, list_data, prepare_data, train
+from .train import embeddings, evaluate, import_, list_data, prepare_data, train
 
 _WIDEST_HELP = 100
 
@@ -25,7 +25,7 @@ def _new_app(**options: Any) -> typer.Typer:
 def _add(app: typer.Typer, function: Callable[..., None], name: str | None = None) -> None:
     help_text = (function.__doc__ or "").strip().partition("\n")[0]  # whole, where typer would cut it
     command = ServeCommand if function is serve else PathCommand
-    app.command(name, cls=command, short_help=help_text)(with_exit_codes(function))
+    app.command(name or function.__name__.rstrip("_"), cls=command, short_help=help_text)(with_exit_codes(function))
 
 
 app = _new_app(
@@ -37,6 +37,7 @@ app = _new_app(
 )
 for function in (
     train,
+    import_,
     evaluate,
     export,
     verify,

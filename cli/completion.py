@@ -11,6 +11,7 @@ VALUES = {
     "provider": ("cpu", "cuda", "tensorrt", "openvino", "coreml", "directml"),
     "split": ("train", "valid", "test", "all"),
     "device": ("cpu", "cuda"),
+    "layout": ("word_language_model", "awd-lstm-lm", "fastai", "icefall", "pytorch", "keras"),
 }
 """Option -> its values; a test compares them with those of the rooms."""
 

@@ -21,6 +21,7 @@ _PACKAGES_OF_EXTRA = {
     "cpu": ("onnxruntime",),
     "cli": ("prompt_toolkit",),
     "bench": ("pytest", "pytest_benchmark"),
+    "keras": ("h5py",),
     "serve": ("starlette", "uvicorn", "pydantic", "prometheus_client"),
 }
 _EXTRA_OF_PACKAGE = {package: extra for extra, packages in _PACKAGES_OF_EXTRA.items() for package in packages}

@@ -1,4 +1,4 @@
-"""Commands on networks and corpora: train, evaluate, embeddings, data list and data prepare."""
+"""Commands on networks and corpora: train, import, evaluate, embeddings, data list and data prepare."""
 
 import shlex
 from pathlib import Path
@@ -84,6 +84,43 @@ def train(
             f"error: the training went wrong: guessing evenly among its {result.vocabulary_size:,} tokens is better"
         )
         raise Exit(3)
+
+
+def import_(
+    weights: Annotated[
+        Path, Argument(metavar="WEIGHTS", help="safetensors, a state_dict of torch.save, or a model of Keras.")
+    ],
+    run: Annotated[Path, run_option("Run folder to make.")],
+    vocabulary: Annotated[
+        Path | None,
+        path_option("Tokens, one a line, or .json, or a tokenizer.json (default: tokenizer.json beside WEIGHTS)."),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        Option(help="Names of the tensors (default: recognised).", autocompletion=completes("layout")),
+    ] = None,
+    module: Annotated[
+        list[str] | None,
+        Option(metavar="PART=NAME", help="Module of embedding, layers or projection; may be repeated."),
+    ] = None,
+    unknown: Annotated[
+        str | None, Option(metavar="TOKEN", help="Token for unknown words (default: recognised).", callback=as_utf8)
+    ] = None,
+    end_of_sentence: Annotated[
+        str | None, Option(metavar="TOKEN", help="Token of a newline (default: recognised).", callback=as_utf8)
+    ] = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Make a run folder of a network that another program trained: PyTorch, fast.ai, icefall or Keras."""
+    require_module("torch")
+    from ..model.foreign.importer import ImportOptions, import_weights
+
+    modules, chosen = parse_settings(module, "--module"), parse_settings(settings)
+    done = import_weights(ImportOptions(weights, run, vocabulary, layout, modules, unknown, end_of_sentence, chosen))
+    for line in done.notes:
+        print_status(line)
+    print_result(as_json, done.format(), done.to_json())
 
 
 def evaluate(

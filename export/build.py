@@ -7,6 +7,7 @@ from typing import final
 import onnx
 
 from ..model.network import LanguageModel
+from ..runtime.artifact.architecture import MOST_WEIGHT_BYTES
 from ..runtime.artifact.artifact import (
     EARLIER_PRECISIONS,
     HASH_KEY,
@@ -23,7 +24,6 @@ from .weights import Weights
 
 OPSETS = range(17, 22)
 DEFAULT_OPSET = 17
-_SIZE_LIMIT_BYTES = 2**31 - 2**24
 FLOATING = ("fp32", "fp16")
 """Precisions that compute as the original does, in floating point."""
 
@@ -63,9 +63,9 @@ def build_model(network: LanguageModel, options: BuildOptions) -> onnx.ModelProt
         ExportError: The network is too large for one ONNX file.
     """
     size = sum(parameter.numel() for parameter in network.parameters()) * 4
-    if size > _SIZE_LIMIT_BYTES:
+    if size > MOST_WEIGHT_BYTES:
         raise ExportError(
-            f"the network has {size:,} bytes of weights; one ONNX file holds at most {_SIZE_LIMIT_BYTES:,}"
+            f"the network has {size:,} bytes of weights; one ONNX file holds at most {MOST_WEIGHT_BYTES:,}"
         )
     model = _build(network, options)
     onnx.checker.check_model(model, full_check=True)

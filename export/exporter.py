@@ -28,7 +28,7 @@ from .tolerances import SHERPA_BOUND
 from .verification import verify
 
 if TYPE_CHECKING:
-    from .tokenizer.agreement import Agreement
+    from ..model.tokenizer.agreement import Agreement
 
 
 @final
@@ -138,7 +138,7 @@ def _agreement(run: Run, vocabulary: Vocabulary, has_corpus: bool) -> "Agreement
     """The comparison of subwords with those of the library that learnt them; None for other rules."""
     if vocabulary.tokenization.unit != "subword":
         return None
-    from .tokenizer.agreement import compare_ids  # few exports need tokenizers
+    from ..model.tokenizer.agreement import compare_ids  # few exports need tokenizers
 
     if not has_corpus:
         return compare_ids(vocabulary, (), "")
@@ -154,14 +154,14 @@ def _token_failures(agreement: "Agreement | None") -> list[str]:
 
 def _tokenizer_file(path: Path, vocabulary: Vocabulary) -> Path:
     """Where `tokenizer.json` is written; checks now that it can be made."""
-    from .tokenizer.hugging_face import library_tokenizer
+    from ..model.tokenizer.hugging_face import library_tokenizer
 
     library_tokenizer(vocabulary)
     return path.parent / "tokenizer.json"
 
 
 def _write_tokenizer(vocabulary: Vocabulary, path: Path) -> None:
-    from .tokenizer.hugging_face import write_tokenizer_json
+    from ..model.tokenizer.hugging_face import write_tokenizer_json
 
     write_tokenizer_json(vocabulary, path)
 

@@ -24,6 +24,10 @@ class CheckpointError(LmtoolError, ValueError):
     """A checkpoint that is missing, damaged, or does not fit the network."""
 
 
+class WeightsError(LmtoolError, ValueError):
+    """Weights from elsewhere that are damaged, or of a network that this version does not know."""
+
+
 class TrainingError(LmtoolError, ArithmeticError):
     """A training that diverges, runs out of memory, or loses another process."""
 

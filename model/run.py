@@ -1,6 +1,6 @@
 """A training's run: what the files of its folder hold, and how they are written."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -25,7 +25,9 @@ from .network import LanguageModel
 from .run_folder import RunFolder
 from .training.config import TrainConfig, setting_text
 
-ORIGIN_KEYS = ("run", "weights_sha256", "corpus", "corpus_sha256")
+ORIGIN_KEYS = ("run", "weights_sha256")
+SOURCE_KEYS = ("file", "sha256", "layout")
+_PLACE_OF_ORIGIN = ("run", "epoch")
 _NEWER_FACTS = ("unigram_perplexity", "test_bits_per_byte")  # not in checkpoints of earlier versions
 _PUT_BACK = "put a copy of that file back, or train in another folder: --run DIR"
 
@@ -63,6 +65,37 @@ class Run(RunFolder):
             RunError: It holds a run already, or the vocabulary is larger than `vocabulary` reads.
             StorageError: It cannot be written.
         """
+        facts = {
+            "corpus": {"name": _recorded_name(corpus.name), "sha256": corpus.sha256, "notes": list(corpus.notes)},
+            **({} if origin is None else {"origin": dict(origin)}),
+        }
+        self._begin(config, corpus.vocabulary, facts, environment)
+
+    def create_imported(
+        self, network: LanguageModel, vocabulary: Vocabulary, config: TrainConfig, source: Mapping[str, str]
+    ) -> None:
+        """Make the folder with a network from elsewhere, whose training and corpus are not known.
+
+        Args:
+            network: Its weights become the best ones of the run.
+            vocabulary: Its tokens.
+            config: Its architecture, and settings for a training that starts from it.
+            source: What `imported` returns.
+
+        Raises:
+            RunError, StorageError: As for `create`.
+        """
+        self._begin(config, vocabulary, {"imported": dict(source)})
+        facts = {"epoch": 0, "valid_perplexity": None, "test_perplexity": None}
+        Checkpoint.of_weights(network.weights(), vocabulary, facts).write(self.best)
+
+    def _begin(
+        self,
+        config: TrainConfig,
+        vocabulary: Vocabulary,
+        facts: Mapping[str, Any],
+        environment: Mapping[str, Any] | None = None,
+    ) -> None:
         if self._config.exists():
             raise RunError(
                 f"{self.path} holds a run already; go on with it: --resume, or choose another folder: --run DIR"
@@ -72,28 +105,19 @@ class Run(RunFolder):
                 f"{self.path} holds checkpoints of a run whose config.json is missing; put that back, or choose "
                 "another folder: --run DIR"
             )
-        vocabulary = {"tokens": corpus.vocabulary.tokens, "tokenization": corpus.vocabulary.tokenization.to_json()}
-        text = _json_lines(vocabulary)
+        text = _json_lines({"tokens": vocabulary.tokens, "tokenization": vocabulary.tokenization.to_json()})
         try:
             parse_json(text, LARGE_BYTES)
         except JsonError as error:
             raise RunError(
-                f"the vocabulary of {len(corpus.vocabulary):,} tokens could not be read again: it {error}; "
+                f"the vocabulary of {len(vocabulary):,} tokens could not be read again: it {error}; "
                 "leave rare tokens out: --set min_count=2"
             ) from error
         make_folder(self.path / "checkpoints")
         write_atomically(self._vocabulary, text)
-        corpus_facts = {
-            "name": _recorded_name(corpus.name),
-            "sha256": corpus.sha256,
-            "notes": list(corpus.notes),
-        }
         self.write_metrics([])
-        started = next_start(self.path.resolve().parent)
-        facts = {START_KEY: started, "training": config.to_json(), "corpus": corpus_facts}
-        if origin is not None:
-            facts["origin"] = dict(origin)
-        write_atomically(self._config, _json_lines({**facts, "environment": dict(environment or {})}))
+        started = {START_KEY: next_start(self.path.resolve().parent), "training": config.to_json()}
+        write_atomically(self._config, _json_lines({**started, **facts, "environment": dict(environment or {})}))
 
     def config(self) -> TrainConfig:
         """The configuration.
@@ -153,11 +177,21 @@ class Run(RunFolder):
         Raises:
             RunError: As for `config`.
         """
-        facts = self._read_json(self._config).get("origin")
-        if facts is None:
-            return None
-        if not isinstance(facts, dict) or not all(isinstance(facts.get(key), str) for key in ORIGIN_KEYS):
-            raise RunError(f"{self._config} is damaged: its origin lacks one of {', '.join(ORIGIN_KEYS)}; {_PUT_BACK}")
+        return self._texts("origin", ORIGIN_KEYS)
+
+    def imported(self) -> dict[str, str] | None:
+        """The file that the weights were imported from: `file`, `sha256`, `layout`; None for a trained run.
+
+        Raises:
+            RunError: As for `config`.
+        """
+        return self._texts("imported", SOURCE_KEYS)
+
+    def _texts(self, name: str, keys: Sequence[str]) -> dict[str, Any] | None:
+        """An object of the configuration that holds texts under these keys; None if it is not there."""
+        facts = self._read_json(self._config).get(name)
+        if facts is not None and not (isinstance(facts, dict) and all(isinstance(facts.get(key), str) for key in keys)):
+            raise RunError(f"{self._config} is damaged: its {name} lacks one of {', '.join(keys)}; {_PUT_BACK}")
         return facts
 
     def corpus_facts(self) -> dict[str, Any]:
@@ -165,9 +199,15 @@ class Run(RunFolder):
 
         Raises:
             RunError: As for `config`.
+            DataError: The network was imported.
         """
-        facts = self._read_json(self._config).get("corpus")
-        if not isinstance(facts, dict) or not all(isinstance(facts.get(key), str) for key in ("name", "sha256")):
+        if self.imported() is not None:
+            raise DataError(
+                f"the corpus of {self.path} is not known, as its network was imported; name a text: --data (to train "
+                f"the network on it: lmtool train --init {self.path} --data TEXT)"
+            )
+        facts = self._texts("corpus", ("name", "sha256"))
+        if facts is None:
             raise RunError(f"{self._config} is damaged: it lacks the corpus' name and sha256; {_PUT_BACK}")
         return facts
 
@@ -276,8 +316,11 @@ class Run(RunFolder):
         Raises:
             RunError: As for `config`.
         """
-        config, corpus, origin = self.config(), self.corpus_facts(), self.origin()
-        tuned = {} if origin is None else {f"origin_{key}": origin[key] for key in ORIGIN_KEYS if key != "run"}
+        config, origin, source = self.config(), self.origin(), self.imported()
+        if source is not None:
+            return {"preset": config.preset, **{f"imported_{key}": source[key] for key in SOURCE_KEYS}}
+        corpus = self.corpus_facts()
+        tuned = {f"origin_{key}": value for key, value in (origin or {}).items() if key not in _PLACE_OF_ORIGIN}
         return {
             **tuned,
             "preset": config.preset,

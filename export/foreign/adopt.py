@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from ...model.foreign.tokens import numbered
 from ...runtime.artifact.architecture import Architecture
 from ...runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS, Artifact, artifact_metadata
 from ...runtime.artifact.safety import find_tensors
@@ -16,8 +17,6 @@ from ...runtime.errors import ArtifactError, truncated
 from ...runtime.io.files import read_bytes, write_atomically
 from ...runtime.session.contract import require_contract
 from ...runtime.session.session import plain_session
-from ...runtime.tokenization import Tokenization
-from ...runtime.vocabulary import Vocabulary
 from ..build import seal
 from .foreign_model import ForeignModel, declare_sizes
 
@@ -76,7 +75,7 @@ def _sealed(model: onnx.ModelProto) -> bytes:
     for values, declared in ((model.graph.input, inferred.graph.input), (model.graph.output, inferred.graph.output)):
         del values[:]
         values.extend(declared)
-    return seal(model, artifact_metadata(architecture, _numbers(size), foreign.precision))
+    return seal(model, artifact_metadata(architecture, numbered(size), foreign.precision))
 
 
 def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -110,12 +109,6 @@ def _vocabulary_size(data: bytes, architecture: Architecture, declared: int | st
                 )
     assert isinstance(size, int)
     return size
-
-
-def _numbers(vocabulary_size: int) -> Vocabulary:
-    """The vocabulary 0, 1, ...; token 0 stands for unknown words and for the end of a sentence."""
-    tokens = [str(number) for number in range(vocabulary_size)]
-    return Vocabulary(tokens, Tokenization("whitespace", unknown="0", end_of_sentence="0"))
 
 
 def _shortened(error: Exception) -> str:

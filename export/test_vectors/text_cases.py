@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ...model.tokenizer.odd_texts import odd_texts
 from ...runtime.io.files import write_atomically
 from ...runtime.vocabulary import Vocabulary
-from ..tokenizer.odd_texts import odd_texts
 
 FORMAT = 1
 NAME = "test_texts.json"

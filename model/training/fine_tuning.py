@@ -26,13 +26,18 @@ def tuned_config(source: Run, settings: Mapping[str, str]) -> TrainConfig:
     """
     own = source.config()
     config = dataclasses.replace(own, epochs=None).with_settings(settings)
+    require_kept(config, own, str(source.path), "leave it out, or train anew: without --init")
+    return config
+
+
+def require_kept(config: TrainConfig, own: TrainConfig, source: str, fix: str) -> None:
+    """ConfigError if a setting of `config` contradicts the weights or the vocabulary of `source`, which has `own`."""
     for key in _KEPT:
         if getattr(config, key) != getattr(own, key):
             raise ConfigError(
-                f"{key} is {setting_text(getattr(config, key))}, but the weights and the vocabulary of {source.path} "
-                f"have {setting_text(getattr(own, key))}; leave it out, or train anew: without --init"
+                f"{key} is {setting_text(getattr(config, key))}, but the weights and the vocabulary of {source} "
+                f"have {setting_text(getattr(own, key))}; {fix}"
             )
-    return config
 
 
 def load_new_text(name: str, source: Run) -> Corpus:
@@ -52,15 +57,14 @@ def origin_of(source: Run) -> tuple[dict[str, Any], dict[str, Tensor]]:
         RunError, CheckpointError: As for `Run.trained`.
     """
     network, checkpoint = source.trained()
-    weights, corpus = network.weights(), source.corpus_facts()
-    facts = {
-        "run": str(source.path.resolve()),
-        "epoch": checkpoint.facts["epoch"],
-        "weights_sha256": weights_hash(weights),
-        "corpus": Path(corpus["name"]).name,
-        "corpus_sha256": corpus["sha256"],
-    }
-    return facts, weights
+    weights, imported = network.weights(), source.imported()
+    if imported is None:
+        corpus = source.corpus_facts()
+        text = {"corpus": Path(corpus["name"]).name, "corpus_sha256": corpus["sha256"]}
+    else:
+        text = {"imported_file": imported["file"], "imported_sha256": imported["sha256"]}
+    run = {"run": str(source.path.resolve()), "epoch": checkpoint.facts["epoch"]}
+    return {**run, "weights_sha256": weights_hash(weights), **text}, weights
 
 
 def weights_of_origin(facts: Mapping[str, Any]) -> dict[str, Tensor]:

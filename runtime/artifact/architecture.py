@@ -8,6 +8,8 @@ from ..errors import ArtifactError
 
 CELLS = {"lstm": ("cell", "hidden"), "gru": ("hidden",), "rnn": ("hidden",)}
 """Recurrent cell -> its states. `rnn` is Elman's with tanh."""
+MOST_WEIGHT_BYTES = 2**31 - 2**24
+"""Limit for the weights of one ONNX file, in float32."""
 _MOST_LAYERS, _WIDEST = 1000, 2**24
 
 

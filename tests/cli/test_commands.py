@@ -17,6 +17,7 @@ def test_help_is_instant_and_names_every_command() -> None:
     text = output_of("--help")
     for command in [
         "train",
+        "import",
         "evaluate",
         "export",
         "verify",

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from lmtool.cli.completion import VALUES
 from lmtool.model import PRESETS, SPLITS, LanguageModel, TrainConfig
+from lmtool.model.foreign.layouts import LAYOUT_NAMES
 from lmtool.model.training.preset_facts import PRESET_FACTS, parameters_of
 from lmtool.model.training.train import DEVICES
 from lmtool.runtime import PRECISIONS, PROVIDERS
@@ -47,6 +48,7 @@ def test_completed_values_are_those_of_the_rooms() -> None:
         "provider": tuple(PROVIDERS),
         "split": (*SPLITS, "all"),
         "device": DEVICES,
+        "layout": LAYOUT_NAMES,
     } == VALUES
 
 

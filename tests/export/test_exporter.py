@@ -350,7 +350,7 @@ def test_invalid_options_and_paths_are_refused(run: Run, tmp_path: Path) -> None
 
 
 def test_a_network_over_the_limit_of_one_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "_SIZE_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(build, "MOST_WEIGHT_BYTES", 1000)
     with pytest.raises(ExportError, match="one ONNX file holds at most 1,000"):
         build_model(network_of((7, 3), tied=False), BuildOptions())
 

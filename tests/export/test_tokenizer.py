@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 import tokenizers
 from lmtool.export import ParityError, export_run
-from lmtool.export.errors import ExportError
-from lmtool.export.tokenizer.agreement import compare_ids
-from lmtool.export.tokenizer.hugging_face import library_tokenizer
-from lmtool.export.tokenizer.odd_texts import SCRIPTS, odd_texts
 from lmtool.model import ConfigError, Run, TrainOptions, load_corpus, preset_named, run_training
-from lmtool.runtime import Predictor, Tokenization, Vocabulary
+from lmtool.model.tokenizer.agreement import compare_ids
+from lmtool.model.tokenizer.hugging_face import library_tokenizer
+from lmtool.model.tokenizer.odd_texts import SCRIPTS, odd_texts
+from lmtool.runtime import Predictor, Tokenization, Vocabulary, VocabularyError
 from lmtool.runtime.text.byte_pairs import BytePairs
 from support.runs.reporters import RecordingReporter
 from support.runs.settings import SETTINGS
@@ -97,7 +96,7 @@ def test_odd_texts_are_the_same_each_time_and_of_many_scripts() -> None:
 
 
 def test_other_rules_have_no_tokenizer_json() -> None:
-    with pytest.raises(ExportError, match="the rule words has no tokenizer.json"):
+    with pytest.raises(VocabularyError, match="the rule words has no tokenizer.json"):
         library_tokenizer(Vocabulary(["<eos>", "<unk>"], Tokenization("words")))
 
 

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "cli": {"bench", "export", "model", "runtime", "serve", "__version__"},
 }
 HEAVY = {"torch", "onnx", "typer", "rich", "matplotlib", "safetensors", "onnxruntime", "numpy", "sklearn"}
-HEAVY |= {"prompt_toolkit", "tokenizers"}
+HEAVY |= {"prompt_toolkit", "tokenizers", "h5py"}
 STUDIES = ROOT / "bench" / "studies"
 MOST_FILES = 20
 SERVER = {"starlette", "uvicorn", "pydantic", "prometheus_client", "anyio", "h11"}

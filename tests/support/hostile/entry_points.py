@@ -21,6 +21,7 @@ from lmtool.export.foreign.adopt import adopt
 from lmtool.model import Run, TrainOptions, run_training
 from lmtool.model.checkpoint import Checkpoint
 from lmtool.model.evaluation import evaluate_run
+from lmtool.model.foreign.importer import ImportOptions, import_weights
 from lmtool.runtime import Artifact, LmtoolError, Predictor, State
 
 from support.hostile.access_monitor import AuditMonitor
@@ -105,6 +106,14 @@ def _evaluate(sandbox: Sandbox) -> None:
     evaluate_run(sandbox.run, str(sandbox.corpus), "valid", threads=1)
 
 
+def _import(sandbox: Sandbox) -> None:
+    imported = sandbox.folder / "imported"
+    try:
+        import_weights(ImportOptions(Run(sandbox.run).best, imported))
+    finally:
+        shutil.rmtree(imported, ignore_errors=True)
+
+
 def _resume(sandbox: Sandbox) -> None:
     run_training(TrainOptions(run=sandbox.run, resume=True, data=str(sandbox.corpus), threads=1), RecordingReporter())
 
@@ -158,6 +167,7 @@ ENTRY_POINTS: dict[str, Callable[[Sandbox], None]] = {
     "lmtool info --run": _command("info", "--run", "RUN"),
     "lmtool evaluate --run": _evaluate,
     "lmtool train --resume": _resume,
+    "import": _import,
     "test vectors": _vectors,
     "State.from_bytes": _state,
 }

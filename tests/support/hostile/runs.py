@@ -28,7 +28,7 @@ def with_header(header: bytes, body: bytes = b"", size: int | None = None) -> by
 
 def both(name: str, data: bytes) -> HostileFile:
     """Files that are not checkpoints, in place of both checkpoints."""
-    entry_points = ("Checkpoint.read", *TRAINED, "lmtool train --resume")
+    entry_points = ("Checkpoint.read", *TRAINED, "lmtool train --resume", "import")
     return HostileFile(name, {BEST: data, LATEST: data}, entry_points)
 
 
@@ -114,7 +114,7 @@ def _other_tensor(tensor: torch.Tensor, draw: random.Random) -> torch.Tensor | N
 
 def _best(name: str, data: bytes, must_refuse: tuple[str, ...]) -> HostileFile:
     others = tuple(entry_point for entry_point in ("Checkpoint.read", *TRAINED) if entry_point not in must_refuse)
-    return HostileFile(f"best: {name}", {BEST: data}, must_refuse, (*others, "lmtool train --resume"))
+    return HostileFile(f"best: {name}", {BEST: data}, must_refuse, (*others, "lmtool train --resume", "import"))
 
 
 def latest_contents(source: Source, draw: random.Random) -> HostileFile:

@@ -37,15 +37,18 @@ class Agreement:
         return {"library": self.other, "text": self.text, "tokens": self.tokens}
 
 
-def compare_ids(vocabulary: Vocabulary, corpus: Iterable[Iterable[str]], name: str) -> Agreement:
+def compare_ids(
+    vocabulary: Vocabulary, corpus: Iterable[Iterable[str]], name: str, tokenizer: Tokenizer | None = None
+) -> Agreement:
     """Tokenize 2,000 odd texts and a corpus by both; ends at the first difference.
 
     Args:
         vocabulary: That of the artifact, of rule `bpe`.
         corpus: Texts, in chunks.
         name: Stands for the corpus.
+        tokenizer: The other one; None for that with the same merges.
     """
-    tokenizer = library_tokenizer(vocabulary)
+    tokenizer = library_tokenizer(vocabulary) if tokenizer is None else tokenizer
     described = " and ".join(filter(None, (name, f"{ODD_TEXTS:,} odd texts")))
     tokens = 0
     for text in _texts(corpus):

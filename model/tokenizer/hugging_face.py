@@ -5,10 +5,10 @@ from pathlib import Path
 import tokenizers
 from tokenizers import Tokenizer, decoders, models
 
-from ...model.data.merges import byte_level_pieces
+from ...runtime.errors import VocabularyError
 from ...runtime.io.files import write_atomically
 from ...runtime.vocabulary import Vocabulary
-from ..errors import ExportError
+from ..data.merges import byte_level_pieces
 
 LIBRARY = f"tokenizers {tokenizers.__version__}"
 
@@ -17,11 +17,11 @@ def library_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
     """The tokenizer with the same ids.
 
     Raises:
-        ExportError: The vocabulary's rule is not `bpe`.
+        VocabularyError: The vocabulary's rule is not `bpe`.
     """
     tokenization = vocabulary.tokenization
     if tokenization.unit != "subword":
-        raise ExportError(
+        raise VocabularyError(
             f"the rule {tokenization.rule} has no tokenizer.json, which is for merges of byte pairs; train with "
             "--set tokenization=bpe"
         )
@@ -37,7 +37,7 @@ def write_tokenizer_json(vocabulary: Vocabulary, path: Path) -> None:
     """Write `tokenizer.json`, which Hugging Face's tokenizers, transformers and many other programs read.
 
     Raises:
-        ExportError: As for `library_tokenizer`.
+        VocabularyError: As for `library_tokenizer`.
         StorageError: The file cannot be written.
     """
     write_atomically(path, f"{library_tokenizer(vocabulary).to_str(pretty=True)}\n".encode())

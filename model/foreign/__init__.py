@@ -1,0 +1,1 @@
+"""Networks that other programs trained: their weights, their vocabularies, and the runs that they become."""
