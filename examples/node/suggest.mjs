@@ -3,20 +3,18 @@ import "./telemetry.mjs";
 import { readFile } from "node:fs/promises";
 import * as ort from "onnxruntime-node";
 import { Artifact } from "../web/artifact.mjs";
+import { Autocompletion } from "../web/autocompletion.mjs";
 import { Predictor } from "../web/predictor.mjs";
-import { likeliest } from "../web/sampling.mjs";
 
 async function main(file, ...words) {
   if (file === undefined) throw new Error('found no model, expected: node suggest.mjs model.onnx "the text so far"');
   const artifact = await Artifact.read(await readFile(file), file);
   const predictor = await Predictor.create(ort, artifact, { intraOpNumThreads: 1 });
-  const { vocabulary } = artifact;
-  // A text begins after the end of a sentence.
-  const tokenIds = [vocabulary.endOfSentenceId, ...vocabulary.encode(words.join(" "))];
-  const { logits } = await predictor.step(tokenIds, predictor.initialState());
-  for (const { id, probability } of likeliest(logits, { count: 5, excluded: vocabulary.specialIds })) {
-    console.log(`${(100 * probability).toFixed(2).padStart(6)}%  ${quoted(vocabulary.text(id))}`);
+  const autocompletion = new Autocompletion(predictor);
+  for (const { shown, probability } of await autocompletion.nextWords(words.join(" "), 5)) {
+    console.log(`${(100 * probability).toFixed(2).padStart(6)}%  ${quoted(shown)}`);
   }
+  if (!autocompletion.exact) console.error("the search was cut: other words may be as probable as the last ones");
 }
 
 function quoted(token) {

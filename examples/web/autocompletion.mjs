@@ -1,37 +1,49 @@
 // Suggestions while a text is typed; each keystroke runs as few tokens as possible.
+import { Positions } from "./positions.mjs";
 import { likeliest } from "./sampling.mjs";
 import { TokenDecoder } from "./token_decoder.mjs";
-
-const KEPT = 64;
+import { WordFinder } from "./word_finder.mjs";
 
 // The `count` most probable next tokens, never the end of a sentence, as suggestions after the text of `decoder`.
 export function nextTokens(logits, vocabulary, decoder, { count, temperature }) {
   return likeliest(logits, { count, excluded: vocabulary.specialIds, temperature }).map(({ id, probability }) => {
     const token = vocabulary.tokens[id];
-    return { token, shown: vocabulary.text(id), text: decoder.peek(token), start: 0, probability };
+    return { shown: token, text: decoder.peek(token), start: 0, probability };
   });
 }
 
-// Suggests how a text may continue: the next word, the rest of a word, or the next character or part of a word.
+// Suggests how a text may continue: the next word, the rest of a word, or the next character.
 //
 // Recent positions are kept by their tokens: another letter of a word runs nothing, a finished word runs that word, and
-// a deletion goes back to a kept position. One call at a time.
+// a deletion goes back to a kept position. A model of the rule `bpe` reads parts of words; whole words are searched, and
+// another letter of a word runs what the search did not need before. One call at a time.
 export class Autocompletion {
-  #predictor;
   #vocabulary;
   #tokenization;
-  #positions = new Map(); // token ids, joined -> { logits, state }; least recently used first
+  #positions;
+  #finder = null; // of whole words, if tokens are parts of them
 
   constructor(predictor) {
-    this.#predictor = predictor;
     this.#vocabulary = predictor.vocabulary;
     this.#tokenization = predictor.vocabulary.tokenization;
-    this.tokensRun = 0; // since construction
+    this.#positions = new Positions(predictor);
+    if (this.#tokenization.unit === "subword") this.#finder = new WordFinder(this.#vocabulary, this.#positions);
   }
 
-  // The `count` most probable continuations of `text`, never the end of a sentence: { token, shown, text, start, probability }.
-  // `text` replaces the last -start UTF-16 units. Where the last word is whole, words after it are among longer words.
+  // The number of tokens that ran since construction.
+  get tokensRun() {
+    return this.#positions.tokensRun;
+  }
+
+  // Whether no other continuation is more probable than the last one of the latest; false if a search was cut.
+  get exact() {
+    return this.#finder === null || this.#finder.exact;
+  }
+
+  // The `count` most probable continuations of `text`, never the end of a sentence: { shown, text, start, probability }.
+  // `text` replaces the last -start UTF-16 units. Where the last word may be whole, words after it are among longer words.
   async suggestions(text, count, temperature = 1) {
+    if (this.#finder !== null) return this.#finder.continuations(text, count, temperature);
     const { tokens, letters } = this.#tokenization.splitUnfinished(text);
     if (letters === "") return this.#nextTokens(text, tokens, count, temperature);
     const whole = this.#tokenization.split(text);
@@ -46,46 +58,16 @@ export class Autocompletion {
     return found.sort((one, other) => other.probability - one.probability).slice(0, count);
   }
 
+  // The `count` most probable words after `text`, whose last word is whole: { shown, probability, ... }.
+  async nextWords(text, count, temperature = 1) {
+    const tokens = this.#tokenization.split(text);
+    if (this.#finder === null) return this.#nextTokens(text, tokens, count, temperature);
+    return this.#finder.next(this.#vocabulary.encode(text), count, temperature);
+  }
+
   // The position after these tokens, computed from the nearest kept one: { logits, state }.
-  async position(tokens) {
-    if (this.#positions.size === 0) await this.#start();
-    const ids = tokens.map((token) => this.#vocabulary.id(token));
-    const key = ids.map((id) => `${id},`).join("");
-    const nearest = this.#nearest(key);
-    let found = this.#positions.get(nearest);
-    if (nearest !== key) {
-      const known = nearest.split(",").length - 1;
-      found = await this.#run(ids.slice(known), found.state);
-    }
-    this.#remember(key, found);
-    return found;
-  }
-
-  // A text begins after the end of a sentence.
-  async #start() {
-    this.#remember("", await this.#run([this.#vocabulary.endOfSentenceId], this.#predictor.initialState()));
-  }
-
-  #nearest(key) {
-    let nearest = "";
-    for (const known of this.#positions.keys()) {
-      if (known.length > nearest.length && key.startsWith(known)) nearest = known;
-    }
-    return nearest;
-  }
-
-  async #run(ids, state) {
-    this.tokensRun += ids.length;
-    return this.#predictor.step(ids, state);
-  }
-
-  // Keeps a position and drops the least recently used one, but never the beginning of the text.
-  #remember(key, position) {
-    this.#positions.delete(key);
-    this.#positions.set(key, position);
-    if (this.#positions.size > KEPT) {
-      this.#positions.delete([...this.#positions.keys()].find((known) => known !== ""));
-    }
+  position(tokens) {
+    return this.#positions.after(tokens.map((token) => this.#vocabulary.id(token)));
   }
 
   async #nextTokens(text, tokens, count, temperature) {
@@ -102,7 +84,7 @@ export class Autocompletion {
     return found.map(({ id, probability }) => {
       const token = this.#vocabulary.tokens[id];
       const rest = Array.from(token).slice(typed).join("");
-      return { token, shown: token, text: letters + rest, start: -letters.length, probability };
+      return { shown: token, text: letters + rest, start: -letters.length, probability };
     });
   }
 }

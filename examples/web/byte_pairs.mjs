@@ -15,13 +15,15 @@ export const BYTE_TOKENS = byteTokens();
 const BYTES = new Map(BYTE_TOKENS.map((character, byte) => [character, byte]));
 
 const LETTERS = "A-Za-z\\u0080-\\u{10ffff}";
-const MARKS = "!-\\/:-@\\[-`\\{-~";
+export const MARKS = "!-\\/:-@\\[-`\\{-~";
 const CONTROLS = "\\x00-\\x09\\x0b-\\x1f\\x7f";
 const PIECE = new RegExp(
   ` ?[${LETTERS}]{1,32}(?:'[${LETTERS}]{1,32})?| ?[0-9]{1,32}| ?[${MARKS}]{1,32}|\\n` +
     `| {1,32}(?![^ \\n${CONTROLS}])|[${CONTROLS}]{1,32}`,
   "gu",
 );
+const IS_CONTROL = new RegExp(`^(?:\\n|[${CONTROLS}]+)$`);
+const IS_LETTERS = new RegExp(`^ ?[${LETTERS}]+$`, "u");
 const SURROGATES = /[\ud800-\udfff]/gu; // matches halves of pairs only
 
 const encoder = new TextEncoder();
@@ -36,6 +38,8 @@ export const bytesOf = (token) => Array.from(token, (character) => BYTES.get(cha
 
 // `text` with U+FFFD for every half of a surrogate pair, which has no bytes.
 export const unicodeText = (text) => text.replace(SURROGATES, "\ufffd");
+
+const pieces = (text) => unicodeText(text).match(PIECE) ?? [];
 
 // Tokens of text by a list of merges; recent pieces are kept with their tokens.
 export class BytePairs {
@@ -69,24 +73,54 @@ export class BytePairs {
 
   // The tokens of a text, in the byte alphabet.
   tokens(text) {
-    const found = [];
-    for (const piece of unicodeText(text).match(PIECE) ?? []) {
-      for (const token of this.#found.get(piece) ?? this.#remembered(piece)) found.push(token);
+    return this.#tokensOf(pieces(text));
+  }
+
+  // The tokens of a text without its last piece, which further text may make longer, and that piece as text: empty after
+  // a newline or other controls. A space at the end belongs to the piece that follows it.
+  splitLastPiece(text) {
+    const before = pieces(text);
+    let last = before.pop() ?? "";
+    if (/[^ ]/u.test(last) && !IS_CONTROL.test(last)) {
+      if (last === "'" && IS_LETTERS.test(before.at(-1) ?? "")) last = before.pop() + last;
+    } else if (last.endsWith(" ")) {
+      if (last.length > 1) before.push(last.slice(0, -1));
+      last = " ";
+    } else {
+      if (last !== "") before.push(last);
+      last = "";
     }
-    return found;
+    return { tokens: this.#tokensOf(before), last };
+  }
+
+  // Whether a piece of these tokens' bytes is split into these tokens; no piece has more bytes than LONGEST_PIECE.
+  isSubword(tokens) {
+    const bytes = tokens.flatMap((token) => bytesOf(token));
+    if (bytes.length > LONGEST_PIECE) return false;
+    this.#bytes.set(bytes);
+    const found = this.#merged(bytes.length);
+    return found.length === tokens.length && found.every((token, place) => token === tokens[place]);
+  }
+
+  #tokensOf(found) {
+    const tokens = [];
+    for (const piece of found) {
+      for (const token of this.#found.get(piece) ?? this.#remembered(piece)) tokens.push(token);
+    }
+    return tokens;
   }
 
   #remembered(piece) {
     if (this.#found.size >= CACHED_PIECES) this.#found.clear();
-    const tokens = this.#merged(piece);
+    const tokens = this.#merged(encoder.encodeInto(piece, this.#bytes).written);
     this.#found.set(piece, tokens);
     return tokens;
   }
 
-  // Joins the two neighbours of the lowest rank, the leftmost ones first, until none are in the list.
-  #merged(piece) {
+  // Joins the two neighbours of the lowest rank among the first `size` bytes, the leftmost ones first, until none are in
+  // the list.
+  #merged(size) {
     const [numbers, ranks] = [this.#numbers, this.#ranks];
-    let size = encoder.encodeInto(piece, this.#bytes).written;
     for (let at = 0; at < size; at++) numbers[at] = this.#bytes[at];
     for (let at = 0; at < size; at++) this.#rankAt(at, size);
     for (let at = lowest(ranks, size); ranks[at] !== NONE; at = lowest(ranks, size)) {

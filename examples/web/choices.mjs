@@ -1,7 +1,6 @@
 // The list of suggestions: words with bars, one of them selected. It is a listbox; the focus stays in the text.
 
 const SCALES = [0.1, 0.25, 0.5, 1]; // the probability of a full bar: the first that is large enough
-const SPACE = "\u2423"; // within or before the letters of a token
 const NAMES = { " ": "space", "\t": "tab" };
 
 export const COUNT = 5;
@@ -52,13 +51,14 @@ export class Choices {
     return true;
   }
 
-  // `suggestions`: { name, special, probability, ... } each; `take` gets the same objects.
-  show(suggestions) {
+  // `suggestions`: { name, special, probability, ... } each; `take` gets the same objects. `exact`: whether no other one
+  // is more probable than the last of them.
+  show(suggestions, exact) {
     this.#shown = suggestions;
     this.#chosen = 0;
     const top = Math.max(0, ...suggestions.map(({ probability }) => probability));
     const full = SCALES.find((scale) => top <= scale) ?? 1;
-    this.#scale.textContent = suggestions.length ? `full bar: ${full * 100} %` : "";
+    this.#scale.textContent = suggestions.length ? `${exact ? "" : "search cut, "}full bar: ${full * 100} %` : "";
     while (this.#list.children.length > suggestions.length) this.#list.lastChild.remove();
     while (this.#list.children.length < suggestions.length) this.#list.append(newRow(this.#list.children.length + 1));
     suggestions.forEach((suggestion, index) => fill(this.#list.children[index], suggestion, full));
@@ -70,12 +70,10 @@ export class Choices {
   }
 }
 
-// How a token's text is shown: { name, special }; `special` if the name is a description.
+// How a suggestion is shown: { name, special }; `special` if the name is a description.
 export function shownToken(text, { unit }) {
-  if (unit === "word") return { name: text, special: false };
-  if (text.trim() === "") return { name: NAMES[text] ?? JSON.stringify(text), special: true };
-  if (unit === "char") return { name: text, special: false };
-  return { name: text.replaceAll(" ", SPACE), special: text.startsWith("bytes:") };
+  const isBlank = unit === "char" && text.trim() === "";
+  return { name: isBlank ? (NAMES[text] ?? JSON.stringify(text)) : text, special: isBlank };
 }
 
 export const percent = (share) => `${(100 * share).toFixed(2)} %`;

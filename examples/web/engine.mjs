@@ -21,7 +21,7 @@ export class Engine {
     return this.#send({ call: "open", bytes, path, name, optional }, bytes ? [bytes] : []);
   }
 
-  // { suggestions, milliseconds, tokensRun } at the end of a text.
+  // { suggestions, exact, milliseconds, tokensRun } at the end of a text.
   suggest(text, count, temperature) {
     return this.#send({ call: "suggest", text, count, temperature });
   }
@@ -31,7 +31,7 @@ export class Engine {
     return this.#send({ call: "begin", text, seed });
   }
 
-  // Generates one token: { piece, next }.
+  // Generates one token: { piece, suggestions, exact }.
   write(temperature, count) {
     return this.#send({ call: "write", temperature, count });
   }

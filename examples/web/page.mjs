@@ -10,7 +10,7 @@ import { Tokenization } from "./tokenization.mjs";
 const DEFAULT_MODEL = "model.onnx";
 const MOST_WRITTEN = 60; // tokens
 const WRITING_PAUSE_MS = 60; // slow enough to read along
-const TITLES = { word: "Next word", char: "Next character", subword: "Next part of a word" };
+const TITLES = { word: "Next word", char: "Next character", subword: "Next word" };
 const SPEAKING_PAUSE_MS = 700; // for screen readers, once typing pauses
 
 const element = (id) => document.getElementById(id);
@@ -156,15 +156,16 @@ class Page {
   async #answer(since) {
     try {
       const answer = await this.#engine.suggest(this.#editor.before, COUNT, this.#temperature);
-      if (!this.#writing) this.#show(answer.suggestions);
+      if (!this.#writing) this.#show(answer);
       if (since !== null) this.#latency.add(performance.now() - since, answer);
     } catch (error) {
       this.#say(error.message);
     }
   }
 
-  #show(suggestions) {
-    this.#choices.show(suggestions.map((found) => ({ ...found, ...shownToken(found.shown, this.#tokenization) })));
+  #show({ suggestions, exact }) {
+    const named = suggestions.map((found) => ({ ...found, ...shownToken(found.shown, this.#tokenization) }));
+    this.#choices.show(named, exact);
     this.#area.removeAttribute("aria-activedescendant");
     element("nothing").hidden = suggestions.length > 0;
     element("nothing").textContent = "No word in the vocabulary begins like this.";
@@ -210,16 +211,16 @@ class Page {
     return suggestion !== undefined && this.#take(suggestion);
   }
 
-  #take({ token, text, start }) {
+  #take({ shown, text, start }) {
     this.#stop();
     const tokenization = this.#tokenization;
     if (tokenization.unit !== "word") this.#editor.put(text);
     else {
       const previous = tokenization.split(this.#editor.before).at(-1) ?? null;
       const begun = start < 0;
-      const piece = tokenization.piece(token, previous);
+      const piece = tokenization.piece(shown, previous);
       const touches = begun || !piece.startsWith(" ");
-      const spaceAfter = tokenization.piece("a", token).startsWith(" ");
+      const spaceAfter = tokenization.piece("a", shown).startsWith(" ");
       this.#editor.putToken(begun ? text : this.#spaced(piece.replace(/^ /u, ""), touches), {
         start,
         touches: !begun && touches,
@@ -260,10 +261,10 @@ class Page {
     const { before } = this.#editor;
     await this.#engine.begin(before, this.#seed);
     for (let count = 0; count < MOST_WRITTEN; count++) {
-      const { piece, next } = await this.#engine.write(this.#temperature, COUNT);
+      const { piece, ...found } = await this.#engine.write(this.#temperature, COUNT);
       if (this.#writing !== text) return;
       this.#editor.put(piece);
-      this.#show(next);
+      this.#show(found);
       await pause(WRITING_PAUSE_MS);
       if (this.#writing !== text) return;
     }

@@ -36,9 +36,30 @@ export class Predictor {
     let result = { logits: null, state };
     this.#check(tokenIds);
     for (let start = 0; start < tokenIds.length; start += CHUNK) {
-      result = await this.#run(tokenIds.slice(start, start + CHUNK), result.state);
+      const chunk = tokenIds.slice(start, start + CHUNK);
+      result = await this.#run(chunk, [1, chunk.length], result.state);
     }
-    return result;
+    // A file without the optional input computes all positions.
+    return { logits: result.logits.slice(-this.vocabulary.size), state: result.state };
+  }
+
+  // Reads a token after each row, { state, row }, in one call. Returns { logits, state, row } for each.
+  async stepRows(tokenIds, rows) {
+    this.#check(tokenIds);
+    const { logits, state } = await this.#run(tokenIds, [rows.length, 1], this.stacked(rows));
+    const { size } = this.vocabulary;
+    return rows.map((_, row) => ({ logits: logits.subarray(row * size, (row + 1) * size), state, row }));
+  }
+
+  // The states of these rows, { state, row } each, as one: name -> float32 [rows, width].
+  stacked(rows) {
+    const tensors = Object.entries(this.artifact.states).map(([name, width]) => {
+      const data = new Float32Array(rows.length * width);
+      const found = rows.map(({ state, row }) => state[name].data.subarray(row * width, (row + 1) * width));
+      found.forEach((values, place) => data.set(values, place * width));
+      return [name, new this.#ort.Tensor("float32", data, [rows.length, width])];
+    });
+    return Object.freeze(Object.fromEntries(tensors));
   }
 
   // onnxruntime would read -1 as the last token of the vocabulary.
@@ -49,13 +70,11 @@ export class Predictor {
     }
   }
 
-  async #run(tokenIds, state) {
-    const tensor = new this.#ort.Tensor("int64", BigInt64Array.from(tokenIds, BigInt), [1, tokenIds.length]);
+  async #run(tokenIds, shape, state) {
+    const tensor = new this.#ort.Tensor("int64", BigInt64Array.from(tokenIds, BigInt), shape);
     const results = await this.#session.run({ token_ids: tensor, ...state });
     const next = Object.keys(state).map((name) => [name, results[`next_${name}`]]);
-    // A file without the optional input computes all positions.
-    const logits = results.logits.data.slice(-this.vocabulary.size);
-    return { logits, state: Object.freeze(Object.fromEntries(next)) };
+    return { logits: results.logits.data, state: Object.freeze(Object.fromEntries(next)) };
   }
 
   // Frees the session's memory.

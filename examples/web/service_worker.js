@@ -2,7 +2,7 @@
 //
 // The network comes first, and its answers refresh the cache; the cache serves if the network fails. A new VERSION
 // drops the caches of older ones.
-const VERSION = "2";
+const VERSION = "3";
 const CACHE = `lmtool-web-${VERSION}`;
 const ORT = "node_modules/onnxruntime-web/dist";
 const FILES = [
@@ -22,15 +22,24 @@ const FILES = [
   "artifact.mjs",
   "autocompletion.mjs",
   "byte_pairs.mjs",
+  "byte_strings.mjs",
   "errors.mjs",
   "graph.mjs",
+  "heap.mjs",
+  "position.mjs",
+  "positions.mjs",
   "predictor.mjs",
   "random.mjs",
+  "ranked_tokens.mjs",
   "sampling.mjs",
+  "softmax.mjs",
   "token_decoder.mjs",
+  "token_table.mjs",
   "tokenization.mjs",
   "vocabulary.mjs",
   "wire.mjs",
+  "word_finder.mjs",
+  "word_search.mjs",
   "writing.mjs",
   `${ORT}/ort.wasm.min.mjs`,
   `${ORT}/ort-wasm-simd-threaded.mjs`,

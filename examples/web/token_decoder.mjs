@@ -4,7 +4,6 @@ import { endsWithSpace } from "./tokenization.mjs";
 
 const LONGEST_CHARACTER = 4;
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
-const strict = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
 
 // Each piece is the text that its token adds, and never ends within a character: where tokens hold single bytes, a
 // character comes with the token that completes it, and bytes that are no UTF-8 become U+FFFD.
@@ -52,24 +51,6 @@ export class TokenDecoder {
     const end = bytes.length - unfinished(bytes);
     return { text: utf8.decode(Uint8Array.from(bytes.slice(0, end))), partial: bytes.slice(end) };
   }
-}
-
-// A token for display: its bytes as text, or as `bytes:\xf0\x9f` if they are no UTF-8.
-export function shownBytes(token) {
-  const bytes = bytesOf(token);
-  try {
-    return strict.decode(Uint8Array.from(bytes));
-  } catch {
-    return `bytes:${bytes.map(escaped).join("")}`;
-  }
-}
-
-// As Python writes a byte.
-function escaped(byte, _, bytes) {
-  const quote = bytes.includes(0x22) ? "\\'" : "'";
-  const names = { 0x09: "\\t", 0x0a: "\\n", 0x0d: "\\r", 0x27: quote, 0x5c: "\\\\" };
-  const printable = byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : null;
-  return names[byte] ?? printable ?? `\\x${byte.toString(16).padStart(2, "0")}`;
 }
 
 // The number of bytes at the end that begin a character without completing it.

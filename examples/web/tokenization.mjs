@@ -94,6 +94,17 @@ export class Tokenization {
     return { tokens: tokens.slice(0, before.length), letters: this.#lettersOf(text, longer) };
   }
 
+  // For `bpe`: the tokens of a text without its last piece, which may be unfinished, and that piece with the space before
+  // it: { tokens, last }.
+  splitLastPiece(text) {
+    return this.#pairs.splitLastPiece(text);
+  }
+
+  // For `bpe`: whether a piece of these tokens' bytes is split into these tokens.
+  isSubword(tokens) {
+    return this.#pairs.isSubword(tokens);
+  }
+
   // The end of `text` that becomes the token `longer` with another x.
   #lettersOf(text, longer) {
     const size = Array.from(longer).length - 1;

@@ -1,6 +1,6 @@
 // The vocabulary: token <-> id, and text <-> ids with its tokenization.
 import { ArtifactError } from "./errors.mjs";
-import { TokenDecoder, shownBytes } from "./token_decoder.mjs";
+import { TokenDecoder } from "./token_decoder.mjs";
 
 export class Vocabulary {
   #ids;
@@ -56,11 +56,6 @@ export class Vocabulary {
   decode(ids) {
     const decoder = new TokenDecoder(this.tokenization);
     return ids.map((id) => decoder.add(this.tokens[id])).join("") + decoder.finish();
-  }
-
-  // A token for display.
-  text(id) {
-    return this.tokenization.unit === "subword" ? shownBytes(this.tokens[id]) : this.tokens[id];
   }
 
   // Ids, in order, of the tokens that begin with `prefix`, without the unknown and the end-of-sentence token.

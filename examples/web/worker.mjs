@@ -29,11 +29,12 @@ const calls = {
     return facts(artifact, name);
   },
 
-  // Suggestions after a text, the time they took here, and how many tokens ran.
+  // Suggestions after a text, whether they are exact, the time they took here, and how many tokens ran.
   async suggest({ text, count, temperature }) {
     const [start, before] = [performance.now(), autocompletion.tokensRun];
     const suggestions = await autocompletion.suggestions(text, count, temperature);
-    return { suggestions, milliseconds: performance.now() - start, tokensRun: autocompletion.tokensRun - before };
+    const milliseconds = performance.now() - start;
+    return { ...found(suggestions), milliseconds, tokensRun: autocompletion.tokensRun - before };
   },
 
   // Begins to generate after a text.
@@ -41,12 +42,14 @@ const calls = {
     writing = await Writing.begin(predictor, autocompletion, text, seed);
   },
 
-  // Generates one token: the text that it adds, and the next suggestions.
+  // Generates one token: the text that it adds, and the suggestions after it, whether they are exact.
   async write({ temperature, count }) {
     const piece = await writing.next(temperature);
-    return { piece, next: writing.suggestions(count, temperature) };
+    return { piece, ...found(await writing.suggestions(count, temperature)) };
   },
 };
+
+const found = (suggestions) => ({ suggestions, exact: autocompletion.exact });
 
 async function fetched(path, optional) {
   const response = await fetch(path).catch((error) => error);

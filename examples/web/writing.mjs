@@ -6,6 +6,8 @@ import { TokenDecoder } from "./token_decoder.mjs";
 
 export class Writing {
   #predictor;
+  #autocompletion;
+  #text; // so far
   #position;
   #decoder;
   #letters;
@@ -23,19 +25,23 @@ export class Writing {
     const random = seed === null ? new UnseededRandom() : new SeededRandom(seed);
     const position = await autocompletion.position(read);
     const decoder = TokenDecoder.after(tokenization, text, read);
-    return new Writing(predictor, position, decoder, begun ? letters : "", random);
+    return new Writing({ predictor, autocompletion, text, position, decoder, letters: begun ? letters : "", random });
   }
 
-  constructor(predictor, position, decoder, letters, random) {
+  constructor({ predictor, autocompletion, text, position, decoder, letters, random }) {
     this.#predictor = predictor;
+    this.#autocompletion = autocompletion;
+    this.#text = text;
     this.#position = position; // { logits, state }
     this.#decoder = decoder; // of the text so far
     this.#letters = letters; // of the word that the next token must complete
     this.#random = random;
   }
 
-  // Suggestions of the next token after the text so far.
-  suggestions(count, temperature) {
+  // Suggestions after the text so far: of the next token, or of whole words if tokens are parts of them.
+  async suggestions(count, temperature) {
+    const { unit } = this.#predictor.vocabulary.tokenization;
+    if (unit === "subword") return this.#autocompletion.suggestions(this.#text, count, temperature);
     return nextTokens(this.#position.logits, this.#predictor.vocabulary, this.#decoder, { count, temperature });
   }
 
@@ -49,9 +55,11 @@ export class Writing {
     const id = draw(this.#position.logits, { temperature, random: this.#random, ...among });
     this.#position = await this.#predictor.step([id], this.#position.state);
     const token = vocabulary.tokens[id];
-    const piece = this.#decoder.add(token);
+    const whole = this.#decoder.add(token);
+    const piece = letters ? withoutFirst(token, vocabulary.tokenization.folded(letters)) : whole;
     this.#letters = "";
-    return letters ? withoutFirst(token, vocabulary.tokenization.folded(letters)) : piece;
+    this.#text += piece;
+    return piece;
   }
 }
 

@@ -12,30 +12,15 @@ from lmtool.export import export_run
 from lmtool.model import Run
 from lmtool.runtime import Autocompletion, Predictor
 from support.models.networks import artifact_of, network_of
-from support.models.subwords import bpe_artifact, next_tokens, suggested_by_examples
+from support.models.subwords import bpe_artifact
 from support.web.javascript import NODE, evaluate, require_packages, run_node
+from support.web.typing import typed
 
 WORDS = ["<eos>", "<unk>", "the", "(", ")", ".", "foo", "for", "os.path", "don't", "don"]
 CHARACTERS = ["\n", "\ufffd", "a", "b", " ", "'", "\t"]
 PACKAGES = ["onnxruntime-node", "onnxruntime-web"]
 WITHIN = 1e-4
 
-TYPED = """
-import { Artifact } from "../web/artifact.mjs";
-import { Autocompletion } from "../web/autocompletion.mjs";
-import { Predictor } from "../web/predictor.mjs";
-const ort = await import(given.package);
-if (ort.env.wasm) ort.env.wasm.numThreads = 1;
-const artifact = await Artifact.read(readFileSync(given.path), given.path);
-const autocompletion = new Autocompletion(await Predictor.create(ort, artifact));
-const found = [];
-for (const text of given.texts) {
-  const before = autocompletion.tokensRun;
-  const suggestions = await autocompletion.suggestions(text, given.count);
-  found.push({ suggestions, tokensRun: autocompletion.tokensRun - before });
-}
-give(found);
-"""
 WRITTEN = """
 import { Artifact } from "../web/artifact.mjs";
 import { Autocompletion } from "../web/autocompletion.mjs";
@@ -90,9 +75,9 @@ SENTENCE = "the old market saw a dog\nthe cat "
 def test_suggestions_while_typing_equal_those_of_python(artifacts: dict[str, Path], package: str, name: str) -> None:
     texts = TEXTS.get(name, [SENTENCE[:end] for end in range(len(SENTENCE) + 1)])
     predictor = Predictor.load(artifacts[name])
-    given = {"package": package, "path": str(artifacts[name]), "texts": texts, "count": 5}
-    for text, found in zip(texts, evaluate(TYPED, given, NODE), strict=True):
-        expected = suggested_by_examples(predictor, text, 5)
+    autocompletion = Autocompletion(predictor, 5)
+    for text, found in zip(texts, typed(artifacts[name], texts, package=package), strict=True):
+        expected = autocompletion.suggestions(text)
         shares = [entry["probability"] for entry in found["suggestions"]]
         assert shares == pytest.approx([entry.probability for entry in expected], abs=WITHIN), text
         assert [(entry["text"], entry["start"]) for entry in found["suggestions"]] == [
@@ -104,8 +89,7 @@ def test_a_keystroke_runs_only_a_finished_word(artifacts: dict[str, Path]) -> No
     line = "the old market saw"
     texts = [line[:end] for end in [*range(len(line) + 1), *range(len(line), -1, -1)]]
     texts += ["the  old ma", "the old trader "]
-    given = {"package": PACKAGES[0], "path": str(artifacts["fp32"]), "texts": texts, "count": 5}
-    ran = [found["tokensRun"] for found in evaluate(TYPED, given, NODE)]
+    ran = [found["tokensRun"] for found in typed(artifacts["fp32"], texts)]
     assert [(text, count) for text, count in zip(texts, ran, strict=True) if count] == [
         *(("", 1), ("the", 1), ("the old", 1), ("the old market", 1), ("the old market saw", 1), ("the old trader ", 1))
     ]
@@ -114,8 +98,7 @@ def test_a_keystroke_runs_only_a_finished_word(artifacts: dict[str, Path]) -> No
 def test_a_long_text_is_read_in_parts_and_only_recent_states_are_cached(artifacts: dict[str, Path]) -> None:
     page = "the old market saw " * 300
     texts = [page, *(page[:end] for end in range(0, 19 * 30, 19)), page, "the "]
-    given = {"package": PACKAGES[0], "path": str(artifacts["fp32"]), "texts": texts, "count": 5}
-    found = evaluate(TYPED, given, NODE)
+    found = typed(artifacts["fp32"], texts)
     autocompletion = Autocompletion(Predictor.load(artifacts["fp32"]), 5)
     for text, answer in zip(texts, found, strict=True):
         expected = [entry.probability for entry in autocompletion.suggestions(text)]
@@ -177,11 +160,11 @@ def test_the_command_writes_no_device_id_unless_it_may(
 @pytest.mark.parametrize("rule", ["characters", "bpe"])
 def test_the_command_quotes_as_python_does(artifacts: dict[str, Path], rule: str) -> None:
     finished = run_node(NODE / "suggest.mjs", artifacts[rule], "ab")
-    predictor = Predictor.load(artifacts[rule])
-    stream = predictor.stream()
+    stream = Predictor.load(artifacts[rule]).stream()
     stream.feed("ab")
-    words = [entry.shown for entry in next_tokens(stream, predictor.vocabulary, 5)]
-    assert [line.split("%  ")[-1] for line in finished.stdout.splitlines()] == list(map(repr, words))
+    words, exact = stream.next_words(5)
+    assert ("the search was cut" in finished.stderr) is not exact
+    assert [line.split("%  ")[-1] for line in finished.stdout.splitlines()] == [repr(word) for word, _ in words]
 
 
 def test_errors_of_the_command(tmp_path: Path) -> None:

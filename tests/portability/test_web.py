@@ -44,11 +44,11 @@ def test_every_tokenization_rule_suggests_like_python(visits: Callable[..., Visi
     visit = visits().open(f"?model={rule}.onnx")
     for text in ("THE Fo", "(fo", "the os.", "don\u2019", "foo.", "ab 'a\u6f22"):
         visit.fill(text).assert_shows(suggested(predictor, text))
-    titles = {"words": "next word", "characters": "next character", "bpe": "next part of a word"}
+    titles = {"words": "next word", "characters": "next character", "bpe": "next word"}
     assert visit.page.inner_text("#next-title").lower() == titles[rule]
 
 
-def test_parts_of_words_are_inserted_and_written_as_text(visits: Callable[..., Visit], folder: Path) -> None:
+def test_words_of_parts_are_inserted_and_written_as_text(visits: Callable[..., Visit], folder: Path) -> None:
     predictor = Predictor.load(folder / "bpe.onnx")
     visit = visits().open("?model=bpe.onnx")
     visit.fill("The cat").assert_shows(suggested(predictor, "The cat"))

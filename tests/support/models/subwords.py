@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 
-from lmtool.runtime import Autocompletion, Predictor, Stream, Suggestion, TextDecoder, Tokenization, Vocabulary
+import numpy as np
+import torch
+from lmtool.model.data.merges import learn_merges
+from lmtool.runtime import Stream, Suggestion, TextDecoder, Tokenization, Vocabulary
 from lmtool.runtime.suggestions import suggest_tokens
 from lmtool.runtime.text.byte_alphabet import token_of
 
@@ -51,7 +54,7 @@ def bpe_artifact(merges: Sequence[str] = MERGES) -> bytes:
 
 
 def next_tokens(stream: Stream, vocabulary: Vocabulary, count: int) -> list[Suggestion]:
-    """The most probable next tokens, which the examples in other languages suggest; Python's API suggests words."""
+    """The most probable next tokens, which the C++ example suggests; Python's API suggests words."""
     pairs = suggest_tokens(stream.logits, vocabulary, count)
     return [
         Suggestion(TextDecoder(vocabulary).add(token), 0, vocabulary.text(token), probability)
@@ -59,10 +62,17 @@ def next_tokens(stream: Stream, vocabulary: Vocabulary, count: int) -> list[Sugg
     ]
 
 
-def suggested_by_examples(predictor: Predictor, text: str, count: int) -> list[Suggestion]:
-    """What the JavaScript examples suggest after a text: as Python, but with parts of words the next tokens."""
-    if predictor.vocabulary.tokenization.unit != "subword":
-        return Autocompletion(predictor, count).suggestions(text)
-    stream = predictor.stream()
-    stream.feed(text)
-    return next_tokens(stream, predictor.vocabulary, count)
+def text_artifact(text: str, temperature: float = 1.0) -> bytes:
+    """An untrained network that writes the tokens of a text about as often as they are in it, with 600 tokens.
+
+    `temperature` divides its logits.
+    """
+    tokenization = Tokenization.of_rule("bpe", learn_merges([text], 600))
+    vocabulary = Vocabulary(tokenization.required, tokenization)
+    network = network_of((7, 3), vocabulary=len(vocabulary))
+    counts = np.bincount(vocabulary.encode(text), minlength=len(vocabulary))
+    with torch.no_grad():
+        network.projection.bias += torch.from_numpy(np.log(counts + 0.05)).float()
+        network.projection.bias /= temperature
+        network.projection.weight /= temperature
+    return artifact_of(network, list(vocabulary.tokens), tokenization)

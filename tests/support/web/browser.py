@@ -1,16 +1,14 @@
 """The browser example in Chromium, served from a thread; errors and requests are recorded."""
 
 import importlib.util
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lmtool.runtime import Predictor, Suggestion
+from lmtool.runtime import Autocompletion, Predictor, Suggestion
 
-from support.models.subwords import suggested_by_examples
 from support.web.javascript import WEB
 
 PATIENCE_SECONDS = 60.0
@@ -121,19 +119,9 @@ def served(folder: Path) -> Iterator[Any]:
     site.stop()
 
 
-def _named(text: str) -> str:
-    """A part of a word as the page names it."""
-    if text.strip(" \t\r\x0b\x0c\xa0"):
-        return text.replace(" ", "\u2423")
-    return NAMED.get(text, json.dumps(text))
-
-
 def suggested(predictor: Predictor, text: str, count: int = 5) -> list[Suggestion]:
-    """Python's suggestions, with tokens named as on the page."""
-    entries = suggested_by_examples(predictor, text, count)
-    unit = predictor.vocabulary.tokenization.unit
-    if unit == "subword":
-        return [entry._replace(shown=_named(entry.shown)) for entry in entries]
-    if unit == "char":
+    """Python's suggestions, with characters named as on the page."""
+    entries = Autocompletion(predictor, count).suggestions(text)
+    if predictor.vocabulary.tokenization.unit == "char":
         return [entry._replace(shown=NAMED.get(entry.text, entry.text)) for entry in entries]
     return entries
