@@ -16,10 +16,10 @@ PACKAGES = ["onnxruntime-node", "onnxruntime-web"]
 LINES = [line for line in TEXT.split("\n") if len(line) > 90][:3]
 PROSE = [line[:end] for line in LINES for end in range(len(line) + 1)]
 ODD = [
-    *("don'", "don't", "don't ", "a'", "'", "''", " '", "the test's", "the tests' ", "it's'", "O'N", "\u2019s", "foo('"),
-    *("  ", "a  ", " the", "a b ", "12", " 3.1", "1'", "1'a", "12a", "...", '"', "--", "--x", "(the", "[`", "Th", "THE T"),
-    *("é", "naïve", "日本", "日本語 ", "日" * 11, "日" * 20 + "a", "😀", "a😀", "\u200d", "ünder", "\ufeff", "Ġ", "<un"),
-    *("x" * 40, "the" + "x" * 70, "\tx", "a\r\n", "\r", "ab\n'", "\n", "a\ud800", "<unk>", "\0"),
+    *("don'", "don't", "don't ", "a'", "'", "''", " '", "the test's", "the tests' ", "it's'", "O'N", "\u2019s"),
+    *("  ", "a  ", " the", "a b ", "12", " 3.1", "1'", "1'a", "12a", "...", '"', "--", "--x", "(the", "[`", "foo('"),
+    *("é", "naïve", "日本", "日本語 ", "日" * 11, "日" * 20 + "a", "😀", "a😀", "\u200d", "ünder", "\ufeff", "Ġ"),
+    *("x" * 40, "the" + "x" * 70, "\tx", "a\r\n", "\r", "ab\n'", "\n", "a\ud800", "<unk>", "<un", "\0", "Th", "THE T"),
 ]
 
 
@@ -104,7 +104,7 @@ def test_a_keystroke_runs_the_tokens_that_it_runs_in_python(path: Path, monkeypa
 
 def test_next_words_after_whole_ones_are_those_of_a_stream(path: Path) -> None:
     predictor = Predictor.load(path)
-    texts = ["", "the tests", "the tests ", "the tests  ", "don't", "A test is 12", "see (", "the test'", "a\n", " ", "é "]
+    texts = ["", "the tests", "the tests ", "the tests  ", "don't", "A test 12", "see (", "test'", "a\n", " ", "é "]
     for text, answer in zip(texts, typed(path, texts, method="nextWords"), strict=True):
         stream = predictor.stream()
         stream.feed(text)
