@@ -62,12 +62,16 @@ export class Autocompletion {
   async nextWords(text, count, temperature = 1) {
     const tokens = this.#tokenization.split(text);
     if (this.#finder === null) return this.#nextTokens(text, tokens, count, temperature);
-    return this.#finder.next(this.#vocabulary.encode(text), count, temperature);
+    return this.#finder.next(this.#ids(tokens), count, temperature);
   }
 
   // The position after these tokens, computed from the nearest kept one: { logits, state }.
   position(tokens) {
-    return this.#positions.after(tokens.map((token) => this.#vocabulary.id(token)));
+    return this.#positions.after(this.#ids(tokens));
+  }
+
+  #ids(tokens) {
+    return tokens.map((token) => this.#vocabulary.id(token));
   }
 
   async #nextTokens(text, tokens, count, temperature) {

@@ -1,4 +1,4 @@
-// A heap: the value with the highest priority comes first, of equal ones that which was added first.
+// A heap: the value with the highest priority comes first, of equal ones the oldest.
 
 const isBefore = (one, other) =>
   one.priority > other.priority || (one.priority === other.priority && one.serial < other.serial);
@@ -39,7 +39,7 @@ export class Heap {
     }
   }
 
-  // Puts an entry in the first place's stead.
+  // Puts an entry in the first place, from which it moves down to its own.
   #sink(entry) {
     const entries = this.#entries;
     let place = 0;
