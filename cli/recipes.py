@@ -1,5 +1,10 @@
 """Commands that list what trainings can be: presets and settings."""
 
+from typing import Annotated
+
+from typer import Option
+
+from .completion import completes
 from .options import Json
 from .output import print_result, text_width
 
@@ -15,12 +20,22 @@ def presets(as_json: Json = False) -> None:
     print_result(as_json, "\n".join(lines), {"presets": presets_json(), "machine": MACHINE})
 
 
-def settings(as_json: Json = False) -> None:
-    """List the settings that train --set NAME=VALUE takes: type, default and meaning."""
+def settings(
+    preset: Annotated[
+        str | None,
+        Option(help="Preset that the defaults are from (default: quick).", autocompletion=completes("preset")),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the settings that train --set NAME=VALUE takes: type, default in a preset, and meaning."""
+    from ..model.training.presets import DEFAULT_PRESET, preset_named
     from ..model.training.settings import Setting
-    from ..model.training.settings import settings as all_settings
-    from ..runtime.io.text_table import prose_table
+    from ..model.training.settings import settings as settings_of
+    from ..runtime.io.text_table import prose_table, wrapped
 
-    rows = [setting._replace(meaning=setting.meaning.replace("`", "")) for setting in all_settings()]
-    lines = prose_table(Setting._fields, rows, width=text_width())
-    print_result(as_json, "\n".join(lines), {"settings": [setting._asdict() for setting in all_settings()]})
+    width, name = text_width(), DEFAULT_PRESET if preset is None else preset
+    listed = settings_of(preset_named(name))
+    rows = [setting._replace(meaning=setting.meaning.replace("`", "")) for setting in listed]
+    note = f"Defaults are those of the preset {name}; of another one: lmtool settings --preset NAME."
+    lines = [*prose_table(Setting._fields, rows, width=width), "", *wrapped(note, width)]
+    print_result(as_json, "\n".join(lines), {"settings": [setting._asdict() for setting in listed], "preset": name})

@@ -5,6 +5,8 @@ import difflib
 from ..errors import ConfigError
 from .config import TrainConfig
 
+DEFAULT_PRESET = "quick"
+
 PRESETS = {
     config.preset: config
     for config in (

@@ -19,7 +19,7 @@ _ENTRY = re.compile(r" {8}(\w+): (.*)")
 
 
 class Setting(NamedTuple):
-    """One setting: its name, what `--set` takes, the default of presets that do not name it, and its meaning."""
+    """One setting: its name, what `--set` takes, its value in a configuration, and its meaning."""
 
     name: str
     type: str
@@ -27,14 +27,19 @@ class Setting(NamedTuple):
     meaning: str
 
 
-def settings() -> list[Setting]:
-    """Every setting, in the order of the configuration's fields."""
+def settings(config: TrainConfig | None = None) -> list[Setting]:
+    """Every setting, in the order of the configuration's fields.
+
+    Args:
+        config: Where the defaults are from; None: those of presets that do not name a field.
+    """
+    config = config or TrainConfig("")
     types, meanings = setting_types(), _attributes(TrainConfig.__doc__ or "")
     return [
         Setting(
             field.name,
             _one_of(CHOICES[field.name]) if field.name in CHOICES else _TYPES[types[field.name]],
-            setting_text(field.default),
+            setting_text(getattr(config, field.name)),
             meanings.get(field.name, ""),
         )
         for field in dataclasses.fields(TrainConfig)
@@ -44,8 +49,8 @@ def settings() -> list[Setting]:
 
 def changed_settings(config: TrainConfig) -> dict[str, str]:
     """The settings in which a configuration differs from the defaults, as `--set` takes them."""
-    values = {setting.name: setting_text(getattr(config, setting.name)) for setting in settings()}
-    return {setting.name: values[setting.name] for setting in settings() if values[setting.name] != setting.default}
+    plain = {setting.name: setting.default for setting in settings()}
+    return {name: value for name, _, value, _ in settings(config) if value != plain[name]}
 
 
 def _one_of(choices: tuple[str, ...]) -> str:

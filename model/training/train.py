@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 
 from ...runtime.artifact.run_folders import RUNS
-from ...runtime.artifact.summary import training_warning
+from ...runtime.artifact.summary import is_worse, training_warning
 from ...runtime.errors import LmtoolError, OptionError, ProviderError
 from ...runtime.io.files import make_folder
 from ...runtime.session.cuda import driver_fault
@@ -28,11 +28,10 @@ from .config import TrainConfig
 from .device import environment, translate_memory_errors
 from .distributed import ProcessGroup
 from .fine_tuning import load_new_text, origin_of, tuned_config
-from .presets import preset_named
+from .presets import DEFAULT_PRESET, preset_named
 from .reporters import Reporter, Reporters
 from .trainer import Trainer
 
-DEFAULT_PRESET = "quick"
 DEVICES = ("cpu", "cuda")
 
 
@@ -140,7 +139,7 @@ class TrainResult:
     @property
     def has_failed(self) -> bool:
         """Whether the network is worse than guessing evenly, so that its training went wrong."""
-        return self.test_perplexity > self.vocabulary_size
+        return is_worse(self.test_perplexity, self.vocabulary_size)
 
     def to_json(self) -> dict[str, Any]:
         """All fields, ready for JSON."""

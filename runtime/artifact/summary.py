@@ -43,6 +43,11 @@ def layer_table(architecture: Architecture, vocabulary_size: int) -> list[LayerR
     return [*rows, LayerRow("projection", "Linear", shape, weights + vocabulary_size)]
 
 
+def is_worse(perplexity: float, other: float) -> bool:
+    """Whether a perplexity is worse than another one by more than a hundredth: below that, they are equal."""
+    return not perplexity <= 1.01 * other
+
+
 def training_warning(training: Mapping[str, Any]) -> str:
     """The warning of an artifact's or a run's training that is worse than word frequencies; empty without reason.
 
@@ -50,7 +55,9 @@ def training_warning(training: Mapping[str, Any]) -> str:
         training: Facts of a training, as in `Artifact.training`.
     """
     found, frequencies = training.get("test_perplexity"), training.get("unigram_perplexity")
-    if not isinstance(found, int | float) or not isinstance(frequencies, int | float) or found < frequencies:
+    if not isinstance(found, int | float) or not isinstance(frequencies, int | float):
+        return ""
+    if not is_worse(found, frequencies):
         return ""
     return (
         f"the network is worse than word frequencies alone: perplexity {format_perplexity(found)} on the test text, "

@@ -9,6 +9,7 @@ from lmtool.cli.completion import VALUES
 from lmtool.model import PRESETS, SPLITS, LanguageModel, TrainConfig
 from lmtool.model.foreign.layouts import LAYOUT_NAMES
 from lmtool.model.training.preset_facts import PRESET_FACTS, parameters_of
+from lmtool.model.training.presets import DEFAULT_PRESET
 from lmtool.model.training.train import DEVICES
 from lmtool.runtime import PRECISIONS, PROVIDERS
 from support.processes.commands import json_output_of, output_of, run_fresh
@@ -29,16 +30,24 @@ def test_every_preset_is_listed_with_size_time_and_quality() -> None:
 
 
 def test_every_setting_is_listed_with_type_default_and_meaning() -> None:
-    listed = {setting["name"]: setting for setting in json_output_of("settings")["settings"]}
+    listed = {setting["name"]: setting for setting in json_output_of("settings", "--preset", "ptb-200")["settings"]}
     assert list(listed) == [field.name for field in dataclasses.fields(TrainConfig) if field.name != "preset"]
     assert listed["cell"]["type"] == "lstm, gru or rnn"
     assert (listed["layer_sizes"]["type"], listed["layer_sizes"]["default"]) == ("sizes, as 256,128", "200,200")
     assert listed["input_dropout"]["default"] == "none"
     assert all(setting["meaning"] for setting in listed.values())
-    defaults = {name: setting["default"] for name, setting in listed.items()}
-    assert TrainConfig("").with_settings(defaults) == TrainConfig("")
-    line = " ".join(output_of("settings").splitlines()[1].split())
-    assert line == "cell lstm, gru or rnn lstm Recurrent cell of every layer: lstm, gru or rnn (tanh)."
+    lines = [" ".join(line.split()) for line in output_of("settings").splitlines()]
+    assert lines[1] == "cell lstm, gru or rnn lstm Recurrent cell of every layer: lstm, gru or rnn (tanh)."
+    assert lines[-1] == "Defaults are those of the preset quick; of another one: lmtool settings --preset NAME."
+
+
+@pytest.mark.parametrize("preset", [None, "ptb-200", "awd"])
+def test_the_defaults_that_are_listed_are_those_of_a_training(preset: str | None) -> None:
+    listed = json_output_of("settings", *(() if preset is None else ("--preset", preset)))
+    defaults = {setting["name"]: setting["default"] for setting in listed["settings"]}
+    name = preset or DEFAULT_PRESET
+    assert listed["preset"] == name
+    assert TrainConfig(name).with_settings(defaults) == PRESETS[name]
 
 
 def test_completed_values_are_those_of_the_rooms() -> None:

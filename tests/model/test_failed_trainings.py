@@ -75,3 +75,10 @@ def test_perplexities_as_text(value: float, text: str) -> None:
 def test_unknown_facts_give_no_warning(training: dict[str, Any]) -> None:
     assert training_warning(training) == ""
     assert WARNING in training_warning({"test_perplexity": 3.0, "unigram_perplexity": 2.0})
+
+
+@pytest.mark.parametrize(("factor", "failed"), [(1.0001, False), (1.02, True), (float("nan"), True)])
+def test_a_network_that_is_as_good_as_guessing_has_not_failed(wreck: TrainResult, factor: float, failed: bool) -> None:
+    guessed = wreck.vocabulary_size * factor
+    result = dataclasses.replace(wreck, test_perplexity=guessed, unigram_perplexity=float(wreck.vocabulary_size))
+    assert (result.has_failed, bool(result.warning)) == (failed, failed)
