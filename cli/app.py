@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from .bench import bench, demo
-from .export import export, info, verify
+from .export import doctor, export, info, verify
 from .output import print_result, text_width, with_exit_codes
 from .paths import PathCommand
 from .recipes import presets, settings
@@ -41,6 +41,7 @@ for function in (
     evaluate,
     export,
     verify,
+    doctor,
     info,
     embeddings,
     generate,

@@ -1,12 +1,12 @@
-"""Commands on ONNX files: export, verify and info."""
+"""Commands on ONNX files: export, verify, doctor and info."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import BadParameter, Exit, Option
+from typer import Argument, BadParameter, Exit, Option
 
 from .completion import completes
-from .options import Json, Model, Provider, RunFolder, latest_model, print_if_outdated, run_or_latest
+from .options import Json, Model, Provider, RunFolder, latest_model, parse_pairs, print_if_outdated, run_or_latest
 from .output import print_result, print_status, require_module, text_width
 from .paths import path_option, run_option
 
@@ -118,6 +118,29 @@ def _conformance(model: Path, against: list[str] | None, provider: str) -> "Conf
             f"{unknown[0]!r} is no runtime, expected one of {', '.join(RUNTIMES)}", param_hint="--against"
         )
     return check_conformance(model, against or RUNTIMES, provider, print_status)
+
+
+def doctor(
+    file: Annotated[Path, Argument(metavar="FILE", help="A recurrent ONNX file of any exporter.")],
+    fix: Annotated[Path | None, path_option("Write a mended copy into this file, once it is proved equal.")] = None,
+    state: Annotated[
+        list[str] | None, Option(metavar="IN=OUT", help="A state input and the output after it; may be repeated.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what goes wrong when a recurrent ONNX file is streamed, and how to mend it; exit 3 if there is a fault."""
+    require_module("onnx")
+    from ..export.doctor.examination import examine
+    from ..export.doctor.mending import mend
+
+    states = parse_pairs(state, "--state", "IN=OUT") or None
+    if fix is None:
+        found = examine(file, states)
+        return _end_with(found.is_sound, as_json, found.format(), found.to_json())
+    before, mended = examine(file, states), mend(file, fix, states)
+    text = f"{before.format()}\n{mended.format()}"
+    sound = (mended.after or before).is_sound
+    return _end_with(sound, as_json, text, {**before.to_json(), "mended": mended.to_json()})
 
 
 def info(

@@ -110,7 +110,7 @@ Texts = Annotated[
 Unknown = Annotated[bool, Option("--allow-unknown", help="Let the unknown token be chosen.")]
 
 
-def parse_settings(pairs: list[str] | None, option: str = "--set") -> dict[str, str]:
+def parse_pairs(pairs: list[str] | None, option: str = "--set", form: str = "KEY=VALUE") -> dict[str, str]:
     """`KEY=VALUE` pairs as a dictionary.
 
     Raises:
@@ -120,7 +120,7 @@ def parse_settings(pairs: list[str] | None, option: str = "--set") -> dict[str, 
     for pair in pairs or []:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise BadParameter(f"{reprlib.repr(pair)} is not of the form KEY=VALUE", param_hint=option)
+            raise BadParameter(f"{reprlib.repr(pair)} is not of the form {form}", param_hint=option)
         settings[key.strip()] = value.strip()
     return settings
 

@@ -17,7 +17,7 @@ from .options import (
     as_utf8,
     cache_options,
     export_of,
-    parse_settings,
+    parse_pairs,
     run_or_latest,
 )
 from .output import print_result, print_status, require_module, text_width
@@ -56,7 +56,7 @@ def train(
     from ..runtime.score import format_perplexity
     from .progress import ProgressBar
 
-    chosen = parse_settings(settings)
+    chosen = parse_pairs(settings)
     chosen |= {key: str(value) for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     pause = checkpoint_minutes * 60
     if resume:
@@ -116,7 +116,7 @@ def import_(
     require_module("torch")
     from ..model.foreign.importer import ImportOptions, import_weights
 
-    modules, chosen = parse_settings(module, "--module"), parse_settings(settings)
+    modules, chosen = parse_pairs(module, "--module"), parse_pairs(settings)
     done = import_weights(ImportOptions(weights, run, vocabulary, layout, modules, unknown, end_of_sentence, chosen))
     for line in done.notes:
         print_status(line)

@@ -35,14 +35,14 @@ class ForeignModel:
         self._graph = model.graph
         self._nodes = all_nodes(model)
         self._types = _constant_types(model)
-        tensors = _types([*model.graph.input, *model.graph.output])
+        tensors = tensor_types([*model.graph.input, *model.graph.output])
         self.states = _states(tensors)
         self.vocabulary_size = _width(tensors, LOGITS) or "vocabulary"
         declare_sizes(model.graph, self.states, self.vocabulary_size)
         defaults = {tensor.name for tensor in model.graph.initializer}
-        self.inputs = _types(value for value in model.graph.input if value.name not in defaults)
-        self.optional_inputs = _types(value for value in model.graph.input if value.name in defaults)
-        self.outputs = _types(model.graph.output)
+        self.inputs = tensor_types(value for value in model.graph.input if value.name not in defaults)
+        self.optional_inputs = tensor_types(value for value in model.graph.input if value.name in defaults)
+        self.outputs = tensor_types(model.graph.output)
 
     @property
     def precision(self) -> str:
@@ -140,7 +140,8 @@ def _width(tensors: Mapping[str, TensorType], name: str) -> int | None:
     return shape[-1] if shape is not None and len(shape) in (2, 3) and isinstance(shape[-1], int) else None
 
 
-def _types(values: Iterable[onnx.ValueInfoProto]) -> dict[str, TensorType]:
+def tensor_types(values: Iterable[onnx.ValueInfoProto]) -> dict[str, TensorType]:
+    """The name of each input or output -> its type."""
     return {value.name: _type(value) for value in values}
 
 
@@ -162,8 +163,15 @@ def all_graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     while pending:
         graph = pending.pop()
         yield graph
-        for attribute in (attribute for node in graph.node for attribute in node.attribute):
-            pending += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+        pending += [inner for node in graph.node for inner in nested_graphs(node)]
+
+
+def nested_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs in a node: the branches of an If, the body of a loop."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
 
 
 def all_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:

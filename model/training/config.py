@@ -274,7 +274,7 @@ class TrainConfig:
         """
         if "preset" in settings:
             raise _unknown_setting("preset")
-        return dataclasses.replace(self, **_parse_settings(settings))
+        return dataclasses.replace(self, **_parse_pairs(settings))
 
     def to_json(self) -> dict[str, Any]:
         """The fields, ready for JSON."""
@@ -293,7 +293,7 @@ class TrainConfig:
         if missing:
             raise ConfigError(f"the configuration lacks {', '.join(missing)}")
         texts = {key: item if isinstance(item, str) else json.dumps(item) for key, item in value.items()}
-        return cls(**_parse_settings(texts))
+        return cls(**_parse_pairs(texts))
 
 
 def setting_text(value: Any) -> str:
@@ -311,7 +311,7 @@ def setting_types() -> dict[str, Any]:
     return typing.get_type_hints(TrainConfig)
 
 
-def _parse_settings(texts: Mapping[str, str]) -> dict[str, Any]:
+def _parse_pairs(texts: Mapping[str, str]) -> dict[str, Any]:
     field_types = setting_types()
     return {key: _parse(key, field_types.get(key), text) for key, text in texts.items()}
 

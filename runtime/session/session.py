@@ -19,7 +19,7 @@ from .providers import PROVIDERS, Provider, fault_of, import_onnxruntime, requir
 MAX_THREADS = 1024
 """onnxruntime starts any number of threads and hangs."""
 
-_ERRORS_ONLY = 3
+_ERRORS_ONLY, FATAL_ONLY = 3, 4
 _NOWHERE = f"{__file__}/none"
 """A folder that cannot exist, as it is below a file."""
 
@@ -116,6 +116,7 @@ def start_session(
     level: str = "ORT_ENABLE_ALL",
     *,
     guard_saturation: bool = True,
+    silent: bool = False,
 ) -> Any:
     """Start a session over an ONNX file; the only place that makes one.
 
@@ -125,6 +126,7 @@ def start_session(
         options: Threads, memory and provider options.
         level: Name of one of onnxruntime's graph optimization levels.
         guard_saturation: Compute products with int8 weights exactly, but slower, where their pairs may exceed 16 bits.
+        silent: Let onnxruntime print no errors, beside those that it raises.
 
     Raises:
         ProviderError: onnxruntime is missing, or the provider does not run the heavy nodes.
@@ -137,6 +139,8 @@ def start_session(
     if provider.name != "cpu":
         chosen.append(PROVIDERS["cpu"].onnxruntime_name)
     settings = _settings(onnxruntime, options, guard_saturation)
+    if silent:
+        settings.log_severity_level = FATAL_ONLY
     settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     try:
         # Without these settings onnxruntime continues on another provider when one fails, and computes constant

@@ -116,7 +116,7 @@ class StatefulSession:
         name = str(source) if is_path else "the file"
         data = read_onnx_file(checked_path("source", source)) if is_path else checked_bytes("source", source)
         try:
-            session = _start(data, chosen, options)
+            session = start_checked(data, chosen, options)
             return cls(session, _pairs(session, states), chosen, options)
         except ArtifactError as error:
             raise ArtifactError(f"{name} ({len(data):,} bytes) cannot be used: {error}") from error
@@ -223,12 +223,18 @@ class StatefulSession:
                 raise StateError(f"the state {name!r} is {_shown(state[name])}, expected {expected}")
 
 
-def _start(data: bytes, provider: Provider, options: SessionOptions) -> Any:
+def start_checked(data: bytes, provider: Provider, options: SessionOptions, *, silent: bool = False) -> Any:
+    """Check a file of any exporter, and start a session over it.
+
+    Raises:
+        ArtifactError: The file is refused.
+        ProviderError: The provider is not available, or would not run the recurrent layers.
+    """
     require_provider(provider)
     half = has_half_weights(find_tensors(memoryview(data)))
     # With every optimization onnxruntime 1.31 crashes on half-precision recurrent layers on the CPU.
     level = "ORT_ENABLE_EXTENDED" if half and provider.name == "cpu" else "ORT_ENABLE_ALL"
-    return start_session(data, provider, options, level)
+    return start_session(data, provider, options, level, silent=silent)
 
 
 def _pairs(session: Any, states: Mapping[str, str] | None) -> tuple[StatePair, ...]:

@@ -21,6 +21,7 @@ def test_help_is_instant_and_names_every_command() -> None:
         "evaluate",
         "export",
         "verify",
+        "doctor",
         "info",
         "embeddings",
         "generate",

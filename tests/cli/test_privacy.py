@@ -36,6 +36,7 @@ def short_forms(data: Path, port: int) -> dict[str, list[str]]:
         "evaluate": ["evaluate"],
         "export": ["export", "--onnx", "--precision", "int8"],
         "verify": ["verify"],
+        "doctor": ["doctor", "alone.onnx"],
         "embeddings": ["embeddings", "--words", "12"],
         "bench": ["bench", *BENCH],
         "demo": ["demo", str(data)],

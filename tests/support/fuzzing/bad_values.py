@@ -40,6 +40,7 @@ BASE: dict[str, list[str]] = {
     "evaluate": ["evaluate"],
     "export": ["export", "--onnx", "--out", "exported.onnx"],
     "verify": ["verify"],
+    "doctor": ["doctor", "runs/tiny/model.onnx"],
     "info": ["info"],
     "embeddings": ["embeddings", "--near", "the"],
     "generate": ["generate", "--max-tokens", "3", "the"],

@@ -1,0 +1,1 @@
+"""One checker for each kind of fault: a function `check(subject, trials)` that yields findings."""

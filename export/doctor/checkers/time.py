@@ -1,0 +1,59 @@
+"""Finds a time that is baked in, by declaration and by running other sizes."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from ..axes import TIME
+from ..finding import Finding
+from ..subject import Subject
+from ..trials import Trials, declared_sizes
+from .sizes import fixed_outputs, refused_size, why_fixed
+
+_EXPORT = "export again with a dynamic time (dynamic_axes; of PyTorch's exporters dynamo=False keeps it)"
+
+
+def check(subject: Subject, trials: Trials) -> Iterator[Finding]:
+    """One finding for each input, output or layer; none for a network that reads one step a call and has states."""
+    sizes = declared_sizes(subject, TIME)
+    fixed = {name: size for (name, _), size in sizes.items() if isinstance(size, int)}
+    if any(size != 1 for size in fixed.values()) or (fixed and not subject.pairs):
+        size = next(iter(fixed.values()))
+        reason, fix = why_fixed(trials, TIME, _EXPORT)
+        names = ", ".join(map(repr, fixed))
+        yield Finding("baked-time", f"inputs {names}", f"the time is {size}{reason}", fix)
+    elif sizes and not fixed and (refused := refused_size(trials, TIME)) is not None:
+        yield Finding("baked-time", "the graph", f"the time is declared as free, but {refused}", _EXPORT)
+    elif sizes and not fixed:
+        yield from fixed_outputs(subject, TIME, "baked-time")
+    else:
+        yield from _fixed_layers(subject)
+    yield from _unrolled(subject)
+
+
+def _fixed_layers(subject: Subject) -> Iterator[Finding]:
+    for sizes in subject.axes.layers:
+        if isinstance(sizes.time, int) and sizes.time > 1:
+            problem = f"it reads {sizes.time} steps, whatever the inputs are"
+            yield Finding("baked-time", sizes.layer.label, problem, _EXPORT)
+
+
+def _unrolled(subject: Subject) -> Iterator[Finding]:
+    """Cells or layers that are repeated for each step of an input."""
+    steps = _repeated_layers(subject)
+    for name in subject.data_inputs if subject.cells else ():
+        sizes = (subject.inputs[name].shape or ())[:-1]
+        steps = next((n for n in sizes if isinstance(n, int) and n > 1 and subject.cells % n == 0), steps)
+    if steps > 1:
+        yield Finding(
+            "baked-time",
+            f"{subject.cells} unrolled cells" if subject.cells else f"{len(subject.layers)} recurrent nodes",
+            f"{steps} steps are written out one by one: no other length runs, or later steps are left out",
+            "export a recurrent layer (nn.LSTM, not a loop over nn.LSTMCell), or one step with its state",
+        )
+
+
+def _repeated_layers(subject: Subject) -> int:
+    """In how many nodes that read one step each the same recurrent weights are."""
+    single = [sizes.layer for sizes in subject.axes.layers if sizes.time == 1 and sizes.layer.is_main]
+    counts = Counter(layer.node.input[2] for layer in single if layer.is_operator)
+    return max(counts.values(), default=0)
