@@ -44,7 +44,7 @@ def export(
     require_module("onnx")
     from ..export.build import BuildOptions
     from ..export.exporter import export_run, export_sherpa
-    from ..export.triton import write_triton_repository
+    from ..export.formats.triton import write_triton_repository
     from ..model.run import Run
 
     BuildOptions(precision, opset)

@@ -4,9 +4,12 @@ The public names of references say `Original`, as reports and metadata do.
 """
 
 from .build import DEFAULT_OPSET, OPSETS, BuildOptions, build_model
+from .candidate import write_report
 from .errors import ExportError, ParityError
-from .exporter import Export, export_run, export_sherpa, verify_artifact, write_report
+from .exporter import Export, export_run, export_sherpa, verify_artifact
 from .exporter import reference_of as original_of
+from .foreign.modules import export_module
+from .formats.triton import triton_config, write_triton_repository
 from .graph_picture import draw_graph
 from .parity import Case, Largest, ParityReport
 from .reference import PredictorReference as PredictorOriginal
@@ -14,7 +17,6 @@ from .reference import Reference as Original
 from .reference import Text
 from .reference import TorchReference as TorchOriginal
 from .tolerances import BOUNDS, Bounds
-from .triton import triton_config, write_triton_repository
 from .verification import measure_batch_invariance, verify
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "TorchOriginal",
     "build_model",
     "draw_graph",
+    "export_module",
     "export_run",
     "export_sherpa",
     "measure_batch_invariance",

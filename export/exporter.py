@@ -1,6 +1,5 @@
 """Export a run's best checkpoint as one artifact, verified before it is written."""
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +9,17 @@ from ..model.data.texts import find_texts
 from ..model.errors import DataError, RunError
 from ..model.network import LanguageModel
 from ..model.run import Run
-from ..runtime.artifact.artifact import artifact_metadata
 from ..runtime.artifact.summary import training_warning
 from ..runtime.errors import StorageError
-from ..runtime.io.files import json_text, make_folder, write_atomically
+from ..runtime.io.files import make_folder, write_atomically
 from ..runtime.predictor import Predictor
 from ..runtime.vocabulary import Vocabulary
-from .build import DEFAULT_OPSET, BuildOptions, build_model, seal
+from .build import DEFAULT_OPSET, BuildOptions
+from .candidate import Candidate, check_writable
 from .errors import ParityError
+from .formats.sherpa import build_sherpa_model, ids_of, read_recognizer_tokens, sherpa_difference
 from .parity import ParityReport
 from .reference import Text, TorchReference
-from .sherpa import build_sherpa_model, ids_of, read_recognizer_tokens, sherpa_difference
 from .test_vectors.files import require_room, write_vectors
 from .test_vectors.text_cases import write_text_cases
 from .test_vectors.vectors import compute_vectors
@@ -90,42 +89,21 @@ def export_run(
     network, checkpoint = run.trained()
     progress(f"exporting {run.path} to {precision} and verifying it")
     vocabulary, training = run.vocabulary(), run.training_facts(checkpoint)
-    model = build_model(network, build)
-    metadata = functools.partial(
-        artifact_metadata,
-        network.architecture,
-        vocabulary,
-        build.precision,
-        is_static=build.precision == "int8",
-        training=training,
-    )
-    common = _common_metadata(network, vocabulary)
-    candidate = Predictor.load(seal(model, metadata() | common))
-    path = run.artifact(candidate.artifact.variant) if out is None else out
-    _check_writable(path)
+    candidate = Candidate(network, vocabulary, build, training)
+    path = run.artifact(candidate.predictor.artifact.variant) if out is None else out
+    check_writable(path)
     if test_vectors:
         require_room(path)
     tokenizer_file = _tokenizer_file(path, vocabulary) if tokenizer else None
     reference = _reference(run, network, vocabulary)
-    report = verify(reference, candidate)
-    agreement = _agreement(run, candidate.vocabulary, has_corpus=reference.text is not None)
-    failures = [*report.failures, *_invariance_failures(candidate, report), *_token_failures(agreement)]
-    if failures:
-        write_report(path.parent, report, "rejected")
-        raise ParityError(
-            f"the {candidate.artifact.variant} export of {run.path} does not match the original and was not written: "
-            f"{'; '.join(failures)}; all that was compared: {path.parent / f'rejected.{report.variant}.json'}; "
-            f"what to do: {report.advice}"
-        )
-    parity = report.summary() | ({} if agreement is None else {"tokenizer": agreement.to_json()})
-    data = seal(model, metadata(batch_invariant=report.batch_invariant, parity=parity) | common)
-    sealed = Predictor.load(data)
-    write_atomically(path, data)
-    write_report(path.parent, report)
+    report = verify(reference, candidate.predictor)
+    agreement = _agreement(run, candidate.predictor.vocabulary, has_corpus=reference.text is not None)
+    proofs = {} if agreement is None else {"tokenizer": agreement.to_json()}
+    sealed = candidate.write(path, report, str(run.path), _token_failures(agreement), proofs)
     if tokenizer_file is not None:
         _write_tokenizer(vocabulary, tokenizer_file)
     index = _write_vectors(sealed, path, reference) if test_vectors else None
-    return Export(path, len(data), report, index, training_warning(training), agreement, tokenizer_file)
+    return Export(path, path.stat().st_size, report, index, training_warning(training), agreement, tokenizer_file)
 
 
 def _write_vectors(sealed: Predictor, path: Path, reference: TorchReference) -> Path:
@@ -164,12 +142,6 @@ def _write_tokenizer(vocabulary: Vocabulary, path: Path) -> None:
     from ..model.tokenizer.hugging_face import write_tokenizer_json
 
     write_tokenizer_json(vocabulary, path)
-
-
-def _invariance_failures(candidate: Predictor, report: ParityReport) -> list[str]:
-    if report.batch_invariant or not candidate.artifact.is_static:
-        return []
-    return ["its results depend on the other rows of a batch or on chunks, which its integer sums exclude"]
 
 
 def export_sherpa(run: Run, out: Path | None = None, opset: int = DEFAULT_OPSET, tokens: Path | None = None) -> Path:
@@ -252,30 +224,3 @@ def _reference(
         part = "" if most_tokens is None or len(ids) <= most_tokens else f"first {most_tokens:,} tokens of the "
         text = Text(ids[:most_tokens], f"the {part}test split of {Path(corpus.name).name}")
     return TorchReference(network, vocabulary, text, f"PyTorch run {run.path.name}", why_no_text)
-
-
-def write_report(folder: Path, report: ParityReport, kind: str = "parity") -> None:
-    """Write the report as `parity.VARIANT.json` or `rejected.VARIANT.json`.
-
-    Raises:
-        StorageError: The file cannot be written.
-    """
-    write_atomically(folder / f"{kind}.{report.variant}.json", f"{json_text(report.to_json(), indent=1)}\n".encode())
-
-
-def _check_writable(path: Path) -> None:
-    """Fail before the work, not after it."""
-    if path.is_dir():
-        raise StorageError(f"cannot write {path}: it is a folder, a file name is expected")
-    if not path.parent.is_dir():
-        raise StorageError(f"cannot write {path}: there is no folder {path.parent}")
-
-
-def _common_metadata(network: LanguageModel, vocabulary: Vocabulary) -> dict[str, str]:
-    """The entries by which other tools know recurrent language models."""
-    return {
-        "model_type": f"{network.architecture.cell}-language-model",
-        "vocab_size": str(len(vocabulary)),
-        "unk_id": str(vocabulary.unknown_id),
-        "eos_id": str(vocabulary.end_of_sentence_id),
-    }

@@ -4,15 +4,15 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ..model.checkpoint import weights_hash
-from ..model.evaluation import evaluate_perplexity, single_thread
-from ..model.network import LanguageModel, state_from_tensors, state_tensors
+from ..model.evaluation import Network, evaluate_perplexity, single_thread
+from ..model.network import state_from_tensors, state_tensors
 from ..runtime.artifact.architecture import Architecture
 from ..runtime.predictor import Predictor
 from ..runtime.state import State
@@ -82,6 +82,20 @@ class Reference(Protocol):
         """Perplexity of token_ids int32 [tokens], read as one stream from the zero state."""
 
 
+class TorchNetwork(Network, Protocol):
+    """A network of PyTorch that can be a reference: `LanguageModel` is one."""
+
+    @property
+    def architecture(self) -> Architecture:
+        """Cell and sizes."""
+
+    def weights(self) -> Mapping[str, torch.Tensor]:
+        """The weights by name."""
+
+    def double(self) -> Any:
+        """Compute in float64 from now on."""
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class TorchReference:
@@ -95,7 +109,7 @@ class TorchReference:
         why_no_text: Why there is none.
     """
 
-    network: LanguageModel
+    network: TorchNetwork
     vocabulary: Vocabulary
     text: Text | None = None
     name: str = "the PyTorch network"
@@ -125,8 +139,9 @@ class TorchReference:
             return evaluate_perplexity(self.network, token_ids)
 
     @cached_property
-    def _double(self) -> LanguageModel:
-        return copy.deepcopy(self.network).double()
+    def _double(self) -> TorchNetwork:
+        network: TorchNetwork = copy.deepcopy(self.network).double()
+        return network
 
 
 @final
@@ -178,7 +193,7 @@ class PredictorReference:
 
 
 @torch.inference_mode()
-def _run(network: LanguageModel, token_ids: Tokens, states: States) -> tuple[Array, States]:
+def _run(network: TorchNetwork, token_ids: Tokens, states: States) -> tuple[Array, States]:
     device = network.projection.weight.device
     # torch warns about read-only arrays, so the states are copied.
     state = state_from_tensors({name: torch.from_numpy(array.copy()).to(device) for name, array in states.items()})

@@ -5,11 +5,12 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..runtime.artifact.original import outdated
@@ -23,11 +24,33 @@ from ..runtime.text.text_size import perplexity
 from ..runtime.vocabulary import Vocabulary
 from .data.corpus import Corpus, load_corpus_with
 from .data.texts import ALL, SPLITS
-from .network import LanguageModel
+from .network import NetworkState
 from .run import Run
 from .run_choice import chosen_run
 
 _CHUNK = 256
+
+
+class Network(Protocol):
+    """What evaluation needs of a network: `LanguageModel` has it."""
+
+    training: bool
+
+    @property
+    def projection(self) -> Any:
+        """The module that computes the logits."""
+
+    def initial_state(self, batch_size: int) -> NetworkState:
+        """The all-zero state of `batch_size` rows."""
+
+    def eval(self) -> Any:
+        """Switch dropout off."""
+
+    def train(self, mode: bool = True) -> Any:
+        """Switch dropout on, or off."""
+
+    def __call__(self, token_ids: Tensor, state: NetworkState) -> Any:
+        """Logits and the state after the last token, as `LanguageModel.forward`."""
 
 
 @contextlib.contextmanager
@@ -47,7 +70,7 @@ def single_thread() -> Iterator[None]:
 
 @torch.inference_mode()
 def evaluate_perplexity(
-    network: LanguageModel, token_ids: NDArray[np.int32], check: Callable[[], None] = lambda: None
+    network: Network, token_ids: NDArray[np.int32], check: Callable[[], None] = lambda: None
 ) -> float:
     """exp(mean negative log-likelihood) of `token_ids` [tokens] read from the zero state, without dropout.
 

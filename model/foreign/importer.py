@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, final
 
 from ...runtime.artifact.architecture import Architecture
-from ...runtime.errors import OptionError, VocabularyError
+from ...runtime.errors import OptionError
 from ...runtime.io.files import CHUNK_BYTES, make_folder, opened
 from ...runtime.vocabulary import Vocabulary
 from ..data.corpus import AUTO
@@ -22,7 +22,7 @@ from ..training.presets import preset_named
 from .keras_file import is_keras, read_keras
 from .layouts import KERAS, LAYOUT_NAMES, read_parts
 from .parts import Parts
-from .tokens import numbered, read_tokens, vocabulary_of
+from .tokens import numbered, read_tokens, require_size, vocabulary_of
 from .weights_file import WeightsFile
 
 PRESET = "imported"
@@ -154,8 +154,7 @@ def _vocabulary(options: ImportOptions, size: int) -> tuple[Vocabulary, list[str
         note = "tokens are numbers, 0 also for unknown words and the end of a line: text needs --vocabulary FILE"
         return numbered(size), [note]
     vocabulary = _read_vocabulary(path, chosen, options)
-    if len(vocabulary) != size:
-        raise VocabularyError(f"{path} has {len(vocabulary):,} tokens, the network {size:,} rows, one for each token")
+    require_size(vocabulary, size, str(path))
     if chosen is None and vocabulary.tokenization.unit != "subword":
         notes.append(
             f"tokenization {vocabulary.tokenization.rule}: text must be split as in the training (another rule: "

@@ -95,6 +95,12 @@ def vocabulary_of(
     return Vocabulary(tokens, Tokenization(chosen, unknown, end_of_sentence))
 
 
+def require_size(vocabulary: Vocabulary, size: int, source: str) -> None:
+    """VocabularyError unless the vocabulary, which is from `source`, has a token for each row of the network."""
+    if len(vocabulary) != size:
+        raise VocabularyError(f"{source} has {len(vocabulary):,} tokens, the network {size:,} rows, one for each token")
+
+
 def _rule(tokens: Sequence[str]) -> str:
     ordinary = [token for token in tokens if token not in (*UNKNOWN, *END_OF_SENTENCE)]
     characters = sum(len(token) == 1 for token in ordinary)

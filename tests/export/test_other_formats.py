@@ -19,7 +19,7 @@ from lmtool.export import (
     triton_config,
     write_triton_repository,
 )
-from lmtool.export.sherpa import build_sherpa_model, ids_of, read_recognizer_tokens
+from lmtool.export.formats.sherpa import build_sherpa_model, ids_of, read_recognizer_tokens
 from lmtool.model import LanguageModel, Run, TrainOptions, run_training
 from lmtool.runtime import ArtifactError, OptionError, Predictor, Tokenization, Vocabulary
 from support.models.networks import network_of, random_inputs, run_model

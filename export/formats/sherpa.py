@@ -16,15 +16,15 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from ..model.network import LanguageModel
-from ..runtime.artifact.artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS
-from ..runtime.errors import counted
-from ..runtime.io.text_files import read_text
-from ..runtime.session.providers import PROVIDERS
-from ..runtime.session.session import SessionOptions, start_session
-from ..runtime.vocabulary import Vocabulary
-from .build import BuildOptions, build_model
-from .errors import ExportError
+from ...model.network import LanguageModel
+from ...runtime.artifact.artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS
+from ...runtime.errors import counted
+from ...runtime.io.text_files import read_text
+from ...runtime.session.providers import PROVIDERS
+from ...runtime.session.session import SessionOptions, start_session
+from ...runtime.vocabulary import Vocabulary
+from ..build import BuildOptions, build_model
+from ..errors import ExportError
 
 _LOOP_STEPS = 200
 _STATES = {"h0": "hidden", "c0": "cell"}

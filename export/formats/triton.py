@@ -6,9 +6,9 @@ client sends only token ids and a sequence id. The `oldest` strategy batches all
 
 from pathlib import Path
 
-from ..runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS, Artifact
-from ..runtime.errors import OptionError
-from ..runtime.io.files import make_folder, read_bytes, write_atomically
+from ...runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS, Artifact
+from ...runtime.errors import OptionError
+from ...runtime.io.files import make_folder, read_bytes, write_atomically
 
 MAX_BATCH_SIZE = 64
 _IDLE_MICROSECONDS = 600_000_000

@@ -1,0 +1,1 @@
+"""The artifact in the forms of other programs: sherpa-onnx, Triton Inference Server."""
