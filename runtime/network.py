@@ -152,6 +152,15 @@ class Network:
         """`token_ids` as an array [tokens] of their own integer type, not copied; TokenError if they are invalid."""
         return self._checked_array(token_ids, "token_ids", 1)
 
+    def checked_text_or_ids(self, name: str, value: str | ArrayLike) -> str | NDArray[np.integer[Any]]:
+        """Text as it is, or token ids as from `checked_ids`; ArgumentError for anything else."""
+        if isinstance(value, str):
+            return value
+        if isinstance(value, _NO_ARRAYS) or np.isscalar(value):
+            fix = 'decode it: str(data, "utf-8")' if isinstance(value, bytes) else ""
+            raise wrong_type(name, value, "text (str) or token ids", fix)
+        return self._checked_array(value, name, 1)
+
     def check_state(self, state: State, batch_size: int) -> None:
         """Raise StateError for a state of another model, batch size or shape."""
         if not isinstance(state, State):

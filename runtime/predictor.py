@@ -229,7 +229,7 @@ class Predictor:
             TokenError: An id lies outside the vocabulary, or `context` is empty.
             NumberError: A log-probability is NaN or infinite.
         """
-        scored = text if isinstance(text, str) else self.network.checked_ids(text)
+        scored = self.network.checked_text_or_ids("text", text)
         before = self.network.checked_ids([self.vocabulary.end_of_sentence_id] if context is None else context)
         if before.size == 0:
             raise TokenError("context is empty; the first token needs at least one token before it")

@@ -155,12 +155,12 @@ class Stream:
             TokenError: An id lies outside the vocabulary; nothing was appended.
             StateError: As for `logits`.
         """
-        if not isinstance(text, str):
-            ids = self._cursor.network.checked_ids(text)
-            return Score.of(ids.tolist(), self._score(ids), self._vocabulary)
-        token_ids, spelling = spelled_ids(text, self._vocabulary)
+        given = self._cursor.network.checked_text_or_ids("text", text)
+        if not isinstance(given, str):
+            return Score.of(given.tolist(), self._score(given), self._vocabulary)
+        token_ids, spelling = spelled_ids(given, self._vocabulary)
         log_probs = map(add, self._score(np.array(token_ids, np.int64)), spelling)
-        return Score.of(token_ids, list(log_probs), self._vocabulary, text)
+        return Score.of(token_ids, list(log_probs), self._vocabulary, given)
 
     def _score(self, ids: NDArray[np.integer[Any]]) -> list[float]:
         log_probs: list[float] = np.concatenate([np.zeros(0), *self.token_log_probs(ids)]).tolist()

@@ -301,8 +301,8 @@ class StreamPool:
         """The tokens that a text reads before it is written; the state has been checked."""
         vocabulary = self.predictor.vocabulary
         before = [vocabulary.end_of_sentence_id] if state is None else state.pending.ravel().tolist()
-        ids = vocabulary.encode(prompt) if isinstance(prompt, str) else self.predictor.network.checked_ids(prompt)
-        tokens = [*before, *map(int, ids)]
+        given = self.predictor.network.checked_text_or_ids("prompt", prompt)
+        tokens = [*before, *map(int, vocabulary.encode(given) if isinstance(given, str) else given)]
         if not tokens:
             raise TokenError("there is nothing to read: the state has no pending tokens and the prompt is empty")
         return tokens

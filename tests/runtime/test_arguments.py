@@ -24,6 +24,8 @@ from lmtool.runtime import (
     Predictor,
     Sampling,
     State,
+    StatefulSession,
+    StateTensors,
     StreamPool,
     TextDecoder,
     Tokenization,
@@ -118,6 +120,13 @@ ROWS: list[Row] = [
     ("State", "pending", ARRAY),
     ("State", "cache", OBJECT),
     ("State.from_bytes", "data", BYTES),
+    ("StateTensors", "tensors", (None, 3, ["h"], {1: np.zeros(3)}, {"h": "x"})),
+    ("StatefulSession.load", "source", PATH),
+    ("StatefulSession.load", "states", (3, "h", ["h"])),
+    ("StatefulSession.load", "threads", WHOLE),
+    ("StatefulSession.initial_state", "inputs", (3, "the", [1], {"token_ids": "the"}, {"ids": [[1]]})),
+    ("StatefulSession.run", "inputs", (None, 3, "the", [1], {"token_ids": "the"}, {"ids": [[1]]})),
+    ("StatefulSession.run", "state", (3, "the", [1], {"h": np.zeros(3)})),
     ("Stream.feed", "text", TEXT),
     ("Stream.feed_ids", "token_ids", IDS),
     ("Stream.score", "text", (IDS[0], *IDS[2:])),
@@ -172,8 +181,11 @@ ROWS: list[Row] = [
     ("summarize", "artifact", (None, *OBJECT)),
     ("summarize", "path", PATH),
 ]
+WITH_METHODS = {"Predictor", "Stream", "StreamPool", "Vocabulary", "Tokenization", "Autocompletion", "Cache"}
+WITH_METHODS |= {"StatefulSession"}
+"""Classes whose methods take arguments of users."""
 MADE_BY_LMTOOL = {"Artifact", "GenerationJob", "LayerRow", "PoolStats", "Predictor", "Score", "Stream", "Suggestion"}
-MADE_BY_LMTOOL |= {"Summary"}
+MADE_BY_LMTOOL |= {"StatefulSession", "Summary"}
 """Classes whose objects users get and do not make."""
 
 
@@ -186,7 +198,7 @@ def right(predictor: Predictor, artifact_path: Path) -> Any:
     hidden, ids = np.zeros((1, 3), np.float32), np.zeros(1, np.int64)
     pool = StreamPool(predictor, PoolOptions(max_streams=4, max_waiting=4))
     pooled = pool.open_stream()
-    line = Autocompletion(predictor, 2)
+    line, session = Autocompletion(predictor, 2), StatefulSession.load(artifact_path)
     calls: dict[str, tuple[Callable[..., object], dict[str, object]]] = {
         "Architecture": (Architecture, {"cell": "lstm", "embedding_size": 5, "layer_sizes": (7, 3), "tied": False}),
         "Artifact.read": (Artifact.read, {"path": artifact_path}),
@@ -222,6 +234,10 @@ def right(predictor: Predictor, artifact_path: Path) -> Any:
         "Stream.generate": (stream.generate, {"max_tokens": 2}),
         "StreamPool": (StreamPool, {"predictor": predictor, "options": PoolOptions(max_streams=1)}),
         "StreamPool.open_stream": (pool.open_stream, {}),
+        "StateTensors": (StateTensors, {"tensors": {"h": hidden}}),
+        "StatefulSession.load": (StatefulSession.load, {"source": artifact_path}),
+        "StatefulSession.initial_state": (session.initial_state, {}),
+        "StatefulSession.run": (session.run, {"inputs": {"token_ids": [[1]]}}),
         "StreamPool.submit": (pool.submit, {"stream_id": pool.open_stream(), "token_ids": [1]}),
         "StreamPool.step": (pool.step, {"stream_id": pooled, "token_ids": [1]}),
         "StreamPool.generate": (pool.generate, {"prompt": "the", "max_tokens": 1}),
@@ -286,7 +302,7 @@ def test_every_public_callable_is_in_the_table() -> None:
             continue
         if name not in MADE_BY_LMTOOL and inspect.signature(value).parameters:
             assert name in tried
-        if name in {"Predictor", "Stream", "StreamPool", "Vocabulary", "Tokenization", "Autocompletion", "Cache"}:
+        if name in WITH_METHODS:
             for method, function in inspect.getmembers(value, callable):
                 if not method.startswith("_") and len(inspect.signature(function).parameters) > 1:
                     assert f"{name}.{method}" in tried | INTERNAL
@@ -310,7 +326,10 @@ def test_the_message_says_what_was_found_and_the_fix(predictor: Predictor) -> No
         (lambda: stream.feed(["the", "cat"]), "text is list ['the', 'cat'], expected text (str); join words"),  # type: ignore[arg-type]
         (lambda: stream.feed(b"the"), "text is bytes b'the', expected text (str); decode it"),  # type: ignore[arg-type]
         (lambda: stream.feed_ids("the"), "token_ids is str 'the', expected token ids; of a text: predictor.voc"),
-        (lambda: predictor.score(None), "token_ids is None, expected token ids"),  # type: ignore[arg-type]
+        (lambda: predictor.score(None), "text is None, expected text (str) or token ids"),  # type: ignore[arg-type]
+        (lambda: predictor.score(b"the"), "text is bytes b'the', expected text (str) or token ids; decode it"),
+        (lambda: stream.score(3), "text is int 3, expected text (str) or token ids"),  # type: ignore[arg-type]
+        (lambda: predictor.score(["the"]), "text is list ['the'], expected token ids; of words: predictor"),  # type: ignore[list-item]
         (lambda: stream.suggest("3"), "k is str '3', expected a whole number (int)"),  # type: ignore[arg-type]
     ):
         with pytest.raises(ArgumentError) as caught:
