@@ -2,7 +2,7 @@
 
     python bench/studies/alternatives.py --run RUN --kenlm FOLDER --work FOLDER [--epochs N] [--rounds N]
 
-RUN is a finished run with its fp32 and int8 exports (`lmtool demo` makes one). KenLM's FOLDER holds `lmplz` and
+RUN is a finished run with its fp32 and int8 exports, trained with `--set tokenization=words`. KenLM's FOLDER holds `lmplz` and
 `build_binary`. The environment needs lmtool[train,cpu], kenlm, transformers and optimum-onnx.
 
 All models read the same tokens over the same vocabulary: KenLM a 5-gram with modified Kneser-Ney smoothing; the

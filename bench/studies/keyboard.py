@@ -2,7 +2,7 @@
 
     python bench/studies/keyboard.py --run RUN --kenlm FOLDER --work FOLDER [--lines N] [--rounds N]
 
-RUN is a finished run with its fp32 and int8 exports (`lmtool demo` makes one). KenLM's FOLDER holds `lmplz` and
+RUN is a finished run with its fp32 and int8 exports, trained with `--set tokenization=words`. KenLM's FOLDER holds `lmplz` and
 `build_binary` (see `kenlm_model`). Beside lmtool[train,cpu] nothing is needed; where the Python module kenlm is
 installed, the n-gram's logarithms are compared with KenLM's own first.
 

@@ -13,7 +13,7 @@ from ...runtime.errors import OptionError, counted
 from ...runtime.text.text_size import TextSize
 from ...runtime.tokenization import Tokenization
 from ...runtime.vocabulary import Vocabulary
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from .rule import NEWEST, choose_rule
 from .texts import ALL, Texts, find_texts
 from .token_ids import TokenFile, count_ids, in_blocks, token_file
@@ -123,6 +123,7 @@ def load_corpus(name: str, rule: str, min_count: int = 1, vocabulary_size: int |
         vocabulary_size: Tokens of `bpe`; None for 4,000.
 
     Raises:
+        ConfigError: `vocabulary_size` is given for another rule.
         DataError: There is no such file or folder, or no text or too little text in it.
         StorageError: A file cannot be read or is not UTF-8, or there is no room for the ids.
     """
@@ -133,6 +134,11 @@ def load_corpus(name: str, rule: str, min_count: int = 1, vocabulary_size: int |
     if tokenization.unit == "subword":
         tokenization, size_notes = _with_merges(splits, rule, vocabulary_size)
         notes += size_notes
+    elif vocabulary_size is not None:
+        raise ConfigError(
+            f"vocabulary_size is {vocabulary_size}, but tokenization={rule} takes all tokens of the text; set it with "
+            "--set tokenization=bpe, or leave rare tokens out: --set min_count=2"
+        )
     with token_file(splits, tokenization) as tokens:
         counts = tokens.counts()
         vocabulary = build_vocabulary(counts, tokenization, min_count)

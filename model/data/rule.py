@@ -13,8 +13,9 @@ from .texts import PYDOCS, Texts
 NEWEST = {"words": "words-2"}
 """Name of a rule in a training's settings -> its newest form, which the model gets."""
 
-PROSE, TOKENIZED, UNSPACED = NEWEST["words"], "whitespace", "characters"
-"""Default rule of prose, of text that is split into tokens already, and of scripts without spaces between words."""
+PROSE, TOKENIZED, UNSPACED = "bpe", "whitespace", "characters"
+"""Default rule of prose and other raw text, of text that is split into tokens already, and of scripts without spaces
+between words."""
 
 _SAMPLE_CHARACTERS = 1_000_000
 _UNKNOWN = "<unk>"
@@ -45,7 +46,7 @@ def choose_rule(texts: Texts) -> RuleChoice:
       end in a mark or are capitalized, so that there is nothing to separate.
     - `characters` where most letters are of a script without spaces between words (Chinese, Japanese, Thai, Lao,
       Khmer, Burmese).
-    - `words-2`, the rule of prose, for all other text.
+    - `bpe`, which reads and writes any text, for all other text.
 
     Raises:
         StorageError: The text cannot be read.

@@ -202,11 +202,6 @@ class TrainConfig:
         self._require(
             "vocabulary_size", _is_vocabulary_size, f"{_FEWEST_SUBWORDS} to {_MOST_SUBWORDS:,} (256 are the bytes)"
         )
-        if self.vocabulary_size is not None and RULES.get(self.tokenization) != "subword":
-            raise ConfigError(
-                f"vocabulary_size is {self.vocabulary_size}, but tokenization={self.tokenization} takes all tokens of "
-                "the text; set it with --set tokenization=bpe, or leave rare tokens out: --set min_count=2"
-            )
         self._require("decay", lambda value: _SMALLEST <= value <= 1, f"{_SMALLEST:.1e} to 1")
         self._require("embedding_size", _is_width, f"1 to {_WIDEST:,}")
         self._require("layer_sizes", _are_layers, f"sizes of 1 to {_WIDEST:,}, {_MOST_LAYERS:,} at most")

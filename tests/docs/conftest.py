@@ -9,7 +9,7 @@ from lmtool.export import export_run
 from lmtool.model import Run, TrainOptions, run_training
 from support.runs.reporters import RecordingReporter
 
-_SMALL = {"embedding_size": "24", "layer_sizes": "24", "min_count": "30", "epochs": "1", "precision": "fp32"}
+_SMALL = {"embedding_size": "24", "layer_sizes": "24", "vocabulary_size": "600", "epochs": "1", "precision": "fp32"}
 
 
 @pytest.fixture(scope="session")

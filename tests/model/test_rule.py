@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from lmtool.model import Run, TrainOptions, load_corpus, run_training
+from lmtool.model import ConfigError, Run, TrainOptions, load_corpus, run_training
 from lmtool.model.data.rule import PROSE, TOKENIZED, UNSPACED, choose_rule, rule_of
 from lmtool.model.data.texts import Texts, find_texts
 from support.corpora import real_corpus, write_corpus
@@ -66,6 +66,14 @@ def test_the_choice_is_said_recorded_and_kept(tmp_path: Path) -> None:
     assert run.config().tokenization == PROSE
     for options in ({}, {"settings": {"tokenization": "auto"}}):
         run_training(TrainOptions(run=path, resume=True, threads=1, **options), reporter)
+
+
+def test_a_size_of_the_vocabulary_is_for_the_rule_that_is_chosen(tmp_path: Path) -> None:
+    prose, tokenized = prose_corpus(tmp_path / "prose"), write_corpus(tmp_path / "tokenized")
+    assert len(load_corpus(str(prose), "auto", vocabulary_size=270).vocabulary) == 270
+    for rule in ("auto", "whitespace"):
+        with pytest.raises(ConfigError, match="tokenization=whitespace takes all tokens .* --set tokenization=bpe"):
+            load_corpus(str(tokenized), rule, vocabulary_size=270)
 
 
 def test_a_rule_that_is_set_is_not_explained(tmp_path: Path) -> None:
