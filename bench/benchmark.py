@@ -120,6 +120,7 @@ def _measure(options: BenchOptions, folder: Path, progress: Progress) -> Results
         identity=identity,
         baseline=next(iter(measured), ""),
         timings=measurements.timings,
+        training=Artifact.read(artifact).training,
         parity=verification.reports,
         placement=verification.placement,
         rooflines=_rooflines(verification, measurements),

@@ -48,6 +48,7 @@ class Results:
         identity: Artifacts, schedule and machine.
         baseline: Name of the runtime that the others are compared with.
         timings: One for each runtime and scenario.
+        training: Facts of the model's training (see `Artifact`).
         parity: Runtime name -> report of its verification.
         placement: Runtime name -> provider -> operator -> number of nodes.
         rooflines: Runtime name -> bound of its steps on this machine, where it was measured.
@@ -63,6 +64,7 @@ class Results:
     identity: Identity
     baseline: str
     timings: Sequence[Timing]
+    training: Mapping[str, Any] = field(default_factory=dict)
     parity: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     placement: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
     rooflines: Mapping[str, Roofline] = field(default_factory=dict)
@@ -128,6 +130,7 @@ class Results:
             "model": self.model.name,
             **asdict(self.identity),
             "baseline": self.baseline,
+            "training": dict(self.training),
             "speedups": speedups,
             "timings": [timing.to_json() for timing in self.timings],
             "parity": dict(self.parity),

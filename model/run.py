@@ -28,7 +28,9 @@ from .training.config import TrainConfig, setting_text
 ORIGIN_KEYS = ("run", "weights_sha256")
 SOURCE_KEYS = ("file", "sha256", "layout")
 _PLACE_OF_ORIGIN = ("run", "epoch")
-_NEWER_FACTS = ("unigram_perplexity", "test_bits_per_byte")  # not in checkpoints of earlier versions
+_NEWER_FACTS = ("unigram_perplexity", "test_bits_per_byte", "test_word_perplexity")
+"""Facts that checkpoints of earlier versions lack."""
+
 _PUT_BACK = "put a copy of that file back, or train in another folder: --run DIR"
 
 

@@ -19,7 +19,7 @@ from ..timing import Timing
 from .charts import DOTS, colors, micro, panel, shown_seconds, shown_speed, sweep_lines, tradeoff, typeset
 from .overview import cards, change_matrix, perplexity_change, share, speedup_matrix
 from .svg import marker
-from .text import CRASHED, FAILED, HEADER, cells_of, format_speedup, legend, warnings
+from .text import CRASHED, FAILED, HEADER, cells_of, format_quality, format_speedup, legend, warnings
 
 _RELEVANT_FLAGS = ("avx", "amx", "fma", "f16c", "sse4", "asimd", "sve", "i8mm")
 _KINDS = {
@@ -82,6 +82,7 @@ def render_report(results: Results, comparison: Comparison | None = None) -> str
         invariant=lambda runtime: is_invariant(results, runtime),
         speedup=lambda timing: format_speedup(results, timing),
         perplexity=lambda runtime: perplexity_change(results, runtime),
+        quality=format_quality(results),
         warnings=warnings(results),
         legend=legend(results),
         panels=[panel(results, scenario) for scenario in results.scenarios],

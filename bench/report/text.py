@@ -3,6 +3,7 @@
 import textwrap
 
 from ...runtime.io.text_table import text_table
+from ...runtime.score import format_perplexity
 from ..results import Results
 from ..scenario import APPLICATION_KINDS, Scenario
 from ..sweep import AXES, Crossover, Sweep
@@ -13,6 +14,7 @@ HEADER = ("runtime", *_FIGURES, "memory", "floor", "to floor", "bare", "to bare"
 FAILED = "FAILED the verification: not timed"
 CRASHED = "CRASHED: not timed"
 _WIDTH = 120
+_QUALITY = ("test_perplexity", "test_bits_per_byte", "test_word_perplexity")
 
 
 def format_table(results: Results, width: int | None = None) -> str:
@@ -31,8 +33,20 @@ def format_table(results: Results, width: int | None = None) -> str:
     lines += [f"! {runtime}: {reason}" for runtime, reasons in results.failed.items() for reason in reasons]
     lines += [f"! {runtime}: {reason}" for runtime, reason in results.crashed.items()]
     lines += textwrap.wrap("; ".join(legend(results)), width or _WIDTH)
+    lines += [f"{results.model.name}: {quality}" for quality in [format_quality(results)] if quality]
     lines += [f"not measured: {name}: {reason}" for name, reason in results.skipped.items()]
     return "\n".join([*lines, *(f"! {warning}" for warning in warnings(results))]).rstrip()
+
+
+def format_quality(results: Results) -> str:
+    """How well the original predicts its test text, in the figures that its training recorded; empty without any."""
+    perplexity, bits, words = (results.training.get(name) for name in _QUALITY)
+    shown = [
+        f"test perplexity {format_perplexity(perplexity)}" if perplexity is not None else "",
+        f"{bits:.3f} bits per byte" if bits is not None else "",
+        f"{format_perplexity(words)} a word" if words is not None else "",
+    ]
+    return ", ".join(filter(None, shown))
 
 
 def _scenario_block(results: Results, scenario: Scenario, width: int | None) -> list[str]:

@@ -2,8 +2,8 @@
 
     python bench/studies/alternatives.py --run RUN --kenlm FOLDER --work FOLDER [--epochs N] [--rounds N]
 
-RUN is a finished run with its fp32 and int8 exports, trained with `--set tokenization=words`. KenLM's FOLDER holds `lmplz` and
-`build_binary`. The environment needs lmtool[train,cpu], kenlm, transformers and optimum-onnx.
+RUN is a finished run with its fp32 and int8 exports, trained with `--set tokenization=words`. KenLM's FOLDER holds
+`lmplz` and `build_binary`. The environment needs lmtool[train,cpu], kenlm, transformers and optimum-onnx.
 
 All models read the same tokens over the same vocabulary: KenLM a 5-gram with modified Kneser-Ney smoothing; the
 transformer (GPT-2's architecture, tied embeddings) trains for N epochs, is exported by Optimum with its

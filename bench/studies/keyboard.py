@@ -2,9 +2,9 @@
 
     python bench/studies/keyboard.py --run RUN --kenlm FOLDER --work FOLDER [--lines N] [--rounds N]
 
-RUN is a finished run with its fp32 and int8 exports, trained with `--set tokenization=words`. KenLM's FOLDER holds `lmplz` and
-`build_binary` (see `kenlm_model`). Beside lmtool[train,cpu] nothing is needed; where the Python module kenlm is
-installed, the n-gram's logarithms are compared with KenLM's own first.
+RUN is a finished run with its fp32 and int8 exports, trained with `--set tokenization=words`. KenLM's FOLDER holds
+`lmplz` and `build_binary` (see `kenlm_model`). Beside lmtool[train,cpu] nothing is needed; where the Python module
+kenlm is installed, the n-gram's logarithms are compared with KenLM's own first.
 
 All models have the run's vocabulary and training text, and suggest with the same rules for letters, marks and letter
 case. The n-grams are written by KenLM and read by `ngram`, which finds all next words at once. The sizes are those of

@@ -249,7 +249,7 @@ class Trainer:
             figures = self.corpus.figures("test", perplexity)._asdict()
             measured = {
                 "test_perplexity": perplexity,
-                "test_bits_per_byte": figures["bits_per_byte"],
+                **{f"test_{name}": value for name, value in figures.items()},
                 "unigram_perplexity": self.corpus.unigram_perplexity("test"),
             }
             Checkpoint(best.tensors, {**best.facts, **measured}).write(self.run.best)

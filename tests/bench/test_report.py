@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lmtool.bench import Results, Round, Scenario, Timing, save_results
+from lmtool.bench import Results, Round, Scenario, Timing, format_table, save_results
 from lmtool.bench.comparison import Change, Comparison, compare, read_results
 from lmtool.bench.report.charts import DOTS
 from lmtool.bench.report.html import render_report, write_report
@@ -242,6 +242,15 @@ def test_results_without_a_timing_still_make_a_page() -> None:
     assert "+50.000%" in page.text
     assert page.all("svg") == []
     assert "Nothing was timed" in page_of(make_results({})).text
+
+
+def test_the_quality_of_the_model_stands_above_its_speed() -> None:
+    figures = {"test_perplexity": 112.359, "test_bits_per_byte": 1.78634, "test_word_perplexity": 1226.06}
+    shown = "test perplexity 112.36, 1.786 bits per byte, 1226.06 a word"
+    results = measured(training=figures)
+    assert f"The original: {shown}." in page_of(results).text
+    assert f"model.onnx: {shown}" in format_table(results)
+    assert "bits per byte" not in page_of(measured()).text + format_table(measured())
 
 
 def test_parity_that_is_not_finite_says_so() -> None:
