@@ -63,5 +63,5 @@ def test_train_says_what_it_reads_and_which_rule_it_takes(tmp_path: Path) -> Non
     finished = lmtool("train", "--data", folder, *arguments, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr.splitlines()[0] == "skipped a [b].png: a picture; it holds no text"
-    assert finished.stderr.splitlines()[1].startswith("tokenization words-2: ")
+    assert finished.stderr.splitlines()[1].startswith("tokenization bpe: ")
     assert "skipped a [b].png: a picture" in lmtool("evaluate", "--data", folder, cwd=tmp_path).stderr
