@@ -10,7 +10,7 @@ PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<body>.*?)^(?P=indent)```[ ]*$", re.M | re.S)
 _COMMENT = re.compile(r"<!--\s*(.*?)\s*-->\s*$", re.S)
 _NUMBER = re.compile(r"[+-]?\d(?:[\d,.]*\d)?(?:e[+-]?\d+)?")
-_REASONS = ("network", "GPU", "minutes", "program", "cluster", "file of yours", "lines above")
+_REASONS = ("network", "GPU", "minutes", "program", "cluster", "file of yours", "lines above", "another model")
 
 
 @dataclass(frozen=True)
