@@ -55,6 +55,9 @@ def test_words_of_parts_are_inserted_and_written_as_text(visits: Callable[..., V
     visit.press("Tab")
     taken = f"The cat{suggested(predictor, 'The cat')[0].text}"
     visit.wait_until(lambda: visit.text == taken, lambda: f"found {visit.text!r}, expected {taken!r}")
+    assert visit.page.inner_text("#scale").startswith("full bar: ")
+    visit.fill("é" * 17).assert_shows(suggested(predictor, "é" * 17))
+    assert visit.page.inner_text("#scale").startswith("search cut, full bar: ")  # more bytes than are searched
     visit.fill("Ünder ").page.fill("#seed", "3")
     visit.page.click("#write")
     visit.wait_until(lambda: visit.page.inner_text("#write") == "Write on", lambda: "it still writes")
