@@ -43,12 +43,25 @@ def _about_axes(subject: Subject) -> Iterator[str]:
     if not subject.pairs:
         return
     times = declared_sizes(subject, TIME)
-    if not times:
+    if not times and (found := next(_timed(subject), None)):
+        yield f"{found} is a time: step by step the outputs are those of the whole sequence"
+    elif not times:
         yield "no input has a time that layers read step by step: a call is one step, or a window of fixed length"
     elif set(times.values()) == {1}:
         yield "the time is 1: one step a call; longer chunks, which cost less a step, need a dynamic time"
     if not subject.axes.has(BATCH, subject.data_inputs):
         yield "no input has a batch: a call serves one stream"
+
+
+def _timed(subject: Subject) -> Iterator[str]:
+    """Free axes that prove to be a time when they are tried, as behind other layers."""
+    for name in subject.data_inputs:
+        for place, axis in enumerate(subject.inputs[name].shape or ()):
+            if isinstance(axis, str) and not subject.axes.inputs[name][place]:
+                twin = subject.with_time(name, place)
+                differences = stream(twin, Trials(twin))
+                if differences and not any(difference.is_fault for difference in differences):
+                    yield f"axis {place} of {name!r}"
 
 
 def _about_runs(subject: Subject, trials: Trials) -> Iterator[str]:

@@ -1,6 +1,8 @@
 """A recurrent ONNX file under examination: its graph, layers, states and axes, read without running it."""
 
+import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import final
@@ -14,7 +16,7 @@ from ...runtime.session.contract import Types
 from ...runtime.stateful.onnx_file import read_onnx_file
 from ...runtime.stateful.state_pairs import StatePair, may_follow, state_pairs, unpaired_states
 from ..foreign.foreign_model import all_graphs, tensor_types
-from .axes import Axes, find_axes
+from .axes import TIME, Axes, find_axes
 from .layer import Layer, Slot, count_unrolled_cells, find_layers
 from .lineage import Lineage
 
@@ -53,6 +55,14 @@ class Subject:
     def axes(self) -> Axes:
         """Roles of the axes of inputs and outputs."""
         return find_axes(self.model, self.layers, self.inputs, self.outputs, self.pairs)
+
+    def with_time(self, name: str, place: int) -> "Subject":
+        """The same file, with an axis of an input taken as the time."""
+        roles = list(self.axes.inputs[name])
+        roles[place] = TIME
+        twin = copy.copy(self)
+        twin.axes = replace(self.axes, inputs={**self.axes.inputs, name: tuple(roles)})
+        return twin
 
     @property
     def data_inputs(self) -> list[str]:
@@ -160,6 +170,7 @@ def read_subject(path: Path, states: Mapping[str, str] | None = None) -> Subject
         subject = Subject(_parsed(data), states)
         if not subject.has_weights_outside:
             find_tensors(memoryview(data))
+            _require_valid(subject.model)
         _require_recurrent(subject)
     except ArtifactError as error:
         raise ArtifactError(f"{path} ({len(data):,} bytes) cannot be examined: {error}") from error
@@ -173,7 +184,32 @@ def _parsed(data: bytes) -> onnx.ModelProto:
         raise ArtifactError(f"it is no ONNX file, or is truncated or damaged: {truncated(error)}") from error
     if not model.graph.node:
         raise ArtifactError("it is no ONNX file, or its graph has no node")
+    _require_text(model)
     return model
+
+
+def _require_text(model: onnx.ModelProto) -> None:
+    """Raise ArtifactError for a name that is not UTF-8; protobuf then returns bytes, or raises an error."""
+    try:
+        for graph in all_graphs(model):
+            values = [*graph.input, *graph.output, *graph.value_info]
+            axes = [axis.dim_param for value in values for axis in value.type.tensor_type.shape.dim]
+            named = [part.name for part in (*values, *graph.initializer, *graph.node)]
+            operators = [text for node in graph.node for text in (node.op_type, node.domain)]
+            tensors = [name for node in graph.node for name in (*node.input, *node.output)]
+            attributes = [attribute.name for node in graph.node for attribute in node.attribute]
+            for text in (*axes, *named, *operators, *tensors, *attributes):
+                if not isinstance(text, str):
+                    raise ArtifactError(f"it holds a name that is not UTF-8: {text!r}")
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"it holds a name that is not UTF-8: {error}") from error
+
+
+def _require_valid(model: onnx.ModelProto) -> None:
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:  # of several kinds
+        raise ArtifactError(f"onnx's checker refuses it: {truncated(' '.join(str(error).split()))}") from error
 
 
 def _require_recurrent(subject: Subject) -> None:

@@ -121,6 +121,8 @@ def test_the_models_of_silero_vad_have_no_fault(name: str) -> None:
     examination = examine(silero_file(name))
     assert examination.is_sound, examination.format()
     assert len(examination.states) == (2 if name.endswith("sequence") else 1)
+    proved = "axis 0 of 'input' is a time: step by step the outputs are those of the whole sequence"
+    assert (proved in examination.notes) == name.endswith("sequence")
 
 
 def test_what_is_baked_into_a_model_of_silero_vad_is_found() -> None:

@@ -39,11 +39,8 @@ def _fixed_layers(subject: Subject) -> Iterator[Finding]:
 
 def _unrolled(subject: Subject) -> Iterator[Finding]:
     """Cells or layers that are repeated for each step of an input."""
-    steps = _repeated_layers(subject)
-    for name in subject.data_inputs if subject.cells else ():
-        sizes = (subject.inputs[name].shape or ())[:-1]
-        steps = next((n for n in sizes if isinstance(n, int) and n > 1 and subject.cells % n == 0), steps)
-    if steps > 1:
+    steps = _repetitions(subject)
+    if 1 < steps <= (subject.cells or len(subject.layers)):
         yield Finding(
             "baked-time",
             f"{subject.cells} unrolled cells" if subject.cells else f"{len(subject.layers)} recurrent nodes",
@@ -52,8 +49,12 @@ def _unrolled(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _repeated_layers(subject: Subject) -> int:
-    """In how many nodes that read one step each the same recurrent weights are."""
-    single = [sizes.layer for sizes in subject.axes.layers if sizes.time == 1 and sizes.layer.is_main]
-    counts = Counter(layer.node.input[2] for layer in single if layer.is_operator)
-    return max(counts.values(), default=0)
+def _repetitions(subject: Subject) -> int:
+    """How often the same recurrent weights are applied: by products of unrolled cells, or by layers of one step."""
+    if subject.cells:
+        products = [node for node, _ in subject.lineage.nodes if node.op_type in ("MatMul", "Gemm")]
+        weights = [node.input[1] for node in products if subject.lineage.tensor(node.input[1]) is not None]
+    else:
+        single = [sizes.layer for sizes in subject.axes.layers if sizes.time == 1 and sizes.layer.is_main]
+        weights = [layer.node.input[2] for layer in single if layer.is_operator]
+    return max(Counter(weights).values(), default=0)

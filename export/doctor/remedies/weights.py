@@ -7,7 +7,7 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from ..layer import at
+from ..layer import Layer, at
 from ..subject import Subject
 
 _WEIGHTS = (1, 2, 3)
@@ -22,15 +22,24 @@ def apply(model: onnx.ModelProto) -> Iterator[str]:
             if name in subject.lineage.overridable:
                 _remove_input(model, name)
                 yield f"{layer.label}: {name!r} is no input any more"
-            elif subject.lineage.producer(name) is not None and _is_stored(subject, name):
-                stored = f"{name} (stored)"
-                if stored not in {tensor.name for tensor in model.graph.initializer}:
-                    model.graph.initializer.append(_evaluated(model, subject, name, stored))
-                layer.node.input[place] = stored
-                yield f"{layer.label}: {name!r} is stored"
+            elif subject.lineage.producer(name) is not None and _is_computed_from_constants(subject, name):
+                yield from _store(model, subject, layer, place)
 
 
-def _is_stored(subject: Subject, name: str) -> bool:
+def _store(model: onnx.ModelProto, subject: Subject, layer: Layer, place: int) -> Iterator[str]:
+    """Store a weight, if onnx's evaluator can compute it."""
+    name = layer.node.input[place]
+    stored = f"{name} (stored)"
+    if stored not in {tensor.name for tensor in model.graph.initializer}:
+        try:
+            model.graph.initializer.append(_evaluated(model, subject, name, stored))
+        except Exception:  # whatever an operator raises
+            return
+    layer.node.input[place] = stored
+    yield f"{layer.label}: {name!r} is stored"
+
+
+def _is_computed_from_constants(subject: Subject, name: str) -> bool:
     """Whether it is computed from constants alone, by more than a Constant."""
     return subject.lineage.tensor(name) is None and not (
         subject.lineage.tensors_behind(name) & (subject.lineage.inputs | subject.lineage.overridable)
