@@ -73,10 +73,7 @@ class Subject:
     @property
     def tensors(self) -> list[TensorProto]:
         """All initializers and tensors of attributes."""
-        graphs = list(all_graphs(self.model))
-        attributes = [attribute for graph in graphs for node in graph.node for attribute in node.attribute]
-        found = [tensor for graph in graphs for tensor in graph.initializer]
-        return found + [tensor for attribute in attributes for tensor in (attribute.t, *attribute.tensors)]
+        return all_tensors(self.model)
 
     @property
     def has_weights_outside(self) -> bool:
@@ -168,13 +165,24 @@ def read_subject(path: Path, states: Mapping[str, str] | None = None) -> Subject
     data = read_onnx_file(path)
     try:
         subject = Subject(_parsed(data), states)
-        if not subject.has_weights_outside:
+        if subject.has_weights_outside:
+            find_tensors(memoryview(_without_locations(subject.model)))
+        else:
             find_tensors(memoryview(data))
             _require_valid(subject.model)
         _require_recurrent(subject)
     except ArtifactError as error:
         raise ArtifactError(f"{path} ({len(data):,} bytes) cannot be examined: {error}") from error
     return subject
+
+
+def all_tensors(model: onnx.ModelProto) -> list[TensorProto]:
+    """The initializers and the tensors of attributes of all graphs."""
+    graphs = list(all_graphs(model))
+    attributes = [attribute for graph in graphs for node in graph.node for attribute in node.attribute]
+    single = [attribute.t for attribute in attributes if attribute.HasField("t")]
+    listed = [tensor for attribute in attributes for tensor in attribute.tensors]
+    return [*(tensor for graph in graphs for tensor in graph.initializer), *single, *listed]
 
 
 def _parsed(data: bytes) -> onnx.ModelProto:
@@ -203,6 +211,17 @@ def _require_text(model: onnx.ModelProto) -> None:
                     raise ArtifactError(f"it holds a name that is not UTF-8: {text!r}")
     except UnicodeDecodeError as error:
         raise ArtifactError(f"it holds a name that is not UTF-8: {error}") from error
+
+
+def _without_locations(model: onnx.ModelProto) -> bytes:
+    """The file as if its weights were inside and empty, so that the rest of it can be checked."""
+    emptied = onnx.ModelProto()
+    emptied.CopyFrom(model)
+    for tensor in all_tensors(emptied):
+        tensor.ClearField("data_location")
+        del tensor.external_data[:]
+    data: bytes = emptied.SerializeToString()
+    return data
 
 
 def _require_valid(model: onnx.ModelProto) -> None:

@@ -102,6 +102,8 @@ class Trials:
             RefusedError: No runtime takes the file, or this one refuses the call.
         """
         name = runtime or next(iter(self.runs), "")
+        if not name:
+            raise RefusedError("no runtime takes the file")
         if (sizes, name) not in self._results:
             self._results[sizes, name] = self._attempt(self.feed(sizes), name)
         result = self._results[sizes, name]
@@ -125,7 +127,7 @@ class Trials:
 
     def _attempt(self, feed: Mapping[str, NDArray[Any]], runtime: str) -> Outputs | RefusedError:
         try:
-            return self.runs[runtime](feed) if runtime else RefusedError("no runtime takes the file")
+            return self.runs[runtime](feed)
         except RefusedError as error:
             return error
 

@@ -1,5 +1,6 @@
 """The doctor finds each seeded fault and nothing else, and finds nothing in good files."""
 
+import contextlib
 import importlib.util
 import json
 import warnings
@@ -12,8 +13,10 @@ import torch
 from lmtool.export import BuildOptions, build_model
 from lmtool.export.doctor.examination import Examination, examine
 from lmtool.export.doctor.finding import KINDS
+from lmtool.export.doctor.mending import mend
 from lmtool.runtime import PRECISIONS, ArtifactError, OptionError, StorageError
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
+from support.hostile.access_monitor import Honeypot
 from support.models.networks import network_of
 from support.models.node_tests import node_tests
 from support.models.recurrent_files import model_of, recurrent_model, value
@@ -177,6 +180,22 @@ def test_what_is_no_fault_is_a_note(tmp_path: Path) -> None:
     assert "opset 22: onnxruntime has no CUDA kernel" in notes
     notes = " ".join(examined(recurrent_model(axes=(1, "batch", 4)), tmp_path).notes)
     assert "the time is 1: one step a call" in notes
+
+
+def test_weights_in_another_file_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honeypot = Honeypot(tmp_path)
+    monkeypatch.chdir(honeypot.inside)
+    model = build_model(network_of((7, 3)), BuildOptions())
+    for tensor in model.graph.initializer:
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="relative.bin")
+    assert kinds(examined(model, tmp_path)) == ["external-data"]
+    assert mend(tmp_path / "network.onnx", tmp_path / "mended.onnx").path is None
+    assert not honeypot.was_accessed()
+    with contextlib.suppress(ValueError):  # the positive control; that file has another size
+        numpy_helper.to_array(model.graph.initializer[0])
+    assert honeypot.was_accessed()
 
 
 def test_files_that_cannot_be_examined_are_refused_with_a_reason(tmp_path: Path) -> None:
