@@ -42,7 +42,8 @@ def generate(
         float, Option(help="Above 1: repeat words of this text less often (1: off; 1.2 is usual).")
     ] = 1.0,
     stop: Annotated[
-        list[str] | None, Option(metavar="WORD", help="End before this word; may be repeated.", callback=as_utf8)
+        list[str] | None,
+        Option(metavar="TEXT", help="End before this word, with bpe any text; may be repeated.", callback=as_utf8),
     ] = None,
     seed: Annotated[int | None, Option(help="Seed; makes the text repeatable.")] = None,
     allow_unknown: Unknown = False,

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -73,10 +74,11 @@ def _blank_end(prompt: str, predictor: "Predictor") -> str:
 
 
 def _before_last_token(state: "State", predictor: "Predictor") -> "State":
-    """The same state, with all pending tokens but the last one read, so that texts do not read them again."""
+    """The same state with all pending tokens read, so that texts do not read them again, but those that must stay."""
     from ..runtime import State
 
-    read = State(state.model_sha256, state.tensors)
-    if state.pending.shape[1] > 1:
-        _, read = predictor.step(state.pending[:, :-1], read, logits_to_keep=1)
-    return State(read.model_sha256, read.tensors, state.pending[:, -1:], partial=state.partial)
+    read, pending = State(state.model_sha256, state.tensors), state.pending
+    stay = predictor.vocabulary.spaces.pending(int(pending[0, -1]))
+    if pending.shape[1] > stay:
+        _, read = predictor.step(pending[:, :-stay], read, logits_to_keep=1)
+    return replace(state, tensors=read.tensors, pending=pending[:, -stay:])

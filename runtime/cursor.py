@@ -11,7 +11,7 @@ from .errors import StateError
 from .network import Network
 from .score import require_finite
 from .state import State
-from .tokenization import SPACE_TOKEN
+from .text.text_decoder import TextDecoder
 
 _FLUSH_AT = 512
 
@@ -35,8 +35,7 @@ class Cursor:
         self.pending: list[int] = state.pending[0].tolist() if state.pending.size else []
         self.memory = memory
         self.last_token: int | None = self.pending[-1] if self.pending else None
-        vocabulary = network.vocabulary
-        self._space = vocabulary.id(SPACE_TOKEN) if vocabulary.tokenization.unit == "subword" else None
+        self._spaces = network.vocabulary.spaces
         self._lookahead: tuple[NDArray[np.float32], State] | None = None
         self._one_token = np.zeros((1, 1), np.int64)
         if state.cache is None:
@@ -51,18 +50,18 @@ class Cursor:
         copy._one_token = np.zeros((1, 1), np.int64)
         return copy
 
-    def snapshot(self, partial: bytes) -> State:
-        """The place as a value, with the bytes of a character that is not complete."""
+    def snapshot(self, text: TextDecoder) -> State:
+        """The place as a value, with the end of its text."""
         pending = np.array([self.pending], np.int64).reshape(1, -1)
         cache = None if self.memory is None else self.memory.cache
-        return State(self.state.model_sha256, self.state.tensors, pending, cache, partial)
+        return State(self.state.model_sha256, self.state.tensors, pending, cache, text.partial, text.letters)
 
     def append(self, ids: list[int]) -> None:
         """Append valid token ids; runs them when a few hundred have gathered."""
         if not ids:
             return
         if self._lookahead is not None:
-            if ids[0] != self._space:  # the token before a space is kept, see `before_word`
+            if self._spaces.before(ids[0]) is None:  # the token before a space is kept, see `before_word`
                 self.state, self.pending = self._lookahead[1], []
             self._lookahead = None
         had_next = bool(self.pending)
@@ -75,20 +74,40 @@ class Cursor:
 
     def logits(self) -> NDArray[np.float32]:
         """As `Stream.logits`."""
-        return self._look_ahead()[0]
+        return self.look_ahead()[0]
 
-    def before_word(self) -> tuple[NDArray[np.float32], State, int | None]:
-        """Where the next word begins, for the rule `bpe`: the logits, the state, and the last token there.
+    def write(self, token_id: int) -> None:
+        """Append a token that was drawn from `logits`. If it is a space, the next word does not take it."""
+        assert self._lookahead is not None
+        self.state, self.pending = self._lookahead[1], [token_id]
+        self._lookahead = None
+        self.last_token = token_id
+        self._remember_next()
 
-        A word's first token may hold the space before it. So where the text ends with a space, it is the place before
-        that space, and None for the last token; where the token before it is not known, that after the space.
+    def before_word(self) -> "Cursor":
+        """Where the next word begins: another cursor if the text ends with a space, else this one.
+
+        With the rule `bpe` a word's first token holds the space before it. So the place is the one before that space,
+        if the token before it is pending; else it is after the space.
         """
-        self._require_pending()
-        if self.pending[-1] == self._space and len(self.pending) > 1:
-            if len(self.pending) > 2:
-                self._run(len(self.pending) - 2)
-            return *self._predict(1), None
-        return *self._look_ahead(), self.pending[-1]
+        before = self._spaces.before(self.pending[-1]) if len(self.pending) > 1 else None
+        if before is None:
+            return self
+        if len(self.pending) > 2:
+            self._run(len(self.pending) - 2)
+        place = self.copy()
+        place.pending[1:] = before
+        place.last_token, place._lookahead = place.pending[-1], None
+        return place
+
+    def look_ahead(self) -> tuple[NDArray[np.float32], State]:
+        """Logits of the next token, and the state after all pending tokens; they run once."""
+        if self._lookahead is None:
+            self._require_pending()
+            if self.memory is not None:
+                self._run(len(self.pending) - 1)
+            self._lookahead = self._predict()
+        return self._lookahead
 
     def score(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """Append tokens, int64 [tokens], one where there is a cache; their log-probabilities, float64 [tokens]."""
@@ -98,7 +117,7 @@ class Cursor:
             return np.asarray(log_probs[0])
         self._require_pending()
         tokens, state = [*self.pending, *ids.tolist()], self.state
-        stay = 2 if tokens[-1] == self._space else 1  # with the token before a space, see `before_word`
+        stay = self._spaces.pending(tokens[-1])  # with the token before a space, see `before_word`
         found = []
         if leave := tokens[:-stay]:
             scored = ids[None, : len(ids) + 1 - stay]
@@ -125,22 +144,13 @@ class Cursor:
             if hidden.any():
                 self.memory.remember(hidden, self.pending[0])
 
-    def _look_ahead(self) -> tuple[NDArray[np.float32], State]:
-        """Logits and the state after all pending tokens; they run once."""
-        if self._lookahead is None:
-            self._require_pending()
-            if self.memory is not None:
-                self._run(len(self.pending) - 1)
-            self._lookahead = self._predict(len(self.pending))
-        return self._lookahead
-
-    def _predict(self, count: int) -> tuple[NDArray[np.float32], State]:
-        """Logits and the state after the first `count` pending tokens, 1 with a cache."""
-        if count == 1:
+    def _predict(self) -> tuple[NDArray[np.float32], State]:
+        """Logits and the state after all pending tokens, of which there is 1 with a cache."""
+        if len(self.pending) == 1:
             token_ids = self._one_token
             token_ids[0, 0] = self.pending[0]
         else:
-            token_ids = np.array([self.pending[:count]], np.int64)
+            token_ids = np.array([self.pending], np.int64)
         logits, state = self.network.run(token_ids, self.state, 1)
         last = logits[0, -1]
         require_finite(last, "logits")

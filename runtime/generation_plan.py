@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .arguments import checked_flag, checked_integer, checked_texts
+from .draws.barred_words import BarredWords
 from .draws.draw import Draw
 from .errors import OptionError
 from .sampling import Sampling
+from .text.text_decoder import TextDecoder
 from .vocabulary import Vocabulary
 
 
@@ -22,11 +25,15 @@ class GenerationPlan:
         max_tokens: The number of tokens.
         draw: How they are drawn.
         stop_ids: The text ends before the first of these tokens.
+        stops: The text ends before the first of these texts.
+        never: With the rule `bpe`: the tokens that would complete a word that is never written; None for no words.
     """
 
     max_tokens: int
     draw: Draw
-    stop_ids: frozenset[int]
+    stop_ids: frozenset[int] = frozenset()
+    stops: tuple[str, ...] = ()
+    never: BarredWords | None = None
 
     @classmethod
     def make(
@@ -45,12 +52,35 @@ class GenerationPlan:
             raise OptionError(f"max_tokens is {max_tokens}, expected 0 or more")
         random = np.random.default_rng(_checked_seed(seed))
         stops = [stop] if isinstance(stop, str) else checked_texts("stop", stop)
-        stop_ids = {token_id for text in stops for token_id in _stop_ids(text, vocabulary)}
         if checked_flag("stop_at_end_of_sentence", stop_at_end_of_sentence):
-            stop_ids.add(vocabulary.end_of_sentence_id)
-        unknown = set() if sampling.allow_unknown else {vocabulary.unknown_id}
-        barred = np.array(sorted(vocabulary.forms(never) | unknown), np.int64)
-        return cls(max_tokens, Draw(sampling, random, barred), frozenset(stop_ids))
+            stops.append("\n")
+        stop_ids, texts = _stops(stops, vocabulary)
+        barred, words = ruled_out(vocabulary, never)
+        if sampling.allow_unknown:
+            barred = barred[barred != vocabulary.unknown_id]
+        return cls(max_tokens, Draw(sampling, random, barred), stop_ids, texts, words)
+
+    def close_tokens(self, text: TextDecoder) -> None:
+        """Rule out what may not follow this text: what completes a word of `never`, or lacks the space at its end."""
+        if self.never is None and not text.takes_space:
+            self.draw.closed = None
+            return
+        closed = [] if self.never is None else [self.never.after(text)]
+        if text.takes_space:
+            closed.append(text.vocabulary.spaces.others)
+        self.draw.closed = np.concatenate(closed)
+
+
+def ruled_out(vocabulary: Vocabulary, never: str | Collection[str]) -> tuple[NDArray[np.int64], BarredWords | None]:
+    """The ids of tokens that are not written: the unknown one, and words of `never`; with `bpe` instead its words.
+
+    Raises:
+        OptionError: As for `Vocabulary.forms`.
+    """
+    unknown = {vocabulary.unknown_id}
+    if vocabulary.tokenization.unit == "subword":
+        return np.array(list(unknown), np.int64), vocabulary.barred_words(never)
+    return np.array(sorted(vocabulary.forms(never) | unknown), np.int64), None
 
 
 def seed_of_text(seed: int | None, number: int) -> int | list[int] | None:
@@ -75,14 +105,20 @@ def _checked_number(seed: Any) -> int:
     return number
 
 
-def _stop_ids(text: str, vocabulary: Vocabulary) -> set[int]:
-    """The ids of a stop: of `bpe` also that of the word with the space before it, as it is written in a sentence."""
-    has_two_forms = vocabulary.tokenization.unit == "subword" and text and not text[0].isspace()
-    forms = map(vocabulary.tokenization.split, (text, f" {text}") if has_two_forms else (text,))
-    found = {vocabulary.id(tokens[0]) for tokens in forms if len(tokens) == 1 and tokens[0] in vocabulary}
-    if not found:
+def _stops(stops: list[str], vocabulary: Vocabulary) -> tuple[frozenset[int], tuple[str, ...]]:
+    """The stops as tokens or, with the rule `bpe` and unless they are newlines, as texts."""
+    if vocabulary.tokenization.unit != "subword" or set(stops) <= {"\n"}:
+        return frozenset(_stop_id(text, vocabulary) for text in stops), ()
+    if "" in stops:
+        raise OptionError("stop holds an empty text, expected one or more characters")
+    return frozenset(), tuple(stops)
+
+
+def _stop_id(text: str, vocabulary: Vocabulary) -> int:
+    tokens = vocabulary.tokenization.split(text)
+    if len(tokens) != 1 or tokens[0] not in vocabulary:
         raise OptionError(
             f"stop holds {text!r}, which is no token of this model's vocabulary and would never be written; "
             f"expected single tokens of it"
         )
-    return found
+    return vocabulary.id(tokens[0])

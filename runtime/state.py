@@ -4,7 +4,7 @@ The bytes are a magic, the header's length (4 bytes, little-endian), a JSON head
 rest), the tensors in the artifact's order as little-endian float32, and the pending token ids as int64. The state of a
 stream with a cache has another magic, followed at the end by the cache's hidden states as float32, its token ids as
 int64, and its size, theta, weight and oldest pair as float64. Where the text ends within a character, the header has
-its bytes as hexadecimal digits: `partial`.
+its bytes as hexadecimal digits: `partial`; where it ends within a word of a model of parts of words, `letters`.
 """
 
 import codecs
@@ -23,11 +23,12 @@ from .arrays import DeviceTensors, Tensors, as_read_only, as_value, freeze, shap
 from .cache import Cache, CacheOptions
 from .errors import JsonError, OptionError, StateError, counted
 from .io.json_reader import parse_json
+from .text.text_decoder import MOST_LETTERS, is_letters
 
 _MAGIC, _MAGIC_WITH_CACHE = b"lmstate1", b"lmstate2"
 _FLOAT, _INT, _DOUBLE = np.dtype("<f4"), np.dtype("<i8"), np.dtype("<f8")
 _CACHE_TYPES: list[np.dtype[Any]] = [_FLOAT, _INT, _DOUBLE]
-_KEYS = {"model_sha256", "shapes", "pending_shape", "sha256", "partial"}
+_KEYS = {"model_sha256", "shapes", "pending_shape", "sha256", "partial", "letters"}
 
 _NO_TOKENS = freeze(np.zeros((0, 0), np.int64))
 
@@ -47,6 +48,8 @@ class State:
             `tensors` and the first token in `pending`.
         partial: At the end of a stream's text, the bytes of a character that is not complete, 3 at most; for tokens
             that hold single bytes.
+        letters: At the end of a stream's text, what follows its last white space, 64 characters at most; for tokens
+            that are parts of words, where the words that are never written depend on it.
     """
 
     model_sha256: str
@@ -54,6 +57,7 @@ class State:
     pending: NDArray[np.int64] = field(default_factory=lambda: _NO_TOKENS)
     cache: Cache | None = None
     partial: bytes = b""
+    letters: str = ""
 
     def __post_init__(self) -> None:
         """Copy writable arrays; raise ArgumentError for a field of a wrong type."""
@@ -68,6 +72,10 @@ class State:
             checked_instance("cache", self.cache, Cache)
         if not _is_partial(checked_bytes("partial", self.partial)):
             raise StateError(f"partial is {reprlib.repr(self.partial)}, expected the first bytes of a UTF-8 character")
+        if not is_letters(checked_text("letters", self.letters)):
+            raise StateError(
+                f"letters are {reprlib.repr(self.letters)}, expected at most {MOST_LETTERS} without white space"
+            )
         object.__setattr__(self, "tensors", as_value(self.tensors))
         object.__setattr__(self, "pending", as_read_only(self.pending))
 
@@ -75,7 +83,7 @@ class State:
     def made_by(cls, maker: object, model_sha256: str, tensors: Tensors, batch_size: int) -> "State":
         """The state that a call returned: valid by construction, so it is not copied, and `maker` skips its checks."""
         state = object.__new__(cls)
-        fields = state.__dict__  # the class has the defaults of `cache` and `partial`
+        fields = state.__dict__  # the class has the defaults of the others
         fields["model_sha256"], fields["tensors"], fields["pending"] = model_sha256, tensors, _NO_TOKENS
         fields["_made"] = maker, batch_size
         return state
@@ -128,6 +136,8 @@ class State:
             header["cache_shapes"] = [list(array.shape) for array in cached]
         if self.partial:
             header["partial"] = self.partial.hex()
+        if self.letters:
+            header["letters"] = self.letters
         encoded = json.dumps(header, separators=(",", ":")).encode()
         magic = _MAGIC_WITH_CACHE if cached else _MAGIC
         return b"".join([magic, len(encoded).to_bytes(4, "little"), encoded, body])
@@ -147,7 +157,7 @@ class State:
             shapes = [(*shape,) for shape in [*header["shapes"], header["pending_shape"], *cache_shapes]]
             count = len(header["shapes"])
             model_sha256, sha256 = str(header["model_sha256"]), header["sha256"]
-            partial = _partial_of(header.get("partial", ""))
+            partial, letters = _partial_of(header.get("partial", "")), _letters_of(header.get("letters", ""))
             if not count or not all(_is_shape(shape) for shape in shapes):
                 raise StateError(f"no saved state: the shapes {reprlib.repr(shapes)} are not those of matrices")
         except (KeyError, TypeError) as error:
@@ -159,7 +169,7 @@ class State:
             raise StateError(f"no saved state: it has {counted(len(shapes), 'array')}, expected {len(types)}")
         arrays = _arrays(body, shapes, types)
         cache = _cache_of(*arrays[count + 1 :]) if with_cache else None
-        state = cls(model_sha256, tuple(arrays[:count]), arrays[count], cache, partial)
+        state = cls(model_sha256, tuple(arrays[:count]), arrays[count], cache, partial, letters)
         state.require_finite()
         return state
 
@@ -189,6 +199,12 @@ def _partial_of(digits: Any) -> bytes:
         return bytes.fromhex(digits)
     except (TypeError, ValueError) as error:
         raise StateError(f"no saved state: its partial is {reprlib.repr(digits)}, not hexadecimal digits") from error
+
+
+def _letters_of(letters: Any) -> str:
+    if not isinstance(letters, str):
+        raise StateError(f"no saved state: its letters are {reprlib.repr(letters)}, not text")
+    return letters
 
 
 def _is_partial(data: bytes) -> bool:

@@ -20,12 +20,14 @@ from .sampling import Sampling
 from .score import Score, spelled_ids
 from .state import State
 from .suggestions import check_suggestions, checked_prefix, suggest_tokens
+from .text.stops import StoppedText
 from .text.text_decoder import TextDecoder
 from .word_search.nodes import Node
 from .word_search.word_finder import NextWords
 
 _SCORING_CHUNK = 128
 
+_Place = tuple[Cursor, TextDecoder]
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
@@ -77,7 +79,7 @@ class Stream:
         self._cursor = Cursor(network, state, memory)
         self._vocabulary = network.vocabulary
         self._last_character = ""  # of the text that was fed last, if nothing else was since
-        self._text = TextDecoder(self._vocabulary, self._cursor.last_token, state.partial)
+        self._text = TextDecoder(self._vocabulary, self._cursor.last_token, state.partial, state.letters)
         self._lock = threading.RLock()
 
     def __repr__(self) -> str:
@@ -97,7 +99,7 @@ class Stream:
     @_owned
     def state(self) -> State:
         """A snapshot for `predictor.stream(state=...)`, here or, as bytes, in another process."""
-        return self._cursor.snapshot(self._text.partial)
+        return self._cursor.snapshot(self._text)
 
     @_owned
     def fork(self) -> "Stream":
@@ -250,9 +252,10 @@ class Stream:
     def _find_words(self, k: int, prefix: str | None, allow_unknown: bool, never: str | Collection[str]) -> NextWords:
         k, prefix = check_suggestions(k, allow_unknown), checked_prefix(prefix)
         hidden = self._vocabulary.word_filter(never)
-        logits, state, last = self._cursor.before_word()
-        finder, memory = self._cursor.network.word_finder, self._cursor.memory
-        return finder.find(Node.of_logits(logits, state), last, prefix, k, hidden, memory)
+        place = self._cursor.before_word()
+        node = Node.of_logits(*place.look_ahead())
+        last = place.last_token if place is self._cursor else None
+        return place.network.word_finder.find(node, last, prefix, k, hidden, place.memory)
 
     def generate(
         self,
@@ -272,10 +275,11 @@ class Stream:
     ) -> Iterator[str]:
         """Continue the text: choose a token, feed it, yield the text it adds, `max_tokens` times.
 
-        The first word begins without a space if the text that was fed last ends with white space; a model of `bpe`,
-        whose tokens begin with the space, does better without one at the end. Pieces end between
-        characters (see `TextDecoder`): the bytes of one that is not complete at the end are not yielded; the next call
-        goes on with them, as does a fork or a saved state.
+        The first word begins without a space if the text that was fed last ends with white space. With the rule `bpe`
+        a word's token holds the space before it: the first token is then one of those that begin with a space, each as
+        probable as the model says of them, and takes the place of that space. Pieces end between characters (see
+        `TextDecoder`): the bytes of one that is not complete at the end are not yielded; the next call goes on with
+        them, as does a fork or a saved state.
 
         The text depends on the text read so far, the arguments and the seed, but not on how the text was split into
         `feed` calls (for an artifact whose `batch_invariant` is true).
@@ -292,13 +296,18 @@ class Stream:
             repetition_penalty: See `Sampling`. It applies to tokens of this call, never to the end of a sentence.
             repetition_window: See `Sampling`.
             stop: One or more tokens, as text (a newline is the end of a sentence). Generation ends before the first
-                of them: it is neither yielded nor fed.
+                of them: it is neither yielded nor fed. With the rule `bpe` any texts, also of several tokens or parts
+                of them: the text before the first one is yielded, and text that may become one is held back until the
+                next tokens show. The stream then goes on after the last token that was yielded in full; a loop that is
+                left early leaves it after the tokens that were drawn.
             stop_at_end_of_sentence: End before the first end-of-sentence token, as if it were in `stop`.
-            never: Words that are not written in any letter case (see `Vocabulary.forms`).
+            never: Words that are not written in any letter case (see `Vocabulary.forms`). With the rule `bpe` no token
+                that completes one is chosen; `theory` is still written without `the`, but not as `the` and `ory`.
 
         Raises:
-            OptionError: An argument is outside its range; an entry of `stop` is not a token of the vocabulary; an entry
-                of `never` is empty or holds white space, or there is one and the model's tokens are not words.
+            OptionError: An argument is outside its range; an entry of `stop` is not a token of the vocabulary, or with
+                `bpe` empty; an entry of `never` is empty or holds white space, or there is one and the model's tokens
+                are characters.
         """
         sampling = Sampling(method, temperature, top_k, top_p, allow_unknown, repetition_penalty, repetition_window)
         return self._generate(
@@ -307,24 +316,51 @@ class Stream:
 
     def _generate(self, plan: GenerationPlan) -> Iterator[str]:
         sampler = TokenSampler(len(self._vocabulary))
+        if plan.stops:
+            yield from self._generate_to_stop(sampler, plan)
+            return
         for _ in range(plan.max_tokens):
             piece = self._write(sampler, plan)
             if piece is None:
                 return
             yield piece
 
+    def _generate_to_stop(self, sampler: TokenSampler, plan: GenerationPlan) -> Iterator[str]:
+        """As `_generate`, to the first of `plan.stops`."""
+        text = StoppedText(plan.stops, self._place())
+        for left in reversed(range(plan.max_tokens)):
+            yield self._write_to_stop(sampler, plan, text, left == 0)
+            if text.stopped:
+                return
+
+    @_owned
+    def _write_to_stop(self, sampler: TokenSampler, plan: GenerationPlan, text: StoppedText[_Place], last: bool) -> str:
+        """As `_write`; returns the text that is no part of a stop, and goes back to its end where one is complete."""
+        piece = self._write(sampler, plan) or ""
+        released = text.push(piece, self._place(), within_character=bool(self._text.partial), is_last=last)
+        if text.stopped:
+            self._cursor, self._text = text.place
+        return released
+
+    def _place(self) -> _Place:
+        return self._cursor.copy(), self._text.copy()
+
     @_owned
     def _write(self, sampler: TokenSampler, plan: GenerationPlan) -> str | None:
         """Choose the next token and append it. Returns the text it adds, or None for a stop, which is not appended."""
-        cursor, draw = self._cursor, plan.draw
+        cursor, draw = self._cursor.before_word(), plan.draw
         logits = cursor.logits()
+        self._text.takes_space = cursor is not self._cursor
+        plan.close_tokens(self._text)
         if draw.depends_on_boundary:
-            draw.at_boundary = cursor.last_token is None or self._vocabulary.is_boundary(cursor.last_token)
+            last = cursor.last_token
+            draw.at_boundary = self._text.takes_space or last is None or self._vocabulary.is_boundary(last)
         token_id = sampler.choose_one(logits, draw)
         if token_id in plan.stop_ids:
             return None
         if token_id != self._vocabulary.end_of_sentence_id:
             draw.recent.append(token_id)
-        cursor.append([token_id])
+        cursor.write(token_id)
+        self._cursor = cursor
         self._last_character = ""
         return self._text.add(token_id)

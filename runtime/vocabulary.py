@@ -3,18 +3,18 @@
 import hashlib
 import json
 import reprlib
-import string
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 from typing import Any, final
 
 from .arguments import checked_instance, checked_text, checked_texts, wrong_type
+from .draws.barred_words import BarredWords
 from .errors import OptionError, TokenError, VocabularyError
+from .text.spaces import Spaces
 from .text.text_decoder import TextDecoder
 from .tokenization import Tokenization
-
-_MARKS = f"{string.punctuation}\u201c\u201d\u2018\u2019\u00ab\u00bb\u2026\u2013\u2014"
+from .words import MARKS_AROUND
 
 
 @final
@@ -59,6 +59,7 @@ class Vocabulary:
             )
         self.unknown_id = self._ids[tokenization.unknown]
         self.end_of_sentence_id = self._ids[tokenization.end_of_sentence]
+        self._barred: tuple[frozenset[str], BarredWords] | None = None
 
     def _first_duplicate(self) -> str:
         return next(token for index, token in enumerate(self.tokens) if self._ids[token] != index)
@@ -143,6 +144,22 @@ class Vocabulary:
             return lambda word: False
         return lambda word: not forms.isdisjoint(self._forms_in(word))
 
+    def barred_words(self, never: str | Collection[str]) -> BarredWords | None:
+        """For `bpe`: the tokens that would complete a word of `never`; None without words. The last list is kept.
+
+        Raises:
+            OptionError: An entry is empty or holds white space.
+        """
+        forms = frozenset(self._forms_of(_checked_never(never)))
+        if forms and (self._barred is None or self._barred[0] != forms):
+            self._barred = forms, BarredWords(self, forms)
+        return self._barred[1] if forms and self._barred else None
+
+    @cached_property
+    def spaces(self) -> Spaces:
+        """The tokens of spaces."""
+        return Spaces(self)
+
     def _forms_of(self, words: Collection[str]) -> set[str]:
         return {form for word in map(self._form, words) for form in (word, word.rstrip("."))} - {""}
 
@@ -157,7 +174,7 @@ class Vocabulary:
     def _forms_in(self, token: str) -> set[str]:
         """A token's form, also without the marks around it."""
         form = self._form(token)
-        return {form, form.strip(_MARKS)}
+        return {form, form.strip(MARKS_AROUND)}
 
     def _form(self, word: str) -> str:
         return self.tokenization.folded(word).casefold()

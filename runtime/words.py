@@ -7,10 +7,14 @@ A rule reads text in two steps. `folded` brings it into the form of the tokens: 
 
 import functools
 import re
+import string
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import final
+
+MARKS_AROUND = f"{string.punctuation}\u201c\u201d\u2018\u2019\u00ab\u00bb\u2026\u2013\u2014"
+"""Marks that may stand around a word of `Vocabulary.forms`."""
 
 
 @final

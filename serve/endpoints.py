@@ -55,16 +55,18 @@ async def _suggest(service: Service, request: Request, body: SuggestRequest) -> 
         session = resources.enter_context(taken)
         resources.enter_context(engine.slots.take(1))
         start = SessionState(engine.start) if session is None else session.state
+        text = start.text_end(vocabulary)
         (prompt,) = await split_prompts(
-            [body.text], vocabulary, start.text_end(vocabulary), service.options.max_prompt_tokens, with_pieces=False
+            [body.text], vocabulary, text, service.options.max_prompt_tokens, with_pieces=False
         )
+        text.skip(prompt.ids)
         request.state.tokens = (len(prompt.ids), 0)
         state, tokens = start.state, [*start.pending, *prompt.ids]
         if session is not None and prompt.ids:
             state, tokens = await engine.read_to_end(state, tokens)
         found = await _next_words(engine, state, tokens, body, service.options.never)
         if session is not None and prompt.ids:
-            session.state = SessionState(engine.with_pending(state, tokens), start.tokens + len(prompt.ids))
+            session.state = SessionState(engine.with_pending(state, tokens, text), start.tokens + len(prompt.ids))
         return found
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..runtime.draws.draw import Draw
 from ..runtime.errors import PoolError
-from ..runtime.generation_plan import GenerationPlan
+from ..runtime.generation_plan import GenerationPlan, ruled_out
 from ..runtime.pool.generation import NEVER, Generation
 from ..runtime.pool.loop_inbox import LoopInbox
 from ..runtime.pool.options import PoolOptions
@@ -22,7 +22,7 @@ from ..runtime.predictor import Predictor
 from ..runtime.sampling import Sampling
 from ..runtime.state import State
 from ..runtime.stream import Stream
-from ..runtime.tokenization import SPACE_TOKEN
+from ..runtime.text.text_decoder import TextDecoder
 from .completions.logprobs import TokenLogprobs, token_logprobs
 from .errors import ServeError
 from .options import ServeOptions
@@ -47,6 +47,7 @@ class Engine:
         created: When the engine was made, seconds since 1970.
         vocabulary: The model's tokens.
         barred: int64, ids of tokens that are not written: the unknown token, and the words of the option `never`.
+        never: With the rule `bpe`: the tokens that would complete a word of that option, which `barred` lacks.
         slots: Bounds the choices of all engines.
         start: The state at the start of a text: an end of sentence is pending, as for `Predictor.stream`.
         pool: Runs the model.
@@ -71,12 +72,10 @@ class Engine:
         self.created = int(time.time())
         self.vocabulary = predictor.vocabulary
         self._predictor = predictor
-        barred = self.vocabulary.forms(options.never) | {self.vocabulary.unknown_id}
-        self.barred = np.array(sorted(barred), np.int64)
+        self.barred, self.never = ruled_out(self.vocabulary, options.never)
         self.slots = slots
-        self.start = self.with_pending(predictor.initial_state(1), [self.vocabulary.end_of_sentence_id])
-        holds_bytes = self.vocabulary.tokenization.unit == "subword"
-        self._space = self.vocabulary.id(SPACE_TOKEN) if holds_bytes else None
+        start = [self.vocabulary.end_of_sentence_id]
+        self.start = self.with_pending(predictor.initial_state(1), start, TextDecoder(self.vocabulary))
         places = 2 * options.max_choices + 2
         self.pool = StreamPool(
             predictor, PoolOptions(max_streams=places, max_waiting=places, allow_inexact=options.allow_inexact)
@@ -123,16 +122,17 @@ class Engine:
             self.pool.cancel(generation)
 
     @staticmethod
-    def with_pending(state: State, tokens: Sequence[int], partial: bytes = b"") -> State:
-        """The state, with tokens that it has not read yet, and the bytes of an incomplete character (see `State`)."""
-        return dataclasses.replace(state, pending=np.array([tokens], np.int64), partial=partial)
+    def with_pending(state: State, tokens: Sequence[int], text: TextDecoder) -> State:
+        """The state, with tokens that it has not read yet, after which its text ends."""
+        pending = np.array([tokens], np.int64)
+        return dataclasses.replace(state, pending=pending, partial=text.partial, letters=text.letters)
 
     def split(self, tokens: list[int]) -> tuple[list[int], list[int]]:
         """The tokens to read now, maybe none, and those that stay pending where a text ends.
 
         These are the last one and, with the rule `bpe`, the one before a space: the next word's token may hold it.
         """
-        pending = 2 if tokens[-1] == self._space else 1
+        pending = self.vocabulary.spaces.pending(tokens[-1])
         return tokens[:-pending], tokens[-pending:]
 
     async def read_to_end(self, state: State, tokens: list[int]) -> tuple[State, list[int]]:
@@ -148,7 +148,7 @@ class Engine:
 
     def stream(self, state: State, tokens: Sequence[int]) -> Stream:
         """A stream of one owner that has these tokens to run after a state, without its pending ones."""
-        return self._predictor.stream(self.with_pending(state, tokens, state.partial))
+        return self._predictor.stream(dataclasses.replace(state, pending=np.array([tokens], np.int64)))
 
     async def read(self, state: State, tokens: Sequence[int]) -> tuple[NDArray[np.float32], State]:
         """Read one or more tokens after a state, without its pending ones.

@@ -38,7 +38,7 @@ class SessionState:
 
     def text_end(self, vocabulary: Vocabulary) -> TextDecoder:
         """A decoder at the end of the text."""
-        return TextDecoder(vocabulary, self.pending[-1], self.state.partial)
+        return TextDecoder(vocabulary, self.pending[-1], self.state.partial, self.state.letters)
 
 
 @final
@@ -163,31 +163,3 @@ def _model_replaced() -> ApiError:
         "the model of this session was replaced, and no other can continue it; begin another: POST /v1/sessions",
         "session",
     )
-
-
-@final
-class Rollback:
-    """The states after a text's latest tokens, back to the last token that no stop string can cut off."""
-
-    def __init__(self, state: SessionState, end: int) -> None:
-        """Start after the prompt; its text ends at `end`."""
-        self._states = deque([(end, state)])
-        self._prompt_tokens = state.tokens
-
-    @property
-    def state(self) -> SessionState:
-        """The state after the last token that is sure to be kept."""
-        return self._states[0][1]
-
-    def add(self, state: State, end: int, sure_end: int, count: int) -> None:
-        """Add the state after one more token.
-
-        Args:
-            state: After this token, which is pending.
-            end: Where the token's text ends, with the character that is not complete.
-            sure_end: End of the text that no stop string can cut off.
-            count: The number of tokens since the prompt.
-        """
-        self._states.append((end, SessionState(state, self._prompt_tokens + count)))
-        while len(self._states) > 1 and self._states[1][0] <= sure_end:
-            self._states.popleft()

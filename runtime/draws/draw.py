@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import OptionError
+
 if TYPE_CHECKING:
     from ..sampling import Sampling
 
@@ -32,6 +34,7 @@ class Draw:
         bias: Ids, int64, and what is added to their logits, float32.
         ahead: How many numbers are taken from `random` at a time; 1 where it is not this text's own.
         at_boundary: Whether the text so far ends at a word boundary.
+        closed: int64, ids of tokens that are not the next one, beside `barred`; None if there are none.
         recent: The latest token ids, for the repetition penalty.
         ruled_out: The ids of `barred`.
         changes_logits: Whether there is a bias or a penalty.
@@ -49,6 +52,7 @@ class Draw:
     bias: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
     ahead: int = 64
     at_boundary: bool = True
+    closed: NDArray[np.int64] | None = None
     recent: deque[int] = field(init=False)
     ruled_out: frozenset[int] = field(init=False)
     changes_logits: bool = field(init=False)
@@ -88,10 +92,18 @@ class Draw:
         return self.drawn
 
     def change(self, row: NDArray[np.float32]) -> None:
-        """Change logits, float32 [vocabulary], in place: barred tokens go, and the bias and the penalty apply."""
+        """Change logits, float32 [vocabulary], in place: barred tokens go, and the bias and the penalty apply.
+
+        Raises:
+            OptionError: No token is left; only if some are closed.
+        """
         row[self._barred] = -np.inf
         if self.changes_logits:
             self._change(row)
+        if self.closed is not None:
+            row[self.closed] = -np.inf
+            if row.max() == -np.inf:
+                raise OptionError("no token is left that may be written next; rule out fewer words or tokens")
 
     @np.errstate(over="ignore")  # a very high penalty leaves no recent token
     def _change(self, row: NDArray[np.float32]) -> None:

@@ -78,7 +78,7 @@ class TokenSampler:
     def choose_one(self, logits: NDArray[np.float32], draw: Draw) -> int:
         """As `choose`, for one text: logits float32 [vocabulary] to a token id."""
         kind = draw.kinds[draw.at_boundary]
-        if kind == GREEDY and not draw.changes_logits:
+        if kind == GREEDY and not draw.changes_logits and draw.closed is None:
             token = int(logits.argmax())
             if token not in draw.ruled_out:
                 return token
@@ -109,7 +109,11 @@ class TokenSampler:
     def _greedy(self, logits: NDArray[np.float32], draws: Sequence[Draw]) -> NDArray[np.int64]:
         chosen = logits.argmax(axis=1)
         pairs = enumerate(zip(chosen.tolist(), draws, strict=True))
-        changed = [row for row, (token, draw) in pairs if draw.changes_logits or token in draw.ruled_out]
+        changed = [
+            row
+            for row, (token, draw) in pairs
+            if draw.changes_logits or draw.closed is not None or token in draw.ruled_out
+        ]
         if changed:
             chosen[changed] = self._changed(logits[changed], [draws[row] for row in changed]).argmax(axis=1)
         return np.asarray(chosen)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..generation_plan import GenerationPlan
+from ..text.text_decoder import TextDecoder
 from ..vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Generation:
         plan: GenerationPlan,
         vocabulary: Vocabulary,
         *,
+        text: TextDecoder | None = None,
         deadline: float = math.inf,
         watch: Watch | None = None,
         inbox: Inbox | None = None,
@@ -81,6 +83,7 @@ class Generation:
             prompt: One or more token ids.
             plan: How tokens are drawn, and where the text ends.
             vocabulary: The model's tokens.
+            text: At the end of the prompt, not changed; if it `takes_space`, that is not in `prompt`.
             deadline: `time.monotonic` seconds.
             watch: Called with every token.
             inbox: Is told about tokens.
@@ -104,9 +107,16 @@ class Generation:
         self._stop_ids = plan.stop_ids
         self._watch = watch
         self._vocabulary = vocabulary
+        self._plan = plan
+        self._text = None
+        takes_space = text is not None and text.takes_space
+        if text is not None and (takes_space or plan.never is not None):
+            self._text = text.copy()
+            plan.close_tokens(text)
         sampling = plan.draw.sampling
-        self._needs_text = sampling.repetition_penalty != 1 or sampling.method == "weighted-at-boundaries"
-        self.draw.at_boundary = vocabulary.is_boundary(prompt[-1])
+        depends_on_text = sampling.repetition_penalty != 1 or sampling.method == "weighted-at-boundaries"
+        self._updates_draw = depends_on_text or self._text is not None
+        self.draw.at_boundary = takes_space or vocabulary.is_boundary(prompt[-1])
         self.advance()
 
     @property
@@ -138,14 +148,14 @@ class Generation:
         if token in self._stop_ids:
             self.ending = "stop"
             return
-        self.tokens.append(token)
-        self.token_ids = (token,)
-        if self._needs_text:
-            self._update_draw(token)
-        if len(self.tokens) >= self._limit:
-            self.ending = "length"
         if self._watch is not None:
             self._ask_watch(self._watch, token, logits, state)
+        self.tokens.append(token)  # now others see it, after what the watch made of it
+        self.token_ids = (token,)
+        if self._updates_draw:
+            self._update_draw(token)
+        if self.ending is None and len(self.tokens) >= self._limit:
+            self.ending = "length"
 
     def close(self) -> None:
         """Make the end known: the stream is closed."""
@@ -165,3 +175,6 @@ class Generation:
         if token != self._vocabulary.end_of_sentence_id:
             self.draw.recent.append(token)
         self.draw.at_boundary = self._vocabulary.is_boundary(token)
+        if self._text is not None:
+            self._text.add(token)
+            self._plan.close_tokens(self._text)

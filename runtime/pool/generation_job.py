@@ -11,6 +11,7 @@ from ..errors import OptionError, PoolError, RequestTimeoutError
 from ..text.text_decoder import TextDecoder
 from .batcher import Batcher
 from .generation import NEVER, Generation
+from .written_text import WrittenText
 
 if TYPE_CHECKING:
     from .loop_inbox import LoopInbox
@@ -68,16 +69,19 @@ class GenerationJob:
         True
     """
 
-    def __init__(self, batcher: Batcher, generation: Generation, prompt: TextDecoder) -> None:
-        """Use `StreamPool.generate`; `prompt`: the decoder at the end of the prompt."""
+    def __init__(
+        self, batcher: Batcher, generation: Generation, prompt: TextDecoder, written: WrittenText | None
+    ) -> None:
+        """Use `StreamPool.generate`; `prompt`: the decoder at the end of the prompt; `written`: with stops."""
         self._batcher = batcher
         self._generation = generation
         self._prompt = prompt
+        self._written = written
         self._inbox = generation.inbox = _JobInbox()
 
     def __repr__(self) -> str:
         state = self.finish_reason or ("failed" if self.done else "running")
-        return f"<GenerationJob {state}: {len(self._generation.tokens)} tokens>"
+        return f"<GenerationJob {state}: {len(self.tokens)} tokens>"
 
     def __enter__(self) -> "GenerationJob":
         return self
@@ -90,8 +94,8 @@ class GenerationJob:
 
     @property
     def tokens(self) -> tuple[int, ...]:
-        """The ids of the tokens that have been written so far."""
-        return tuple(self._generation.tokens)
+        """The ids of the tokens that have been written so far; with `stop`, in full and not a part of one."""
+        return tuple(self._generation.tokens[: None if self._written is None else self._written.kept])
 
     @property
     def done(self) -> bool:
@@ -100,7 +104,7 @@ class GenerationJob:
 
     @property
     def finish_reason(self) -> str | None:
-        """`length` after `max_tokens`, `stop` before a token of `stop`; None before the end and after an error."""
+        """`length` after `max_tokens`, `stop` before a stop; None before the end and after an error."""
         return self._generation.finish_reason
 
     def __iter__(self) -> Iterator[str]:
@@ -199,6 +203,8 @@ class GenerationJob:
         if not tokens:
             self._require_success()
             return []
+        if self._written is not None:
+            return self._written.pieces[count : count + len(tokens)]
         return list(map(decoder.add, tokens))
 
     def _require_success(self) -> None:

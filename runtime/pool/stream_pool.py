@@ -27,6 +27,7 @@ from .generation import Generation
 from .generation_job import GenerationJob
 from .options import PoolOptions
 from .pool_stats import PoolStats
+from .written_text import WrittenText
 
 
 @final
@@ -244,14 +245,18 @@ class StreamPool:
         if state is not None:
             self._check_state(state)
         tokens = self._prompt_tokens(prompt, state)
-        generation = Generation(tokens, plan, vocabulary, deadline=time.monotonic() + _checked_timeout(timeout_seconds))
         before = 1 if state is None else state.pending.size
-        partial = b"" if state is None else state.partial
-        decoder = TextDecoder(vocabulary, tokens[before - 1] if before else None, partial)
-        decoder.skip(tokens[before:])
+        ending = (b"", "") if state is None else (state.partial, state.letters)
+        text = TextDecoder(vocabulary, tokens[before - 1] if before else None, *ending)
+        text.skip(tokens[before:])
         if isinstance(prompt, str) and prompt[-1:].isspace():
-            decoder.previous = None
-        job = GenerationJob(self._batcher, generation, decoder)
+            text.previous = None
+        tokens, text.takes_space = vocabulary.spaces.opened(tokens)
+        deadline = time.monotonic() + _checked_timeout(timeout_seconds)
+        written = WrittenText(plan, text) if plan.stops else None
+        watch = None if written is None else written.watch
+        generation = Generation(tokens, plan, vocabulary, text=text, deadline=deadline, watch=watch)
+        job = GenerationJob(self._batcher, generation, text, written)
         self._batcher.generate(generation, state)
         return job
 

@@ -32,7 +32,8 @@ PIECE = (
 """Regular expression of a piece; each piece begins where the one before ends."""
 
 _is_control = re.compile(rf"\n|[{_CONTROLS}]+").fullmatch
-_is_letters = re.compile(rf" ?[{_LETTERS}]+").fullmatch
+is_letters = re.compile(rf" ?[{_LETTERS}]+").fullmatch
+"""Whether a piece consists of letters, with the space before them."""
 _find_pieces = re.compile(PIECE).findall
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -99,7 +100,7 @@ class BytePairs:
         """
         *before, last = pieces(text) or [""]
         if last.strip(" ") and not _is_control(last):
-            if last == "'" and before and _is_letters(before[-1]):
+            if last == "'" and before and is_letters(before[-1]):
                 last = before.pop() + last
             return self._tokens_of(before), last
         if last.endswith(" "):

@@ -24,10 +24,27 @@ def checked_bias(bias: Mapping[str, float], engine: Engine) -> tuple[NDArray[np.
     ids = np.array([_token_id(text, size) for text in bias], np.int64)
     values = np.array(list(bias.values()), np.float32)
     values = np.where(values == -MAX_BIAS, -np.inf, values).astype(np.float32)
-    never = {*ids[np.isneginf(values)].tolist(), *engine.barred.tolist()}
-    if len(never) == size:
-        raise invalid(f"logit_bias is {-MAX_BIAS} for all tokens, expected one that may be written", "logit_bias")
+    _require_token(ids, values, engine.barred, size, "")
     return ids, values
+
+
+def check_after_space(bias: tuple[NDArray[np.int64], NDArray[np.float32]], engine: Engine) -> None:
+    """Check that a token is left that begins with the space at the end of a prompt.
+
+    Raises:
+        ApiError: There is none.
+    """
+    closed = np.concatenate([engine.barred, engine.vocabulary.spaces.others])
+    _require_token(*bias, closed, len(engine.vocabulary), " that begin with the space at the end of the prompt")
+
+
+def _require_token(
+    ids: NDArray[np.int64], values: NDArray[np.float32], barred: NDArray[np.int64], size: int, which: str
+) -> None:
+    if len({*ids[np.isneginf(values)].tolist(), *barred.tolist()}) == size:
+        raise invalid(
+            f"logit_bias is {-MAX_BIAS} for all tokens{which}, expected one that may be written", "logit_bias"
+        )
 
 
 def _token_id(text: str, size: int) -> int:

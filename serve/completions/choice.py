@@ -1,8 +1,7 @@
 """Choice: one text of a completion, which the pool writes."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -13,12 +12,13 @@ from ...runtime.generation_plan import GenerationPlan
 from ...runtime.pool.generation import Generation
 from ...runtime.pool.loop_inbox import LoopInbox
 from ...runtime.state import State
+from ...runtime.text.stops import Rollback
 from ...runtime.text.text_decoder import TextDecoder
 from ..engine import Engine
 from ..schemas import CompletionRequest
-from ..sessions import Rollback
+from ..sessions import SessionState
 from .logprobs import token_logprobs
-from .stop import StopBuffer, Token
+from .stop_buffer import StopBuffer, Token
 
 
 @final
@@ -56,7 +56,8 @@ class Choice:
         prompt: Sequence[int],
         end: int,
         text_end: TextDecoder,
-        rollback: Rollback | None,
+        rollback: Rollback[SessionState] | None,
+        read: int,
     ) -> None:
         """Nothing runs yet.
 
@@ -65,10 +66,12 @@ class Choice:
             index: Which choice of the response it is.
             request: The client's request.
             draw: How tokens are drawn.
-            prompt: The tokens that the stream has to read first, the last one of the prompt among them.
+            prompt: The tokens that the stream has to read first, the last one of the prompt among them; without the
+                space that the first token takes.
             end: End of the echoed prompt's text.
             text_end: A decoder at the end of the prompt.
             rollback: Collects the states of a session.
+            read: Tokens of a session's text up to here, without that space.
         """
         self.index = index
         self.finish_reason: str | None = None
@@ -76,14 +79,16 @@ class Choice:
         self._end = end
         self._text = text_end
         self._rollback = rollback
+        self._read = read
         self._written: list[Token] = []
         self._made = self._taken = 0
         is_watched = bool(request.stops) or request.logprobs is not None or rollback is not None
         self._buffer = StopBuffer(request.stops, end) if is_watched else None
         self.generation = Generation(
             prompt,
-            GenerationPlan(request.max_tokens, draw, frozenset()),
+            GenerationPlan(request.max_tokens, draw, never=engine.never),
             engine.vocabulary,
+            text=text_end,
             watch=self._watch if is_watched else None,
             inbox=LoopInbox.running(),
         )
@@ -117,10 +122,11 @@ class Choice:
         if is_whole:
             self._written += self._buffer.finish()
         if self._rollback is not None and (is_last or self._request.stops):
-            partial = self._text.partial
-            end = made.end + bool(partial)  # a stop can cut off the character that is not complete
-            after = dataclasses.replace(state(), partial=partial)
-            self._rollback.add(after, end, end if is_whole else self._buffer.sure_end, self._made)
+            partial, letters = self._text.partial, self._text.letters
+            after = SessionState(replace(state(), partial=partial, letters=letters), self._read + self._made)
+            self._rollback.add(after, made.end, self._buffer.sure_end, within_character=bool(partial))
+            if is_whole:
+                self._rollback.finish()
         return self._buffer.stopped
 
     def _next_token(self, token: int, logits: NDArray[np.float32]) -> Token:
@@ -128,7 +134,8 @@ class Choice:
         before = logprobs = None
         if self._request.logprobs is not None:
             before = self._text.copy()
-            (logprobs,) = token_logprobs(logits[None], np.array([token]), self._request.logprobs)
+            closed = before.vocabulary.spaces.others if before.takes_space else None
+            (logprobs,) = token_logprobs(logits[None], np.array([token]), self._request.logprobs, closed)
         made = Token(self._text.add(token), self._end, token, before, logprobs)
         self._end = made.end
         self._made += 1

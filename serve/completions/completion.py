@@ -13,18 +13,19 @@ from ...runtime.generation_plan import seed_of_text
 from ...runtime.pool.generation import NEVER
 from ...runtime.pool.loop_inbox import LoopInbox
 from ...runtime.state import State
+from ...runtime.text.stops import Rollback
 from ...runtime.text.text_decoder import TextDecoder
 from ..concurrency import gather
 from ..engine import Engine
 from ..errors import invalid
 from ..options import EVENT_SECONDS, EVENT_SECONDS_PER_CHOICE, ServeOptions
 from ..schemas import CompletionRequest
-from ..sessions import Rollback, Session, Sessions, SessionState
-from .bias import checked_bias
+from ..sessions import Session, Sessions, SessionState
+from .bias import check_after_space, checked_bias
 from .choice import Choice, Delta
 from .logprobs import TokenLogprobs
 from .prompt import PromptTokens, split_prompts
-from .stop import Token
+from .stop_buffer import Token
 
 _CHARS_PER_TOKEN = 16
 """An echoed prompt counts as at least one token for every this many characters."""
@@ -57,7 +58,7 @@ class Completion:
         self._prompts: list[PromptTokens] = []
         self._choices: list[Choice] = []
         self._session: Session | None = None
-        self._rollback: Rollback | None = None
+        self._rollback: Rollback[SessionState] | None = None
 
     @property
     def prompt_tokens(self) -> int:
@@ -129,7 +130,7 @@ class Completion:
     def finish(self) -> None:
         """Move the session on, and release everything."""
         if self._session is not None and self._rollback is not None:
-            self._session.state = self._rollback.state
+            self._session.state = self._rollback.place
         self.release()
 
     def release(self) -> None:
@@ -180,21 +181,26 @@ class Completion:
         before = self._start.text_end(self.engine.vocabulary)
         text_end = before.copy()
         text_end.skip(prompt.ids)
+        read = self._start.tokens + len(prompt.ids)
         if self._session is not None and state is not None:
-            read = self.engine.with_pending(state, tokens, text_end.partial)
-            self._rollback = Rollback(SessionState(read, self._start.tokens + len(prompt.ids)), offset)
+            after = self.engine.with_pending(state, tokens, text_end)
+            self._rollback = Rollback(SessionState(after, read), offset)
         if prompt.ends_in_space:
             text_end.previous = None
+        opened, text_end.takes_space = self.engine.vocabulary.spaces.opened(tokens)
+        if text_end.takes_space and self._bias is not None:
+            check_after_space(self._bias, self.engine)
         choices = [
             Choice(
                 self.engine,
                 index=number * request.n + place,
                 request=request,
                 draw=Draw(self._sampling, self._random(place), self.engine.barred, self._bias),
-                prompt=tokens,
+                prompt=opened,
                 end=offset,
                 text_end=text_end.copy(),
                 rollback=self._rollback,
+                read=read - len(tokens) + len(opened),
             )
             for place in range(request.n)
         ]

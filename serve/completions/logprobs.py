@@ -25,7 +25,9 @@ class TokenLogprobs(NamedTuple):
         return self._replace(log_prob=self.log_prob + spelling)
 
 
-def token_logprobs(logits: NDArray[np.float32], targets: NDArray[np.int64], count: int) -> list[TokenLogprobs]:
+def token_logprobs(
+    logits: NDArray[np.float32], targets: NDArray[np.int64], count: int, closed: NDArray[np.int64] | None = None
+) -> list[TokenLogprobs]:
     """Score one token at each position.
 
     Sampling options do not change the scores, and the unknown token keeps its share.
@@ -34,11 +36,16 @@ def token_logprobs(logits: NDArray[np.float32], targets: NDArray[np.int64], coun
         logits: float32 [positions, vocabulary].
         targets: int64 [positions].
         count: Number of most probable tokens to return; equal ones are ordered by id.
+        closed: Ids of tokens that cannot follow; the scores are conditional on that.
 
     Raises:
         NumberError: A logit is NaN or infinity.
     """
     require_finite(logits, "logits")
+    if closed is not None:
+        logits = logits.copy()
+        logits[:, closed] = -np.inf
+        count = min(count, logits.shape[1] - len(closed))
     rows = zip(log_softmax(logits), targets.tolist(), strict=True)
     return [
         TokenLogprobs(float(row[target]), tuple((token, float(row[token])) for token in _top(row, count)))

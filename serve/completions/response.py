@@ -7,7 +7,7 @@ from typing import Any, final
 
 from .choice import Delta
 from .completion import Completion
-from .stop import Token
+from .stop_buffer import Token
 
 _FINGERPRINT_DIGITS = 12
 _RANDOM = random.Random()  # for ids that differ; they are no secret

@@ -1,8 +1,11 @@
 """Texts as people have them: one file, Windows' line ends and encodings, a folder with a picture in it."""
 
+import json
 from pathlib import Path
 
 import pytest
+from lmtool.runtime import Predictor
+from support.models.subwords import LOUD, WRITING_MERGES, bpe_artifact
 from support.processes.commands import json_output_of, lmtool, output_of
 
 
@@ -65,3 +68,19 @@ def test_train_says_what_it_reads_and_which_rule_it_takes(tmp_path: Path) -> Non
     assert finished.stderr.splitlines()[0] == "skipped a [b].png: a picture; it holds no text"
     assert finished.stderr.splitlines()[1].startswith("tokenization bpe: ")
     assert "skipped a [b].png: a picture" in lmtool("evaluate", "--data", folder, cwd=tmp_path).stderr
+
+
+def test_parts_of_words_are_written_as_words_are(tmp_path: Path) -> None:
+    """Words that never appear, a stop of any text, and a space at the end of the prompt, of one text and of several."""
+    model, words = tmp_path / "bpe.onnx", tmp_path / "words.txt"
+    model.write_bytes(bpe_artifact(WRITING_MERGES, LOUD))
+    words.write_text("the\nt\n")
+    predictor = Predictor.load(model)
+    stream = predictor.stream()
+    stream.feed("theory ")
+    options = {"never": ["The", "t", "o"], "stop": "e-", "temperature": 0.8}
+    expected = ["".join(stream.fork().generate(40, seed=seed, **options)) for seed in (3, [3, 1])]
+    given = ["--model", model, "--seed", 3, "--max-tokens", 40, "--never", "o", "--never-file", words, "--stop", "e-"]
+    assert output_of("generate", "theory ", *given, cwd=tmp_path) == f"theory {expected[0]}\n"
+    lines = output_of("generate", "theory ", *given, "--count", 2, "--json", cwd=tmp_path).splitlines()
+    assert [json.loads(line)["text"] for line in lines] == expected

@@ -3,16 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from lmtool.runtime import (
-    Autocompletion,
-    OptionError,
-    Predictor,
-    Sampling,
-    State,
-    StateError,
-    StreamPool,
-)
-from lmtool.runtime.generation_plan import GenerationPlan
+from lmtool.runtime import Autocompletion, Predictor, State, StateError, StreamPool
 from support.models.subwords import FEW_MERGES, bpe_artifact
 
 TEXT = "the caté 日本 😀\n"
@@ -37,15 +28,6 @@ def test_a_piece_comes_with_the_token_that_completes_its_characters(predictor: P
     fork.feed("x")
     assert fork.state.partial == b""
     assert "" in list(stream.generate(60, seed=1))
-
-
-def test_a_stop_is_met_with_the_space_before_it_too(predictor: Predictor) -> None:
-    vocabulary = predictor.vocabulary
-    ids = vocabulary.id("the"), vocabulary.id("Ġthe")
-    for stop, expected in (("the", {*ids}), (" the", {ids[1]}), ("\n", {vocabulary.end_of_sentence_id})):
-        assert GenerationPlan.make(vocabulary, 1, Sampling(), 1, stop, False, ()).stop_ids == expected
-    with pytest.raises(OptionError, match="no token"):
-        predictor.stream().generate(stop="cat")
 
 
 def test_a_text_goes_on_within_a_character(predictor: Predictor, pool: StreamPool) -> None:
@@ -98,11 +80,3 @@ def test_words_have_the_sums_of_their_tokens(predictor: Predictor) -> None:
     assert words[0][1] == score.token_log_probs[0]
     assert words[4][1] == pytest.approx(sum(score.token_log_probs[-8:-3]))
     assert predictor.score_words("") == []
-
-
-def test_what_needs_words_is_refused(predictor: Predictor) -> None:
-    stream = predictor.stream()
-    with pytest.raises(OptionError, match="this model reads parts of words and has no words"):
-        next(stream.generate(3, never="the"))
-    with pytest.raises(OptionError, match="which is no token of this model's vocabulary"):
-        next(stream.generate(30, stop="cat"))

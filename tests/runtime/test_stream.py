@@ -282,13 +282,17 @@ def test_a_header_with_unknown_keys_is_refused(predictor: Predictor) -> None:
     data = predictor.initial_state(1).to_bytes()
     assert State.from_bytes(with_header(data, {})).shapes == predictor.initial_state(1).shapes  # the positive control
     for header, message in (
-        ({"x": 1}, r"its header has 'x', expected \['model_sha256', 'partial', 'pending_shape', 'sha256', 'shapes'\]"),
+        ({"x": 1}, r"its header has 'x', expected \['letters', 'model_sha256', 'partial', 'pending_shape', 'sha256', "),
+        ({"letters": 1}, "its letters are 1, not text"),
         ({"cache_shapes": []}, "its header has 'cache_shapes'"),
         ({"x": [[]] * 1_500_000}, "its header is JSON of 6,000,"),
         ({"shapes": [[1, math.inf]]}, "its header is JSON with Infinity"),
     ):
         with pytest.raises(StateError, match=f"^no saved state: {message}"):
             State.from_bytes(with_header(data, header))
+    for letters in ("a b", "a\n", "a" * 65):
+        with pytest.raises(StateError, match="expected at most 64 without white space"):
+            State.from_bytes(with_header(data, {"letters": letters}))
 
 
 @given(data=st.binary(max_size=200))

@@ -9,7 +9,7 @@ import pytest
 from lmtool.runtime import PoolError, Predictor
 from lmtool.serve.completions import completion
 from lmtool.serve.completions.choice import Choice
-from lmtool.serve.completions.stop import Token
+from lmtool.serve.completions.stop_buffer import Token
 from support.pools import Gate
 from support.processes.commands import PATIENCE_SECONDS
 from support.servers import LocalServer, local_server

@@ -2,7 +2,8 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from lmtool.serve.completions.stop import StopBuffer, StopMatcher, Token
+from lmtool.runtime.text.stops import StopMatcher
+from lmtool.serve.completions.stop_buffer import StopBuffer, Token
 
 PIECES = st.lists(st.text("ab ", max_size=4), max_size=12)
 STOPS = st.lists(st.text("ab ", min_size=1, max_size=4), max_size=4)

@@ -1,11 +1,13 @@
 """A model that reads bytes, served: pieces are whole characters, offsets count them, sessions go on within one."""
 
+import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from lmtool.runtime import Predictor
-from support.models.subwords import FEW_MERGES, bpe_artifact
+from support.models.subwords import FEW_MERGES, LOUD, WRITING_MERGES, bpe_artifact
 from support.servers import LocalServer, local_server
 
 TEXT = "the caté 日😀,  the\n"
@@ -123,3 +125,81 @@ def test_a_session_goes_on_before_the_first_byte_of_a_stop(server: LocalServer, 
         assert server.request("GET", f"/v1/sessions/{session}").json()["tokens"] == kept
         again = choice_of(server.complete(session=session, max_tokens=1, logit_bias={last: 100}))
         assert again["text"] == "\ufffd"
+
+
+def test_words_that_never_appear_are_neither_written_nor_suggested() -> None:
+    """Whole, streamed, and in a session of one token a request."""
+    predictor = Predictor.load(bpe_artifact(WRITING_MERGES, LOUD))
+    never = ("THE", "t", "1", "o-")
+    words = [re.compile(rf"(^|[^a-z']){word}([^a-z']|$)", re.IGNORECASE) for word in ("the", "t", "1")]
+    fields = {"prompt": "t", "max_tokens": 60, "seed": 4}
+    with local_server(predictor) as free, local_server(predictor, never=never) as server:
+        written = " ".join(choice["text"] for choice in free.complete(**fields, n=9)["choices"])
+        assert all(word.search(written) for word in words)  # the positive control
+        stream = predictor.stream()
+        stream.feed("t")
+        text = "".join(stream.generate(60, seed=4, never=never))
+        assert not any(word.search(f"x{text}") for word in words)
+        assert choice_of(server.complete(**fields))["text"] == text
+        assert choice_of(server.complete(**fields, n=3, logprobs=2, stop="zz"))["text"] == text
+        assert "".join(choice_of(chunk)["text"] for chunk in server.chunks(**fields)[:-1]) == text
+        session = server.post("/v1/sessions")["id"]
+        fields = {"session": session, "temperature": 0, "logit_bias": {str(predictor.vocabulary.id("h")): 20}}
+        parts = [server.complete(prompt="t" if not number else "", max_tokens=1, **fields) for number in range(30)]
+        whole = choice_of(server.complete(prompt="t", max_tokens=30, **{**fields, "session": None}))["text"]
+        assert "".join(choice_of(part)["text"] for part in parts) == whole
+        suggested = {entry["token"] for entry in server.post("/v1/suggest", text="e", count=100)["suggestions"]}
+        assert len(suggested) > 9
+        assert not suggested & {"the", "The", "t", "T", "1"}
+
+
+def test_a_text_after_a_space_is_the_prompt_and_the_completion(server: LocalServer, predictor: Predictor) -> None:
+    vocabulary = predictor.vocabulary
+    for prompt in ("the ", "a\n ", "the  ", vocabulary.encode("the ")):
+        text = prompt if isinstance(prompt, str) else vocabulary.decode(prompt)
+        stream = predictor.stream()
+        stream.feed(text)
+        expected = list(stream.generate(30, seed=2))
+        fields = {"prompt": prompt, "max_tokens": 30, "seed": 2}
+        response = server.complete(**fields, n=2)
+        assert choice_of(response)["text"] == "".join(expected)
+        assert response["usage"]["prompt_tokens"] == len(vocabulary.encode(text))
+        assert response["usage"]["completion_tokens"] == 60
+        echoed = choice_of(server.complete(**fields, echo=True, logprobs=3))
+        assert echoed["text"] == text + "".join(expected)
+        scores, count = echoed["logprobs"], len(vocabulary.encode(text))
+        assert scores["tokens"][count:] == expected
+        assert scores["text_offset"][count] == len(text)
+        assert scores["token_logprobs"][:count] == pytest.approx(predictor.score(text).token_log_probs, abs=1e-5)
+        first = scores["top_logprobs"][count]
+        assert len(first) == 2  # all tokens that begin with a space
+        assert sum(map(math.exp, first.values())) == pytest.approx(1)
+        assert "".join(choice_of(chunk)["text"] for chunk in server.chunks(**fields)[:-1]) == "".join(expected)
+
+
+def test_a_session_goes_on_after_a_space(server: LocalServer, predictor: Predictor) -> None:
+    whole = choice_of(server.complete(prompt="the ", max_tokens=20, temperature=0))["text"]
+    for prompts in (["the "], ["the", " "], ["the ", ""]):
+        session = server.post("/v1/sessions")["id"]
+        for prompt in prompts:
+            server.complete(session=session, prompt=prompt, max_tokens=0)
+        parts = [choice_of(server.complete(session=session, max_tokens=10, temperature=0))["text"] for _ in range(2)]
+        assert "".join(parts) == whole
+        # the space is part of the token that was written after it
+        assert server.request("GET", f"/v1/sessions/{session}").json()["tokens"] == 21
+    spaced = [index for index, token in enumerate(predictor.vocabulary.tokens) if token.startswith("\u0120")]
+    bias = {str(index): -100 for index in spaced}
+    assert choice_of(server.complete(prompt="the", max_tokens=1, logit_bias=bias))["text"]
+    response = server.request("POST", "/v1/completions", json={"prompt": "the ", "max_tokens": 1, "logit_bias": bias})
+    assert response.status_code == 400
+    assert "begin with the space at the end of the prompt" in response.json()["error"]["message"]
+
+
+def test_a_session_goes_on_before_a_token_that_a_stop_cuts(server: LocalServer, predictor: Predictor) -> None:
+    session = server.post("/v1/sessions")["id"]
+    bias = {str(predictor.vocabulary.id("\u0120the")): 100}
+    fields = {"session": session, "max_tokens": 9, "logit_bias": bias, "stop": "he"}
+    assert choice_of(server.complete(prompt="a ", **fields))["text"] == "t"
+    tokens = server.request("GET", f"/v1/sessions/{session}").json()["tokens"]
+    assert tokens == 2
+    assert choice_of(server.complete(prompt="", **fields))["text"] == "t"

@@ -46,11 +46,20 @@ def bpe_vocabulary(merges: Sequence[str] = MERGES) -> Vocabulary:
     return Vocabulary(tokenization.required, tokenization)
 
 
-def bpe_artifact(merges: Sequence[str] = MERGES) -> bytes:
-    """An untrained network with the vocabulary of these merges; it writes bytes at random."""
+def bpe_artifact(merges: Sequence[str] = MERGES, loud: Sequence[str] = ()) -> bytes:
+    """An untrained network with the vocabulary of these merges; it writes bytes at random, and `loud` tokens often."""
     vocabulary = bpe_vocabulary(merges)
     network = network_of((7, 3), vocabulary=len(vocabulary))
+    with torch.no_grad():
+        network.projection.bias[list(map(vocabulary.id, loud))] += 6
     return artifact_of(network, list(vocabulary.tokens), vocabulary.tokenization)
+
+
+WRITING_MERGES = ("t h", "th e", "h e", "\u0120 the", "\u0120 t", "o r", "or y", "the ory", "' t", "\u0120 \u0120")
+LOUD = (*"theETo-'1", "th", "he", "the", "theory", "ory", "'t", *map(token_of, (b" ", b"  ", b" the", b" t", b"\n")))
+"""With `WRITING_MERGES`: tokens that write words of few letters."""
+LOUD_BYTES = tuple(map(token_of, (b"\xc3", b"\xa9", b"\x89")))
+"""Those of an e with an accent, small and capital."""
 
 
 def next_tokens(stream: Stream, vocabulary: Vocabulary, count: int) -> list[Suggestion]:
