@@ -58,7 +58,15 @@ class GenerationPlan:
         barred, words = ruled_out(vocabulary, never)
         if sampling.allow_unknown:
             barred = barred[barred != vocabulary.unknown_id]
-        return cls(max_tokens, Draw(sampling, random, barred), stop_ids, texts, words)
+        draw = Draw(sampling, random, barred)
+        if draw.depends_on_boundary and vocabulary.tokenization.unit == "subword":
+            draw.inside = vocabulary.inside_words
+        return cls(max_tokens, draw, stop_ids, texts, words)
+
+    @property
+    def depends_on_text(self) -> bool:
+        """Whether the tokens that may be next depend on the text, after its first one too."""
+        return self.never is not None or self.draw.inside is not None
 
     def close_tokens(self, text: TextDecoder) -> None:
         """Rule out what may not follow this text: what completes a word of `never`, or lacks the space at its end."""

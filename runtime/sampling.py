@@ -36,8 +36,8 @@ class Sampling:
 
     Attributes:
         method: `greedy` takes the most probable token; `weighted` draws by probability; `weighted-at-boundaries` draws
-            after white space and is greedy inside a word (for characters; words are all boundaries, and hardly a
-            token of `bpe` is one, since it holds the space before it).
+            where a word begins and is greedy inside it. Characters are drawn after white space, words always. Of parts
+            of words (`bpe`) the most probable one goes on with the word, or else one is drawn of those that do not.
         temperature: Divides the logits before the softmax; 0 is greedy.
         top_k: Draw among the k most probable tokens only; None for all.
         top_p: Draw among the fewest most probable tokens whose probabilities reach p; None for all.

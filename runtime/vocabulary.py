@@ -2,19 +2,27 @@
 
 import hashlib
 import json
+import re
 import reprlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 from typing import Any, final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .arguments import checked_instance, checked_text, checked_texts, wrong_type
 from .draws.barred_words import BarredWords
 from .errors import OptionError, TokenError, VocabularyError
+from .text.byte_alphabet import BYTE_TOKENS
 from .text.spaces import Spaces
 from .text.text_decoder import TextDecoder
 from .tokenization import Tokenization
 from .words import MARKS_AROUND
+
+_GOES_ON = re.compile(f"'?[0-9A-Za-z{re.escape(BYTE_TOKENS[0x80:])}]")
+"""The begin of a token of `bpe` that goes on with a word; bytes from 0x80 on are parts of letters."""
 
 
 @final
@@ -154,6 +162,11 @@ class Vocabulary:
         if forms and (self._barred is None or self._barred[0] != forms):
             self._barred = forms, BarredWords(self, forms)
         return self._barred[1] if forms and self._barred else None
+
+    @cached_property
+    def inside_words(self) -> NDArray[np.bool_]:
+        """For `bpe`: whether a token goes on with a word, by a letter, a digit, or one of them after an apostrophe."""
+        return np.array([_GOES_ON.match(token) is not None for token in self.tokens])
 
     @cached_property
     def spaces(self) -> Spaces:

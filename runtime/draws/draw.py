@@ -32,6 +32,8 @@ class Draw:
         random: Source of the draws: one number a token, none for a greedy one.
         barred: int64, ids of tokens that are never chosen.
         bias: Ids, int64, and what is added to their logits, float32.
+        inside: bool [vocabulary], for tokens that are parts of words and another choice inside a word: which of them
+            go on with a word; None else.
         ahead: How many numbers are taken from `random` at a time; 1 where it is not this text's own.
         at_boundary: Whether the text so far ends at a word boundary.
         closed: int64, ids of tokens that are not the next one, beside `barred`; None if there are none.
@@ -50,6 +52,7 @@ class Draw:
     random: np.random.Generator
     barred: NDArray[np.int64]
     bias: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
+    inside: NDArray[np.bool_] | None = None
     ahead: int = 64
     at_boundary: bool = True
     closed: NDArray[np.int64] | None = None
@@ -80,6 +83,17 @@ class Draw:
     def depends_on_boundary(self) -> bool:
         """Whether tokens are chosen in another way inside a word."""
         return self.kinds[0] != self.kinds[1]
+
+    def find_boundary(self, logits: NDArray[np.float32]) -> None:
+        """Inside a word, for parts of words: if the most probable token begins another word, one of those is drawn."""
+        if self.inside is None or self.at_boundary:
+            return
+        row = logits.copy()
+        self.change(row)
+        if not self.inside[row.argmax()]:
+            self.at_boundary = True
+            closed = np.flatnonzero(self.inside)
+            self.closed = closed if self.closed is None else np.concatenate([self.closed, closed])
 
     def number(self) -> float:
         """The random number of the next token, in (0, 1)."""

@@ -66,6 +66,8 @@ class TokenSampler:
         """
         if len(draws) == 1:
             return np.array([self.choose_one(logits[0], draws[0])])
+        for row, draw in zip(logits, draws, strict=True):
+            draw.find_boundary(row)
         kinds = [draw.kinds[draw.at_boundary] for draw in draws]
         if kinds.count(kinds[0]) == len(kinds):
             return self._choose_alike(kinds[0], logits, draws)
@@ -77,6 +79,7 @@ class TokenSampler:
 
     def choose_one(self, logits: NDArray[np.float32], draw: Draw) -> int:
         """As `choose`, for one text: logits float32 [vocabulary] to a token id."""
+        draw.find_boundary(logits)
         kind = draw.kinds[draw.at_boundary]
         if kind == GREEDY and not draw.changes_logits and draw.closed is None:
             token = int(logits.argmax())

@@ -110,7 +110,7 @@ class Generation:
         self._plan = plan
         self._text = None
         takes_space = text is not None and text.takes_space
-        if text is not None and (takes_space or plan.never is not None):
+        if text is not None and (takes_space or plan.depends_on_text):
             self._text = text.copy()
             plan.close_tokens(text)
         sampling = plan.draw.sampling

@@ -1,6 +1,5 @@
 """Texts by a model of parts of words: words that are never written, stops of any text, prompts that end in a space."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,7 +47,7 @@ def words_in(text: str, vocabulary: Vocabulary, after: int = 0) -> set[str]:
 
 def test_a_word_is_never_written_in_any_letter_case(predictor: Predictor) -> None:
     met: set[str] = set()
-    for seed in range(40):
+    for seed in range(28):
         prompt = ("", "the t", "th", "h", "o'", "a ", "é")[seed % 7]
         met |= words_in("".join([prompt, *alone(predictor, prompt, 60, seed=seed)]), predictor.vocabulary, len(prompt))
         text = "".join([prompt, *alone(predictor, prompt, 60, seed=seed, never=NEVER)])
@@ -88,6 +87,7 @@ def test_jobs_and_parts_write_what_a_stream_writes_alone(predictor: Predictor, p
         {"stop": ["the", "h-", "\n"]},
         {"stop": "éé", "never": "the", "top_k": 9},
         {"stop_at_end_of_sentence": True},
+        {"method": "weighted-at-boundaries", "never": "the", "temperature": 2},
     ]
     cases = [
         (prompt, {**way, "seed": number})
@@ -107,7 +107,7 @@ def test_jobs_and_parts_write_what_a_stream_writes_alone(predictor: Predictor, p
 
 
 def test_a_word_is_not_written_in_parts_either(predictor: Predictor) -> None:
-    for seed in range(10):
+    for seed in range(3):
         whole, parts = predictor.stream(), predictor.stream()
         expected = list(whole.generate(40, seed=seed, top_k=1, never=NEVER))
         pieces_of_parts: list[str] = []
@@ -118,35 +118,35 @@ def test_a_word_is_not_written_in_parts_either(predictor: Predictor) -> None:
 
 
 def test_a_stop_is_any_text(predictor: Predictor, pool: StreamPool) -> None:
-    for stop in ("the", "e the", "or", "é", "t\n", "-e"):
-        stopped = 0
-        for seed in range(12):
-            text = "".join(alone(predictor, "", 60, seed=seed))
+    within = 0
+    for seed in range(6):
+        whole = alone(predictor, "", 40, seed=seed)
+        text = "".join(whole)
+        for stop in (*(text[start:end] for start, end in ((9, 10), (12, 14), (17, 22), (25, 37))), "zz"):
             found = text.find(stop)
             stream = predictor.stream()
-            written = "".join(stream.generate(60, seed=seed, stop=stop))
+            written = "".join(stream.generate(40, seed=seed, stop=[stop, "zzz"]))
             assert written == (text if found < 0 else text[:found])
-            job = pool.generate("", 60, seed=seed, stop=stop)
+            job = pool.generate("", 40, seed=seed, stop=[stop, "zzz"])
             assert job.result() == written
             assert job.finish_reason == ("length" if found < 0 else "stop")
-            stopped += found >= 0
-            kept = predictor.vocabulary.decode(job.tokens)
-            assert written.startswith(kept.removesuffix("\ufffd"))
+            kept = predictor.vocabulary.decode(job.tokens).removesuffix("\ufffd")
+            within += kept != written
+            assert written.startswith(kept)
             again = predictor.stream()
             again.feed_ids(job.tokens)  # the stream goes on after the last token that was written in full
             assert np.array_equal(stream.logits(), again.logits())
-        assert stopped
+    assert within > 3  # stops that end the text within a token
     with pytest.raises(OptionError, match="stop holds an empty text"):
         predictor.stream().generate(stop=["a", ""])
 
 
 def test_text_that_may_begin_a_stop_is_held_back(predictor: Predictor) -> None:
-    stream = predictor.stream()
-    shown = ""
-    for piece in stream.generate(200, seed=3, stop="the theory of"):
-        shown += piece
-        assert not re.search("the( t(h(e(o(r(y( (of?)?)?)?)?)?)?)?)?$", shown) or len(shown) < 3 or piece == ""
-    assert shown == "".join(alone(predictor, "", 200, seed=3))
+    whole = alone(predictor, "", 100, seed=3)
+    held = alone(predictor, "", 100, seed=3, stop="the theory of")
+    assert "".join(held) == "".join(whole)
+    assert len(held) == len(whole)
+    assert held.count("") > whole.count("")
 
 
 def test_a_prompt_that_ends_in_a_space_is_continued_by_a_word_that_begins_with_it(
@@ -179,3 +179,22 @@ def test_a_space_that_was_drawn_is_not_taken() -> None:
             parts += stream.generate(1, temperature=0)
         assert parts == alone(predictor, prompt, 30, temperature=0)
         assert " " in parts
+
+
+@pytest.mark.parametrize("loud", ["the", ".,-\u0120"])
+def test_tokens_are_drawn_where_a_word_begins_and_the_most_probable_inside(loud: str) -> None:
+    """Networks whose most probable token always goes on with a word, or never does."""
+    predictor = Predictor.load(bpe_artifact(WRITING_MERGES, loud))
+    vocabulary, drawn = predictor.vocabulary, set()
+    for seed in range(6):
+        stream, writer = predictor.stream(), predictor.stream()
+        for text in (stream, writer):
+            text.feed("the-th"[: 2 + seed % 5])
+        for _ in writer.generate(20, seed=seed, method="weighted-at-boundaries"):
+            best, token = int(stream.logits().argmax()), int(writer.state.pending[0, -1])
+            if not vocabulary.is_boundary(stream.state.pending[0, -1]):
+                drawn.add(vocabulary.token(token))
+                assert token == best or loud != "the"
+            stream.feed_ids([token])
+    assert drawn <= set("the") if loud == "the" else drawn >= set(loud)
+    assert not any(vocabulary.inside_words[vocabulary.id(token)] for token in drawn if loud != "the")
