@@ -4,6 +4,8 @@ import { SeededRandom, UnseededRandom } from "./random.mjs";
 import { draw } from "./sampling.mjs";
 import { TokenDecoder } from "./token_decoder.mjs";
 
+const SPACE = "\u0120"; // in the byte alphabet of `bpe`
+
 export class Writing {
   #predictor;
   #autocompletion;
@@ -13,19 +15,16 @@ export class Writing {
   #letters;
   #random;
 
-  // Continues after `text`. If its last word is incomplete and not in the vocabulary, the word is completed first.
+  // Continues after `text`. If its last word is incomplete and not in the vocabulary, the word is completed first. With
+  // `bpe` the first token takes a space at the end of `text`.
   // `seed`: an integer makes the text repeatable; null gives another text each time.
   static async begin(predictor, autocompletion, text, seed) {
     const { vocabulary } = predictor;
-    const { tokenization } = vocabulary;
-    const { tokens, letters } = tokenization.splitUnfinished(text);
-    const known = letters === "" || vocabulary.has(tokenization.folded(letters));
-    const begun = !known && vocabulary.completions(letters).length > 0;
-    const read = begun ? tokens : tokenization.split(text);
+    const { read, letters } = unfinished(vocabulary, text);
     const random = seed === null ? new UnseededRandom() : new SeededRandom(seed);
     const position = await autocompletion.position(read);
-    const decoder = TokenDecoder.after(tokenization, text, read);
-    return new Writing({ predictor, autocompletion, text, position, decoder, letters: begun ? letters : "", random });
+    const decoder = TokenDecoder.after(vocabulary.tokenization, text, read);
+    return new Writing({ predictor, autocompletion, text, position, decoder, letters, random });
   }
 
   constructor({ predictor, autocompletion, text, position, decoder, letters, random }) {
@@ -34,7 +33,7 @@ export class Writing {
     this.#text = text;
     this.#position = position; // { logits, state }
     this.#decoder = decoder; // of the text so far
-    this.#letters = letters; // of the word that the next token must complete
+    this.#letters = letters; // that the next token begins with: of the word that it completes, or a space
     this.#random = random;
   }
 
@@ -56,11 +55,25 @@ export class Writing {
     this.#position = await this.#predictor.step([id], this.#position.state);
     const token = vocabulary.tokens[id];
     const whole = this.#decoder.add(token);
-    const piece = letters ? withoutFirst(token, vocabulary.tokenization.folded(letters)) : whole;
+    const { tokenization } = vocabulary;
+    const added = tokenization.unit === "subword" ? whole : token;
+    const piece = letters ? withoutFirst(added, tokenization.folded(letters)) : whole;
     this.#letters = "";
     this.#text += piece;
     return piece;
   }
+}
+
+// The tokens to read before `text` is continued, and the letters that the next token begins with.
+function unfinished(vocabulary, text) {
+  const { tokenization } = vocabulary;
+  if (tokenization.unit === "subword" && text.endsWith(" ")) {
+    return { read: tokenization.split(text.slice(0, -1)), letters: SPACE };
+  }
+  const { tokens, letters } = tokenization.splitUnfinished(text);
+  const known = letters === "" || vocabulary.has(tokenization.folded(letters));
+  const begun = !known && vocabulary.completions(letters).length > 0;
+  return begun ? { read: tokens, letters } : { read: tokenization.split(text), letters: "" };
 }
 
 const withoutFirst = (token, letters) => Array.from(token).slice(Array.from(letters).length).join("");
