@@ -70,13 +70,11 @@ class GenerationPlan:
 
     def close_tokens(self, text: TextDecoder) -> None:
         """Rule out what may not follow this text: what completes a word of `never`, or lacks the space at its end."""
-        if self.never is None and not text.takes_space:
-            self.draw.closed = None
-            return
-        closed = [] if self.never is None else [self.never.after(text)]
+        closed = None if self.never is None else self.never.after(text)
         if text.takes_space:
-            closed.append(text.vocabulary.spaces.others)
-        self.draw.closed = np.concatenate(closed)
+            others = text.vocabulary.spaces.others
+            closed = others if closed is None else np.concatenate([closed, others])
+        self.draw.closed = closed
 
 
 def ruled_out(vocabulary: Vocabulary, never: str | Collection[str]) -> tuple[NDArray[np.int64], BarredWords | None]:

@@ -4,7 +4,7 @@ A word is a piece of the rule `bpe`, or several without white space between them
 on the letters before, so a table maps each beginning of a word to the tokens that are its rest.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING, final
 
@@ -43,35 +43,36 @@ class BarredWords:
         self._beginnings = {form[:size] for form in forms for size in range(len(form))}
         whole = {index: text for index, text in texts.items() if self._is_word(text.strip(" "))}
         self._whole = {
-            context: [index for index, text in whole.items() if self._has_word(context, text)] for context in _CONTEXTS
+            context: _ids(index for index, text in whole.items() if self._has_word(context, text))
+            for context in _CONTEXTS
         }
         self._found: dict[tuple[str, bytes], NDArray[np.int64]] = {}
 
     def after(self, text: "TextDecoder") -> NDArray[np.int64]:
-        """Ids of the tokens that would complete a word after this text, int64."""
+        """Ids of the tokens that would complete a word after this text, int64; some may be there twice."""
         end = (text.letters, text.partial)
         found = self._found.get(end)
         if found is None:
             if len(self._found) >= _CACHED_ENDS:
                 self._found.clear()
-            found = self._found[end] = np.array(sorted(set(self._find(*end))), np.int64)
+            whole = self._whole[_context(end[0] + _PARTIAL if end[1] else end[0])]
+            rests = _ids(self._find_rests(*end))
+            found = self._found[end] = np.concatenate([whole, rests]) if len(rests) else whole
         return found
 
-    def _find(self, letters: str, partial: bytes) -> Iterator[int]:
-        if partial:
-            yield from self._whole[_context(letters + _PARTIAL)]
-            for start in _starts(letters + _PARTIAL):
-                yield from self._completing(letters[start:], partial)
-            return
-        yield from self._whole[_context(letters)]
-        for start in _starts(letters):
+    def _find_rests(self, letters: str, partial: bytes) -> Iterator[int]:
+        """Tokens that complete a word whose beginning the text ends with."""
+        for start in _starts(letters + _PARTIAL if partial else letters):
             beginning = letters[start:].casefold()
+            if partial:
+                yield from self._completing(beginning, partial)
+                continue
             for each in {beginning, beginning.lstrip(MARKS_AROUND)}:
                 yield from self._rests.get(each, ())
 
     def _completing(self, beginning: str, partial: bytes) -> Iterator[int]:
         """Tokens that complete a character, and with it a word."""
-        if beginning.casefold().lstrip(MARKS_AROUND) not in self._beginnings:
+        if beginning.lstrip(MARKS_AROUND) not in self._beginnings:
             return
         for index, data in self._data.items():
             if 0x80 <= data[0] < 0xC0 and (text := _decoded(partial + data)) and self._is_word(beginning + text):
@@ -88,6 +89,10 @@ class BarredWords:
         ends = [*starts[1:], end]
         words = [whole[start : ends[place]] for place, start in enumerate(starts)]
         return any(self._is_word(word.strip(" ")) for word in [*words, *(whole[start:] for start in starts)])
+
+
+def _ids(indices: Iterable[int]) -> NDArray[np.int64]:
+    return np.fromiter(indices, np.int64)
 
 
 def _ordinary(vocabulary: "Vocabulary") -> list[int]:
