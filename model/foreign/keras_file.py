@@ -132,27 +132,62 @@ def _layers(config: Any) -> list[Mapping[str, Any]]:
         )
     inner = value["config"]
     layers: list[Mapping[str, Any]] = inner if isinstance(inner, list) else inner["layers"]
+    _require_chain(layers)
     return layers
+
+
+def _require_chain(layers: list[Mapping[str, Any]]) -> None:
+    """WeightsError if a layer reads another one than the one before it; masks do not count."""
+    before, masks = None, set()
+    for layer in layers:
+        name = layer["config"]["name"]
+        if layer["class_name"] == "NotEqual":
+            masks.add(name)
+            continue
+        read = set(_sources(layer.get("inbound_nodes", ()))) - masks
+        if read - {before}:
+            raise WeightsError(f"its layer {name!r} reads {' and '.join(sorted(read))}, expected a chain of layers")
+        before = name
+
+
+def _sources(nodes: Any) -> Iterator[str]:
+    """The names of the layers that a layer reads, as Keras 3 writes them, or as Keras 2: `[name, 0, 0, {}]`."""
+    if isinstance(nodes, dict):
+        if "keras_history" in nodes:
+            yield nodes["keras_history"][0]
+        else:
+            for value in nodes.values():
+                yield from _sources(value)
+    elif isinstance(nodes, list | tuple):
+        if len(nodes) > 2 and isinstance(nodes[0], str) and type(nodes[1]) is int:
+            yield nodes[0]
+        else:
+            for value in nodes:
+                yield from _sources(value)
 
 
 def _named(content: Any, group: str) -> list[str]:
     """The weights that a layer's group lists; none if there is no such group."""
-    names = _member(content, group).attrs["weight_names"] if group in content else ()
+    found = _member(content, group)
+    names = () if found is None else found.attrs["weight_names"]
     return [f"{group}/{name.decode() if isinstance(name, bytes) else name}" for name in names]
 
 
 def _numbered(content: Any, group: str) -> list[str]:
     """The members `0`, `1`, ... of a group; none if there is no such group."""
-    names = list(_member(content, group)) if group in content else []
-    return [f"{group}/{name}" for name in sorted(names, key=int)]
+    names = _member(content, group)
+    return [] if names is None else [f"{group}/{name}" for name in sorted(names, key=int)]
 
 
 def _member(content: Any, path: str) -> Any:
-    """A member of the file; links to other files are not followed."""
+    """A member of the file, None if it is missing; links, which may lead to other files, are not followed."""
     import h5py
 
-    for part in path.strip("/").split("/"):
-        if not isinstance(content.get(part, getlink=True), h5py.HardLink):
+    for part in path.split("/"):
+        link = content.get(part, getlink=True)
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
             raise WeightsError(f"its part {path!r} is a link, which is not followed")
         content = content[part]
     return content
@@ -176,8 +211,8 @@ def _parts(path: Path, model: _Model) -> tuple[Parts, list[str]]:
     described = ", ".join(f"{each['class_name']} {each['config'].get('name', '')!r}" for each in model.layers)
     for index, layer in enumerate(model.layers):
         name, config = layer["class_name"], layer["config"]
-        if name == "TimeDistributed":
-            name, config = config["layer"]["class_name"], config["layer"]["config"]
+        if name == "TimeDistributed" and config["layer"]["class_name"] == "Dense":
+            name, config = "Dense", config["layer"]["config"]
         if name == "Embedding" and embedding is None and not layers:
             (embedding,) = model.read(index)
             if config.get("mask_zero"):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, final
 
-from ...runtime.errors import OptionError
+from ...runtime.errors import OptionError, truncated
 from ..errors import WeightsError
 from .parts import Layer, Parts, listed, require_room
 from .weights_file import WeightsFile
@@ -59,6 +59,7 @@ _REFUSED = {
     "weight_hr": "its LSTM has a projection (proj_size), which artifacts cannot have",
     "_reverse": "its recurrent layer is bidirectional: it reads the text's end first, so it cannot be streamed",
 }
+_MOST_CHARACTERS = 300
 _LAYER_ROLES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
@@ -118,7 +119,7 @@ def _with_modules(layouts: list[Layout], modules: Mapping[str, str], names: Iter
     for role, module in modules.items():
         for part in module.split(","):
             if part not in owners:
-                raise OptionError(f"there is no module {part!r} for {role}; modules: {', '.join(sorted(owners))}")
+                raise OptionError(f"there is no module {part!r} for {role}; modules: {_listed(sorted(owners))}")
     patterns = {role: "|".join(map(re.escape, module.split(","))) for role, module in modules.items()}
     return [replace(layouts[-1], **patterns)]
 
@@ -166,10 +167,10 @@ def _with_others(
         else:
             foreign.append(name)
     if foreign:
-        raise _Misfit(f"it has no place for {', '.join(foreign[:5])}")
+        raise _Misfit(f"it has no place for {_listed(foreign)}")
     for role, tensors in found.items():
         if len(tensors) > 1:
-            raise _Misfit(f"{' and '.join(tensors)} may both be the {role}")
+            raise _Misfit(f"{_listed(tensors)} may each be the {role}")
     embedding, projection, bias = (next(iter(tensors), None) for tensors in found.values())
     if embedding is None and projection is None:
         raise _Misfit("embedding and projection are missing")
@@ -187,7 +188,8 @@ def _in_order(layers: Mapping[tuple[str, int], dict[str, str]], named: str) -> l
     modules = {module for module, _ in layers}
     order = named.split(",")
     if not named and len({re.sub(r"[\d._]+", " ", module).strip() for module in modules}) > 1:
-        raise _Misfit(f"the order of the layers is not known; name them: --module layers={','.join(sorted(modules))}")
+        names = truncated(",".join(sorted(modules)), _MOST_CHARACTERS)
+        raise _Misfit(f"the order of the layers is not known; name them: --module layers={names}")
     for (module, index), roles in layers.items():
         expected = _LAYER_ROLES if roles.keys() & {"bias_ih", "bias_hh"} else _LAYER_ROLES[:2]
         if missing := [role for role in expected if role not in roles]:
@@ -220,6 +222,10 @@ def _read(file: WeightsFile, names: _Names) -> Parts:
         assert projection is not None
         embedding, projection = projection, None
     return Parts(embedding, layers, projection, bias)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return truncated(", ".join(names), _MOST_CHARACTERS)
 
 
 def _common_prefix(names: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...runtime.artifact.architecture import MOST_WEIGHT_BYTES, Architecture
+from ...runtime.errors import truncated
 from ..errors import WeightsError
 from ..network import LanguageModel
 
@@ -146,7 +147,7 @@ def as_weight(name: str, tensor: Tensor) -> Tensor:
 
 def listed(shapes: Mapping[str, tuple[int, ...]], most: int = 40) -> str:
     """The tensors with their shapes, a line each."""
-    lines = [f"  {name} {list(shape)}" for name, shape in itertools.islice(shapes.items(), most)]
+    lines = [f"  {truncated(name, 100)} {list(shape)}" for name, shape in itertools.islice(shapes.items(), most)]
     more = len(shapes) - most
     return "\n".join([*lines, *([f"  and {more:,} more"] if more > 0 else [])])
 

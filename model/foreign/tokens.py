@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ...runtime.errors import JsonError, OptionError, VocabularyError, counted
 from ...runtime.io.files import read_bytes
@@ -54,11 +53,10 @@ def _of_json(path: Path, data: bytes) -> list[str]:
         return value
     if isinstance(value, dict) and value and all(type(index) is int for index in value.values()):
         return _by_id(path, value)
-    raise VocabularyError(f"{path} is {_kind(value)}, expected a list of tokens, or an object of tokens and their ids")
-
-
-def _kind(value: Any) -> str:
-    return {"list": "a list of other things", "dict": "an object of other things"}.get(type(value).__name__, "no list")
+    raise VocabularyError(
+        f"{path} is JSON of another kind, expected a list of tokens, or an object of tokens and their ids (a "
+        "tokenizer.json of another name: --set tokenization=bpe)"
+    )
 
 
 def _by_id(path: Path, ids: dict[str, int]) -> list[str]:

@@ -104,7 +104,7 @@ def _network(path: Path, value: Any) -> dict[str, Tensor]:
     if len(networks) > 1:
         keys = [str(key) for key in networks]
         raise WeightsError(
-            f"{path} holds {len(keys)} networks, {', '.join(keys)}; save one of them: "
+            f"{path} holds {len(keys)} networks, {truncated(', '.join(keys), 200)}; save one of them: "
             f"torch.save(torch.load({str(path)!r}, weights_only=True)[{keys[0]!r}], 'weights.pt')"
         )
     if not networks:

@@ -77,6 +77,11 @@ CASES: dict[str, tuple[str, Program, Callable[[Program], Weights]]] = {
         one_module("gru", ("lm.word_embeddings", "lm.gru", "lm.head")),
         prefixed("module.model."),
     ),
+    "cells": (
+        "pytorch",
+        several_modules("lstm", ("embed", "cells", "fc"), (7, 3)),
+        lambda program: {name.replace("_l0", ""): tensor for name, tensor in weights_of(program).items()},
+    ),
     "without biases": ("pytorch", one_module("lstm", ("embedding", "lstm", "out"), bias=False), weights_of),
 }
 
@@ -172,7 +177,7 @@ REFUSED: dict[str, tuple[Callable[[Weights], Weights], str]] = {
         replaced(attention__weight=torch.ones(7, 7)),
         r"no place for attention.weight(?s:.*)weight \[7, 7\]",
     ),
-    "two": (replaced(embed__weight=torch.ones(11, 5)), "encoder.weight and embed.weight may both be the embedding"),
+    "two": (replaced(embed__weight=torch.ones(11, 5)), "encoder.weight, embed.weight may each be the embedding"),
     "bidirectional": (replaced(rnn__weight_ih_l0_reverse=torch.ones(28, 5)), "bidirectional: it reads the text's end"),
     "proj_size": (replaced(rnn__weight_hr_l0=torch.ones(3, 7)), r"weight_hr_l0' \[3, 7\]: its LSTM has a projection"),
     "shape": (replaced(decoder__weight=torch.ones(11, 6)), r"the projection is \[11, 6\], expected \[11, 7\]"),

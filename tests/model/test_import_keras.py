@@ -95,6 +95,20 @@ def test_other_layers_are_refused_by_name(tmp_path: Path, name: str, message: st
         imported(tmp_path, write_keras(tmp_path / "model.h5", layers, arrays))
 
 
+def test_layers_that_are_no_chain_are_refused(tmp_path: Path) -> None:
+    layers, arrays = keras_layers(one_module("lstm", NAMES, 5), "lstm")
+    names = [layer["config"]["name"] for layer in layers]
+    old = [[[[name, 0, 0, {}]]] for name in names]
+    new = [[{"args": [{"config": {"keras_history": [name, 0, 0]}}], "kwargs": {}}] for name in names]
+    for form, suffix in ((old, ".h5"), (new, ".keras")):
+        for layer, nodes in zip(layers[1:], form, strict=False):
+            layer["inbound_nodes"] = nodes
+        assert imported(tmp_path, write_keras(tmp_path / f"model{suffix}", layers, arrays)).layout == "keras"
+        layers[3]["inbound_nodes"] = form[1]  # the second layer reads the embedding
+        with pytest.raises(WeightsError, match="'my_lstm_1' reads my_embedding, expected a chain of layers"):
+            imported(tmp_path, write_keras(tmp_path / f"branch{suffix}", layers, arrays))
+
+
 def test_weights_without_their_model_are_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "model.weights.h5", "w") as file:
         file["layers/lstm/cell/vars/0"] = np.ones((2, 8))
