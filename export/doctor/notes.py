@@ -35,7 +35,7 @@ def _about_graph(subject: Subject) -> Iterator[str]:
     if inner := [layer for layer in operators if not layer.is_main and computed_weights(subject, layer)]:
         yield (
             f"{counted(len(inner), 'layer')} in branches compute their weights from constants: quantization does not "
-            "reach them, and sessions compute them at every call unless they fold constants"
+            "reach them, and a StatefulSession computes them at every call unless it has fold_constants=True"
         )
 
 

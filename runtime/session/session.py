@@ -116,6 +116,7 @@ def start_session(
     level: str = "ORT_ENABLE_ALL",
     *,
     guard_saturation: bool = True,
+    fold_constants: bool = False,
     silent: bool = False,
 ) -> Any:
     """Start a session over an ONNX file; the only place that makes one.
@@ -126,6 +127,7 @@ def start_session(
         options: Threads, memory and provider options.
         level: Name of one of onnxruntime's graph optimization levels.
         guard_saturation: Compute products with int8 weights exactly, but slower, where their pairs may exceed 16 bits.
+        fold_constants: Compute constant expressions at loading, which takes any memory and time that the file asks for.
         silent: Let onnxruntime print no errors, beside those that it raises.
 
     Raises:
@@ -143,14 +145,13 @@ def start_session(
         settings.log_severity_level = FATAL_ONLY
     settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     try:
-        # Without these settings onnxruntime continues on another provider when one fails, and computes constant
-        # expressions at loading, which takes any memory and time that the graph asks for.
+        # Without `enable_fallback` onnxruntime continues on another provider when one fails.
         session = onnxruntime.InferenceSession(
             data,
             settings,
             providers=chosen,
             enable_fallback=0,
-            disabled_optimizers=["ConstantFolding"],
+            disabled_optimizers=[] if fold_constants else ["ConstantFolding"],
         )
     except Exception as error:  # onnxruntime's exceptions share no base class
         version = onnxruntime.__version__

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arguments import checked_array, checked_text, wrong_type
-from ..arrays import as_read_only
+from ..arrays import as_read_only, freeze
 from ..errors import StateError
 
 
@@ -26,6 +26,13 @@ class StateTensors(Mapping[str, NDArray[Any]]):
         for name, array in tensors.items():
             checked_array(f"the state {checked_text('the name of a state', name)!r}", array, "biufc", "numbers")
         self._tensors = {name: as_read_only(array) for name, array in tensors.items()}
+
+    @classmethod
+    def made_of(cls, tensors: Mapping[str, NDArray[Any]]) -> "StateTensors":
+        """A state of arrays that a call has just returned: they are frozen, not copied or checked."""
+        state = object.__new__(cls)
+        state._tensors = {name: freeze(array) for name, array in tensors.items()}
+        return state
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self._tensors[name]

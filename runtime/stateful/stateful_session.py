@@ -21,6 +21,7 @@ from ..session.session import SessionOptions, declared_types, start_session
 from .onnx_file import has_half_weights, read_onnx_file
 from .state_pairs import StatePair, may_follow, state_pairs, unpaired_states
 from .state_tensors import StateTensors
+from .tensor_check import TensorCheck, numpy_type
 
 _MOST_NUMBERS = 2**31
 """In one state; a file may declare any size."""
@@ -70,7 +71,9 @@ class StatefulSession:
         self.states: Types = MappingProxyType({pair.input: inputs[pair.input] for pair in pairs})
         self.inputs: Types = MappingProxyType({name: inputs[name] for name in inputs if name not in self.states})
         self.outputs: Types = MappingProxyType({x: outputs[x] for x in outputs if x not in state_outputs})
-        self._optional = declared_types("overridable input", session.get_overridable_initializers())
+        optional = declared_types("overridable input", session.get_overridable_initializers())
+        self._input_checks = {name: TensorCheck(kind) for name, kind in {**self.inputs, **optional}.items()}
+        self._state_checks = {name: TensorCheck(kind) for name, kind in self.states.items()}
         self._names = [*self.outputs, *(pair.output for pair in pairs)]
         self._process = os.getpid()
 
@@ -84,6 +87,7 @@ class StatefulSession:
         threads: int = 1,
         spinning: bool = False,
         memory_arena: bool = False,
+        fold_constants: bool = False,
         provider_options: Mapping[str, str] | None = None,
     ) -> "StatefulSession":
         """Load a file, under the rules of `Predictor.load`: all weights inside, the requested provider or an error.
@@ -99,6 +103,8 @@ class StatefulSession:
             threads: Threads of one call on the CPU.
             spinning: Busy-wait between calls.
             memory_arena: Keep the memory of the largest call for later calls instead of freeing it.
+            fold_constants: Compute at loading what depends on constants only, for files that you trust: a stranger's
+                may ask for any memory and time. Calls are faster where a graph computes its weights or shapes.
             provider_options: Options of the provider by onnxruntime's names.
 
         Raises:
@@ -116,7 +122,7 @@ class StatefulSession:
         name = str(source) if is_path else "the file"
         data = read_onnx_file(checked_path("source", source)) if is_path else checked_bytes("source", source)
         try:
-            session = start_checked(data, chosen, options)
+            session = start_checked(data, chosen, options, fold_constants=fold_constants)
             return cls(session, _pairs(session, states), chosen, options)
         except ArtifactError as error:
             raise ArtifactError(f"{name} ({len(data):,} bytes) cannot be used: {error}") from error
@@ -143,8 +149,7 @@ class StatefulSession:
         """
         arrays = {} if inputs is None else self._checked_inputs(inputs)
         sizes = self._sizes(arrays)
-        types = {**self.inputs, **self._optional}
-        begins = [array.shape[0] for name, array in arrays.items() if _begins_free(types[name])]
+        begins = [array.shape[0] for name, array in arrays.items() if _begins_free(self._input_checks[name].kind)]
         batch = begins[0] if begins else 1
         return StateTensors({name: _zeros(name, kind, sizes, batch) for name, kind in self.states.items()})
 
@@ -182,31 +187,27 @@ class StatefulSession:
         outputs = dict(zip(self._names, results, strict=True))
         after = {pair.input: outputs.pop(pair.output) for pair in self.pairs}
         for pair in self.pairs:
-            if not _fits(after[pair.input], self.states[pair.input]):
+            if not self._state_checks[pair.input].fits(after[pair.input]):
                 raise ArtifactError(
                     f"the output {pair.output!r} is {_shown(after[pair.input])}, which its input {pair.input!r}, "
                     f"{self.states[pair.input]}, refuses; lmtool doctor says why"
                 )
-        return outputs, StateTensors({name: freeze(array) for name, array in after.items()})
+        return outputs, StateTensors.made_of(after)
 
     def _checked_inputs(self, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
         if not isinstance(inputs, Mapping):
             raise wrong_type("inputs", inputs, "a mapping of names to arrays")
-        types = {**self.inputs, **{name: self._optional[name] for name in inputs if name in self._optional}}
-        if inputs.keys() != types.keys():
-            missing, unknown = types.keys() - inputs.keys(), inputs.keys() - types.keys()
-            wrong = f"lack {min(missing)!r}" if missing else f"have {min(unknown)!r}"
-            raise ArgumentError(f"the inputs {wrong}, expected {', '.join(types)}")
-        return {name: _as_array(name, inputs[name], kind) for name, kind in types.items()}
+        if inputs.keys() != self.inputs.keys():
+            missing, unknown = self.inputs.keys() - inputs.keys(), inputs.keys() - self._input_checks.keys()
+            if missing or unknown:
+                wrong = f"lack {min(missing)!r}" if missing else f"have {min(unknown)!r}"
+                raise ArgumentError(f"the inputs {wrong}, expected {', '.join(self._input_checks)}")
+        return {name: _as_array(name, value, self._input_checks[name]) for name, value in inputs.items()}
 
     def _sizes(self, arrays: Arrays) -> dict[str, int]:
         """The sizes of the axes that have a name."""
-        sizes: dict[str, int] = {}
-        for name, array in arrays.items():
-            shape = (self.inputs.get(name) or self._optional[name]).shape
-            sizes |= {axis: n for axis, n in zip(shape or (), array.shape, strict=False) if isinstance(axis, str)}
-        sizes.pop("", None)
-        return sizes
+        checks = self._input_checks
+        return {axis: array.shape[place] for name, array in arrays.items() for place, axis in checks[name].names}
 
     def _check_state(self, state: Arrays, sizes: Mapping[str, int]) -> None:
         if not isinstance(state, Mapping):
@@ -216,15 +217,16 @@ class StatefulSession:
                 f"the state holds {', '.join(map(repr, state)) or 'nothing'}, "
                 f"expected {', '.join(self.states) or 'nothing'}"
             )
-        for name, kind in self.states.items():
-            axes = kind.shape and tuple(sizes.get(axis, axis) if isinstance(axis, str) else axis for axis in kind.shape)
-            expected = TensorType(kind.dtype, axes)
-            if not isinstance(state[name], np.ndarray) or not _fits(state[name], expected):
-                raise StateError(f"the state {name!r} is {_shown(state[name])}, expected {expected}")
+        for name, check in self._state_checks.items():
+            array = state[name]
+            if not (isinstance(array, np.ndarray) and check.fits(array) and check.has_sizes(array, sizes)):
+                raise StateError(f"the state {name!r} is {_shown(array)}, expected {_sized(check.kind, sizes)}")
 
 
-def start_checked(data: bytes, provider: Provider, options: SessionOptions, *, silent: bool = False) -> Any:
-    """Check a file of any exporter, and start a session over it.
+def start_checked(
+    data: bytes, provider: Provider, options: SessionOptions, *, fold_constants: bool = False, silent: bool = False
+) -> Any:
+    """Check a file of any exporter, and start a session over it; see `start_session`.
 
     Raises:
         ArtifactError: The file is refused.
@@ -234,7 +236,7 @@ def start_checked(data: bytes, provider: Provider, options: SessionOptions, *, s
     half = has_half_weights(find_tensors(memoryview(data)))
     # With every optimization onnxruntime 1.31 crashes on half-precision recurrent layers on the CPU.
     level = "ORT_ENABLE_EXTENDED" if half and provider.name == "cpu" else "ORT_ENABLE_ALL"
-    return start_session(data, provider, options, level, silent=silent)
+    return start_session(data, provider, options, level, fold_constants=fold_constants, silent=silent)
 
 
 def _pairs(session: Any, states: Mapping[str, str] | None) -> tuple[StatePair, ...]:
@@ -264,25 +266,25 @@ def _begins_free(kind: TensorType) -> bool:
 
 
 def _zeros(name: str, kind: TensorType, sizes: Mapping[str, int], batch: int) -> NDArray[Any]:
-    if kind.shape is None:
-        raise StateError(f"the state {name!r} declares no shape; begin with arrays of your own")
+    dtype = numpy_type(kind.dtype)
+    if kind.shape is None or dtype is None:
+        raise StateError(f"the state {name!r} is {kind}, which has no zeros; begin with arrays of your own")
     shape = tuple(sizes.get(axis, batch) if isinstance(axis, str) else axis for axis in kind.shape)
     if math.prod(shape) > _MOST_NUMBERS:
         raise StateError(f"the state {name!r} is {kind}, expected at most {_MOST_NUMBERS:,} numbers")
-    return freeze(np.zeros(shape, _dtype(name, kind)))
+    return freeze(np.zeros(shape, dtype))
 
 
-def _dtype(name: str, kind: TensorType) -> np.dtype[Any]:
-    try:
-        return np.dtype(kind.dtype)
-    except TypeError as error:
-        raise StateError(f"the state {name!r} is {kind}, expected a type of numpy") from error
+def _sized(kind: TensorType, sizes: Mapping[str, int]) -> TensorType:
+    """The type with the sizes of its named axes."""
+    axes = kind.shape and tuple(sizes.get(axis, axis) if isinstance(axis, str) else axis for axis in kind.shape)
+    return TensorType(kind.dtype, axes)
 
 
-def _as_array(name: str, value: ArrayLike, kind: TensorType) -> NDArray[Any]:
-    array = np.asarray(value) if isinstance(value, np.ndarray | np.generic) else _converted(name, value, kind)
-    if not _fits(array, kind):
-        raise ArgumentError(f"the input {name!r} is {_shown(array)}, expected {kind}")
+def _as_array(name: str, value: ArrayLike, check: TensorCheck) -> NDArray[Any]:
+    array = np.asarray(value) if isinstance(value, np.ndarray | np.generic) else _converted(name, value, check.kind)
+    if not check.fits(array):
+        raise ArgumentError(f"the input {name!r} is {_shown(array)}, expected {check.kind}")
     return array
 
 
@@ -295,15 +297,6 @@ def _converted(name: str, value: ArrayLike, kind: TensorType) -> NDArray[Any]:
         return array
     except (TypeError, ValueError, OverflowError) as error:
         raise ArgumentError(f"the input {name!r} is no array of {kind}: {error}") from error
-
-
-def _fits(array: NDArray[Any], kind: TensorType) -> bool:
-    if array.dtype.name != kind.dtype and not (kind.dtype == "string" and array.dtype.kind in "OU"):
-        return False
-    if kind.shape is None:
-        return True
-    pairs = zip(array.shape, kind.shape, strict=False)
-    return array.ndim == len(kind.shape) and all(isinstance(axis, str) or size == axis for size, axis in pairs)
 
 
 def _shown(value: object) -> str:

@@ -21,6 +21,7 @@ from lmtool.runtime.session.contract import TensorType
 from lmtool.runtime.stateful.state_pairs import StatePair, state_pairs
 from onnx import TensorProto, helper
 from support.models.recurrent_files import model_of, recurrent_model, value
+from support.models.seeded_faults import SEEDS
 
 STATE = TensorType("float32", (1, "batch", 3))
 
@@ -101,6 +102,15 @@ def test_steps_with_a_carried_state_compute_what_the_whole_sequence_computes() -
         np.testing.assert_allclose(np.concatenate(parts), whole["y"], atol=1e-6)
         for name in end:
             np.testing.assert_allclose(state[name], end[name], atol=1e-6)
+
+
+def test_constants_are_computed_at_loading_only_for_files_that_are_trusted() -> None:
+    seed = next(seed for seed in SEEDS if seed.name == "gates reordered in the graph")
+    data, x = seed.make().SerializeToString(), np.ones((3, 2, 4), np.float32)
+    plain, folded = (StatefulSession.load(data, fold_constants=fold) for fold in (False, True))
+    np.testing.assert_allclose(plain.run({"x": x})[0]["y"], folded.run({"x": x})[0]["y"], atol=1e-6)
+    assert plain.placement["cpu"]["Slice"] == 8
+    assert "Slice" not in folded.placement["cpu"]
 
 
 def test_an_artifact_gives_the_bits_of_its_predictor(artifact_path: Path, predictor: Predictor) -> None:
