@@ -125,8 +125,8 @@ def _require_unique(found: list[tuple[str, str]]) -> None:
         for name, count in Counter(pair[side] for pair in found).items():
             if count > 1:
                 names = ", ".join(repr(pair[other]) for pair in found if pair[side] == name)
-                what = "may follow the input" if side == 0 else "may precede the output"
-                raise ArtifactError(f'{names} {what} {name!r}; say which: states={{"input": "output"}}')
+                kind = "follow the input" if side == 0 else "come before the output"
+                raise ArtifactError(f'{names} may {kind} {name!r}; say which: states={{"input": "output"}}')
 
 
 def _checked(inputs: Types, outputs: Types, states: Mapping[str, str]) -> tuple[StatePair, ...]:
