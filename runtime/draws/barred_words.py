@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..text.text_decoder import TextDecoder
     from ..vocabulary import Vocabulary
 
-_CACHED_ENDS = 1 << 12
+_CACHED_ENDS = 1 << 10
 _CONTEXTS = ("", "a", "a'", "a'a", "0", "-")
 """Short texts whose ends are continued as those of all texts are: after a space, letters, ..., digits, marks."""
 _PARTIAL = "\ufffd"

@@ -17,6 +17,7 @@ from lmtool.serve.engine import Engine
 from lmtool.serve.engines import Engines
 from lmtool.serve.service import Service
 from support.models.networks import artifact_of, network_of
+from support.models.subwords import LOUD, WRITING_MERGES, bpe_artifact
 from support.pools import PATIENCE_SECONDS, Gate
 from support.servers import LocalServer, ServerProcess
 
@@ -345,3 +346,15 @@ def test_the_command_replaces_its_model(path: Path, models: dict[str, bytes]) ->
     assert code == 143
     assert stderr.count("\n") == 1
     assert f"is replaced by {replaced['sha256']}" in stderr
+
+
+def test_words_that_never_appear_stay_ruled_out_by_a_model_of_parts_of_words(start: Start, path: Path) -> None:
+    server = start(never=("the", "cat"))
+    fields = {"prompt": "saw", "max_tokens": 200, "seed": 1}
+    assert not {"the", "cat"} & set(server.complete(**fields)["choices"][0]["text"].split())
+    put(path, bpe_artifact(WRITING_MERGES, LOUD))
+    assert server.post(RELOAD)["replaced"]
+    text, free = server.complete(**fields)["choices"][0]["text"], Predictor.load(path).stream()
+    free.feed("saw")
+    assert " the " in "".join(free.generate(200, seed=1)).lower()  # the positive control
+    assert " the " not in text.lower()
