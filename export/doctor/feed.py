@@ -14,9 +14,9 @@ from .subject import Subject
 _MOST_ID = 1000
 
 
-def random_input(subject: Subject, name: str, shape: tuple[int, ...], time: int, seed: int) -> NDArray[Any]:
+def random_input(subject: Subject, name: str, shape: tuple[int, ...], time: int) -> NDArray[Any]:
     """Numbers for an input; the same for the same arguments."""
-    random, kind = np.random.default_rng([seed, *name.encode()]), np.dtype(subject.inputs[name].dtype)
+    random, kind = np.random.default_rng([*name.encode()]), np.dtype(subject.inputs[name].dtype)
     if kind.kind == "f":
         return random.normal(size=shape).astype(kind)
     if kind.kind == "b":

@@ -36,6 +36,7 @@ class Lineage:
         self._producers: dict[str, Output] = {}
         self._actual: dict[str, str] = {}
         self._tensors: dict[str, onnx.TensorProto] = {}
+        self._sources: dict[str, tuple[set[str], set[tuple[int, int]]]] = {}
         initializers = {tensor.name for tensor in model.graph.initializer}
         declared = {value.name for value in model.graph.input}
         self.overridable = initializers & declared if model.ir_version >= 4 else set[str]()
@@ -102,6 +103,11 @@ class Lineage:
         Returns:
             The inputs of the graph, and the outputs of other nodes as the node's `id` and the output's place.
         """
+        if name not in self._sources:
+            self._sources[name] = self._find_sources(name)
+        return self._sources[name]
+
+    def _find_sources(self, name: str) -> tuple[set[str], set[tuple[int, int]]]:
         inputs, outputs, seen, pending = set[str](), set[tuple[int, int]](), set[str](), [name]
         while pending:
             current = pending.pop()

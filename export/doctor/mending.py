@@ -15,7 +15,7 @@ from ..parity import Array
 from .examination import Examination, examine_subject
 from .remedies import axes, names, states, unread, weights
 from .runtimes import RefusedError
-from .subject import Subject, read_subject
+from .subject import Subject, has_weights_outside, read_subject
 from .trials import Trials
 
 _REMEDIES = (weights, states, unread, axes, names)
@@ -77,7 +77,7 @@ def mend(path: Path, out: Path, given: Mapping[str, str] | None = None) -> Mendi
     if out.resolve() == path.resolve():
         raise OptionError(f"--fix names {out} itself, expected another file, so that the original stays")
     original = read_subject(path, given)
-    if original.has_weights_outside:
+    if has_weights_outside(original.model):
         return Mending(None, [], None)
     model = onnx.ModelProto()
     model.CopyFrom(original.model)
@@ -117,8 +117,8 @@ def _require_equal(original: Subject, mended: Subject) -> None:
         expected, found = before.outputs(before.base), after.run({**feed, **states}, next(iter(after.runs), ""))
     except (RefusedError, KeyError) as error:
         raise ParityError(f"the mended file would not run: {error}; nothing was written") from error
-    pairs = zip(_outputs(original), _outputs(mended), strict=False)
-    for name, new_name in pairs:
+    # Remedies rename outputs in their places, and add theirs at the end.
+    for name, new_name in zip(original.outputs, mended.outputs, strict=False):
         one, other = expected[name], found[new_name]
         allowed = max(_SHARE * float(np.abs(one, dtype=np.float64).max(initial=0)), _SMALLEST)
         if one.shape != other.shape or not np.allclose(one, other, rtol=0, atol=allowed, equal_nan=True):
@@ -132,8 +132,3 @@ def _by(one: Array, other: Array) -> str:
     if one.shape != other.shape:
         return f"in shape, {list(one.shape)} and {list(other.shape)}"
     return f"by up to {np.abs(one.astype(np.float64) - other.astype(np.float64)).max():.1g}"
-
-
-def _outputs(subject: Subject) -> list[str]:
-    """Outputs in the order of the file; remedies add theirs at the end."""
-    return list(subject.outputs)

@@ -8,7 +8,7 @@ from .axes import BATCH, TIME
 from .checkers.weights import computed_weights
 from .runtimes import RefusedError, open_onnxruntime
 from .streams import compare_runtimes, stream
-from .subject import Subject
+from .subject import Subject, has_weights_outside
 from .trials import Trials, declared_sizes, opened
 
 _LAST_OPSET = 21
@@ -67,7 +67,7 @@ def _timed(subject: Subject) -> Iterator[str]:
 def _about_runs(subject: Subject, trials: Trials) -> Iterator[str]:
     for name, message in trials.refusals.items():
         yield f"{name} refuses the file: {message}"
-    for provider in available_providers() if not subject.has_weights_outside else ():
+    for provider in available_providers() if not has_weights_outside(subject.model) else ():
         if provider != "cpu":
             try:
                 open_onnxruntime(opened(subject), provider)

@@ -70,21 +70,13 @@ class Subject:
         states = {pair.input for pair in self.pairs}
         return [name for name in self.inputs if name not in states]
 
-    @property
-    def tensors(self) -> list[TensorProto]:
-        """All initializers and tensors of attributes."""
-        return all_tensors(self.model)
-
-    @property
-    def has_weights_outside(self) -> bool:
-        """Whether a tensor is in another file."""
-        return any(tensor.data_location == TensorProto.EXTERNAL for tensor in self.tensors)
-
     @cached_property
     def computes_in_half(self) -> bool:
         """Whether a number is in half precision: in a weight, in an input, or by a Cast."""
-        casts = [layer for node, _ in self.lineage.nodes if node.op_type == "Cast" for layer in node.attribute]
-        types = {tensor.data_type for tensor in self.tensors} | {cast.i for cast in casts if cast.name == "to"}
+        casts = [node for node, _ in self.lineage.nodes if node.op_type == "Cast"]
+        attributes = [attribute for cast in casts for attribute in cast.attribute]
+        types = {attribute.i for attribute in attributes if attribute.name == "to"}
+        types |= {tensor.data_type for tensor in all_tensors(self.model)}
         return not _HALF.isdisjoint(types) or "float16" in {kind.dtype for kind in self.inputs.values()}
 
     @property
@@ -164,12 +156,13 @@ def read_subject(path: Path, states: Mapping[str, str] | None = None) -> Subject
     """
     data = read_onnx_file(path)
     try:
-        subject = Subject(_parsed(data), states)
-        if subject.has_weights_outside:
-            find_tensors(memoryview(_without_locations(subject.model)))
+        model = _parsed(data)
+        if has_weights_outside(model):
+            find_tensors(memoryview(_without_locations(model)))
         else:
             find_tensors(memoryview(data))
-            _require_valid(subject.model)
+            _require_valid(model)
+        subject = Subject(model, states)
         _require_recurrent(subject)
     except ArtifactError as error:
         raise ArtifactError(f"{path} ({len(data):,} bytes) cannot be examined: {error}") from error
@@ -183,6 +176,11 @@ def all_tensors(model: onnx.ModelProto) -> list[TensorProto]:
     single = [attribute.t for attribute in attributes if attribute.HasField("t")]
     listed = [tensor for attribute in attributes for tensor in attribute.tensors]
     return [*(tensor for graph in graphs for tensor in graph.initializer), *single, *listed]
+
+
+def has_weights_outside(model: onnx.ModelProto) -> bool:
+    """Whether a tensor is in another file."""
+    return any(tensor.data_location == TensorProto.EXTERNAL for tensor in all_tensors(model))
 
 
 def _parsed(data: bytes) -> onnx.ModelProto:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .axes import BATCH, TIME
 from .feed import random_input
 from .runtimes import RUNTIMES, RefusedError, Run
-from .subject import Subject
+from .subject import Subject, has_weights_outside
 
 _BATCHES = (2, 1, 3, 4, 8, 5, 16)
 _TIME = 6
@@ -64,7 +64,7 @@ class Trials:
     @cached_property
     def _opened(self) -> dict[str, tuple[Run | None, str]]:
         found: dict[str, tuple[Run | None, str]] = {}
-        for name, start in RUNTIMES.items() if not self._subject.has_weights_outside else ():
+        for name, start in RUNTIMES.items() if not has_weights_outside(self._subject.model) else ():
             try:
                 found[name] = start(self._model), ""
             except RefusedError as error:
@@ -115,13 +115,13 @@ class Trials:
         """All outputs of a call."""
         return self.runs[runtime](feed)
 
-    def feed(self, sizes: Sizes, seed: int = 0) -> dict[str, NDArray[Any]]:
+    def feed(self, sizes: Sizes) -> dict[str, NDArray[Any]]:
         """Random inputs and zero states."""
         states = {pair.input for pair in self._subject.pairs}
         return {
             name: np.zeros(shape, self._subject.inputs[name].dtype)
             if name in states
-            else random_input(self._subject, name, shape, sizes.time, seed)
+            else random_input(self._subject, name, shape, sizes.time)
             for name, shape in self._shapes(sizes).items()
         }
 

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 from lmtool.export import BuildOptions, build_model
+from lmtool.export.doctor.examination import examine
 from lmtool.export.foreign.foreign_model import all_nodes
 from lmtool.model import LanguageModel
 from lmtool.runtime import CELLS, PRECISIONS
@@ -85,7 +86,7 @@ def test_the_legacy_exporter_of_torch_agrees(cell: str) -> None:
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.filterwarnings("ignore:The tensor attributes? .* assigned during export:UserWarning")
 @pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning")
-def test_the_default_exporter_of_torch_agrees(cell: str) -> None:
+def test_the_default_exporter_of_torch_agrees(cell: str, tmp_path: Path) -> None:
     if cell == "gru" and torch.__version__ < TorchVersion("2.13"):
         pytest.skip(f"the exporter of torch {torch.__version__} makes a GRU that computes otherwise than torch")
     network = network_of((7, 3), cell=cell)
@@ -100,6 +101,8 @@ def test_the_default_exporter_of_torch_agrees(cell: str) -> None:
     )
     assert program is not None
     assert_equal_graphs(network, program.model_proto, tokens, feeds)
+    onnx.save(program.model_proto, tmp_path / "network.onnx")
+    assert {fault.kind for fault in examine(tmp_path / "network.onnx").faults} == {"baked-batch", "baked-time"}
 
 
 def assert_equal_graphs(

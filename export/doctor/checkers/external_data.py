@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from onnx import TensorProto
 
 from ..finding import Finding
-from ..subject import Subject
+from ..subject import Subject, all_tensors
 from ..trials import Trials
 
 
 def check(subject: Subject, trials: Trials) -> Iterator[Finding]:
     """One finding for all tensors."""
-    outside = [tensor.name for tensor in subject.tensors if tensor.data_location == TensorProto.EXTERNAL]
+    outside = [tensor.name for tensor in all_tensors(subject.model) if tensor.data_location == TensorProto.EXTERNAL]
     if outside:
         yield Finding(
             "external-data",

@@ -47,13 +47,15 @@ def refusal_of(trials: Trials, role: str) -> str | None:
     for sizes in trials.at_other_sizes(role):
         if (error := trials.error(sizes)) is not None:
             return f"{role} {getattr(sizes, role)} does not run: {error}"
-        if role == BATCH and not _changes_shapes(trials, sizes):
+        before, after = (_shapes(trials, x) for x in (trials.base, sizes))
+        if role == BATCH and before == after:
             return f"{role} {getattr(sizes, role)} gives outputs of the shapes of {trials.base}"
+        if list(map(len, before)) != list(map(len, after)):
+            return f"{role} {getattr(sizes, role)} gives outputs with another number of axes"
     return None
 
 
-def _changes_shapes(trials: Trials, sizes: Sizes) -> bool:
-    """Whether an output has another shape than at the base sizes."""
-    assert trials.base is not None
-    before, after = trials.outputs(trials.base), trials.outputs(sizes)
-    return any(before[name].shape != after[name].shape for name in before)
+def _shapes(trials: Trials, sizes: Sizes | None) -> list[tuple[int, ...]]:
+    """The shapes of all outputs."""
+    assert sizes is not None
+    return [array.shape for array in trials.outputs(sizes).values()]

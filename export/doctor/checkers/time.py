@@ -1,7 +1,10 @@
 """Finds a time that is baked in, by declaration and by running other sizes."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
+
+import onnx
 
 from ..axes import TIME
 from ..finding import Finding
@@ -38,23 +41,32 @@ def _fixed_layers(subject: Subject) -> Iterator[Finding]:
 
 
 def _unrolled(subject: Subject) -> Iterator[Finding]:
-    """Cells or layers that are repeated for each step of an input."""
-    steps = _repetitions(subject)
-    if 1 < steps <= (subject.cells or len(subject.layers)):
+    """Layers or products by the same weights that are repeated for each step of an input."""
+    steps = _repeated_layers(subject) if subject.layers else _repeated_products(subject)
+    if steps > 1:
         yield Finding(
             "baked-time",
-            f"{subject.cells} unrolled cells" if subject.cells else f"{len(subject.layers)} recurrent nodes",
+            f"{len(subject.layers)} recurrent nodes" if subject.layers else f"{subject.cells or steps} unrolled cells",
             f"{steps} steps are written out one by one: no other length runs, or later steps are left out",
             "export a recurrent layer (nn.LSTM, not a loop over nn.LSTMCell), or one step with its state",
         )
 
 
-def _repetitions(subject: Subject) -> int:
-    """How often the same recurrent weights are applied: by products of unrolled cells, or by layers of one step."""
-    if subject.cells:
-        products = [node for node, _ in subject.lineage.nodes if node.op_type in ("MatMul", "Gemm")]
-        weights = [node.input[1] for node in products if subject.lineage.tensor(node.input[1]) is not None]
-    else:
-        single = [sizes.layer for sizes in subject.axes.layers if sizes.time == 1 and sizes.layer.is_main]
-        weights = [layer.node.input[2] for layer in single if layer.is_operator]
-    return max(Counter(weights).values(), default=0)
+def _repeated_layers(subject: Subject) -> int:
+    """In how many nodes that read one step each the same recurrent weights are."""
+    single = [sizes.layer for sizes in subject.axes.layers if sizes.time == 1 and sizes.layer.is_main]
+    return max(Counter(layer.node.input[2] for layer in single if layer.is_operator).values(), default=0)
+
+
+def _repeated_products(subject: Subject) -> int:
+    """The largest number of products by the same weights of which each depends on the one before."""
+    products: dict[str, list[onnx.NodeProto]] = {}
+    for node, _ in subject.lineage.nodes:
+        if node.op_type in ("MatMul", "Gemm") and subject.lineage.tensor(node.input[1]) is not None:
+            products.setdefault(node.input[1], []).append(node)
+    return max((_chain(subject, nodes) for nodes in products.values()), default=0)
+
+
+def _chain(subject: Subject, nodes: list[onnx.NodeProto]) -> int:
+    pairs = itertools.pairwise(nodes)
+    return 1 + sum(one.output[0] in subject.lineage.tensors_behind(other.input[0]) for one, other in pairs)
