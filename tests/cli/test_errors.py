@@ -33,6 +33,11 @@ BAD = [
     (["train", "--threads", "0"], 2, "threads is 0"),
     (["train", "--checkpoint-minutes", "0"], 2, "time between checkpoints is 0 minutes, expected more than 0"),
     (["train", "--run", "a-file/run", "--data", "good"], 1, "cannot make the folder a-file/run"),
+    (["import", "a-file"], 2, "Missing option '--run'"),
+    (["import", "none.pt", "--run", "new"], 1, "cannot read none.pt: No such file"),
+    (["import", "a-file", "--run", "new"], 1, "a-file is no file of weights that this version reads"),
+    (["import", "a-file", "--run", "new", "--layout", "none"], 2, "there is no layout 'none', expected one of word"),
+    (["import", "a-file", "--run", "new", "--module", "x"], 2, "not of the form KEY=VALUE"),
     (["export", "--onnx"], 1, "there is no run in"),
     (["export"], 1, "there is no run in"),
     (["export", "--onnx", "--sherpa"], 2, "choose one of --onnx and --sherpa"),
@@ -153,6 +158,11 @@ def test_a_missing_package_is_named_with_its_extra(project: Path) -> None:
     finished = lmtool("train", "--tensorboard", "--run", "new", cwd=project, prepare=hidden)
     assert finished.returncode == 1
     assert "this command needs tensorboard; pip install 'lmtool[tensorboard]'" in finished.stderr
+    (project / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    hidden = functools.partial(hide_package, "h5py")
+    finished = lmtool("import", "model.h5", "--run", "new", cwd=project, prepare=hidden)
+    assert finished.returncode == 1
+    assert "this command needs h5py; pip install 'lmtool[keras]'" in finished.stderr
     assert not (project / "new").exists()
     finished = run_fresh("bench", without="jinja2", cwd=project)
     assert finished.returncode == 1

@@ -33,6 +33,7 @@ def short_forms(data: Path, port: int) -> dict[str, list[str]]:
         "data list": ["data", "list"],
         "data prepare": ["data", "prepare", str(data), "--out", "prepared"],
         "train": [*TRAIN, "--data", str(data), "--epochs", "1", "--tensorboard"],
+        "import": ["import", "runs/tiny/checkpoints/best.safetensors", "--run", "imported"],
         "evaluate": ["evaluate"],
         "export": ["export", "--onnx", "--precision", "int8"],
         "verify": ["verify"],

@@ -37,6 +37,7 @@ TAKEN = 4  # placeholder of a port that is in use, so that the server ends when 
 # Arguments with which a command succeeds quickly, so that only the tested value can be invalid.
 BASE: dict[str, list[str]] = {
     "train": [*TRAIN, "--data", "good", "--epochs", "1"],
+    "import": ["import", "runs/tiny/checkpoints/best.safetensors", "--run=imported"],
     "evaluate": ["evaluate"],
     "export": ["export", "--onnx", "--out", "exported.onnx"],
     "verify": ["verify"],
