@@ -14,7 +14,7 @@ from ..foreign.foreign_model import nested_graphs
 from .layer import Layer
 
 BATCH, TIME, OTHER = "batch", "time", ""
-_BATCH_NAME = re.compile(r"b|bs|n|.*batch.*", re.I)
+_BATCH_NAME = re.compile(r"bs|.*batch.*", re.I)
 _TIME_NAME = re.compile(r"t|.*(time|seq|step|frame|length).*", re.I)
 _SYMBOL = re.compile(r"axis (\d+) of (.*)", re.S)
 
@@ -52,6 +52,11 @@ class Axes:
     shapes: Mapping[str, Shape]
     confused: Sequence[tuple[Layer, str]]
 
+    @property
+    def is_time_traced(self) -> bool:
+        """Whether a layer reads the axis of an input as its time; else the time is known by its name alone."""
+        return any(isinstance(size.time, str) and _SYMBOL.fullmatch(size.time) for size in self.layers)
+
     def has(self, role: str, names: Sequence[str]) -> bool:
         """Whether one of these inputs has an axis of this role."""
         return any(role in self.inputs[name] for name in names)
@@ -74,7 +79,7 @@ def find_axes(
         (size.layer, name)
         for size in sizes
         for name, place in _axis_of(size.time)
-        if _matches(_BATCH_NAME, (inputs[name].shape or ())[place])
+        if _is_named(inputs, name, place) and not any(_is_named(inputs, *axis) for axis in _axis_of(size.batch))
     ]
     _complete(roles, inputs, [pair.input for pair in pairs], loops=any(not layer.is_operator for layer in layers))
     found = {name: tuple(places) for name, places in roles.items()}
@@ -104,6 +109,11 @@ def _each(roles: Mapping[str, Sequence[str]], inputs: Types) -> Iterator[tuple[s
     for name, places in roles.items():
         for place, (axis, role) in enumerate(zip(inputs[name].shape or (), places, strict=True)):
             yield name, place, axis, role
+
+
+def _is_named(inputs: Types, name: str, place: int) -> bool:
+    """Whether an axis has the name of a batch."""
+    return _matches(_BATCH_NAME, (inputs[name].shape or ())[place])
 
 
 def _matches(pattern: re.Pattern[str], axis: int | str) -> bool:

@@ -28,12 +28,14 @@ class Difference:
         largest: Largest difference of two numbers; infinite where shapes do not match.
         allowed: What rounding may make of it.
         step: The first step that differs by more than that, from 0; the last one for outputs without a time.
+        error: Why a step does not run; else empty.
     """
 
     output: str
     largest: float
     allowed: float
     step: int
+    error: str = ""
 
     @property
     def is_fault(self) -> bool:
@@ -41,18 +43,16 @@ class Difference:
         return not self.largest <= self.allowed
 
 
-def stream(subject: Subject, trials: Trials, runtime: str | None = None) -> list[Difference]:
-    """The differences of all outputs, states included; none where the file cannot be run step by step.
-
-    Raises:
-        RefusedError: The runtime refuses a call.
-    """
+def stream(subject: Subject, trials: Trials) -> list[Difference]:
+    """The differences of all outputs, states included; none where there is nothing to compare."""
     sizes = _sizes(subject, trials)
     if sizes is None:
         return []
-    name = runtime or next(iter(trials.runs))
-    whole = trials.outputs(sizes, name)
-    steps = _steps(subject, trials, sizes, name)
+    whole = trials.outputs(sizes)
+    try:
+        steps = _steps(subject, trials, sizes)
+    except RefusedError as error:
+        return [Difference(pair.output, np.inf, 0.0, 0, str(error)) for pair in subject.pairs]
     tolerance = _TOLERANCES[_precision(subject)]
     return [_difference(output, whole[output], [step[output] for step in steps], tolerance) for output in whole]
 
@@ -83,14 +83,14 @@ def _sizes(subject: Subject, trials: Trials) -> Sizes | None:
     return whole if trials.error(whole) is None and trials.error(step) is None else None
 
 
-def _steps(subject: Subject, trials: Trials, sizes: Sizes, runtime: str) -> list[Outputs]:
+def _steps(subject: Subject, trials: Trials, sizes: Sizes) -> list[Outputs]:
     whole, step = trials.feed(sizes), trials.feed(replace(sizes, time=1))
     states = {pair.input: whole[pair.input] for pair in subject.pairs}
     timed = {name: roles.index(TIME) for name, roles in subject.axes.inputs.items() if TIME in roles}
     results: list[Outputs] = []
     for time in range(sizes.time):
         sliced = {name: np.take(whole[name], [time], axis) for name, axis in timed.items()}
-        results.append(trials.run({**step, **sliced, **states}, runtime))
+        results.append(trials.run({**step, **sliced, **states}))
         states = {pair.input: results[-1][pair.output] for pair in subject.pairs}
     return results
 

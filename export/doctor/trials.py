@@ -111,9 +111,15 @@ class Trials:
             raise result
         return result
 
-    def run(self, feed: Mapping[str, NDArray[Any]], runtime: str) -> Outputs:
-        """All outputs of a call."""
-        return self.runs[runtime](feed)
+    def run(self, feed: Mapping[str, NDArray[Any]]) -> Outputs:
+        """All outputs of a call on the first runtime.
+
+        Raises:
+            RefusedError: No runtime takes the file, or it refuses the call.
+        """
+        if not self.runs:
+            raise RefusedError("no runtime takes the file")
+        return next(iter(self.runs.values()))(feed)
 
     def feed(self, sizes: Sizes) -> dict[str, NDArray[Any]]:
         """Random inputs and zero states."""

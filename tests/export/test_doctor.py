@@ -182,6 +182,16 @@ def test_what_is_no_fault_is_a_note(tmp_path: Path) -> None:
     assert "the time is 1: one step a call" in notes
 
 
+def test_a_state_that_comes_back_in_another_shape_is_found_by_running(tmp_path: Path) -> None:
+    model = recurrent_model("GRU")
+    model.graph.node[0].output[1] = "last"
+    model.graph.node.append(helper.make_node("Transpose", ["last"], ["hn"], perm=[1, 0, 2]))
+    model.graph.output[1].CopyFrom(value("hn", ("one", "two", 3)))
+    examination = examined(model, tmp_path)
+    assert kinds(examination) == ["differs-when-streamed"]
+    assert "it does not run" in examination.faults[0].problem
+
+
 def test_weights_in_another_file_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honeypot = Honeypot(tmp_path)
     monkeypatch.chdir(honeypot.inside)

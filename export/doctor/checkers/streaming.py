@@ -19,13 +19,13 @@ def check(subject: Subject, trials: Trials) -> Iterator[Finding]:
     found = [difference for difference in stream(subject, trials) if difference.is_fault]
     if not found:
         return
-    worst = max(found, key=lambda difference: difference.largest / difference.allowed)
+    worst = max(found, key=lambda difference: difference.largest / max(difference.allowed, 1e-30))
     how = f"by up to {worst.largest:.2g}" if math.isfinite(worst.largest) else "in shape"
-    yield Finding(
-        "differs-when-streamed",
-        ", ".join(f"output {difference.output!r}" for difference in found),
-        f"step by step with the states {', '.join(f'{x.input} -> {x.output}' for x in subject.pairs)} the output "
-        f"{worst.output!r} differs from the whole sequence {how}, from step {worst.step} on; rounding makes "
-        f"{worst.allowed:.1g}",
-        _FIX,
-    )
+    carried = ", ".join(f"{pair.input} -> {pair.output}" for pair in subject.pairs)
+    problem = f"step by step with the states {carried} "
+    if worst.error:
+        problem += f"it does not run: {worst.error}"
+    else:
+        problem += f"the output {worst.output!r} differs from the whole sequence {how}, from step {worst.step} on"
+    where = ", ".join(f"output {difference.output!r}" for difference in found)
+    yield Finding("differs-when-streamed", where, problem, _FIX)

@@ -24,7 +24,7 @@ def check(subject: Subject, trials: Trials) -> Iterator[Finding]:
         reason, fix = why_fixed(trials, TIME, _EXPORT)
         names = ", ".join(map(repr, fixed))
         yield Finding("baked-time", f"inputs {names}", f"the time is {size}{reason}", fix)
-    elif sizes and not fixed and (refused := refused_size(trials, TIME)) is not None:
+    elif subject.axes.is_time_traced and not fixed and (refused := refused_size(trials, TIME)) is not None:
         yield Finding("baked-time", "the graph", f"the time is declared as free, but {refused}", _EXPORT)
     elif sizes and not fixed:
         yield from fixed_outputs(subject, TIME, "baked-time")
