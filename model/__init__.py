@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from .data.corpus import Corpus, load_corpus, load_corpus_with
     from .data.texts import PYDOCS, SPLITS, corpora, read_splits
     from .data.write import write_splits
-    from .errors import CheckpointError, ConfigError, DataError, Interrupted, RunError, TrainingError
+    from .errors import CheckpointError, ConfigError, DataError, Interrupted, RunError, TrainingError, WeightsError
     from .evaluation import Evaluation, evaluate_artifact, evaluate_perplexity, evaluate_run
+    from .foreign.importer import Imported, ImportOptions, import_weights
     from .keyboard.evaluation import TypingEvaluation, evaluate_typing
     from .network import LanguageModel, NetworkState
     from .run import Run
@@ -35,6 +36,8 @@ _MODULES = {
     "Corpus": ".data.corpus",
     "DataError": ".errors",
     "Evaluation": ".evaluation",
+    "ImportOptions": ".foreign.importer",
+    "Imported": ".foreign.importer",
     "Interrupted": ".errors",
     "LanguageModel": ".network",
     "NetworkState": ".network",
@@ -47,11 +50,13 @@ _MODULES = {
     "Trainer": ".training.trainer",
     "TrainingError": ".errors",
     "TypingEvaluation": ".keyboard.evaluation",
+    "WeightsError": ".errors",
     "corpora": ".data.texts",
     "evaluate_artifact": ".evaluation",
     "evaluate_perplexity": ".evaluation",
     "evaluate_run": ".evaluation",
     "evaluate_typing": ".keyboard.evaluation",
+    "import_weights": ".foreign.importer",
     "latest_run": ".run_choice",
     "load_corpus": ".data.corpus",
     "load_corpus_with": ".data.corpus",
@@ -72,6 +77,8 @@ __all__ = [
     "Corpus",
     "DataError",
     "Evaluation",
+    "ImportOptions",
+    "Imported",
     "Interrupted",
     "LanguageModel",
     "NetworkState",
@@ -84,11 +91,13 @@ __all__ = [
     "Trainer",
     "TrainingError",
     "TypingEvaluation",
+    "WeightsError",
     "corpora",
     "evaluate_artifact",
     "evaluate_perplexity",
     "evaluate_run",
     "evaluate_typing",
+    "import_weights",
     "latest_run",
     "load_corpus",
     "load_corpus_with",

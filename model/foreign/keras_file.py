@@ -38,7 +38,7 @@ def is_keras(path: Path) -> bool:
     with opened(path) as file:
         if file.read(len(_HDF5)) == _HDF5:
             return True
-        with contextlib.suppress(zipfile.BadZipFile, OSError):
+        with contextlib.suppress(zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
             return {_CONFIG, _WEIGHTS} <= set(zipfile.ZipFile(file).namelist())
     return False
 
@@ -55,10 +55,12 @@ def read_keras(path: Path) -> tuple[Parts, list[str]]:
         try:
             is_old = file.read(len(_HDF5)) == _HDF5
             with _old(file) if is_old else _new(file) as model:
-                return _parts(path, model)
-        except (KeyError, TypeError, AttributeError, ValueError, OSError, RuntimeError, zipfile.BadZipFile) as error:
-            if isinstance(error, WeightsError):
-                raise WeightsError(f"{path}: {error}") from error
+                return _parts(model)
+        except WeightsError as error:
+            raise WeightsError(f"{path}: {error}") from error
+        except (ModuleNotFoundError, MemoryError):
+            raise
+        except Exception as error:  # zipfile and h5py raise errors of many kinds
             raise WeightsError(f"{path} is damaged, or no model of Keras: {truncated(error, 200)}") from error
 
 
@@ -203,8 +205,8 @@ def _dataset(content: Any, path: str) -> Any:
     return found
 
 
-def _parts(path: Path, model: _Model) -> tuple[Parts, list[str]]:
-    require_room(path, model.shapes())
+def _parts(model: _Model) -> tuple[Parts, list[str]]:
+    require_room(model.shapes())
     embedding, dense = None, None
     layers: list[Layer] = []
     notes = []

@@ -203,7 +203,7 @@ def _in_order(layers: Mapping[tuple[str, int], dict[str, str]], named: str) -> l
 
 
 def _read(file: WeightsFile, names: _Names) -> Parts:
-    require_room(file.path, file.shapes)
+    require_room(file.shapes)
     layers = tuple(
         Layer(
             file.read(roles["weight_ih"]),

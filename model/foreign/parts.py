@@ -4,7 +4,6 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, final
 
 import torch
@@ -152,10 +151,10 @@ def listed(shapes: Mapping[str, tuple[int, ...]], most: int = 40) -> str:
     return "\n".join([*lines, *([f"  and {more:,} more"] if more > 0 else [])])
 
 
-def require_room(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def require_room(shapes: Mapping[str, tuple[int, ...]]) -> None:
     """WeightsError if one ONNX file cannot hold these tensors in float32; checked before they are read."""
     size = sum(4 * math.prod(shape) for shape in shapes.values())
     if size > MOST_WEIGHT_BYTES:
         raise WeightsError(
-            f"{path} has {size:,} bytes of weights in float32, one ONNX file holds at most {MOST_WEIGHT_BYTES:,}"
+            f"its tensors have {size:,} bytes in float32, one ONNX file holds at most {MOST_WEIGHT_BYTES:,} of weights"
         )

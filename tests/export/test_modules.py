@@ -10,7 +10,7 @@ import torch
 from lmtool.export import ExportError, ParityError, export_module
 from lmtool.export.foreign import modules as modules_file
 from lmtool.export.verification import verify
-from lmtool.model.errors import WeightsError
+from lmtool.model import WeightsError
 from lmtool.model.foreign.parts import Layer
 from lmtool.runtime import (
     ArgumentError,

@@ -10,9 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lmtool.model import ConfigError, DataError, Run, TrainOptions, run_training
-from lmtool.model.errors import RunError, WeightsError
-from lmtool.model.foreign.importer import Imported, ImportOptions, import_weights
+from lmtool.model import (
+    ConfigError,
+    DataError,
+    Imported,
+    ImportOptions,
+    Run,
+    RunError,
+    TrainOptions,
+    WeightsError,
+    import_weights,
+    run_training,
+)
 from lmtool.model.foreign.layouts import LAYOUTS
 from lmtool.runtime import LmtoolError, OptionError, VocabularyError
 from safetensors.torch import save_model
@@ -271,7 +280,7 @@ def test_a_file_that_no_artifact_can_hold_is_refused_before_it_is_read(tmp_path:
     with path.open("wb") as file:
         file.write(len(data).to_bytes(8, "little") + data)
         file.truncate(8 + len(data) + end)  # sparse
-    with pytest.raises(WeightsError, match="bytes of weights in float32, one ONNX file holds at most 2,130,706,432"):
+    with pytest.raises(WeightsError, match="bytes in float32, one ONNX file holds at most 2,130,706,432"):
         imported(tmp_path, {}, weights=path)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lmtool.model.foreign.importer import ImportOptions, import_weights
+from lmtool.model import ImportOptions, import_weights
 from lmtool.model.foreign.tokenizer_json import read_tokenizer
 from lmtool.model.tokenizer.hugging_face import library_tokenizer, write_tokenizer_json
 from lmtool.runtime import OptionError, VocabularyError
