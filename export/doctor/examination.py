@@ -119,5 +119,5 @@ def _summary(subject: Subject) -> str:
     kinds = [layer.node.op_type for layer in subject.layers]
     counts = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
     if subject.cells:
-        counts = [f"{subject.cells} unrolled cells"]
+        counts = [counted(subject.cells, "unrolled cell")]
     return f"{', '.join(counts) or 'cells of other operators'}, opset {subject.opset}"

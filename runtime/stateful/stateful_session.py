@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -130,6 +130,10 @@ class StatefulSession:
     def __repr__(self) -> str:
         shown = ", ".join(f"{pair.input} -> {pair.output}" for pair in self.pairs)
         return f"<StatefulSession: {shown or 'no states'}; {self.provider}, threads={self.threads}>"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled."""
+        raise ArgumentError("a StatefulSession cannot be pickled; send the path of the file, and load it there")
 
     @property
     def placement(self) -> dict[str, dict[str, int]]:

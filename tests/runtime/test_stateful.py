@@ -189,6 +189,11 @@ def test_foreign_inputs_and_states_are_refused_before_the_session_runs(monkeypat
             session.run({"x": x}, state)  # type: ignore[arg-type]
 
 
+def test_a_session_is_not_copied_and_says_so() -> None:
+    with pytest.raises(ArgumentError, match="cannot be pickled; send the path"):
+        copy.deepcopy(session_of(recurrent_model()))
+
+
 def test_states_that_are_not_finite_are_found() -> None:
     state = StateTensors({"h": np.array([np.nan], np.float32), "n": np.array([1])})
     with pytest.raises(StateError, match="the state 'h' holds numbers that are not finite"):
