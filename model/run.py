@@ -205,8 +205,8 @@ class Run(RunFolder):
         """
         if self.imported() is not None:
             raise DataError(
-                f"the corpus of {self.path} is not known, as its network was imported; name a text: --data (to train "
-                f"the network on it: lmtool train --init {self.path} --data TEXT)"
+                "the network was imported, so its corpus is not known; name a text: --data (to train the network on it:"
+                f" lmtool train --init {self.path} --data TEXT)"
             )
         facts = self._texts("corpus", ("name", "sha256"))
         if facts is None:

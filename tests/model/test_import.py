@@ -291,9 +291,9 @@ def test_an_imported_run_has_no_corpus_and_can_be_tuned(tmp_path: Path, corpus_f
     assert run.imported() is not None
     assert run.training_facts(run.trained()[1])["imported_layout"] == LM
     assert "imported" in run.summary().format()
-    with pytest.raises(DataError, match="its network was imported; name a text: --data .*lmtool train --init"):
+    with pytest.raises(DataError, match="was imported, so its corpus is not known; name .* train --init"):
         run.corpus()
-    with pytest.raises(DataError, match="its network was imported"):
+    with pytest.raises(DataError, match="was imported, so its corpus is not known"):
         run_training(TrainOptions(run=run.path, resume=True), RecordingReporter())
     with pytest.raises(RunError, match="holds a run already"):
         imported(tmp_path, weights_of(program))
