@@ -1,6 +1,7 @@
 """Fuzzing targets: parsers with their initial inputs, and how to correct checksums."""
 
 import hashlib
+import io
 import json
 import random
 import shutil
@@ -13,16 +14,18 @@ from typing import Any
 import numpy as np
 import onnx
 import safetensors.torch
+import torch
 from lmtool.bench import Results
 from lmtool.bench.comparison import compare, read_results, require_same
 from lmtool.export.build import seal
 from lmtool.export.test_vectors.files import read_vectors
-from lmtool.model import Corpus, Run, Trainer, load_corpus
+from lmtool.model import Corpus, ImportOptions, Run, Trainer, import_weights, load_corpus
 from lmtool.model.checkpoint import Checkpoint
 from lmtool.model.training import trainer
 from lmtool.runtime import Artifact, LmtoolError, Predictor, State
 from lmtool.runtime.artifact.artifact import HASH_KEY, HASH_PLACEHOLDER, hash_span, hash_with_placeholder
 
+from support.foreign.programs import one_module
 from support.models.results import make_results
 from support.runs.checkpoints import sealed_checkpoint
 from support.runs.reporters import RecordingReporter
@@ -281,6 +284,26 @@ def _compare(run: Path, folder: Path, reached: Counter[str]) -> Callable[[bytes]
     return work
 
 
+def _foreign_weights(run: Path) -> list[bytes]:
+    """State_dicts in the two forms of `torch.save` and as safetensors; HDF5, for Keras, hangs on some damaged files."""
+    program, weights, older = one_module("gru", ("embed", "gru", "fc"), 3, 1), io.BytesIO(), io.BytesIO()
+    torch.save(program.state_dict(), weights)  # noqa: TID251 (as other programs do)
+    torch.save(program.state_dict(), older, _use_new_zipfile_serialization=False)  # noqa: TID251
+    return [weights.getvalue(), older.getvalue(), safetensors.torch.save(dict(program.state_dict()))]
+
+
+def _import(run: Path, folder: Path, reached: Counter[str]) -> Callable[[bytes], Any]:
+    def work(data: bytes) -> None:
+        (folder / "weights").write_bytes(data)
+        try:
+            import_weights(ImportOptions(folder / "weights", folder / "imported"))
+        finally:
+            shutil.rmtree(folder / "imported", ignore_errors=True)
+        reached["imported"] += 1
+
+    return work
+
+
 TARGETS = {
     "artifact loading": Target(_artifacts, _with_correct_hash, _load_artifact),
     "state bytes": Target(_states, _with_correct_state_hash, _read_state),
@@ -293,4 +316,5 @@ TARGETS = {
     "test vectors' index": Target(_indexes, same, _read_indexes),
     "test vectors' tensors": Target(_vector_files, same, _read_tensors),
     "results of bench": Target(_results, same, _compare),
+    "weights of other programs": Target(_foreign_weights, same, _import),
 }
