@@ -92,7 +92,7 @@ def test_the_next_letter_extends_the_word_being_typed(tokenization: Tokenization
     assert tokenization.split(f"{text}x") == [*tokens, tokenization.folded(f"{letters}x")]
 
 
-@given(text=TRICKY)
+@given(text=TRICKY.map(lambda text: text.replace("\r\n", "\n")))  # one newline, which the split below would halve
 def test_words_do_not_depend_on_other_lines(text: str) -> None:
     for tokenization in (WORDS, WORDS_2):
         first, *others = (tokenization.split(line) for line in text.split("\n"))
