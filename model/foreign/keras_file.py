@@ -38,7 +38,7 @@ def is_keras(path: Path) -> bool:
     with opened(path) as file:
         if file.read(len(_HDF5)) == _HDF5:
             return True
-        with contextlib.suppress(zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        with contextlib.suppress(Exception):  # zipfile raises errors of many kinds
             return {_CONFIG, _WEIGHTS} <= set(zipfile.ZipFile(file).namelist())
     return False
 

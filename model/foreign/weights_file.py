@@ -1,7 +1,6 @@
 """Files of named tensors: safetensors, and state_dicts that `torch.save` wrote, read without running code of theirs."""
 
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from ..errors import WeightsError
 from .parts import as_weight, listed
 
 _HEAD_BYTES = 16
-_PICKLE = b"\x80"
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _MOST_DEPTH = 8
 _RECURRENT = "weight_hh"
 _GLOBAL = re.compile(r"GLOBAL (\S+)")
@@ -69,7 +68,7 @@ def _of_safetensors(path: Path) -> WeightsFile:
 
 
 def _of_torch(path: Path, head: bytes) -> WeightsFile:
-    mapped = zipfile.is_zipfile(path)  # files of torch before 1.6 are none
+    mapped = head.startswith(_ZIP)  # files of torch before 1.6 are none, and cannot be mapped
     try:
         value = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)  # noqa: TID251 (weights only)
     except Exception as error:  # torch raises errors of many kinds
