@@ -57,15 +57,18 @@ class PathCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments; fail if some are left."""
+        given = args.copy()
         left: list[str] = super().parse_args(ctx, args)
         if left and not ctx.resilient_parsing:
             names = [name for param in self.params for name in param.opts]
-            ctx.fail(_unexpected(left[0], names))
+            ctx.fail(_unexpected(left[0], given[: given.index(left[0])], names))
         return left
 
 
-def _unexpected(argument: str, options: list[str]) -> str:
+def _unexpected(argument: str, before: list[str], options: list[str]) -> str:
     """What is wrong with an argument where options are expected; `options` in the order of the command's help."""
+    if before[-2:-1] == ["--set"]:
+        return f"a setting is one argument: --set {before[-1]}={argument}"
     paths = _paths_by_option(Path(argument))
     wanted = [_written(option, paths[option]) for option in options if option in paths]
     if not wanted:

@@ -18,6 +18,9 @@ from .parts import as_weight, listed
 _HEAD_BYTES = 16
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _MOST_DEPTH = 8
+_ADVICE = "weights_only"
+"""What torch says to change for a file that is refused; nobody should."""
+
 _RECURRENT = "weight_hh"
 _GLOBAL = re.compile(r"GLOBAL (\S+)")
 
@@ -79,10 +82,11 @@ def _of_torch(path: Path, head: bytes) -> WeightsFile:
 
 def _refusal(path: Path, message: str, is_pickled: bool) -> WeightsError:
     found = _GLOBAL.search(message)
-    if found is None and not (is_pickled and "weights_only" in message):
+    if found is None and not (is_pickled and _ADVICE in message):
+        reason = "" if _ADVICE in message else f": {truncated(' '.join(message.split()), 200)}"
         return WeightsError(
             f"{path} is no file of weights that this version reads (safetensors, a state_dict of torch.save, Keras' "
-            f".keras or .h5), or is damaged: {truncated(' '.join(message.split()), 200)}"
+            f".keras or .h5), or is damaged{reason}"
         )
     what = f"the object {found[1]}" if found else "objects"
     return WeightsError(

@@ -9,7 +9,7 @@ from typing import Any, final
 from ...runtime.artifact.original import outdated
 from ...runtime.artifact.summary import training_warning
 from ...runtime.autocompletion import Autocompletion
-from ...runtime.errors import OptionError
+from ...runtime.errors import OptionError, counted
 from ...runtime.predictor import Predictor
 from ...runtime.vocabulary import Vocabulary
 from ..data.texts import Texts, find_texts
@@ -74,8 +74,9 @@ class TypingEvaluation:
         """The result in four lines."""
         return "\n".join(
             [
-                f"{self.what}: typing {self.split} of {self.corpus}, {self.letters:,} letters, {self.words:,} words "
-                f"({self.unknown:,} unknown){', in any letter case' if self.ignore_case else ''}",
+                f"{self.what}: typing {self.split} of {self.corpus}, {counted(self.letters, 'letter')}, "
+                f"{counted(self.words, 'word')} ({self.unknown:,} unknown)"
+                f"{', in any letter case' if self.ignore_case else ''}",
                 f"words suggested before their first letter: top-1 {self.top1:.1%}, top-3 {self.top3:.1%}, "
                 f"top-5 {self.top5:.1%}",
                 f"keystrokes saved with {self.shown} suggestions: {self.keystrokes_saved:.1%} "

@@ -26,6 +26,7 @@ BAD = [
     (["train", "--preset", "none"], 2, "no preset 'none' .all of them: lmtool presets."),
     (["train", "--set", "epoch=1"], 2, "did you mean 'epochs'. .all of them: lmtool settings. $"),
     (["train", "--set", "epochs"], 2, "not of the form KEY=VALUE"),
+    (["train", "--set", "epochs", "3"], 2, "a setting is one argument: --set epochs=3 $"),
     (["train", "--epochs", "x"], 2, "--epochs"),
     (["train", "--resume"], 1, "there is no run in"),
     (["train", "--resume", "--run", "none"], 1, "holds no run"),
