@@ -43,9 +43,6 @@ class Network(Protocol):
     def initial_state(self, batch_size: int) -> NetworkState:
         """The all-zero state of `batch_size` rows."""
 
-    def eval(self) -> Any:
-        """Switch dropout off."""
-
     def train(self, mode: bool = True) -> Any:
         """Switch dropout on, or off."""
 
@@ -79,7 +76,7 @@ def evaluate_perplexity(
     device = network.projection.weight.device
     state = network.initial_state(1)
     was_training = network.training
-    network.eval()
+    network.train(False)
     loss = 0.0
     try:
         for start in range(0, len(token_ids) - 1, _CHUNK):
