@@ -1,5 +1,6 @@
 """Where a tensor of a graph comes from: constants, inputs, or a node behind others that only move numbers."""
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, final
 
 import onnx
@@ -83,19 +84,15 @@ class Lineage:
 
     def tensors_behind(self, name: str, *, shapes_too: bool = False) -> set[str]:
         """All tensors of which numbers, or at least shapes, reach it, and itself."""
-        seen, pending = set[str](), [name]
-        while pending:
-            current = pending.pop()
-            if current in seen or not current:
-                continue
-            seen.add(current)
-            output = self._producers.get(current)
-            if output is None:
-                pending += [self._actual[current]] if current in self._actual else []
-            elif shapes_too or output.node.op_type not in _SHAPES_ONLY:
-                pending += output.node.input
-                pending += [value.name for body in nested_graphs(output.node) for value in body.output]
-        return seen
+        return set(_reached(name, lambda tensor: self._computed_from(tensor, shapes_too)))
+
+    def _computed_from(self, name: str, shapes_too: bool) -> list[str]:
+        output = self._producers.get(name)
+        if output is None:
+            return [self._actual[name]] if name in self._actual else []
+        if output.node.op_type in _SHAPES_ONLY and not shapes_too:
+            return []
+        return [*output.node.input, *(value.name for body in nested_graphs(output.node) for value in body.output)]
 
     def sources(self, name: str) -> tuple[set[str], set[tuple[int, int]]]:
         """What a tensor holds unchanged, or reset, sliced, stacked or reshaped.
@@ -108,19 +105,30 @@ class Lineage:
         return self._sources[name]
 
     def _find_sources(self, name: str) -> tuple[set[str], set[tuple[int, int]]]:
-        inputs, outputs, seen, pending = set[str](), set[tuple[int, int]](), set[str](), [name]
-        while pending:
-            current = pending.pop()
-            if current in seen or not current:
-                continue
-            seen.add(current)
-            output = self._producers.get(current)
+        inputs, outputs = set[str](), set[tuple[int, int]]()
+        for tensor in _reached(name, self._moved_from):
+            output = self._producers.get(tensor)
             if output is None:
-                inputs |= {current} & self.inputs
-            elif output.node.op_type == "If":
-                pending += [body.output[output.place].name for body in nested_graphs(output.node)]
-            elif output.node.op_type in _MOVING:
-                pending += output.node.input[_MOVING[output.node.op_type]]
-            else:
+                inputs |= {tensor} & self.inputs
+            elif output.node.op_type != "If" and output.node.op_type not in _MOVING:
                 outputs.add((id(output.node), output.place))
         return inputs, outputs
+
+    def _moved_from(self, name: str) -> list[str]:
+        output = self._producers.get(name)
+        if output is None:
+            return []
+        if output.node.op_type == "If":
+            return [body.output[output.place].name for body in nested_graphs(output.node)]
+        return list(output.node.input[_MOVING[output.node.op_type]]) if output.node.op_type in _MOVING else []
+
+
+def _reached(name: str, before: Callable[[str], Iterable[str]]) -> Iterator[str]:
+    """A tensor and, once each, all that lie before it."""
+    seen, pending = set[str](), [name]
+    while pending:
+        current = pending.pop()
+        if current and current not in seen:
+            seen.add(current)
+            yield current
+            pending += before(current)

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-from ....runtime.stateful.state_pairs import unpaired_states
 from ..finding import Finding
 from ..subject import Subject
 from ..trials import Trials
-from .states import without_input
+from .states import has_cells_alone, without_input
 
 
 def check(subject: Subject, trials: Trials) -> Iterator[Finding]:
@@ -19,7 +18,7 @@ def check(subject: Subject, trials: Trials) -> Iterator[Finding]:
             f"no initial {names} state: every call begins with zeros, so a stream forgets what came before",
             "lmtool doctor --fix adds inputs; or pass the state to the layer and name it in input_names",
         )
-    if subject.cells and not subject.pairs and not unpaired_states(subject.inputs, ()):
+    if has_cells_alone(subject):
         yield Finding(
             "no-state-input",
             f"{subject.cells} cells that are written out",

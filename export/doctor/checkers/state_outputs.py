@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-from ....runtime.stateful.state_pairs import unpaired_states
 from ..finding import Finding
 from ..subject import Subject
 from ..trials import Trials
-from .states import without_output
+from .states import has_cells_alone, without_output
 
 
 def check(subject: Subject, trials: Trials) -> Iterator[Finding]:
@@ -18,7 +17,7 @@ def check(subject: Subject, trials: Trials) -> Iterator[Finding]:
             f"no output holds the last {' and '.join(slot.name for slot in slots)} state, so none can be carried on",
             "lmtool doctor --fix adds outputs; or return the state of the layer and name it in output_names",
         )
-    if subject.cells and not subject.pairs and not unpaired_states(subject.inputs, ()):
+    if has_cells_alone(subject):
         yield Finding(
             "no-state-output",
             f"{subject.cells} cells that are written out",

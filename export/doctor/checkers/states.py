@@ -33,6 +33,11 @@ def has_all_states(subject: Subject) -> bool:
     return bool(subject.pairs) and not any(lacking) and not unpaired_states(subject.inputs, subject.pairs)
 
 
+def has_cells_alone(subject: Subject) -> bool:
+    """Whether cells are written out, and nothing that goes in or comes out is their state."""
+    return bool(subject.cells) and not subject.pairs and not unpaired_states(subject.inputs, ())
+
+
 def _lacking(subject: Subject, is_missing: Callable[[Layer, Slot], bool]) -> Layers:
     """Layers with the states of which `is_missing` says so.
 
