@@ -1,5 +1,6 @@
 """Commands on ONNX files: export, verify, doctor and info."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from .paths import path_option, run_option
 
 if TYPE_CHECKING:
     from ..bench.conformance import ConformanceReport
+    from ..export.exporter import Export
 
 
 def export(
@@ -28,6 +30,10 @@ def export(
     tokenizer: Annotated[
         bool, Option("--tokenizer", help="Write tokenizer.json beside it, for Hugging Face's tokenizers (rule bpe).")
     ] = False,
+    card: Annotated[bool, Option("--card", help="Write a model card beside it: README.md.")] = False,
+    hub: Annotated[
+        Path | None, path_option("Write a folder for Hugging Face's hub too, with all precisions beside it.")
+    ] = None,
     triton: Annotated[Path | None, path_option("Write a Triton model repository into this folder too.")] = None,
     sherpa: Annotated[bool, Option("--sherpa", help="Write a model for sherpa-onnx instead.")] = False,
     tokens: Annotated[Path | None, path_option("With --sherpa: the recognizer's tokens.txt.")] = None,
@@ -36,15 +42,14 @@ def export(
     """Export a trained run to one ONNX file, verified against the PyTorch network before it is written."""
     if onnx and sherpa:
         raise BadParameter("choose one of --onnx and --sherpa", param_hint="--onnx")
-    if sherpa and (precision != "fp32" or triton is not None or test_vectors or tokenizer):
-        hint = "--precision, --test-vectors, --tokenizer or --triton"
+    if sherpa and (precision != "fp32" or any((test_vectors, tokenizer, card, hub, triton))):
+        hint = "--precision, --test-vectors, --tokenizer, --card, --hub or --triton"
         raise BadParameter("does not go with --sherpa", param_hint=hint)
     if not sherpa and tokens is not None:
         raise BadParameter("goes with --sherpa only", param_hint="--tokens")
     require_module("onnx")
     from ..export.build import BuildOptions
     from ..export.exporter import export_run, export_sherpa
-    from ..export.formats.triton import write_triton_repository
     from ..model.run import Run
 
     BuildOptions(precision, opset)
@@ -52,6 +57,7 @@ def export(
     if sherpa:
         path = export_sherpa(chosen, out, opset, tokens)
         return print_result(as_json, str(path), {"path": str(path)})
+    _require_room((out or chosen.artifact(precision)).parent if card else None, hub)
     done = export_run(chosen, precision, out, opset, test_vectors, print_status, tokenizer)
     text = f"{done.path}: {done.size_bytes:,} bytes\n{done.report.format()}"
     if done.warning:
@@ -60,17 +66,39 @@ def export(
     if (same := done.agreement) is not None:
         text += f"\n  tokens              {same.tokens:,} as by {same.other}: {same.text}"
         value["tokens"] = same.to_json()
-    if done.tokenizer is not None:
-        text += f"\n{done.tokenizer}: the tokenizer for Hugging Face's tokenizers"
-        value["tokenizer"] = str(done.tokenizer)
-    if done.vectors is not None:
-        text += f"\n{done.vectors}: test vectors for any ONNX runtime"
-        value["test_vectors"] = str(done.vectors)
-    if triton is not None:
-        repository = write_triton_repository(done.path, triton)
-        text += f"\n{repository}: a model for Triton Inference Server"
-        value["triton"] = str(repository)
+    for name, written, what in _written_too(done, card, hub, triton):
+        text += f"\n{written}: {what}"
+        value[name] = str(written)
     return print_result(as_json, text, value)
+
+
+def _require_room(card_folder: Path | None, hub: Path | None) -> None:
+    """Find out before the export whether a card or a folder for the hub would replace the files of others."""
+    from ..export.formats.card import require_own_card
+    from ..export.formats.hub import require_hub_room
+
+    if card_folder is not None:
+        require_own_card(card_folder)
+    if hub is not None:
+        require_hub_room(hub)
+
+
+def _written_too(done: "Export", card: bool, hub: Path | None, triton: Path | None) -> Iterator[tuple[str, Path, str]]:
+    """What is written besides the artifact: the name in the JSON object, the path, and what it is."""
+    from ..export.formats.card import write_card
+    from ..export.formats.hub import write_hub_folder
+    from ..export.formats.triton import write_triton_repository
+
+    if done.tokenizer is not None:
+        yield "tokenizer", done.tokenizer, "the tokenizer for Hugging Face's tokenizers"
+    if done.vectors is not None:
+        yield "test_vectors", done.vectors, "test vectors for any ONNX runtime"
+    if card:
+        yield "card", write_card(done.path), "the model card"
+    if hub is not None:
+        yield "hub", write_hub_folder(done.path, hub), "a model for Hugging Face's hub"
+    if triton is not None:
+        yield "triton", write_triton_repository(done.path, triton), "a model for Triton Inference Server"
 
 
 def verify(

@@ -9,6 +9,8 @@ from .errors import ExportError, ParityError
 from .exporter import Export, export_run, export_sherpa, verify_artifact
 from .exporter import reference_of as original_of
 from .foreign.modules import export_module
+from .formats.card import write_card
+from .formats.hub import write_hub_folder
 from .formats.triton import triton_config, write_triton_repository
 from .graph_picture import draw_graph
 from .parity import Case, Largest, ParityReport
@@ -45,6 +47,8 @@ __all__ = [
     "triton_config",
     "verify",
     "verify_artifact",
+    "write_card",
+    "write_hub_folder",
     "write_report",
     "write_triton_repository",
 ]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, final
 
 from ..model.network import LanguageModel
+from ..runtime.artifact.architecture import Architecture
 from ..runtime.artifact.artifact import artifact_metadata
 from ..runtime.errors import StorageError
 from ..runtime.io.files import json_text, write_atomically
@@ -105,6 +106,11 @@ def check_writable(path: Path) -> None:
         raise StorageError(f"cannot write {path}: there is no folder {path.parent}")
 
 
+def model_type(architecture: Architecture) -> str:
+    """The kind of model, for readers of other projects' conventions: `lstm-language-model`."""
+    return f"{architecture.cell}-language-model"
+
+
 def _invariance_failures(candidate: Predictor, report: ParityReport) -> list[str]:
     if report.batch_invariant or not candidate.artifact.is_static:
         return []
@@ -114,7 +120,7 @@ def _invariance_failures(candidate: Predictor, report: ParityReport) -> list[str
 def _common_metadata(network: LanguageModel, vocabulary: Vocabulary) -> dict[str, str]:
     """The entries by which other tools know recurrent language models."""
     return {
-        "model_type": f"{network.architecture.cell}-language-model",
+        "model_type": model_type(network.architecture),
         "vocab_size": str(len(vocabulary)),
         "unk_id": str(vocabulary.unknown_id),
         "eos_id": str(vocabulary.end_of_sentence_id),

@@ -110,11 +110,13 @@ def test_info_shows_layers_and_parameters(project: Path) -> None:
         assert not re.search(r"[{}]|\d{5}\.\d|\d\.\d{7}|True|False|None", shown)
 
 
-def test_export_writes_a_triton_repository_and_info_a_picture(project: Path, tmp_path: Path) -> None:
-    out, repository = tmp_path / "model.onnx", tmp_path / "repository"
-    arguments = ["--precision", "int8", "--out", out, "--triton", repository]
+def test_export_writes_a_card_and_folders_and_info_a_picture(project: Path, tmp_path: Path) -> None:
+    out, repository, hub = tmp_path / "model.onnx", tmp_path / "repository", tmp_path / "hub"
+    arguments = ["--precision", "int8", "--out", out, "--triton", repository, "--card", "--hub", hub]
     result = json_output_of("export", "--onnx", *arguments, cwd=project)
     assert result["triton"] == str(repository / "lmtool")
+    assert (result["card"], result["hub"]) == (str(tmp_path / "README.md"), str(hub))
+    assert (hub / "onnx" / "model_int8.onnx").read_bytes() == out.read_bytes()
     assert (repository / "lmtool" / "1" / "model.onnx").read_bytes() == out.read_bytes()
     output_of("info", "--model", out, "--graph", tmp_path / "graph.PNG")
     assert (tmp_path / "graph.PNG").read_bytes().startswith(b"\x89PNG")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import tokenizers
-from lmtool.export import ParityError, export_run
+from lmtool.export import ParityError, export_run, write_hub_folder
 from lmtool.model import ConfigError, Run, TrainOptions, load_corpus, preset_named, run_training
 from lmtool.model.tokenizer.agreement import compare_ids
 from lmtool.model.tokenizer.hugging_face import library_tokenizer
@@ -63,6 +63,11 @@ def test_an_export_compares_all_of_the_corpus_and_writes_tokenizer_json(run: Run
         ids = predictor.vocabulary.encode(text)
         assert library.encode(text).ids == ids
         assert library.decode(ids, skip_special_tokens=False) == text
+
+
+def test_a_folder_for_the_hub_has_the_same_tokenizer_json(run: Run, tmp_path: Path) -> None:
+    folder = write_hub_folder(export_run(run, tokenizer=True).path, tmp_path)
+    assert (folder / "tokenizer.json").read_bytes() == (run.path / "tokenizer.json").read_bytes()
 
 
 def test_without_the_corpus_odd_texts_are_compared(run: Run) -> None:
