@@ -15,7 +15,15 @@ class ScorePrinter:
     """Scores texts and prints them; keeps nothing of them."""
 
     def __init__(
-        self, predictor: "Predictor", *, end: bool, per_token: bool, per_word: bool, heat: bool, as_json: bool
+        self,
+        predictor: "Predictor",
+        *,
+        end: bool,
+        per_token: bool,
+        per_word: bool,
+        ranks: bool,
+        heat: bool,
+        as_json: bool,
     ) -> None:
         """Print the legend of the colours.
 
@@ -24,6 +32,7 @@ class ScorePrinter:
             end: Score the end of the sentence after each text too.
             per_token: Print every token.
             per_word: Print every word.
+            ranks: Print every token with its rank.
             heat: Colour the tokens, on a terminal.
             as_json: Print JSON lines.
         """
@@ -31,6 +40,7 @@ class ScorePrinter:
         self._end = "\n" if end else ""
         self._per_token = per_token
         self._per_word = per_word
+        self._ranks = ranks
         self._as_json = as_json
         self._texts = self._many_unknown = 0
         self._heat = _heat_of(predictor) if heat and not as_json else None
@@ -39,7 +49,8 @@ class ScorePrinter:
 
     def print(self, texts: Sequence[str]) -> None:
         """Score texts that are there together; print each, and flush."""
-        for text, score in zip(texts, self._predictor.scores([text + self._end for text in texts]), strict=True):
+        scores = self._predictor.scores([text + self._end for text in texts], ranks=self._ranks)
+        for text, score in zip(texts, scores, strict=True):
             self._count(score)
             self._print(text, score)
 
@@ -80,7 +91,10 @@ class ScorePrinter:
         if 0 < score.unknown < len(score.tokens):
             known = f" (known perplexity {format_perplexity(score.known_perplexity)})"
         rows = [f"{score.log_prob:10.3f}  perplexity {perplexity:>10}  unknown {score.unknown}{known}  {shown}"]
-        if self._per_token:
+        if score.ranks is not None:
+            ranked = zip(score.tokens, score.token_log_probs, score.ranks, strict=True)
+            rows += [f"{log_prob:10.3f}  {rank:>6,}  {token!r}" for token, log_prob, rank in ranked]
+        elif self._per_token:
             pairs = zip(score.tokens, score.token_log_probs, strict=True)
             rows += [f"{log_prob:10.3f}    {token!r}" for token, log_prob in pairs]
         if self._per_word:

@@ -166,12 +166,15 @@ def score(
     end: Annotated[bool, Option("--end", help="Score the end of each sentence too.")] = False,
     per_token: Annotated[bool, Option("--per-token", help="Show every token.")] = False,
     per_word: Annotated[bool, Option("--per-word", help="Show every word with the sum of its tokens.")] = False,
+    ranks: Annotated[
+        bool, Option("--ranks", help="Show every token with its rank among the vocabulary, 1: the most probable.")
+    ] = False,
     heat: Annotated[bool, Option("--heat", help="Colour each token by its surprisal, on a terminal only.")] = False,
     threads: Threads = 1,
     as_json: JsonLines = False,
 ) -> None:
     """Compute log-probability and perplexity of each argument, or of each line of standard input as it comes."""
-    shown = {"per_token": per_token, "per_word": per_word, "heat": heat, "as_json": as_json}
+    shown = {"per_token": per_token, "per_word": per_word, "ranks": ranks, "heat": heat, "as_json": as_json}
     printer = ScorePrinter(load_predictor(model, threads), end=end, **shown)
     for lines in [text] if text else _piped_lines():
         printer.print(lines)

@@ -116,6 +116,19 @@ class Network:
         require_finite(log_probs, "log-probabilities")
         return log_probs, State.made_by(self._mark, self._sha256, tensors, len(token_ids))
 
+    def run_ranks(
+        self, token_ids: NDArray[np.int64], state: State, targets: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64], State]:
+        """As `run_log_probs`, and the rank of each target, int64 [batch, positions]: 1 for the most probable token.
+
+        Raises:
+            NumberError: A log-probability is NaN or infinite.
+        """
+        logits, after = self.run(token_ids, state, targets.shape[1])
+        log_probs = self.target_log_probs(logits, targets)
+        chosen = np.take_along_axis(logits, targets[..., None], axis=2)
+        return log_probs, 1 + np.count_nonzero(logits > chosen, axis=2), after
+
     def target_log_probs(self, logits: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.float64]:
         """Log-probabilities, float64 [batch, positions], of `targets` by logits float32 [batch, positions, vocabulary].
 

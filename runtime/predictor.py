@@ -9,7 +9,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arguments import checked_path, checked_text, wrong_type
+from .arguments import checked_flag, checked_path, checked_text, wrong_type
 from .artifact.artifact import Artifact
 from .batches.batch_invariance import first_difference
 from .batches.line_scorer import BATCH_SIZES, LineScorer
@@ -255,7 +255,7 @@ class Predictor:
         """
         return word_log_probs(checked_text("text", text), self.score(text), self.vocabulary)
 
-    def scores(self, lines: Iterable[str]) -> Iterator[Score]:
+    def scores(self, lines: Iterable[str], *, ranks: bool = False) -> Iterator[Score]:
         """The scores of many lines, each a separate text, in their order: those of `score`, to the bit.
 
         If the artifact is batch-invariant, and this machine confirms it, lines of similar length share a call, which is
@@ -265,20 +265,23 @@ class Predictor:
         Args:
             lines: A list, an open text file, or any other iterable of texts. A newline in a text, also at its end, is
                 scored as the end of a sentence.
+            ranks: Find the rank of each token among the vocabulary too (`Score.ranks`).
 
         Example:
             >>> from lmtool.runtime import Predictor
             >>> predictor = Predictor.load("model.onnx")
             >>> [len(score.tokens) for score in predictor.scores(["the cat", "", "a dog saw the cat"])]
             [2, 0, 5]
+            >>> all(rank >= 1 for score in predictor.scores(["the cat"], ranks=True) for rank in score.ranks)
+            True
 
         Raises:
-            ArgumentError: `lines` is a single text; when it is reached, a line that is not text.
+            ArgumentError: `lines` is a single text, `ranks` is not a bool; when it is reached, a line that is not text.
             NumberError: When it is reached: a log-probability is NaN or infinite.
         """
         if isinstance(lines, str) or not isinstance(lines, Iterable):
             raise wrong_type("lines", lines, "a list or iterator of texts", "of one text: predictor.score(text)")
-        return LineScorer(self).scores(lines)
+        return LineScorer(self, checked_flag("ranks", ranks)).scores(lines)
 
     @cached_property
     def batches_are_exact(self) -> bool:

@@ -43,6 +43,9 @@ class Score:
         unknown: The number of tokens outside the vocabulary.
         known_log_prob: Sum of the log-probabilities of the other tokens.
         size: Bytes and words of the text as it was given; of token ids, those of their text.
+        ranks: The rank of each token among all of the vocabulary at its place, 1 for the most probable one; tokens of
+            equal logits have the same. A token outside the vocabulary has that of the unknown token. None unless
+            `Predictor.scores` was asked for ranks.
     """
 
     tokens: tuple[str, ...]
@@ -50,6 +53,7 @@ class Score:
     unknown: int
     known_log_prob: float
     size: TextSize
+    ranks: tuple[int, ...] | None = None
 
     @classmethod
     def of(
@@ -58,6 +62,7 @@ class Score:
         token_log_probs: Sequence[float],
         vocabulary: Vocabulary,
         text: str | None = None,
+        ranks: Sequence[int] | None = None,
     ) -> "Score":
         """The score of valid token ids from their log-probabilities, which include their spelling.
 
@@ -70,7 +75,8 @@ class Score:
             known = [log_prob for index, log_prob in pairs if index != unknown_id]
         tokens = tuple(map(vocabulary.text, token_ids))
         size = TextSize.of(vocabulary.decode(token_ids) if text is None else text)
-        return cls(tokens, tuple(token_log_probs), unknown, math.fsum(known), size)
+        ranks = None if ranks is None else tuple(ranks)
+        return cls(tokens, tuple(token_log_probs), unknown, math.fsum(known), size, ranks)
 
     def __repr__(self) -> str:
         return (
@@ -113,10 +119,11 @@ class Score:
         return self.unknown > 0 and self.unknown >= MANY_UNKNOWN * len(self.tokens)
 
     def to_json(self) -> dict[str, Any]:
-        """The score as JSON values."""
+        """The score as JSON values; ranks only where there are some."""
         return {
             "tokens": list(self.tokens),
             "token_log_probs": list(self.token_log_probs),
+            **({} if self.ranks is None else {"ranks": list(self.ranks)}),
             "log_prob": self.log_prob,
             "perplexity": self.perplexity,
             "bits_per_byte": self.bits_per_byte,

@@ -32,6 +32,9 @@ def test_each_argument_and_each_line_has_a_score(project: Path) -> None:
     assert json_output_of("score", "--end", "the cat", cwd=project)["tokens"] == ["the", "cat", "<eos>"]
     assert output_of("score", "--per-token", "the cat", cwd=project).count("\n") == 3
     assert output_of("score", "--per-word", "the cat", cwd=project).endswith("'cat'\n")
+    ranks = json_output_of("score", "--ranks", "the cat", cwd=project)["ranks"]
+    rows = output_of("score", "--ranks", "the cat", cwd=project).splitlines()[1:]
+    assert [row.split()[1:] for row in rows] == [[str(ranks[0]), "'the'"], [str(ranks[1]), "'cat'"]]
     assert output_of("score", cwd=project) == ""
     assert json_output_of("score", "", cwd=project)["perplexity"] == 1
     assert output_of("score", "", cwd=project).split() == ["0.000", "perplexity", "1.00", "unknown", "0"]

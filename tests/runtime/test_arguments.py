@@ -220,7 +220,10 @@ def right(predictor: Predictor, artifact_path: Path) -> Any:
         "Predictor.stream": (predictor.stream, {}),
         "Predictor.score": (predictor.score, {"text": "the"}),
         "Predictor.score_words": (predictor.score_words, {"text": "the"}),
-        "Predictor.scores": (lambda lines: list(predictor.scores(lines)), {"lines": ["the"]}),
+        "Predictor.scores": (
+            lambda lines, ranks: list(predictor.scores(lines, ranks=ranks)),
+            {"lines": ["the"], "ranks": True},
+        ),
         "Predictor.perplexity": (predictor.perplexity, {"token_ids": [1, 2]}),
         "Sampling": (Sampling, {}),
         "Sampling.choose": (

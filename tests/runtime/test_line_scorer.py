@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,30 @@ def test_int8_and_characters_have_the_same_scores_as_alone(int8_predictor: Predi
     tokens = ["\n", "\ufffd", *"abcdefghijklmnopqrstuvwxyz "]
     predictor = Predictor.load(artifact_of(network_of((7, 3), vocabulary=len(tokens)), tokens, "characters"))
     assert_equal(predictor, [*LINES, "\u00e9t\u00e9"])
+
+
+def ranks_one_by_one(predictor: Predictor, text: str) -> tuple[int, ...]:
+    """How many logits are at least that of each token, by one step a token; no two logits are equal."""
+    vocabulary, state, ranks = predictor.vocabulary, predictor.initial_state(), []
+    ids = vocabulary.encode(text)
+    for before, token in itertools.pairwise([vocabulary.end_of_sentence_id, *ids]):
+        logits, state = predictor.step([[before]], state)
+        ranks.append(int((logits[0, 0] >= logits[0, 0, token]).sum()))
+    return tuple(ranks)
+
+
+def test_ranks_are_those_of_single_steps(int8_predictor: Predictor, dynamic_int8_path: Path) -> None:
+    texts = LINES[::9]
+    ranked = list(int8_predictor.scores(texts, ranks=True))
+    assert [score.ranks for score in ranked] == [ranks_one_by_one(int8_predictor, text) for text in texts]
+    assert [replace(score, ranks=None) for score in ranked] == list(int8_predictor.scores(texts))
+    assert max(max(score.ranks or (0,)) for score in ranked) > 5
+    alone = Predictor.load(dynamic_int8_path)  # not batch-invariant
+    assert [score.ranks for score in alone.scores(["the cat", ""], ranks=True)] == [
+        ranks_one_by_one(alone, "the cat"),
+        (),
+    ]
+    assert next(iter(alone.scores(["the cat"]))).ranks is None
 
 
 def test_lines_of_wide_networks_have_the_same_scores_as_alone() -> None:
