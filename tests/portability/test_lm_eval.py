@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from lmtool.runtime import Predictor
+from support.models.subwords import LOUD, WRITING_MERGES, bpe_artifact
 from support.processes.commands import PATIENCE_SECONDS
 from support.servers import ServerProcess
 
@@ -60,8 +61,23 @@ metric_list: [{metric: exact_match}]
 }
 
 
+@pytest.fixture(scope="module", params=["words", "bpe"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, artifact_path: Path) -> Path:
+    """A model of words, and one whose tokens are parts of words, in one of which the contexts end."""
+    if request.param == "words":
+        return artifact_path
+    path = tmp_path_factory.mktemp("models") / "model.onnx"
+    path.write_bytes(bpe_artifact(WRITING_MERGES, LOUD))
+    return path
+
+
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory: pytest.TempPathFactory, artifact_path: Path) -> Path:
+def predictor(model: Path) -> Predictor:
+    return Predictor.load(model)
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     """The folder with the results of the harness, run offline."""
     folder = tmp_path_factory.mktemp("harness")
     data = folder / "documents.jsonl"
@@ -69,7 +85,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, artifact_path: Path) -> 
     for name, task in TASKS.items():
         (folder / f"{name}.yaml").write_text(f"task: {name}\n{COMMON.replace('DATA', str(data))}{task}")
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(folder / "cache")}
-    with ServerProcess(artifact_path) as server:
+    with ServerProcess(model) as server:
         arguments = f"base_url={server.url}/v1/completions,model=model,tokenizer_backend=remote,num_concurrent=4"
         command = [sys.executable, "-m", "lm_eval", "--model", "local-completions", "--model_args", arguments]
         command += ["--tasks", ",".join(TASKS), "--include_path", folder, "--output_path", folder, "--log_samples"]
