@@ -13,7 +13,7 @@ from .paths import path_option, run_option
 
 if TYPE_CHECKING:
     from ..bench.conformance import ConformanceReport
-    from ..export.exporter import Export
+    from ..export.exporter import Export, SherpaExport
 
 
 def export(
@@ -36,7 +36,7 @@ def export(
     ] = None,
     triton: Annotated[Path | None, path_option("Write a Triton model repository into this folder too.")] = None,
     sherpa: Annotated[bool, Option("--sherpa", help="Write a model for sherpa-onnx instead.")] = False,
-    tokens: Annotated[Path | None, path_option("With --sherpa: the recognizer's tokens.txt.")] = None,
+    tokens: Annotated[Path | None, path_option("With --sherpa: the recognizer's tokens.txt (default: own).")] = None,
     as_json: Json = False,
 ) -> None:
     """Export a trained run to one ONNX file, verified against the PyTorch network before it is written."""
@@ -55,8 +55,7 @@ def export(
     BuildOptions(precision, opset)
     chosen = Run(run_or_latest(run))
     if sherpa:
-        path = export_sherpa(chosen, out, opset, tokens)
-        return print_result(as_json, str(path), {"path": str(path)})
+        return _print_sherpa(as_json, export_sherpa(chosen, out, opset, tokens))
     _require_room((out or chosen.artifact(precision)).parent if card else None, hub)
     done = export_run(chosen, precision, out, opset, test_vectors, print_status, tokenizer)
     text = f"{done.path}: {done.size_bytes:,} bytes\n{done.report.format()}"
@@ -99,6 +98,14 @@ def _written_too(done: "Export", card: bool, hub: Path | None, triton: Path | No
         yield "hub", write_hub_folder(done.path, hub), "a model for Hugging Face's hub"
     if triton is not None:
         yield "triton", write_triton_repository(done.path, triton), "a model for Triton Inference Server"
+
+
+def _print_sherpa(as_json: bool, done: "SherpaExport") -> None:
+    text, value = str(done.path), {"path": str(done.path)}
+    if done.tokens is not None:
+        text += f"\n{done.tokens}: the tokens of its recognizer"
+        value["tokens"] = str(done.tokens)
+    print_result(as_json, text, value)
 
 
 def verify(

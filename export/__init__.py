@@ -6,7 +6,7 @@ The public names of references say `Original`, as reports and metadata do.
 from .build import DEFAULT_OPSET, OPSETS, BuildOptions, build_model
 from .candidate import write_report
 from .errors import ExportError, ParityError
-from .exporter import Export, export_run, export_sherpa, verify_artifact
+from .exporter import Export, SherpaExport, export_run, export_sherpa, verify_artifact
 from .exporter import reference_of as original_of
 from .foreign.modules import export_module
 from .formats.card import write_card
@@ -35,6 +35,7 @@ __all__ = [
     "ParityError",
     "ParityReport",
     "PredictorOriginal",
+    "SherpaExport",
     "Text",
     "TorchOriginal",
     "build_model",

@@ -17,7 +17,8 @@ from ..runtime.vocabulary import Vocabulary
 from .build import DEFAULT_OPSET, BuildOptions
 from .candidate import Candidate, check_writable
 from .errors import ParityError
-from .formats.sherpa import build_sherpa_model, ids_of, read_recognizer_tokens, sherpa_difference
+from .formats.recognizer_tokens import ids_of, read_recognizer_tokens, recognizer_tokens, tokens_text
+from .formats.sherpa import build_sherpa_model, sherpa_difference
 from .parity import ParityReport
 from .reference import Text, TorchReference
 from .test_vectors.files import require_room, write_vectors
@@ -144,29 +145,47 @@ def _write_tokenizer(vocabulary: Vocabulary, path: Path) -> None:
     write_tokenizer_json(vocabulary, path)
 
 
-def export_sherpa(run: Run, out: Path | None = None, opset: int = DEFAULT_OPSET, tokens: Path | None = None) -> Path:
+@final
+@dataclass(frozen=True)
+class SherpaExport:
+    """A written model for sherpa-onnx.
+
+    Attributes:
+        path: The file.
+        tokens: The `tokens.txt` that was written beside it; None where the recognizer's is there already.
+    """
+
+    path: Path
+    tokens: Path | None = None
+
+
+def export_sherpa(
+    run: Run, out: Path | None = None, opset: int = DEFAULT_OPSET, tokens: Path | None = None
+) -> SherpaExport:
     """Write the network of a run under sherpa-onnx's names, verified first.
 
     Args:
         run: A trained run of LSTM layers of one size.
         out: The file to write; None for `RUN/sherpa/model.onnx`.
         opset: ONNX operator set, 17 to 21.
-        tokens: The recognizer's `tokens.txt`; the model then takes its ids. None for the ids of the vocabulary.
+        tokens: The recognizer's `tokens.txt`; the model then takes its ids. None for the ids of the vocabulary; of the
+            rule `bpe` they follow the blank, 0, and the recognizer's `tokens.txt` is written beside the model.
 
     Raises:
-        ExportError: The layers are not LSTMs of one size, `tokens` is damaged, or the vocabulary has none of them.
+        ExportError: The layers are not LSTMs of one size, `tokens` is damaged, or its tokens are not the vocabulary's.
         ParityError: The model differs from the original; nothing is written.
         RunError: The run is missing or unfinished.
-        StorageError: The file cannot be written.
+        StorageError: A file cannot be written.
     """
     network, _ = run.trained()
     path = run.path / "sherpa" / "model.onnx" if out is None else out
     if out is None:
         make_folder(path.parent)
     vocabulary = run.vocabulary()
-    recognizer_tokens = None if tokens is None else read_recognizer_tokens(tokens)
-    data = build_sherpa_model(network, vocabulary, opset, recognizer_tokens).SerializeToString(deterministic=True)
-    ids = None if recognizer_tokens is None else ids_of(recognizer_tokens, vocabulary)
+    own = recognizer_tokens(vocabulary) if tokens is None and vocabulary.tokenization.unit == "subword" else None
+    symbols = own if tokens is None else read_recognizer_tokens(tokens)
+    ids = None if symbols is None else ids_of(symbols, vocabulary)
+    data = build_sherpa_model(network, vocabulary, opset, ids).SerializeToString(deterministic=True)
     difference = sherpa_difference(network, data, ids)
     if not difference <= SHERPA_BOUND:
         raise ParityError(
@@ -174,7 +193,11 @@ def export_sherpa(run: Run, out: Path | None = None, opset: int = DEFAULT_OPSET,
             f"and was not written; see whether the ONNX export passes: lmtool export --run {run.path}"
         )
     write_atomically(path, data)
-    return path
+    if own is None:
+        return SherpaExport(path)
+    beside = path.with_suffix(".tokens.txt")
+    write_atomically(beside, tokens_text(own).encode())
+    return SherpaExport(path, beside)
 
 
 def verify_artifact(path: Path, run: Path | None = None, provider: str = "cpu") -> ParityReport:

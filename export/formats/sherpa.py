@@ -8,7 +8,6 @@ and scores the recognizer's token ids, except the blank, 0.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ...model.network import LanguageModel
 from ...runtime.artifact.artifact import LOGITS, LOGITS_TO_KEEP, NEXT, TOKEN_IDS
-from ...runtime.errors import counted
-from ...runtime.io.text_files import read_text
 from ...runtime.session.providers import PROVIDERS
 from ...runtime.session.session import SessionOptions, start_session
 from ...runtime.vocabulary import Vocabulary
@@ -30,50 +27,9 @@ _LOOP_STEPS = 200
 _STATES = {"h0": "hidden", "c0": "cell"}
 """sherpa-onnx's name of a stacked state -> the artifact's name, without the layer."""
 
-_MOST_DIGITS = 9
-"""Longest id of a token."""
-
-
-def read_recognizer_tokens(path: Path) -> list[str]:
-    """Read the symbols of a `tokens.txt` in the order of their ids: a symbol and its id on each line, 0 is the blank.
-
-    Raises:
-        ExportError: A line is malformed, or the ids are not 0 to one less than their number.
-        StorageError: The file cannot be read or is not UTF-8.
-    """
-    entries = []
-    for number, line in enumerate(read_text(path).rstrip().split("\n"), 1):
-        symbol, _, index = line.strip(" \t\r").replace("\t", " ").rpartition(" ")
-        if not index.isdecimal() or len(index) > _MOST_DIGITS:
-            raise ExportError(f"{path}, line {number}: found {line!r}, expected a symbol, a space and its id")
-        entries.append((int(index), symbol.rstrip(" ") or " "))  # a line without a symbol is the space
-    entries.sort()
-    if [index for index, _ in entries] != list(range(len(entries))):
-        found = counted(len(entries), "line")
-        raise ExportError(f"{path} has {found}, expected each id from 0 to {len(entries) - 1:,} once")
-    return [symbol for _, symbol in entries]
-
-
-def ids_of(tokens: Sequence[str], vocabulary: Vocabulary) -> list[int]:
-    """The id in the vocabulary of each recognizer token.
-
-    The blank, which is never read or scored, gets the id of the end of a sentence, after which a text begins. Tokens
-    outside the vocabulary get the id of its unknown token.
-
-    Raises:
-        ExportError: The vocabulary has none of the tokens.
-    """
-    words = [token for token in tokens[1:] if token not in vocabulary.tokenization.specials]
-    if not any(word in vocabulary for word in words):
-        raise ExportError(
-            f"none of the recognizer's {len(tokens):,} tokens ({', '.join(map(repr, words[:3]))}, ...) is in the "
-            f"vocabulary of {len(vocabulary):,}; train on text that is split into the recognizer's tokens"
-        )
-    return [vocabulary.end_of_sentence_id, *map(vocabulary.id, tokens[1:])]
-
 
 def build_sherpa_model(
-    network: LanguageModel, vocabulary: Vocabulary, opset: int, tokens: Sequence[str] | None = None
+    network: LanguageModel, vocabulary: Vocabulary, opset: int, ids: Sequence[int] | None = None
 ) -> onnx.ModelProto:
     """Build the checked fp32 model with its metadata.
 
@@ -81,17 +37,12 @@ def build_sherpa_model(
         network: A network of LSTM layers of one size.
         vocabulary: Its vocabulary.
         opset: ONNX operator set.
-        tokens: The recognizer's tokens by id; the model then takes and scores its ids. None for the vocabulary's ids.
+        ids: The vocabulary's id of each recognizer token; the model then takes and scores the recognizer's ids. None
+            for the vocabulary's ids.
 
     Raises:
-        ExportError: The layers are not LSTMs of one size, the vocabulary has none of the recognizer's tokens, or its
-            tokens are bytes and their merges, which no recognizer has.
+        ExportError: The layers are not LSTMs of one size.
     """
-    if vocabulary.tokenization.unit == "subword":
-        raise ExportError(
-            "sherpa-onnx scores the tokens of its recognizer, and the parts of words of the rule bpe are others; train "
-            "on text that is split into the recognizer's tokens: --set tokenization=whitespace"
-        )
     architecture = network.architecture
     if architecture.cell != "lstm" or len(set(architecture.layer_sizes)) != 1:
         raise ExportError(
@@ -108,7 +59,6 @@ def build_sherpa_model(
         helper.make_node("LogSoftmax", ["last_logits"], ["log_softmax"], axis=1),
     ]
     _replace(graph.node, [*before, *graph.node, *after])
-    ids = None if tokens is None else ids_of(tokens, vocabulary)
     if ids is None:
         _rename_input(graph)
     else:

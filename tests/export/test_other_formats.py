@@ -13,16 +13,20 @@ import torch
 from lmtool.export import (
     ExportError,
     ParityError,
+    SherpaExport,
     draw_graph,
     export_sherpa,
     exporter,
     triton_config,
     write_triton_repository,
 )
-from lmtool.export.formats.sherpa import build_sherpa_model, ids_of, read_recognizer_tokens
+from lmtool.export.formats.recognizer_tokens import ids_of, read_recognizer_tokens, recognizer_tokens, tokens_text
+from lmtool.export.formats.sherpa import build_sherpa_model
 from lmtool.model import LanguageModel, Run, TrainOptions, run_training
 from lmtool.runtime import ArtifactError, OptionError, Predictor, Tokenization, Vocabulary
-from support.models.networks import network_of, random_inputs, run_model
+from lmtool.runtime.text.byte_alphabet import bytes_of, token_of
+from support.models.networks import artifact_of, network_of, random_inputs, run_model
+from support.models.subwords import WRITING_MERGES, bpe_vocabulary
 from support.models.transducer import recognize, write_transducer
 from support.runs.reporters import RecordingReporter
 from support.runs.settings import SETTINGS
@@ -71,9 +75,6 @@ def test_sherpa_names_take_stacked_states_and_give_log_probabilities() -> None:
     for sizes, kind in (((7, 3), "lstm"), ((6, 6), "gru")):
         with pytest.raises(ExportError, match="stacks the states of LSTM layers of one size"):
             build_sherpa_model(network_of(sizes, cell=kind), vocabulary, 17)
-    subwords = Tokenization.of_rule("bpe")
-    with pytest.raises(ExportError, match="the parts of words of the rule bpe are others"):
-        build_sherpa_model(network, Vocabulary(subwords.required, subwords), 17)
 
 
 SHERPA_STATES = {"h0": "hidden", "c0": "cell"}
@@ -96,9 +97,11 @@ def write_language_model(model: onnx.ModelProto, folder: Path, without: str = ""
     return folder / "lm.onnx"
 
 
-def recognized(model: onnx.ModelProto, folder: Path, scales: list[float]) -> list[dict[str, Any]]:
+def recognized(
+    model: onnx.ModelProto, folder: Path, scales: list[float], symbols: list[str] = RECOGNIZED
+) -> list[dict[str, Any]]:
     """Decode noise in sherpa-onnx with the export as language model, at each scale."""
-    path = write_language_model(model, write_transducer(folder, RECOGNIZED))
+    path = write_language_model(model, write_transducer(folder, symbols))
     finished = recognize(folder, path, scales)
     assert finished.returncode == 0, finished.stderr
     return json.loads(finished.stdout)
@@ -124,10 +127,24 @@ def test_sherpa_onnx_reads_the_same_log_probabilities_from_the_export(tmp_path: 
 def test_sherpa_onnx_reads_them_from_an_export_for_its_own_token_ids(tmp_path: Path) -> None:
     vocabulary = Vocabulary(["h", "<unk>", "d", "a", "elsewhere", "<eos>", "b", "c"], Tokenization())
     network = network_of((6, 6), vocabulary=len(vocabulary))
-    [decoded] = recognized(build_sherpa_model(network, vocabulary, 17, RECOGNIZED), tmp_path, [0.5])
+    [decoded] = recognized(build_sherpa_model(network, vocabulary, 17, ids_of(RECOGNIZED, vocabulary)), tmp_path, [0.5])
     assert {token in vocabulary for token in decoded["tokens"]} == {True, False}
     expected = log_probabilities(network, vocabulary, decoded["tokens"])
     np.testing.assert_allclose(decoded["lm_probs"], expected, atol=1e-5)
+
+
+@recognizing
+def test_sherpa_onnx_reads_the_tokens_and_the_text_of_parts_of_words(tmp_path: Path) -> None:
+    vocabulary = bpe_vocabulary(WRITING_MERGES)
+    network = network_of((6, 6), vocabulary=len(vocabulary))
+    symbols = recognizer_tokens(vocabulary)
+    model = build_sherpa_model(network, vocabulary, 17, ids_of(symbols, vocabulary))
+    [decoded] = recognized(model, tmp_path, [1], symbols)
+    assert (tmp_path / "tokens.txt").read_text(encoding="utf-8") == tokens_text(symbols)
+    tokens = [vocabulary.tokens[symbols.index(symbol) - 1] for symbol in decoded["tokens"]]
+    assert len(set(tokens)) > 2
+    assert decoded["text"] == vocabulary.tokenization.join(tokens)
+    np.testing.assert_allclose(decoded["lm_probs"], log_probabilities(network, vocabulary, tokens), atol=1e-5)
 
 
 @recognizing
@@ -159,16 +176,56 @@ def test_a_sherpa_export_is_verified_before_it_is_written(
     run_training(
         TrainOptions("ptb-200", str(corpus_folder), tmp_path / "run", settings=settings, threads=1), RecordingReporter()
     )
-    path = export_sherpa(Run(tmp_path / "run"))
-    assert path == tmp_path / "run" / "sherpa" / "model.onnx"
+    done = export_sherpa(Run(tmp_path / "run"))
+    assert done == SherpaExport(tmp_path / "run" / "sherpa" / "model.onnx")
+    assert [file.name for file in done.path.parent.iterdir()] == ["model.onnx"]
     tokens = tmp_path / "tokens.txt"
     tokens.write_text("<blk> 0\nthe 2\n 1\ncat\t3\n")
-    model = onnx.load(export_sherpa(Run(tmp_path / "run"), tmp_path / "theirs.onnx", tokens=tokens))
+    model = onnx.load(export_sherpa(Run(tmp_path / "run"), tmp_path / "theirs.onnx", tokens=tokens).path)
     assert [dim.dim_value for dim in model.graph.output[0].type.tensor_type.shape.dim] == [0, 4]
     monkeypatch.setattr(exporter, "SHERPA_BOUND", 0.0)
     with pytest.raises(ParityError, match="the sherpa export of .* differs from the original by"):
         export_sherpa(Run(tmp_path / "run"), tmp_path / "never.onnx")
     assert not (tmp_path / "never.onnx").exists()
+
+
+def test_a_sherpa_export_scores_parts_of_words_as_the_predictor(tmp_path: Path) -> None:
+    vocabulary = bpe_vocabulary()
+    network = network_of((6, 6), vocabulary=len(vocabulary))
+    predictor = Predictor.load(artifact_of(network, list(vocabulary.tokens), vocabulary.tokenization))
+    (tmp_path / "own.txt").write_text(tokens_text(recognizer_tokens(vocabulary)), encoding="utf-8")
+    symbols = read_recognizer_tokens(tmp_path / "own.txt")
+    ids = ids_of(symbols, vocabulary)
+    assert ids[1:] == [
+        vocabulary.unknown_id if b" " in bytes_of(token)[1:] else index for index, token in enumerate(vocabulary.tokens)
+    ]
+    model = build_sherpa_model(network, vocabulary, 17, ids)
+    text = "the cat, th\u4e2d \U0001f600\u0435 \u0435 \x00\x7f e\u0301\n"
+    expected = predictor.score(text).token_log_probs
+    tokens = [ids.index(index, 1) for index in vocabulary.encode(text)]
+    state = dict.fromkeys(SHERPA_STATES, np.zeros((2, 1, 6), np.float32))
+    for token, following, log_prob in zip([0, *tokens], tokens, expected, strict=False):
+        scores, *after = run_model(model, np.array([[token]]), {"x": np.array([[token]]), **state})
+        state = dict(zip(SHERPA_STATES, after, strict=True))
+        assert scores[0, following] == pytest.approx(log_prob, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "symbols",
+    [
+        ["<blk>", "<sos/eos>", "\u2581the", "th", "<0xE4>", "\u00e9", "\u2581", "<unk>", "\u2581\u0435", "#0"],
+        [
+            *("<blk>", "<sos/eos>", "\u2581the", "th", "\u018b", "\u0169\u014f", "\u2581", "<unk>"),
+            *("\u2581\u0176\u015b", "#0"),
+        ],
+    ],
+)
+def test_both_forms_of_a_recognizers_parts_of_words_are_read(symbols: list[str]) -> None:
+    vocabulary = bpe_vocabulary()
+    tokens = [*("\u010a", "<unk>", "\u0120the", "th"), token_of(b"\xe4"), token_of(b"\xc3\xa9"), "\u0120", "<unk>"]
+    assert ids_of(symbols, vocabulary) == list(map(vocabulary.id, [*tokens, token_of(" \u0435".encode()), "<unk>"]))
+    with pytest.raises(ExportError, match="2 of the recognizer's 12 tokens .'_th', 'zz', .*are not among the 297"):
+        ids_of([*symbols, "_th", "zz"], vocabulary)
 
 
 @pytest.mark.parametrize(

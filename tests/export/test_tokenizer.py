@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import tokenizers
-from lmtool.export import ParityError, export_run, write_hub_folder
+from lmtool.export import ParityError, SherpaExport, export_run, export_sherpa, write_hub_folder
 from lmtool.model import ConfigError, Run, TrainOptions, load_corpus, preset_named, run_training
 from lmtool.model.tokenizer.agreement import compare_ids
 from lmtool.model.tokenizer.hugging_face import library_tokenizer
@@ -33,7 +33,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(corpus: Path) -> Run:
-    settings = {**SETTINGS, "tokenization": "bpe", "vocabulary_size": "300", "epochs": "1"}
+    settings = {**SETTINGS, "tokenization": "bpe", "vocabulary_size": "300", "epochs": "1", "layer_sizes": "4,4"}
     reporter = RecordingReporter()
     options = TrainOptions(preset="ptb-200", data=str(corpus), run=corpus.parent / "run", settings=settings, threads=1)
     run_training(options, reporter)
@@ -68,6 +68,15 @@ def test_an_export_compares_all_of_the_corpus_and_writes_tokenizer_json(run: Run
 def test_a_folder_for_the_hub_has_the_same_tokenizer_json(run: Run, tmp_path: Path) -> None:
     folder = write_hub_folder(export_run(run, tokenizer=True).path, tmp_path)
     assert (folder / "tokenizer.json").read_bytes() == (run.path / "tokenizer.json").read_bytes()
+
+
+def test_an_export_for_sherpa_onnx_has_the_tokens_of_its_recognizer(run: Run, tmp_path: Path) -> None:
+    done = export_sherpa(run, tmp_path / "lm.onnx")
+    assert done == SherpaExport(tmp_path / "lm.onnx", tmp_path / "lm.tokens.txt")
+    assert len(done.tokens.read_text(encoding="utf-8").splitlines()) == 1 + 300
+    named = export_sherpa(run, tmp_path / "named.onnx", tokens=done.tokens)
+    assert named == SherpaExport(tmp_path / "named.onnx")
+    assert named.path.read_bytes() == done.path.read_bytes()
 
 
 def test_without_the_corpus_odd_texts_are_compared(run: Run) -> None:

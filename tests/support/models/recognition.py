@@ -11,7 +11,7 @@ RATE = 16_000
 SECONDS = 0.5
 
 
-def decode(folder: Path, language_model: str, scale: float) -> dict[str, list]:
+def decode(folder: Path, language_model: str, scale: float) -> dict[str, list | str]:
     """Decode with a beam as wide as the vocabulary, so that the language model decides."""
     tokens = folder / "tokens.txt"
     recognizer = sherpa_onnx.OnlineRecognizer.from_transducer(
@@ -31,7 +31,11 @@ def decode(folder: Path, language_model: str, scale: float) -> dict[str, list]:
     stream.input_finished()
     while recognizer.is_ready(stream):
         recognizer.decode_stream(stream)
-    return {"tokens": recognizer.tokens(stream), "lm_probs": recognizer.lm_probs(stream)}
+    return {
+        "tokens": recognizer.tokens(stream),
+        "lm_probs": recognizer.lm_probs(stream),
+        "text": recognizer.get_result(stream),
+    }
 
 
 if __name__ == "__main__":

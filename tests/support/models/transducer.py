@@ -43,7 +43,7 @@ def write_transducer(folder: Path, tokens: list[str]) -> Path:
 
 
 def recognize(folder: Path, language_model: Path, scales: list[float]) -> CompletedProcess:
-    """Decode the same noise once for each scale; stdout is JSON, a list of `{"tokens": [...], "lm_probs": [...]}`."""
+    """Decode the same noise once for each scale; stdout is JSON, a list of tokens, lm_probs and text."""
     script = Path(__file__).with_name("recognition.py")
     command = [sys.executable, str(script), str(folder), str(language_model), json.dumps(scales)]
     return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
