@@ -1,12 +1,13 @@
 """The command table. A command parses, calls one function and prints; it imports rooms inside, so that help is fast."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from .bench import bench, demo
 from .export import doctor, export, info, verify
+from .options import read_numbers
 from .output import print_result, text_width, with_exit_codes
 from .paths import PathCommand
 from .recipes import presets, settings
@@ -25,6 +26,7 @@ def _new_app(**options: Any) -> typer.Typer:
 def _add(app: typer.Typer, function: Callable[..., None], name: str | None = None) -> None:
     help_text = (function.__doc__ or "").strip().partition("\n")[0]  # whole, where typer would cut it
     command = ServeCommand if function is serve else PathCommand
+    read_numbers(get_type_hints(function, include_extras=True).values())
     app.command(name or function.__name__.rstrip("_"), cls=command, short_help=help_text)(with_exit_codes(function))
 
 

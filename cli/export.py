@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, BadParameter, Exit, Option
 
 from .completion import completes
-from .options import Json, Model, Provider, RunFolder, latest_model, parse_pairs, print_if_outdated, run_or_latest
+from .options import (
+    Json,
+    Model,
+    Provider,
+    RunFolder,
+    latest_model,
+    parse_pairs,
+    print_if_outdated,
+    require_one,
+    run_or_latest,
+)
 from .output import print_result, print_status, require_module, text_width
 from .paths import path_option, run_option
 
@@ -188,8 +198,7 @@ def info(
     from ..runtime.artifact.artifact import Artifact
     from ..runtime.artifact.summary import summarize
 
-    if model is not None and run is not None:
-        raise BadParameter("name a run or an artifact, not both", param_hint="--model")
+    require_one(model, run)
     if run is not None and graph is not None:
         raise BadParameter("a run has no graph; name an artifact: --model", param_hint="--graph")
     if run is not None:

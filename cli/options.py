@@ -2,10 +2,12 @@
 
 import reprlib
 import shlex
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional, get_args
 
 from typer import Argument, BadParameter, Option
+from typer.models import OptionInfo
 
 from .completion import completes
 from .output import print_status
@@ -55,11 +57,18 @@ def run_or_latest(run: Path | None) -> Path:
     return latest.path
 
 
-def load_predictor(model: Path | None, threads: int) -> "Predictor":
-    """Load the named artifact, or the most exact export of the latest run."""
+def require_one(model: Path | None, run: Path | None) -> None:
+    """Raise BadParameter if both are given."""
+    if model is not None and run is not None:
+        raise BadParameter("name a run or an artifact, not both", param_hint="--model")
+
+
+def load_predictor(model: Path | None, run: Path | None, threads: int) -> "Predictor":
+    """Load the named artifact, or the most exact export of the named or the latest run."""
     from ..runtime import Predictor
 
-    path = model or latest_model()
+    require_one(model, run)
+    path = model or export_of(run)
     predictor = Predictor.load(path, threads=threads)
     print_if_outdated(path, predictor.artifact)
     return predictor
@@ -91,6 +100,7 @@ def _as_texts(texts: list[str] | None) -> Any:
 Json = Annotated[bool, Option("--json", help="Print one JSON object on stdout.")]
 JsonLines = Annotated[bool, Option("--json", help="Print one JSON object a line on stdout, for each text.")]
 RunFolder = Annotated[Path | None, run_option("Run folder (default: in runs/, the one trained last).")]
+ExportedRun = Annotated[Path | None, run_option("Take the most exact export of this run.")]
 Model = Annotated[Path | None, artifact_option("Artifact (default: the most exact export of the latest run).")]
 ServedModel = Annotated[
     Path | None, artifact_option("Artifact (default: the fastest batch-invariant export of the latest run).")
@@ -108,6 +118,32 @@ Texts = Annotated[
     list[str] | None, Argument(metavar="[TEXT]...", help="Text (default: standard input).", callback=_as_texts)
 ]
 Unknown = Annotated[bool, Option("--allow-unknown", help="Let the unknown token be chosen.")]
+
+
+_NUMBERS = {int: "a whole number, such as 10", float: "a number, such as 0.5"}
+
+
+def read_numbers(annotations: Iterable[Any]) -> None:
+    """Let the options among these annotations that are numbers say what was found and what is expected."""
+    for annotation in annotations:
+        kind, *metadata = get_args(annotation) or (annotation,)
+        kinds = [number for number in _NUMBERS if number in (get_args(kind) or (kind,))]
+        for option in metadata:
+            if kinds and isinstance(option, OptionInfo):
+                option.parser = _number_parser(kinds[0], option.min)
+
+
+def _number_parser(kind: type[int] | type[float], least: float | None) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        try:
+            number = kind(value)
+        except ValueError:
+            raise BadParameter(f"found {reprlib.repr(value)}, expected {_NUMBERS[kind]}") from None
+        if least is not None and number < least:
+            raise BadParameter(f"found {number}, expected {least} or more")
+        return number
+
+    return parse
 
 
 def parse_pairs(pairs: list[str] | None, option: str = "--set", form: str = "KEY=VALUE") -> dict[str, str]:

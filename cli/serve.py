@@ -10,7 +10,7 @@ from typing import Annotated, Any, final
 from typer import Context, Exit, Option, Typer
 from typer.main import get_command
 
-from .options import Json, Provider, ServedModel, Threads, latest_model, print_if_outdated
+from .options import Json, Provider, ServedModel, Threads, latest_model, print_if_outdated, read_numbers
 from .output import exit_codes, print_result, print_status
 from .paths import PathCommand, path_option
 from .text import NeverFile, never_words
@@ -49,7 +49,9 @@ def _server_params() -> list[Any]:
     def template() -> None: ...
 
     with exit_codes():
-        template.__signature__ = inspect.Signature(server_options())  # type: ignore[attr-defined]
+        options = server_options()
+        read_numbers(option.annotation for option in options)
+        template.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     app = Typer(add_completion=False)
     app.command()(template)
     return get_command(app).params

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from typer import Option
 
-from .options import Json, JsonLines, Model, Texts, Threads, Unknown, as_utf8, load_predictor
+from .options import ExportedRun, Json, JsonLines, Model, Texts, Threads, Unknown, as_utf8, load_predictor
 from .output import is_screen, print_result, print_status, print_text
 from .paths import path_option
 from .scores import ScorePrinter
@@ -24,6 +24,8 @@ Never = Annotated[
     Option(metavar="WORD", help="A word that never appears, in any letter case; may be repeated.", callback=as_utf8),
 ]
 NeverFile = Annotated[Path | None, path_option("More such words, separated by white space.", metavar="FILE")]
+_USUAL = 5
+"""A word that is not among so many of those that begin with its letters looks unfinished."""
 _SEPARATOR = "---\n"
 """Between two texts; each may have several lines, and empty ones."""
 
@@ -31,6 +33,7 @@ _SEPARATOR = "---\n"
 def generate(
     prompt: Texts = None,
     model: Model = None,
+    run: ExportedRun = None,
     max_tokens: Annotated[int, Option(help="Tokens to write.")] = 50,
     temperature: Annotated[float, Option(help="0: greedy; below 1: fewer improbable tokens.")] = 0.8,
     top_k: Annotated[int | None, Option(help="Draw among the k most probable tokens.")] = None,
@@ -57,7 +60,7 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Continue a prompt, token by token; with --count in many texts, the first as without."""
-    predictor = load_predictor(model, threads)
+    predictor = load_predictor(model, run, threads)
     text = " ".join(prompt) if prompt else _piped_text()
     stream = _stream_after(text, predictor)
     options: dict[str, Any] = {
@@ -98,6 +101,7 @@ def _print_written(prompt: str, pieces: Iterable[str], as_json: bool) -> None:
 def suggest(
     text: Texts = None,
     model: Model = None,
+    run: ExportedRun = None,
     k: Annotated[int, Option("-k", "--count", help="Number of suggestions.")] = 5,
     prefix: Annotated[
         str | None, Option(help="Complete the word that begins with these letters.", callback=as_utf8)
@@ -108,9 +112,10 @@ def suggest(
     as_json: Json = False,
 ) -> None:
     """List the most probable words after a text (the arguments, joined); on a terminal without one, as you type."""
+    predictor = load_predictor(model, run, 1)
     if not text and prefix is None and not as_json and _at_terminal():
-        return _suggest_while_typing(model, k, allow_unknown, never_words(never, never_file))
-    stream = _stream_after(" ".join(text) if text else _piped_text(), load_predictor(model, 1))
+        return _suggest_while_typing(predictor, k, allow_unknown, never_words(never, never_file))
+    stream = _stream_to_suggest(" ".join(text) if text else _piped_text(), predictor, prefix)
     words, exact = stream.next_words(
         k, prefix=prefix, allow_unknown=allow_unknown, never=never_words(never, never_file)
     )
@@ -123,8 +128,33 @@ def suggest(
     return print_result(as_json, lines, {"suggestions": values, **({} if exact else {"exact": False})})
 
 
+def _stream_to_suggest(text: str, predictor: "Predictor", prefix: str | None) -> "Stream":
+    """A stream that has read a text; says how to complete its last word where that looks unfinished."""
+    *_, word = text.split(" ")
+    if prefix is not None or not word.isalpha() or len(word) == 1 or predictor.vocabulary.tokenization.unit == "char":
+        return _stream_after(text, predictor)
+    _warn_of_unknown(text, predictor)
+    before = text.removesuffix(word).removesuffix(" ")
+    stream = predictor.stream()
+    stream.feed(before)
+    longer = [found for found, _ in stream.next_words(_USUAL, prefix=word).words]
+    if longer and word.casefold() not in map(str.casefold, longer):
+        print_status(
+            f"hint: {word!r} is taken as a whole word; to complete it, give it as --prefix: {', '.join(longer[:3])}"
+        )
+    stream.feed(text.removeprefix(before))
+    return stream
+
+
 def _stream_after(text: str, predictor: "Predictor") -> "Stream":
     """A stream that has read a text; warns if many of its words are unknown."""
+    _warn_of_unknown(text, predictor)
+    stream = predictor.stream()
+    stream.feed(text)
+    return stream
+
+
+def _warn_of_unknown(text: str, predictor: "Predictor") -> None:
     from ..runtime.score import MANY_UNKNOWN
 
     vocabulary = predictor.vocabulary
@@ -135,9 +165,6 @@ def _stream_after(text: str, predictor: "Predictor") -> "Stream":
             f"warning: unknown tokens before: {unknown} of {len(ids)} (the vocabulary has {len(vocabulary):,}); "
             "the model does not know what they say"
         )
-    stream = predictor.stream()
-    stream.feed(text)
-    return stream
 
 
 def _at_terminal() -> bool:
@@ -151,11 +178,11 @@ def never_words(words: list[str] | None, file: Path | None) -> list[str]:
     return [*(words or []), *(read_text(file).split() if file else [])]
 
 
-def _suggest_while_typing(model: Path | None, count: int, allow_unknown: bool, never: list[str]) -> None:
+def _suggest_while_typing(predictor: "Predictor", count: int, allow_unknown: bool, never: list[str]) -> None:
     from ..runtime import Autocompletion
     from .interactive import prompt_session, read_lines
 
-    autocompletion = Autocompletion(load_predictor(model, 1), count, allow_unknown, never)
+    autocompletion = Autocompletion(predictor, count, allow_unknown, never)
     print_status("Tab or an arrow takes a suggestion, Enter ends the line, Ctrl-D ends the command.")
     read_lines(autocompletion, prompt_session(autocompletion))
 
@@ -163,6 +190,7 @@ def _suggest_while_typing(model: Path | None, count: int, allow_unknown: bool, n
 def score(
     text: Texts = None,
     model: Model = None,
+    run: ExportedRun = None,
     end: Annotated[bool, Option("--end", help="Score the end of each sentence too.")] = False,
     per_token: Annotated[bool, Option("--per-token", help="Show every token.")] = False,
     per_word: Annotated[bool, Option("--per-word", help="Show every word with the sum of its tokens.")] = False,
@@ -175,7 +203,7 @@ def score(
 ) -> None:
     """Compute log-probability and perplexity of each argument, or of each line of standard input as it comes."""
     shown = {"per_token": per_token, "per_word": per_word, "ranks": ranks, "heat": heat, "as_json": as_json}
-    printer = ScorePrinter(load_predictor(model, threads), end=end, **shown)
+    printer = ScorePrinter(load_predictor(model, run, threads), end=end, **shown)
     for lines in [text] if text else _piped_lines():
         printer.print(lines)
     printer.finish()

@@ -18,6 +18,7 @@ from .options import (
     cache_options,
     export_of,
     parse_pairs,
+    require_one,
     run_or_latest,
 )
 from .output import print_result, print_status, require_module, text_width
@@ -158,8 +159,7 @@ def evaluate(
     """Compute the perplexity of a network or an artifact on a text; with --typing, what its suggestions save."""
     from ..runtime.session.session import check_threads
 
-    if model is not None and run is not None:
-        raise BadParameter("name a run or an artifact, not both", param_hint="--model")
+    require_one(model, run)
     if model is None and provider != "cpu" and not typing:
         raise BadParameter("a provider runs an artifact; name one: --model", param_hint="--provider")
     check_threads(threads)

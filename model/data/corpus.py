@@ -239,6 +239,6 @@ def _require_words(name: str, counts: Counter[str], vocabulary: Vocabulary, min_
         raise DataError(f"the training text of {name} is empty or white space, expected lines of text")
     if len(kept) < 2:
         tokens = f"only the token {kept[0]!r}" if kept else "no token"
-        often = f" seen {min_count} times or more" if min_count > 1 else ""
+        often = f" seen {min_count} times or more" if len(kept) < len(found) else ""
         fix = "; keep rarer ones: --set min_count=1" if len(found) > 1 else ""
         raise DataError(f"the training text of {name} holds {tokens}{often}; expected at least two different ones{fix}")

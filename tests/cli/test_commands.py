@@ -10,6 +10,7 @@ import pytest
 from lmtool import __version__
 from lmtool.runtime import CacheOptions, Predictor
 from support.corpora import write_corpus
+from support.models.subwords import text_artifact
 from support.processes.commands import TRAIN, json_output_of, lmtool, output_of
 
 
@@ -195,6 +196,23 @@ def test_suggest(project: Path) -> None:
     expected = [{"token": word, "probability": probability} for word, probability in stream.suggest(3)]
     assert json_output_of("suggest", "the cat", "-k", 3, cwd=project)["suggestions"] == expected
     assert output_of("suggest", "the cat", cwd=project).count("%") == 5
+    assert json_output_of("suggest", "the cat", "-k", 3, "--run", "runs/tiny", cwd=project)["suggestions"] == expected
+
+
+def test_a_word_that_looks_unfinished_is_pointed_out(project: Path, tmp_path: Path) -> None:
+    for text in ("the mar", "mar", "the market", "the mar ", "a"):
+        finished = lmtool("suggest", text, cwd=project)
+        assert ("hint: 'mar' is taken as a whole word; to complete it" in finished.stderr) == text.endswith("mar")
+    (tmp_path / "bpe.onnx").write_bytes(text_artifact("The market opens. The market sells.\n" * 9))
+    predictor = Predictor.load(tmp_path / "bpe.onnx")
+    for text in ("The marke", "The  marke", "The market", "The"):
+        finished = lmtool("suggest", text, "--model", tmp_path / "bpe.onnx", "--json")
+        assert ("give it as --prefix: market" in finished.stderr) == text.endswith("marke")
+        stream = predictor.stream()
+        stream.feed(text)
+        assert [entry["token"] for entry in json.loads(finished.stdout)["suggestions"]] == [
+            word for word, _ in stream.suggest(5)
+        ]
 
 
 def test_an_artifact_is_evaluated_with_a_cache(project: Path, corpus_folder: Path) -> None:

@@ -121,6 +121,7 @@ def test_a_failed_rename_leaves_no_split(tmp_path: Path, monkeypatch: pytest.Mon
         ("", 3, "text.txt is empty, expected lines of text$"),
         ("a b\nb a\na b\n", 9, "holds no token seen 9 times or more; .*; keep rarer ones: --set min_count=1$"),
         ("a a\na a\na a\n", 9, "holds no token seen 9 times or more; expected at least two different ones$"),
+        ("a\n" * 9, 3, "holds only the token 'a'; expected at least two different ones$"),
         (" \n\n\n\na\n", 3, "the training text of .* is empty or white space, expected lines of text$"),
     ],
 )
