@@ -28,6 +28,7 @@ FOREIGN_OPTIONS = {
     *("--model_args", "--tasks", "--logdir", "--model-repository", "--head"),  # lm_eval, tensorboard, Triton, Ray
     *("--separate",),  # examples/cpp
     *("--address", "--pattern", "--part-bytes", "--attempts", "--workers"),  # examples/ray
+    *("--detector", "--normal", "--abnormal", "--open", "--events", "--session", "--skip"),  # examples/logs
     *("--clients", "--seconds", "--words", "--peer", "--repeats", "--kenlm", "--work", "--rounds"),  # bench/studies
 }
 """Options of other programs that appear in the documentation."""
