@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 BIN := .venv/$(SCRIPTS)
-EXTRAS := bench,cpu,keras,loadgen,serve,tensorboard
+EXTRAS := bench,cpu,keras,loadgen,rescore,serve,tensorboard
 # pip is upgraded first, as --group needs 25.1. The editable install is strict, so that type checkers find the packages.
 INSTALL := install --quiet --config-settings editable_mode=strict
 # setuptools warns about every strict install.

@@ -11,6 +11,7 @@ from .options import read_numbers
 from .output import print_result, text_width, with_exit_codes
 from .paths import PathCommand
 from .recipes import presets, settings
+from .rescoring.command import rescore
 from .serve import ServeCommand, serve
 from .text import generate, score, suggest
 from .train import embeddings, evaluate, import_, list_data, prepare_data, train
@@ -49,6 +50,7 @@ for function in (
     generate,
     suggest,
     score,
+    rescore,
     serve,
     bench,
     demo,

@@ -22,6 +22,7 @@ _PACKAGES_OF_EXTRA = {
     "cli": ("prompt_toolkit",),
     "bench": ("pytest", "pytest_benchmark"),
     "keras": ("h5py",),
+    "rescore": ("jiwer",),
     "serve": ("starlette", "uvicorn", "pydantic", "prometheus_client"),
 }
 _EXTRA_OF_PACKAGE = {package: extra for extra, packages in _PACKAGES_OF_EXTRA.items() for package in packages}

@@ -28,6 +28,7 @@ from .pool.options import PoolOptions
 from .pool.pool_stats import PoolStats
 from .pool.stream_pool import StreamPool
 from .predictor import Predictor
+from .rescoring.rescorer import Hypothesis, Rescorer
 from .sampling import METHODS, Sampling
 from .score import Score
 from .session.providers import PROVIDERS, available_providers
@@ -56,6 +57,7 @@ __all__ = [
     "CacheOptions",
     "ForkError",
     "GenerationJob",
+    "Hypothesis",
     "LayerRow",
     "LmtoolError",
     "NumberError",
@@ -67,6 +69,7 @@ __all__ = [
     "Predictor",
     "ProviderError",
     "RequestTimeoutError",
+    "Rescorer",
     "Sampling",
     "Score",
     "State",

@@ -112,7 +112,7 @@ class Cursor:
     def score(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """Append tokens, int64 [tokens], one where there is a cache; their log-probabilities, float64 [tokens]."""
         if self.memory is not None:
-            log_probs = self.network.target_log_probs(self.logits()[None, None], ids[None])
+            log_probs = self.network.target_log_probs(self.logits()[None], ids[None])
             self.append(ids.tolist())
             return np.asarray(log_probs[0])
         self._require_pending()

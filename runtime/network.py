@@ -130,7 +130,7 @@ class Network:
         return log_probs, 1 + np.count_nonzero(logits > chosen, axis=2), after
 
     def target_log_probs(self, logits: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Log-probabilities, float64 [batch, positions], of `targets` by logits float32 [batch, positions, vocabulary].
+        """Log-probabilities, float64 [rows, k], of `targets` by logits float32 [rows, vocabulary].
 
         Raises:
             NumberError: A log-probability is NaN or infinite.

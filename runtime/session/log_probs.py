@@ -27,18 +27,16 @@ class LogProbs:
         """`start` starts a session over a graph, on the device of the logits."""
         self._start = start
 
-    def of_array(self, logits: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.float64]:
-        """As `of_value`, of a numpy array float32 [batch, positions, vocabulary]; NaN and infinity propagate."""
-        size = logits.shape[2]
-        rows, wanted = logits.reshape(1, -1, size), targets.reshape(1, -1, 1)
-        found = np.empty(wanted.shape[1], np.float64)
-        step = max(_BLOCK_NUMBERS // size, 1)
+    def of_rows(self, logits: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Of numpy arrays: float32 [rows, vocabulary], and k targets of each row; float64 [rows, k]. NaN propagates."""
+        found = np.empty(targets.shape, np.float64)
+        step = max(_BLOCK_NUMBERS // logits.shape[1], 1)
         for start in range(0, len(found), step):
             chosen = slice(start, start + step)
             with translate_onnxruntime_errors():
-                (block,) = self._session.run(None, {LOGITS: rows[:, chosen], TARGETS: wanted[:, chosen]})
-            found[chosen] = block[0, :, 0]
-        return found.reshape(targets.shape)
+                (block,) = self._session.run(None, {LOGITS: logits[None, chosen], TARGETS: targets[None, chosen]})
+            found[chosen] = block[0]
+        return found
 
     def of_value(self, logits: Any, targets: NDArray[np.int64]) -> NDArray[np.float64]:
         """Log-probabilities of `targets`, int64 [batch, positions], at the last positions; float64 of the same shape.

@@ -26,15 +26,15 @@ _LEAST, _MOST = 2.0**-54, 1 - 2.0**-53
 
 
 def scoring_graph() -> bytes:
-    """Logits float32 [batch, positions, vocabulary] and targets int64 [batch, positions, 1] to log-probabilities."""
+    """Logits float32 [batch, positions, vocabulary] and targets int64 [batch, positions, k] to log-probabilities."""
     axes = ("batch", "positions")
     return model(
         "scoring",
         node("LogSoftmax", LOGITS, "all_log_probs", axis=2),
         node("GatherElements", f"all_log_probs {TARGETS}", LOG_PROBS, axis=2),
         input_tensor(LOGITS, FLOAT, *axes, "vocabulary"),
-        input_tensor(TARGETS, INT64, *axes, 1),
-        output_tensor(LOG_PROBS, FLOAT, *axes, 1),
+        input_tensor(TARGETS, INT64, *axes, "k"),
+        output_tensor(LOG_PROBS, FLOAT, *axes, "k"),
     )
 
 

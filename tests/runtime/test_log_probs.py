@@ -35,18 +35,18 @@ def scorer() -> LogProbs:
 
 @pytest.fixture
 def draw() -> Callable[[int, int], Draw]:
-    def of(batch: int, positions: int) -> Draw:
-        random = np.random.default_rng(batch)
-        logits = random.normal(0, 5, (batch, positions, SIZE)).astype(np.float32)
-        return logits, random.integers(0, SIZE, (batch, positions))
+    def of(rows: int, targets: int) -> Draw:
+        random = np.random.default_rng(rows)
+        logits = random.normal(0, 5, (rows, SIZE)).astype(np.float32)
+        return logits, random.integers(0, SIZE, (rows, targets))
 
     return of
 
 
 def test_they_are_those_of_a_float64_log_softmax(scorer: LogProbs, draw: Callable[[int, int], Draw]) -> None:
-    logits, targets = draw(3, 7)
-    expected = np.take_along_axis(log_softmax(logits), targets[..., None], 2)[..., 0]
-    found = scorer.of_array(logits, targets)
+    logits, targets = draw(21, 3)
+    expected = np.take_along_axis(log_softmax(logits), targets, 1)
+    found = scorer.of_rows(logits, targets)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, expected, rtol=0, atol=4e-6)
 
@@ -55,33 +55,33 @@ def test_they_are_those_of_a_float64_log_softmax(scorer: LogProbs, draw: Callabl
 def test_a_value_is_scored_at_its_last_positions(
     scorer: LogProbs, draw: Callable[[int, int], Draw], positions: int
 ) -> None:
-    logits, targets = draw(2, 4)
-    wanted = targets[:, 4 - positions :]
-    found = scorer.of_value(onnxruntime.OrtValue.ortvalue_from_numpy(logits), wanted)
-    assert np.array_equal(found, scorer.of_array(logits, targets)[:, 4 - positions :])
+    logits, targets = draw(8, 1)
+    wanted = targets.reshape(2, 4)[:, 4 - positions :]
+    found = scorer.of_value(onnxruntime.OrtValue.ortvalue_from_numpy(logits.reshape(2, 4, SIZE)), wanted)
+    assert np.array_equal(found, scorer.of_rows(logits, targets).reshape(2, 4)[:, 4 - positions :])
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 1000])
 def test_a_row_has_the_same_bits_in_any_block(
     scorer: LogProbs, draw: Callable[[int, int], Draw], rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    logits, targets = draw(5, 13)
-    together = scorer.of_array(logits, targets)
+    logits, targets = draw(65, 2)
+    together = scorer.of_rows(logits, targets)
     monkeypatch.setattr(module, "_BLOCK_NUMBERS", rows * SIZE)
-    assert np.array_equal(scorer.of_array(logits, targets), together)
-    assert np.array_equal(scorer.of_array(logits[2:3, 4:9], targets[2:3, 4:9]), together[2:3, 4:9])
+    assert np.array_equal(scorer.of_rows(logits, targets), together)
+    assert np.array_equal(scorer.of_rows(logits[30:35], targets[30:35, 1:]), together[30:35, 1:])
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_no_logit_that_is_not_a_number_is_lost(
     scorer: LogProbs, draw: Callable[[int, int], Draw], wrong: float
 ) -> None:
-    logits, targets = draw(1, SIZE)
-    logits[0, np.arange(SIZE), np.arange(SIZE)] = wrong  # one in each row, at each place
-    assert not np.isfinite(scorer.of_array(logits, targets)).any()
-    logits[0, 0, 0] = -np.inf
+    logits, targets = draw(SIZE, 1)
+    logits[np.arange(SIZE), np.arange(SIZE)] = wrong  # one in each row, at each place
+    assert not np.isfinite(scorer.of_rows(logits, targets)).any()
+    logits[0, 0] = -np.inf
     targets[0, 0] = 1
-    assert np.isfinite(scorer.of_array(logits, targets)[0, 0])
+    assert np.isfinite(scorer.of_rows(logits, targets)[0, 0])
 
 
 GRAPHS = [scoring_graph, drawing_graph, tempered_drawing_graph, best_graph, tempered_graph, ranking_graph]

@@ -12,7 +12,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 COMPUTE = {"numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "torch"}
 """Packages that compute. Another major version may change results, so their ranges have an upper bound."""
-EXTRAS = ("cpu", "cli", "report", "tensorboard", "train", "loadgen", "serve", "bench", "keras")
+EXTRAS = ("cpu", "cli", "report", "tensorboard", "train", "loadgen", "serve", "bench", "keras", "rescore")
 """Extras of the tests' environment."""
 GROUPS = ("test", "check")
 """Dependency groups of the tests' environment."""

@@ -142,10 +142,10 @@ def test_no_file_of_a_room_has_the_name_of_what_the_room_imports_on_first_use(ro
 
 PUBLIC = """
 Architecture ArgumentError Artifact ArtifactError Autocompletion BusyError CELLS Cache CacheOptions ForkError
-GenerationJob LayerRow LmtoolError METHODS NumberError OptionError OwnerError PRECISIONS PROVIDERS PoolError
-PoolOptions PoolStats Predictor ProviderError RULES RequestTimeoutError Sampling Score State StateError StateTensors
-StatefulSession StorageError Stream StreamPool Suggestion Summary TextDecoder TokenError Tokenization Vocabulary
-VocabularyError available_providers latest_artifact layer_table summarize
+GenerationJob Hypothesis LayerRow LmtoolError METHODS NumberError OptionError OwnerError PRECISIONS PROVIDERS
+PoolError PoolOptions PoolStats Predictor ProviderError RULES RequestTimeoutError Rescorer Sampling Score State
+StateError StateTensors StatefulSession StorageError Stream StreamPool Suggestion Summary TextDecoder TokenError
+Tokenization Vocabulary VocabularyError available_providers latest_artifact layer_table summarize
 """
 
 

@@ -1,0 +1,1 @@
+"""The command `rescore`, and the files that it reads."""

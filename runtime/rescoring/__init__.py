@@ -1,0 +1,1 @@
+"""Rescoring of a recogniser's n-best lists."""
