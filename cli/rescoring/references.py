@@ -81,7 +81,7 @@ def tune_weights(
         name: Of the references, for messages.
 
     Raises:
-        StorageError: A list has no reference, or the references no words.
+        StorageError: There are no lists, a list has no reference, or the references have no words.
     """
     import numpy as np
 
@@ -91,6 +91,8 @@ def tune_weights(
     for nbest in lists:
         if nbest.id not in references:
             raise StorageError(f"{name} has no reference of {reprlib.repr(nbest.id)}, expected one of each list")
+    if not lists:
+        raise StorageError(f"there are no lists, expected some with references in {name}")
     words = sum(len(references[nbest.id].split()) for nbest in lists)
     if not words:
         raise StorageError(f"the references of these lists in {name} have no words, expected some to count errors in")

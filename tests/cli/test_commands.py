@@ -28,6 +28,7 @@ def test_help_is_instant_and_names_every_command() -> None:
         "generate",
         "suggest",
         "score",
+        "rescore",
         "serve",
         "bench",
         "data",

@@ -26,6 +26,7 @@ def short_forms(data: Path, port: int) -> dict[str, list[str]]:
     """Arguments with which a command takes little time; for `demo` also its corpus."""
     return {
         "score": ["score", "the cat"],
+        "rescore": ["rescore", "nbest.jsonl"],
         "generate": ["generate", "--seed", "1", "the"],
         "suggest": ["suggest", "the"],
         "info": ["info", "--graph", "graph.png"],
@@ -59,6 +60,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory, project: Path, corpus_fold
     folder = tmp_path_factory.mktemp("watched")
     shutil.copytree(project, folder / "work")
     shutil.copy(project / "runs" / "tiny" / "model.onnx", folder / "work" / "alone.onnx")
+    nbest = '{"id": "a", "hypotheses": [{"text": "the cat", "score": -1}, {"text": "the", "score": -1}]}\n'
+    (folder / "work" / "nbest.jsonl").write_text(nbest)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]

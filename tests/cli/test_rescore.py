@@ -174,6 +174,8 @@ def test_references_are_json_lines_or_kaldis(tmp_path: Path) -> None:
 def test_references_that_cannot_count_errors_are_refused(references: dict[str, str], message: str) -> None:
     with pytest.raises(StorageError, match=message):
         tune_weights([NbestList("a", [Hypothesis("the", 1)])], [[-1.0]], references, "FILE")
+    with pytest.raises(StorageError, match="there are no lists, expected some with references in FILE"):
+        tune_weights([], [], references, "FILE")
 
 
 @pytest.mark.parametrize(

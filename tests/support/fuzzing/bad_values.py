@@ -47,6 +47,7 @@ BASE: dict[str, list[str]] = {
     "generate": ["generate", "--max-tokens", "3", "the"],
     "suggest": ["suggest", "the"],
     "score": ["score", "the cat"],
+    "rescore": ["rescore"],
     "bench": ["bench", "--scenario", "first-step", "--rounds", "1", "--against", "reference", "--save", "saved"],
     "serve": ["serve", f"--port={TAKEN}"],
     "presets": ["presets"],
@@ -56,6 +57,7 @@ BASE: dict[str, list[str]] = {
 }
 NOT_TRIED = {"demo": "it takes no values, and minutes"}
 READS_STDIN = {"generate": ["generate", "--max-tokens", "3"], "suggest": ["suggest"], "score": ["score"]}
+READS_STDIN |= {"rescore": ["rescore"]}
 JSON_LINES = {"score"}  # `--json` prints an object a line, for each text
 # Options for which large numbers are valid and only take long.
 ENDLESS = {"--epochs", "--max-tokens", "--rounds", "epochs"}
