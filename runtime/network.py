@@ -125,12 +125,12 @@ class Network:
             NumberError: A log-probability is NaN or infinite.
         """
         logits, after = self.run(token_ids, state, targets.shape[1])
-        log_probs = self.target_log_probs(logits, targets)
+        log_probs = self.target_log_probs(logits, targets[..., None])[..., 0]
         chosen = np.take_along_axis(logits, targets[..., None], axis=2)
         return log_probs, 1 + np.count_nonzero(logits > chosen, axis=2), after
 
     def target_log_probs(self, logits: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Log-probabilities, float64 [rows, k], of `targets` by logits float32 [rows, vocabulary].
+        """Log-probabilities, float64 [..., k], of k targets of each row of logits float32 [..., vocabulary].
 
         Raises:
             NumberError: A log-probability is NaN or infinite.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from typer import Argument, BadParameter, Option
 
-from ..options import Model, Threads, load_predictor
+from ..options import ExportedRun, Model, Threads, load_predictor
 from ..output import print_status, print_text, require_module
 from ..paths import path_option
 from .nbest_files import JsonLists, KaldiLists, NbestList, read_lists
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def rescore(
     nbest: Annotated[Path | None, Argument(metavar="NBEST", help="File of lists (default: standard input).")] = None,
     model: Model = None,
+    run: ExportedRun = None,
     weight: Annotated[float | None, Option(help="Weight of the model's log-probability (default 1).")] = None,
     word_bonus: Annotated[float | None, Option(help="Added for each word (default 0).")] = None,
     tune: Annotated[
@@ -46,7 +47,7 @@ def rescore(
         _require_no_weights(weight, word_bonus)
         require_module("jiwer")
     weights = {"weight": 1.0 if weight is None else weight, "word_bonus": word_bonus or 0.0}
-    predictor = load_predictor(model, threads)
+    predictor = load_predictor(model, run, threads)
     printer = _Printer(all_)
     with _groups(nbest, scores, -1 if costs else 1) as groups:
         if tune is None:

@@ -52,7 +52,7 @@ class DeviceRunner:
 
     def target_log_probs(self, logits: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.float64]:
         """As `HostRunner.target_log_probs`."""
-        return self._scorer.of_rows(logits, targets)
+        return self._scorer.of_arrays(logits, targets)
 
     def _run(
         self, token_ids: NDArray[np.int64], tensors: Tensors, positions: int, logits_on: tuple[str, int]

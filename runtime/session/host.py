@@ -57,12 +57,11 @@ class HostRunner:
     ) -> tuple[NDArray[np.float64], Tensors]:
         """Log-probabilities of `targets` at the last positions, float64 [batch, positions], and the states."""
         logits, after = self.run(token_ids, tensors, targets.shape[1])
-        log_probs = self.target_log_probs(logits.reshape(-1, logits.shape[2]), targets.reshape(-1, 1))
-        return log_probs.reshape(targets.shape), after
+        return self.target_log_probs(logits, targets[..., None])[..., 0], after
 
     def target_log_probs(self, logits: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Log-probabilities, float64 [rows, k], of k targets of each row of logits float32 [rows, vocabulary]."""
-        return self._scorer.of_rows(logits, targets)
+        """Log-probabilities, float64 [..., k], of k targets of each row of logits float32 [..., vocabulary]."""
+        return self._scorer.of_arrays(logits, targets)
 
 
 @final

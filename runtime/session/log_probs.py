@@ -27,16 +27,17 @@ class LogProbs:
         """`start` starts a session over a graph, on the device of the logits."""
         self._start = start
 
-    def of_rows(self, logits: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Of numpy arrays: float32 [rows, vocabulary], and k targets of each row; float64 [rows, k]. NaN propagates."""
-        found = np.empty(targets.shape, np.float64)
-        step = max(_BLOCK_NUMBERS // logits.shape[1], 1)
+    def of_arrays(self, logits: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Of float32 [..., vocabulary] and k targets of each row, int64 [..., k]; NaN and infinity propagate."""
+        rows, wanted = (array.reshape(-1, array.shape[-1]) for array in (logits, targets))
+        found = np.empty(wanted.shape, np.float64)
+        step = max(_BLOCK_NUMBERS // rows.shape[1], 1)
         for start in range(0, len(found), step):
             chosen = slice(start, start + step)
             with translate_onnxruntime_errors():
-                (block,) = self._session.run(None, {LOGITS: logits[None, chosen], TARGETS: targets[None, chosen]})
+                (block,) = self._session.run(None, {LOGITS: rows[None, chosen], TARGETS: wanted[None, chosen]})
             found[chosen] = block[0]
-        return found
+        return found.reshape(targets.shape)
 
     def of_value(self, logits: Any, targets: NDArray[np.int64]) -> NDArray[np.float64]:
         """Log-probabilities of `targets`, int64 [batch, positions], at the last positions; float64 of the same shape.

@@ -46,7 +46,7 @@ def draw() -> Callable[[int, int], Draw]:
 def test_they_are_those_of_a_float64_log_softmax(scorer: LogProbs, draw: Callable[[int, int], Draw]) -> None:
     logits, targets = draw(21, 3)
     expected = np.take_along_axis(log_softmax(logits), targets, 1)
-    found = scorer.of_rows(logits, targets)
+    found = scorer.of_arrays(logits, targets)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, expected, rtol=0, atol=4e-6)
 
@@ -58,7 +58,8 @@ def test_a_value_is_scored_at_its_last_positions(
     logits, targets = draw(8, 1)
     wanted = targets.reshape(2, 4)[:, 4 - positions :]
     found = scorer.of_value(onnxruntime.OrtValue.ortvalue_from_numpy(logits.reshape(2, 4, SIZE)), wanted)
-    assert np.array_equal(found, scorer.of_rows(logits, targets).reshape(2, 4)[:, 4 - positions :])
+    apart = scorer.of_arrays(logits.reshape(2, 4, SIZE), targets.reshape(2, 4, 1))[..., 0]
+    assert np.array_equal(found, apart[:, 4 - positions :])
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 1000])
@@ -66,10 +67,10 @@ def test_a_row_has_the_same_bits_in_any_block(
     scorer: LogProbs, draw: Callable[[int, int], Draw], rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logits, targets = draw(65, 2)
-    together = scorer.of_rows(logits, targets)
+    together = scorer.of_arrays(logits, targets)
     monkeypatch.setattr(module, "_BLOCK_NUMBERS", rows * SIZE)
-    assert np.array_equal(scorer.of_rows(logits, targets), together)
-    assert np.array_equal(scorer.of_rows(logits[30:35], targets[30:35, 1:]), together[30:35, 1:])
+    assert np.array_equal(scorer.of_arrays(logits, targets), together)
+    assert np.array_equal(scorer.of_arrays(logits[30:35], targets[30:35, 1:]), together[30:35, 1:])
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
@@ -78,10 +79,10 @@ def test_no_logit_that_is_not_a_number_is_lost(
 ) -> None:
     logits, targets = draw(SIZE, 1)
     logits[np.arange(SIZE), np.arange(SIZE)] = wrong  # one in each row, at each place
-    assert not np.isfinite(scorer.of_rows(logits, targets)).any()
+    assert not np.isfinite(scorer.of_arrays(logits, targets)).any()
     logits[0, 0] = -np.inf
     targets[0, 0] = 1
-    assert np.isfinite(scorer.of_rows(logits, targets)[0, 0])
+    assert np.isfinite(scorer.of_arrays(logits, targets)[0, 0])
 
 
 GRAPHS = [scoring_graph, drawing_graph, tempered_drawing_graph, best_graph, tempered_graph, ranking_graph]
