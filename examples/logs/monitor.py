@@ -11,7 +11,8 @@ import numpy as np
 from detector import END, Detector, Surprise
 from lmtool.runtime import OptionError, State
 
-_FIRST_ROWS = 1024
+_ROWS = 1024
+"""Most sessions of a call, and those that there is room for at first."""
 
 
 @final
@@ -37,7 +38,7 @@ class Monitor:
         self._most = most_sessions
         self._predictor = detector.predictor
         self._sha256 = self._predictor.artifact.sha256
-        rows = min(_FIRST_ROWS, most_sessions)
+        rows = min(_ROWS, most_sessions)
         widths = self._predictor.artifact.architecture.states.values()
         self._states = [np.zeros((rows, width), np.float32) for width in widths]
         self._last = np.zeros(rows, np.int64)
@@ -52,26 +53,27 @@ class Monitor:
     def add(self, events: Sequence[tuple[str, str]]) -> list[Surprise]:
         """Read events, each a session and a key, in order; returns the alarms."""
         found: list[Surprise] = []
-        waiting = list(events)
-        while waiting:
-            batch: dict[str, str] = {}  # a call reads one event of a session
-            later = []
-            for session, event in waiting:
-                if session in batch or len(batch) == self._most:
-                    later.append((session, event))
-                else:
-                    batch[session] = event
-            found += self._make_room(batch)
-            found += self._read(batch)
-            waiting = later
+        for start in range(0, len(events), _ROWS):
+            waiting = events[start : start + _ROWS]
+            while waiting:
+                batch: dict[str, str] = {}  # a call reads one event of a session
+                later = []
+                for session, event in waiting:
+                    if session in batch or len(batch) == self._most:
+                        later.append((session, event))
+                    else:
+                        batch[session] = event
+                found += self._make_room(batch) + self._read(batch)
+                waiting = later
         return found
 
     def end(self, sessions: Sequence[str]) -> list[Surprise]:
         """End sessions; returns those that nobody expected to end here. Sessions that are not open are left out."""
-        ending = {session: END for session in sessions if session in self._rows}
-        found = self._read(ending) if ending else []
-        for session in ending:
-            self._free.append(self._rows.pop(session))
+        found: list[Surprise] = []
+        for start in range(0, len(sessions), _ROWS):
+            ending = {session: END for session in sessions[start : start + _ROWS] if session in self._rows}
+            found += self._read(ending) if ending else []
+            self._free += [self._rows.pop(session) for session in ending]
         return found
 
     def end_all(self) -> list[Surprise]:

@@ -1,8 +1,7 @@
-"""The model card: a README.md that says what a model is, how to run it, and what was measured of it.
+"""The model card: a README.md that says what a model is, how to run it, and what was measured.
 
 Its head is YAML as Hugging Face's hub reads it. Every figure is from the metadata of the artifacts; what they do not
-record is left out. The last line holds a hash of the lines before it, so that a card somebody has edited is not
-replaced.
+record is left out. The last line is a hash of the lines before it: an edited card is not replaced.
 """
 
 import hashlib
@@ -31,7 +30,7 @@ _READS = {
     "words": "words in lower case, with every other mark alone",
     "whitespace": "words between white space, in their letter case",
     "characters": "characters",
-    "bpe": "parts of words; any text can be written with them",
+    "bpe": "parts of words, which write any text",
 }
 
 
@@ -83,10 +82,10 @@ def write_card(path: Path) -> Path:
         ExportError: There is a `README.md` of other content.
         StorageError: A file cannot be read or written.
     """
-    card = path.resolve().parent / CARD
-    require_own_card(card.parent)
-    write_atomically(card, card_bytes(card.parent.name, exports_beside(path)))
-    return path.parent / CARD
+    card = path.parent / CARD
+    require_own_card(path.parent)
+    write_atomically(card, card_bytes(path.parent.resolve().name, exports_beside(path)))
+    return card
 
 
 def require_own_card(folder: Path) -> None:
@@ -103,8 +102,8 @@ def require_own_card(folder: Path) -> None:
     seal = _SEAL.search(data)
     if seal is None or seal[1].decode() != hashlib.sha256(data[: seal.start()]).hexdigest():
         raise ExportError(
-            f"{card} was written or edited by somebody and is kept, expected none or an unchanged card; "
-            "move it away, then export again and take your text over"
+            f"{card} is not a card of lmtool, or was edited since, and is kept; "
+            "move it away, export again, and copy your text into the new one"
         )
 
 
@@ -143,10 +142,10 @@ def _head(name: str, files: Sequence[CardFile]) -> list[str]:
 def _run(file: CardFile) -> Iterator[str]:
     architecture, vocabulary = file.artifact.architecture, file.artifact.vocabulary
     summary = summarize(file.artifact, file.path)
-    layers = " and ".join(f"{architecture.cell.upper()} {size}" for size in architecture.layer_sizes)
+    cell, units = architecture.cell.upper(), " and ".join(map(str, architecture.layer_sizes))
     rule, text = vocabulary.tokenization.rule, _example(file)
-    yield f"A language model of {layers}, with {summary.parameters:,} parameters. It predicts the next token of a text."
-    yield f"It knows {len(vocabulary):,} tokens: {_READS[rule]} (rule `{rule}`)."
+    yield f"A language model, which predicts the next token of a text: {cell} of {units} units,"
+    yield f"{summary.parameters:,} parameters. Its {len(vocabulary):,} tokens are {_READS[rule]} (rule `{rule}`)."
     yield from ("", "## Run it", "", "```python", "from lmtool.runtime import Predictor", "")
     yield f"predictor = Predictor.load({_literal(file.name)})"
     yield "stream = predictor.stream()"
@@ -219,7 +218,7 @@ def _limits(files: Sequence[CardFile]) -> Iterator[str]:
     else:
         yield f"- It learnt from one corpus, {_plain(str(corpus))}, and expects text like it."
     if tokenization.unit != "subword":
-        yield f"- All {tokenization.reads} outside its {len(artifact.vocabulary):,} are one token to it."
+        yield f"- All {tokenization.reads} outside its vocabulary are one token to it."
     if _test_perplexity(artifact) is None:
         yield "- Its quality was not measured on a text."
     else:

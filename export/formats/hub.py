@@ -31,7 +31,7 @@ def write_hub_folder(path: Path, folder: Path) -> Path:
 
     Raises:
         ArtifactError: `path` is not an artifact of this version.
-        ExportError: The folder holds such files of somebody else, or a card that was edited.
+        ExportError: The folder holds such files of another program, or a card that was edited.
         StorageError: A file cannot be read, written or removed.
     """
     require_hub_room(folder)
@@ -59,8 +59,7 @@ def require_hub_room(folder: Path) -> None:
         return
     if others := [name for name in _names() if (folder / name).exists()]:
         raise ExportError(
-            f"{folder / others[0]} is there and not of a folder that lmtool wrote; "
-            "name a new folder, or move that file away"
+            f"{folder / others[0]} is a file of another program; name a new folder, or move that file away"
         )
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from lmtool.export import ExportError, write_card, write_hub_folder
-from lmtool.export.formats.card import card_bytes, exports_beside
+from lmtool.export.formats.card import _READS, card_bytes, exports_beside
 from lmtool.model import Run
 from lmtool.runtime import Artifact, ArtifactError, Predictor
+from lmtool.runtime.tokenization import RULES
 
 FILES = ["README.md", "config.json", "onnx/model.onnx", "onnx/model_int8.onnx"]
 
@@ -119,7 +120,7 @@ def test_what_somebody_edited_or_wrote_is_kept(own_run: Run, tmp_path: Path) -> 
     for card, write in ((path.parent / "README.md", lambda: write_card(path)), (folder / "README.md", None)):
         edited = f"{card.read_text()}license: mine\n"
         card.write_text(edited)
-        with pytest.raises(ExportError, match=r"README.md was written or edited by somebody and is kept"):
+        with pytest.raises(ExportError, match=r"README.md is not a card of lmtool, or was edited since, and is kept"):
             (write or (lambda: write_hub_folder(path, folder)))()
         assert card.read_text() == edited
     (folder / "README.md").unlink()
@@ -159,6 +160,10 @@ def test_what_was_not_measured_is_not_in_the_card(run: Run) -> None:
     assert " | - | - | - of - | yes |" in text
     assert "What it learnt from is not recorded." in text
     assert "Its quality was not measured on a text." in text
+
+
+def test_every_rule_of_tokenization_is_described() -> None:
+    assert set(_READS) == set(RULES)
 
 
 def test_artifacts_of_earlier_versions_are_refused(dynamic_int8_path: Path) -> None:
