@@ -10,16 +10,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
-from ..export.foreign.adopt import adopt
-from ..runtime.artifact.artifact import Artifact
 from ..runtime.artifact.choice import choose_artifact, latest_artifact
 from ..runtime.errors import OptionError, StorageError
 from ..runtime.io.files import make_folder, temporary_folder
 from ..runtime.session.providers import provider_named, require_provider
 from ..runtime.session.session import check_threads
 from .backends.node_process import NODE_PACKAGE, WEB_PACKAGE, versions
-from .backends.registry import ONNXRUNTIME, TORCH
-from .candidates import FP32, OTHERS, Candidates, Skipped, find_candidates
+from .backends.registry import ONNXRUNTIME
+from .candidates import FP32, OTHERS, by_reason
 from .comparison import Comparison, compare, read_results, require_same
 from .environment import describe_environment, load_average
 from .errors import BenchError
@@ -30,8 +28,10 @@ from .results import Identity, Results
 from .roofline import Roofline
 from .rounds import Measurements, Schedule, TimingTask, run_rounds
 from .run_sweeps import run_sweeps
-from .scenario import Scenario, chosen_scenarios
+from .scenario import TOKEN, Scenario, chosen_scenarios
+from .stateful.target import StatefulTarget
 from .sweep import Sweep
+from .target import LanguageModelTarget, Target, reads_tokens
 from .verification import Progress, VerificationResults, verify_candidates
 
 _OWN_PRECISION = (ONNXRUNTIME, "openvino-default")
@@ -46,14 +46,18 @@ class BenchOptions:
     """Options of a benchmark.
 
     Attributes:
-        model: The artifact, or an ONNX file from elsewhere with the same contract; None for the best one. The
-            artifact's siblings in other precisions are measured too.
+        model: The artifact, an ONNX file from elsewhere with the same contract, or any other recurrent ONNX file; None
+            for the best artifact. The artifact's siblings in other precisions are measured too.
         providers: Execution providers of the artifact; torch runs on the same kinds of device.
-        against: Other backends, of `OTHERS`; the first that can run is the baseline.
+        against: Other backends, of `OTHERS`; the first that can run is the baseline. None: torch for a language model,
+            no other backend for another network.
         scenarios: Scenarios to time.
         threads: Threads of one call, for every backend.
         schedule: Rounds and durations.
         sweep: Also time every axis of `AXES`, with networks of other sizes.
+        states: State input -> the output that holds it after a call, of a network that is no language model; None: as
+            its graph and names tell.
+        inputs: Input of such a network -> sizes of its axes, or a .npy file (`GivenInput`).
 
     Raises:
         OptionError: A number is outside its range, there is nothing to measure, or a provider or backend is unknown.
@@ -61,16 +65,18 @@ class BenchOptions:
 
     model: Path | None = None
     providers: Sequence[str] = ("cpu",)
-    against: Sequence[str] = (TORCH,)
+    against: Sequence[str] | None = None
     scenarios: Sequence[Scenario] = field(default_factory=lambda: chosen_scenarios(None, None, None, None))
     threads: int = 1
     schedule: Schedule = field(default_factory=Schedule)
     sweep: bool = False
+    states: Mapping[str, str] | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for provider in self.providers:
             provider_named(provider)
-        for name in self.against:
+        for name in self.against or ():
             if name not in OTHERS:
                 raise OptionError(f"runtime {name!r} is not known, expected one of {', '.join(OTHERS)}")
         for scenario in self.scenarios:
@@ -103,12 +109,15 @@ def run_bench(options: BenchOptions, progress: Progress) -> Results:
 
 
 def _measure(options: BenchOptions, folder: Path, progress: Progress) -> Results:
-    model, artifact, candidates, skipped = _find(options, folder)
-    identity = _identity(artifact, candidates, options)
-    scenarios, impossible = _possible(options.scenarios)
+    target = _find(options, folder)
+    if target.unit != TOKEN and options.sweep:
+        raise OptionError("--sweep makes language models of other sizes; for another network name --batch and --time")
+    identity = _identity(target, options)
+    scenarios, impossible = target.possible(options.scenarios)
     if not scenarios and not options.sweep:
-        raise BenchError(f"there is nothing to measure: {'; '.join(impossible.values())}")
-    verification = verify_candidates(candidates, progress, scenarios, artifact)
+        reasons = (f"{names}: {reason}" for names, reason in by_reason(impossible).items())
+        raise BenchError(f"there is nothing to measure: {'; '.join(reasons)}")
+    verification = verify_candidates(target.candidates, progress, scenarios, target.required)
     tasks = {name: TimingTask(candidate, scenarios) for name, candidate in verification.candidates.items()}
     measurements = run_rounds(tasks, options.schedule, progress)
     measured = {name: task.candidate for name, task in tasks.items() if name not in measurements.crashed}
@@ -116,28 +125,23 @@ def _measure(options: BenchOptions, folder: Path, progress: Progress) -> Results
     if options.sweep and measured:
         sweeps, swept = run_sweeps(measured, options.schedule, folder, progress)
     return Results(
-        model=model,
+        model=target.model,
         identity=identity,
         baseline=next(iter(measured), ""),
         timings=measurements.timings,
-        training=Artifact.read(artifact).training,
+        unit=target.unit,
+        calls=target.calls,
+        training=target.training,
         parity=verification.reports,
         placement=verification.placement,
         rooflines=_rooflines(verification, measurements),
         failed=verification.failed,
         crashed=verification.crashed | measurements.crashed,
-        skipped=skipped | impossible | verification.skipped | swept.skipped,
+        skipped=target.skipped | impossible | verification.skipped | swept.skipped,
         sweeps=sweeps,
         sweep_failures=swept.crashed | {name: "; ".join(reasons) for name, reasons in swept.failed.items()},
         load_after=load_average(),
     )
-
-
-def _possible(scenarios: Sequence[Scenario]) -> tuple[list[Scenario], Skipped]:
-    """The scenarios that can be measured here, and those that cannot, with the reason."""
-    reason = loadgen.missing()
-    skipped = {str(scenario): reason for scenario in scenarios if scenario.kind == "server" and reason is not None}
-    return [scenario for scenario in scenarios if str(scenario) not in skipped], skipped
 
 
 def identify(options: BenchOptions) -> Identity:
@@ -148,26 +152,26 @@ def identify(options: BenchOptions) -> Identity:
         BenchError: No artifact runs on a provider.
     """
     with temporary_folder() as folder:
-        _, artifact, candidates, _ = _find(options, folder)
-        return _identity(artifact, candidates, options)
+        return _identity(_find(options, folder), options)
 
 
-def _find(options: BenchOptions, folder: Path) -> tuple[Path, Path, Candidates, Skipped]:
-    """The named model; its artifact, in `folder` if lmtool did not make the model; candidates; skipped ones."""
+def _find(options: BenchOptions, folder: Path) -> Target:
+    """The named or the best model as a target, whose files of the moment go into `folder`."""
     model = options.model or latest_artifact()
-    artifact = adopt(model, folder)
-    alone = artifact != model
-    return model, artifact, *find_candidates(artifact, options.providers, options.against, options.threads, alone=alone)
+    chosen = (options.providers, options.against, options.threads, folder)
+    if options.states is None and not options.inputs and reads_tokens(model):
+        return LanguageModelTarget(model, *chosen)
+    return StatefulTarget(model, options.states, options.inputs, *chosen)
 
 
-def _identity(artifact: Path, candidates: Candidates, options: BenchOptions) -> Identity:
-    hashes = {name: candidate.artifact_sha256 for name, candidate in candidates.items()}
-    in_node = any(candidate.backend in (NODE_PACKAGE, WEB_PACKAGE) for candidate in candidates.values())
+def _identity(target: Target, options: BenchOptions) -> Identity:
+    hashes = {name: candidate.artifact_sha256 for name, candidate in target.candidates.items()}
+    in_node = any(candidate.backend in (NODE_PACKAGE, WEB_PACKAGE) for candidate in target.candidates.values())
     return Identity(
         providers=tuple(options.providers),
         threads=options.threads,
         schedule=asdict(options.schedule),
-        original=Artifact.read(artifact).parity.get("original_sha256"),
+        original=target.original,
         artifacts={name: sha256 for name, sha256 in hashes.items() if sha256 is not None},
         environment={**describe_environment(), "node": versions() if in_node else {}},
     )

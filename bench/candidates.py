@@ -1,5 +1,6 @@
 """The candidates of a benchmark: an artifact, its siblings in other precisions, other backends; reasons to skip one."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import final
 from ..model.run import Run
 from ..runtime.artifact.artifact import Artifact
 from ..runtime.errors import ArtifactError, ProviderError, StorageError
-from .backends.registry import BACKENDS, ONNXRUNTIME, TORCH, Source, torch_device
+from ..runtime.io.files import read_bytes
+from .backends.registry import BACKENDS, ONNXRUNTIME, TORCH, torch_device
+from .backends.source import Source
 
 FP32 = "fp32"
 """Precision of the artifacts that other backends run."""
@@ -16,8 +19,14 @@ FP32 = "fp32"
 OTHERS = tuple(name for name in BACKENDS if name != ONNXRUNTIME)
 """Backends that an artifact in onnxruntime can be measured against."""
 
+USUAL_OTHERS = (TORCH,)
+"""Those that a language model is measured against if none are named."""
+
+CPU_ONLY = "it is measured on the CPU only: --provider cpu"
+"""Why a backend is skipped beside another provider."""
+
 _DEVICES = ("cpu", "cuda", "tensorrt")
-_CPU_ONLY = {"int8": "onnxruntime multiplies uint8 by int8 on the CPU only"}
+_PRECISIONS_OF_CPU = {"int8": "onnxruntime multiplies uint8 by int8 on the CPU only"}
 
 
 @final
@@ -35,7 +44,9 @@ class Candidate:
 
     @property
     def artifact_sha256(self) -> str | None:
-        """Hash of the artifact that it runs; None for PyTorch."""
+        """Hash of the artifact, or of another network's file, that it runs; None for PyTorch."""
+        if self.source.calls is not None:
+            return hashlib.sha256(read_bytes(self.source.artifact)).hexdigest()
         return None if self.backend.startswith(TORCH) else Artifact.read(self.source.artifact).sha256
 
 
@@ -66,7 +77,7 @@ def find_candidates(
         fp32 = artifacts.get(FP32)
         original = run_beside(artifact) or fp32
         for backend in dict.fromkeys(against):
-            name = _runtime_name(backend, provider)
+            name = runtime_name(backend, provider)
             reason = reason_to_skip(backend, provider, fp32, original)
             if reason is None:
                 candidates[name] = Candidate(backend, Source(fp32 or artifact, original, provider, threads))
@@ -74,11 +85,12 @@ def find_candidates(
                 skipped[name] = reason
         for variant, path in artifacts.items():
             source = Source(path, original, provider, threads)
-            candidates[_runtime_name(f"onnx {variant}", provider)] = Candidate(ONNXRUNTIME, source)
+            candidates[runtime_name(f"onnx {variant}", provider)] = Candidate(ONNXRUNTIME, source)
     return candidates, skipped
 
 
-def _runtime_name(name: str, provider: str) -> str:
+def runtime_name(name: str, provider: str) -> str:
+    """The name of a backend on a provider, `openvino` or `onnx fp32 on cuda` for example."""
     return name if provider == "cpu" else f"{name} on {provider}"
 
 
@@ -91,10 +103,18 @@ def reason_to_skip(backend: str, provider: str, fp32: Path | None, original: Pat
     if backend.startswith(TORCH) and not _torch_runs_on(provider):
         return "this torch has no CUDA; install a CUDA build of torch"
     if BACKENDS[backend].cpu_only and provider != "cpu":
-        return "it is measured on the CPU only: --provider cpu"
+        return CPU_ONLY
     if not backend.startswith(TORCH) and fp32 is None:
         return f"it runs {FP32} artifacts, and there is none beside the model; export --precision {FP32}"
     return BACKENDS[backend].reason_missing()
+
+
+def by_reason(skipped: Skipped) -> dict[str, str]:
+    """The names with the same reason, with commas between them -> the reason."""
+    names: dict[str, list[str]] = {}
+    for name, reason in skipped.items():
+        names.setdefault(reason, []).append(name)
+    return {", ".join(group): reason for reason, group in names.items()}
 
 
 def find_artifacts(artifact: Path, provider: str, *, alone: bool = False) -> tuple[dict[str, Path], Skipped]:
@@ -119,8 +139,8 @@ def find_artifacts(artifact: Path, provider: str, *, alone: bool = False) -> tup
             skipped[path.name] = "exported from another network"
         elif sibling.variant in chosen:
             skipped[path.name] = f"onnx {sibling.variant} is measured from {chosen[sibling.variant].name}"
-        elif provider != "cpu" and sibling.precision in _CPU_ONLY:
-            skipped[_runtime_name(f"onnx {sibling.variant}", provider)] = _CPU_ONLY[sibling.precision]
+        elif provider != "cpu" and sibling.precision in _PRECISIONS_OF_CPU:
+            skipped[runtime_name(f"onnx {sibling.variant}", provider)] = _PRECISIONS_OF_CPU[sibling.precision]
         else:
             chosen[sibling.variant] = path
     if not chosen:

@@ -67,12 +67,12 @@ class Comparison:
         if self.allowed is None:
             return []
         failures = [
-            f"{change.runtime}, {change.scenario.name}: {change.slower:+.1%}, allowed {self.allowed:+.1%}"
+            f"{change.runtime}, {change.scenario}: {change.slower:+.1%}, allowed {self.allowed:+.1%}"
             for change in self.changes
             if change.slower > self.allowed
         ]
         failures += [
-            f"{change.runtime}, {change.scenario.name}: not valid any more: {' '.join(change.invalid_reasons)}"
+            f"{change.runtime}, {change.scenario}: not valid any more: {' '.join(change.invalid_reasons)}"
             for change in self.changes
             if change.invalid_reasons
         ]
@@ -156,7 +156,7 @@ def compare(before: Mapping[str, Any], now: Results, allowed: float | None) -> C
         for key, timing in old.items()
         if key in new
     ]
-    missing = [f"{name}, {scenario.name}" for name, scenario in old if (name, scenario) not in new]
+    missing = [f"{name}, {scenario}" for name, scenario in old if (name, scenario) not in new]
     return Comparison(changes, missing, allowed)
 
 

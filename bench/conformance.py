@@ -10,7 +10,8 @@ from ..export.parity import Case
 from ..export.test_vectors.files import read_vectors
 from ..runtime.artifact.artifact import Artifact
 from ..runtime.io.text_table import text_table
-from .backends.registry import BACKENDS, ONNXRUNTIME, TORCH, Source
+from .backends.registry import BACKENDS, ONNXRUNTIME, TORCH
+from .backends.source import Source
 from .candidates import Candidate, Skipped, run_beside
 from .verification import Progress
 from .workers.launch import CrashError, RefusedError, run_vectors_job

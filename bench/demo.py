@@ -15,6 +15,7 @@ from ..runtime.io.text_table import text_table
 from ..runtime.predictor import Predictor
 from ..runtime.score import format_perplexity
 from .benchmark import BenchOptions, run_bench
+from .candidates import USUAL_OTHERS
 from .report.save import save_results
 from .report.text import format_speedup
 from .results import Results
@@ -141,8 +142,9 @@ def run_demo(
         exports[precision] = export_run(run, precision)
 
     rounds, artifacts = bench.schedule.rounds, len(_PRECISIONS)
-    stages.begin("measuring", artifacts + rounds * (artifacts + len(bench.against)))
-    results = run_bench(replace(bench, model=run.artifact("fp32")), stages.step)
+    others = USUAL_OTHERS if bench.against is None else bench.against
+    stages.begin("measuring", artifacts + rounds * (artifacts + len(others)))
+    results = run_bench(replace(bench, model=run.artifact("fp32"), against=others), stages.step)
 
     stages.begin("writing the report", 1)
     stages.step(str(run.path))

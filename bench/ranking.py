@@ -72,7 +72,7 @@ def is_invariant(results: Results, runtime: str) -> bool | None:
 
 
 def step_timings(results: Results) -> list[Timing]:
-    """Timings of one-token calls by runtime and batch: those of a sweep over batches, else those of the scenarios."""
+    """Timings of one-step calls by runtime and batch: those of a sweep over batches, else those of the scenarios."""
     steps: dict[str, list[Timing]] = {runtime: [] for runtime in results.runtimes}
     for timing in results.timings:
         if timing.scenario.kind in _STEPS:

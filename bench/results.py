@@ -9,7 +9,7 @@ import numpy as np
 
 from ..runtime.io.files import json_text, write_atomically
 from .roofline import Roofline
-from .scenario import Scenario
+from .scenario import TOKEN, Scenario
 from .sweep import Sweep
 from .timing import Timing
 
@@ -48,6 +48,8 @@ class Results:
         identity: Artifacts, schedule and machine.
         baseline: Name of the runtime that the others are compared with.
         timings: One for each runtime and scenario.
+        unit: What a call reads of each stream: a token of a language model, a step of another network.
+        calls: States and sizes of the inputs of a network that is no language model; else empty.
         training: Facts of the model's training (see `Artifact`).
         parity: Runtime name -> report of its verification.
         placement: Runtime name -> provider -> operator -> number of nodes.
@@ -64,6 +66,8 @@ class Results:
     identity: Identity
     baseline: str
     timings: Sequence[Timing]
+    unit: str = TOKEN
+    calls: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     parity: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     placement: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
@@ -130,6 +134,8 @@ class Results:
             "model": self.model.name,
             **asdict(self.identity),
             "baseline": self.baseline,
+            "unit": self.unit,
+            "calls": dict(self.calls),
             "training": dict(self.training),
             "speedups": speedups,
             "timings": [timing.to_json() for timing in self.timings],

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from ..runtime.errors import OptionError
+from ..runtime.errors import OptionError, counted
 
 _MOST_TOKENS = 1 << 16
 """Tokens of one call: with a vocabulary of 10,000 their logits take 2.6 GB."""
@@ -26,6 +26,9 @@ KINDS = (
 
 APPLICATION_KINDS = ("generation", "suggest", "pool")
 """Kinds that make the calls of applications over the predictor of each backend, in turns with bare session calls."""
+
+TOKEN, STEP = "token", "step"
+"""What a call reads of each stream: of a language model, and of another network."""
 
 _SHAPED = ("offline", "prefill", "pool")
 _SIZES = {
@@ -110,20 +113,20 @@ class Scenario:
         """Tokens read or generated in one call; 0 for `suggest`, `load` and `first-step`."""
         return 0 if self.kind in ("suggest", "load", "first-step") else self.batch_size * self.time
 
-    @property
-    def name(self) -> str:
-        """Kind and sizes in words."""
+    def named(self, unit: str = TOKEN) -> str:
+        """Kind and sizes in words; `unit` is what a call reads of each stream."""
         batch = f"batch {self.batch_size}, " if self.batch_size > 1 else ""
         return {
-            "single-stream": "single-stream: batch 1, one token a call",
-            "multi-stream": f"multi-stream: batch {self.batch_size}, one token a call",
-            "offline": f"offline: {batch}text scored in chunks of {self.time} tokens",
+            "single-stream": f"single-stream: batch 1, one {unit} a call",
+            "multi-stream": f"multi-stream: batch {self.batch_size}, one {unit} a call",
+            "offline": f"offline: {batch}{'text scored in chunks of ' * (unit == TOKEN)}{counted(self.time, unit)}"
+            + " a call" * (unit != TOKEN),
             "prefill": f"prefill: {batch}{self.time} tokens, logits of the last one",
             "generation": f"generation: {self.time} tokens of a text, drawn among the 40 most probable",
             "suggest": "suggest: a line typed key by key, five suggestions after each",
             "pool": f"pool: {self.batch_size} texts of {self.time} tokens at once, drawn as in generation",
             "load": "load: from the file to a session",
-            "first-step": "first step: one token, just after loading",
+            "first-step": f"first step: one {unit}, just after loading",
             "server": f"server: {self.rate:,} requests of one token a second, at random times",
         }[self.kind]
 

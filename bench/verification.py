@@ -55,7 +55,7 @@ def verify_candidates(
         if candidate.is_original:
             results.candidates[name] = candidate
             continue
-        progress(f"parity of {name} with the original")
+        progress(f"parity of {name}")
         try:
             report = run_verification_job(candidate, scenarios)
         except CrashError as error:

@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import BadParameter, Exit, Option
 
 from .completion import completes
-from .options import Json, Model, Threads
+from .options import Json, Model, Threads, parse_pairs
 from .output import print_result, print_status, require_module, text_width
 from .paths import path_option
 
@@ -23,8 +23,8 @@ def bench(
     against: Annotated[
         list[str] | None,
         Option(
-            help="Another runtime; may be repeated: torch (default), torch-compile, openvino, openvino-default, "
-            "reference, onnxruntime-node, onnxruntime-web, or all."
+            help="Another runtime; may be repeated: torch (default for a language model), torch-compile, openvino, "
+            "openvino-default, reference, onnxruntime-node, onnxruntime-web, or all."
         ),
     ] = None,
     scenario: Annotated[
@@ -43,6 +43,19 @@ def bench(
     ] = None,
     rate: Annotated[
         list[int] | None, Option(help="Requests per second of the server scenario; may be repeated.")
+    ] = None,
+    state: Annotated[
+        list[str] | None,
+        Option(metavar="IN=OUT", help="State of a file from elsewhere, and the output that holds it; may be repeated."),
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        Option(
+            "--input",
+            metavar="NAME=SHAPE",
+            help="Input of a file from elsewhere: sizes of a call, batch and time, as x=batch,time,80, or a .npy file; "
+            "may be repeated.",
+        ),
     ] = None,
     threads: Threads = 1,
     rounds: Annotated[int, Option(help="Rounds in which each runtime is measured once.")] = 5,
@@ -64,7 +77,7 @@ def bench(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Verify and measure an artifact and other runtimes; exit 3 if one differs, crashes or became slower."""
+    """Verify and measure an artifact or a recurrent ONNX file; exit 3 if a runtime differs, crashes or is slower."""
     require_module("pytest_benchmark")
     from ..bench.benchmark import BenchOptions, RegressionGate, run_benchmark
     from ..bench.candidates import OTHERS
@@ -78,11 +91,13 @@ def bench(
     options = BenchOptions(
         model=model,
         providers=provider or ["cpu"],
-        against=OTHERS if "all" in (against or []) else against or OTHERS[:1],
+        against=OTHERS if "all" in (against or []) else against or None,
         scenarios=chosen_scenarios(scenario, batch, time, rate),
         threads=threads,
         schedule=Schedule(rounds, latency_bound=latency_bound / 1000),
         sweep=sweep,
+        states=parse_pairs(state, "--state", "IN=OUT") if state else None,
+        inputs=parse_pairs(inputs, "--input", "NAME=SHAPE"),
     )
     gate = None if compare is None else RegressionGate(compare, allowed, compare_anyway)
     benchmark = run_benchmark(options, save, gate, print_status)

@@ -11,14 +11,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.artifact.artifact import Artifact
-from ...runtime.io.files import read_bytes
 from ...runtime.predictor import Predictor
 from ...runtime.session.providers import PROVIDERS, provider_named
 from ...runtime.session.session import SessionOptions
@@ -27,31 +25,15 @@ from ..errors import BenchError
 from .node import NODE_CLOCK, NodeBackend, NodeSession
 from .node_process import NODE_PACKAGE, WEB_PACKAGE, reason_missing
 from .openvino import OpenVinoSession
+from .reference import reference_evaluator
+from .source import Source
+from .stateful import STATEFUL, StatefulBackend
 
 Tokens = NDArray[np.int64]
 
 ONNXRUNTIME = "onnxruntime"
 TORCH = "torch"
 REFERENCE = "reference"
-
-
-@final
-@dataclass(frozen=True)
-class Source:
-    """The files that a backend loads, its provider and its threads.
-
-    Attributes:
-        artifact: The ONNX file.
-        original: The run folder of the artifact, or another artifact of the same network; the reference of a
-            verification. PyTorch needs the run folder.
-        provider: Execution provider; PyTorch runs on the same kind of device.
-        threads: Threads of one call.
-    """
-
-    artifact: Path
-    original: Path | None = None
-    provider: str = "cpu"
-    threads: int = 1
 
 
 class Backend(Protocol):
@@ -167,15 +149,7 @@ def _node(package: str, source: Source) -> Backend:
 
 
 def _reference(source: Source) -> Backend:
-    import onnx
-    from onnx.reference import ReferenceEvaluator
-
-    model = onnx.load_model_from_string(read_bytes(source.artifact))
-    try:
-        evaluator = ReferenceEvaluator(model)
-    except (RuntimeError, NotImplementedError) as error:
-        raise BenchError(f"onnx.reference {onnx.__version__} cannot run {source.artifact}: {error}") from error
-    return OnnxBackend(_predictor(evaluator.run, source))
+    return OnnxBackend(_predictor(reference_evaluator(source.artifact).run, source))
 
 
 def _not_installed(module: str, install: str) -> str | None:
@@ -204,6 +178,15 @@ BACKENDS: Mapping[str, BackendSpec] = {
 """By name. `openvino` computes in f32 like the others, `openvino-default` in OpenVINO's own choice (bf16 where
 available); `reference` is onnx's evaluator in Python; `onnxruntime-node` and `onnxruntime-web` are npm packages
 in node, the second one in WebAssembly."""
+
+
+def load_backend(name: str, source: Source) -> Backend | StatefulBackend:
+    """Load a backend for a language model, or for the network that the source says how to call.
+
+    Raises:
+        LmtoolError: It refuses the file.
+    """
+    return BACKENDS[name].load(source) if source.calls is None else STATEFUL[name](source, source.calls)
 
 
 def torch_device(provider: str) -> str:

@@ -70,7 +70,7 @@ def panel(results: Results, scenario: Scenario) -> Panel:
     rows = [
         Row(
             timing,
-            shown_speed(timing),
+            shown_speed(timing, results.unit),
             format_speedup(results, timing),
             bar(_middle(timing), values[timing.runtime], bars),
             strip(timing, calls, DOTS),
@@ -79,7 +79,7 @@ def panel(results: Results, scenario: Scenario) -> Panel:
     ]
     return Panel(
         scenario,
-        _unit(scenario),
+        _bar_title(scenario, results.unit),
         rows,
         [
             (100 * bars.place(value), _count(value) if _counts_tokens(scenario) else _mark(value))
@@ -123,7 +123,7 @@ class Tradeoff:
     """Throughput against latency over the batches.
 
     Attributes:
-        steps: Timings of one-token calls, by runtime and batch.
+        steps: Timings of calls of one token or step, by runtime and batch.
         best: The Pareto frontier.
         invariant: The frontier of batch-invariant runtimes; empty if `best` holds no others.
     """
@@ -150,7 +150,7 @@ def tradeoff(results: Results) -> Tradeoff | None:
         Lines(
             drawn,
             "99th percentile of a call",
-            "tokens per second",
+            f"{results.unit}s per second",
             [(tick, _mark(tick.value)) for tick in drawn.x_ticks],
             [(tick, _count(tick.value)) for tick in drawn.y_ticks],
         ),
@@ -165,10 +165,10 @@ def shown_seconds(seconds: float) -> str:
     return typeset(format_seconds(seconds))
 
 
-def shown_speed(timing: Timing) -> str:
+def shown_speed(timing: Timing, unit: str) -> str:
     """The text of a timing's bar."""
     value = _middle(timing)
-    return f"{value:,.0f} tokens/s" if _counts_tokens(timing.scenario) else shown_seconds(value)
+    return f"{value:,.0f} {unit}s/s" if _counts_tokens(timing.scenario) else shown_seconds(value)
 
 
 def typeset(cell: str) -> str:
@@ -199,10 +199,10 @@ def _counts_tokens(scenario: Scenario) -> bool:
     return scenario.tokens > 0 and scenario.kind != "server"
 
 
-def _unit(scenario: Scenario) -> str:
+def _bar_title(scenario: Scenario, unit: str) -> str:
     if scenario.kind == "server":
         return "99th percentile of the latency, shorter is better"
-    return "tokens per second, longer is better" if _counts_tokens(scenario) else "seconds, shorter is better"
+    return f"{unit}s per second, longer is better" if _counts_tokens(scenario) else "seconds, shorter is better"
 
 
 def _mark(seconds: float) -> str:

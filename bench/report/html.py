@@ -11,15 +11,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ...runtime.io.files import write_atomically
 from ...runtime.score import format_perplexity
+from ..candidates import by_reason
 from ..comparison import Comparison
 from ..ranking import is_invariant, verdicts
 from ..results import Results
+from ..scenario import TOKEN
 from ..sweep import Sweep
 from ..timing import Timing
 from .charts import DOTS, colors, micro, panel, shown_seconds, shown_speed, sweep_lines, tradeoff, typeset
 from .overview import cards, change_matrix, perplexity_change, share, speedup_matrix
 from .svg import marker
-from .text import CRASHED, FAILED, HEADER, cells_of, format_quality, format_speedup, legend, warnings
+from .text import CRASHED, FAILED, cells_of, format_calls, format_quality, format_speedup, header, legend, warnings
 
 _RELEVANT_FLAGS = ("avx", "amx", "fma", "f16c", "sse4", "asimd", "sve", "i8mm")
 _KINDS = {
@@ -34,6 +36,15 @@ _KINDS = {
     "first-step": "the first token after loading, including compilation and allocation",
     "server": "requests of one token arrive at random; a time is from arrival to answer, waiting included",
 }
+_STEP_KINDS = {
+    "single-stream": "one stream reads one step a call; each call continues the one before",
+    "multi-stream": "the same for a batch of streams",
+    "offline": "a sequence is read in chunks of several steps; each call continues the one before",
+    "load": _KINDS["load"],
+    "first-step": "the first step after loading, including compilation and allocation",
+}
+"""The same for networks that are no language models."""
+
 _CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160)], "\ufffd")
 """Control characters, which the output of a crashed process may hold."""
 
@@ -69,7 +80,7 @@ def render_report(results: Results, comparison: Comparison | None = None) -> str
         "sentence": _sentence,
         "perplexity": format_perplexity,
         "share": share,
-        "speed": shown_speed,
+        "speed": lambda timing: shown_speed(timing, results.unit),
     }
     page = environment.get_template("page.html").render(
         results=results,
@@ -83,6 +94,9 @@ def render_report(results: Results, comparison: Comparison | None = None) -> str
         speedup=lambda timing: format_speedup(results, timing),
         perplexity=lambda runtime: perplexity_change(results, runtime),
         quality=format_quality(results),
+        calls=format_calls(results),
+        is_language_model=results.unit == TOKEN,
+        skipped=by_reason(dict(results.skipped)),
         warnings=warnings(results),
         legend=legend(results),
         panels=[panel(results, scenario) for scenario in results.scenarios],
@@ -98,19 +112,26 @@ def render_report(results: Results, comparison: Comparison | None = None) -> str
         tensors=_tensors(results),
         batches=_batches(results),
         rounds=max((len(timing.rounds) for timing in results.timings), default=0),
-        calls=sum(len(each.call_seconds) for timing in results.timings for each in timing.rounds),
-        kinds=[(kind, _KINDS[kind]) for kind in dict.fromkeys(scenario.kind for scenario in results.scenarios)],
+        timed_calls=sum(len(each.call_seconds) for timing in results.timings for each in timing.rounds),
+        kinds=_kinds(results),
         relevant_flags=[flag for flag in results.identity.environment.get("flags", ()) if _is_relevant(flag)],
     )
     return page.translate(_CONTROLS)
 
 
+def _kinds(results: Results) -> list[tuple[str, str]]:
+    """Each kind of scenario and what its call does."""
+    meanings = _KINDS if results.unit == TOKEN else _STEP_KINDS
+    return [(kind, meanings[kind]) for kind in dict.fromkeys(scenario.kind for scenario in results.scenarios)]
+
+
 def _table(results: Results, timings: Sequence[Timing]) -> tuple[list[str], list[tuple[Timing, list[str]]]]:
     """Header and rows of a scenario's table, without empty columns."""
     rows = [[typeset(cell) for cell in cells_of(timing, results)] for timing in timings]
-    shown = [column for column in range(1, len(HEADER)) if any(cells[column] for cells in rows)]
+    titles = header(results)
+    shown = [column for column in range(1, len(titles)) if any(cells[column] for cells in rows)]
     cells = [[cells[column] for column in shown] for cells in rows]
-    return [HEADER[column] for column in shown], list(zip(timings, cells, strict=True))
+    return [titles[column] for column in shown], list(zip(timings, cells, strict=True))
 
 
 def _tensors(results: Results) -> list[str]:

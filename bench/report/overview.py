@@ -114,7 +114,7 @@ def _tail(results: Results) -> list[Card]:
     if not known:
         return []
     tail, best = min(known, key=lambda item: item[0])
-    lines = [f"{shown_seconds(tail)} at the 99th percentile", "one token of one stream"]
+    lines = [f"{shown_seconds(tail)} at the 99th percentile", f"one {results.unit} of one stream"]
     return [Card("Shortest tail of a step", best.runtime, lines)]
 
 
@@ -140,7 +140,8 @@ def _speedups(results: Results, name: str, timings: Sequence[Timing]) -> list[st
 
 
 def _quality(results: Results, name: str) -> list[str]:
-    lines = [f"perplexity {perplexity_change(results, name)}"] if name in results.parity else []
+    is_judged = "perplexity_change" in results.parity.get(name, {})
+    lines = [f"perplexity {perplexity_change(results, name)}"] if is_judged else []
     if is_invariant(results, name) is False:
         lines.append("not batch-invariant: numbers depend on neighbours")
     return lines

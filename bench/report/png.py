@@ -36,7 +36,7 @@ def throughput_figure(results: Results) -> Figure:
     for axes, scenario in zip(grid.flat, scenarios, strict=False):
         _draw_panel(axes, results, scenario)
     figure.suptitle(
-        f"tokens per second; {', '.join(results.identity.providers)}, threads {results.identity.threads}, "
+        f"{results.unit}s per second; {', '.join(results.identity.providers)}, threads {results.identity.threads}, "
         f"{results.identity.environment['processor']}",
         fontsize=9,
     )
@@ -60,7 +60,7 @@ def _draw_panel(axes: Any, results: Results, scenario: Scenario) -> None:
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.margins(x=0.35)
-    axes.set_title(scenario.name.replace(": ", "\n"), fontsize=8)
+    axes.set_title(scenario.named(results.unit).replace(": ", "\n"), fontsize=8)
     axes.tick_params(axis="x", labelsize=7)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.xaxis.set_major_locator(MaxNLocator(3))

@@ -4,13 +4,14 @@ import textwrap
 
 from ...runtime.io.text_table import text_table
 from ...runtime.score import format_perplexity
+from ..candidates import by_reason
 from ..results import Results
 from ..scenario import APPLICATION_KINDS, Scenario
 from ..sweep import AXES, Crossover, Sweep
 from ..timing import Timing
 
-_FIGURES = ("tokens/s", "p50", "p95", "p99", "longest", "outliers", "spread")
-HEADER = ("runtime", *_FIGURES, "memory", "floor", "to floor", "bare", "to bare", "speed-up")
+_FIGURES = ("p50", "p95", "p99", "longest", "outliers", "spread")
+_COMPARED = ("memory", "floor", "to floor", "bare", "to bare", "speed-up")
 FAILED = "FAILED the verification: not timed"
 CRASHED = "CRASHED: not timed"
 _WIDTH = 120
@@ -33,8 +34,9 @@ def format_table(results: Results, width: int | None = None) -> str:
     lines += [f"! {runtime}: {reason}" for runtime, reasons in results.failed.items() for reason in reasons]
     lines += [f"! {runtime}: {reason}" for runtime, reason in results.crashed.items()]
     lines += textwrap.wrap("; ".join(legend(results)), width or _WIDTH)
-    lines += [f"{results.model.name}: {quality}" for quality in [format_quality(results)] if quality]
-    lines += [f"not measured: {name}: {reason}" for name, reason in results.skipped.items()]
+    facts = [format_quality(results), format_calls(results)]
+    lines += [f"{results.model.name}: {fact}" for fact in facts if fact]
+    lines += [f"not measured: {names}: {reason}" for names, reason in by_reason(dict(results.skipped)).items()]
     return "\n".join([*lines, *(f"! {warning}" for warning in warnings(results))]).rstrip()
 
 
@@ -49,12 +51,27 @@ def format_quality(results: Results) -> str:
     return ", ".join(filter(None, shown))
 
 
+def format_calls(results: Results) -> str:
+    """States and inputs of a network that is no language model; empty for a language model."""
+    if not results.calls:
+        return ""
+    states = [f"{name} -> {output}" for name, output in results.calls["states"].items()]
+    carried = ", ".join(states) or "none, each call begins anew (lmtool doctor says why)"
+    inputs = ", ".join(f"{name} {kind}" for name, kind in results.calls["inputs"].items())
+    return f"states {carried}; a step of one stream is {inputs}"
+
+
+def header(results: Results) -> tuple[str, ...]:
+    """The columns of a table."""
+    return ("runtime", f"{results.unit}s/s", *_FIGURES, *_COMPARED)
+
+
 def _scenario_block(results: Results, scenario: Scenario, width: int | None) -> list[str]:
     threads = results.identity.threads
-    rows = [HEADER, *(cells_of(timing, results) for timing in results.of(scenario))]
+    rows = [header(results), *(cells_of(timing, results) for timing in results.of(scenario))]
     columns = [column for column in zip(*rows, strict=True) if any(cell.strip() for cell in column[1:])]
     return [
-        f"{scenario.name} ({threads} thread{'s' * (threads > 1)})",
+        f"{scenario.named(results.unit)} ({threads} thread{'s' * (threads > 1)})",
         *text_table(list(zip(*columns, strict=True)), "<>", "  ", width),
         *(f"  {runtime}  {FAILED}" for runtime in results.failed),
         *(f"  {runtime}  {CRASHED}" for runtime in results.crashed),
@@ -62,7 +79,7 @@ def _scenario_block(results: Results, scenario: Scenario, width: int | None) -> 
 
 
 def cells_of(timing: Timing, results: Results) -> tuple[str, ...]:
-    """A timing's cells in the columns of `HEADER`; empty if not known."""
+    """A timing's cells in the columns of `header`; empty if not known."""
     floor = results.roofline_seconds(timing.runtime, timing.scenario)
     speed, memory = timing.tokens_per_second, timing.peak_bytes
     return (
@@ -141,7 +158,7 @@ def legend(results: Results) -> list[str]:
     """Meaning of the columns, one sentence each."""
     kinds = {scenario.kind for scenario in results.scenarios}
     sentences = {
-        "tokens/s: at the median call": any(scenario.tokens for scenario in results.scenarios),
+        f"{results.unit}s/s: at the median call": any(scenario.tokens for scenario in results.scenarios),
         "p95, p99: of the calls of all rounds, if there are enough": True,
         "outliers: calls beyond Tukey's fence; all of them count": True,
         "spread: of the rounds' medians": True,

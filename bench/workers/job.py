@@ -12,7 +12,7 @@ from typing import Any, final
 
 from ...runtime.errors import LmtoolError, ProviderError
 from ...runtime.io.files import json_text, write_atomically
-from ..backends.registry import Source
+from ..backends.source import Source, StatefulCalls
 from ..scenario import Scenario
 
 REFUSED = "refused"
@@ -52,10 +52,17 @@ class Job:
     def from_json(cls, text: str) -> "Job":
         """Read what `to_json` wrote."""
         values = json.loads(text)
-        source = values["source"]
-        source |= {name: Path(source[name]) for name in ("artifact", "original") if source[name] is not None}
         scenarios = [Scenario.parse(scenario) for scenario in values["scenarios"]]
-        return cls(**values | {"source": Source(**source), "output": Path(values["output"]), "scenarios": scenarios})
+        source = _source(values["source"])
+        return cls(**values | {"source": source, "output": Path(values["output"]), "scenarios": scenarios})
+
+
+def _source(values: dict[str, Any]) -> Source:
+    paths = {name: Path(values[name]) for name in ("artifact", "original") if values[name] is not None}
+    calls = values["calls"]
+    if calls is not None:
+        calls = StatefulCalls(**calls | {"feeds": Path(calls["feeds"])})
+    return Source(**values | paths | {"calls": calls})
 
 
 def run_job(work: Callable[[Job], Mapping[str, Any]]) -> None:

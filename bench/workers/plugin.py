@@ -17,7 +17,9 @@ from typing import Any
 
 import pytest
 
-from ..backends.registry import BACKENDS, ONNXRUNTIME, TORCH, Backend, Source
+from ..backends.registry import BACKENDS, ONNXRUNTIME, TORCH, Backend, load_backend
+from ..backends.source import Source
+from ..backends.stateful import StatefulBackend
 from ..environment import forget_peak, peak_bytes, pin
 from ..scenario import APPLICATION_KINDS, Scenario
 from .application_calls import ApplicationCalls, application_calls
@@ -75,7 +77,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     """Add the bound of a step on this machine, measured after all times in the process that took them."""
     job = _job(config)
-    if job.backend == ONNXRUNTIME and job.source.provider == "cpu":
+    if job.backend == ONNXRUNTIME and job.source.provider == "cpu" and job.source.calls is None:
         from ..roofline import measure_roofline  # imports onnx, which must not count as the backend's memory
 
         output_json[ROOFLINE] = asdict(measure_roofline(job.source.artifact))
@@ -97,24 +99,30 @@ def _job(config: pytest.Config) -> Job:
 
 
 @pytest.fixture(scope="session")
-def load_runtime(pytestconfig: pytest.Config) -> Callable[[], Backend]:
+def load_runtime(pytestconfig: pytest.Config) -> Callable[[], Backend | StatefulBackend]:
     """A function that loads the backend; on the CPU the process keeps to as many cores as a call has threads."""
     job = _job(pytestconfig)
     if job.source.provider in _CPU_PROVIDERS:
         pin(job.source.threads)
-    return lambda: BACKENDS[job.backend].load(job.source)
+    return lambda: load_backend(job.backend, job.source)
 
 
 @pytest.fixture(scope="session")
-def runtime(load_runtime: Callable[[], Backend]) -> Backend:
+def runtime(load_runtime: Callable[[], Backend | StatefulBackend]) -> Backend | StatefulBackend:
     """The backend, loaded."""
     return load_runtime()
 
 
 @pytest.fixture
-def call(runtime: Backend, call_scenario: Scenario) -> Callable[[], object]:
+def call(runtime: Backend | StatefulBackend, call_scenario: Scenario) -> Callable[[], object]:
     """One call of a scenario."""
     return workload(runtime, call_scenario)
+
+
+@pytest.fixture
+def first_call(load_runtime: Callable[[], Backend | StatefulBackend]) -> Callable[[], Callable[[], object]]:
+    """A function that loads the backend and returns its first call, of one token or step."""
+    return lambda: workload(load_runtime(), Scenario("single-stream"))
 
 
 @pytest.fixture
@@ -139,7 +147,7 @@ def _timer(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> None:
 
 
 @pytest.fixture
-def measured(_timer: None, runtime: Backend, benchmark: Any) -> Iterator[Any]:
+def measured(_timer: None, runtime: Backend | StatefulBackend, benchmark: Any) -> Iterator[Any]:
     """The benchmark, which records the peak memory of the process that computes."""
     forget_peak(runtime.pid)
     yield benchmark

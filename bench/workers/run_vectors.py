@@ -15,7 +15,8 @@ from ...export.test_vectors.files import read_vectors
 from ...export.test_vectors.vectors import VectorSet, run_loop, run_set
 from ...runtime.artifact.artifact import LOGITS
 from ..backends.node_process import versions
-from ..backends.registry import BACKENDS, REFERENCE, Source
+from ..backends.registry import BACKENDS, REFERENCE
+from ..backends.source import Source
 from .job import run_job
 
 _DISTRIBUTIONS = {REFERENCE: "onnx"}

@@ -2,9 +2,9 @@
 
     python -m lmtool.bench.workers.verify JOB
 
-The reference is the PyTorch original. Without its run folder it is onnx's reference evaluator, which implements the
-operators' specification in numpy. To verify that evaluator itself, and where it lacks an operator, it is onnxruntime
-without graph optimizations, which shares only onnxruntime's kernels.
+The reference of a language model is the PyTorch original. Without its run folder it is onnx's reference evaluator,
+which implements the operators' specification in numpy. To verify that evaluator itself, and where it lacks an operator,
+it is onnxruntime without graph optimizations, which shares only onnxruntime's kernels.
 """
 
 from collections.abc import Sequence
@@ -24,10 +24,12 @@ from ...runtime.io.files import read_bytes
 from ...runtime.predictor import Predictor
 from ...runtime.session.providers import PROVIDERS, import_onnxruntime
 from ...runtime.session.session import SessionOptions, plain_session
-from ..backends.registry import BACKENDS, ONNXRUNTIME, REFERENCE, Source
+from ..backends.registry import BACKENDS, ONNXRUNTIME, REFERENCE
+from ..backends.source import Source
 from ..roofline import measure_roofline
 from ..scenario import Scenario
-from .job import run_job
+from ..stateful.verification import verify_stateful
+from .job import Job, run_job
 
 _MOST_TOKENS = 5000
 _DRAWN_TOKENS = 500
@@ -86,5 +88,11 @@ def _unoptimized(artifact: Artifact, data: bytes, threads: int, reason: str) -> 
     return PredictorReference(predictor, f"onnxruntime {version} without graph optimizations{reason}")
 
 
+def _verify(job: Job) -> dict[str, Any]:
+    if job.source.calls is not None:
+        return verify_stateful(job.backend, job.source, job.source.calls, job.scenarios)
+    return verify_backend(job.backend, job.source, job.scenarios)
+
+
 if __name__ == "__main__":
-    run_job(lambda job: verify_backend(job.backend, job.source, job.scenarios))
+    run_job(_verify)

@@ -8,17 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends.registry import Backend
+from ..backends.stateful import StatefulBackend
 from ..scenario import Scenario
 
 _INPUTS = 64
 
 
-def workload(backend: Backend, scenario: Scenario) -> Callable[[], object]:
-    """A function that makes one call of a scenario, with other random tokens each time.
+def workload(backend: Backend | StatefulBackend, scenario: Scenario) -> Callable[[], object]:
+    """A function that makes one call of a scenario, with other random tokens, or other inputs, each time.
 
     single-stream, multi-stream and offline continue from the state of their last call; prefill starts from the zero
     state.
     """
+    if isinstance(backend, StatefulBackend):
+        return backend.workload(scenario)
     time = scenario.time
     lengths = {"single-stream": 1, "multi-stream": 1, "offline": time + 1, "prefill": time}
     tokens = _random_tokens(backend.vocabulary_size, scenario.batch_size, lengths[scenario.kind])

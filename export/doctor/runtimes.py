@@ -91,12 +91,15 @@ def _open_openvino(model: onnx.ModelProto) -> Run:
     return run
 
 
-RUNTIMES: dict[str, Callable[[onnx.ModelProto], Run]] = {
+Opener = Callable[[onnx.ModelProto], Run]
+"""Opens a model in a runtime, or raises RefusedError."""
+
+RUNTIMES: dict[str, Opener] = {
     "onnxruntime": open_onnxruntime,
     "onnx.reference": _open_reference,
     **({"OpenVINO": _open_openvino} if importlib.util.find_spec("openvino") else {}),
 }
-"""Name -> opens a model there, or raises RefusedError."""
+"""By name."""
 
 
 def _shortened(error: Exception) -> str:

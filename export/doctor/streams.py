@@ -53,8 +53,15 @@ def stream(subject: Subject, trials: Trials) -> list[Difference]:
         steps = _steps(subject, trials, sizes)
     except RefusedError as error:
         return [Difference(pair.output, np.inf, 0.0, 0, str(error)) for pair in subject.pairs]
-    tolerance = _TOLERANCES[_precision(subject)]
+    tolerance = rounding_tolerance(subject)
     return [_difference(output, whole[output], [step[output] for step in steps], tolerance) for output in whole]
+
+
+def rounding_tolerance(subject: Subject) -> float:
+    """The largest difference, relative to the largest number of an output, that rounding explains."""
+    if any(node.op_type in _LOW_PRECISION for node, _ in subject.lineage.nodes):
+        return _TOLERANCES["dynamic"]
+    return _TOLERANCES["half" if subject.computes_in_half else "full"]
 
 
 def compare_runtimes(trials: Trials) -> Iterator[str]:
@@ -120,9 +127,3 @@ def _largest(one: NDArray[Any], other: NDArray[Any]) -> float:
     with np.errstate(invalid="ignore"):
         difference = np.abs(one.astype(np.float64) - other.astype(np.float64)).max(initial=0)
     return float(difference) if np.isfinite(difference) else np.inf
-
-
-def _precision(subject: Subject) -> str:
-    if any(node.op_type in _LOW_PRECISION for node, _ in subject.lineage.nodes):
-        return "dynamic"
-    return "half" if subject.computes_in_half else "full"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .axes import BATCH, TIME
 from .feed import random_input
-from .runtimes import RUNTIMES, RefusedError, Run
+from .runtimes import RUNTIMES, Opener, RefusedError, Run
 from .subject import Subject, has_weights_outside
 
 _BATCHES = (2, 1, 3, 4, 8, 5, 16)
@@ -46,8 +46,9 @@ class Sizes:
 class Trials:
     """Runs a copy of the file that declares batch and time as free, so that only the graph itself can refuse a size."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, runtimes: Mapping[str, Opener] = RUNTIMES) -> None:
         self._subject = subject
+        self._runtimes = runtimes
         self._model = opened(subject)
         self._results: dict[tuple[Sizes, str], Outputs | RefusedError] = {}
 
@@ -64,7 +65,7 @@ class Trials:
     @cached_property
     def _opened(self) -> dict[str, tuple[Run | None, str]]:
         found: dict[str, tuple[Run | None, str]] = {}
-        for name, start in RUNTIMES.items() if not has_weights_outside(self._subject.model) else ():
+        for name, start in self._runtimes.items() if not has_weights_outside(self._subject.model) else ():
             try:
                 found[name] = start(self._model), ""
             except RefusedError as error:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from lmtool.bench import BenchOptions, Round, Scenario, Timing, format_table, rounds, run_bench, run_demo, save_results
-from lmtool.bench.backends.registry import BACKENDS, Source
+from lmtool.bench.backends.registry import BACKENDS
+from lmtool.bench.backends.source import Source
 from lmtool.bench.candidates import Candidate
 from lmtool.bench.demo import DemoStep
 from lmtool.bench.rounds import Schedule, TimingTask
@@ -49,7 +50,7 @@ def test_every_runtime_is_verified_then_measured_in_every_scenario(measured: Any
     assert results.scenarios == CALLS
     assert results.is_sound
     assert {name: report["passed"] for name, report in results.parity.items()} == {"onnx fp32": True, "onnx int8": True}
-    assert progress[:2] == [f"parity of onnx {precision} with the original" for precision in ("fp32", "int8")]
+    assert progress[:2] == [f"parity of onnx {precision}" for precision in ("fp32", "int8")]
     assert [line.partition(": ")[2] for line in progress[2:]] == results.runtimes
     assert results.placement["onnx fp32"]["cpu"]["LSTM"] == 2
     assert results.rooflines["torch"] == results.rooflines["onnx fp32"]
@@ -111,7 +112,7 @@ def test_the_table_shows_every_figure(measured: Any) -> None:
     text = format_table(measured[0])
     assert text.count("onnx int8") == 7
     for scenario in measured[0].scenarios:
-        assert scenario.name in text
+        assert scenario.named() in text
 
 
 def test_figures_by_hand() -> None:

@@ -10,7 +10,8 @@ import onnx
 import pytest
 import torch
 from lmtool.bench import BenchOptions, Scenario, candidates, format_table, run_bench
-from lmtool.bench.backends.registry import BACKENDS, Source
+from lmtool.bench.backends.registry import BACKENDS
+from lmtool.bench.backends.source import Source
 from lmtool.bench.benchmark import identify
 from lmtool.bench.rounds import Schedule
 from lmtool.bench.workers import launch

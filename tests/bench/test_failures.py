@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from lmtool.bench import BenchError, Scenario, benchmark, candidates, format_table, save_results, verification
-from lmtool.bench.backends.registry import Source
+from lmtool.bench.backends.source import Source
 from lmtool.bench.load import loadgen
 from lmtool.bench.workers import launch
 from lmtool.bench.workers.verify import verify_backend

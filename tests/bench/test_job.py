@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from lmtool.bench import Scenario
-from lmtool.bench.backends.registry import Source
+from lmtool.bench.backends.source import Source
 from lmtool.bench.workers.job import Job, run_job
 
 

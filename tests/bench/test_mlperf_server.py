@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from lmtool.bench import Scenario
-from lmtool.bench.backends.registry import Source
+from lmtool.bench.backends.source import Source
 from lmtool.bench.load import mlperf_server
 from lmtool.bench.load.loadgen import missing
 from lmtool.bench.load.mlperf_server import ServerReport, measure_server

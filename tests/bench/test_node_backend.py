@@ -25,7 +25,8 @@ from lmtool.bench.backends.node_process import (
     reason_missing,
     versions,
 )
-from lmtool.bench.backends.registry import BACKENDS, Source
+from lmtool.bench.backends.registry import BACKENDS
+from lmtool.bench.backends.source import Source
 from lmtool.bench.candidates import Candidate, find_candidates
 from lmtool.bench.workers import launch
 from lmtool.bench.workers.verify import verify_backend

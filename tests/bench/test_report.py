@@ -121,7 +121,7 @@ def test_wrong_nesting_is_noticed() -> None:
 def test_every_runtime_and_scenario_is_shown(page: Page, whole: Results) -> None:
     titles = [element.text for element in page.all("h3")]
     for scenario in whole.scenarios:
-        assert scenario.name in titles
+        assert scenario.named() in titles
     tables = [element for element in page.all("table") if any(parent.tag == "article" for parent in element.parents)]
     for scenario in whole.scenarios:
         (table,) = [element for element in tables if element.parents[-2].attributes.get("id") == str(scenario)]

@@ -24,14 +24,14 @@ def test_a_scenario_is_read_as_it_is_written(text: str) -> None:
     scenario = Scenario.parse(text)
     assert str(scenario) == text
     assert scenario.kind == text.partition(":")[0]
-    assert scenario.name.startswith(text.partition(":")[0].replace("first-step", "first step"))
+    assert scenario.named().startswith(text.partition(":")[0].replace("first-step", "first step"))
 
 
 def test_sizes_and_tokens() -> None:
     assert Scenario.parse("offline:2x5") == Scenario("offline", 2, 5)
     assert [Scenario.parse(text).tokens for text in FORMS] == [1, 8, 10, 9, 12, 0, 12, 0, 0, 1]
     assert Scenario.parse("server:50").rate == 50
-    assert "batch 2" in Scenario.parse("offline:2x5").name
+    assert "batch 2" in Scenario.parse("offline:2x5").named()
     assert streams(1) == Scenario("single-stream")
     assert streams(2) == Scenario.parse("multi-stream:2")
 

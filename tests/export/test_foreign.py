@@ -11,7 +11,8 @@ import onnx
 import pytest
 import torch
 from lmtool.bench import BenchError
-from lmtool.bench.backends.registry import BACKENDS, Source
+from lmtool.bench.backends.registry import BACKENDS
+from lmtool.bench.backends.source import Source
 from lmtool.bench.workers.verify import verify_backend
 from lmtool.export import BuildOptions, build_model
 from lmtool.export.foreign.adopt import adopt

@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 import pytest
 from lmtool.bench import conformance
-from lmtool.bench.backends.registry import ONNXRUNTIME, REFERENCE, TORCH, Source
+from lmtool.bench.backends.registry import ONNXRUNTIME, REFERENCE, TORCH
+from lmtool.bench.backends.source import Source
 from lmtool.bench.conformance import Conformance, ConformanceReport, check_conformance
 from lmtool.bench.workers.launch import CrashError, RefusedError
 from lmtool.bench.workers.run_vectors import run_vectors

@@ -10,7 +10,8 @@ import onnx
 import onnx.backend.test.runner
 import onnx.reference
 import pytest
-from lmtool.bench.backends.registry import BACKENDS, TORCH, Source
+from lmtool.bench.backends.registry import BACKENDS, TORCH
+from lmtool.bench.backends.source import Source
 from lmtool.bench.conformance import RUNTIMES, Conformance
 from lmtool.bench.workers.run_vectors import run_vectors
 from lmtool.export import export_run

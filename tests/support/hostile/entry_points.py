@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmtool.bench.backends.registry import ONNXRUNTIME, Source
+from lmtool.bench.backends.registry import ONNXRUNTIME
+from lmtool.bench.backends.source import Source
 from lmtool.bench.benchmark import BenchOptions, identify
 from lmtool.bench.environment import forget_peak, peak_bytes, resident_bytes
 from lmtool.bench.workers.run_vectors import run_vectors

@@ -1,0 +1,84 @@
+"""The backends of a stateful network: an ONNX file in a runtime, called with arrays, its states carried by hand."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, final
+
+from numpy.typing import NDArray
+
+from ...runtime.stateful.stateful_session import StatefulSession
+from ..scenario import Scenario
+from ..stateful.feeds import Arrays, Feed, read_feed
+from .openvino import OpenVinoSession
+from .reference import reference_evaluator
+from .source import Source, StatefulCalls
+
+Run = Callable[[Sequence[str], dict[str, NDArray[Any]]], Sequence[NDArray[Any]]]
+"""The names of outputs and the inputs by name -> the outputs."""
+
+
+@final
+class StatefulBackend:
+    """A session of any runtime. A call takes and returns arrays in host memory, with no check or copy around it.
+
+    Attributes:
+        pid: The process that computes.
+        precision: What the runtime computes in, where the file does not tell; else empty.
+    """
+
+    def __init__(self, run: Run, calls: StatefulCalls, precision: str = "") -> None:
+        self.pid = os.getpid()
+        self.precision = precision
+        self._run = run
+        self._calls = calls
+        self._names = [*calls.outputs, *calls.states.values()]
+
+    def feed(self, scenario: Scenario) -> Feed:
+        """The inputs of a scenario's calls."""
+        return read_feed(self._calls.feeds, (scenario.batch_size, scenario.time))
+
+    def step(self, inputs: Arrays, states: Arrays) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+        """One call: the outputs by name, and the states after it by the names of their inputs."""
+        results = self._run(self._names, {**inputs, **states})
+        count = len(self._calls.outputs)
+        outputs = dict(zip(self._calls.outputs, results[:count], strict=True))
+        return outputs, dict(zip(self._calls.states, results[count:], strict=True))
+
+    def workload(self, scenario: Scenario) -> Callable[[], object]:
+        """A function that makes one call of a scenario; each continues from the states of the one before."""
+        feed = self.feed(scenario)
+        inputs, states = feed.endless(), dict(feed.states)
+
+        def call() -> None:
+            nonlocal states
+            _, states = self.step(next(inputs), states)
+
+        return call
+
+
+def _onnxruntime(source: Source, calls: StatefulCalls) -> StatefulBackend:
+    states, provider, threads = calls.states, source.provider, source.threads
+    session = StatefulSession.load(source.artifact, states, provider=provider, threads=threads, fold_constants=True)
+    return StatefulBackend(session.session.run, calls)
+
+
+def _openvino(source: Source, calls: StatefulCalls) -> StatefulBackend:
+    return StatefulBackend(OpenVinoSession(source.artifact, source.threads, "f32").run, calls)
+
+
+def _openvino_default(source: Source, calls: StatefulCalls) -> StatefulBackend:
+    session = OpenVinoSession(source.artifact, source.threads, None)
+    return StatefulBackend(session.run, calls, session.precision)
+
+
+def _reference(source: Source, calls: StatefulCalls) -> StatefulBackend:
+    return StatefulBackend(reference_evaluator(source.artifact).run, calls)
+
+
+STATEFUL: Mapping[str, Callable[[Source, StatefulCalls], StatefulBackend]] = {
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "openvino-default": _openvino_default,
+    "reference": _reference,
+}
+"""The backends that run any network, by the names of `BACKENDS`; each loads a file, or raises an LmtoolError."""
