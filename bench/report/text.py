@@ -58,7 +58,7 @@ def format_calls(results: Results) -> str:
     states = [f"{name} -> {output}" for name, output in results.calls["states"].items()]
     carried = ", ".join(states) or "none, each call begins anew (lmtool doctor says why)"
     inputs = ", ".join(f"{name} {kind}" for name, kind in results.calls["inputs"].items())
-    return f"states {carried}; a step of one stream is {inputs}"
+    return f"states {carried}; a step is {inputs}"
 
 
 def header(results: Results) -> tuple[str, ...]:

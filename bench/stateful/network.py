@@ -76,9 +76,19 @@ class StatefulNetwork:
         """Whether an axis of an input is the batch or the time."""
         return any(role in self._roles[name] for name in self._subject.data_inputs)
 
+    def fixed(self, role: str) -> int | None:
+        """The size at which the file declares the batch or the time; None where it is free, or there is none."""
+        declared = (
+            axis
+            for name, kind in self._subject.inputs.items()
+            for axis, found in zip(kind.shape or (), self._roles[name], strict=True)
+            if found == role and isinstance(axis, int)
+        )
+        return next(declared, None)
+
     def describe(self) -> dict[str, Any]:
-        """States, and type and shape of each input in a call of one step of one stream, ready for JSON."""
-        shapes = {name: self._shape(name, 1, 1) for name in self._subject.data_inputs}
+        """States, and type and shape of each input in the smallest call, ready for JSON."""
+        shapes = {name: self._shape(name, self.fixed(BATCH) or 1, 1) for name in self._subject.data_inputs}
         inputs = {name: f"{self._subject.inputs[name].dtype} {list(shape)}" for name, shape in shapes.items()}
         return {"states": dict(self.states), "inputs": inputs}
 
@@ -114,7 +124,9 @@ class StatefulNetwork:
         if TIME in roles and time > 1:
             arrays = _in_chunks(arrays[: most * time], roles.index(TIME), time)
         arrays = arrays[:most]
-        return arrays.repeat(batch, roles.index(BATCH) + 1) if BATCH in roles else arrays
+        if BATCH not in roles or arrays.shape[roles.index(BATCH) + 1] != 1:
+            return arrays
+        return arrays.repeat(batch, roles.index(BATCH) + 1)
 
     def _state(self, name: str, batch: int) -> NDArray[Any]:
         """The state before the first call: zeros where none is given."""
@@ -143,8 +155,9 @@ class StatefulNetwork:
             axis if isinstance(axis, str) else OTHER if role in named else role
             for axis, role in zip(given.axes, found, strict=True)
         )
-        for axis, role in zip(given.axes, roles, strict=True):
-            if role == BATCH and axis not in (1, BATCH):
+        declared = self._subject.inputs[name].shape or ()
+        for axis, role, size in zip(given.axes, roles, declared, strict=True):
+            if role == BATCH and axis not in (1, BATCH, size):
                 raise OptionError(
                     f"--input {name} has a batch of {axis}, expected 1: the scenario says how many streams a call has, "
                     f"as --scenario multi-stream:{axis}"
@@ -170,9 +183,11 @@ class StatefulNetwork:
         return step, trials.base.width
 
     def _given_step(self) -> int | None:
-        """The places of the time axis in a step: as given, or 1 without such an axis; else None."""
+        """The places of the time axis in a step: as the file or the user says, or 1 without such an axis; else None."""
         if not self.has(TIME):
             return 1
+        if (declared := self.fixed(TIME)) is not None:
+            return declared
         sizes = [
             axis
             for name, given in self._given.items()

@@ -72,28 +72,39 @@ class StatefulTarget:
                     self.skipped[name] = reason
 
     def possible(self, scenarios: Sequence[Scenario]) -> tuple[list[Scenario], Skipped]:
-        """The scenarios whose sizes onnxruntime takes; writes the inputs of their calls."""
+        """The scenarios whose sizes onnxruntime takes; writes the inputs of their calls.
+
+        Where the file fixes the batch, its size is that of a multi-stream scenario, and of loads and first steps.
+        """
+        fixed = self._network.fixed(BATCH) or 1
+        has_streams = any(scenario.kind == "multi-stream" for scenario in scenarios)
+        streams = [Scenario("multi-stream", fixed)] if has_streams and fixed > 1 else []
+        wanted = list(dict.fromkeys([*scenarios, *streams]))
         session = StatefulSession.load(
             self.model, self._network.states, provider=self._provider, threads=self._threads, fold_constants=True
         )
         feeds: dict[Shape, Feed] = {}
         skipped: Skipped = {}
-        for scenario in scenarios:
+        for scenario in wanted:
             try:
-                self._require_possible(scenario)
-                feed = self._network.feed(scenario.batch_size, scenario.time)
+                self._require_possible(scenario, fixed)
+                feed = self._network.feed(max(scenario.batch_size, fixed), scenario.time)
                 session.run(next(feed.endless()), feed.states)
             except LmtoolError as error:
                 skipped[str(scenario)] = str(error)
             else:
                 feeds[scenario.batch_size, scenario.time] = feed
         write_feeds(self._feeds, feeds)
-        return [scenario for scenario in scenarios if str(scenario) not in skipped], skipped
+        return [scenario for scenario in wanted if str(scenario) not in skipped], skipped
 
-    def _require_possible(self, scenario: Scenario) -> None:
-        """Raise BenchError for a scenario of language models, or one whose axis no input is known to have."""
+    def _require_possible(self, scenario: Scenario, fixed_batch: int) -> None:
+        """Raise BenchError for a scenario of language models, or of a batch or time that the inputs do not have."""
         if scenario.kind not in _KINDS:
             raise BenchError("it is a scenario of language models")
+        if scenario.kind not in ("load", "first-step") and fixed_batch not in (1, scenario.batch_size):
+            raise BenchError(f"the file fixes the batch at {fixed_batch}: --scenario multi-stream:{fixed_batch}")
+        if scenario.time > 1 and self._network.fixed(TIME) is not None:
+            raise BenchError(f"the file fixes the time at {self._network.fixed(TIME)}")
         needed = {"multi-stream": BATCH, "offline": TIME}.get(scenario.kind)
         if needed is not None and not self._network.has(needed):
             raise BenchError(f"no axis of its inputs is known as the {needed}; say which, as --input NAME={needed},80")
