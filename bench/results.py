@@ -49,7 +49,7 @@ class Results:
         baseline: Name of the runtime that the others are compared with.
         timings: One for each runtime and scenario.
         unit: What a call reads of each stream: a token of a language model, a step of another network.
-        calls: States and sizes of the inputs of a network that is no language model; else empty.
+        calls: States and inputs of a network that is no language model (`StatefulNetwork.describe`); else empty.
         training: Facts of the model's training (see `Artifact`).
         parity: Runtime name -> report of its verification.
         placement: Runtime name -> provider -> operator -> number of nodes.

@@ -26,7 +26,7 @@ class Target(Protocol):
         skipped: Backends and files that are not measured, with the reason.
         original: Hash of the PyTorch network's weights; None where it is not known.
         training: Facts of the model's training (see `Artifact`).
-        calls: States and sizes of the inputs of a network that is no language model; else empty.
+        calls: States and inputs of a network that is no language model (`StatefulNetwork.describe`); else empty.
     """
 
     model: Path

@@ -7,7 +7,10 @@ from typing import Any, final
 
 from numpy.typing import NDArray
 
+from ...runtime.errors import truncated
 from ..errors import BenchError
+
+_SHOWN_CHARACTERS = 300
 
 
 @final
@@ -29,7 +32,8 @@ class OpenVinoSession:
         try:
             self._model = openvino.Core().compile_model(artifact, "CPU", hints)
         except RuntimeError as error:
-            raise BenchError(f"OpenVINO {openvino.__version__} cannot compile {artifact}: {error}") from error
+            reason = truncated(" ".join(str(error).split()), _SHOWN_CHARACTERS)
+            raise BenchError(f"OpenVINO {openvino.__version__} cannot compile {artifact}: {reason}") from error
         self._request = self._model.create_infer_request()
         self.precision = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-import numpy as np
 from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 Arrays = Mapping[str, NDArray[Any]]
 Shape = tuple[int, int]
@@ -39,25 +40,24 @@ class Feed:
 
 
 def write_feeds(path: Path, feeds: Mapping[Shape, Feed]) -> None:
-    """Write the feeds of all sizes, without compression."""
-    arrays: dict[str, Any] = {
-        _key(shape, kind, name): array
+    """Write the feeds of all sizes."""
+    arrays = {
+        _key(shape, kind, name): array.copy(order="C")
         for shape, feed in feeds.items()
         for kind, group in (("inputs", feed.inputs), ("states", feed.states))
         for name, array in group.items()
     }
-    with path.open("wb") as file:
-        np.savez(file, **arrays)
+    save_file(arrays, path)
 
 
 def read_feed(path: Path, shape: Shape) -> Feed:
     """The feed of one size."""
     groups: dict[str, dict[str, NDArray[Any]]] = {"inputs": {}, "states": {}}
-    with np.load(path) as arrays:
-        for key in arrays.files:
+    with safe_open(path, framework="np") as file:
+        for key in file.keys():  # noqa: SIM118  # the file is no mapping
             for kind, group in groups.items():
                 if key.startswith(prefix := _key(shape, kind, "")):
-                    group[key.removeprefix(prefix)] = arrays[key]
+                    group[key.removeprefix(prefix)] = file.get_tensor(key)
     return Feed(**groups)
 
 

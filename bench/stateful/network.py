@@ -63,6 +63,8 @@ class StatefulNetwork:
             if name not in subject.inputs:
                 raise OptionError(f"--input {name}: expected one of the inputs {', '.join(subject.inputs)}")
         self.path = path
+        self._options = [f"--state {name}={output}" for name, output in (states or {}).items()]
+        self._options += [f"--input {name}={text}" for name, text in given.items()]
         self._given = {name: GivenInput.parse(name, text, subject.inputs[name]) for name, text in given.items()}
         self._subject = _with_given_times(subject, self._given)
         self._roles = {name: self._roles_of(name) for name in subject.inputs}
@@ -87,10 +89,10 @@ class StatefulNetwork:
         return next(declared, None)
 
     def describe(self) -> dict[str, Any]:
-        """States, and type and shape of each input in the smallest call, ready for JSON."""
+        """States, type and shape of each input in the smallest call, and what the user said, ready for JSON."""
         shapes = {name: self._shape(name, self.fixed(BATCH) or 1, 1) for name in self._subject.data_inputs}
         inputs = {name: f"{self._subject.inputs[name].dtype} {list(shape)}" for name, shape in shapes.items()}
-        return {"states": dict(self.states), "inputs": inputs}
+        return {"states": dict(self.states), "inputs": inputs, "options": self._options}
 
     def feed(self, batch: int, time: int) -> Feed:
         """Inputs of successive calls of `batch` streams and `time` steps; random where none are given.

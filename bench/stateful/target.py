@@ -17,7 +17,7 @@ from .feeds import Feed, Shape, write_feeds
 from .network import StatefulNetwork
 
 _KINDS = ("single-stream", "multi-stream", "offline", "load", "first-step")
-_FEEDS = "feeds.npz"
+_FEEDS = "feeds.safetensors"
 
 
 @final

@@ -136,7 +136,7 @@ def test_a_server_is_compared_by_its_tail_and_its_validity(tmp_path: Path) -> No
     (timing,) = same.timings
     invalid = replace(timing, rounds=[replace(timing.rounds[0], invalid_reasons=["too late"])])
     failures = compare(before, replace(same, timings=[invalid]), 0.1).failures
-    assert failures == [f"torch, {server.name}: not valid any more: too late"]
+    assert failures == [f"torch, {server}: not valid any more: too late"]
 
 
 def test_a_share_is_a_percentage() -> None:

@@ -12,6 +12,7 @@ import torch
 from lmtool.bench import BenchError, Scenario, benchmark, candidates, format_table, save_results, verification
 from lmtool.bench.backends.source import Source
 from lmtool.bench.load import loadgen
+from lmtool.bench.target import LanguageModelTarget
 from lmtool.bench.workers import launch
 from lmtool.bench.workers.verify import verify_backend
 from lmtool.model import Checkpoint, Run
@@ -20,11 +21,14 @@ from support.models.results import ONE, make_results
 from support.processes.commands import lmtool, run_fresh
 
 
-def test_a_server_scenario_is_skipped_without_loadgen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_scenario_is_skipped_without_loadgen(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     scenarios = [ONE, Scenario("server", rate=5)]
-    assert benchmark._possible(scenarios) == (scenarios, {})
+    target = LanguageModelTarget(run.artifact("fp32"), ["cpu"], (), 1, tmp_path)
+    assert target.possible(scenarios) == (scenarios, {})
     monkeypatch.setattr(loadgen, "missing", lambda: "it is not installed")
-    assert benchmark._possible(scenarios) == ([ONE], {"server:5": "it is not installed"})
+    assert target.possible(scenarios) == ([ONE], {"server:5": "it is not installed"})
 
 
 def test_skipped_candidates_are_named() -> None:

@@ -67,6 +67,8 @@ BAD = [
     (["bench", "--compare", "a-file", "--fail-if-slower", "10"], 2, "'10' is no percentage"),
     (["bench", "--batch", "0"], 2, "size below 1"),
     (["bench", "--model", "a-file"], 1, "cannot be used"),
+    (["bench", "--model", "a-file", "--input", "x"], 2, "'x' is not of the form NAME=SHAPE"),
+    (["bench", "--model", "a-file", "--state", "h=hn"], 1, "cannot be examined"),
     (["data", "prepare", "none", "--out", "out"], 1, "there is no file or folder 'none'"),
     (["data", "prepare", "good", "--out", ""], 2, "it is empty, expected a path"),
     (["data", "prepare", "good", "--out", "good"], 1, "good is the folder of the text itself; choose another folder"),
