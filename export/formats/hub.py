@@ -52,8 +52,10 @@ def require_hub_room(folder: Path) -> None:
 
     Raises:
         ExportError: It has.
-        StorageError: A file cannot be read.
+        StorageError: It is a file, or a file in it cannot be read.
     """
+    if folder.exists() and not folder.is_dir():
+        raise StorageError(f"cannot write into {folder}: it is a file, expected a folder or a new name")
     require_own_card(folder)
     if _is_own(folder / _CONFIG):
         return

@@ -12,7 +12,7 @@ import pytest
 from lmtool.export import ExportError, write_card, write_hub_folder
 from lmtool.export.formats.card import _READS, card_bytes, exports_beside
 from lmtool.model import Run
-from lmtool.runtime import Artifact, ArtifactError, Predictor
+from lmtool.runtime import Artifact, ArtifactError, Predictor, StorageError
 from lmtool.runtime.tokenization import RULES
 
 FILES = ["README.md", "config.json", "onnx/model.onnx", "onnx/model_int8.onnx"]
@@ -138,6 +138,8 @@ def test_a_folder_of_another_program_is_refused(name: str, run: Run, tmp_path: P
         write_hub_folder(run.artifact("fp32"), tmp_path)
     assert files_in(tmp_path) == [name]
     assert path.read_text() == '{"model_type": "gpt2"}'
+    with pytest.raises(StorageError, match="it is a file, expected a folder"):
+        write_hub_folder(run.artifact("fp32"), path)
 
 
 @pytest.mark.parametrize("name", ['a"b\\c: {x}', "`<b>|*\n\x7f\u2028- #", "日本 😀", "\udc80"])
