@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from operator import add
 from typing import TYPE_CHECKING, final
 
@@ -21,6 +22,9 @@ WINDOW_TEXTS = 4096
 
 WINDOW_CHARACTERS = 1 << 20
 
+_MEASURED_COUNTS, _MEASURED_TOKENS = (127, 7, 3, 2), 3
+"""Texts whose calls have all sizes; of one token they need one row, as all begin alike."""
+
 _MOST_PADDED = 16
 """Up to this number rows are padded to one call, which costs less than several."""
 
@@ -29,7 +33,7 @@ _MOST_PADDED = 16
 class PrefixScorer:
     """Scores texts with their end of sentence; equal to `Predictor.score(text + "\\n").log_prob` to the bit.
 
-    Where calls of several rows would change numbers (see `Predictor.batches_are_exact`), texts are scored alone.
+    Where calls of several rows would change numbers, which is measured at the first use, texts are scored alone.
     """
 
     def __init__(self, predictor: "Predictor") -> None:
@@ -48,9 +52,24 @@ class PrefixScorer:
 
     def _scored(self, window: Sequence[str]) -> Iterable[float]:
         lines = [f"{text}\n" for text in window]
-        if len(window) > 1 and self._predictor.batches_are_exact:
+        if len(window) > 1 and self._is_exact:
             return self._together(lines)
         return [self._predictor.score(line).log_prob for line in lines]
+
+    @cached_property
+    def _is_exact(self) -> bool:
+        """Whether random texts have the same bits together and alone."""
+        draw = np.random.default_rng(0)
+        size = len(self._predictor.vocabulary)
+        texts = [draw.integers(0, size, (count, _MEASURED_TOKENS)) for count in _MEASURED_COUNTS]
+        return self._predictor.batches_are_exact and all(map(self._reads_as_alone, texts))
+
+    def _reads_as_alone(self, texts: NDArray[np.int64]) -> bool:
+        network = self._predictor.network
+        state = network.initial_state(1)
+        tokens = np.insert(texts, 0, network.vocabulary.end_of_sentence_id, axis=1)
+        alone = [network.run_log_probs(row[None, :-1], state, row[None, 1:])[0][0] for row in tokens]
+        return np.array_equal(self._read(texts.tolist()), np.concatenate(alone))
 
     def _together(self, lines: Sequence[str]) -> Iterator[float]:
         vocabulary = self._predictor.vocabulary

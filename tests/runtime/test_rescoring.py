@@ -61,21 +61,25 @@ def test_log_probs_of_wide_networks_are_those_of_the_texts_alone() -> None:
 
 
 def test_common_beginnings_are_read_once(own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = count_rows(own_predictor, monkeypatch)
     words = ["the", "cat", "saw", "a"]
     texts = [" ".join([*words, last]) for last in ("dog", "fish", "house", "market")] * 3
-    Rescorer(own_predictor).log_probs(texts)
+    rescorer = Rescorer(own_predictor)
+    rescorer.log_probs(texts)  # measures
+    rows = count_rows(own_predictor, monkeypatch)
+    rescorer.log_probs(texts)
     assert rows == [1, 1, 1, 1, 1, 4]
 
 
 def test_many_texts_are_read_in_windows(own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    rescorer = Rescorer(own_predictor)
+    together = rescorer.log_probs(TEXTS)
     rows = count_rows(own_predictor, monkeypatch)
     monkeypatch.setattr(prefix_scorer, "WINDOW_TEXTS", 7)
-    assert_as_alone(own_predictor, TEXTS)
-    assert max(rows) <= 8  # 7 are padded
+    assert rescorer.log_probs(TEXTS) == together
+    assert max(rows) == 8  # 7 are padded
     rows.clear()
     monkeypatch.setattr(prefix_scorer, "WINDOW_CHARACTERS", 1)
-    assert_as_alone(own_predictor, TEXTS[1:])
+    assert rescorer.log_probs(TEXTS[1:]) == together[1:]
     assert rows == []
 
 
@@ -84,6 +88,20 @@ def test_texts_are_scored_alone_where_batches_change_numbers(dynamic_int8_path: 
     assert not predictor.batches_are_exact
     expected = [predictor.score(f"{text}\n").log_prob for text in TEXTS[:9]]
     assert Rescorer(predictor).log_probs(TEXTS[:9]) == expected
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 8, 16, 32, 64])
+def test_texts_are_scored_alone_where_a_batch_size_is_measured_to_change_numbers(
+    own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    run = own_predictor.network.run_rows
+
+    def depends_on_neighbours(token_ids: Any, tensors: Any) -> Any:
+        logits, state = run(token_ids, tensors)
+        return (logits + (np.arange(logits.shape[2]) == 5) if len(token_ids) == rows else logits), state
+
+    monkeypatch.setattr(own_predictor.network, "run_rows", depends_on_neighbours)
+    assert_as_alone(own_predictor, TEXTS[:20])
 
 
 def test_the_best_comes_first(predictor: Predictor) -> None:
@@ -107,6 +125,8 @@ def test_lists_together_are_as_one_by_one(predictor: Predictor) -> None:
 
 
 def test_lists_before_a_wrong_one_are_rescored(own_predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    rescorer = Rescorer(own_predictor)
+    rescorer.log_probs(["the", "a"])  # measures
     run, fish = own_predictor.network.run_rows, own_predictor.vocabulary.id("fish")
 
     def fails(token_ids: Any, tensors: Any) -> Any:
@@ -116,7 +136,7 @@ def test_lists_before_a_wrong_one_are_rescored(own_predictor: Predictor, monkeyp
 
     monkeypatch.setattr(own_predictor.network, "run_rows", fails)
     lists = [[Hypothesis("the cat", 0), Hypothesis("a dog", 0)], [Hypothesis("fish", 0), Hypothesis("fish the", 0)]]
-    rescored = Rescorer(own_predictor).rescore_all(lists)
+    rescored = rescorer.rescore_all(lists)
     assert {each.text for each in next(rescored)} == {"the cat", "a dog"}
     with pytest.raises(NumberError):
         next(rescored)
