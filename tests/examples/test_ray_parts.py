@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from lmtool.runtime import Predictor, StorageError
+from support.models.subwords import bpe_artifact
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "ray"
 
@@ -99,6 +100,17 @@ def test_a_score_is_kept_for_the_same_part_and_model_only(
     for content in (b"", b"{}\n", b"[]\n", b'{"part": 3}\n', b"\xff\n", part.result(out).read_bytes()[:90]):
         part.result(out).write_bytes(content)
         assert parts.kept_score(part, out, "model") is None
+
+
+def test_lines_of_any_text_are_scored_by_parts_of_words(parts: ModuleType, tmp_path: Path) -> None:
+    predictor = Predictor.load(bpe_artifact())
+    lines = ["The cat, don't", "", "caf\u00e9 \u65e5\U0001f600 \u05e9\u05dc\u05d5\u05dd e\u0301", "x" * 999]
+    write(tmp_path / "in" / "text", "\n".join(lines).encode())
+    (part,) = parts.find_parts(tmp_path / "in", "*", 1 << 20)
+    score = parts.score_part(predictor, part, tmp_path / "in", tmp_path / "out", "model")
+    records = [json.loads(row) for row in part.result(tmp_path / "out").read_text().splitlines()[1:]]
+    assert [record["log_prob"] for record in records] == [predictor.score(line).log_prob for line in lines]
+    assert (score.unknown, score.tokens) == (0, sum(map(len, map(predictor.vocabulary.encode, lines))))
 
 
 def test_scores_of_other_part_sizes_are_removed(parts: ModuleType, tmp_path: Path) -> None:
