@@ -51,25 +51,6 @@ inline std::string bytes_of(std::string_view token) {
   return bytes;
 }
 
-// Bytes as Python writes them between quotes.
-inline std::string escaped_bytes(std::string_view bytes) {
-  const bool quotes = bytes.find('"') != std::string_view::npos;
-  std::string text;
-  for (const char byte : bytes) {
-    const std::size_t named = std::string_view("\t\n\r\\").find(byte);
-    if (named != std::string_view::npos) {
-      text += std::string("\\") + "tnr\\"[named];
-    } else if (byte == '\'' && quotes) {
-      text += "\\'";
-    } else if (number_of(byte) < 0x20 || number_of(byte) >= 0x7F) {
-      text += formatted("\\x%02x", number_of(byte));
-    } else {
-      text.push_back(byte);
-    }
-  }
-  return text;
-}
-
 // A piece has 32 letters, digits, marks, spaces or controls at most.
 class Pieces final {
  public:
@@ -127,6 +108,15 @@ class BytePairs final {
 
   // Index = a token's number: the bytes, then what the merges make.
   const std::vector<std::string>& all() const { return tokens_; }
+
+  // Whether a piece of these tokens' bytes is split into these tokens.
+  bool is_subword(const std::vector<std::string>& tokens) const {
+    std::string bytes;
+    for (const std::string& token : tokens) bytes += bytes_of(token);
+    const std::vector<std::size_t> numbers = merged(bytes);
+    return std::equal(numbers.begin(), numbers.end(), tokens.begin(), tokens.end(),
+                      [this](std::size_t number, const std::string& token) { return tokens_[number] == token; });
+  }
 
   // The tokens of a text.
   std::vector<std::string> tokens(const CodePoints& text) const {

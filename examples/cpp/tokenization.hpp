@@ -163,13 +163,19 @@ class Vocabulary final {
   std::size_t size() const { return tokens_.size(); }
   const std::string& token(std::size_t id) const { return tokens_[id]; }
 
-  // A token for display: the text of its bytes, or `bytes:` and the bytes if they are no UTF-8.
-  std::string shown(std::size_t id) const {
-    if (!tokenization_.pairs) return tokens_[id];
-    bool whole = true;
-    const std::string bytes = bytes_of(tokens_[id]);
-    const std::string text = repaired(bytes, &whole);
-    return whole ? text : "bytes:" + escaped_bytes(bytes);
+  // Whether tokens are parts of words, those of the rule `bpe`.
+  bool has_parts() const { return tokenization_.pairs != nullptr; }
+
+  // The bytes of a token of the rule `bpe`; none for the unknown token.
+  std::string bytes(std::size_t id) const {
+    return static_cast<std::int64_t>(id) == unknown_id_ ? "" : bytes_of(tokens_[id]);
+  }
+
+  // For `bpe`: whether a piece of these tokens' bytes is split into these tokens.
+  bool is_subword(const std::vector<std::size_t>& ids) const {
+    std::vector<std::string> tokens;
+    for (const std::size_t id : ids) tokens.push_back(tokens_[id]);
+    return tokenization_.pairs->is_subword(tokens);
   }
 
   // The text of tokens, for the rules `bpe` and `characters`.
@@ -197,12 +203,13 @@ class Vocabulary final {
     return encoded;
   }
 
- private:
+  // The id of a token, or the unknown one's.
   std::int64_t id(const std::string& token) const {
     const auto found = ids_.find(token);
     return found == ids_.end() ? unknown_id_ : found->second;
   }
 
+ private:
   // The vocabulary of `bpe` holds the bytes, the results of the merges, the unknown token, and nothing else.
   void check_subwords() const {
     const std::vector<std::string>& required = tokenization_.pairs->all();

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import subprocess
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from lmtool.runtime import Predictor, Tokenization
 from support.corpora import sentences
 from support.cpp import Answer, answers, assert_same, build, execute, expected, header_folder, read_answers
 from support.models.networks import artifact_of, network_of
-from support.models.subwords import bpe_artifact
+from support.models.subwords import LOUD, LOUD_BYTES, WRITING_MERGES, bpe_artifact, text_artifact
 from support.prose import PROSE, SAME
 
 LINES = ["the cat saw the fish", "a dog", "", "the zebra sold  two\tshares ", "every stock liked the news \\n", ""]
@@ -82,14 +83,40 @@ def test_cells_and_precisions_agree_with_python(program: Path, tmp_path: Path, c
     assert not {"<unk>", "<eos>"} & dict(found[0].words).keys()
 
 
-def test_subwords_agree_with_python(checked_program: Path, tmp_path: Path) -> None:
-    path, predictor = saved(tmp_path, bpe_artifact())
-    lines = ["The cat, don't", "", "  \u4e2d\u6587 \U0001f600 \u05d0\u0e01", "e\u0301t\u00e9\x00\t", "x" * 100]
-    found = answers(checked_program, path, "--count", 999, stdin="\n".join(lines))
-    assert_same(found, expected(predictor, lines, count=999))
-    shown = dict(found[0].words)
-    assert len(shown) == len(predictor.vocabulary) - 2
-    assert {" the", "\u4e2d", "bytes:\\xf0\\x9f"} < shown.keys()
+def test_words_of_any_text_agree_with_python(checked_program: Path, tmp_path: Path) -> None:
+    path, predictor = saved(tmp_path, bpe_artifact(WRITING_MERGES, [*LOUD, *LOUD_BYTES]))
+    lines = ["The cat, don't", "", "  \u4e2d\u6587 \U0001f600 \u05d0\u0e01", "e\u0301t\u00e9\x00\t", "x" * 100, "the  "]
+    found = answers(checked_program, path, stdin="\n".join(lines))
+    assert_same(found, expected(predictor, lines))
+    assert "theory" in {word for answer in found for word, _ in answer.words}
+
+
+@pytest.mark.parametrize("is_random", [False, True])
+def test_the_search_for_words_agrees_with_python(program: Path, tmp_path: Path, is_random: bool) -> None:
+    artifact = bpe_artifact(WRITING_MERGES, [*LOUD, *LOUD_BYTES]) if is_random else text_artifact(TEXT)
+    path, predictor = saved(tmp_path, artifact)
+    line = next(line for line in TEXT.split("\n") if len(line) > 70)
+    texts = [*BEGUN, *(line[:end] for end in range(1, len(line)))]
+    for count in (5, 40):
+        finished = execute(program, path, "--separate", "--count", count, stdin="\n".join(texts))
+        assert_same(read_answers(finished.stdout.decode()), expected(predictor, texts, count, separate=True))
+        cut = [int(number) - 1 for number in re.findall(r"line (\d+): the search was cut", finished.stderr.decode())]
+        assert cut == [number for number, text in enumerate(texts) if not is_exact(predictor, text, count)]
+        assert bool(cut) == (is_random and count == 40)
+
+
+TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+BEGUN = [
+    *("don'", "don't", "don't ", "a'", "'", "''", " '", "it's'", "O'N", "\u2019s", "  ", "a  ", "a" + " " * 40),
+    *(" the", "12", " 3.1", "1'", "12a", "...", '"', "--", "--x", "(the", "<unk>", "\tx"),
+    *("\u00e9", "\u65e5\u672c", "\U0001f600"),
+]
+
+
+def is_exact(predictor: Predictor, text: str, count: int) -> bool:
+    stream = predictor.stream()
+    stream.feed(text)
+    return stream.next_words(count).exact
 
 
 def test_lines_are_one_text_unless_they_are_separate(program: Path, artifact_path: Path) -> None:

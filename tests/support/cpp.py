@@ -12,9 +12,7 @@ from pathlib import Path
 
 import onnxruntime
 import pytest
-from lmtool.runtime import Predictor, Stream
-
-from support.models.subwords import next_tokens
+from lmtool.runtime import Predictor
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cpp"
 HEADER = "onnxruntime_c_api.h"
@@ -117,15 +115,9 @@ def expected(predictor: Predictor, lines: Sequence[str], count: int = 5, separat
         elif number:
             stream.feed("\n")
         score = stream.score(line)
-        words = _suggested(stream, predictor, count) if count else []
+        words = stream.suggest(count) if count else []
         results.append(Answer(score.log_prob, score.perplexity, len(score.tokens), score.unknown, line, words))
     return results
-
-
-def _suggested(stream: Stream, predictor: Predictor, count: int) -> list[tuple[str, float]]:
-    if predictor.vocabulary.tokenization.unit != "subword":
-        return stream.suggest(count)
-    return [(entry.shown, entry.probability) for entry in next_tokens(stream, predictor.vocabulary, count)]
 
 
 def assert_same(actual: Sequence[Answer], wanted: Sequence[Answer]) -> None:

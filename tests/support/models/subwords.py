@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from lmtool.model.data.merges import learn_merges
-from lmtool.runtime import Stream, Suggestion, TextDecoder, Tokenization, Vocabulary
-from lmtool.runtime.suggestions import suggest_tokens
+from lmtool.runtime import Tokenization, Vocabulary
 from lmtool.runtime.text.byte_alphabet import token_of
 
 from support.models.networks import artifact_of, network_of
@@ -60,15 +59,6 @@ LOUD = (*"theETo-'1", "th", "he", "the", "theory", "ory", "'t", *map(token_of, (
 """With `WRITING_MERGES`: tokens that write words of few letters."""
 LOUD_BYTES = tuple(map(token_of, (b"\xc3", b"\xa9", b"\x89")))
 """Those of an e with an accent, small and capital."""
-
-
-def next_tokens(stream: Stream, vocabulary: Vocabulary, count: int) -> list[Suggestion]:
-    """The most probable next tokens, which the C++ example suggests; Python's API suggests words."""
-    pairs = suggest_tokens(stream.logits, vocabulary, count)
-    return [
-        Suggestion(TextDecoder(vocabulary).add(token), 0, vocabulary.text(token), probability)
-        for token, probability in pairs
-    ]
 
 
 def text_artifact(text: str, temperature: float = 1.0) -> bytes:
