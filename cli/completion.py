@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 VALUES = {
     "preset": (
-        *("quick", "ptb-200", "ptb-256-128", "ptb-best-cpu", "char-128"),
+        *("quick", "keyboard", "ptb-200", "ptb-256-128", "ptb-best-cpu", "char-128"),
         *("zaremba-medium", "zaremba-large", "awd"),
     ),
     "precision": ("fp32", "fp16", "int8"),

@@ -24,6 +24,21 @@ PRESETS = {
             learning_rate=0.004,
             schedule="cosine",
         ),
+        TrainConfig(
+            "keyboard",
+            embedding_size=192,
+            layer_sizes=(192,),
+            tied=True,
+            dropout=0.3,
+            tokenization="bpe",
+            vocabulary_size=2000,
+            batch_size=32,
+            steps=32,
+            epochs=12,
+            optimizer="adam",
+            learning_rate=0.004,
+            schedule="cosine",
+        ),
         TrainConfig("ptb-200"),
         TrainConfig("ptb-256-128", layer_sizes=(256, 128), batch_size=60, epochs=15),
         TrainConfig(
@@ -124,8 +139,8 @@ PRESETS = {
 Perplexities are the published ones, valid / test. `ptb-200` (121.4 / 115.9) and `ptb-256-128` are the recipes of the
 Penn Treebank tutorials, `char-128` that of the character tutorial (`--set cell=lstm` for an LSTM), `zaremba-medium` and
 `-large` those of arXiv 1409.2329 (86.2 / 82.7 and 82.2 / 78.4), `awd` that of arXiv 1708.02182 with its authors'
-settings, without the fine-tuning (61.2 / 58.8). `quick` (a few minutes) and `ptb-best-cpu` (an hour, at most 5 million
-parameters) are ours, for two cores."""
+settings, without the fine-tuning (61.2 / 58.8). `quick` (a few minutes), `keyboard` (1.5 MB in int8) and `ptb-best-cpu`
+(an hour, at most 5 million parameters) are ours, for two cores."""
 
 
 def preset_named(name: str) -> TrainConfig:

@@ -11,7 +11,7 @@ from lmtool.export import BuildOptions, build_model, measure_batch_invariance, v
 from lmtool.export.foreign.foreign_model import all_graphs
 from lmtool.export.int8_matrix import LARGEST, Int8Matrix
 from lmtool.export.unsigned_weights import unsigned_weights
-from lmtool.model import LanguageModel, Run
+from lmtool.model import PRESETS, LanguageModel, Run
 from lmtool.model.network import state_tensors
 from lmtool.runtime import CELLS, PROVIDERS, Architecture, Artifact, ArtifactError, Predictor, State
 from lmtool.runtime.artifact.weights import LARGEST_PAIR, largest_pair
@@ -118,6 +118,13 @@ def test_int8_files_are_small_and_standard(cell: str) -> None:
     held_twice = sum(size for name, size in weights.items() if name.rpartition(".")[2].startswith(names))
     in_uint8 = weights["embedding.weight"]
     assert sum(matrix.size for matrix in matrices_of(int8)) == sum(weights.values()) - in_uint8 + held_twice
+
+
+def test_the_preset_for_keyboards_fits_into_one_and_a_half_megabytes() -> None:
+    config = PRESETS["keyboard"]
+    assert config.vocabulary_size is not None
+    graph = build_model(LanguageModel(config.architecture, config.vocabulary_size), BuildOptions("int8"))
+    assert graph.ByteSize() + 50_000 < 1.5e6  # merges and metadata take 41 kB in English
 
 
 @pytest.mark.parametrize("cell", CELLS)
