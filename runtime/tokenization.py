@@ -206,7 +206,7 @@ class Tokenization:
 
     def is_subword(self, *tokens: str) -> bool:
         """For `bpe`: whether a piece of these tokens' bytes is split into these tokens."""
-        return self._pairs.merged("".join(tokens)) == tokens
+        return self._pairs.is_subword(tokens)
 
     def split_chunks(self, chunks: Iterable[str]) -> Iterator[list[str]]:
         """The tokens of a text that arrives in chunks, cut anywhere: the same as `split` of the whole text.

@@ -109,10 +109,11 @@ class BytePairs final {
   // Index = a token's number: the bytes, then what the merges make.
   const std::vector<std::string>& all() const { return tokens_; }
 
-  // Whether a piece of these tokens' bytes is split into these tokens.
+  // Whether a piece of these tokens' bytes is split into these tokens; a long token may be in no piece.
   bool is_subword(const std::vector<std::string>& tokens) const {
     std::string bytes;
     for (const std::string& token : tokens) bytes += bytes_of(token);
+    if (bytes.size() > kLongestPiece) return false;
     const std::vector<std::size_t> numbers = merged(bytes);
     return std::equal(numbers.begin(), numbers.end(), tokens.begin(), tokens.end(),
                       [this](std::size_t number, const std::string& token) { return tokens_[number] == token; });
@@ -130,6 +131,7 @@ class BytePairs final {
   }
 
  private:
+  static constexpr std::size_t kLongestPiece = 1 + 4 * 32 + 1 + 4 * 32;  // bytes: a space, letters, an apostrophe, letters
   static constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
 
   std::pair<std::string, std::size_t> added(const std::string& token) {

@@ -31,6 +31,9 @@ PIECE = (
 )
 """Regular expression of a piece; each piece begins where the one before ends."""
 
+_LONGEST_PIECE = 1 + 4 * 32 + 1 + 4 * 32
+"""Bytes of the longest piece: a space, letters of four bytes, an apostrophe, and as many letters."""
+
 _is_control = re.compile(rf"\n|[{_CONTROLS}]+").fullmatch
 is_letters = re.compile(rf" ?[{_LETTERS}]+").fullmatch
 """Whether a piece consists of letters, with the space before them."""
@@ -129,6 +132,11 @@ class BytePairs:
             for before in range(max(at - 1, 0), min(at + 1, len(ranks))):
                 ranks[before] = self._rank(tokens[before], tokens[before + 1])
         return tuple(tokens)
+
+    def is_subword(self, tokens: tuple[str, ...]) -> bool:
+        """Whether a piece of these tokens' bytes is split into these tokens; a long token may be in no piece."""
+        piece = "".join(tokens)
+        return len(piece) <= _LONGEST_PIECE and self.merged(piece) == tokens
 
     def _rank(self, left: str, right: str) -> int:
         return self._ranks.get((left, right), self._none)

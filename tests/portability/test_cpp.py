@@ -14,7 +14,7 @@ from lmtool.runtime import Predictor, Tokenization
 from support.corpora import sentences
 from support.cpp import Answer, answers, assert_same, build, execute, expected, header_folder, read_answers
 from support.models.networks import artifact_of, network_of
-from support.models.subwords import LOUD, LOUD_BYTES, WRITING_MERGES, bpe_artifact, text_artifact
+from support.models.subwords import DOUBLING_MERGES, LOUD, LOUD_BYTES, WRITING_MERGES, bpe_artifact, text_artifact
 from support.prose import PROSE, SAME
 
 LINES = ["the cat saw the fish", "a dog", "", "the zebra sold  two\tshares ", "every stock liked the news \\n", ""]
@@ -96,13 +96,18 @@ def test_the_search_for_words_agrees_with_python(program: Path, tmp_path: Path, 
     artifact = bpe_artifact(WRITING_MERGES, [*LOUD, *LOUD_BYTES]) if is_random else text_artifact(TEXT)
     path, predictor = saved(tmp_path, artifact)
     line = next(line for line in TEXT.split("\n") if len(line) > 70)
-    texts = [*BEGUN, *(line[:end] for end in range(1, len(line)))]
+    texts = [*BEGUN, *(line[:end] for end in range(1, len(line), 3))]
     for count in (5, 40):
         finished = execute(program, path, "--separate", "--count", count, stdin="\n".join(texts))
         assert_same(read_answers(finished.stdout.decode()), expected(predictor, texts, count, separate=True))
         cut = [int(number) - 1 for number in re.findall(r"line (\d+): the search was cut", finished.stderr.decode())]
         assert cut == [number for number, text in enumerate(texts) if not is_exact(predictor, text, count)]
         assert bool(cut) == (is_random and count == 40)
+
+
+def test_tokens_that_no_text_has_take_no_time(program: Path, tmp_path: Path) -> None:
+    path, predictor = saved(tmp_path, bpe_artifact(DOUBLING_MERGES, ["a", "aa", "a" * 2**17]))
+    assert_same(answers(program, path, stdin="a"), expected(predictor, ["a"]))
 
 
 TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")

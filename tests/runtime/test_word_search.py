@@ -1,6 +1,7 @@
 """The search for whole words by a model of parts of words: proven by enumeration of all words."""
 
 import re
+import time
 from functools import cache
 
 import numpy as np
@@ -11,6 +12,7 @@ from lmtool.runtime.text.byte_alphabet import bytes_of
 from lmtool.runtime.text.byte_pairs import PIECE
 from lmtool.runtime.word_search import nodes, search
 from support.models.networks import artifact_of, network_of
+from support.models.subwords import DOUBLING_MERGES, bpe_artifact
 
 ALPHABET = "ab'.1 "
 MERGES = ["a b", "Ġ a", "Ġ ab", "Ġ b", "ab a", "' a", ". .", "b b", "1 1"]
@@ -271,3 +273,12 @@ def test_a_stream_with_a_cache_suggests_by_its_mixture(predictor: Predictor) -> 
         stream.feed("11 ab ab ab ab ab ab ")
     ratio = dict(cached.suggest(20))["ab"] / dict(plain.suggest(20))["ab"]
     assert ratio > 2
+
+
+def test_tokens_that_no_text_has_take_no_time() -> None:
+    predictor = Predictor.load(bpe_artifact(DOUBLING_MERGES, ["a", "aa", "a" * 32, "a" * 2**17]))
+    begun = time.perf_counter()
+    words = [word for word, _ in predictor.stream().suggest(50)]
+    assert time.perf_counter() - begun < 5  # a tenth of a second; minutes if such tokens are merged from their bytes
+    assert "a" * 32 in words
+    assert max(map(len, words)) <= 64

@@ -36,6 +36,9 @@ MERGES = (
 )
 """`the` is made in two ways, so the order of merges matters."""
 
+DOUBLING_MERGES = tuple(f"{'a' * 2**power} {'a' * 2**power}" for power in range(17))
+"""They fit in a small file and make tokens of up to 131,072 letters, which are in no piece of a text."""
+
 FEW_MERGES = ("t h", "th e", "\u0120 the", _merge(b"\xc3", b"\xa9"))
 
 
