@@ -87,6 +87,7 @@ def test_training_on_the_gpu_is_recorded_in_its_precision(tmp_path: Path, corpus
     assert result.test_perplexity < result.unigram_perplexity
     recorded = json.loads((tmp_path / "run" / "config.json").read_text())
     assert recorded["training"]["precision"] == precision
+    assert recorded["environment"]["recurrent_layers"] == ("tf32" if precision == "tf32" else "fp32")
     assert recorded["environment"]["tf32"] == (precision == "tf32")
     assert recorded["environment"]["device"] == "cuda"
 

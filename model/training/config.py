@@ -134,8 +134,8 @@ class TrainConfig:
         averaging_decay: Decay of the moving mean; at step n at most n / (10 + n).
         clip_norm: Largest global norm of the gradient.
         precision: Operands of matrix products: `fp32`, `tf32` (CUDA only), or `bf16` with sums and weights in fp32,
-            which is slow on devices without bf16 units; `auto`: bf16 on devices with them, else fp32. A run records
-            its choice.
+            which is slow on devices without bf16 units; recurrent layers on CUDA then stay in fp32. `auto`: bf16 on
+            devices with these units, else fp32. A run records its choice.
         seed: Seed of initial weights and dropout.
     """
 

@@ -38,17 +38,26 @@ def set_precision(precision: str) -> None:
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
 
-@contextlib.contextmanager
-def bf16_layers(device: str) -> Iterator[None]:
-    """Compute layers in bf16 within the block, on `cpu` or `cuda`.
+def layer_precision(precision: str, device: str) -> str:
+    """Precision of the products in recurrent layers, on `cpu` or `cuda`.
 
-    On a CPU torch prefers oneDNN's LSTM, which fails in bf16 on processors without AVX-512. There it is switched off,
-    and torch's own LSTM does the same products, slowly.
+    For `bf16` on CUDA it is `fp32`: torch's autocast passes float16 to cuDNN's recurrent layers, whatever type it is
+    asked for.
+    """
+    return "fp32" if (precision, device) == ("bf16", "cuda") else precision
+
+
+@contextlib.contextmanager
+def bf16_layers() -> Iterator[None]:
+    """Compute layers on the CPU in bf16 within the block.
+
+    torch prefers oneDNN's LSTM, which fails in bf16 on processors without AVX-512. There it is switched off, and
+    torch's own LSTM does the same products, slowly.
     """
     onednn = torch.backends.mkldnn.enabled
-    torch.backends.mkldnn.enabled = onednn and (device != "cpu" or _onednn_has_bf16_lstm())  # type: ignore[assignment]
+    torch.backends.mkldnn.enabled = onednn and _onednn_has_bf16_lstm()  # type: ignore[assignment]
     try:
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16):
             yield
     finally:
         torch.backends.mkldnn.enabled = onednn
@@ -89,8 +98,8 @@ def translate_memory_errors() -> Iterator[None]:
         ) from error
 
 
-def environment(device: str, group: ProcessGroup) -> dict[str, Any]:
-    """Device, threads, processes, versions, and whether a GPU's products are TF32."""
+def environment(device: str, precision: str, group: ProcessGroup) -> dict[str, Any]:
+    """Device, threads, processes, versions, the recurrent layers' precision, and whether a GPU's products are TF32."""
     return {
         "device": device,
         "device_name": torch.cuda.get_device_name() if device == "cuda" else processor_name(),
@@ -98,5 +107,6 @@ def environment(device: str, group: ProcessGroup) -> dict[str, Any]:
         "processes": group.count,
         "torch": torch.__version__,
         "cudnn": torch.backends.cudnn.version() if device == "cuda" else None,  # type: ignore[no-untyped-call]
+        "recurrent_layers": layer_precision(precision, device),
         "tf32": torch.backends.cuda.matmul.allow_tf32,
     }

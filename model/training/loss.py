@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..network import LanguageModel, NetworkState
 from .config import TrainConfig
-from .device import bf16_layers
+from .device import bf16_layers, layer_precision
 
 _LARGEST_SUM = 1e30
 """Of exponentials relative to the target's: above it, products or reciprocals may leave float32's range."""
@@ -161,6 +161,7 @@ class Objective(nn.Module):
     def __init__(self, network: LanguageModel, config: TrainConfig) -> None:
         super().__init__()
         self.network = network
+        self._precision = config.precision
         self._dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
         self._summed = config.loss_over_time == "sum"
         self._activation, self._temporal = config.activation_penalty, config.temporal_penalty
@@ -181,7 +182,8 @@ class Objective(nn.Module):
         batch, time = inputs.shape
         factor = float(time) if self._summed else 1.0
         device = inputs.device.type
-        with bf16_layers(device) if self._dtype == torch.bfloat16 else contextlib.nullcontext():
+        layers_in_bf16 = layer_precision(self._precision, device) == "bf16"
+        with bf16_layers() if layers_in_bf16 else contextlib.nullcontext():
             output, raw, new_state = self.network.read(inputs, state)
         with torch.autocast(device, enabled=False):
             projection = self.network.projection

@@ -196,7 +196,7 @@ def _make_trainer(options: TrainOptions, group: ProcessGroup, stack: contextlib.
         trainer = Trainer(config, corpus, run, options.device, group)
         origin, weights = origin_of(source)
         trainer.begin_from(weights)
-    facts = environment(options.device, group)
+    facts = environment(options.device, trainer.config.precision, group)
     _lock_run(run, group, stack, lambda: run.create(trainer.config, corpus, facts, origin))
     return trainer
 

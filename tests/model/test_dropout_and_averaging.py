@@ -231,7 +231,7 @@ def test_bf16_layers_with_and_without_the_lstm_of_onednn(
     torch.manual_seed(0)
     network = LanguageModel(Architecture(cell, 50, (70, 30), tied=False), 11)
     ids, state = torch.randint(0, 11, (3, 4)), network.initial_state(3)
-    with device.bf16_layers("cpu"):
+    with device.bf16_layers():
         output, *_ = network.read(ids, state)
     output.sum().backward()
     gradient = network.layers[0].weight_hh_l0.grad.clone()

@@ -1,9 +1,14 @@
 """The fused loss, compared with torch's functions."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
-from lmtool.model.training.loss import Workspace, projection_loss
-from torch import Tensor
+from lmtool.model.training.config import TrainConfig
+from lmtool.model.training.device import layer_precision
+from lmtool.model.training.loss import Objective, Workspace, projection_loss
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
 SIZES = [(7, 3, 11), (64, 32, 500), (33, 128, 65)]
@@ -78,3 +83,34 @@ def test_nan_in_the_weights_gives_a_nan_loss() -> None:
     with torch.no_grad():
         weight[4, 1] = torch.nan
     assert projection_loss(hidden, weight, bias, targets, 1.0, torch.float32, Workspace()).isnan()
+
+
+class FakeNetwork(nn.Module):
+    """A network that notes whether its layers run under autocast for a device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.projection = nn.Linear(3, 5)
+        self.autocast: bool | None = None
+
+    def read(self, inputs: Any, state: tuple[()]) -> tuple[Tensor, Tensor, tuple[()]]:
+        self.autocast = torch.is_autocast_enabled(inputs.device.type)
+        output = torch.zeros(*inputs.shape, 3)
+        return output, output, state
+
+
+@pytest.mark.parametrize(("precision", "device", "layers"), [
+    ("bf16", "cpu", "bf16"),
+    ("bf16", "cuda", "fp32"),
+    ("tf32", "cuda", "tf32"),
+    ("fp32", "cpu", "fp32"),
+])  # fmt: skip
+def test_recurrent_layers_on_cuda_never_run_under_autocast(precision: str, device: str, layers: str) -> None:
+    """There torch would give cuDNN float16. Without a GPU, torch warns of autocast for CUDA."""
+    network: Any = FakeNetwork()
+    inputs: Any = SimpleNamespace(shape=(2, 4), device=torch.device(device))
+    targets = torch.zeros(2, 4, dtype=torch.int64)
+    loss, *_ = Objective(network, TrainConfig("ptb-200", precision=precision))(inputs, targets, ())
+    assert loss.isfinite()
+    assert layer_precision(precision, device) == layers
+    assert network.autocast == (layers == "bf16")
