@@ -1,7 +1,9 @@
 """The network: embedding, stacked recurrent layers of any sizes, projection; state is an input and an output."""
 
+import contextlib
 import itertools
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any, final
 
 import torch
@@ -134,7 +136,16 @@ class LanguageModel(nn.Module):
             layer.bias_hh_l0,
         ]
         run: Any = _FUNCTIONS[self.architecture.cell]
-        return run(activations, state, weights, True, 1, 0.0, True, False, True)
+        with _scattered_weights():
+            return run(activations, state, weights, True, 1, 0.0, True, False, True)
+
+
+@contextlib.contextmanager
+def _scattered_weights() -> Iterator[None]:
+    """Hide the warning that cuDNN copies a layer's weights into one block: with weight dropout it must."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk of memory")
+        yield
 
 
 def weight_shapes(architecture: Architecture, vocabulary_size: int) -> dict[str, tuple[int, ...]]:

@@ -1,6 +1,7 @@
 """Dropout, penalties, weight averages, schedules that depend on valid, and bf16."""
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lmtool.model import PRESETS, Checkpoint, Interrupted, LanguageModel, Run, Trainer, load_corpus, preset_named
+from lmtool.model import network as network_module
 from lmtool.model.dropout import Dropouts, drop_activations, drop_words
 from lmtool.model.training import device
 from lmtool.model.training.loss import Objective
@@ -76,6 +78,26 @@ def test_weight_dropout_near_zero_equals_the_plain_layer() -> None:
         plain.load_state_dict(dropping.state_dict())
         ids, state = torch.randint(0, 11, (2, 4)), plain.initial_state(2)
         torch.testing.assert_close(dropping(ids, state)[0], plain(ids, state)[0])
+
+
+def test_weight_dropout_hides_only_the_warning_that_weights_are_scattered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch gives it on CUDA; here a stand-in for its LSTM does."""
+
+    def lstm(*arguments: Any) -> Any:
+        warnings.warn(message, UserWarning, stacklevel=2)
+        return torch.lstm(*arguments)
+
+    monkeypatch.setitem(network_module._FUNCTIONS, "lstm", lstm)
+    network = LanguageModel(Architecture("lstm", 5, (7,), tied=False), 11, Dropouts(weight=0.5))
+    ids, state = torch.randint(0, 11, (2, 4)), network.initial_state(2)
+    message = (
+        "RNN module weights are not part of single contiguous chunk of memory. This means they need to be compacted at "
+        "every call, possibly greatly increasing memory usage. To compact weights again call flatten_parameters()."
+    )
+    network(ids, state)  # warnings are errors in tests
+    message = "another warning"
+    with pytest.warns(UserWarning, match=message):
+        network(ids, state)
 
 
 def test_objective_is_the_recipes_loss_plus_penalties() -> None:
