@@ -58,6 +58,14 @@ class DeviceRunner:
         self, token_ids: NDArray[np.int64], tensors: Tensors, positions: int, logits_on: tuple[str, int]
     ) -> tuple[Any, DeviceTensors]:
         """One call: the logits as an OrtValue on the device `logits_on`, and the states."""
+        with translate_onnxruntime_errors():  # copying inputs to a device can fail as a run can
+            binding = self._bind(token_ids, tensors, positions, logits_on)
+            self._session.run_with_iobinding(binding)
+        logits, after = binding.get_outputs()[0], DeviceTensors(_states(binding))
+        self._graph.check_shapes(logits.shape(), after.shapes, len(token_ids), positions)
+        return logits, after
+
+    def _bind(self, token_ids: NDArray[np.int64], tensors: Tensors, positions: int, logits_on: tuple[str, int]) -> Any:
         binding = self._session.io_binding()
         binding.bind_cpu_input(TOKEN_IDS, np.ascontiguousarray(token_ids))
         if self._graph.can_keep and positions != token_ids.shape[1]:
@@ -68,18 +76,24 @@ class DeviceRunner:
         binding.bind_output(LOGITS, *logits_on)
         for name in self._graph.outputs[1:]:
             binding.bind_output(name, *self._device)
-        with translate_onnxruntime_errors():
-            self._session.run_with_iobinding(binding)
-        logits, *outputs = binding.get_outputs()
-        after = DeviceTensors(outputs)
-        self._graph.check_shapes(logits.shape(), after.shapes, len(token_ids), positions)
-        return logits, after
+        return binding
 
     def _values(self, tensors: Tensors) -> Sequence[Any]:
         """The states as OrtValues on the device: those that are there already, else copies."""
         if isinstance(tensors, DeviceTensors):
             return tensors.values
         return [_value(tensor, *self._device) for tensor in tensors]
+
+
+def _states(binding: Any) -> list[Any]:
+    """The outputs after the logits as OrtValues, not copied. `get_outputs` gives such as keep all outputs in memory."""
+    from onnxruntime import OrtValue
+    from onnxruntime.capi.onnxruntime_pybind11_state import OrtValueVector
+
+    outputs, states = binding.get_outputs_as_ortvaluevector(), OrtValueVector()
+    for index in range(1, len(outputs)):
+        states.push_back(outputs[index])
+    return [OrtValue(states[index]) for index in range(len(states))]
 
 
 def _value(array: NDArray[Any], device: str = "cpu", device_id: int = 0) -> Any:

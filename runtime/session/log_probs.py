@@ -50,13 +50,14 @@ class LogProbs:
         aligned = np.zeros((batch, logits.shape()[1], 1), np.int64)
         first = aligned.shape[1] - positions
         aligned[:, first:, 0] = targets
-        binding = self._session.io_binding()
-        binding.bind_ortvalue_input(LOGITS, logits)
-        binding.bind_cpu_input(TARGETS, aligned)
-        binding.bind_output(LOG_PROBS, "cpu")
+        session = self._session
         with translate_onnxruntime_errors():
-            self._session.run_with_iobinding(binding)
-        log_probs = binding.get_outputs()[0].numpy()
+            binding = session.io_binding()
+            binding.bind_ortvalue_input(LOGITS, logits)
+            binding.bind_cpu_input(TARGETS, aligned)
+            binding.bind_output(LOG_PROBS, "cpu")
+            session.run_with_iobinding(binding)
+            log_probs = binding.get_outputs()[0].numpy()
         return np.asarray(log_probs[:, first:, 0].astype(np.float64))
 
     @cached_property

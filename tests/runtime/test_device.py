@@ -1,6 +1,8 @@
 """Calls on a device, here the processor itself: the same numbers, states that stay, few copies back."""
 
 import copy
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,14 @@ import numpy as np
 import pytest
 from lmtool.runtime import ArtifactError, CacheOptions, Predictor, State, StateError, StreamPool
 from lmtool.runtime.arrays import DeviceTensors
+from lmtool.runtime.session import device as device_module
 from lmtool.runtime.session.calls import Graph
 from lmtool.runtime.session.device import DeviceRunner
 from lmtool.runtime.session.host import HostRunner
 from lmtool.runtime.session.log_probs import LogProbs
 from lmtool.runtime.session.providers import PROVIDERS
 from lmtool.runtime.session.session import SessionOptions, create_runner, start_session
+from onnxruntime import OrtValue
 from support.pools import same
 
 
@@ -106,6 +110,39 @@ def test_a_state_on_a_device_is_a_value(device: Predictor, predictor: Predictor)
         device.step([[1], [2]], state)
 
 
+class WatchedSession:
+    """A session that notes which of its bindings, which hold the outputs of a call, are still in memory."""
+
+    def __init__(self, session: Any) -> None:
+        self.run_with_iobinding = session.run_with_iobinding
+        self._session = session
+        self._bindings: list[weakref.ref[Any]] = []
+
+    def io_binding(self) -> Any:
+        binding = self._session.io_binding()
+        self._bindings.append(weakref.ref(binding._iobinding))
+        return binding
+
+    def kept(self) -> list[bool]:
+        gc.collect()
+        return [binding() is not None for binding in self._bindings]
+
+
+def test_a_kept_state_keeps_no_logits(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = device_runner(predictor)
+    session = runner._session = WatchedSession(predictor.session)
+    ids = np.array([[1, 2, 3]])
+    _, first = runner.run(ids, predictor.initial_state().tensors, 3)
+    _, second = runner.run(ids, first, 3)
+    assert session.kept() == [False, False]
+    expected, _ = predictor.step(ids, State(predictor.artifact.sha256, second))
+    assert np.array_equal(runner.run(ids, second, 3)[0], expected)
+    monkeypatch.setattr(device_module, "_states", lambda binding: binding.get_outputs()[1:])
+    control = runner.run(ids, first, 3)[1]
+    assert len(control) == len(first)
+    assert session.kept() == [False, False, False, True]
+
+
 def test_streams_caches_and_pools_work_on_a_device(device: Predictor, predictor: Predictor) -> None:
     for options in (None, CacheOptions(size=20)):
         texts = []
@@ -142,6 +179,19 @@ def test_a_graph_that_cannot_run_says_so(device: Predictor) -> None:
     outside = np.array([[len(device.vocabulary)]])
     with pytest.raises(ArtifactError, match="onnxruntime cannot run the artifact: .*Gather"):
         device.network._runner.run(outside, device.initial_state().tensors, 1)
+
+
+def test_a_device_without_memory_for_the_inputs_says_so(device: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA failure 2: out of memory")
+
+    logits = OrtValue.ortvalue_from_numpy(np.zeros((1, 1, 5), np.float32))
+    monkeypatch.setattr("onnxruntime.OrtValue.ortvalue_from_numpy", fail)
+    with pytest.raises(ArtifactError, match="cannot run the artifact: CUDA failure 2: out of memory"):
+        device.step([[1, 2]], device.initial_state())
+    monkeypatch.setattr("onnxruntime.IOBinding.bind_cpu_input", fail)
+    with pytest.raises(ArtifactError, match="cannot run the artifact: CUDA failure 2: out of memory"):
+        device.network._runner._scorer.of_value(logits, np.array([[1]]))
 
 
 def test_a_device_is_numbered_as_the_provider_is_told(artifact_path: Path) -> None:
