@@ -66,7 +66,8 @@ class Engine:
         if not (artifact.batch_invariant or options.allow_inexact):
             raise ServeError(
                 f"the {artifact.variant} artifact is not batch-invariant: an answer would depend, slightly, on which "
-                f"others are written at the same time; {artifact.invariant_instead}, or allow that: --allow-inexact"
+                "others are written at the same time; "
+                f"{artifact.invariant_instead(predictor.provider)}, or allow that: --allow-inexact"
             )
         self.sha256 = artifact.sha256
         self.created = int(time.time())

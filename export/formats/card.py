@@ -62,7 +62,7 @@ def exports_beside(path: Path) -> list[CardFile]:
     """
     own = Artifact.read(path)
     if own.is_of_earlier_version:
-        raise ArtifactError(f"{path} is {own.variant} of an earlier version; {own.invariant_instead}")
+        raise ArtifactError(f"{path} is {own.variant} of an earlier version; {own.invariant_instead()}")
     found = {own.precision: CardFile(path.name, path, own)}
     for other in sorted(path.parent.glob("*.onnx")):
         try:

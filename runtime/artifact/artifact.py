@@ -90,12 +90,15 @@ class Artifact:
         """Whether only earlier versions export such a file; a new export as `int8` is batch-invariant."""
         return self.precision in EARLIER_PRECISIONS or (self.precision == "int8" and not self.is_static)
 
-    @property
-    def invariant_instead(self) -> str:
-        """What to use where an artifact must be batch-invariant and this one is not."""
+    def invariant_instead(self, provider: str = "cpu") -> str:
+        """What to use where an artifact must be batch-invariant on a provider and this one is not."""
+        if provider != "cpu":
+            return f"on {provider} any precision may depend on the batch size: run int8 or fp32 on provider cpu"
         if self.is_of_earlier_version:
             return f"this {self.precision} is of an earlier version: export again (lmtool export --precision int8)"
-        return "use another precision (fp32)"
+        if self.precision == "int8":
+            return "use another precision (fp32)"
+        return "use int8, which is batch-invariant on every processor (lmtool export --precision int8)"
 
     @classmethod
     def read(cls, path: Path | str) -> "Artifact":

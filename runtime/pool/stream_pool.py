@@ -339,5 +339,6 @@ def _require_exact(predictor: Predictor, options: PoolOptions) -> None:
         reason = f"it says it is batch-invariant, but here, alone and in {difference}, a stream's numbers differ"
     raise PoolError(
         f"the {artifact.variant} artifact would give a stream other numbers than it gets alone: {reason}; "
-        f"{artifact.invariant_instead}, or PoolOptions(allow_inexact=True) where small differences do not matter"
+        f"{artifact.invariant_instead(predictor.provider)}, or PoolOptions(allow_inexact=True) where small differences "
+        "do not matter"
     )

@@ -101,8 +101,10 @@ def test_an_artifact_that_is_wrongly_called_batch_invariant_is_refused(
         return (np.nextafter(logits, np.float32(9)) if len(token_ids) == 5 else logits), after
 
     monkeypatch.setattr(own_predictor, "step", depends_on_neighbours)
-    with pytest.raises(PoolError, match="alone and in row 0 of a batch of 5, 1 of 3 logits kept"):
-        StreamPool(own_predictor, PoolOptions(max_batch=8))
+    for provider, advice in (("cpu", "use int8, which is"), ("cuda", "on cuda any precision may .*: run int8 or fp32")):
+        own_predictor.provider = provider
+        with pytest.raises(PoolError, match=f"in row 0 of a batch of 5, 1 of 3 logits kept, .*; {advice}"):
+            StreamPool(own_predictor, PoolOptions(max_batch=8))
     StreamPool(own_predictor, PoolOptions(max_batch=4)).close()
 
 
