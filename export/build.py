@@ -52,7 +52,8 @@ class BuildOptions:
             )
         if self.opset not in OPSETS:
             raise OptionError(
-                f"opset is {self.opset}, expected {OPSETS[0]} to {OPSETS[-1]} (CUDA has no LSTM kernel from 22 on)"
+                f"opset is {self.opset}, expected {OPSETS[0]} to {OPSETS[-1]} "
+                "(onnxruntime before 1.27 has no CUDA kernel of LSTM and RNN from 22 on)"
             )
 
 

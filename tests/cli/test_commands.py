@@ -1,6 +1,7 @@
 """Every command on the command line: results, JSON and progress."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -43,6 +44,16 @@ def test_help_is_instant_and_names_every_command() -> None:
     for command in (["train"], ["serve"], ["data"], ["data", "list"]):
         assert output_of(*command, "-h") == output_of(*command, "--help")
     assert output_of("--version") == output_of("-V") == f"lmtool {__version__}\n"
+
+
+def test_the_version_needs_no_installation(tmp_path: Path) -> None:
+    """The package as a folder on PYTHONPATH, with another number than that of the installed one."""
+    folder, root = tmp_path / "lmtool", Path(__file__).parents[2]
+    folder.mkdir()
+    text = (root / "package" / "__init__.py").read_text()
+    (folder / "__init__.py").write_text(text.replace(f'__version__ = "{__version__}"', '__version__ = "9.8.7"'))
+    (folder / "cli").symlink_to(root / "cli")
+    assert output_of("--version", env={**os.environ, "PYTHONPATH": str(tmp_path)}) == "lmtool 9.8.7\n"
 
 
 def test_train_export_and_use_in_an_empty_folder(tmp_path: Path) -> None:
