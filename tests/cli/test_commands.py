@@ -12,7 +12,7 @@ from lmtool import __version__
 from lmtool.runtime import CacheOptions, Predictor
 from support.corpora import write_corpus
 from support.models.subwords import text_artifact
-from support.processes.commands import TRAIN, json_output_of, lmtool, output_of
+from support.processes.commands import TRAIN, json_output_of, lmtool, output_of, run_fresh
 
 
 def test_help_is_instant_and_names_every_command() -> None:
@@ -53,7 +53,8 @@ def test_the_version_needs_no_installation(tmp_path: Path) -> None:
     text = (root / "package" / "__init__.py").read_text()
     (folder / "__init__.py").write_text(text.replace(f'__version__ = "{__version__}"', '__version__ = "9.8.7"'))
     (folder / "cli").symlink_to(root / "cli")
-    assert output_of("--version", env={**os.environ, "PYTHONPATH": str(tmp_path)}) == "lmtool 9.8.7\n"
+    finished = run_fresh("--version", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert (finished.stdout, finished.stderr) == ("lmtool 9.8.7\n", "")
 
 
 def test_train_export_and_use_in_an_empty_folder(tmp_path: Path) -> None:
