@@ -22,11 +22,13 @@ import tempfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmtool.runtime.io.text_files import read_text
-from pocketsphinx import Decoder
 from program import run_program
+
+if TYPE_CHECKING:
+    from pocketsphinx import Decoder
 
 VOICES = ("slt", "rms", "awb")
 SAMPLE_RATE = 16_000
@@ -72,7 +74,7 @@ def sound(text: str, voice: str, folder: Path) -> bytes:
     return data[_HEADER_BYTES:]
 
 
-def decoded(decoder: Decoder, samples: bytes, most: int) -> dict[str, Any]:
+def decoded(decoder: "Decoder", samples: bytes, most: int) -> dict[str, Any]:
     """The n-best list of an utterance, without repeated texts, and the recogniser's own result."""
     decoder.start_utt()
     decoder.process_raw(samples, full_utt=True)
@@ -92,6 +94,8 @@ def decoded(decoder: Decoder, samples: bytes, most: int) -> dict[str, Any]:
 
 def lists(sentences: list[list[str]], most: int) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
     """The n-best list and the reference of each sentence that has a list."""
+    from pocketsphinx import Decoder
+
     decoder = Decoder(loglevel="ERROR", samprate=SAMPLE_RATE)
     with tempfile.TemporaryDirectory() as folder:
         for number, tokens in enumerate(sentences):

@@ -1,7 +1,7 @@
 """Rescore n-best lists with lmtool and with KenLM: word error rates, time and memory.
 
     python bench/studies/rescoring.py --run RUN --model FILE --kenlm FOLDER --work FOLDER \
-        --dev LISTS REFERENCES --test LISTS REFERENCES [--rounds N]
+        --dev LISTS REFERENCES --test LISTS REFERENCES [--rounds N] [--rate FILE]...
 
 RUN is trained on the Penn Treebank, FILE is its artifact, and the lists are those of `nbest_lists`. KenLM's FOLDER
 holds `lmplz`, `build_binary` and `query` (see `kenlm_model`). It needs lmtool[train,cpu,rescore].
@@ -38,7 +38,7 @@ from program import run_program
 
 ORDERS = (3, 5)
 SAMPLES = 10_000
-_ALONE_SHARE = 10
+_RATED_LISTS, _ALONE_SHARE = 100, 10
 _KIBIBYTE = 1024
 _LAUNCHER = """
 import resource, subprocess, sys
@@ -162,14 +162,20 @@ def error_table(chosen: argparse.Namespace, predictor: Predictor) -> list[str]:
         best = [each.errors[np.argmax(each.scores + each.features @ weights)] for each in lists]
         errors[name] = np.array(best), ", ".join(f"{weight:.3g}" for weight in weights)
     errors["fewest errors in the list"] = np.array([each.min() for each in test.errors]), ""
-    rows = [("", "errors", "word error rate", "95% interval", "fewer than the first, 95% interval", "weights")]
+    rows = [("", "errors", "word error rate", "95% interval", "fewer than the first", "than the 5-gram", "weights")]
     for name, (own, weights) in errors.items():
-        rate, fewer = (f"{counts.sum() / test.words.sum():.2%}" for counts in (own, first - own))
-        spread = f"{fewer}, {interval(first - own, test.words)}" if (first != own).any() else ""
-        rows.append((name, f"{own.sum():,}", rate, interval(own, test.words), spread, weights))
+        rate = f"{own.sum() / test.words.sum():.2%}"
+        fewer = [_fewer(other, own, test.words) for other in (first, errors["KenLM 5-gram"][0])]
+        rows.append((name, f"{own.sum():,}", rate, interval(own, test.words), *fewer, weights))
     counts = [f"{len(part.texts)} lists, {sum(map(len, part.texts)):,} hypotheses" for part in (dev, test)]
     what = f"dev {counts[0]}; test {counts[1]}, {test.words.sum():,} words"
     return [what, *text_table(rows, "<>"), *cost_table(chosen, costs)]
+
+
+def _fewer(other: NDArray[np.int64], own: NDArray[np.int64], words: NDArray[np.int64]) -> str:
+    """How much smaller the second error rate is, with the interval of the difference."""
+    rate = (other - own).sum() / words.sum()
+    return f"{rate:.2%} ({interval(other - own, words)})" if (other != own).any() else ""
 
 
 def cost_table(chosen: argparse.Namespace, costs: dict[str, Cost]) -> list[str]:
@@ -184,20 +190,20 @@ def cost_table(chosen: argparse.Namespace, costs: dict[str, Cost]) -> list[str]:
     return ["", *text_table(rows, "<>")]
 
 
-def speed_table(chosen: argparse.Namespace, predictor: Predictor) -> list[str]:
+def speed_table(model: Path, lists: list[list[str]], rounds: int) -> list[str]:
     """Rates of scoring each hypothesis alone, and together."""
-    lists = read_part(*chosen.test).texts
+    predictor = Predictor.load(model)
     some = [text for own in lists[::_ALONE_SHARE] for text in own]
     texts = [text for own in lists for text in own]
     rescorer = Rescorer(predictor)
     ways: dict[str, tuple[int, Callable[[], Any]]] = {
         "Predictor.score": (len(some), lambda: [predictor.score(f"{text}\n") for text in some]),
-        "Predictor.scores": (len(texts), lambda: list(predictor.scores(f"{text}\n" for text in texts))),
+        "Predictor.scores": (len(some), lambda: list(predictor.scores(f"{text}\n" for text in some))),
         "Rescorer, list by list": (len(texts), lambda: list(map(rescorer.log_probs, lists))),
         "Rescorer, lists together": (len(texts), lambda: rescorer.log_probs(texts)),
     }
     rates: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(chosen.rounds):
+    for _ in range(rounds):
         for name, (count, score) in ways.items():
             start = process_time()
             score()
@@ -207,7 +213,7 @@ def speed_table(chosen: argparse.Namespace, predictor: Predictor) -> list[str]:
         ratios = [rate / alone for rate, alone in zip(own, rates["Predictor.score"], strict=True)]
         shown = (f"{ratio:.1f}" for ratio in (statistics.median(ratios), min(ratios), max(ratios)))
         rows.append((name, f"{statistics.median(own):,.0f}", *shown))
-    return ["", f"{chosen.model}, {chosen.rounds} rounds", *text_table(rows, "<>")]
+    return ["", f"{model}, {rounds} rounds", *text_table(rows, "<>")]
 
 
 def build_missing(chosen: argparse.Namespace) -> None:
@@ -229,15 +235,17 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the n-grams")
     for name in ("--dev", "--test"):
         parser.add_argument(name, type=Path, nargs=2, required=True, metavar=("LISTS", "REFERENCES"))
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of the rates; 0 leaves them out")
+    parser.add_argument("--rate", type=Path, action="append", default=[], help="artifact whose rates are measured")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of the rates")
     chosen = parser.parse_args()
     build_missing(chosen)
     predictor = Predictor.load(chosen.model)
     environment = describe_environment()
     print(f"{environment['processor']}, {environment['usable_cores']} cores")
     print("\n".join(error_table(chosen, predictor)))
-    if chosen.rounds:
-        print("\n".join(speed_table(chosen, predictor)))
+    lists = read_part(*chosen.test).texts[:_RATED_LISTS]
+    for model in (chosen.model, *chosen.rate):
+        print("\n".join(speed_table(model, lists, chosen.rounds)))
 
 
 if __name__ == "__main__":
