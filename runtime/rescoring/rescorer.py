@@ -43,8 +43,8 @@ class Rescorer:
 
     The natural log-probability is that of the text and the end of its sentence; it equals
     `Predictor.score(text + "\\n").log_prob` to the bit. Beginnings that texts share are read once, and branches share
-    calls if the artifact is batch-invariant, and this machine confirms it; that is 5 to 9 times as fast as scoring each
-    of a hundred hypotheses alone. Thread-safe, as a predictor is.
+    calls if the artifact is batch-invariant, and this machine confirms it. A hundred hypotheses are scored 3 to 4.5
+    times as fast as each alone, several such lists together 5 to 7 times. Thread-safe, as a predictor is.
 
     Example:
         >>> from lmtool.runtime import Hypothesis, Predictor, Rescorer
