@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, final
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..runtime.artifact.original import outdated
-from ..runtime.artifact.summary import training_warning
+from ..runtime.artifact.summary import text_warning, training_warning
 from ..runtime.cache import CacheOptions
 from ..runtime.errors import NumberError
 from ..runtime.predictor import Predictor
@@ -106,7 +106,8 @@ class Evaluation:
         word_perplexity: The same for each word, newlines included, as a perplexity.
         cache: The cache that was used, if any.
         notes: Files of the corpus that were not read, and why.
-        warning: That the artifact is older than its run's weights, or the training ended worse than word frequencies;
+        warning: That the artifact is older than its run's weights, the training ended worse than word frequencies, or
+            the text takes over twice the bits per byte of the model's own test text;
             empty without reason.
     """
 
@@ -156,11 +157,11 @@ def evaluate_run(path: Path | None, data: str | None, split: str | None, threads
     check_threads(threads)
     run = chosen_run(path)
     network, checkpoint = run.trained()
-    warning = training_warning(run.training_facts(checkpoint))
+    facts = run.training_facts(checkpoint)
     corpus, split = _text_of(run, data, split, run.vocabulary)
     torch.set_num_threads(threads)
     evaluation = _evaluate(str(run.path), corpus, split, lambda ids: evaluate_perplexity(network, ids))
-    return replace(evaluation, warning=warning)
+    return replace(evaluation, warning=_warnings(evaluation, facts))
 
 
 def evaluate_artifact(
@@ -185,8 +186,13 @@ def evaluate_artifact(
     run = Run.of_artifact(path) if data is None else Run(path.resolve().parent)
     corpus, split = _text_of(run, data, split, lambda: predictor.vocabulary)
     evaluation = _evaluate(str(path), corpus, split, lambda ids: predictor.perplexity(ids, cache=cache))
-    warnings = (outdated(path, predictor.artifact), training_warning(predictor.artifact.training))
-    return replace(evaluation, cache=cache, warning="; ".join(filter(None, warnings)))
+    warning = _warnings(evaluation, predictor.artifact.training, outdated(path, predictor.artifact))
+    return replace(evaluation, cache=cache, warning=warning)
+
+
+def _warnings(evaluation: Evaluation, facts: Mapping[str, Any], older: str = "") -> str:
+    found = (older, training_warning(facts), text_warning(evaluation.bits_per_byte, facts))
+    return "; ".join(filter(None, found))
 
 
 def _text_of(run: Run, data: str | None, split: str | None, vocabulary: Callable[[], Vocabulary]) -> tuple[Corpus, str]:

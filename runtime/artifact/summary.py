@@ -65,6 +65,26 @@ def training_warning(training: Mapping[str, Any]) -> str:
     )
 
 
+_UNLIKE = 2.0
+"""Times the bits per byte of the model's own test text."""
+
+
+def text_warning(bits_per_byte: float, training: Mapping[str, Any]) -> str:
+    """The warning of a text that takes over twice the bits of the model's own test text; empty without reason.
+
+    Args:
+        bits_per_byte: Of the text (see `Score`).
+        training: Facts of a training, as in `Artifact.training`.
+    """
+    own = training.get("test_bits_per_byte")
+    if not isinstance(own, int | float) or not bits_per_byte > _UNLIKE * own:
+        return ""
+    return (
+        f"the text takes {bits_per_byte:.2f} bits per byte, the model's own test text {own:.2f}, so it is unlike the "
+        "training text; train on such text, or fine-tune: lmtool train --init RUN --data TEXT"
+    )
+
+
 @final
 @dataclass(frozen=True)
 class Summary:

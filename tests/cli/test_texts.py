@@ -1,6 +1,7 @@
 """Texts as people have them: one file, Windows' line ends and encodings, a folder with a picture in it."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,15 @@ def test_a_file_is_evaluated_whole(project: Path, corpus_folder: Path, tmp_path:
     assert 1 < last_lines["tokens"] < of_file["tokens"] // 10
     every_split = json_output_of("evaluate", "--split", "all", cwd=project)
     assert every_split["tokens"] > 10 * of_split["tokens"]
+
+
+def test_a_text_unlike_that_of_the_training_is_pointed_out(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text("quite other words\n" * 9)
+    for where in (["--run", "runs/tiny"], ["--model", "runs/tiny/model.onnx"]):
+        own = lmtool("evaluate", *where, cwd=project)
+        other = lmtool("evaluate", *where, "--data", tmp_path / "other.txt", cwd=project)
+        assert "unlike the training text" not in own.stderr
+        assert re.search(r"warning: the text takes \S+ bits per byte, the model's own test text \S+, so", other.stderr)
 
 
 def test_a_text_is_typed_against_the_export_of_a_run(project: Path, corpus_folder: Path, tmp_path: Path) -> None:
