@@ -4,7 +4,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast, final
 
 from typer import Argument, BadParameter, Option
 
@@ -75,13 +75,14 @@ def _rescore(
 
 def _rescore_tuned(predictor: "Predictor", groups: Iterator[list[NbestList]], tune: Path, printer: "_Printer") -> None:
     from ...runtime import Rescorer
-    from .references import read_references, tune_weights
+    from .references import read_references, require_references, tune_weights
 
     references = read_references(tune)
     lists = [nbest for group in groups for nbest in group]
+    require_references(lists, references, str(tune))
     found = iter(Rescorer(predictor).log_probs([each.text for nbest in lists for each in nbest.hypotheses]))
     log_probs = [[next(found) for _ in nbest.hypotheses] for nbest in lists]
-    tuned = tune_weights(lists, log_probs, references, str(tune))
+    tuned = tune_weights(lists, log_probs, references)
     print_status(_tuned_text(tuned))
     rescorer = Rescorer(predictor, weight=tuned.weight, word_bonus=tuned.word_bonus)
     for nbest, own in zip(lists, log_probs, strict=True):
@@ -99,6 +100,7 @@ def _tuned_text(tuned: "Tuned") -> str:
     )
 
 
+@final
 class _Printer:
     """Prints the results; counts the lists without any."""
 

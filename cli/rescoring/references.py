@@ -48,7 +48,7 @@ def read_references(path: Path) -> dict[str, str]:
     from ...runtime.io.text_files import read_text
 
     references: dict[str, str] = {}
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         where = f"line {number:,} of {path}"
@@ -69,33 +69,38 @@ def _kaldi_reference(line: str) -> tuple[str, str]:
     return name, text[0] if text else ""
 
 
-def tune_weights(
-    lists: Sequence[NbestList], log_probs: Sequence[Sequence[float]], references: Mapping[str, str], name: str
-) -> Tuned:
-    """The weights with the fewest errors.
-
-    Args:
-        lists: The lists, some of which may be empty.
-        log_probs: The log-probabilities of their hypotheses.
-        references: What was said, by id.
-        name: Of the references, for messages.
+def require_references(lists: Sequence[NbestList], references: Mapping[str, str], name: str) -> None:
+    """Check that errors can be counted; `name` is that of the references.
 
     Raises:
         StorageError: There are no lists, a list has no reference, or the references have no words.
     """
-    import numpy as np
-
     from ...runtime.errors import StorageError
-    from ...runtime.rescoring.tuning import errors_with, tune
 
     for nbest in lists:
         if nbest.id not in references:
             raise StorageError(f"{name} has no reference of {reprlib.repr(nbest.id)}, expected one of each list")
     if not lists:
         raise StorageError(f"there are no lists, expected some with references in {name}")
-    words = sum(len(references[nbest.id].split()) for nbest in lists)
-    if not words:
+    if not any(references[nbest.id].split() for nbest in lists):
         raise StorageError(f"the references of these lists in {name} have no words, expected some to count errors in")
+
+
+def tune_weights(
+    lists: Sequence[NbestList], log_probs: Sequence[Sequence[float]], references: Mapping[str, str]
+) -> Tuned:
+    """The weights with the fewest errors.
+
+    Args:
+        lists: Lists that passed `require_references`; some may be empty.
+        log_probs: The log-probabilities of their hypotheses.
+        references: What was said, by id.
+    """
+    import numpy as np
+
+    from ...runtime.rescoring.tuning import errors_with, tune
+
+    words = sum(len(references[nbest.id].split()) for nbest in lists)
     lost = sum(len(references[nbest.id].split()) for nbest in lists if not nbest.hypotheses)
     judged = [
         _judged(nbest, own, references[nbest.id])

@@ -23,7 +23,7 @@ WINDOW_TEXTS = 4096
 WINDOW_CHARACTERS = 1 << 20
 
 _MEASURED_COUNTS, _MEASURED_TOKENS = (127, 7, 3, 2), 3
-"""Texts whose calls have all sizes; of one token they need one row, as all begin alike."""
+"""Numbers of random texts whose calls have every size, and their tokens."""
 
 _MOST_PADDED = 16
 """Up to this number rows are padded to one call, which costs less than several."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from lmtool.cli.rescoring.nbest_files import JsonLists, KaldiLists, ListReader, NbestList, read_lists
-from lmtool.cli.rescoring.references import read_references, tune_weights, word_errors
+from lmtool.cli.rescoring.references import read_references, require_references, word_errors
 from lmtool.runtime import Hypothesis, Predictor, Rescorer, StorageError
 from support.processes.commands import fresh_command, lmtool, output_of
 
@@ -137,7 +137,8 @@ REFERENCES = {"one": "the cat sold a dog", "silent-2": "the fish", "two": "a dog
 
 def test_weights_are_tuned_on_references(artifact_path: Path, tmp_path: Path) -> None:
     pytest.importorskip("jiwer")
-    (tmp_path / "references").write_text("".join(f"{name} {text}\n" for name, text in {**REFERENCES, "x": ""}.items()))
+    references = {**REFERENCES, "of no list": "\u2028"}
+    (tmp_path / "references").write_text("".join(f"{name} {text}\n" for name, text in references.items()))
     finished = lmtool("rescore", "--model", artifact_path, "--tune", tmp_path / "references", stdin=as_json())
     assert finished.returncode == 0, finished.stderr
     rates, weights, warning = finished.stderr.splitlines()
@@ -173,9 +174,9 @@ def test_references_are_json_lines_or_kaldis(tmp_path: Path) -> None:
 )
 def test_references_that_cannot_count_errors_are_refused(references: dict[str, str], message: str) -> None:
     with pytest.raises(StorageError, match=message):
-        tune_weights([NbestList("a", [Hypothesis("the", 1)])], [[-1.0]], references, "FILE")
+        require_references([NbestList("a", [Hypothesis("the", 1)])], references, "FILE")
     with pytest.raises(StorageError, match="there are no lists, expected some with references in FILE"):
-        tune_weights([], [], references, "FILE")
+        require_references([], references, "FILE")
 
 
 @pytest.mark.parametrize(
