@@ -3,14 +3,12 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import final
 
-from ..arguments import checked_instance, checked_number, checked_text
+from ..arguments import checked_instance, checked_number, checked_text, checked_texts
 from ..errors import NumberError, OptionError
+from ..predictor import Predictor
 from .prefix_scorer import PrefixScorer
-
-if TYPE_CHECKING:
-    from ..predictor import Predictor
 
 
 @final
@@ -55,7 +53,7 @@ class Rescorer:
         (2, True)
     """
 
-    def __init__(self, predictor: "Predictor", *, weight: float = 1.0, word_bonus: float = 0.0) -> None:
+    def __init__(self, predictor: Predictor, *, weight: float = 1.0, word_bonus: float = 0.0) -> None:
         """`weight` and `word_bonus` depend on the scale of the recogniser's scores: `lmtool rescore --tune` finds them.
 
         Raises:
@@ -63,6 +61,7 @@ class Rescorer:
         """
         self._weight = checked_finite("weight", weight)
         self._word_bonus = checked_finite("word_bonus", word_bonus)
+        checked_instance("predictor", predictor, Predictor, "load one: Predictor.load(path)")
         self._scorer = PrefixScorer(predictor)
 
     def log_probs(self, texts: Sequence[str]) -> list[float]:
@@ -73,7 +72,7 @@ class Rescorer:
         Raises:
             NumberError: A log-probability is NaN or infinite.
         """
-        return self._scorer.log_probs([checked_text("a text", text) for text in texts])
+        return self._scorer.log_probs(checked_texts("texts", texts))
 
     def rescore(self, hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
         """One list with the new scores, best first; of equal scores, the one that came first.
