@@ -109,14 +109,12 @@ class BytePairs final {
   // Index = a token's number: the bytes, then what the merges make.
   const std::vector<std::string>& all() const { return tokens_; }
 
-  // Whether a piece of these tokens' bytes is split into these tokens; a long token may be in no piece.
-  bool is_subword(const std::vector<std::string>& tokens) const {
-    std::string bytes;
-    for (const std::string& token : tokens) bytes += bytes_of(token);
-    if (bytes.size() > kLongestPiece) return false;
-    const std::vector<std::size_t> numbers = merged(bytes);
-    return std::equal(numbers.begin(), numbers.end(), tokens.begin(), tokens.end(),
-                      [this](std::size_t number, const std::string& token) { return tokens_[number] == token; });
+  // The tokens of the bytes of a piece; none for more bytes than a piece has.
+  std::vector<std::string> tokens_of_piece(const std::string& bytes) const {
+    std::vector<std::string> found;
+    if (bytes.size() > kLongestPiece) return found;
+    for (const std::size_t number : merged(bytes)) found.push_back(tokens_[number]);
+    return found;
   }
 
   // The tokens of a text.

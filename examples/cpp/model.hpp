@@ -16,6 +16,7 @@
 #include "artifact_file.hpp"
 #include "json_reader.hpp"
 #include "text.hpp"
+#include "token_table.hpp"
 #include "tokenization.hpp"
 
 namespace lmtool {
@@ -155,9 +156,13 @@ class Model final {
         vocabulary_(described()),
         widths_(state_widths(metadata("lmtool.model"))) {
     require_contract();
+    if (vocabulary_.has_parts()) table_.emplace(vocabulary_);
   }
+  Model(const Model&) = delete;  // the table reads the vocabulary
+  Model& operator=(const Model&) = delete;
 
   const Vocabulary& vocabulary() const { return vocabulary_; }
+  const TokenTable* table() const { return table_ ? &*table_ : nullptr; }  // of the rule `bpe`; else none
 
   // The state before any token.
   State initial_state() const {
@@ -317,6 +322,7 @@ class Model final {
   Handle<OrtMemoryInfo> memory_;
   Vocabulary vocabulary_;
   std::map<std::string, std::int64_t> widths_;  // in the artifact's sorted order
+  std::optional<TokenTable> table_;
   bool can_keep_ = false;
 };
 

@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,10 +22,7 @@ inline constexpr std::size_t kScoringChunk = 128;  // tokens whose logits are in
 // One text, for one thread at a time. It begins at the start of a sentence.
 class Stream final {
  public:
-  explicit Stream(const Model& model) : model_(model) {
-    if (model.vocabulary().has_parts()) table_.emplace(model.vocabulary());
-    restart();
-  }
+  explicit Stream(const Model& model) : model_(model), table_(model.table()) { restart(); }
 
   // Begins a new text.
   void restart() {
@@ -118,7 +114,7 @@ class Stream final {
   }
 
   const Model& model_;
-  std::optional<TokenTable> table_;  // of the rule `bpe`
+  const TokenTable* table_;  // of the rule `bpe`; else none
   State state_;
   State next_;
   std::vector<std::int64_t> pending_;

@@ -10,7 +10,6 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "text.hpp"
@@ -25,6 +24,7 @@ enum Kind : std::uint8_t { kNothing, kLetters, kTail, kApostrophe, kDigits, kMar
 // The kind of a word after each token, kNothing for tokens that do not fit.
 using Kinds = std::vector<Kind>;
 
+// The tables of a vocabulary, which must outlive them. They do not change.
 class TokenTable final {
  public:
   explicit TokenTable(const Vocabulary& vocabulary)
@@ -58,10 +58,8 @@ class TokenTable final {
   }
 
   // Whether the rule writes these two neighbours in a piece so, and not with other tokens.
-  bool follows(std::size_t left, std::size_t right) {
-    const auto [found, is_new] = follows_.emplace(std::uint64_t{left} << 32 | right, false);
-    if (is_new) found->second = vocabulary_.is_subword({left, right});
-    return found->second;
+  bool follows(std::size_t left, std::size_t right) const {
+    return vocabulary_.is_subword({left, right}, data_[left] + data_[right]);
   }
 
  private:
@@ -109,7 +107,7 @@ class TokenTable final {
 
   Kind first(std::size_t id) const {
     const Kind kind = form(data_[id]);
-    return kind != kNothing && vocabulary_.is_subword({id}) ? kind : kNothing;
+    return kind != kNothing && vocabulary_.is_subword({id}, data_[id]) ? kind : kNothing;
   }
 
   // After white space a word begins without a space; else with one, or where another kind of word begins.
@@ -140,7 +138,6 @@ class TokenTable final {
   std::array<Kinds, kKinds> moves_;
   Kinds letters_only_;
   std::array<std::vector<std::size_t>, kKinds> ends_;
-  std::unordered_map<std::uint64_t, bool> follows_;
 };
 
 }  // namespace lmtool

@@ -171,11 +171,11 @@ class Vocabulary final {
     return static_cast<std::int64_t>(id) == unknown_id_ ? "" : bytes_of(tokens_[id]);
   }
 
-  // For `bpe`: whether a piece of these tokens' bytes is split into these tokens.
-  bool is_subword(const std::vector<std::size_t>& ids) const {
-    std::vector<std::string> tokens;
-    for (const std::size_t id : ids) tokens.push_back(tokens_[id]);
-    return tokenization_.pairs->is_subword(tokens);
+  // For `bpe`: whether a piece of these bytes is split into these tokens.
+  bool is_subword(const std::vector<std::size_t>& ids, const std::string& bytes) const {
+    const auto is_token = [this](const std::string& token, std::size_t id) { return token == tokens_[id]; };
+    const std::vector<std::string> found = tokenization_.pairs->tokens_of_piece(bytes);
+    return std::equal(found.begin(), found.end(), ids.begin(), ids.end(), is_token);
   }
 
   // The text of tokens, for the rules `bpe` and `characters`.

@@ -96,7 +96,7 @@ class Place final {
 // `is_spaced`: the words begin with a space.
 class WordSearch final {
  public:
-  WordSearch(const Model& model, TokenTable& table, std::size_t count, Kind before, bool is_spaced)
+  WordSearch(const Model& model, const TokenTable& table, std::size_t count, Kind before, bool is_spaced)
       : model_(model), table_(table), count_(count), before_(before), is_spaced_(is_spaced) {}
 
   Suggestions after(const std::shared_ptr<const Place>& place) {
@@ -289,7 +289,7 @@ class WordSearch final {
   }
 
   const Model& model_;
-  TokenTable& table_;
+  const TokenTable& table_;
   std::size_t count_;
   Kind before_;
   bool is_spaced_;
