@@ -4,7 +4,7 @@ import ctypes
 import sys
 from types import ModuleType
 
-_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+_DRIVER, _CUDNN = ("nvcuda.dll", "cudnn64_9.dll") if sys.platform == "win32" else ("libcuda.so.1", "libcudnn.so.9")
 _GIVE_GPUS = "a container gets it and the GPUs from its host: docker run --gpus all"
 
 
@@ -24,9 +24,18 @@ def cuda_fault(onnxruntime: ModuleType) -> str | None:
     """What keeps onnxruntime's CUDA provider from starting, and the fix; None if all is there."""
     if fault := driver_fault():
         return fault
-    if missing := load_libraries(onnxruntime):
+    # onnxruntime 1.28 and newer load cuDNN, which recurrent layers need, at its first use.
+    if missing := load_libraries(onnxruntime) or _missing_cudnn():
         return f"CUDA libraries are missing ({', '.join(missing)}): pip install 'onnxruntime-gpu[cuda,cudnn]'"
     return None
+
+
+def _missing_cudnn() -> list[str]:
+    try:
+        ctypes.CDLL(_CUDNN)
+    except OSError:
+        return [_CUDNN]
+    return []
 
 
 def driver_fault() -> str | None:

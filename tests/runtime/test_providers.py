@@ -89,9 +89,10 @@ def test_a_quiet_fallback_is_an_error() -> None:
 
 
 class FakeDriver:
-    """NVIDIA's driver, which finds this many GPUs or reports this error."""
+    """NVIDIA's driver, which finds this many GPUs or reports this error, with or without cuDNN beside it."""
 
-    def __init__(self, gpus: int, error: int = 0) -> None:
+    def __init__(self, gpus: int, error: int = 0, cudnn: bool = True) -> None:
+        self.cudnn = cudnn
         self._gpus = gpus
         self._error = error
 
@@ -122,6 +123,7 @@ class FakeWheel(ModuleType):
     (FakeDriver(1, 999), [], r"finds no GPU \(CUDA error 999\)"),
     (FakeDriver(1), ["libcublas.so.13", "libcudnn.so.9"],
      r"missing \(libcublas.so.13, libcudnn.so.9\): pip install 'onnxruntime-gpu\[cuda,cudnn\]'"),
+    (FakeDriver(1, cudnn=False), [], r"missing \(\S*cudnn\S+\): pip install 'onnxruntime-gpu\[cuda,cudnn\]'"),
     (FakeDriver(1), [], "a GPU, its driver and the CUDA libraries are there; update the driver"),
 ])  # fmt: skip
 def test_what_is_missing_beside_the_wheel_is_named(
@@ -132,7 +134,7 @@ def test_what_is_missing_beside_the_wheel_is_named(
     message: str,
 ) -> None:
     def load(name: str) -> FakeDriver:
-        if driver is None:
+        if driver is None or ("cudnn" in name and not driver.cudnn):
             raise OSError(f"{name}: cannot open shared object file")
         return driver
 
