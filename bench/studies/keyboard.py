@@ -50,6 +50,7 @@ class Grams(NamedTuple):
 NGRAMS = {
     "KenLM 5-gram": Grams("5-gram", 5),
     "KenLM 5-gram, pruned": Grams("5-gram-pruned", 5, (0, 0, 0, 0, 1)),
+    "KenLM 5-gram, pruned twice": Grams("5-gram-pruned-twice", 5, (0, 0, 0, 1, 1)),
     "KenLM 2-gram": Grams("2-gram", 2),
 }
 NETWORKS = {"lmtool int8": "model.int8.onnx", "lmtool fp32": "model.onnx"}
