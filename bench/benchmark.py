@@ -130,7 +130,6 @@ def _measure(options: BenchOptions, folder: Path, progress: Progress) -> Results
         baseline=next(iter(measured), ""),
         timings=measurements.timings,
         unit=target.unit,
-        calls=target.calls,
         training=target.training,
         parity=verification.reports,
         placement=verification.placement,
@@ -174,6 +173,7 @@ def _identity(target: Target, options: BenchOptions) -> Identity:
         original=target.original,
         artifacts={name: sha256 for name, sha256 in hashes.items() if sha256 is not None},
         environment={**describe_environment(), "node": versions() if in_node else {}},
+        calls=target.calls,
     )
 
 

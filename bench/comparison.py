@@ -179,6 +179,8 @@ def parse_share(text: str) -> float:
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     pairs: list[tuple[str, Any, Any]] = [("providers", list(before["providers"]), list(now["providers"]))]
     pairs += [(name, before[name], now[name]) for name in ("threads", "schedule", "original")]
+    calls = [results.get("calls", {}) for results in (before, now)]
+    pairs += [(f"the calls' {name}", *(each.get(name, {}) for each in calls)) for name in ("states", "inputs")]
     pairs += [(name, before["environment"].get(name), now["environment"].get(name)) for name in _SAME]
     pairs += [
         (f"the artifact of {name}", before["artifacts"][name], sha256)

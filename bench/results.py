@@ -28,6 +28,7 @@ class Identity:
         original: Hash of the PyTorch network's weights.
         artifacts: Runtime name -> hash of the artifact that it runs.
         environment: Machine and versions.
+        calls: States and inputs of a network that is no language model (`StatefulNetwork.describe`); else empty.
     """
 
     providers: Sequence[str]
@@ -36,6 +37,7 @@ class Identity:
     original: str | None
     artifacts: Mapping[str, str]
     environment: Mapping[str, Any]
+    calls: Mapping[str, Any] = field(default_factory=dict)
 
 
 @final
@@ -49,7 +51,6 @@ class Results:
         baseline: Name of the runtime that the others are compared with.
         timings: One for each runtime and scenario.
         unit: What a call reads of each stream: a token of a language model, a step of another network.
-        calls: States and inputs of a network that is no language model (`StatefulNetwork.describe`); else empty.
         training: Facts of the model's training (see `Artifact`).
         parity: Runtime name -> report of its verification.
         placement: Runtime name -> provider -> operator -> number of nodes.
@@ -67,7 +68,6 @@ class Results:
     baseline: str
     timings: Sequence[Timing]
     unit: str = TOKEN
-    calls: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     parity: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     placement: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
@@ -135,7 +135,6 @@ class Results:
             **asdict(self.identity),
             "baseline": self.baseline,
             "unit": self.unit,
-            "calls": dict(self.calls),
             "training": dict(self.training),
             "speedups": speedups,
             "timings": [timing.to_json() for timing in self.timings],

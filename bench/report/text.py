@@ -53,12 +53,14 @@ def format_quality(results: Results) -> str:
 
 def format_calls(results: Results) -> str:
     """States and inputs of a network that is no language model; empty for a language model."""
-    if not results.calls:
+    if not results.identity.calls:
         return ""
-    states = [f"{name} -> {output}" for name, output in results.calls["states"].items()]
+    states = [f"{name} -> {output}" for name, output in results.identity.calls["states"].items()]
     carried = ", ".join(states) or "none, each call begins anew (lmtool doctor says why)"
-    inputs = ", ".join(f"{name} {kind}" for name, kind in results.calls["inputs"].items())
-    return f"states {carried}; a step is {inputs}"
+    inputs = ", ".join(f"{name} {kind}" for name, kind in results.identity.calls["inputs"].items())
+    uncarried = ", ".join(results.identity.calls["uncarried"])
+    lost = f"; NOT carried, though named or used as states: {uncarried} (--state IN=OUT for each)" if uncarried else ""
+    return f"states {carried}{lost}; a step is {inputs}"
 
 
 def header(results: Results) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ class GivenInput:
     @classmethod
     def _of_text(cls, name: str, text: str) -> "GivenInput":
         axes = tuple(_axis(name, part.strip()) for part in text.split(","))
-        if (BATCH in axes and axes.count(BATCH) > 1) or axes.count(TIME) > 1:
+        if axes.count(BATCH) > 1 or axes.count(TIME) > 1:
             raise OptionError(f"--input {name}: {text} names two axes batch or time, expected one of each at most")
         return cls(axes)
 
@@ -55,7 +55,7 @@ class GivenInput:
         with opened(path) as file:
             try:
                 array = np.lib.format.read_array(file, allow_pickle=False)
-            except (ValueError, EOFError, OSError) as error:
+            except (ValueError, EOFError, OSError, MemoryError) as error:
                 raise OptionError(f"--input {name}: {path} is no .npy file of numbers: {truncated(error)}") from error
         if str(array.dtype) != kind.dtype:
             raise OptionError(

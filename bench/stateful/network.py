@@ -66,8 +66,10 @@ class StatefulNetwork:
         self._options = [f"--state {name}={output}" for name, output in (states or {}).items()]
         self._options += [f"--input {name}={text}" for name, text in given.items()]
         self._given = {name: GivenInput.parse(name, text, subject.inputs[name]) for name, text in given.items()}
-        self._subject = _with_given_times(subject, self._given)
-        self._roles = {name: self._roles_of(name) for name in subject.inputs}
+        for name, each in self._given.items():
+            subject = _with_given_axes(subject, name, each)
+        self._subject = subject
+        self._roles = subject.axes.inputs
         self.states = {pair.input: pair.output for pair in subject.pairs}
         carried = set(self.states.values())
         self.outputs = [name for name in subject.outputs if name not in carried]
@@ -89,10 +91,14 @@ class StatefulNetwork:
         return next(declared, None)
 
     def describe(self) -> dict[str, Any]:
-        """States, type and shape of each input in the smallest call, and what the user said, ready for JSON."""
+        """States, type and shape of each input in the smallest call, and what the user said, ready for JSON.
+
+        `uncarried` lists inputs that are states by their use or name, but get random or given numbers at every call.
+        """
         shapes = {name: self._shape(name, self.fixed(BATCH) or 1, 1) for name in self._subject.data_inputs}
         inputs = {name: f"{self._subject.inputs[name].dtype} {list(shape)}" for name, shape in shapes.items()}
-        return {"states": dict(self.states), "inputs": inputs, "options": self._options}
+        uncarried = self._subject.uncarried
+        return {"states": dict(self.states), "uncarried": uncarried, "inputs": inputs, "options": self._options}
 
     def feed(self, batch: int, time: int) -> Feed:
         """Inputs of successive calls of `batch` streams and `time` steps; random where none are given.
@@ -138,33 +144,11 @@ class StatefulNetwork:
         return np.zeros(self._shape(name, batch, 1), self._subject.inputs[name].dtype)
 
     def _shape(self, name: str, batch: int, time: int) -> tuple[int, ...]:
-        declared = self._subject.inputs[name].shape or ()
-        given = self._given[name].axes if name in self._given else declared
         sizes = {BATCH: batch, TIME: time * self._step}
         return tuple(
-            sizes[role] if role else size if isinstance(size, int) else axis if isinstance(axis, int) else self._width
-            for role, size, axis in zip(self._roles[name], given, declared, strict=True)
+            sizes[role] if role else axis if isinstance(axis, int) else self._width
+            for role, axis in zip(self._roles[name], self._subject.inputs[name].shape or (), strict=True)
         )
-
-    def _roles_of(self, name: str) -> tuple[str, ...]:
-        """The roles of an input's axes, those of the user first."""
-        found = self._subject.axes.inputs[name]
-        given = self._given.get(name)
-        if given is None:
-            return found
-        named = {axis for axis in given.axes if isinstance(axis, str)}
-        roles = tuple(
-            axis if isinstance(axis, str) else OTHER if role in named else role
-            for axis, role in zip(given.axes, found, strict=True)
-        )
-        declared = self._subject.inputs[name].shape or ()
-        for axis, role, size in zip(given.axes, roles, declared, strict=True):
-            if role == BATCH and axis not in (1, BATCH, size):
-                raise OptionError(
-                    f"--input {name} has a batch of {axis}, expected 1: the scenario says how many streams a call has, "
-                    f"as --scenario multi-stream:{axis}"
-                )
-        return roles
 
     def _tried_sizes(self) -> tuple[int, int]:
         """Places of the time axis in a step, and the size of free axes that are neither batch nor time."""
@@ -205,7 +189,6 @@ class StatefulNetwork:
         return any(
             isinstance(axis, str) and not role
             for name, kind in self._subject.inputs.items()
-            if name not in self._given
             for axis, role in zip(kind.shape or (), self._roles[name], strict=True)
         )
 
@@ -217,12 +200,25 @@ def _require_numbers(subject: Subject) -> None:
             raise BenchError(f"the input {name!r} is {kind}, expected numbers with a known number of axes")
 
 
-def _with_given_times(subject: Subject, given: Mapping[str, GivenInput]) -> Subject:
-    """The subject with the axes as the time that the user calls so."""
-    for name, each in given.items():
-        if TIME in each.axes:
-            subject = subject.with_time(name, each.axes.index(TIME))
-    return subject
+def _with_given_axes(subject: Subject, name: str, given: GivenInput) -> Subject:
+    """The subject with what the user says of an input: the roles of its axes, and sizes that the file leaves open."""
+    kind = subject.inputs[name]
+    named = {axis for axis in given.axes if isinstance(axis, str)}
+    roles = tuple(
+        axis if isinstance(axis, str) else OTHER if role in named else role
+        for axis, role in zip(given.axes, subject.axes.inputs[name], strict=True)
+    )
+    axes = list(zip(given.axes, roles, kind.shape or (), strict=True))
+    for axis, role, size in axes:
+        if role == BATCH and axis not in (1, BATCH, size):
+            raise OptionError(
+                f"--input {name} has a batch of {axis}, expected 1: the scenario says how many streams a call has, "
+                f"as --scenario multi-stream:{axis}"
+            )
+        if role != BATCH and isinstance(axis, int) and isinstance(size, int) and axis != size:
+            raise OptionError(f"--input {name} has an axis of {axis}, expected {size}: the input is {kind}")
+    shape = tuple(size if role or isinstance(axis, str) else axis for axis, role, size in axes)
+    return subject.with_axes(name, roles, shape)
 
 
 def _in_chunks(arrays: NDArray[Any], axis: int, time: int) -> NDArray[Any]:

@@ -102,7 +102,9 @@ class StatefulTarget:
         if scenario.kind not in _KINDS:
             raise BenchError("it is a scenario of language models")
         if scenario.kind not in ("load", "first-step") and fixed_batch not in (1, scenario.batch_size):
-            raise BenchError(f"the file fixes the batch at {fixed_batch}: --scenario multi-stream:{fixed_batch}")
+            time = f"x{scenario.time}" * (scenario.kind == "offline")
+            fitting = f"{'offline' if time else 'multi-stream'}:{fixed_batch}{time}"
+            raise BenchError(f"the file fixes the batch at {fixed_batch}: --scenario {fitting}")
         if scenario.time > 1 and self._network.fixed(TIME) is not None:
             raise BenchError(f"the file fixes the time at {self._network.fixed(TIME)}")
         needed = {"multi-stream": BATCH, "offline": TIME}.get(scenario.kind)

@@ -14,8 +14,10 @@ from .subject import Subject
 from .trials import Outputs, Sizes, Trials
 
 _SMALLEST = 1e-6
-_LOW_PRECISION = ("DynamicQuantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulNBits")
-_TOLERANCES = {"full": 1e-4, "half": 2e-2, "dynamic": 1e-1}
+_QUANTIZED = ("QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulNBits")
+"""Operators that round activations to few bits."""
+
+_TOLERANCES = {"full": 1e-4, "half": 2e-2, "quantized": 1e-1}
 
 
 @final
@@ -59,8 +61,8 @@ def stream(subject: Subject, trials: Trials) -> list[Difference]:
 
 def rounding_tolerance(subject: Subject) -> float:
     """The largest difference, relative to the largest number of an output, that rounding explains."""
-    if any(node.op_type in _LOW_PRECISION for node, _ in subject.lineage.nodes):
-        return _TOLERANCES["dynamic"]
+    if any(node.op_type in _QUANTIZED for node, _ in subject.lineage.nodes):
+        return _TOLERANCES["quantized"]
     return _TOLERANCES["half" if subject.computes_in_half else "full"]
 
 

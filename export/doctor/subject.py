@@ -12,11 +12,11 @@ from onnx import TensorProto
 
 from ...runtime.artifact.safety import find_tensors
 from ...runtime.errors import ArtifactError, truncated
-from ...runtime.session.contract import Types
+from ...runtime.session.contract import TensorType, Types
 from ...runtime.stateful.onnx_file import read_onnx_file
 from ...runtime.stateful.state_pairs import StatePair, may_follow, state_pairs, unpaired_states
 from ..foreign.foreign_model import all_graphs, tensor_types
-from .axes import TIME, Axes, find_axes
+from .axes import TIME, Axes, Shape, find_axes
 from .layer import Layer, Slot, count_unrolled_cells, find_layers
 from .lineage import Lineage
 
@@ -60,9 +60,20 @@ class Subject:
         """The same file, with an axis of an input taken as the time."""
         roles = list(self.axes.inputs[name])
         roles[place] = TIME
+        return self.with_axes(name, tuple(roles), self.inputs[name].shape)
+
+    def with_axes(self, name: str, roles: tuple[str, ...], shape: Shape | None) -> "Subject":
+        """The same file, with these roles and this declaration of an input's axes."""
         twin = copy.copy(self)
-        twin.axes = replace(self.axes, inputs={**self.axes.inputs, name: tuple(roles)})
+        twin.axes = replace(self.axes, inputs={**self.axes.inputs, name: roles})
+        twin.inputs = {**self.inputs, name: TensorType(self.inputs[name].dtype, shape)}
         return twin
+
+    @property
+    def uncarried(self) -> list[str]:
+        """Inputs that the graph or a name calls states, and that no output follows."""
+        named = unpaired_states(self.inputs, ())
+        return [name for name in self.data_inputs if name in self.carried or name in named]
 
     @property
     def data_inputs(self) -> list[str]:

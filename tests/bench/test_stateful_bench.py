@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from lmtool.bench import BenchError, BenchOptions, Results, Scenario, format_table, run_bench
 from lmtool.bench.backends.source import Source, StatefulCalls
 from lmtool.bench.backends.stateful import StatefulBackend
+from lmtool.bench.benchmark import identify
+from lmtool.bench.comparison import require_same
 from lmtool.bench.report.html import render_report
 from lmtool.bench.report.png import draw_chart
 from lmtool.bench.rounds import Schedule
@@ -21,9 +24,9 @@ from lmtool.bench.stateful.target import StatefulTarget
 from lmtool.bench.stateful.verification import verify_stateful
 from lmtool.bench.target import reads_tokens
 from lmtool.runtime import ArtifactError, LmtoolError, OptionError, StatefulSession
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from support.models.node_tests import node_tests
-from support.models.recurrent_files import model_of, recurrent_model, value
+from support.models.recurrent_files import model_of, recurrent_model, value, weights
 
 SCENARIOS = [Scenario.parse(text) for text in ("single-stream", "multi-stream:3", "offline:1x4", "load", "first-step")]
 
@@ -143,6 +146,7 @@ def test_arrays_that_the_user_gives_are_the_calls_one_after_the_other(tmp_path: 
         ({"x": "1,0,4"}, "'0' is no axis"),
         ({"x": "batch,batch,4"}, "names two axes batch or time"),
         ({"x": "1,7,4"}, "a batch of 7, expected 1: the scenario says how many streams"),
+        ({"x": "2,1,5"}, "has an axis of 5, expected 4: the input is float32 [time, batch, 4]"),
         ({"x": "2,1,4", "h": "1,1,3"}, None),
         ({"x": "none.npy"}, "none.npy"),
     ],
@@ -172,6 +176,55 @@ def test_files_of_inputs_that_do_not_fit(array: np.ndarray, message: str, tmp_pa
     assert message in str(raised.value)
 
 
+def test_a_file_of_inputs_that_declares_more_than_it_holds_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "x.npy").open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (10**13, 1, 1, 4)}
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(OptionError, match="no .npy file of numbers"):
+        network_of(recurrent_model(), tmp_path, x=str(tmp_path / "x.npy"))
+
+
+def test_a_given_size_is_tried_where_the_file_leaves_it_open(tmp_path: Path) -> None:
+    node = helper.make_node("GRU", ["x", "W", "R", "B", "", "h"], ["y", "hn"], hidden_size=3)
+    inputs = [value("x", ("time", "batch", "width")), value("h", (1, "batch", 3))]
+    outputs = [value("y", ("time", 1, "batch", 3)), value("hn", (1, "batch", 3))]
+    model = model_of([node], inputs, outputs, weights("GRU", 77))
+    assert network_of(model, tmp_path, x="time,batch,77").feed(2, 3).inputs["x"].shape[1:] == (3, 2, 77)
+    with pytest.raises(BenchError, match="runs at no size that was tried"):
+        network_of(model, tmp_path)
+
+
+def test_a_state_that_is_left_out_is_named(results: Results, tmp_path: Path) -> None:
+    path = saved(recurrent_model(), tmp_path)
+    assert StatefulNetwork(path, None, {}).describe()["uncarried"] == []
+    calls = StatefulNetwork(path, {"h": "hn"}, {}).describe()
+    assert calls["uncarried"] == ["c"]
+    assert "NOT carried" not in format_table(results)
+    table = format_table(replace(results, identity=replace(results.identity, calls=calls)))
+    assert "states h -> hn; NOT carried, though named or used as states: c" in table
+
+
+def test_results_of_other_sizes_or_states_are_not_compared(tmp_path: Path) -> None:
+    path = saved(recurrent_model(), tmp_path)
+    before = asdict(identify(BenchOptions(path, inputs={"x": "1,1,4"})))
+    require_same(before, identify(BenchOptions(path)))
+    with pytest.raises(BenchError, match=r"calls' inputs was .*\[1, 1, 4\].*, is .*\[2, 1, 4\]"):
+        require_same(before, identify(BenchOptions(path, inputs={"x": "2,1,4"})))
+    with pytest.raises(BenchError, match="calls' states was"):
+        require_same(before, identify(BenchOptions(path, states={"h": "hn"})))
+
+
+def test_activations_in_8_bits_may_differ_by_a_rounding(tmp_path: Path) -> None:
+    model = recurrent_model()
+    assert network_of(model, tmp_path).tolerance == 1e-4
+    model.graph.node[0].input[0] = "rounded"
+    scales = [numpy_helper.from_array(np.array(0.02, np.float32), "scale"), numpy_helper.from_array(np.int8(0), "zero")]
+    model.graph.initializer.extend(scales)
+    model.graph.node.insert(0, helper.make_node("DequantizeLinear", ["bytes", "scale", "zero"], ["rounded"]))
+    model.graph.node.insert(0, helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["bytes"]))
+    assert network_of(model, tmp_path).tolerance == 0.1
+
+
 def possible(model: onnx.ModelProto, folder: Path, **given: str) -> tuple[list[str], dict[str, str]]:
     target = StatefulTarget(saved(model, folder), None, given, ["cpu"], None, 1, folder)
     chosen, skipped = target.possible(SCENARIOS)
@@ -185,6 +238,7 @@ def test_what_the_file_fixes_is_not_measured_at_other_sizes(tmp_path: Path) -> N
     chosen, skipped = possible(recurrent_model(axes=("time", 2, 4)), tmp_path)
     assert chosen == ["load", "first-step", "multi-stream:2"]
     assert "fixes the batch at 2: --scenario multi-stream:2" in skipped["single-stream"]
+    assert "fixes the batch at 2: --scenario offline:2x4" in skipped["offline:1x4"]
     chosen, skipped = possible(recurrent_model(axes=(1, "batch", 4)), tmp_path)
     assert chosen == ["single-stream", "multi-stream:3", "load", "first-step"]
     assert skipped["offline:1x4"] == "the file fixes the time at 1"
