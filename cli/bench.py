@@ -39,7 +39,7 @@ def bench(
         list[int] | None, Option(help="Streams of a multi-stream call; may be repeated (default: 8, 64, 256).")
     ] = None,
     time: Annotated[
-        list[int] | None, Option(help="Tokens of an offline chunk; may be repeated (default: 128).")
+        list[int] | None, Option(help="Tokens or steps of an offline chunk; may be repeated (default: 128).")
     ] = None,
     rate: Annotated[
         list[int] | None, Option(help="Requests per second of the server scenario; may be repeated.")
