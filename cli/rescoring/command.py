@@ -59,7 +59,7 @@ def rescore(
 
 def _require_no_weights(weight: float | None, word_bonus: float | None) -> None:
     if weight is not None or word_bonus is not None:
-        raise BadParameter("finds them, expected neither --weight nor --word-bonus", param_hint="--tune")
+        raise BadParameter("finds both, expected neither --weight nor --word-bonus", param_hint="--tune")
 
 
 def _rescore(

@@ -80,7 +80,7 @@ class JsonLists:
 
     def add(self, line: str, where: str) -> NbestList | None:
         """The list of a line."""
-        value = json_object(line, where, _JSON_FORM)
+        value = json_object(line, where, f"{_JSON_FORM}, or --scores with Kaldi's lists")
         name = json_string(value, "id", where)
         entries = value.get("hypotheses")
         if not isinstance(entries, list):

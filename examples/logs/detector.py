@@ -6,6 +6,7 @@ of the session counts as an event too.
 
 import math
 import random
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import tee
@@ -224,7 +225,7 @@ def fit(
 
     Raises:
         OptionError: `quantile` is not between 0 and 1.
-        LogError: There are too few sessions.
+        LogError: There are too few sessions, or `out` is not new.
         LmtoolError: The training or the export fails, or a file cannot be read or written.
     """
     from lmtool.export import export_run
@@ -232,10 +233,17 @@ def fit(
 
     if not 0 < quantile < 1:
         raise OptionError(f"--quantile is {quantile:g}, expected a number between 0 and 1")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise LogError(f"{out} is there already, expected a new folder; choose another one, or remove it")
     splits = _split(read_sessions(normal), normal, seed)
     write_splits({name: (f"{session}\n" for session in part) for name, part in splits.items()}, out / "sessions")
     chosen = {**_SETTINGS, "seed": str(seed), **(settings or {})}
-    run_training(TrainOptions(data=str(out / "sessions"), run=out, settings=chosen, threads=1), _Silent())
+    try:
+        run_training(TrainOptions(data=str(out / "sessions"), run=out, settings=chosen, threads=1), _Silent())
+    except LmtoolError:
+        if not (out / "config.json").exists():  # nothing was trained, so the folder can be used again
+            shutil.rmtree(out)
+        raise
     predictor = Predictor.load(export_run(Run(out)).path)
     detector = Detector.of_normal(predictor, splits["test"], quantile)
     detector.write(out)

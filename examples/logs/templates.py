@@ -82,6 +82,8 @@ def main() -> int:
         session, skip = (_pattern(text) for text in (options.session, options.skip or r"(?!)"))
         key = drain3_keys(options.drain3) if options.drain3 else lambda message: masked(message, session)
         sessions = sessions_of((skip.sub("", line) for line in _lines(options.log)), session, key)
+        if not sessions:
+            raise OptionError(f"--session {options.session!r} is in no line of {options.log}; expected it in some")
         write_atomically(options.out, "".join(f"{' '.join(keys)}\n" for keys in sessions.values()).encode())
     except LmtoolError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -61,7 +61,8 @@ def require_hub_room(folder: Path) -> None:
         return
     if others := [name for name in _names() if (folder / name).exists()]:
         raise ExportError(
-            f"{folder / others[0]} is a file of another program; name a new folder, or move that file away"
+            f"{folder / others[0]} is there already, and not from an export for the hub; "
+            "name a new folder, or move that file away"
         )
 
 

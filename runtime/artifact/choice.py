@@ -63,6 +63,8 @@ def choose_export(run: Path, *, serving: bool = False, provider: str = "cpu") ->
     Raises:
         ArtifactError: There is none.
     """
+    if not run.exists():
+        raise ArtifactError(f"there is no folder {run}, expected the folder of a run; look for a typing mistake")
     paths = [path for path in run.glob(EXPORTS) if path.is_file() and not path.name.startswith(".")]
     if not paths:
         raise ArtifactError(f"{run} holds no exported model; write one: lmtool export --run {run}")

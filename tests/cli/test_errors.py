@@ -97,6 +97,7 @@ BAD = [
     (["evaluate", "--ignore-case"], 2, "--ignore-case: goes with --typing"),
     (["evaluate", "--typing", "--cache", "9"], 2, "without a cache; leave it out"),
     (["evaluate", "--typing", "--run", "good"], 1, "good holds no exported model; write one: lmtool export --run good"),
+    (["suggest", "--run", "god", "the"], 1, "there is no folder god, expected the folder of a run"),
     (["export", "--sherpa", "--precision", "int8"], 2, "does not go with --sherpa"),
     (["export", "--tokens", "tokens.txt"], 2, "goes with --sherpa only"),
     (["suggest", "--run", "run", "--model", "a-file", "the"], 2, "name a run or an artifact, not both"),

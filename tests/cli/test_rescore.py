@@ -72,7 +72,7 @@ def read(reader: ListReader, text: str) -> list[NbestList]:
 
 GOOD = '{"id": "a", "hypotheses": [{"text": "the", "score": 1}], "other": 2}'
 BAD_LINES = {
-    "no": 'line 3 of lists is not JSON: .*; expected {"id"',
+    "no": 'line 3 of lists is not JSON: .*; expected {"id".*, or --scores with Kaldi\'s lists',
     "[1]": r"line 3 of lists is \[1\], expected",
     '{"hypotheses": []}': 'line 3 of lists has no "id", expected a string',
     '{"id": 7, "hypotheses": []}': 'has "id": 7, expected a string',
@@ -151,7 +151,7 @@ def test_weights_are_tuned_on_references(artifact_path: Path, tmp_path: Path) ->
     assert json.loads(again.stdout.splitlines()[0])["text"] == "the cat sold a dog"
     refused = lmtool("rescore", "--model", artifact_path, "--tune", tmp_path / "references", "--weight", 2)
     assert refused.returncode == 2
-    assert "finds them, expected neither --weight nor --word-bonus" in refused.stderr
+    assert "finds both, expected neither --weight nor --word-bonus" in refused.stderr
 
 
 def test_references_are_json_lines_or_kaldis(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lmtool.runtime import ArtifactError, OptionError, StorageError
+from lmtool.runtime import ArtifactError, LmtoolError, OptionError, StorageError
 from support.corpora import real_corpus
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "logs"
@@ -128,8 +128,11 @@ def test_bad_input_is_answered(logs: Any, folder: Path, tmp_path: Path) -> None:
         fit(empty, tmp_path / "out", quantile=1.0)
     with pytest.raises(error, match=r"50 sessions are held out .* needs 100; give 500 normal sessions"):
         logs.detector.Detector.of_normal(load(folder).predictor, ["open"] * 50, 0.99)
-    with pytest.raises(StorageError, match="is there already"):
+    with pytest.raises(error, match="is there already, expected a new folder"):
         fit(folder.parent / "normal.txt", folder)
+    for _ in range(2):  # the folder is free again after a training that was refused
+        with pytest.raises(LmtoolError, match="there is no setting 'epoch'"):
+            fit(folder.parent / "normal.txt", tmp_path / "out", settings={"epoch": "1"})
     with pytest.raises(error, match="holds no detector"):
         load(tmp_path)
     shutil.copy(folder / "model.onnx", tmp_path)
@@ -190,6 +193,10 @@ def test_lines_become_keys_without_the_parts_that_vary(
     monkeypatch.setattr("sys.argv", [*arguments[:3], "[", *arguments[4:]])
     assert logs.templates.main() == 2
     assert "'[' is no regular expression" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", [*arguments[:3], "xyz", "--out", str(tmp_path / "none")])
+    assert logs.templates.main() == 2
+    assert "--session 'xyz' is in no line of" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.skipif(find_spec("drain3") is None, reason="drain3 is not installed")
