@@ -137,8 +137,8 @@ def _reference(
         import onnx
 
         evaluator = StatefulBackend(reference_evaluator(source.artifact).run, calls)
-        feed = evaluator.feed(scenarios[0])
-        evaluator.step(next(feed.endless()), feed.states)
+        for scenario in scenarios:
+            evaluator.workload(scenario)()
     except Exception as error:  # the file is sound, so the evaluator failed, and its errors share no class
         reason = " ".join(str(error.__cause__ or error).split())
         return _unoptimized(source, calls, f"; onnx.reference cannot run the file: {reason}")

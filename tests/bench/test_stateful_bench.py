@@ -5,12 +5,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from lmtool.bench import BenchError, BenchOptions, Results, Scenario, format_table, run_bench
+from lmtool.bench.backends.reference import reference_evaluator
 from lmtool.bench.backends.source import Source, StatefulCalls
 from lmtool.bench.backends.stateful import StatefulBackend
 from lmtool.bench.benchmark import identify
@@ -18,6 +20,7 @@ from lmtool.bench.comparison import require_same
 from lmtool.bench.report.html import render_report
 from lmtool.bench.report.png import draw_chart
 from lmtool.bench.rounds import Schedule
+from lmtool.bench.stateful import verification
 from lmtool.bench.stateful.feeds import read_feed, write_feeds
 from lmtool.bench.stateful.network import StatefulNetwork
 from lmtool.bench.stateful.target import StatefulTarget
@@ -301,6 +304,23 @@ def test_the_evaluator_itself_is_compared_with_onnxruntime(tmp_path: Path) -> No
     report = verified(saved(recurrent_model(), tmp_path), "reference", tmp_path)
     assert report["passed"]
     assert "without graph optimizations" in report["original"]
+
+
+def test_an_evaluator_that_fails_at_one_size_is_no_reference(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def evaluator(path: Path) -> Any:
+        made = reference_evaluator(path)
+
+        def run(names: Any, feed: Any) -> Any:
+            if feed["x"].shape[1] == 3:
+                raise ValueError("a batch of 3")
+            return made.run(names, feed)
+
+        return SimpleNamespace(run=run)
+
+    monkeypatch.setattr(verification, "reference_evaluator", evaluator)
+    report = verified(saved(recurrent_model(), tmp_path), "onnxruntime", tmp_path)
+    assert report["passed"]
+    assert "without graph optimizations; onnx.reference cannot run the file: a batch of 3" in report["original"]
 
 
 def test_whole_numbers_must_be_the_same(tmp_path: Path) -> None:
