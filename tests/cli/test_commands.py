@@ -52,7 +52,8 @@ def test_the_version_needs_no_installation(tmp_path: Path) -> None:
     folder.mkdir()
     text = (root / "package" / "__init__.py").read_text()
     (folder / "__init__.py").write_text(text.replace(f'__version__ = "{__version__}"', '__version__ = "9.8.7"'))
-    (folder / "cli").symlink_to(root / "cli")
+    for room in ("cli", "model", "export", "runtime", "serve", "bench"):
+        (folder / room).symlink_to(root / room)
     finished = run_fresh("--version", env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert (finished.stdout, finished.stderr) == ("lmtool 9.8.7\n", "")
 
