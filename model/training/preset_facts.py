@@ -36,7 +36,7 @@ class PresetFacts(NamedTuple):
 _PTB = ("Penn Treebank", 10_000)
 PRESET_FACTS = {
     "quick": PresetFacts("your text in minutes, the default", "pydocs", 4000, 141, (115.44, 112.36)),
-    "keyboard": PresetFacts("suggestions for a keyboard, 1.5 MB in int8", "pydocs", 2000, 1073, (54.51, 54.46)),
+    "keyboard": PresetFacts("suggestions for a keyboard, 1.5 MB in int8", "pydocs", 2000, 193, (54.51, 54.46)),
     "ptb-200": PresetFacts("the Penn Treebank tutorials", *_PTB, 660, (120.75, 116.59), (121.4, 115.9)),
     "ptb-256-128": PresetFacts("the tutorials with layers of 256 and 128 units", *_PTB, 840, (120.96, 117.00)),
     "ptb-best-cpu": PresetFacts("the best model of an hour on two cores", *_PTB, 3180, (85.52, 80.45)),
