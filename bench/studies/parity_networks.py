@@ -4,10 +4,11 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from lmtool.model.data.texts import PYDOCS, read_splits
 from lmtool.model.run import Run
+from lmtool.model.training.reporters import Reporters
 from lmtool.model.training.train import TrainOptions, run_training
 
 _FILES = {"ptb": "ptb.train.txt", "shakespeare": "train.txt", "hdfs": "train.txt"}
@@ -65,18 +66,6 @@ TRIALS = (
 )
 
 
-@final
-class _Quiet:
-    def note(self, line: str) -> None:
-        pass
-
-    def step(self, *_: object) -> None:
-        pass
-
-    def record(self, record: dict[str, Any]) -> None:
-        pass
-
-
 def train(trial: Trial, data: Path, out: Path) -> Run:
     """The trained network in `out`; a training that was stopped continues.
 
@@ -91,7 +80,7 @@ def train(trial: Trial, data: Path, out: Path) -> Run:
     resume = run.latest.exists()
     if not resume:
         shutil.rmtree(run.path, ignore_errors=True)
-    run_training(TrainOptions("quick", str(text), run.path, resume, settings, threads=1), _Quiet())
+    run_training(TrainOptions("quick", str(text), run.path, resume, settings, threads=1), Reporters())
     return run
 
 

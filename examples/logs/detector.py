@@ -230,6 +230,7 @@ def fit(
     """
     from lmtool.export import export_run
     from lmtool.model import Run, TrainOptions, run_training, write_splits
+    from lmtool.model.training.reporters import Reporters
 
     if not 0 < quantile < 1:
         raise OptionError(f"--quantile is {quantile:g}, expected a number between 0 and 1")
@@ -239,7 +240,7 @@ def fit(
     write_splits({name: (f"{session}\n" for session in part) for name, part in splits.items()}, out / "sessions")
     chosen = {**_SETTINGS, "seed": str(seed), **(settings or {})}
     try:
-        run_training(TrainOptions(data=str(out / "sessions"), run=out, settings=chosen, threads=1), _Silent())
+        run_training(TrainOptions(data=str(out / "sessions"), run=out, settings=chosen, threads=1), Reporters())
     except LmtoolError:
         if not (out / "config.json").exists():  # nothing was trained, so the folder can be used again
             shutil.rmtree(out)
@@ -260,16 +261,3 @@ def _split(sessions: list[str], normal: Path, seed: int) -> dict[str, list[str]]
         "valid": sessions[held_out : held_out + valid],
         "train": sessions[held_out + valid :],
     }
-
-
-class _Silent:
-    """A reporter of nothing; the training's records are in its folder."""
-
-    def note(self, line: str) -> None:
-        pass
-
-    def step(self, *_: object) -> None:
-        pass
-
-    def record(self, record: dict[str, Any]) -> None:
-        pass

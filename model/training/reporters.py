@@ -21,7 +21,7 @@ class Reporter(Protocol):
 
 @final
 class Reporters:
-    """Several reporters as one; each is called in order."""
+    """Several reporters as one; each is called in order. Without any, nothing is reported."""
 
     def __init__(self, *reporters: Reporter) -> None:
         self._reporters = reporters
