@@ -1,44 +1,33 @@
 """Presets: training recipes by name, from the Penn Treebank tutorials, from papers, and our own."""
 
 import difflib
+from dataclasses import replace
 
 from ..errors import ConfigError
 from .config import TrainConfig
 
 DEFAULT_PRESET = "quick"
 
+_QUICK = TrainConfig(
+    "quick",
+    embedding_size=192,
+    layer_sizes=(192,),
+    tied=True,
+    dropout=0.3,
+    min_count=3,
+    batch_size=32,
+    steps=32,
+    epochs=None,
+    optimizer="adam",
+    learning_rate=0.004,
+    schedule="cosine",
+)
+
 PRESETS = {
     config.preset: config
     for config in (
-        TrainConfig(
-            "quick",
-            embedding_size=192,
-            layer_sizes=(192,),
-            tied=True,
-            dropout=0.3,
-            min_count=3,
-            batch_size=32,
-            steps=32,
-            epochs=None,
-            optimizer="adam",
-            learning_rate=0.004,
-            schedule="cosine",
-        ),
-        TrainConfig(
-            "keyboard",
-            embedding_size=192,
-            layer_sizes=(192,),
-            tied=True,
-            dropout=0.3,
-            tokenization="bpe",
-            vocabulary_size=2000,
-            batch_size=32,
-            steps=32,
-            epochs=12,
-            optimizer="adam",
-            learning_rate=0.004,
-            schedule="cosine",
-        ),
+        _QUICK,
+        replace(_QUICK, preset="keyboard", tokenization="bpe", vocabulary_size=2000, min_count=1, epochs=12),
         TrainConfig("ptb-200"),
         TrainConfig("ptb-256-128", layer_sizes=(256, 128), batch_size=60, epochs=15),
         TrainConfig(
