@@ -100,8 +100,8 @@ def reason_to_skip(backend: str, provider: str, fp32: Path | None, original: Pat
         return "there is no PyTorch original beside the model; name it inside the run folder it was exported from"
     if backend.startswith(TORCH) and provider not in _DEVICES:
         return f"there is no torch beside {provider}: it is measured beside {' and '.join(_DEVICES)}"
-    if backend.startswith(TORCH) and not _torch_runs_on(provider):
-        return "this torch has no CUDA; install a CUDA build of torch"
+    if backend.startswith(TORCH) and (fault := _torch_fault(provider)):
+        return fault
     if BACKENDS[backend].cpu_only and provider != "cpu":
         return CPU_ONLY
     if not backend.startswith(TORCH) and fp32 is None:
@@ -156,7 +156,7 @@ def run_beside(artifact: Path) -> Path | None:
     return run.path if run.best.exists() else None
 
 
-def _torch_runs_on(provider: str) -> bool:
-    import torch
+def _torch_fault(provider: str) -> str | None:
+    from ..model.training.device import device_fault  # imports torch
 
-    return torch_device(provider) == "cpu" or torch.cuda.is_available()
+    return device_fault(torch_device(provider))

@@ -8,10 +8,22 @@ from typing import Any
 
 import torch
 
+from ...runtime.session.cuda import driver_fault
 from ...runtime.system import processor_name
 from ..errors import ConfigError, TrainingError
 from .config import TrainConfig
 from .distributed import ProcessGroup
+
+
+def device_fault(device: str) -> str | None:
+    """Why torch cannot use the device, `cpu` or `cuda`, and the fix; None if it can."""
+    if device == "cpu" or torch.cuda.is_available():
+        return None
+    if torch.version.cuda is None:
+        fix = "it is built without CUDA; install a CUDA build: https://pytorch.org/get-started/locally"
+    else:
+        fix = driver_fault() or f"update the NVIDIA driver, it may be too old for CUDA {torch.version.cuda}"
+    return f"torch {torch.__version__} finds no CUDA device; {fix}"
 
 
 def resolve_precision(config: TrainConfig, device: str) -> TrainConfig:

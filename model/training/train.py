@@ -16,7 +16,6 @@ from ...runtime.artifact.run_folders import RUNS
 from ...runtime.artifact.summary import is_worse, training_warning
 from ...runtime.errors import LmtoolError, OptionError, ProviderError
 from ...runtime.io.files import make_folder
-from ...runtime.session.cuda import driver_fault
 from ...runtime.session.session import check_threads
 from ...runtime.system import usable_cores
 from ..data.corpus import AUTO, load_corpus, load_corpus_with
@@ -25,7 +24,7 @@ from ..errors import CheckpointError
 from ..run import Run
 from ..run_choice import chosen_run
 from .config import TrainConfig
-from .device import environment, translate_memory_errors
+from .device import device_fault, environment, translate_memory_errors
 from .distributed import ProcessGroup
 from .fine_tuning import load_new_text, origin_of, tuned_config
 from .presets import DEFAULT_PRESET, preset_named
@@ -88,14 +87,8 @@ class TrainOptions:
             )
         if self.device not in DEVICES:
             raise OptionError(f"device {self.device!r} is not known, expected one of {', '.join(DEVICES)}")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ProviderError(f"torch {torch.__version__} finds no CUDA device; {_cuda_fix()}")
-
-
-def _cuda_fix() -> str:
-    if torch.version.cuda is None:
-        return "it is built without CUDA; install a CUDA build: https://pytorch.org/get-started/locally"
-    return driver_fault() or f"update the NVIDIA driver, it may be too old for CUDA {torch.version.cuda}"
+        if self.device == "cuda" and (fault := device_fault("cuda")):
+            raise ProviderError(fault)
 
 
 @final

@@ -82,6 +82,14 @@ def test_a_runtime_that_is_missing_is_named_with_the_remedy(run: Run, monkeypatc
     assert "no torch beside openvino" in str(candidates.reason_to_skip("torch", "openvino", None, run.path))
 
 
+def test_a_missing_driver_is_why_torch_is_not_measured(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr("lmtool.model.training.device.driver_fault", lambda: "the NVIDIA driver is missing")
+    _, skipped = candidates.find_candidates(run.artifact("fp32"), ["cuda"], ("torch",), 1)
+    assert skipped["torch on cuda"] == f"torch {torch.__version__} finds no CUDA device; the NVIDIA driver is missing"
+
+
 def test_providers_are_measured_side_by_side(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     providers = ["cpu", "cuda", "cpu"]

@@ -138,6 +138,6 @@ def test_a_missing_gpu_has_the_fix_that_is_needed(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", built_for)
-    monkeypatch.setattr("lmtool.model.training.train.driver_fault", lambda: fault)
+    monkeypatch.setattr("lmtool.model.training.device.driver_fault", lambda: fault)
     with pytest.raises(ProviderError, match=message):
         TrainOptions(device="cuda")
