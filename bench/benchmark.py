@@ -22,6 +22,7 @@ from .comparison import Comparison, compare, read_results, require_same
 from .environment import describe_environment, load_average
 from .errors import BenchError
 from .load import loadgen
+from .profile.run_profiles import profiled_scenarios, run_profiles
 from .report.save import FAILED_NAME, NAME, save_results
 from .report.text import format_table
 from .results import Identity, Results
@@ -54,6 +55,7 @@ class BenchOptions:
         scenarios: Scenarios to time.
         threads: Threads of one call, for every backend.
         schedule: Rounds and durations.
+        profile: Also profile the scenarios whose kind is in `CALL_KINDS`.
         sweep: Also time every axis of `AXES`, with networks of other sizes.
         states: State input -> the output that holds it after a call, of a network that is no language model; None: as
             its graph and names tell.
@@ -70,6 +72,7 @@ class BenchOptions:
     threads: int = 1
     schedule: Schedule = field(default_factory=Schedule)
     sweep: bool = False
+    profile: bool = False
     states: Mapping[str, str] | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
 
@@ -83,6 +86,8 @@ class BenchOptions:
             if scenario.kind == "server":
                 loadgen.Arrivals(scenario.rate, self.schedule.server_seconds, self.schedule.latency_bound)
         check_threads(self.threads)
+        if self.profile:
+            profiled_scenarios(self.scenarios)
         for name, values in (("provider", self.providers), ("scenario", self.scenarios)):
             if not values:
                 raise OptionError(f"there is no {name}, expected one at least")
@@ -121,6 +126,10 @@ def _measure(options: BenchOptions, folder: Path, progress: Progress) -> Results
     tasks = {name: TimingTask(candidate, scenarios) for name, candidate in verification.candidates.items()}
     measurements = run_rounds(tasks, options.schedule, progress)
     measured = {name: task.candidate for name, task in tasks.items() if name not in measurements.crashed}
+    rooflines = _rooflines(verification, measurements)
+    profiles = None
+    if options.profile:
+        profiles = run_profiles(measured, scenarios, rooflines, options.schedule.seconds_per_scenario, progress)
     sweeps, swept = _NO_SWEEPS
     if options.sweep and measured:
         sweeps, swept = run_sweeps(measured, options.schedule, folder, progress)
@@ -133,7 +142,8 @@ def _measure(options: BenchOptions, folder: Path, progress: Progress) -> Results
         training=target.training,
         parity=verification.reports,
         placement=verification.placement,
-        rooflines=_rooflines(verification, measurements),
+        rooflines=rooflines,
+        profiles=profiles,
         failed=verification.failed,
         crashed=verification.crashed | measurements.crashed,
         skipped=target.skipped | impossible | verification.skipped | swept.skipped,

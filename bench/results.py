@@ -8,6 +8,7 @@ from typing import Any, final
 import numpy as np
 
 from ..runtime.io.files import json_text, write_atomically
+from .profile.profiles import Profiles
 from .roofline import Roofline
 from .scenario import TOKEN, Scenario
 from .sweep import Sweep
@@ -55,6 +56,7 @@ class Results:
         parity: Runtime name -> report of its verification.
         placement: Runtime name -> provider -> operator -> number of nodes.
         rooflines: Runtime name -> bound of its steps on this machine, where it was measured.
+        profiles: Where the time of calls goes, if requested.
         failed: Runtime name -> differences from the reference; it is not timed.
         crashed: Runtime name -> how its process ended; its timings are dropped.
         skipped: Runtime name -> why it is neither verified nor timed.
@@ -72,6 +74,7 @@ class Results:
     parity: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     placement: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
     rooflines: Mapping[str, Roofline] = field(default_factory=dict)
+    profiles: Profiles | None = None
     failed: Mapping[str, Sequence[str]] = field(default_factory=dict)
     crashed: Mapping[str, str] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
@@ -92,7 +95,8 @@ class Results:
     @property
     def is_sound(self) -> bool:
         """Whether every candidate passed its verification and none crashed."""
-        return not self.failed and not self.crashed and not self.sweep_failures
+        profiles_crashed = self.profiles is not None and self.profiles.crashed
+        return not (self.failed or self.crashed or self.sweep_failures or profiles_crashed)
 
     def of(self, scenario: Scenario) -> list[Timing]:
         """The timings in a scenario, in the runtimes' order."""
@@ -141,6 +145,7 @@ class Results:
             "parity": dict(self.parity),
             "placement": dict(self.placement),
             "rooflines": {runtime: asdict(roofline) for runtime, roofline in self.rooflines.items()},
+            "profiles": None if self.profiles is None else self.profiles.to_json(),
             "failed": {runtime: list(reasons) for runtime, reasons in self.failed.items()},
             "crashed": dict(self.crashed),
             "skipped": dict(self.skipped),

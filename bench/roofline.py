@@ -60,6 +60,15 @@ class Roofline:
             int8_operations_per_second=max(self.int8_operations_per_second, other.int8_operations_per_second),
         )
 
+    def of_weights(self, weights: Sequence[np.ndarray]) -> "Roofline":
+        """The bound of a part of a step, which reads these weights."""
+        return replace(
+            self,
+            weight_bytes=sum(weight.nbytes for weight in weights),
+            operations=_operations(weights, np.float32),
+            int8_operations=_operations(weights, np.int8),
+        )
+
     def seconds(self, batch_size: int) -> float:
         """The shortest time of a call that reads one token of each of `batch_size` streams."""
         reading = self.weight_bytes / self.bytes_per_second
@@ -71,7 +80,7 @@ class Roofline:
 
 def measure_roofline(artifact: Path) -> Roofline:
     """Count an artifact's weights and measure this machine's rates for as many bytes."""
-    weights = _step_weights(artifact)
+    weights = step_weights(artifact)
     size = sum(weight.nbytes for weight in weights)
     return Roofline(
         size,
@@ -88,7 +97,7 @@ def _operations(weights: Sequence[np.ndarray], kind: type) -> int:
     return sum(2 * weight.size for weight in weights if _is_matrix(weight) and weight.dtype == kind)
 
 
-def _step_weights(artifact: Path) -> list[np.ndarray]:
+def step_weights(artifact: Path) -> list[np.ndarray]:
     """The weights that a step reads completely: all but an embedding of which it reads a row.
 
     The else-branch of an If, the layers of int8 artifacts for a sequence, is not read.

@@ -27,6 +27,9 @@ KINDS = (
 APPLICATION_KINDS = ("generation", "suggest", "pool")
 """Kinds that make the calls of applications over the predictor of each backend, in turns with bare session calls."""
 
+CALL_KINDS = ("single-stream", "multi-stream", "offline", "prefill")
+"""Kinds whose calls are calls of a backend, and nothing else: they can be profiled."""
+
 TOKEN, STEP = "token", "step"
 """What a call reads of each stream: of a language model, and of another network."""
 
@@ -41,7 +44,7 @@ _FORMS = (
     "single-stream, multi-stream:BATCH, offline:BATCHxTIME, prefill:BATCHxTIME, generation:TIME, suggest, "
     "pool:JOBSxTIME, load, first-step, server:RATE"
 )
-_BATCHES = (8, 64, 256)
+_BATCHES, _PROFILED_BATCHES = (8, 64, 256), (64,)
 _TIMES = (128,)
 _PREFILLED = 512
 _GENERATED = 128
@@ -167,17 +170,23 @@ def scenarios_of(
 
 
 def chosen_scenarios(
-    names: Sequence[str] | None, batches: Sequence[int] | None, times: Sequence[int] | None, rates: Sequence[int] | None
+    names: Sequence[str] | None,
+    batches: Sequence[int] | None,
+    times: Sequence[int] | None,
+    rates: Sequence[int] | None,
+    *,
+    profile: bool = False,
 ) -> list[Scenario]:
     """The scenarios of the command line.
 
-    Names are kinds, or scenarios with their sizes (`multi-stream:64`); None means every kind (server only with rates).
-    The sizes are those of `scenarios_of`.
+    Names are kinds, or scenarios with their sizes (`multi-stream:64`); None means every kind (server only with rates),
+    of a profile those of `CALL_KINDS` with fewer batches. The sizes are those of `scenarios_of`.
 
     Raises:
         OptionError: As for `scenarios_of`, or a size belongs to a kind that is not chosen.
     """
-    names = names or [kind for kind in KINDS if kind != "server" or rates]
+    usual = [kind for kind in KINDS if kind in CALL_KINDS or not profile]
+    names = names or [kind for kind in usual if kind != "server"] + ["server"] * bool(rates)
     kinds = [name for name in names if ":" not in name]
     for kind, option, given in (
         ("multi-stream", "batch", batches),
@@ -186,7 +195,8 @@ def chosen_scenarios(
     ):
         if given and kind not in kinds:
             raise OptionError(f"--{option} is a size of {kind}, which is not among the scenarios: --scenario {kind}")
-    scenarios = scenarios_of(kinds, batches or _BATCHES, times or _TIMES, rates or ())
+    batches = batches or (_PROFILED_BATCHES if profile else _BATCHES)
+    scenarios = scenarios_of(kinds, batches, times or _TIMES, rates or ())
     return list(dict.fromkeys([*scenarios, *(Scenario.parse(name) for name in names if ":" in name)]))
 
 

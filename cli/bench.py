@@ -65,6 +65,14 @@ def bench(
     sweep: Annotated[
         bool, Option("--sweep", help="Measure over batch, chunk, threads, hidden size and vocabulary too.")
     ] = False,
+    profile: Annotated[
+        bool,
+        Option(
+            "--profile",
+            help="Show where the time of a call goes, operator by operator (default scenarios: single-stream, "
+            "multi-stream:64, offline, prefill).",
+        ),
+    ] = False,
     save: Annotated[
         Path | None, path_option("Folder for bench.json, .html, .txt and .png (default: beside the model).")
     ] = None,
@@ -92,10 +100,11 @@ def bench(
         model=model,
         providers=provider or ["cpu"],
         against=OTHERS if "all" in (against or []) else against or None,
-        scenarios=chosen_scenarios(scenario, batch, time, rate),
+        scenarios=chosen_scenarios(scenario, batch, time, rate, profile=profile),
         threads=threads,
         schedule=Schedule(rounds, latency_bound=latency_bound / 1000),
         sweep=sweep,
+        profile=profile,
         states=parse_pairs(state, "--state", "IN=OUT") if state else None,
         inputs=parse_pairs(inputs, "--input", "NAME=SHAPE"),
     )

@@ -17,27 +17,38 @@ _SHOWN_CHARACTERS = 300
 class OpenVinoSession:
     """One stream of inference on the CPU, in a precision such as `f32`; None for OpenVINO's default on this processor.
 
+    Attributes:
+        model: The compiled model.
+        precision: What it computes in.
+
     Raises:
         BenchError: OpenVINO rejects the file.
     """
 
-    def __init__(self, artifact: Path, threads: int, precision: str | None) -> None:
+    def __init__(self, artifact: Path, threads: int, precision: str | None, counters: bool = False) -> None:
         # Its import would send a report, and write an id under HOME; without this package it does neither.
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino
 
         hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
+        if counters:
+            hints["PERF_COUNT"] = True
         if precision is not None:
             hints["INFERENCE_PRECISION_HINT"] = precision
         try:
-            self._model = openvino.Core().compile_model(artifact, "CPU", hints)
+            self.model = openvino.Core().compile_model(artifact, "CPU", hints)
         except RuntimeError as error:
             reason = truncated(" ".join(str(error).split()), _SHOWN_CHARACTERS)
             raise BenchError(f"OpenVINO {openvino.__version__} cannot compile {artifact}: {reason}") from error
-        self._request = self._model.create_infer_request()
-        self.precision = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        self._request = self.model.create_infer_request()
+        self.precision = self.model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
 
     def run(self, outputs: Sequence[str], feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The outputs for these inputs, copies."""
         results = self._request.infer(dict(feed), share_inputs=True)
         return [results[name] for name in outputs]
+
+    def counters(self) -> list[Any]:
+        """OpenVINO's record of each node: name, type, and its mean time over all calls, if it keeps `counters`."""
+        records: list[Any] = self._request.profiling_info
+        return records

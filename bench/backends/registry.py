@@ -135,11 +135,11 @@ def _torch(source: Source, compiled: bool) -> Backend:
 
 
 def _openvino(source: Source) -> Backend:
-    return OnnxBackend(_predictor(OpenVinoSession(source.artifact, source.threads, "f32").run, source))
+    return OnnxBackend(_predictor(OpenVinoSession(source.artifact, source.threads, "f32", source.counters).run, source))
 
 
 def _openvino_default(source: Source) -> Backend:
-    session = OpenVinoSession(source.artifact, source.threads, None)
+    session = OpenVinoSession(source.artifact, source.threads, None, source.counters)
     return OnnxBackend(_predictor(session.run, source, {"bf16": "bf16", "f16": "fp16"}.get(session.precision)))
 
 
@@ -187,6 +187,12 @@ def load_backend(name: str, source: Source) -> Backend | StatefulBackend:
         LmtoolError: It refuses the file.
     """
     return BACKENDS[name].load(source) if source.calls is None else STATEFUL[name](source, source.calls)
+
+
+def session_of(backend: Backend | StatefulBackend) -> Any:
+    """The session of any runtime that an ONNX file's backend calls."""
+    run = backend.run if isinstance(backend, StatefulBackend) else backend.predictor.session.run
+    return run.__self__
 
 
 def torch_device(provider: str) -> str:

@@ -36,6 +36,7 @@ class Source:
         provider: Execution provider; PyTorch runs on the same kind of device.
         threads: Threads of one call.
         calls: How the network is called; None for a language model.
+        counters: Whether OpenVINO counts the time of each operator.
     """
 
     artifact: Path
@@ -43,3 +44,4 @@ class Source:
     provider: str = "cpu"
     threads: int = 1
     calls: StatefulCalls | None = None
+    counters: bool = False

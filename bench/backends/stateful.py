@@ -22,6 +22,7 @@ class StatefulBackend:
     """A session of any runtime. A call takes and returns arrays in host memory, with no check or copy around it.
 
     Attributes:
+        run: The session's method.
         pid: The process that computes.
         precision: What the runtime computes in, where the file does not tell; else empty.
     """
@@ -29,7 +30,7 @@ class StatefulBackend:
     def __init__(self, run: Run, calls: StatefulCalls, precision: str = "") -> None:
         self.pid = os.getpid()
         self.precision = precision
-        self._run = run
+        self.run: Any = run
         self._calls = calls
         self._names = [*calls.outputs, *calls.states.values()]
 
@@ -39,7 +40,7 @@ class StatefulBackend:
 
     def step(self, inputs: Arrays, states: Arrays) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
         """One call: the outputs by name, and the states after it by the names of their inputs."""
-        results = self._run(self._names, {**inputs, **states})
+        results = self.run(self._names, {**inputs, **states})
         count = len(self._calls.outputs)
         outputs = dict(zip(self._calls.outputs, results[:count], strict=True))
         return outputs, dict(zip(self._calls.states, results[count:], strict=True))
@@ -63,11 +64,11 @@ def _onnxruntime(source: Source, calls: StatefulCalls) -> StatefulBackend:
 
 
 def _openvino(source: Source, calls: StatefulCalls) -> StatefulBackend:
-    return StatefulBackend(OpenVinoSession(source.artifact, source.threads, "f32").run, calls)
+    return StatefulBackend(OpenVinoSession(source.artifact, source.threads, "f32", source.counters).run, calls)
 
 
 def _openvino_default(source: Source, calls: StatefulCalls) -> StatefulBackend:
-    session = OpenVinoSession(source.artifact, source.threads, None)
+    session = OpenVinoSession(source.artifact, source.threads, None, source.counters)
     return StatefulBackend(session.run, calls, session.precision)
 
 

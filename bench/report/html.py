@@ -13,13 +13,17 @@ from ...runtime.io.files import write_atomically
 from ...runtime.score import format_perplexity
 from ..candidates import by_reason
 from ..comparison import Comparison
+from ..profile.kinds import KINDS
+from ..profile.profiles import Profiles
 from ..ranking import is_invariant, verdicts
 from ..results import Results
 from ..scenario import TOKEN
 from ..sweep import Sweep
 from ..timing import Timing
 from .charts import DOTS, colors, micro, panel, shown_seconds, shown_speed, sweep_lines, tradeoff, typeset
+from .operators import OPERATOR_HEADER, operator_rows
 from .overview import cards, change_matrix, perplexity_change, share, speedup_matrix
+from .stacks import kind_colors, profile_panel
 from .svg import marker
 from .text import CRASHED, FAILED, cells_of, format_calls, format_quality, format_speedup, header, legend, warnings
 
@@ -82,6 +86,7 @@ def render_report(results: Results, comparison: Comparison | None = None) -> str
         "share": share,
         "speed": lambda timing: shown_speed(timing, results.unit),
     }
+    profiles = results.profiles or Profiles()
     page = environment.get_template("page.html").render(
         results=results,
         comparison=comparison,
@@ -100,6 +105,11 @@ def render_report(results: Results, comparison: Comparison | None = None) -> str
         warnings=warnings(results),
         legend=legend(results),
         panels=[panel(results, scenario) for scenario in results.scenarios],
+        profile_panels=[profile_panel(profiles, scenario) for scenario in profiles.scenarios],
+        operator_header=OPERATOR_HEADER,
+        operator_rows=lambda scenario: operator_rows(profiles, scenario),
+        kind_names=KINDS,
+        kind_colors=kind_colors(),
         table=lambda timings: _table(results, timings),
         failed=FAILED,
         crashed=CRASHED,

@@ -4,6 +4,7 @@ Bars and strips are drawn in a box of width `WIDTH` that the page stretches to i
 zero with round ends, which stays round when the box is stretched.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,6 +101,21 @@ def bar(value: float, rounds: Sequence[float], scale: Scale) -> Bar:
     """The bar of a value and of the values of its rounds."""
     places = [_x(scale, each) for each in rounds]
     return Bar(_x(scale, value), min(places), max(places), dots((place, BAR_HEIGHT / 2) for place in places))
+
+
+@final
+@dataclass(frozen=True)
+class Part:
+    """A part of a stacked bar, in units of `WIDTH`."""
+
+    x: float
+    width: float
+
+
+def stack(values: Sequence[float], scale: Scale) -> list[Part]:
+    """The parts of a bar of values, end to end from 0."""
+    places = [_x(scale, sum(values[:count])) for count in range(len(values) + 1)]
+    return [Part(begin, round(end - begin, 1)) for begin, end in itertools.pairwise(places)]
 
 
 @final

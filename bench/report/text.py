@@ -9,6 +9,7 @@ from ..results import Results
 from ..scenario import APPLICATION_KINDS, Scenario
 from ..sweep import AXES, Crossover, Sweep
 from ..timing import Timing
+from .operators import doubts, format_profiles
 
 _FIGURES = ("p50", "p95", "p99", "longest", "outliers", "spread")
 _COMPARED = ("memory", "floor", "to floor", "bare", "to bare", "speed-up")
@@ -28,6 +29,7 @@ def format_table(results: Results, width: int | None = None) -> str:
     lines = []
     for scenario in results.scenarios:
         lines += [*_scenario_block(results, scenario, width), ""]
+    lines += format_profiles(results, width)
     for sweep in results.sweeps:
         lines += [*_sweep_block(sweep, width), ""]
     lines += [f"! sweep: {name}: {reason}" for name, reason in results.sweep_failures.items()]
@@ -153,7 +155,7 @@ def warnings(results: Results) -> list[str]:
         sentences.append("medians of the rounds lie more than 10 % apart: the machine was busy, compare the ratios")
     if any(timing.is_short for timing in results.timings):
         sentences.append("~: a call takes less than a millisecond, interrupts and the clock count: use the median")
-    return sentences
+    return sentences + ([] if results.profiles is None else doubts(results.profiles))
 
 
 def legend(results: Results) -> list[str]:
@@ -176,6 +178,8 @@ def legend(results: Results) -> list[str]:
         "generation, suggest, pool: lmtool's predictor over each runtime; it copies states for torch, uses a pipe to "
         "node": not kinds.isdisjoint(APPLICATION_KINDS),
         "server: speed-ups are those of the 99th percentile; its process is not pinned": "server" in kinds,
+        "where the time goes: of calls under the runtime's own profiler, without its cost, scaled to calls without it; "
+        "outside operators: the rest of the call; fused layers hold their activation functions": bool(results.profiles),
         "floor: the time to read the weights once (batch 1) or to multiply by them (larger batches), at the best rates "
         "of numpy, and of onnxruntime in int8; to floor: the fastest round over it": bool(results.rooflines),
     }

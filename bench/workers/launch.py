@@ -60,6 +60,18 @@ def run_verification_job(candidate: Candidate, scenarios: Sequence[Scenario] = (
     return _run_job("lmtool.bench.workers.verify", candidate, scenarios=scenarios)
 
 
+def run_profile_job(candidate: Candidate, scenarios: Sequence[Scenario], seconds: float) -> list[dict[str, Any]]:
+    """Profile a candidate's calls in some scenarios, each for about twice `seconds`.
+
+    Raises:
+        RefusedError: It has no profiler that tells operators, or its profile is damaged.
+        CrashError: The process ended early.
+    """
+    report = _run_job("lmtool.bench.workers.profile", candidate, scenarios=scenarios, seconds=seconds)
+    profiles: list[dict[str, Any]] = report["profiles"]
+    return profiles
+
+
 def run_vectors_job(candidate: Candidate) -> dict[str, Any]:
     """Run the test vectors beside a candidate's artifact.
 

@@ -33,6 +33,11 @@ def workload(backend: Backend | StatefulBackend, scenario: Scenario) -> Callable
     return _continued(backend.read, tokens, zero)
 
 
+def vocabulary_size(backend: Backend | StatefulBackend) -> int:
+    """Tokens of a language model; 0 for another network."""
+    return 0 if isinstance(backend, StatefulBackend) else backend.vocabulary_size
+
+
 def _continued(step: Callable[..., Any], tokens: Iterator[NDArray[np.int64]], state: Any) -> Callable[[], None]:
     def call() -> None:
         nonlocal state

@@ -1,0 +1,178 @@
+"""The profile of a call: the time of its operators, without what the profiler itself costs."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, final
+
+import numpy as np
+
+from ..errors import BenchError
+from ..scenario import Scenario
+from .kinds import KINDS, OUTSIDE
+from .span import Key, Span, Tally, middle_half
+
+_FASTEST = 10
+"""Percentile of the calls that show what a profiler costs: other work on the machine lengthens the rest."""
+
+_UNSTEADY = 0.2
+_SLOWED = 2
+
+
+@final
+@dataclass(frozen=True)
+class OperatorTime:
+    """One operator in a call.
+
+    Attributes:
+        operator: The runtime's name of it.
+        kind: One of `KINDS`.
+        events: How often it runs in a call.
+        told_seconds: Its time in a call as the profiler tells, without that of its bodies' operators.
+        seconds: The same without the profiler's cost, scaled to a call without a profiler.
+    """
+
+    operator: str
+    kind: str
+    events: float
+    told_seconds: float
+    seconds: float
+
+
+@final
+@dataclass(frozen=True)
+class OperatorProfile:
+    """Where the time of a runtime's calls in a scenario goes.
+
+    Attributes:
+        runtime: Its name.
+        scenario: The scenario.
+        seconds: Time of a call without a profiler.
+        profiled_seconds: Time of a call with it.
+        calls: Number of profiled calls.
+        event_seconds: What the profiler costs for each event.
+        scale: A call without a profiler over a profiled one without the profiler's cost; 1 on a steady machine.
+        operators: The operators, slowest first.
+    """
+
+    runtime: str
+    scenario: Scenario
+    seconds: float
+    profiled_seconds: float
+    calls: int
+    event_seconds: float
+    scale: float
+    operators: Sequence[OperatorTime]
+
+    @classmethod
+    def of(
+        cls,
+        runtime: str,
+        scenario: Scenario,
+        seconds: Sequence[float],
+        profiled_seconds: Sequence[float],
+        spans: Sequence[Span],
+    ) -> "OperatorProfile":
+        """The profile of interleaved calls with and without a profiler.
+
+        An event costs time inside its own duration, at most that of the cheapest operator, and outside of it. The sum
+        is how much longer the fastest profiled calls take.
+
+        Args:
+            runtime: Name of the runtime.
+            scenario: The scenario.
+            seconds: Times of calls without a profiler.
+            profiled_seconds: Times of calls with one.
+            spans: What it tells about them.
+
+        Raises:
+            BenchError: A time is negative, or the operators take longer than the call: the clock jumped.
+        """
+        whole = Span.middle(spans)
+        plain, profiled = float(np.mean(middle_half(sorted(seconds)))), whole.seconds / whole.calls
+        told = {key: tally.a_call(whole.calls) for key, tally in whole.tallies.by_operator.items()}
+        outside = profiled - sum(tally.seconds for tally in told.values())
+        _require_times(plain, profiled, outside, told)
+        events = sum(tally.events for tally in told.values())
+        outermost = events - sum(tally.nested for tally in told.values())
+        cost = _EventCost.of(_overhead(seconds, profiled_seconds) / max(events, 1), outside / max(outermost, 1), told)
+        own = {key: cost.without(tally) for key, tally in told.items()}
+        scale = plain / (sum(own.values()) + outside - outermost * cost.outer)
+        operators = [OperatorTime(*key, told[key].events, told[key].seconds, own[key] * scale) for key in told]
+        operators.sort(key=lambda operator: -operator.seconds)
+        calls = sum(span.calls for span in spans)
+        return cls(runtime, scenario, plain, profiled, calls, cost.inner + cost.outer, scale, operators)
+
+    @property
+    def outside_seconds(self) -> float:
+        """Time of a call outside its operators."""
+        return max(self.seconds - sum(operator.seconds for operator in self.operators), 0.0)
+
+    @property
+    def kinds(self) -> dict[str, float]:
+        """Seconds of each kind of work in a call, in the order of `KINDS`; their sum is the call."""
+        sums = dict.fromkeys(KINDS, 0.0)
+        for operator in self.operators:
+            sums[operator.kind] += operator.seconds
+        sums[OUTSIDE] = self.outside_seconds
+        return {kind: seconds for kind, seconds in sums.items() if seconds > 0}
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why the shares are approximate."""
+        reasons = []
+        if self.profiled_seconds > _SLOWED * self.seconds:
+            slower = self.profiled_seconds / self.seconds
+            reasons.append(f"the profiler makes a call {slower:.1f} times as long; shares of short operators are rough")
+        if abs(self.scale - 1) > _UNSTEADY:
+            change = f"{1 / self.scale - 1:+.0%}"
+            reasons.append(f"the profiled calls differ by {change} even without the profiler's cost; shares are rough")
+        return reasons
+
+    def to_json(self) -> dict[str, Any]:
+        """The profile, ready for JSON."""
+        facts = asdict(self) | {"scenario": str(self.scenario)}
+        return facts | {"outside_seconds": self.outside_seconds, "kinds": self.kinds}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], runtime: str) -> "OperatorProfile":
+        """Read what `to_json` wrote."""
+        names = [field.name for field in fields(cls) if field.name in value]
+        read = {"runtime": runtime, "scenario": Scenario.parse(value["scenario"])}
+        read["operators"] = [OperatorTime(**operator) for operator in value["operators"]]
+        return cls(**{name: value[name] for name in names} | read)
+
+
+@final
+@dataclass(frozen=True)
+class _EventCost:
+    """Seconds that a profiler takes for an event, inside the event's own duration and outside of it."""
+
+    inner: float
+    outer: float
+
+    @classmethod
+    def of(cls, event: float, most_outer: float, told: Mapping[Key, Tally]) -> "_EventCost":
+        """The parts of an event's cost, with which neither an operator nor the rest of the call gets negative."""
+        cheapest = min((tally.seconds / tally.events for tally in told.values() if not tally.nested), default=0.0)
+        inner = min(event, cheapest)
+        return cls(inner, min(event - inner, most_outer))
+
+    def without(self, tally: Tally) -> float:
+        """The seconds of an operator without the cost of its events and of those directly inside it."""
+        return max(tally.seconds - tally.events * self.inner - tally.nested * self.outer, 0.0)
+
+
+def _require_times(plain: float, profiled: float, outside: float, told: Mapping[Key, Tally]) -> None:
+    """Raise BenchError for times that no steady clock gives."""
+    shown = {"a call": plain, "a call with the profiler": profiled}
+    shown |= {operator: tally.seconds for (operator, _), tally in told.items()}
+    shown["what is outside the operators"] = outside
+    for name, seconds in shown.items():
+        if not 0 <= seconds < math.inf:
+            raise BenchError(f"{name} took {1e6 * seconds:,.1f} us: the clock jumped during the profile; measure again")
+
+
+def _overhead(seconds: Sequence[float], profiled: Sequence[float]) -> float:
+    """How much longer the fastest calls take with the profiler; 0 at least."""
+    return float(max(np.percentile(profiled, _FASTEST) - np.percentile(seconds, _FASTEST), 0.0))
