@@ -56,6 +56,11 @@ class OnnxruntimeProfiler:
         parts: list[list[Tallies]] = [[] for _ in seconds]
         for session in self._sessions:
             runs = read_runs(Path(session.end_profiling()), self._vocabulary_size)
+            if 0 < len(runs) < self._calls:
+                raise BenchError(
+                    f"onnxruntime's profile holds {len(runs):,} of {self._calls:,} calls: it ends after a million "
+                    "operators; name a scenario with fewer tokens or steps"
+                )
             each = len(runs) // self._calls
             last = runs[len(runs) - each * len(seconds) :]
             for index, part in enumerate(parts):
@@ -121,11 +126,17 @@ def _shapes(facts: Mapping[str, Any], side: str) -> list[list[int]]:
     return [shape for tensor in facts.get(f"{side}_type_shape", ()) for shape in tensor.values()]
 
 
-def _events(path: Path) -> list[dict[str, Any]]:
+def _events(path: Path) -> Iterator[dict[str, Any]]:
+    """The events of a file, which has one in each line between brackets."""
     try:
-        events: list[dict[str, Any]] = json.loads(path.read_bytes())
+        with path.open() as file:
+            line = next(file, "")
+            for line in file:
+                if line.startswith("{"):
+                    yield json.loads(line.rstrip().removesuffix(","))
+        if line.strip() != "]":
+            raise ValueError("it has no end")
     except (OSError, ValueError) as error:
         raise BenchError(
             f"onnxruntime's profile {path.name} cannot be read ({error}): is the disk of the temporary folder full?"
         ) from error
-    return events

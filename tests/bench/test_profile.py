@@ -124,6 +124,11 @@ def event(name: str, start: int, duration: int, category: str = "Node") -> dict[
     return {"cat": category, "name": full, "ts": start, "dur": duration, "args": facts}
 
 
+def lines_of(events: list[dict[str, Any]]) -> str:
+    """A file as onnxruntime writes it."""
+    return "[\n" + ",\n".join(map(json.dumps, events)) + "\n]\n"
+
+
 def test_the_time_of_a_body_is_not_that_of_its_node(tmp_path: Path) -> None:
     events = [
         event("Shape", 100, 5),
@@ -138,7 +143,7 @@ def test_the_time_of_a_body_is_not_that_of_its_node(tmp_path: Path) -> None:
         event("model_run", 295, 20, "Session"),
     ]
     path = tmp_path / "profile.json"
-    path.write_text(json.dumps(events))
+    path.write_text(lines_of(events))
     first, second = read_runs(path, 0)
     microseconds = {name: round(1e6 * tally.seconds) for (name, _), tally in first.by_operator.items()}
     assert microseconds == {"Shape": 5, "MatMul": 10, "Tanh": 10, "Scan": 20, "If": 30, "Mul": 1}
@@ -149,8 +154,12 @@ def test_the_time_of_a_body_is_not_that_of_its_node(tmp_path: Path) -> None:
 
 def test_a_profile_that_a_full_disk_cut_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "profile.json"
-    path.write_text(json.dumps([event("Shape", 100, 5)])[:-20])
-    for file in (path, tmp_path / "none.json"):
+    whole = lines_of([event("Shape", 100, 5), event("model_run", 90, 20, "Session")])
+    path.write_text(whole)
+    assert len(read_runs(path, 0)) == 1
+    for file, text in ((path, whole[:-2]), (path, whole[:-40]), (path, ""), (tmp_path / "none.json", None)):
+        if text is not None:
+            file.write_text(text)
         with pytest.raises(BenchError, match=rf"{file.name} cannot be read .*: is the disk of .* full"):
             read_runs(file, 0)
 
