@@ -118,16 +118,14 @@ class OperatorProfile:
         return {kind: seconds for kind, seconds in sums.items() if seconds > 0}
 
     @property
-    def doubts(self) -> list[str]:
-        """Why the shares are approximate."""
-        reasons = []
-        if self.profiled_seconds > _SLOWED * self.seconds:
-            slower = self.profiled_seconds / self.seconds
-            reasons.append(f"the profiler makes a call {slower:.1f} times as long; shares of short operators are rough")
-        if abs(self.scale - 1) > _UNSTEADY:
-            change = f"{1 / self.scale - 1:+.0%}"
-            reasons.append(f"the profiled calls differ by {change} even without the profiler's cost; shares are rough")
-        return reasons
+    def is_slowed(self) -> bool:
+        """Whether the profiler doubles a call or more."""
+        return self.profiled_seconds > _SLOWED * self.seconds
+
+    @property
+    def is_unsteady(self) -> bool:
+        """Whether calls with the profiler take another time than those without it, even without its cost."""
+        return abs(1 / self.scale - 1) > _UNSTEADY
 
     def to_json(self) -> dict[str, Any]:
         """The profile, ready for JSON."""

@@ -78,11 +78,20 @@ def format_profiles(results: Results, width: int | None) -> list[str]:
 
 def doubts(profiles: Profiles) -> list[str]:
     """Reasons to doubt the shares, one sentence each."""
+    slowed = {_name(each): each.profiled_seconds / each.seconds for each in profiles.profiles if each.is_slowed}
+    unsteady = {_name(each): 1 / each.scale for each in profiles.profiles if each.is_unsteady}
     return [
-        f"profile of {profile.runtime}, {profile.scenario}: {doubt}"
-        for profile in profiles.profiles
-        for doubt in profile.doubts
+        f"{reason}, so shares of {worst}: " + ", ".join(f"{name} {ratio:.1f}x" for name, ratio in ratios.items())
+        for ratios, reason, worst in (
+            (slowed, "calls under the profiler take more than twice as long", "short operators are rough"),
+            (unsteady, "they take another time even without its cost", "all operators are rough"),
+        )
+        if ratios
     ]
+
+
+def _name(profile: OperatorProfile) -> str:
+    return f"{profile.runtime} ({profile.scenario})"
 
 
 def _block(results: Results, profiles: Profiles, scenario: Scenario, width: int | None) -> list[str]:
