@@ -44,10 +44,10 @@ class Candidate:
 
     @property
     def artifact_sha256(self) -> str | None:
-        """Hash of the artifact, or of another network's file, that it runs; None for PyTorch."""
+        """Hash of the artifact, or of another network's file, that it runs; None for the PyTorch original."""
         if self.source.calls is not None:
             return hashlib.sha256(read_bytes(self.source.artifact)).hexdigest()
-        return None if self.backend.startswith(TORCH) else Artifact.read(self.source.artifact).sha256
+        return None if BACKENDS[self.backend].runs_original else Artifact.read(self.source.artifact).sha256
 
 
 Candidates = dict[str, Candidate]
@@ -96,17 +96,18 @@ def runtime_name(name: str, provider: str) -> str:
 
 def reason_to_skip(backend: str, provider: str, fp32: Path | None, original: Path | None) -> str | None:
     """Why another backend cannot be measured; None if it can."""
-    if backend.startswith(TORCH) and (original is None or original.is_file()):
+    spec = BACKENDS[backend]
+    if spec.runs_original and (original is None or original.is_file()):
         return "there is no PyTorch original beside the model; name it inside the run folder it was exported from"
     if backend.startswith(TORCH) and provider not in _DEVICES:
         return f"there is no torch beside {provider}: it is measured beside {' and '.join(_DEVICES)}"
     if backend.startswith(TORCH) and (fault := _torch_fault(provider)):
         return fault
-    if BACKENDS[backend].cpu_only and provider != "cpu":
+    if spec.cpu_only and provider != "cpu":
         return CPU_ONLY
-    if not backend.startswith(TORCH) and fp32 is None:
+    if not spec.runs_original and fp32 is None:
         return f"it runs {FP32} artifacts, and there is none beside the model; export --precision {FP32}"
-    return BACKENDS[backend].reason_missing()
+    return spec.reason_missing()
 
 
 def by_reason(skipped: Skipped) -> dict[str, str]:

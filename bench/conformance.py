@@ -10,7 +10,7 @@ from ..export.parity import Case
 from ..export.test_vectors.files import read_vectors
 from ..runtime.artifact.artifact import Artifact
 from ..runtime.io.text_table import text_table
-from .backends.registry import BACKENDS, ONNXRUNTIME, TORCH
+from .backends.registry import BACKENDS, ONNXRUNTIME
 from .backends.source import Source
 from .candidates import Candidate, Skipped, run_beside
 from .verification import Progress
@@ -161,6 +161,9 @@ def check_conformance(artifact: Path, runtimes: Sequence[str], provider: str, pr
 
 def _reason_to_skip(name: str, artifact: Path, precision: str) -> str | None:
     """Why a runtime is not run; None if it is."""
-    if name == TORCH and (run_beside(artifact) is None or precision not in FLOATING):
-        return f"it is the original, which runs if {' or '.join(FLOATING)} lies in its run folder"
-    return BACKENDS[name].reason_missing()
+    spec = BACKENDS[name]
+    if spec.runs_original and (run_beside(artifact) is None or precision not in FLOATING):
+        return f"it runs the original, and runs if {' or '.join(FLOATING)} lies in its run folder"
+    if precision not in FLOATING and not spec.runs_int8:
+        return f"it does not run {precision} artifacts"
+    return spec.reason_missing()

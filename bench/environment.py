@@ -22,6 +22,10 @@ _PACKAGES = (
     "torch",
     "onnx",
     "openvino",
+    "executorch",
+    "tract",
+    "opencv-python-headless",
+    "iree-base-runtime",
     "mlcommons-loadgen",
     "pytest-benchmark",
 )

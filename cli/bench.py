@@ -23,8 +23,9 @@ def bench(
     against: Annotated[
         list[str] | None,
         Option(
-            help="Another runtime; may be repeated: torch (default for a language model), torch-compile, openvino, "
-            "openvino-default, reference, onnxruntime-node, onnxruntime-web, or all."
+            help="Another runtime; may be repeated: torch (default for a language model), torch-compile, "
+            "executorch, openvino, openvino-default, reference, tract, opencv, iree, onnxruntime-node, "
+            "onnxruntime-web, or all."
         ),
     ] = None,
     scenario: Annotated[

@@ -7,10 +7,7 @@ from typing import Any, final
 
 from numpy.typing import NDArray
 
-from ...runtime.errors import truncated
-from ..errors import BenchError
-
-_SHOWN_CHARACTERS = 300
+from .refusal import refusal
 
 
 @final
@@ -38,8 +35,7 @@ class OpenVinoSession:
         try:
             self.model = openvino.Core().compile_model(artifact, "CPU", hints)
         except RuntimeError as error:
-            reason = truncated(" ".join(str(error).split()), _SHOWN_CHARACTERS)
-            raise BenchError(f"OpenVINO {openvino.__version__} cannot compile {artifact}: {reason}") from error
+            raise refusal(f"OpenVINO {openvino.__version__}", artifact, error) from error
         self._request = self.model.create_infer_request()
         self.precision = self.model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
 

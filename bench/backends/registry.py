@@ -4,13 +4,13 @@ A benchmark times a backend's methods. Before that, `verify` compares the backen
 This file imports neither torch nor onnx: a worker loads only the backend that it measures.
 """
 
-import importlib.util
 import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol, final
 
 import numpy as np
@@ -25,7 +25,7 @@ from ..errors import BenchError
 from .node import NODE_CLOCK, NodeBackend, NodeSession
 from .node_process import NODE_PACKAGE, WEB_PACKAGE, reason_missing
 from .openvino import OpenVinoSession
-from .reference import reference_evaluator
+from .sessions import OPENVINO_MISSING, SESSIONS, Run, not_installed
 from .source import Source
 from .stateful import STATEFUL, StatefulBackend
 
@@ -109,12 +109,16 @@ class BackendSpec:
         load: Loads it.
         reason_missing: Why it cannot run here, and the fix; None if it can.
         cpu_only: Whether it is measured on the CPU only.
+        runs_original: Whether it runs the network of the run folder instead of the artifact.
+        runs_int8: Whether it is known to run artifacts in int8.
         clock: Time in seconds.
     """
 
     load: Callable[[Source], Backend]
     reason_missing: Callable[[], str | None] = lambda: None
     cpu_only: bool = True
+    runs_original: bool = False
+    runs_int8: bool = True
     clock: Callable[[], float] = time.perf_counter
 
 
@@ -123,19 +127,29 @@ def _onnxruntime(source: Source) -> Backend:
 
 
 def _torch(source: Source, compiled: bool) -> Backend:
+    from .pytorch import TorchBackend  # imports torch, which other backends must not load
+
+    run, device = _run_folder(source), torch_device(source.provider)
+    return TorchBackend(run, device, source.threads, compiled, lambda run: _predictor(run, source, "fp32"))
+
+
+def _executorch(source: Source) -> Backend:
+    from .executorch import ExecutorchSession  # imports torch
+
+    return OnnxBackend(_predictor(ExecutorchSession(_run_folder(source), source.threads).run, source, "fp32"))
+
+
+def _run_folder(source: Source) -> Path:
     if source.original is None or source.original.is_file():
         raise BenchError(
             f"there is no PyTorch original of {source.artifact}: found {source.original or 'none'}, expected the run "
             "folder that it was exported from; measure without torch, or the artifact inside its run folder"
         )
-    from .pytorch import TorchBackend  # imports torch, which other backends must not load
-
-    device = torch_device(source.provider)
-    return TorchBackend(source.original, device, source.threads, compiled, lambda run: _predictor(run, source, "fp32"))
+    return source.original
 
 
-def _openvino(source: Source) -> Backend:
-    return OnnxBackend(_predictor(OpenVinoSession(source.artifact, source.threads, "f32", source.counters).run, source))
+def _session(open: Callable[[Source], Run], source: Source) -> Backend:
+    return OnnxBackend(_predictor(open(source), source))
 
 
 def _openvino_default(source: Source) -> Backend:
@@ -148,36 +162,29 @@ def _node(package: str, source: Source) -> Backend:
     return NodeBackend(_predictor(session.run, source), session)
 
 
-def _reference(source: Source) -> Backend:
-    return OnnxBackend(_predictor(reference_evaluator(source.artifact).run, source))
-
-
-def _not_installed(module: str, install: str) -> str | None:
-    return None if importlib.util.find_spec(module) else f"it is not installed; {install}"
-
-
 def _compiler() -> str | None:
     available = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
     return None if available else "torch.compile needs a C++ compiler; apt install g++, or the like"
 
 
-_OPENVINO = partial(_not_installed, "openvino", "pip install 'lmtool[portability]'")
-
 BACKENDS: Mapping[str, BackendSpec] = {
     ONNXRUNTIME: BackendSpec(_onnxruntime, cpu_only=False),
-    TORCH: BackendSpec(lambda source: _torch(source, compiled=False), cpu_only=False),
-    "torch-compile": BackendSpec(lambda source: _torch(source, compiled=True), _compiler, cpu_only=False),
-    "openvino": BackendSpec(_openvino, _OPENVINO),
-    "openvino-default": BackendSpec(_openvino_default, _OPENVINO),
-    REFERENCE: BackendSpec(_reference, partial(_not_installed, "onnx", "pip install onnx")),
+    TORCH: BackendSpec(partial(_torch, compiled=False), cpu_only=False, runs_original=True),
+    "torch-compile": BackendSpec(partial(_torch, compiled=True), _compiler, cpu_only=False, runs_original=True),
+    "executorch": BackendSpec(_executorch, partial(not_installed, "executorch", "executorch"), runs_original=True),
+    "openvino-default": BackendSpec(_openvino_default, OPENVINO_MISSING),
+    **{
+        name: BackendSpec(partial(_session, spec.open), spec.reason_missing, runs_int8=spec.runs_int8)
+        for name, spec in SESSIONS.items()
+    },
     **{
         name: BackendSpec(partial(_node, name), partial(reason_missing, name), clock=NODE_CLOCK)
         for name in (NODE_PACKAGE, WEB_PACKAGE)
     },
 }
 """By name. `openvino` computes in f32 like the others, `openvino-default` in OpenVINO's own choice (bf16 where
-available); `reference` is onnx's evaluator in Python; `onnxruntime-node` and `onnxruntime-web` are npm packages
-in node, the second one in WebAssembly."""
+available); `executorch` runs the PyTorch original, `reference` is onnx's evaluator in Python; `onnxruntime-node` and
+`onnxruntime-web` are npm packages in node, the second one in WebAssembly."""
 
 
 def load_backend(name: str, source: Source) -> Backend | StatefulBackend:

@@ -1,7 +1,8 @@
 """The backends of a stateful network: an ONNX file in a runtime, called with arrays, its states carried by hand."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, final
 
 from numpy.typing import NDArray
@@ -10,11 +11,8 @@ from ...runtime.stateful.stateful_session import StatefulSession
 from ..scenario import Scenario
 from ..stateful.feeds import Arrays, Feed, read_feed
 from .openvino import OpenVinoSession
-from .reference import reference_evaluator
+from .sessions import SESSIONS, Run
 from .source import Source, StatefulCalls
-
-Run = Callable[[Sequence[str], dict[str, NDArray[Any]]], Sequence[NDArray[Any]]]
-"""The names of outputs and the inputs by name -> the outputs."""
 
 
 @final
@@ -63,8 +61,8 @@ def _onnxruntime(source: Source, calls: StatefulCalls) -> StatefulBackend:
     return StatefulBackend(session.session.run, calls)
 
 
-def _openvino(source: Source, calls: StatefulCalls) -> StatefulBackend:
-    return StatefulBackend(OpenVinoSession(source.artifact, source.threads, "f32", source.counters).run, calls)
+def _session(open: Callable[[Source], Run], source: Source, calls: StatefulCalls) -> StatefulBackend:
+    return StatefulBackend(open(source), calls)
 
 
 def _openvino_default(source: Source, calls: StatefulCalls) -> StatefulBackend:
@@ -72,14 +70,9 @@ def _openvino_default(source: Source, calls: StatefulCalls) -> StatefulBackend:
     return StatefulBackend(session.run, calls, session.precision)
 
 
-def _reference(source: Source, calls: StatefulCalls) -> StatefulBackend:
-    return StatefulBackend(reference_evaluator(source.artifact).run, calls)
-
-
 STATEFUL: Mapping[str, Callable[[Source, StatefulCalls], StatefulBackend]] = {
     "onnxruntime": _onnxruntime,
-    "openvino": _openvino,
     "openvino-default": _openvino_default,
-    "reference": _reference,
+    **{name: partial(_session, spec.open) for name, spec in SESSIONS.items()},
 }
 """The backends that run any network, by the names of `BACKENDS`; each loads a file, or raises an LmtoolError."""

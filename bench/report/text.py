@@ -168,8 +168,9 @@ def legend(results: Results) -> list[str]:
         "spread: of the rounds' medians": True,
         "memory: peak host memory of the process that computes": True,
         "speed-up: over the first runtime, within each round: median of the rounds and their range": True,
-        "prefill: runtimes without optional inputs (openvino, reference, onnxruntime-node, onnxruntime-web) compute "
-        "the logits of every position, onnxruntime and torch those of the last one": "prefill" in kinds,
+        "prefill: onnxruntime and torch compute the logits of the last position, other runtimes those of every one": (
+            "prefill" in kinds
+        ),
         "bare: the session calls that it needs, alone and in turns with it; to bare: a call over them": any(
             timing.bare_ratio is not None for timing in results.timings
         ),

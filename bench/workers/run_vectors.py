@@ -19,7 +19,7 @@ from ..backends.registry import BACKENDS, REFERENCE
 from ..backends.source import Source
 from .job import run_job
 
-_DISTRIBUTIONS = {REFERENCE: "onnx"}
+_DISTRIBUTIONS = {REFERENCE: "onnx", "opencv": "opencv-python-headless", "iree": "iree-base-runtime"}
 
 
 def run_vectors(backend: str, source: Source) -> dict[str, Any]:
