@@ -30,6 +30,7 @@ FOREIGN_OPTIONS = {
     *("--address", "--pattern", "--part-bytes", "--attempts", "--workers"),  # examples/ray
     *("--detector", "--normal", "--abnormal", "--open", "--events", "--session", "--skip"),  # examples/logs
     *("--clients", "--seconds", "--words", "--peer", "--repeats", "--kenlm", "--work", "--rounds"),  # bench/studies
+    *("--part", "--small"),  # bench/studies/gpu
 }
 """Options of other programs that appear in the documentation."""
 

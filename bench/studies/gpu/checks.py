@@ -1,0 +1,158 @@
+"""Parts that say whether the device computes what it should."""
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+from lmtool.runtime.artifact.architecture import Architecture
+from lmtool.runtime.artifact.artifact import artifact_metadata
+from lmtool.runtime.batches.batch_invariance import first_difference
+from lmtool.runtime.errors import LmtoolError
+from lmtool.runtime.predictor import Predictor
+from lmtool.runtime.session.providers import PROVIDERS, import_onnxruntime
+from lmtool.runtime.session.session import SessionOptions, start_session
+from lmtool.runtime.session.weightless import scoring_graph
+
+from gpu.part import FAILED, Facts, Setup
+
+_ROOT = Path(__file__).parents[3]
+_MAPS = Path("/proc/self/maps")
+_LIBRARIES = ("libcublas", "libcudart", "libcudnn")
+_LAST_LINES = 40
+_BATCH, _TIME = 8, 40
+_BATCHES = (2, 3, 16, 17, 64)
+
+
+def smoke(setup: Setup) -> Facts:
+    """onnxruntime in a process without torch, then torch, then a small network on the device."""
+    onnxruntime = import_onnxruntime()
+    session = start_session(scoring_graph(), PROVIDERS[setup.device], SessionOptions())
+    facts: Facts = {
+        "onnxruntime": f"{onnxruntime.__version__}: {', '.join(onnxruntime.get_available_providers())}",
+        "session without torch": ", ".join(session.get_providers()),
+        "libraries without torch": _loaded_libraries(),
+    }
+    return facts | _torch_facts(setup.device) | _small_network(setup)
+
+
+def _loaded_libraries() -> list[str]:
+    lines = _MAPS.read_text().splitlines() if _MAPS.exists() else []
+    return sorted({line.split()[-1] for line in lines if any(name in line for name in _LIBRARIES)})
+
+
+def _torch_facts(device: str) -> Facts:
+    import torch  # loads CUDA libraries of its own, so it comes after the session without it
+
+    facts: Facts = {"torch": torch.__version__}
+    if device == "cpu":
+        return facts
+    layer = torch.nn.LSTM(8, 8).to(device)
+    with torch.autocast(device, torch.bfloat16):
+        output, _ = layer(torch.zeros(2, 1, 8, device=device))
+    free, total = torch.cuda.mem_get_info()
+    return facts | {
+        "card": f"{torch.cuda.get_device_name()}, compute capability {torch.cuda.get_device_capability()}",
+        "memory": f"{free / 1e9:.1f} of {total / 1e9:.1f} GB are free",
+        "cuDNN of torch": torch.backends.cudnn.version(),
+        "an LSTM under torch's bf16 autocast returns": str(output.dtype),
+    }
+
+
+def _small_network(setup: Setup) -> Facts:
+    from lmtool.bench.untrained_run import make_untrained_run  # these import torch
+    from lmtool.export.build import BuildOptions, build_model, seal
+
+    run = make_untrained_run(setup.work / "small", Architecture("lstm", 24, (48, 32), False), 101, seed=1)
+    network, _ = run.trained()
+    metadata = artifact_metadata(network.architecture, run.vocabulary(), "fp32", is_static=False)
+    artifact = seal(build_model(network, BuildOptions()), metadata)
+    predictor = setup.load(artifact)
+    return {"placement of a small network": predictor.placement, "its difference": _differences(predictor, artifact)}
+
+
+def tests(setup: Setup) -> Facts:
+    """The outcome of each test in tests/test_cuda.py."""
+    if missing := [name for name in ("pytest", "hypothesis") if importlib.util.find_spec(name) is None]:
+        return {FAILED: f"{' and '.join(missing)} not installed"}
+    report = setup.work / "tests.xml"
+    command = [sys.executable, "-m", "pytest", "tests/test_cuda.py", "-qW", "default", "--tb=short"]
+    finished = subprocess.run([*command, f"--junitxml={report}"], cwd=_ROOT, stdout=subprocess.PIPE, text=True)
+    print(finished.stdout, flush=True)
+    facts: Facts = outcomes(report)
+    if finished.returncode:
+        last = finished.stdout.splitlines()[-_LAST_LINES:]
+        return facts | {FAILED: "\n".join([f"pytest ended with {finished.returncode}", *last])}
+    if setup.device == "cuda" and any(outcome.startswith("skipped") for outcome in facts.values()):
+        facts[FAILED] = "a test was skipped"
+    return facts
+
+
+def outcomes(report: Path) -> Facts:
+    """Test -> what became of it, from a file in JUnit's form."""
+    cases = ElementTree.parse(report).iter("testcase") if report.exists() else []  # noqa: S314  # pytest wrote it
+    found: Facts = {}
+    for case in cases:
+        others = [element for element in case if element.tag in ("failure", "error", "skipped")]
+        said = "; ".join(f"{element.tag}: {(element.get('message') or '').partition(chr(10))[0]}" for element in others)
+        found[str(case.get("name"))] = said or f"passed in {float(case.get('time') or 0):.1f} s"
+    return found
+
+
+def exports(setup: Setup) -> Facts:
+    """Export fp32 and fp16 and verify both on the device."""
+    import shutil
+
+    from lmtool.export import export_run, verify_artifact
+    from lmtool.model import Run
+
+    shutil.copytree(setup.run, setup.half, dirs_exist_ok=True)
+    paths = [export_run(Run(setup.run)).path, export_run(Run(setup.half), "fp16").path]
+    facts: Facts = {}
+    for path in paths:
+        report = verify_artifact(path, provider=setup.device)
+        facts[path.name] = f"{path.stat().st_size:,} bytes\n{report.format()}"
+        if not report.passed:
+            facts[FAILED] = f"{facts.get(FAILED, '')} {path.name} differs from PyTorch by more than its bounds".strip()
+    return facts
+
+
+def differences(setup: Setup) -> Facts:
+    """Largest differences from fp32 on the processor; TF32, which is off otherwise, has to enlarge them."""
+    exact = setup.artifacts()["fp32"]
+    facts: Facts = {precision: _differences(setup.load(path), exact) for precision, path in setup.artifacts().items()}
+    if setup.device == "cuda":
+        control = _differences(setup.load(exact, use_tf32="1"), exact)
+        facts["fp32 with TF32, the positive control"] = control
+        if max(control.values()) <= max(facts["fp32"].values()):
+            facts[FAILED] = "TF32 changes nothing, so the probe would not notice it"
+    return facts
+
+
+def _differences(predictor: Predictor, exact: Path | bytes) -> dict[str, float]:
+    """Largest differences of logits and states from an artifact on the processor, after the same random tokens."""
+    other = Predictor.load(exact)
+    token_ids = np.random.default_rng(0).integers(0, len(other.vocabulary), (_BATCH, _TIME))
+    (logits, state), (expected, after) = (one.step(token_ids, one.initial_state(_BATCH)) for one in (predictor, other))
+    states = [abs(ours - theirs).max() for ours, theirs in zip(state.tensors, after.tensors, strict=True)]
+    return {"logits": float(abs(logits - expected).max()), "states": float(max(states))}
+
+
+def invariance(setup: Setup) -> Facts:
+    """The first row of a batch whose bits are not those that it has alone."""
+    facts: Facts = {}
+    for precision, path in setup.artifacts().items():
+        for time in (1, 3):
+            found = _attempt(lambda path=path, time=time: first_difference(setup.load(path), _BATCHES, time))
+            facts[f"{precision}, {time} tokens a row"] = found or "none: the same bits alone and in batches"
+    return facts
+
+
+def _attempt(work: Callable[[], str | None]) -> str | None:
+    try:
+        return work()
+    except LmtoolError as error:
+        return str(error)

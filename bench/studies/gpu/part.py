@@ -1,0 +1,100 @@
+"""One part in a process of its own: what it is told, and what it finds.
+
+    python -m gpu.part MODULE FUNCTION SETUP REPORT
+
+The facts of `MODULE.FUNCTION(Setup)` are written into the file REPORT.
+"""
+
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, final
+
+from lmtool.runtime.io.files import json_text
+from lmtool.runtime.predictor import Predictor
+from program import run_program
+
+Facts = dict[str, Any]
+"""Name of a fact -> what JSON can hold; a text of several lines is shown as it is."""
+
+FAILED = "failed"
+"""Name of the fact that a part has failed, with the reason; the other facts count still."""
+
+_TINY = {
+    "embedding_size": "24",
+    "layer_sizes": "48,32",
+    "batch_size": "4",
+    "steps": "20",
+    "learning_rate": "0.02",
+    "optimizer": "adam",
+}
+
+
+@final
+@dataclass(frozen=True)
+class Setup:
+    """What every part is told.
+
+    Attributes:
+        device: `cuda`, or `cpu` for a rehearsal; a device of torch and a provider of onnxruntime.
+        data: Corpus of the training.
+        out: Folder of the results.
+        work: Folder of the runs.
+        threads: Threads of a call on the processor.
+        small: Tiny networks and few calls.
+    """
+
+    device: str
+    data: str
+    out: Path
+    work: Path
+    threads: int = 1
+    small: bool = False
+
+    @property
+    def run(self) -> Path:
+        """The run that is trained in fp32."""
+        return self.work / "run"
+
+    @property
+    def half(self) -> Path:
+        """Its copy with the fp16 artifact alone, so that benchmarks of fp32 do not measure it."""
+        return self.work / "half"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Settings of a training that takes seconds."""
+        return {"epochs": "1", **(_TINY if self.small else {})}
+
+    def artifacts(self) -> dict[str, Path]:
+        """The exported artifacts by precision."""
+        paths = {"fp32": self.run / "model.onnx", "fp16": self.half / "model.fp16.onnx"}
+        return {precision: path for precision, path in paths.items() if path.exists()}
+
+    def load(self, artifact: Path | bytes, **options: str) -> Predictor:
+        """An artifact on the device; the processor takes no options of a provider."""
+        return Predictor.load(artifact, provider=self.device, provider_options=options if self.device == "cuda" else {})
+
+    def to_json(self) -> str:
+        """The setup as an argument of a process."""
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Setup":
+        """Read what `to_json` wrote."""
+        values = json.loads(text)
+        return cls(**values | {name: Path(values[name]) for name in ("out", "work")})
+
+
+def main() -> None:
+    """Run the part of the command line."""
+    module, function, setup, report = sys.argv[1:]
+    work: Callable[[Setup], Facts] = getattr(importlib.import_module(module), function)
+    Path(report).write_text(json_text(work(Setup.from_json(setup))))
+
+
+if __name__ == "__main__":
+    run_program(main)
