@@ -67,9 +67,10 @@ def kind_of(operator: str, inputs: Shapes, outputs: Shapes, vocabulary_size: int
     name = operator.rpartition("::")[2].strip("# ").removeprefix("Call ").lower()
     if name in _GATHERS:
         rows = [shape[0] for shape in inputs if len(shape) == 2]
-        return EMBEDDING if vocabulary_size in rows or not vocabulary_size or "gather" not in name else MOVEMENT
+        return EMBEDDING if "gather" not in name or (vocabulary_size and vocabulary_size in rows) else MOVEMENT
     kind = next((kind for kind, pattern in _PATTERNS.items() if re.fullmatch(pattern, name)), OTHER)
-    return PROJECTION if kind == LAYERS and _is_wide(inputs, outputs, vocabulary_size) else kind
+    is_wide = kind == LAYERS and vocabulary_size and _is_wide(inputs, outputs, vocabulary_size)
+    return PROJECTION if is_wide else kind
 
 
 def _is_wide(inputs: Shapes, outputs: Shapes, vocabulary_size: int) -> bool:

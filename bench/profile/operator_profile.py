@@ -1,5 +1,6 @@
 """The profile of a call: the time of its operators, without what the profiler itself costs."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -12,8 +13,8 @@ from ..scenario import Scenario
 from .kinds import KINDS, OUTSIDE
 from .span import Key, Span, Tally, middle_half
 
-_FASTEST = 10
-"""Percentile of the calls that show what a profiler costs: other work on the machine lengthens the rest."""
+_CERTAIN = 25
+"""Percentile of the differences between blocks of calls with and without a profiler: three of four are above it."""
 
 _UNSTEADY = 0.2
 _SLOWED = 2
@@ -69,27 +70,28 @@ class OperatorProfile:
         cls,
         runtime: str,
         scenario: Scenario,
-        seconds: Sequence[float],
-        profiled_seconds: Sequence[float],
+        seconds: Sequence[Sequence[float]],
+        profiled_seconds: Sequence[Sequence[float]],
         spans: Sequence[Span],
     ) -> "OperatorProfile":
-        """The profile of interleaved calls with and without a profiler.
+        """The profile of calls with and without a profiler, in blocks that alternate.
 
         An event costs time inside its own duration, at most that of the cheapest operator, and outside of it. The sum
-        is how much longer the fastest profiled calls take.
+        is how much longer calls take in three of four blocks with the profiler.
 
         Args:
             runtime: Name of the runtime.
             scenario: The scenario.
-            seconds: Times of calls without a profiler.
-            profiled_seconds: Times of calls with one.
+            seconds: Times of calls without a profiler, in blocks.
+            profiled_seconds: Times of calls with one, in as many blocks.
             spans: What it tells about them.
 
         Raises:
             BenchError: A time is negative, or the operators take longer than the call: the clock jumped.
         """
         whole = Span.middle(spans)
-        plain, profiled = float(np.mean(middle_half(sorted(seconds)))), whole.seconds / whole.calls
+        plain = float(np.mean(middle_half(sorted(itertools.chain(*seconds)))))
+        profiled = whole.seconds / whole.calls
         told = {key: tally.a_call(whole.calls) for key, tally in whole.tallies.by_operator.items()}
         outside = profiled - sum(tally.seconds for tally in told.values())
         _require_times(plain, profiled, outside, told)
@@ -171,6 +173,8 @@ def _require_times(plain: float, profiled: float, outside: float, told: Mapping[
             raise BenchError(f"{name} took {1e6 * seconds:,.1f} us: the clock jumped during the profile; measure again")
 
 
-def _overhead(seconds: Sequence[float], profiled: Sequence[float]) -> float:
-    """How much longer the fastest calls take with the profiler; 0 at least."""
-    return float(max(np.percentile(profiled, _FASTEST) - np.percentile(seconds, _FASTEST), 0.0))
+def _overhead(seconds: Sequence[Sequence[float]], profiled: Sequence[Sequence[float]]) -> float:
+    """How much longer a call certainly takes with the profiler; 0 at least."""
+    pairs = zip(seconds, profiled, strict=True)
+    differences = [np.median(under) - np.median(plain) for plain, under in pairs]
+    return float(max(np.percentile(differences, _CERTAIN), 0.0))

@@ -6,6 +6,7 @@ Blocks of calls with and without the profiler alternate, because a machine's spe
 """
 
 import gc
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,12 +37,13 @@ def profile_scenario(job: Job, scenario: Scenario, folder: Path) -> OperatorProf
     plain = workload(load_backend(job.backend, job.source), scenario)
     shortest = min(_timed(plain) + _timed(profiler.call) for _ in range(_WARM_UP)) / 2
     calls = min(max(int(job.seconds / _BLOCKS / shortest), 1), _MOST_CALLS)
-    seconds, profiled = list[float](), list[float]()
+    seconds, profiled = list[list[float]](), list[list[float]]()
     for _ in range(_BLOCKS):
-        seconds += [_timed(plain) for _ in range(calls)]
+        seconds.append([_timed(plain) for _ in range(calls)])
         with profiler.block():
-            profiled += [_timed(profiler.call) for _ in range(calls)]
-    return OperatorProfile.of(job.backend, scenario, seconds, profiled, profiler.spans(profiled))
+            profiled.append([_timed(profiler.call) for _ in range(calls)])
+    spans = profiler.spans(list(itertools.chain(*profiled)))
+    return OperatorProfile.of(job.backend, scenario, seconds, profiled, spans)
 
 
 def _timed(call: Callable[[], object]) -> float:
