@@ -89,19 +89,20 @@ class OperatorProfile:
         Raises:
             BenchError: A time is negative, or the operators take longer than the call: the clock jumped.
         """
-        whole = Span.middle(spans)
-        plain = float(np.mean(middle_half(sorted(itertools.chain(*seconds)))))
-        profiled = whole.seconds / whole.calls
+        whole, plain, profiled = Span.middle(spans), _steady(seconds), _steady(profiled_seconds)
+        call = whole.seconds / whole.calls
         told = {key: tally.a_call(whole.calls) for key, tally in whole.tallies.by_operator.items()}
-        outside = profiled - sum(tally.seconds for tally in told.values())
-        _require_times(plain, profiled, outside, told)
+        outside = call - sum(tally.seconds for tally in told.values())
+        _require_times(plain, call, outside, told)
         events = sum(tally.events for tally in told.values())
         outermost = events - sum(tally.nested for tally in told.values())
-        cost = _EventCost.of(_overhead(seconds, profiled_seconds) / max(events, 1), outside / max(outermost, 1), told)
+        overhead = min(_overhead(seconds, profiled_seconds), max(call - plain, 0.0))
+        cost = _EventCost.of(overhead / max(events, 1), outside / max(outermost, 1), told)
         own = {key: cost.without(tally) for key, tally in told.items()}
-        scale = plain / (sum(own.values()) + outside - outermost * cost.outer)
-        operators = [OperatorTime(*key, told[key].events, told[key].seconds, own[key] * scale) for key in told]
+        total = sum(own.values()) + outside - outermost * cost.outer
+        operators = [OperatorTime(*key, told[key].events, told[key].seconds, own[key] * plain / total) for key in told]
         operators.sort(key=lambda operator: -operator.seconds)
+        scale = plain / total * call / profiled
         calls = sum(span.calls for span in spans)
         return cls(runtime, scenario, plain, profiled, calls, cost.inner + cost.outer, scale, operators)
 
@@ -171,6 +172,11 @@ def _require_times(plain: float, profiled: float, outside: float, told: Mapping[
     for name, seconds in shown.items():
         if not 0 <= seconds < math.inf:
             raise BenchError(f"{name} took {1e6 * seconds:,.1f} us: the clock jumped during the profile; measure again")
+
+
+def _steady(blocks: Sequence[Sequence[float]]) -> float:
+    """The mean of the middle half of the times of all blocks."""
+    return float(np.mean(middle_half(sorted(itertools.chain(*blocks)))))
 
 
 def _overhead(seconds: Sequence[Sequence[float]], profiled: Sequence[Sequence[float]]) -> float:

@@ -114,7 +114,7 @@ def test_a_heavy_operator_is_found_in_any_network(tmp_path: Path) -> None:
         profile = profiled(candidate.backend, candidate.source, ONE, tmp_path)
         assert_whole(profile)
         assert profile.operators[0].operator == "Erf"
-        assert profile.kinds[OTHER] > 0.5 * profile.seconds
+        assert profile.kinds[OTHER] > 0.2 * profile.seconds
         assert PROJECTION not in profile.kinds
 
 
@@ -185,6 +185,7 @@ def test_the_profiler_s_cost_is_taken_out() -> None:
     assert not profile.is_unsteady
     assert profile_of(100e-6, 250e-6, LSTM=64e-6).is_slowed
     assert profile_of(100e-6, 160e-6, LSTM=150e-6, Tanh=0).is_unsteady
+    assert sum(profile_of(100e-6, 900e-6, LSTM=850e-6).kinds.values()) == pytest.approx(100e-6)
 
 
 def test_a_cost_that_is_not_certain_is_not_taken_out() -> None:
