@@ -17,12 +17,17 @@ from ..runtime.session.providers import provider_named, require_provider
 from ..runtime.session.session import check_threads
 from .backends.node_process import NODE_PACKAGE, WEB_PACKAGE, versions
 from .backends.registry import ONNXRUNTIME
-from .candidates import FP32, OTHERS, by_reason
+from .candidates import FP32, OTHERS, Candidates, by_reason
 from .comparison import Comparison, compare, read_results, require_same
 from .environment import describe_environment, load_average
 from .errors import BenchError
-from .load import loadgen
+from .load.arrivals import Arrivals
+from .load.loadgen import require_loadgen
+from .mlperf.results import MlperfResults
+from .mlperf.runs import LOGS, run_mlperf
+from .mlperf.settings import LOADGEN_NAMES
 from .profile.run_profiles import profiled_scenarios, run_profiles
+from .report.mlperf import format_mlperf
 from .report.save import FAILED_NAME, NAME, save_results
 from .report.text import format_table
 from .results import Identity, Results
@@ -56,6 +61,9 @@ class BenchOptions:
         threads: Threads of one call, for every backend.
         schedule: Rounds and durations.
         profile: Also profile the scenarios whose kind is in `CALL_KINDS`.
+        mlperf: Run LoadGen by MLPerf's rules, in its four scenarios; its runs last as long as those rules ask for if
+            `schedule.loadgen_seconds` does (`OFFICIAL_SECONDS`).
+        max_rate: Search the highest valid rate of a server alone; `mlperf` includes it.
         sweep: Also time every axis of `AXES`, with networks of other sizes.
         states: State input -> the output that holds it after a call, of a network that is no language model; None: as
             its graph and names tell.
@@ -71,6 +79,8 @@ class BenchOptions:
     scenarios: Sequence[Scenario] = field(default_factory=lambda: chosen_scenarios(None, None, None, None))
     threads: int = 1
     schedule: Schedule = field(default_factory=Schedule)
+    mlperf: bool = False
+    max_rate: bool = False
     sweep: bool = False
     profile: bool = False
     states: Mapping[str, str] | None = None
@@ -84,16 +94,21 @@ class BenchOptions:
                 raise OptionError(f"runtime {name!r} is not known, expected one of {', '.join(OTHERS)}")
         for scenario in self.scenarios:
             if scenario.kind == "server":
-                loadgen.Arrivals(scenario.rate, self.schedule.server_seconds, self.schedule.latency_bound)
+                Arrivals(scenario.rate, self.schedule.loadgen_seconds, self.schedule.latency_bound)
         check_threads(self.threads)
         if self.profile:
             profiled_scenarios(self.scenarios)
-        for name, values in (("provider", self.providers), ("scenario", self.scenarios)):
+        for name, values in (("provider", self.providers), ("scenario", self.scenarios or self.loadgen_scenarios)):
             if not values:
                 raise OptionError(f"there is no {name}, expected one at least")
 
+    @property
+    def loadgen_scenarios(self) -> Sequence[str]:
+        """The scenarios that LoadGen runs by MLPerf's rules."""
+        return tuple(LOADGEN_NAMES) if self.mlperf else ("server",) if self.max_rate else ()
 
-def run_bench(options: BenchOptions, progress: Progress) -> Results:
+
+def run_bench(options: BenchOptions, progress: Progress, loadgen_logs: Path | None = None) -> Results:
     """Verify and time an artifact, its siblings in other precisions, and other backends.
 
     A candidate that differs from its reference is not timed, one that crashes loses its timings; the results say so.
@@ -101,6 +116,7 @@ def run_bench(options: BenchOptions, progress: Progress) -> Results:
     Args:
         options: What to measure.
         progress: Called with one line for each step.
+        loadgen_logs: Folder for the logs of runs by MLPerf's rules; None drops them.
 
     Raises:
         ProviderError: A provider is missing or cannot run the artifact.
@@ -110,21 +126,23 @@ def run_bench(options: BenchOptions, progress: Progress) -> Results:
     for provider in options.providers:
         require_provider(provider_named(provider))
     with temporary_folder() as folder:
-        return _measure(options, folder, progress)
+        return _measure(options, folder, progress, loadgen_logs)
 
 
-def _measure(options: BenchOptions, folder: Path, progress: Progress) -> Results:
+def _measure(options: BenchOptions, folder: Path, progress: Progress, loadgen_logs: Path | None) -> Results:
     target = _find(options, folder)
     if target.unit != TOKEN and options.sweep:
         raise OptionError("--sweep makes language models of other sizes; for another network name --batch and --time")
+    if options.loadgen_scenarios:
+        _require_mlperf(target)
     identity = _identity(target, options)
     scenarios, impossible = target.possible(options.scenarios)
-    if not scenarios and not options.sweep:
+    if not scenarios and not options.sweep and not options.loadgen_scenarios:
         reasons = (f"{names}: {reason}" for names, reason in by_reason(impossible).items())
         raise BenchError(f"there is nothing to measure: {'; '.join(reasons)}")
     verification = verify_candidates(target.candidates, progress, scenarios, target.required)
     tasks = {name: TimingTask(candidate, scenarios) for name, candidate in verification.candidates.items()}
-    measurements = run_rounds(tasks, options.schedule, progress)
+    measurements = run_rounds(tasks if scenarios else {}, options.schedule, progress)
     measured = {name: task.candidate for name, task in tasks.items() if name not in measurements.crashed}
     rooflines = _rooflines(verification, measurements)
     profiles = None
@@ -133,6 +151,7 @@ def _measure(options: BenchOptions, folder: Path, progress: Progress) -> Results
     sweeps, swept = _NO_SWEEPS
     if options.sweep and measured:
         sweeps, swept = run_sweeps(measured, options.schedule, folder, progress)
+    mlperf = _run_mlperf(options, measured, folder, loadgen_logs, progress)
     return Results(
         model=target.model,
         identity=identity,
@@ -149,8 +168,27 @@ def _measure(options: BenchOptions, folder: Path, progress: Progress) -> Results
         skipped=target.skipped | impossible | verification.skipped | swept.skipped,
         sweeps=sweeps,
         sweep_failures=swept.crashed | {name: "; ".join(reasons) for name, reasons in swept.failed.items()},
+        mlperf=mlperf,
         load_after=load_average(),
     )
+
+
+def _require_mlperf(target: Target) -> None:
+    if target.unit != TOKEN:
+        raise OptionError(
+            f"--mlperf and --max-rate run language models, and {target.model} is none: its samples would have no text; "
+            "leave them out"
+        )
+    require_loadgen()
+
+
+def _run_mlperf(
+    options: BenchOptions, measured: Candidates, folder: Path, kept: Path | None, progress: Progress
+) -> MlperfResults | None:
+    if not options.loadgen_scenarios or not measured:
+        return None
+    seconds, bound = options.schedule.loadgen_seconds, options.schedule.latency_bound
+    return run_mlperf(measured, options.loadgen_scenarios, seconds, bound, folder, kept, progress)
 
 
 def identify(options: BenchOptions) -> Identity:
@@ -231,10 +269,12 @@ class BenchmarkRun:
     def format(self, width: int | None = None) -> str:
         """The run as text, in `width` columns; None: no limit."""
         parts = [format_table(self.results, width)]
+        if self.results.mlperf is not None:
+            parts.append(format_mlperf(self.results.mlperf, width))
         if self.comparison is not None:
             parts.append(self.comparison.format(width))
         files = [f"{kind}: {path}" for kind, path in self.files.items()]
-        return "\n\n".join([*parts, "\n".join(files)])
+        return "\n\n".join(filter(None, [*parts, "\n".join(files)]))
 
     def to_json(self) -> dict[str, Any]:
         """The run, ready for JSON."""
@@ -256,7 +296,8 @@ def run_benchmark(
             cannot be made.
     """
     before = None if gate is None else read_results(gate.old)  # read now: the results may overwrite this file
-    if options.model is None:
+    model = options.model
+    if model is None:
         model, reason = choose_artifact()
         options = replace(options, model=model)
         progress(f"model: {model} ({reason})")
@@ -264,9 +305,9 @@ def run_benchmark(
         make_folder(folder)
     if gate is not None and before is not None and not gate.anyway:
         require_same(before, identify(options))
-    results = run_bench(options, progress)
+    target = folder or model.parent
+    results = run_bench(options, progress, target / LOGS)
     comparison = None if gate is None or before is None else compare(before, results, gate.allowed)
-    target = folder or results.model.parent
     unsaved = BenchmarkRun(results, comparison, {})
     overwrites = gate is not None and (target / f"{NAME}.json").resolve() == gate.old.resolve()
     name = FAILED_NAME if overwrites and not unsaved.passed else NAME
@@ -274,4 +315,6 @@ def run_benchmark(
         return BenchmarkRun(results, comparison, save_results(results, target, comparison, name))
     except StorageError:
         progress(unsaved.format().rstrip())  # print what took minutes to measure
+        for name, summary in ({} if results.mlperf is None else results.mlperf.summaries).items():
+            progress(f"LoadGen's summary of {name}\n{summary}")
         raise

@@ -8,6 +8,7 @@ from typing import Any, final
 import numpy as np
 
 from ..runtime.io.files import json_text, write_atomically
+from .mlperf.results import MlperfResults
 from .profile.profiles import Profiles
 from .roofline import Roofline
 from .scenario import TOKEN, Scenario
@@ -62,6 +63,7 @@ class Results:
         skipped: Runtime name -> why it is neither verified nor timed.
         sweeps: Cost along axes, if requested.
         sweep_failures: Point of an axis -> how it failed its verification or crashed.
+        mlperf: Runs of LoadGen by MLPerf's rules, if requested.
         load_after: The machine's load average after all measurements; the environment has the one before.
     """
 
@@ -80,6 +82,7 @@ class Results:
     skipped: Mapping[str, str] = field(default_factory=dict)
     sweeps: Sequence[Sweep] = ()
     sweep_failures: Mapping[str, str] = field(default_factory=dict)
+    mlperf: MlperfResults | None = None
     load_after: Sequence[float] | None = None
 
     @property
@@ -94,9 +97,10 @@ class Results:
 
     @property
     def is_sound(self) -> bool:
-        """Whether every candidate passed its verification and none crashed."""
+        """Whether every candidate passed its verification and its audits, and none crashed."""
         profiles_crashed = self.profiles is not None and self.profiles.crashed
-        return not (self.failed or self.crashed or self.sweep_failures or profiles_crashed)
+        audits_failed = self.mlperf is not None and not self.mlperf.is_sound
+        return not (self.failed or self.crashed or self.sweep_failures or profiles_crashed or audits_failed)
 
     def of(self, scenario: Scenario) -> list[Timing]:
         """The timings in a scenario, in the runtimes' order."""
@@ -151,6 +155,7 @@ class Results:
             "skipped": dict(self.skipped),
             "sweeps": [sweep.to_json() for sweep in self.sweeps],
             "sweep_failures": dict(self.sweep_failures),
+            "mlperf": None if self.mlperf is None else self.mlperf.to_json(),
             "load_after": self.load_after,
         }
 

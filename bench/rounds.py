@@ -21,7 +21,7 @@ class Schedule:
     Attributes:
         rounds: Number of rounds.
         seconds_per_scenario: Longest time of one scenario in one round.
-        server_seconds: How long requests arrive at a server in one round.
+        loadgen_seconds: How long LoadGen runs: a server in one round, and each run by MLPerf's rules at least.
         latency_bound: Seconds within which a server must answer 99 of 100 requests.
 
     Raises:
@@ -30,13 +30,13 @@ class Schedule:
 
     rounds: int = 5
     seconds_per_scenario: float = 0.4
-    server_seconds: float = 10.0
+    loadgen_seconds: float = 10.0
     latency_bound: float = 0.01
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
             raise OptionError(f"rounds is {self.rounds}, expected 1 or more")
-        for name in ("seconds_per_scenario", "server_seconds", "latency_bound"):
+        for name in ("seconds_per_scenario", "loadgen_seconds", "latency_bound"):
             if not getattr(self, name) > 0:
                 raise OptionError(f"{name} is {getattr(self, name)}, expected a positive number")
 
@@ -100,7 +100,7 @@ def _run_round(name: str, task: TimingTask, schedule: Schedule, measurements: Me
             measurements.rooflines[name] = result.roofline.best(measurements.rooflines.get(name))
     for scenario in task.scenarios:
         if scenario.kind == "server":
-            server_round = run_server_job(task.candidate, scenario, schedule.server_seconds, schedule.latency_bound)
+            server_round = run_server_job(task.candidate, scenario, schedule.loadgen_seconds, schedule.latency_bound)
             measurements.rounds[name, scenario].append(server_round)
 
 

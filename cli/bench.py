@@ -63,6 +63,15 @@ def bench(
     latency_bound: Annotated[
         float, Option(metavar="MS", help="99th percentile of latency that a valid server scenario stays under.")
     ] = 10.0,
+    mlperf: Annotated[
+        bool, Option("--mlperf", help="Run MLPerf's LoadGen by its rules: four scenarios, 10 minutes each, audited.")
+    ] = False,
+    max_rate: Annotated[
+        bool, Option("--max-rate", help="Search the highest valid rate of a server; --mlperf includes it.")
+    ] = False,
+    loadgen_seconds: Annotated[
+        float | None, Option(help="Seconds of LoadGen's runs (default: 10; with --mlperf 600, as its rules ask).")
+    ] = None,
     sweep: Annotated[
         bool, Option("--sweep", help="Measure over batch, chunk, threads, hidden size and vocabulary too.")
     ] = False,
@@ -91,19 +100,25 @@ def bench(
     from ..bench.benchmark import BenchOptions, RegressionGate, run_benchmark
     from ..bench.candidates import OTHERS
     from ..bench.comparison import parse_share
+    from ..bench.mlperf.settings import OFFICIAL_SECONDS
     from ..bench.rounds import Schedule
     from ..bench.scenario import chosen_scenarios
 
     if compare is None and (fail_if_slower is not None or compare_anyway):
         raise BadParameter("goes with --compare OLD.json", param_hint="--fail-if-slower or --compare-anyway")
+    if loadgen_seconds is None:
+        loadgen_seconds = OFFICIAL_SECONDS if mlperf else 10.0
+    alone = (mlperf or max_rate) and not (scenario or batch or time or rate or profile)
     allowed = None if fail_if_slower is None else parse_share(fail_if_slower)
     options = BenchOptions(
         model=model,
         providers=provider or ["cpu"],
         against=OTHERS if "all" in (against or []) else against or None,
-        scenarios=chosen_scenarios(scenario, batch, time, rate, profile=profile),
+        scenarios=[] if alone else chosen_scenarios(scenario, batch, time, rate, profile=profile),
         threads=threads,
-        schedule=Schedule(rounds, latency_bound=latency_bound / 1000),
+        schedule=Schedule(rounds, loadgen_seconds=loadgen_seconds, latency_bound=latency_bound / 1000),
+        mlperf=mlperf,
+        max_rate=max_rate,
         sweep=sweep,
         profile=profile,
         states=parse_pairs(state, "--state", "IN=OUT") if state else None,

@@ -1,68 +1,30 @@
-"""MLPerf's load generator in its server scenario: requests arrive at random, and its own rules judge the run.
+"""MLPerf's load generator: it issues queries of samples, times them, and judges the run by its own rules.
 
-Arrivals are a Poisson process. A latency runs from when a request was due, not from when a late generator issued it, to
-its answer. To know the latency of every request, loadgen has to write a trace: about 0.8 kB a request in the folder
-for temporary files, and some 10 microseconds of a core, in a separate thread.
+It cannot be stopped: where a system fails or SIGINT comes, the run lasts to its end, and later queries count as
+answered at once and are not issued.
 """
 
-import functools
 import importlib.util
 import signal
-import tempfile
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ...runtime.errors import OptionError
 from ..errors import BenchError
-from .loadgen_logs import NANOSECONDS, PERCENTILE, LoadgenResult, read_logs
 
-_MAX_REQUESTS = 5_000_000
+Answer = Callable[[int, NDArray[np.float32] | None], None]
+"""Answers samples of a query: the position of the first one in the query, and their outputs, float32 [samples, ...], or
+None for one sample without an output. Each sample is answered once; another answer is ignored."""
 
-Issue = Callable[[int, Callable[[], None]], None]
-"""Called for each request with a sample's index and a function to call, once, when the request is answered."""
-
-
-@final
-@dataclass(frozen=True)
-class Arrivals:
-    """Random arrivals and the bound of their latencies.
-
-    Attributes:
-        rate: Mean requests a second.
-        seconds: How long requests arrive.
-        latency_bound_seconds: Bound that 99 % of the latencies must keep.
-        seed: Seed of the arrival times and of the samples.
-    """
-
-    rate: float
-    seconds: float
-    latency_bound_seconds: float
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the ranges.
-
-        Raises:
-            OptionError: A field is outside its range, or there would be no request, or more than fit into memory.
-        """
-        for name, least in (("rate", 0.0), ("seconds", 0.001), ("latency_bound_seconds", 1e-9)):
-            value = getattr(self, name)
-            if not (value >= least and 0 < value < float("inf")):
-                raise OptionError(f"{name} is {value}, expected {f'{least:g} or more' if least else 'more than 0'}")
-        if not 0 <= self.seed < 2**32:
-            raise OptionError(f"seed is {self.seed}, expected 0 or more, below 2^32")
-        if not 1 <= self.rate * self.seconds <= _MAX_REQUESTS:
-            raise OptionError(
-                f"{self.rate:g} requests a second for {self.seconds:g} seconds are {self.rate * self.seconds:,g}, "
-                f"expected 1 to {_MAX_REQUESTS:,}; choose another rate or another time"
-            )
+Issue = Callable[[list[int], Answer], None]
+"""Called for each query with the numbers of its samples. It may return before they are answered."""
 
 
 def missing() -> str | None:
@@ -70,36 +32,47 @@ def missing() -> str | None:
     if importlib.util.find_spec("mlperf_loadgen"):
         return None
     return (
-        "the server scenario needs mlcommons-loadgen, which is not installed; pip install 'lmtool[loadgen]' "
+        "it needs MLPerf's LoadGen, mlcommons-loadgen, which is not installed; pip install 'lmtool[loadgen]' "
         "(there is no wheel for Linux on ARM: with a C++ compiler, pip install mlcommons-loadgen)"
     )
 
 
-def stop_at_sigint() -> None:
-    """Let SIGINT end the process at once: loadgen cannot be stopped. For programs that leave no half-written file."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def run_loadgen(arrivals: Arrivals, samples: int, issue: Issue) -> LoadgenResult:
-    """Let requests for `samples` different samples arrive, until all are answered.
-
-    If `issue` raises or SIGINT comes, the run still lasts to its end, because loadgen cannot be stopped: later requests
-    count as answered at once and are not issued.
-
-    Raises:
-        BenchError: Loadgen is not installed, or wrote no verdict.
-        Exception: The first exception of `issue`, after the run; a KeyboardInterrupt too.
-    """
+def require_loadgen() -> None:
+    """Raise BenchError where loadgen cannot run."""
     reason = missing()
     if reason is not None:
         raise BenchError(reason)
-    with tempfile.TemporaryDirectory(prefix="lmtool-loadgen-") as folder:
-        issuer = _Issuer(issue)
-        with _deferred_interrupts(issuer.failures):
-            _start_test(arrivals, samples, issuer, Path(folder))
-        if issuer.failures:
-            raise issuer.failures[0]
-        return read_logs(Path(folder), np.array(issuer.seconds))
+
+
+def stop_at_sigint() -> None:
+    """Let SIGINT end the process at once. For programs that leave no half-written file."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def run_loadgen(settings: Any, samples: int, issue: Issue, folder: Path, *, trace: bool = False) -> NDArray[np.float64]:
+    """Run one test, until all queries are answered.
+
+    Args:
+        settings: Loadgen's `TestSettings`.
+        samples: Number of samples in the library; they are in memory.
+        issue: Runs a query.
+        folder: An existing folder for the logs.
+        trace: Write the times of every query too, about 0.8 kB each.
+
+    Returns:
+        Seconds that issuing each query took, float64 [queries].
+
+    Raises:
+        BenchError: Loadgen is not installed.
+        Exception: The first exception of `issue`, after the run; a KeyboardInterrupt too.
+    """
+    require_loadgen()
+    issuer = _Issuer(issue)
+    with _deferred_interrupts(issuer.failures):
+        _start_test(settings, samples, issuer, folder, trace)
+    if issuer.failures:
+        raise issuer.failures[0]
+    return np.array(issuer.seconds)
 
 
 @contextmanager
@@ -123,40 +96,63 @@ def _deferred_interrupts(failures: list[BaseException]) -> Iterator[None]:
 
 @final
 class _Issuer:
-    """Issues loadgen's requests and answers each once."""
+    """Issues loadgen's queries and sees to it that each sample is answered once."""
 
     def __init__(self, issue: Issue) -> None:
         import mlperf_loadgen
 
-        self.seconds: list[float] = []
+        self.seconds = array("d")
         self.failures: list[BaseException] = []
         self._issue = issue
-        self._complete = mlperf_loadgen.QuerySamplesComplete
-        self._response = mlperf_loadgen.QuerySampleResponse
-        self._open: set[int] = set()
+        self._loadgen = mlperf_loadgen
 
-    def __call__(self, ids: list[int], indices: list[int]) -> None:
+    def __call__(self, ids: list[int], samples: list[int]) -> None:
         """Called by loadgen in the thread that started it; raises nothing."""
-        for query, index in zip(ids, indices, strict=True):  # one in the server scenario
-            start = time.perf_counter()
-            self._open.add(query)
-            try:
-                if self.failures:
-                    self._answer(query)
-                else:
-                    self._issue(index, functools.partial(self._answer, query))
-            except Exception as error:
-                self.failures.append(error)
-                self._answer(query)
-            self.seconds.append(time.perf_counter() - start)
-
-    def _answer(self, query: int) -> None:
-        if query in self._open:
-            self._open.discard(query)
-            self._complete([self._response(query, 0, 0)])
+        start = time.perf_counter()
+        query = _Query(ids, self._loadgen)
+        try:
+            if self.failures:
+                query.close()
+            else:
+                self._issue(samples, query.answer)
+        except Exception as error:
+            self.failures.append(error)
+            query.close()
+        self.seconds.append(time.perf_counter() - start)
 
 
-def _start_test(arrivals: Arrivals, samples: int, issuer: _Issuer, folder: Path) -> None:
+@final
+class _Query:
+    """Samples that loadgen issued together."""
+
+    __slots__ = ("_answered", "_ids", "_loadgen")
+
+    def __init__(self, ids: list[int], loadgen: Any) -> None:
+        self._ids = ids
+        self._answered = bytearray(len(ids))
+        self._loadgen = loadgen
+
+    def answer(self, first: int, outputs: NDArray[np.float32] | None) -> None:
+        """An `Answer`."""
+        if self._answered[first]:
+            return
+        count = 1 if outputs is None else len(outputs)
+        self._answered[first : first + count] = b"\1" * count
+        address, size = 0, 0
+        if outputs is not None:
+            outputs = np.ascontiguousarray(outputs)
+            address, size = outputs.__array_interface__["data"][0], outputs.nbytes // count
+        response = self._loadgen.QuerySampleResponse  # loadgen copies the outputs that it logs before it returns
+        ids = self._ids[first : first + count]
+        self._loadgen.QuerySamplesComplete([response(each, address + n * size, size) for n, each in enumerate(ids)])
+
+    def close(self) -> None:
+        """Answer the samples that are still open, without an output."""
+        for number in range(len(self._ids)):
+            self.answer(number, None)
+
+
+def _start_test(settings: Any, samples: int, issuer: _Issuer, folder: Path, trace: bool) -> None:
     import mlperf_loadgen as loadgen
 
     def ignore(*_: Any) -> None:
@@ -166,32 +162,17 @@ def _start_test(arrivals: Arrivals, samples: int, issuer: _Issuer, folder: Path)
     library = loadgen.ConstructQSL(samples, samples, ignore, ignore)
     try:
         no_audit = str(folder / "audit.config")  # else one in the current folder would change the settings
-        loadgen.StartTestWithLogSettings(system, library, _settings(arrivals), _log_settings(folder), no_audit)
+        loadgen.StartTestWithLogSettings(system, library, settings, _log_settings(folder, trace), no_audit)
     finally:
         loadgen.DestroyQSL(library)
         loadgen.DestroyFastSUT(system)
 
 
-def _settings(arrivals: Arrivals) -> Any:
-    import mlperf_loadgen as loadgen
-
-    settings = loadgen.TestSettings()
-    settings.scenario = loadgen.TestScenario.Server
-    settings.mode = loadgen.TestMode.PerformanceOnly
-    settings.server_target_qps = arrivals.rate
-    settings.server_target_latency_ns = round(arrivals.latency_bound_seconds * NANOSECONDS)
-    settings.server_target_latency_percentile = PERCENTILE / 100
-    settings.min_duration_ms = round(arrivals.seconds * 1000)
-    settings.min_query_count = 1  # loadgen's rule of early stopping asks for enough: 459 or more for 99 %
-    settings.schedule_rng_seed = settings.sample_index_rng_seed = arrivals.seed
-    return settings
-
-
-def _log_settings(folder: Path) -> Any:
+def _log_settings(folder: Path, trace: bool) -> Any:
     import mlperf_loadgen as loadgen
 
     settings = loadgen.LogSettings()
     settings.log_output.outdir = str(folder)
     settings.log_output.copy_summary_to_stdout = settings.log_output.copy_detail_to_stdout = False
-    settings.enable_trace = True
+    settings.enable_trace = trace
     return settings

@@ -1,13 +1,15 @@
-"""Read the logs of MLPerf's load generator: its verdict, and the times of every request.
+"""Read the logs of MLPerf's load generator: its verdict and its figures, logged outputs, the times of every request.
 
 The times are those of its trace; they must agree to the nanosecond with the percentiles in its summary.
 """
 
+import json
 import mmap
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +22,11 @@ PERCENTILE = 99
 
 NANOSECONDS = 1e9
 _MICROSECONDS = 1e6
-_SUMMARY, _TRACE = "mlperf_log_summary.txt", "mlperf_log_trace.json"
+SUMMARY, DETAIL, OUTPUTS = "mlperf_log_summary.txt", "mlperf_log_detail.txt", "mlperf_log_accuracy.json"
+"""The logs that are kept."""
+
+_TRACE = "mlperf_log_trace.json"
+_LINE = ":::MLLOG "
 
 _UNMET = re.compile(r"^ +(.+?) satisfied ?: NO$", re.MULTILINE)
 _REMARK = re.compile(r"^ \* (.+(?:\n +[^ *\n].*)*)", re.MULTILINE)
@@ -30,6 +36,57 @@ _ISSUED = re.compile(rb'"name":"IssueQuery",[^\n]*?"ts":([0-9.]+),"dur":([0-9.]+
 _ANSWERED = re.compile(
     rb'"name":"Sample",[^\n]*?"ph":"b",[^\n]*?"ts":([0-9.]+),[^\n]*?"sample_seq":(\d+),[^\n]*?"complete_ns":(\d+)'
 )
+
+
+@final
+@dataclass(frozen=True)
+class Verdict:
+    """Loadgen's verdict on a run.
+
+    Attributes:
+        invalid_reasons: Rules that were not met, and loadgen's remarks; empty if the run is valid.
+        figures: Values of its detailed log by their keys; times in nanoseconds.
+        summary: Its summary.
+    """
+
+    invalid_reasons: tuple[str, ...]
+    figures: Mapping[str, Any]
+    summary: str
+
+
+def read_verdict(folder: Path) -> Verdict:
+    """Read summary and detailed log in `folder`.
+
+    Raises:
+        BenchError: They hold no verdict.
+    """
+    try:
+        summary = (folder / SUMMARY).read_text()
+        lines = (folder / DETAIL).read_text().splitlines()
+        entries = [json.loads(line.removeprefix(_LINE)) for line in lines if line.startswith(_LINE)]
+    except (OSError, ValueError) as error:
+        raise BenchError(f"loadgen's logs cannot be read: {error}; is there room in {folder}?") from error
+    figures = {entry["key"]: entry["value"] for entry in entries}
+    if "Result is : " not in summary or "result_validity" not in figures:
+        raise BenchError(f"loadgen's logs are incomplete; is there room in {folder}?")
+    return Verdict(_invalid_reasons(summary), figures, summary)
+
+
+def read_outputs(folder: Path) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Read the outputs that loadgen logged.
+
+    Returns:
+        Number of each one's sample, int64 [outputs], and the output, float32 [outputs, size].
+
+    Raises:
+        BenchError: They cannot be read.
+    """
+    try:
+        entries = json.loads((folder / OUTPUTS).read_text() or "[]")
+        rows = [np.frombuffer(bytes.fromhex(entry["data"]), np.float32) for entry in entries]
+        return np.array([entry["qsl_idx"] for entry in entries], np.int64), np.array(rows)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchError(f"loadgen's log of outputs cannot be read: {error}; is there room in {folder}?") from error
 
 
 @final
@@ -63,7 +120,7 @@ def read_logs(folder: Path, issue_seconds: NDArray[np.float64]) -> LoadgenResult
         BenchError: They hold no verdict, or the trace does not fit the summary.
     """
     try:
-        summary = (folder / _SUMMARY).read_text()
+        summary = (folder / SUMMARY).read_text()
         issued, answered = _read_trace(folder / _TRACE)
     except (OSError, ValueError) as error:
         raise BenchError(f"loadgen's logs cannot be read: {error}; is there room in {folder.parent}?") from error

@@ -10,7 +10,7 @@ the process that computes.
 import functools
 import gc
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -26,7 +26,8 @@ from ...runtime.predictor import Predictor
 from ..backends.registry import BACKENDS
 from ..environment import peak_bytes
 from ..workers.job import Job, run_job
-from .loadgen import Arrivals, run_loadgen, stop_at_sigint
+from .arrivals import Arrivals, run_arrivals
+from .loadgen import Answer, stop_at_sigint
 from .loadgen_logs import PERCENTILE, LoadgenResult
 from .percentile import percentile
 
@@ -151,18 +152,18 @@ def measure_server(
         allow_inexact=True,
     )
     exact = _is_exact(predictor, options.batch_sizes)
-    _warm_up(predictor, options.batch_sizes)
+    warm_up(predictor, options.batch_sizes)
     with StreamPool(predictor, options) as pool:
         requests = _Requests(pool, seed)
-        with _frozen_garbage():
-            result = run_loadgen(arrivals, _SAMPLES, requests.issue)
+        with frozen_garbage():
+            result = run_arrivals(arrivals, _SAMPLES, requests.issue)
             pool.close()
         requests.require_success()
         return _report(arrivals, options, result, requests.refused, pool.stats.calls, exact)
 
 
 @contextmanager
-def _frozen_garbage() -> Iterator[None]:
+def frozen_garbage() -> Iterator[None]:
     """Keep the garbage collector from walking through all imported modules: with torch, that takes 0.1 s."""
     gc.collect()
     gc.freeze()
@@ -178,7 +179,7 @@ def _is_exact(predictor: Predictor, batch_sizes: tuple[int, ...]) -> bool:
     return predictor.artifact.batch_invariant and first_difference(predictor, batch_sizes) is None
 
 
-def _warm_up(predictor: Predictor, batch_sizes: Sequence[int]) -> None:
+def warm_up(predictor: Predictor, batch_sizes: Sequence[int]) -> None:
     """Run each batch size once: a runtime may prepare each shape when it first sees it."""
     for size in batch_sizes:
         predictor.step(np.zeros((size, 1), np.int64), predictor.initial_state(size))
@@ -196,8 +197,8 @@ class _Requests:
         self._count = 0
         self._failure: BaseException | None = None
 
-    def issue(self, sample: int, done: Callable[[], None]) -> None:
-        """Submit one request; call `done` when it is answered or refused."""
+    def issue(self, samples: list[int], answer: Answer) -> None:
+        """Submit one request; answer it when its result is there or it is refused."""
         self.require_success()
         number, stream = self._count, self._idle.popleft()
         self._count += 1
@@ -205,14 +206,14 @@ class _Requests:
         def answered(request: Future[Any]) -> None:
             self._failure = self._failure or request.exception()
             self._idle.append(stream)
-            done()
+            answer(0, None)
 
         try:
-            self._pool.submit(stream, self._tokens[sample]).add_done_callback(answered)
+            self._pool.submit(stream, self._tokens[samples[0]]).add_done_callback(answered)
         except BusyError:
             self.refused.add(number)
             self._idle.append(stream)
-            done()
+            answer(0, None)
 
     def require_success(self) -> None:
         """Raise the first exception of a call."""

@@ -5,6 +5,7 @@ The template is `page.html` with `page.css`; its values are computed here, its c
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -21,6 +22,7 @@ from ..scenario import TOKEN
 from ..sweep import Sweep
 from ..timing import Timing
 from .charts import DOTS, colors, micro, panel, shown_seconds, shown_speed, sweep_lines, tradeoff, typeset
+from .mlperf import HEADER, cells, heading, notes
 from .operators import OPERATOR_HEADER, operator_rows
 from .overview import cards, change_matrix, perplexity_change, share, speedup_matrix
 from .stacks import kind_colors, profile_panel
@@ -100,6 +102,7 @@ def render_report(results: Results, comparison: Comparison | None = None) -> str
         perplexity=lambda runtime: perplexity_change(results, runtime),
         quality=format_quality(results),
         calls=format_calls(results),
+        **_mlperf(results),
         is_language_model=results.unit == TOKEN,
         skipped=by_reason(dict(results.skipped)),
         warnings=warnings(results),
@@ -127,6 +130,20 @@ def render_report(results: Results, comparison: Comparison | None = None) -> str
         relevant_flags=[flag for flag in results.identity.environment.get("flags", ()) if _is_relevant(flag)],
     )
     return page.translate(_CONTROLS)
+
+
+def _mlperf(results: Results) -> dict[str, Any]:
+    """What the section of runs by MLPerf's rules needs."""
+    mlperf = results.mlperf
+    if mlperf is None:
+        return {"mlperf": None}
+    return {
+        "mlperf": mlperf,
+        "mlperf_heading": heading(mlperf),
+        "mlperf_header": HEADER,
+        "mlperf_cells": cells,
+        "mlperf_notes": notes(mlperf),
+    }
 
 
 def _kinds(results: Results) -> list[tuple[str, str]]:

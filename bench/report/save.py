@@ -6,6 +6,7 @@ from ...runtime.io.files import make_folder, write_atomically
 from ..comparison import Comparison
 from ..results import Results
 from .html import write_report
+from .mlperf import format_mlperf
 from .png import draw_chart
 from .text import format_table
 
@@ -34,8 +35,9 @@ def save_results(
     files = {"timings": folder / f"{name}.json", "report": folder / f"{name}.html", "table": folder / f"{name}.txt"}
     results.write(files["timings"])
     write_report(results, files["report"], comparison)
-    parts = [format_table(results), *([] if comparison is None else [comparison.format()])]
-    write_atomically(files["table"], "\n\n".join([*parts, ""]).encode(errors="replace"))
+    mlperf = [] if results.mlperf is None else [format_mlperf(results.mlperf)]
+    parts = [format_table(results), *mlperf, *([] if comparison is None else [comparison.format()])]
+    write_atomically(files["table"], "\n\n".join([*filter(None, parts), ""]).encode(errors="replace"))
     if results.timings:
         files["chart"] = folder / f"{name}.png"
         draw_chart(results, files["chart"])

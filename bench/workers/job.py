@@ -24,6 +24,34 @@ BY_PROVIDER = "by_provider"
 
 @final
 @dataclass(frozen=True)
+class MlperfTask:
+    """A run of LoadGen.
+
+    Attributes:
+        scenario: single-stream, multi-stream, offline or server.
+        text: File of the samples' text.
+        folder: For LoadGen's logs and the samples.
+        precision: What the runtime computes in; known after the run.
+    """
+
+    scenario: str
+    text: Path
+    folder: Path
+    precision: str = ""
+
+    @property
+    def logs(self) -> Path:
+        """Folder of LoadGen's logs, placed as MLPerf's submissions have it."""
+        return self.folder / "performance" / "run_1"
+
+    @property
+    def samples(self) -> Path:
+        """File of the samples."""
+        return self.folder / "samples.safetensors"
+
+
+@final
+@dataclass(frozen=True)
 class Job:
     """The task of one worker process, which loads one backend.
 
@@ -32,8 +60,9 @@ class Job:
         source: Files, provider and threads of the backend.
         output: File for the report.
         scenarios: Scenarios to time; a verification compares calls of these sizes.
-        seconds: Longest time of one scenario, or how long requests arrive at a server.
+        seconds: Longest time of one scenario, how long requests arrive at a server, or least duration of LoadGen's run.
         latency_bound: Seconds within which a server must answer 99 % of its requests.
+        mlperf: A run of LoadGen by MLPerf's rules; None for other work.
     """
 
     backend: str
@@ -42,6 +71,7 @@ class Job:
     scenarios: Sequence[Scenario] = ()
     seconds: float = 0.4
     latency_bound: float = 0.01
+    mlperf: MlperfTask | None = None
 
     def to_json(self) -> str:
         """The job as JSON, with absolute paths."""
@@ -54,7 +84,11 @@ class Job:
         values = json.loads(text)
         scenarios = [Scenario.parse(scenario) for scenario in values["scenarios"]]
         source = _source(values["source"])
-        return cls(**values | {"source": source, "output": Path(values["output"]), "scenarios": scenarios})
+        task = values["mlperf"]
+        if task is not None:
+            task = MlperfTask(**task | {name: Path(task[name]) for name in ("text", "folder")})
+        read = {"source": source, "output": Path(values["output"]), "scenarios": scenarios, "mlperf": task}
+        return cls(**values | read)
 
 
 def _source(values: dict[str, Any]) -> Source:

@@ -17,12 +17,13 @@ from ..environment import NO_TF32
 from ..roofline import Roofline
 from ..scenario import Scenario
 from ..timing import Round
-from .job import BY_PROVIDER, REFUSED, Job
+from .job import BY_PROVIDER, REFUSED, Job, MlperfTask
 from .plugin import BARE, PEAK, ROOFLINE
 
 _SUITE = Path(__file__).with_name("bench_calls.py")
 _LAST_LINES = 12
 _TIMEOUT_SECONDS = 3600
+_LONGEST_RUNS = 20  # of a job's `seconds`: a search of the highest rate
 
 PYTEST_OPTIONS = f"""
 -qx --tb=short -c {os.devnull} -p pytest_benchmark.plugin -p lmtool.bench.workers.plugin -p no:cacheprovider
@@ -121,6 +122,26 @@ def run_server_job(candidate: Candidate, scenario: Scenario, seconds: float, lat
     return Round(server["latencies"], report["peak_bytes"], server["achieved_rate"], reasons, warnings)
 
 
+def run_mlperf_job(candidate: Candidate, task: MlperfTask, seconds: float, latency_bound: float) -> dict[str, Any]:
+    """Run LoadGen by MLPerf's rules; its logs are in the task's folder then.
+
+    Raises:
+        RefusedError: The candidate cannot do that, or LoadGen gives no verdict.
+        CrashError: The process ended early.
+    """
+    return _run_job("lmtool.bench.mlperf.measure", candidate, seconds=seconds, latency_bound=latency_bound, mlperf=task)
+
+
+def run_output_audit_job(candidate: Candidate, task: MlperfTask) -> dict[str, Any]:
+    """Compare the outputs that LoadGen logged with the reference's.
+
+    Raises:
+        RefusedError: They cannot be compared.
+        CrashError: The process ended early.
+    """
+    return _run_job("lmtool.bench.mlperf.check_outputs", candidate, mlperf=task)
+
+
 def _run_job(module: str, candidate: Candidate, **work: Any) -> dict[str, Any]:
     with temporary_folder() as folder:
         job = Job(candidate.backend, candidate.source, folder / "report.json", **work)
@@ -166,10 +187,10 @@ def _run(module: list[str], job: Job, folder: Path) -> subprocess.CompletedProce
             capture_output=True,
             text=True,
             check=False,
-            timeout=_TIMEOUT_SECONDS,
+            timeout=_TIMEOUT_SECONDS + (0 if job.mlperf is None else _LONGEST_RUNS * job.seconds),
         )
     except subprocess.TimeoutExpired as error:
-        raise CrashError(f"the process did not end within {_TIMEOUT_SECONDS:,} seconds and was stopped") from error
+        raise CrashError(f"the process did not end within {error.timeout:,g} seconds and was stopped") from error
 
 
 def _environment(threads: int, folder: Path) -> dict[str, str]:

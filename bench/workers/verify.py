@@ -49,7 +49,7 @@ def verify_backend(backend: str, source: Source, scenarios: Sequence[Scenario] =
     """
     predictor = BACKENDS[backend].load(source).predictor
     shapes = list(dict.fromkeys(scenario.shape for scenario in scenarios if scenario.shape is not None))
-    report = verify(_reference(backend, source), predictor, _LOOP_STEPS, _DRAWN_TOKENS, shapes).to_json()
+    report = verify(reference_for(backend, source), predictor, _LOOP_STEPS, _DRAWN_TOKENS, shapes).to_json()
     report["provider"] = source.provider
     if backend == ONNXRUNTIME:
         report["placement"] = predictor.placement
@@ -58,7 +58,15 @@ def verify_backend(backend: str, source: Source, scenarios: Sequence[Scenario] =
     return report
 
 
-def _reference(backend: str, source: Source) -> Reference:
+def reference_for(backend: str, source: Source) -> Reference:
+    """What a backend is compared with.
+
+    Raises:
+        StorageError: The artifact cannot be read.
+        ArtifactError: The artifact cannot be used.
+        RunError: The run is missing or unfinished.
+        CheckpointError: The checkpoint is damaged or does not fit.
+    """
     if source.original is not None and not source.original.is_file():
         return reference_of(Run(source.original), _MOST_TOKENS)
     file = source.original or source.artifact

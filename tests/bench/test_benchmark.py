@@ -176,7 +176,7 @@ def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
     [
         ({"rounds": 0}, "rounds is 0"),
         ({"seconds_per_scenario": 0.0}, "seconds_per_scenario is 0"),
-        ({"server_seconds": float("nan")}, "server_seconds is nan"),
+        ({"loadgen_seconds": float("nan")}, "loadgen_seconds is nan"),
         ({"latency_bound": -1.0}, "latency_bound is -1"),
     ],
 )

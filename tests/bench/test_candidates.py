@@ -107,7 +107,7 @@ def test_an_artifact_without_its_original_is_verified_against_the_reference(run:
     lonely = tmp_path / "model.onnx"
     lonely.write_bytes(run.artifact("fp32").read_bytes())
     server = Scenario.parse("server:100")
-    schedule = Schedule(1, 0.02, server_seconds=0.5)
+    schedule = Schedule(1, 0.02, loadgen_seconds=0.5)
     results = run_bench(BenchOptions(lonely, scenarios=[Scenario("load"), server], schedule=schedule), lambda _: None)
     assert results.runtimes == ["onnx fp32"]
     assert results.scenarios == [Scenario("load"), server]

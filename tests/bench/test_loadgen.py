@@ -7,13 +7,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from lmtool.bench import BenchError
-from lmtool.bench.load.loadgen import Arrivals, missing, run_loadgen
+from lmtool.bench.load.arrivals import Arrivals, run_arrivals
+from lmtool.bench.load.loadgen import Answer, missing
 from lmtool.bench.load.loadgen_logs import read_logs
 from lmtool.bench.load.percentile import percentile
 from lmtool.runtime import OptionError
@@ -23,21 +23,21 @@ needs_loadgen = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 LIGHT = Arrivals(rate=800.0, seconds=0.8, latency_bound_seconds=5.0)
 
 
-def at_once(_: int, done: Callable[[], None]) -> None:
-    done()
+def at_once(_: list[int], answer: Answer) -> None:
+    answer(0, None)
 
 
 @needs_loadgen
 def test_a_seed_decides_arrivals_and_samples(capfd: pytest.CaptureFixture[str]) -> None:
     samples: list[list[int]] = []
 
-    def issue(sample: int, done: Callable[[], None]) -> None:
-        samples[-1].append(sample)
-        done()
+    def issue(given: list[int], answer: Answer) -> None:
+        samples[-1].extend(given)
+        answer(0, None)
 
     def run(seed: int) -> np.ndarray:
         samples.append([])
-        result = run_loadgen(Arrivals(800.0, 0.8, 5.0, seed), 7, issue)
+        result = run_arrivals(Arrivals(800.0, 0.8, 5.0, seed), 7, issue)
         assert result.valid
         assert result.invalid_reasons == ()
         assert len(result.due) == len(result.latencies) == len(result.lateness) == len(samples[-1])
@@ -58,11 +58,11 @@ def test_a_seed_decides_arrivals_and_samples(capfd: pytest.CaptureFixture[str]) 
 
 @needs_loadgen
 def test_a_generator_that_is_held_up_is_seen_and_its_delay_is_part_of_the_latency() -> None:
-    def held_up(_: int, done: Callable[[], None]) -> None:
+    def held_up(_: list[int], answer: Answer) -> None:
         time.sleep(0.004)
-        done()
+        answer(0, None)
 
-    quick, slow = run_loadgen(LIGHT, 7, at_once), run_loadgen(LIGHT, 7, held_up)
+    quick, slow = run_arrivals(LIGHT, 7, at_once), run_arrivals(LIGHT, 7, held_up)
     assert np.median(quick.lateness) < 0.01
     assert percentile(slow.lateness, 99) > 0.5
     assert (slow.lateness > -1e-5).all()
@@ -72,23 +72,23 @@ def test_a_generator_that_is_held_up_is_seen_and_its_delay_is_part_of_the_latenc
 
 @needs_loadgen
 def test_answers_in_another_order_belong_to_their_requests() -> None:
-    held: list[Callable[[], None]] = []
+    held: list[Answer] = []
 
-    def issue(_: int, done: Callable[[], None]) -> None:
-        held.append(done)
+    def issue(_: list[int], answer: Answer) -> None:
+        held.append(answer)
         if len(held) == 3:
             while held:
-                held.pop()()
+                held.pop()(0, None)
 
     class Flushed(threading.Thread):
         def run(self) -> None:
             time.sleep(1.2)
             while held:
-                held.pop()()
+                held.pop()(0, None)
 
     flushed = Flushed()
     flushed.start()
-    result = run_loadgen(LIGHT, 7, issue)
+    result = run_arrivals(LIGHT, 7, issue)
     flushed.join()
     whole = len(result.due) // 3 * 3
     waited = result.latencies[:whole].reshape(-1, 3) + result.due[:whole].reshape(-1, 3)
@@ -98,7 +98,7 @@ def test_answers_in_another_order_belong_to_their_requests() -> None:
 
 @needs_loadgen
 def test_too_few_requests_are_no_valid_run() -> None:
-    result = run_loadgen(Arrivals(100.0, 0.2, 5.0), 7, at_once)
+    result = run_arrivals(Arrivals(100.0, 0.2, 5.0), 7, at_once)
     assert not result.valid
     assert result.invalid_reasons[0] == "Early stopping satisfied: NO"
     reasons = result.invalid_reasons
@@ -109,14 +109,14 @@ def test_too_few_requests_are_no_valid_run() -> None:
 def test_an_error_ends_the_run_after_the_last_arrival() -> None:
     taken = []
 
-    def issue(sample: int, done: Callable[[], None]) -> None:
-        taken.append(sample)
+    def issue(samples: list[int], answer: Answer) -> None:
+        taken.append(samples)
         if len(taken) == 5:
             raise ZeroDivisionError("planted")
-        done()
+        answer(0, None)
 
     with pytest.raises(ZeroDivisionError, match="planted"):
-        run_loadgen(LIGHT, 7, issue)
+        run_arrivals(LIGHT, 7, issue)
     assert len(taken) == 5
 
 
@@ -124,24 +124,25 @@ def test_an_error_ends_the_run_after_the_last_arrival() -> None:
 def test_an_interrupt_ends_the_run_after_the_last_arrival() -> None:
     taken: list[float] = []
 
-    def issue(_: int, done: Callable[[], None]) -> None:
+    def issue(_: list[int], answer: Answer) -> None:
         taken.append(time.monotonic())
-        done()
+        answer(0, None)
 
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        run_loadgen(LIGHT, 7, issue)
+        run_arrivals(LIGHT, 7, issue)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert taken[-1] - taken[0] < 0.7
 
 
 SLOW_PROGRAM = """
 import os, signal, threading
-from lmtool.bench.load.loadgen import Arrivals, run_loadgen, stop_at_sigint
+from lmtool.bench.load.arrivals import Arrivals, run_arrivals
+from lmtool.bench.load.loadgen import stop_at_sigint
 stop_at_sigint()
 threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
-run_loadgen(Arrivals(5.0, 600.0, 1.0), 1, lambda sample, done: done())
+run_arrivals(Arrivals(5.0, 600.0, 1.0), 1, lambda samples, answer: answer(0, None))
 """
 
 
@@ -175,7 +176,7 @@ def test_arguments_outside_their_ranges_are_refused(rate: float, seconds: float,
 def test_where_loadgen_is_missing_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BenchError, match=r"pip install 'lmtool\[loadgen\]'"):
-        run_loadgen(LIGHT, 7, at_once)
+        run_arrivals(LIGHT, 7, at_once)
 
 
 SUMMARY = """Result is : {verdict}

@@ -1,0 +1,1 @@
+"""Benchmarks by MLPerf's rules: LoadGen's four scenarios, the highest valid rate, audits."""
