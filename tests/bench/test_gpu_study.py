@@ -5,13 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from gpu import checks, figures
 from gpu.evidence import Evidence
 from gpu.gathering import PARTS, Part, _process, gather
-from gpu.part import Setup
+from gpu.part import FAILED, Facts, Setup, attempt
 from lmtool.bench import describe_environment
 from lmtool.model import Run
 from lmtool.runtime import available_providers
@@ -76,14 +77,25 @@ def test_a_part_begins_only_while_time_is_left(setup: Setup) -> None:
 
 def test_the_parts_run_without_a_gpu(setup: Setup) -> None:
     facts = checks.smoke(setup)
-    assert facts["session without torch"] == "CPUExecutionProvider"
-    assert facts["its difference"] == {"logits": 0, "states": 0}
+    assert facts["session without torch"] == ["CPUExecutionProvider"]
+    assert facts["a small network"]["differences"] == {"logits": 0, "states": 0}
     assert checks.differences(setup) == {"fp32": {"logits": 0, "states": 0}}
     assert [found.startswith("none") for found in checks.invariance(setup).values()] == [True, True]
     pooled = figures.pool(setup)
     assert pooled.pop("opened without allow_inexact") == "yes"
     assert [speed.endswith(" tokens/s") for speed in pooled.values()] == [True]
     assert len(figures.graphs(setup)) == 2
+
+
+def test_a_fact_that_cannot_be_found_leaves_the_others() -> None:
+    facts: Facts = {}
+    for name, found in (("first", "1/0"), ("second", "2"), ("third", "[][0]")):
+        attempt(facts, name, lambda found=found: eval(found))
+    assert facts.pop(FAILED).splitlines() == [
+        "first: ZeroDivisionError: division by zero",
+        "third: IndexError: list index out of range",
+    ]
+    assert facts == {"second": 2}
 
 
 @pytest.mark.parametrize(("processor", "device", "size"), [
@@ -110,11 +122,22 @@ def test_outcomes_of_tests_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif("cuda" in available_providers(), reason="this onnxruntime carries CUDA")
-def test_a_missing_gpu_is_the_trouble_of_the_smoke_test(tmp_path: Path) -> None:
-    finished = run_study("--out", tmp_path, "--part", "smoke")
+def test_a_missing_gpu_is_the_trouble_of_the_smoke_test(setup: Setup) -> None:
+    facts = checks.smoke(replace(setup, device="cuda"))
+    assert facts[FAILED].startswith("session without torch: ProviderError: provider 'cuda' is not available")
+    assert "onnxruntime" in facts
+
+
+def test_the_program_ends_in_time(tmp_path: Path) -> None:
+    finished = run_study("--out", tmp_path, "--seconds", "1")
     assert finished.returncode == 1
-    assert finished.stdout.endswith("s, trouble: see gpu.md\n")
-    assert "error: provider 'cuda'" in (tmp_path / "gpu.md").read_text()
+    assert len(finished.stdout.splitlines()) == len(PARTS)
+    parts = json.loads((tmp_path / "gpu.json").read_text())["parts"].values()
+    assert {part["trouble"] for part in parts} == {
+        "not run: no time was left",
+        "not run: it needs what exports did not give",
+        "not run: it needs what training did not give",
+    }
 
 
 @torture_only
@@ -128,4 +151,5 @@ def test_the_whole_rehearsal_runs(corpus_folder: Path, tmp_path: Path) -> None:
 
 def run_study(*arguments: object) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, str(STUDY), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"})
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LMTOOL_", "PYTEST_"))}
+    return subprocess.run(command, capture_output=True, text=True, env=environment)

@@ -3,7 +3,6 @@
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,13 +10,12 @@ import numpy as np
 from lmtool.runtime.artifact.architecture import Architecture
 from lmtool.runtime.artifact.artifact import artifact_metadata
 from lmtool.runtime.batches.batch_invariance import first_difference
-from lmtool.runtime.errors import LmtoolError
 from lmtool.runtime.predictor import Predictor
-from lmtool.runtime.session.providers import PROVIDERS, import_onnxruntime
+from lmtool.runtime.session.providers import PROVIDERS, import_onnxruntime, require_provider
 from lmtool.runtime.session.session import SessionOptions, start_session
 from lmtool.runtime.session.weightless import scoring_graph
 
-from gpu.part import FAILED, Facts, Setup
+from gpu.part import FAILED, Facts, Setup, attempt, fail
 
 _ROOT = Path(__file__).parents[3]
 _MAPS = Path("/proc/self/maps")
@@ -30,13 +28,18 @@ _BATCHES = (2, 3, 16, 17, 64)
 def smoke(setup: Setup) -> Facts:
     """onnxruntime in a process without torch, then torch, then a small network on the device."""
     onnxruntime = import_onnxruntime()
-    session = start_session(scoring_graph(), PROVIDERS[setup.device], SessionOptions())
-    facts: Facts = {
-        "onnxruntime": f"{onnxruntime.__version__}: {', '.join(onnxruntime.get_available_providers())}",
-        "session without torch": ", ".join(session.get_providers()),
-        "libraries without torch": _loaded_libraries(),
-    }
-    return facts | _torch_facts(setup.device) | _small_network(setup)
+    facts: Facts = {"onnxruntime": f"{onnxruntime.__version__}: {', '.join(onnxruntime.get_available_providers())}"}
+    attempt(facts, "session without torch", lambda: _scoring_providers(setup.device))
+    facts["libraries without torch"] = _loaded_libraries()
+    attempt(facts, "torch", lambda: _torch_facts(setup.device))
+    attempt(facts, "a small network", lambda: _small_network(setup))
+    return facts
+
+
+def _scoring_providers(device: str) -> list[str]:
+    require_provider(PROVIDERS[device])
+    session = start_session(scoring_graph(), PROVIDERS[device], SessionOptions())
+    return list(session.get_providers())
 
 
 def _loaded_libraries() -> list[str]:
@@ -47,7 +50,7 @@ def _loaded_libraries() -> list[str]:
 def _torch_facts(device: str) -> Facts:
     import torch  # loads CUDA libraries of its own, so it comes after the session without it
 
-    facts: Facts = {"torch": torch.__version__}
+    facts: Facts = {"version": torch.__version__}
     if device == "cpu":
         return facts
     layer = torch.nn.LSTM(8, 8).to(device)
@@ -71,7 +74,7 @@ def _small_network(setup: Setup) -> Facts:
     metadata = artifact_metadata(network.architecture, run.vocabulary(), "fp32", is_static=False)
     artifact = seal(build_model(network, BuildOptions()), metadata)
     predictor = setup.load(artifact)
-    return {"placement of a small network": predictor.placement, "its difference": _differences(predictor, artifact)}
+    return {"placement": predictor.placement, "differences": _differences(predictor, artifact)}
 
 
 def tests(setup: Setup) -> Facts:
@@ -113,22 +116,22 @@ def exports(setup: Setup) -> Facts:
     paths = [export_run(Run(setup.run)).path, export_run(Run(setup.half), "fp16").path]
     facts: Facts = {}
     for path in paths:
-        report = verify_artifact(path, provider=setup.device)
-        facts[path.name] = f"{path.stat().st_size:,} bytes\n{report.format()}"
-        if not report.passed:
-            facts[FAILED] = f"{facts.get(FAILED, '')} {path.name} differs from PyTorch by more than its bounds".strip()
+        facts[f"bytes of {path.name}"] = path.stat().st_size
+        attempt(facts, path.name, lambda path=path: verify_artifact(path, provider=setup.device).format())
+        if "FAILED" in facts.get(path.name, ""):
+            fail(facts, f"{path.name} differs from PyTorch by more than its bounds")
     return facts
 
 
 def differences(setup: Setup) -> Facts:
     """Largest differences from fp32 on the processor; TF32, which is off otherwise, has to enlarge them."""
-    exact = setup.artifacts()["fp32"]
-    facts: Facts = {precision: _differences(setup.load(path), exact) for precision, path in setup.artifacts().items()}
+    exact, facts, control = setup.artifacts()["fp32"], Facts(), "fp32 with TF32, the positive control"
+    for precision, path in setup.artifacts().items():
+        attempt(facts, precision, lambda path=path: _differences(setup.load(path), exact))
     if setup.device == "cuda":
-        control = _differences(setup.load(exact, use_tf32="1"), exact)
-        facts["fp32 with TF32, the positive control"] = control
-        if max(control.values()) <= max(facts["fp32"].values()):
-            facts[FAILED] = "TF32 changes nothing, so the probe would not notice it"
+        attempt(facts, control, lambda: _differences(setup.load(exact, use_tf32="1"), exact))
+        if {"fp32", control} <= facts.keys() and max(facts[control].values()) <= max(facts["fp32"].values()):
+            fail(facts, "TF32 does not enlarge the differences, so they would not show that it is on")
     return facts
 
 
@@ -146,13 +149,10 @@ def invariance(setup: Setup) -> Facts:
     facts: Facts = {}
     for precision, path in setup.artifacts().items():
         for time in (1, 3):
-            found = _attempt(lambda path=path, time=time: first_difference(setup.load(path), _BATCHES, time))
-            facts[f"{precision}, {time} tokens a row"] = found or "none: the same bits alone and in batches"
+            name = f"{precision}, calls of {time}"
+            attempt(facts, name, lambda path=path, time=time: _first_difference(setup.load(path), time))
     return facts
 
 
-def _attempt(work: Callable[[], str | None]) -> str | None:
-    try:
-        return work()
-    except LmtoolError as error:
-        return str(error)
+def _first_difference(predictor: Predictor, time: int) -> str:
+    return first_difference(predictor, _BATCHES, time) or "none: the same bits alone and in batches"

@@ -4,6 +4,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -17,7 +18,7 @@ from lmtool.runtime.predictor import Predictor
 from lmtool.runtime.session.providers import PROVIDERS
 from lmtool.runtime.session.session import SessionOptions, start_session
 
-from gpu.part import FAILED, Facts, Setup
+from gpu.part import FAILED, Facts, Setup, attempt
 
 _STREAMS = (1, 16, 256, 4096)
 _PREFILLED = (16, 64, 512)
@@ -32,8 +33,10 @@ def training(setup: Setup) -> Facts:
 
 def faster_trainings(setup: Setup) -> Facts:
     """One epoch in TF32, which only CUDA knows, and one in bf16."""
-    precisions = ("tf32", "bf16") if setup.device == "cuda" else ("bf16",)
-    return {precision: _train(setup, precision, precision) for precision in precisions}
+    facts: Facts = {}
+    for precision in ("tf32", "bf16") if setup.device == "cuda" else ("bf16",):
+        attempt(facts, precision, lambda precision=precision: _train(setup, precision, precision))
+    return facts
 
 
 @final
@@ -140,14 +143,10 @@ def crossover(processor: Mapping[int, float], device: Mapping[int, float]) -> in
 
 def pool(setup: Setup) -> Facts:
     """Whether a pool accepts the artifact, and the speed of one that allows small differences."""
-    path, steps = setup.artifacts()["fp32"], 5 if setup.small else 200
-    facts: Facts = {"opened without allow_inexact": _refusal(setup.load(path)) or "yes"}
-    options = PoolOptions(max_streams=_POOLED, max_batch=_POOLED, allow_inexact=True)
-    for name, predictor in (("cpu", Predictor.load(path, threads=setup.threads)), (setup.device, setup.load(path))):
-        with StreamPool(predictor, options) as opened:
-            ids = [opened.open_stream() for _ in range(_POOLED)]
-            seconds = _median_seconds(lambda opened=opened, ids=ids: _step_all(opened, ids), steps)
-        facts[f"{_POOLED} streams on {name}"] = f"{_POOLED / seconds:,.0f} tokens/s"
+    path, facts, calls = setup.artifacts()["fp32"], Facts(), 5 if setup.small else 200
+    attempt(facts, "opened without allow_inexact", lambda: _refusal(setup.load(path)) or "yes")
+    for device, load in {"cpu": partial(Predictor.load, threads=setup.threads), setup.device: setup.load}.items():
+        attempt(facts, f"{_POOLED} streams on {device}", lambda load=load: _pool_speed(load(path), calls))
     return facts
 
 
@@ -157,6 +156,13 @@ def _refusal(predictor: Predictor) -> str | None:
     except PoolError as error:
         return str(error)
     return None
+
+
+def _pool_speed(predictor: Predictor, calls: int) -> str:
+    options = PoolOptions(max_streams=_POOLED, max_batch=_POOLED, allow_inexact=True)
+    with StreamPool(predictor, options) as opened:
+        ids = [opened.open_stream() for _ in range(_POOLED)]
+        return f"{_POOLED / _median_seconds(lambda: _step_all(opened, ids), calls):,.0f} tokens/s"
 
 
 def _step_all(opened: StreamPool, ids: Sequence[int]) -> None:
@@ -181,12 +187,16 @@ def graphs(setup: Setup) -> Facts:
     """
     facts: Facts = {}
     for batch in (1, 64):
-        plain, expected = _bound_call(setup, batch)
-        facts[f"batch {batch}, bound"] = f"{1e6 * plain:.0f} us"
-        if setup.device == "cuda":
-            captured, logits = _bound_call(setup, batch, enable_cuda_graph="1")
-            difference = float(abs(logits - expected).max())
-            facts[f"batch {batch}, CUDA graph"] = f"{1e6 * captured:.0f} us, logits differ by {difference:.1e}"
+        attempt(facts, f"batch {batch}", lambda batch=batch: _with_and_without_graph(setup, batch))
+    return facts
+
+
+def _with_and_without_graph(setup: Setup, batch: int) -> Facts:
+    plain, expected = _bound_call(setup, batch)
+    facts: Facts = {"bound, us": round(1e6 * plain)}
+    if setup.device == "cuda":
+        captured, logits = _bound_call(setup, batch, enable_cuda_graph="1")
+        facts |= {"CUDA graph, us": round(1e6 * captured), "logits differ by": float(abs(logits - expected).max())}
     return facts
 
 

@@ -149,7 +149,8 @@ def main() -> int:
     parser.add_argument("--data", default="pydocs", help="corpus of the training")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu rehearses without a GPU")
     parser.add_argument("--threads", type=int, default=1, help="threads of a call on the processor")
-    parser.add_argument("--part", action="append", choices=[part.name for part in PARTS], help="only this part")
+    names = [part.name for part in PARTS]
+    parser.add_argument("--part", action="append", choices=names, help="only this part, after those that it needs")
     parser.add_argument("--commit", help="the commit, where the source is no clone")
     parser.add_argument("--small", action="store_true", help="tiny networks and few calls")
     chosen = parser.parse_args()

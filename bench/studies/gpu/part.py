@@ -8,6 +8,7 @@ The facts of `MODULE.FUNCTION(Setup)` are written into the file REPORT.
 import importlib
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +32,20 @@ _TINY = {
     "learning_rate": "0.02",
     "optimizer": "adam",
 }
+
+
+def attempt(facts: Facts, name: str, work: Callable[[], Any]) -> None:
+    """Add a fact; if an exception prevents it, the part has failed, and its other facts are looked for still."""
+    try:
+        facts[name] = work()
+    except Exception as error:  # of any library
+        traceback.print_exc()
+        fail(facts, f"{name}: {type(error).__name__}: {error}")
+
+
+def fail(facts: Facts, reason: str) -> None:
+    """Add a reason why the part has failed."""
+    facts[FAILED] = "\n".join(filter(None, [facts.get(FAILED, ""), reason]))
 
 
 @final
