@@ -91,7 +91,10 @@ def _run(name: str, candidate: Candidate, task: MlperfTask, results: MlperfResul
     task = replace(task, precision=report.pop("precision"))
     run = MlperfRun.from_json(report | {"runtime": name})
     results.summaries[f"{name}, {task.scenario}"] = (task.logs / SUMMARY).read_text()
-    outputs = Audit(**run_output_audit_job(candidate, task))
+    try:
+        outputs = Audit(**run_output_audit_job(candidate, task))
+    except (CrashError, RefusedError) as error:
+        outputs = Audit("TEST01", False, f"it could not run: {error}")
     return replace(run, audits=[outputs, *run.audits])
 
 
