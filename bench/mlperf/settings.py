@@ -22,6 +22,7 @@ MULTI_STREAM_SAMPLES = 8
 KEPT_OUTPUTS = 64
 """Outputs of a run that LoadGen logs, drawn by its own random numbers; about as many, as it draws each by itself."""
 
+_SAMPLE_BYTES, _QUERY_BYTES = 160, 360  # measured
 _BENCHMARK = "lmtool"  # LoadGen has no rules for it, so those of every benchmark hold
 
 
@@ -43,6 +44,13 @@ class LoadgenTest:
     rate: float
     samples: int
     latency_bound: float = 0.01
+
+    @property
+    def memory_bytes(self) -> float:
+        """Memory of the queries, which LoadGen prepares for more than `seconds`, and of their Python objects."""
+        if self.scenario == "offline":
+            return _SAMPLE_BYTES * 1.1 * self.rate * self.seconds
+        return _QUERY_BYTES * (1 if self.scenario == "server" else 2) * self.rate * self.seconds
 
     def settings(self) -> Any:
         """LoadGen's `TestSettings`: percentiles, query counts and seeds are those of its mlperf.conf."""

@@ -16,9 +16,10 @@ from lmtool.bench.backends.source import Source
 from lmtool.bench.candidates import Candidate
 from lmtool.bench.load.loadgen import missing
 from lmtool.bench.load.loadgen_logs import SUMMARY, read_outputs, read_verdict
-from lmtool.bench.mlperf import check_outputs, measure, runs
+from lmtool.bench.mlperf import batched_run, check_outputs, measure, runs, server_run
 from lmtool.bench.mlperf.audits import audit_outputs, audit_repetition
 from lmtool.bench.mlperf.max_rate import RateSearch
+from lmtool.bench.mlperf.report import PERCENTS, report_of, run_test
 from lmtool.bench.mlperf.results import Audit, MlperfResults, MlperfRun
 from lmtool.bench.mlperf.samples import SampleLibrary, write_text
 from lmtool.bench.mlperf.settings import LOADGEN_NAMES, OFFICIAL_SECONDS, LoadgenTest
@@ -35,7 +36,7 @@ from support.models.results import make_results
 needs_loadgen = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 SECONDS = 0.1
-RUN = MlperfRun("onnx fp32", "single-stream", True, (), 1e-3, 700, 1, 5e-4, dict.fromkeys(measure._PERCENTS, 2e-3))
+RUN = MlperfRun("onnx fp32", "single-stream", True, (), 1e-3, 700, 1, 5e-4, dict.fromkeys(PERCENTS, 2e-3))
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,12 @@ def test_the_rules_are_those_of_loadgen() -> None:
     assert settings["offline"].min_query_count == 1024
 
 
+def test_queries_that_do_not_fit_into_memory_are_refused(library: SampleLibrary, tmp_path: Path) -> None:
+    test = LoadgenTest("offline", OFFICIAL_SECONDS, 1e12, 1024)
+    with pytest.raises(BenchError, match="run shorter: --loadgen-seconds"):
+        run_test(test, library, lambda samples, answer: pytest.fail("ran"), task("offline", tmp_path))
+
+
 @needs_loadgen
 @pytest.mark.parametrize("scenario", ["single-stream", "multi-stream", "offline"])
 def test_an_honest_runtime_is_valid_and_passes_its_audits(
@@ -119,21 +126,19 @@ def test_an_honest_runtime_is_valid_and_passes_its_audits(
 @pytest.fixture
 def no_repetition(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave TEST04 out, which takes most of a short run's time."""
-    monkeypatch.setattr(measure, "audit_repetition", lambda *_: Audit("TEST04", True, ""))
+    monkeypatch.setattr(batched_run, "audit_repetition", lambda *_: Audit("TEST04", True, ""))
 
 
 @needs_loadgen
-@pytest.mark.usefixtures("no_repetition")
-def test_too_short_a_run_is_not_valid_and_says_why(
-    own_predictor: Predictor, library: SampleLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = iter(range(10**9))
-    speeds = [1e-2] * 5 + [0.0] * 10**5  # faster and faster: LoadGen prepared too few queries
-    tamper(own_predictor, monkeypatch, lambda honest, *call: (time.sleep(speeds[next(calls)]), honest(*call))[1])
-    monkeypatch.setattr(measure, "_MARGIN", 40.0)
-    run = measure.measure(own_predictor, library, task("single-stream", tmp_path), SECONDS, 5.0)
+def test_too_short_a_run_is_not_valid_and_says_why(library: SampleLibrary, tmp_path: Path) -> None:
+    work = task("single-stream", tmp_path)
+    work.logs.mkdir(parents=True)
+    slow = LoadgenTest("single-stream", 5.0, 1.0, len(library))  # LoadGen prepares 100 queries, which take no time
+    verdict = run_test(slow, library, lambda samples, answer: answer(0, None), work)
+    run = report_of(work, verdict, 1)
     assert not run.valid
     assert run.invalid_reasons[0] == "Min duration satisfied: NO"
+    assert run.queries == 100
 
 
 def once(rate: float) -> Callable[..., RateSearch]:
@@ -151,7 +156,7 @@ def once(rate: float) -> Callable[..., RateSearch]:
 def test_a_server_runs_the_rate_that_was_found_once_more(
     predictor: Predictor, library: SampleLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measure, "find_max_rate", once(1500.0))
+    monkeypatch.setattr(server_run, "find_max_rate", once(1500.0))
     run = measure.measure(predictor, library, task("server", tmp_path), 0.5, 5.0)
     assert run.valid, run.invalid_reasons
     assert (run.rate, run.highest_valid_rate, run.lowest_invalid_rate) == (1500, 1500, None)
@@ -173,8 +178,8 @@ def test_a_rate_that_cannot_be_reached_is_said(
 
 
 def test_a_generator_that_is_late_is_said() -> None:
-    assert measure._lateness(0.24, 1.0) == []
-    (warning,) = measure._lateness(0.26, 1.0)
+    assert server_run._lateness(0.24, 1.0) == []
+    (warning,) = server_run._lateness(0.26, 1.0)
     assert "260.00 ms late" in warning
     assert "the generator is the limit" in warning
 
