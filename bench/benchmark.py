@@ -1,49 +1,51 @@
-"""Run a benchmark: verify every candidate, then time them over interleaved rounds, compare and save the results.
+"""Run a benchmark: verify every candidate, then time them over interleaved rounds.
 
 Each measurement is a fresh process that loads one backend, because torch and onnxruntime in one process compete for
 threads (https://github.com/microsoft/onnxruntime/issues/13808). The candidates alternate (A B C, B C A, ...), because a
 shared machine's speed drifts: ratios within a round stay comparable.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
-from ..runtime.artifact.choice import choose_artifact, latest_artifact
-from ..runtime.errors import OptionError, StorageError
-from ..runtime.io.files import make_folder, temporary_folder
+from ..runtime.artifact.choice import latest_artifact
+from ..runtime.errors import OptionError
+from ..runtime.io.files import temporary_folder
 from ..runtime.session.providers import provider_named, require_provider
 from ..runtime.session.session import check_threads
 from .backends.node_process import NODE_PACKAGE, WEB_PACKAGE, versions
 from .backends.registry import ONNXRUNTIME
 from .candidates import FP32, OTHERS, Candidates, by_reason
-from .comparison import Comparison, compare, read_results, require_same
 from .environment import describe_environment, load_average
 from .errors import BenchError
 from .load.arrivals import Arrivals
 from .load.loadgen import require_loadgen
 from .mlperf.results import MlperfResults
-from .mlperf.runs import LOGS, run_mlperf
+from .mlperf.runs import run_mlperf
 from .mlperf.settings import LOADGEN_NAMES
 from .profile.run_profiles import profiled_scenarios, run_profiles
-from .report.mlperf import format_mlperf
-from .report.save import FAILED_NAME, NAME, save_results
-from .report.text import format_table
+from .ranking import verdicts
 from .results import Identity, Results
 from .roofline import Roofline
 from .rounds import Measurements, Schedule, TimingTask, run_rounds
 from .run_sweeps import run_sweeps
 from .scenario import TOKEN, Scenario, chosen_scenarios
 from .stateful.target import StatefulTarget
-from .sweep import Sweep
 from .target import LanguageModelTarget, Target, reads_tokens
+from .timing import Timing
 from .verification import Progress, VerificationResults, verify_candidates
+from .workers.interpreter import Interpreter, find_interpreter
 
 _OWN_PRECISION = (ONNXRUNTIME, "openvino-default")
 """Backends that may read weights of fewer than four bytes."""
 
-_NO_SWEEPS: tuple[list[Sweep], VerificationResults] = ([], VerificationResults())
+_BEFORE = ", before"
+"""End of the name of a runtime in the earlier environment."""
+
+Undecided = Callable[[Results], Sequence[str]]
+"""Names what results do not decide."""
 
 
 @final
@@ -68,6 +70,7 @@ class BenchOptions:
         states: State input -> the output that holds it after a call, of a network that is no language model; None: as
             its graph and names tell.
         inputs: Input of such a network -> sizes of its axes, or a .npy file (`GivenInput`).
+        before: Interpreter, or virtual environment, with other versions in which everything is measured too, in turns.
 
     Raises:
         OptionError: A number is outside its range, there is nothing to measure, or a provider or backend is unknown.
@@ -85,6 +88,7 @@ class BenchOptions:
     profile: bool = False
     states: Mapping[str, str] | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
+    before: Path | None = None
 
     def __post_init__(self) -> None:
         for provider in self.providers:
@@ -108,7 +112,12 @@ class BenchOptions:
         return tuple(LOADGEN_NAMES) if self.mlperf else ("server",) if self.max_rate else ()
 
 
-def run_bench(options: BenchOptions, progress: Progress, loadgen_logs: Path | None = None) -> Results:
+def run_bench(
+    options: BenchOptions,
+    progress: Progress,
+    loadgen_logs: Path | None = None,
+    undecided: Undecided | None = None,
+) -> Results:
     """Verify and time an artifact, its siblings in other precisions, and other backends.
 
     A candidate that differs from its reference is not timed, one that crashes loses its timings; the results say so.
@@ -117,19 +126,24 @@ def run_bench(options: BenchOptions, progress: Progress, loadgen_logs: Path | No
         options: What to measure.
         progress: Called with one line for each step.
         loadgen_logs: Folder for the logs of runs by MLPerf's rules; None drops them.
+        undecided: Names what results do not decide; the rounds go on within the schedule while it names something.
+            None: what is too close to call among the fastest runtimes.
 
     Raises:
         ProviderError: A provider is missing or cannot run the artifact.
         ArtifactError: There is no export, or the file breaks the contract.
-        BenchError: No artifact runs on a provider.
+        BenchError: No artifact runs on a provider, or `before` is no environment of lmtool.
     """
     for provider in options.providers:
         require_provider(provider_named(provider))
     with temporary_folder() as folder:
-        return _measure(options, folder, progress, loadgen_logs)
+        return _measure(options, folder, progress, loadgen_logs, undecided or undecided_verdicts)
 
 
-def _measure(options: BenchOptions, folder: Path, progress: Progress, loadgen_logs: Path | None) -> Results:
+def _measure(
+    options: BenchOptions, folder: Path, progress: Progress, loadgen_logs: Path | None, undecided: Undecided
+) -> Results:
+    earlier = None if options.before is None else find_interpreter(options.before)
     target = _find(options, folder)
     if target.unit != TOKEN and options.sweep:
         raise OptionError("--sweep makes language models of other sizes; for another network name --batch and --time")
@@ -140,37 +154,65 @@ def _measure(options: BenchOptions, folder: Path, progress: Progress, loadgen_lo
     if not scenarios and not options.sweep and not options.loadgen_scenarios:
         reasons = (f"{names}: {reason}" for names, reason in by_reason(impossible).items())
         raise BenchError(f"there is nothing to measure: {'; '.join(reasons)}")
-    verification = verify_candidates(target.candidates, progress, scenarios, target.required)
+    candidates = target.candidates if earlier is None else {**target.candidates, **_earlier(target, earlier)}
+    verification = verify_candidates(candidates, progress, scenarios, target.required)
     tasks = {name: TimingTask(candidate, scenarios) for name, candidate in verification.candidates.items()}
-    measurements = run_rounds(tasks if scenarios else {}, options.schedule, progress)
-    measured = {name: task.candidate for name, task in tasks.items() if name not in measurements.crashed}
-    rooflines = _rooflines(verification, measurements)
-    profiles = None
-    if options.profile:
-        profiles = run_profiles(measured, scenarios, rooflines, options.schedule.seconds_per_scenario, progress)
-    sweeps, swept = _NO_SWEEPS
-    if options.sweep and measured:
-        sweeps, swept = run_sweeps(measured, options.schedule, folder, progress)
-    mlperf = _run_mlperf(options, measured, folder, loadgen_logs, progress)
-    return Results(
-        model=target.model,
-        identity=identity,
-        baseline=next(iter(measured), ""),
-        timings=measurements.timings,
-        unit=target.unit,
-        training=target.training,
-        parity=verification.reports,
-        placement=verification.placement,
-        rooflines=rooflines,
-        profiles=profiles,
-        failed=verification.failed,
-        crashed=verification.crashed | measurements.crashed,
-        skipped=target.skipped | impossible | verification.skipped | swept.skipped,
-        sweeps=sweeps,
-        sweep_failures=swept.crashed | {name: "; ".join(reasons) for name, reasons in swept.failed.items()},
-        mlperf=mlperf,
-        load_after=load_average(),
+
+    def results(measurements: Measurements) -> Results:
+        measured = [name for name in tasks if name in target.candidates and name not in measurements.crashed]
+        timings = measurements.timings
+        return Results(
+            model=target.model,
+            identity=identity,
+            baseline=next(iter(measured), ""),
+            timings=[timing for timing in timings if timing.runtime in target.candidates],
+            unit=target.unit,
+            training=target.training,
+            parity=verification.reports,
+            placement=verification.placement,
+            rooflines=_rooflines(verification, measurements),
+            failed=verification.failed,
+            crashed=verification.crashed | measurements.crashed,
+            skipped=target.skipped | impossible | verification.skipped,
+            earlier="" if earlier is None else str(earlier),
+            before=[_renamed(timing) for timing in timings if timing.runtime not in target.candidates],
+        )
+
+    measurements = run_rounds(
+        tasks if scenarios else {}, options.schedule, progress, lambda so_far: undecided(results(so_far))
     )
+    whole = results(measurements)
+    crashed = measurements.crashed
+    measured = {name: tasks[name].candidate for name in target.candidates if name in tasks and name not in crashed}
+    if options.profile:
+        seconds = options.schedule.seconds_per_scenario
+        whole = replace(whole, profiles=run_profiles(measured, scenarios, whole.rooflines, seconds, progress))
+    if options.sweep and measured:
+        whole = _with_sweeps(whole, measured, options.schedule, folder, progress)
+    mlperf = _run_mlperf(options, measured, folder, loadgen_logs, progress)
+    return replace(whole, mlperf=mlperf, load_after=load_average())
+
+
+def _with_sweeps(
+    results: Results, measured: Candidates, schedule: Schedule, folder: Path, progress: Progress
+) -> Results:
+    sweeps, swept = run_sweeps(measured, schedule, folder, progress)
+    failures = swept.crashed | {name: "; ".join(reasons) for name, reasons in swept.failed.items()}
+    return replace(results, sweeps=sweeps, sweep_failures=failures, skipped={**results.skipped, **swept.skipped})
+
+
+def undecided_verdicts(results: Results) -> list[str]:
+    """Scenarios whose fastest runtime is too close to call."""
+    return [str(verdict.scenario) for verdict in verdicts(results) if not verdict.is_clear]
+
+
+def _earlier(target: Target, earlier: Interpreter) -> Candidates:
+    """The candidates in another environment."""
+    return {f"{name}{_BEFORE}": replace(each, python=earlier.path) for name, each in target.candidates.items()}
+
+
+def _renamed(timing: Timing) -> Timing:
+    return replace(timing, runtime=timing.runtime.removesuffix(_BEFORE))
 
 
 def _require_mlperf(target: Target) -> None:
@@ -234,87 +276,3 @@ def _rooflines(verification: VerificationResults, measurements: Measurements) ->
         if shared is not None and candidate.source.provider == "cpu" and candidate.backend not in _OWN_PRECISION:
             rooflines.setdefault(name, shared)
     return rooflines
-
-
-@final
-@dataclass(frozen=True)
-class RegressionGate:
-    """Earlier results, and how much slower the new ones may be.
-
-    Attributes:
-        old: An earlier `bench.json`.
-        allowed: Allowed relative increase of a time; None: only report.
-        anyway: Also compare results of another machine or artifact.
-    """
-
-    old: Path
-    allowed: float | None = None
-    anyway: bool = False
-
-
-@final
-@dataclass(frozen=True)
-class BenchmarkRun:
-    """Results, their comparison with earlier ones, and the saved files by kind."""
-
-    results: Results
-    comparison: Comparison | None
-    files: Mapping[str, Path]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every candidate passed its verification, none crashed, and none is slower than allowed."""
-        return self.results.is_sound and not (self.comparison and self.comparison.failures)
-
-    def format(self, width: int | None = None) -> str:
-        """The run as text, in `width` columns; None: no limit."""
-        parts = [format_table(self.results, width)]
-        if self.results.mlperf is not None:
-            parts.append(format_mlperf(self.results.mlperf, width))
-        if self.comparison is not None:
-            parts.append(self.comparison.format(width))
-        files = [f"{kind}: {path}" for kind, path in self.files.items()]
-        return "\n\n".join(filter(None, [*parts, "\n".join(files)]))
-
-    def to_json(self) -> dict[str, Any]:
-        """The run, ready for JSON."""
-        compared = {} if self.comparison is None else {"comparison": self.comparison.to_json()}
-        return self.results.to_json() | compared
-
-
-def run_benchmark(
-    options: BenchOptions, folder: Path | None, gate: RegressionGate | None, progress: Progress
-) -> BenchmarkRun:
-    """Measure, compare, save.
-
-    The gate and the folder are checked before anything is measured. Results that fail the gate do not overwrite the
-    results that they are compared with: they are saved as `bench.failed.json` and so on. The folder defaults to the
-    artifact's.
-
-    Raises:
-        LmtoolError: As for `run_bench`; or the earlier results cannot be read or are not comparable, or the folder
-            cannot be made.
-    """
-    before = None if gate is None else read_results(gate.old)  # read now: the results may overwrite this file
-    model = options.model
-    if model is None:
-        model, reason = choose_artifact()
-        options = replace(options, model=model)
-        progress(f"model: {model} ({reason})")
-    if folder is not None:
-        make_folder(folder)
-    if gate is not None and before is not None and not gate.anyway:
-        require_same(before, identify(options))
-    target = folder or model.parent
-    results = run_bench(options, progress, target / LOGS)
-    comparison = None if gate is None or before is None else compare(before, results, gate.allowed)
-    unsaved = BenchmarkRun(results, comparison, {})
-    overwrites = gate is not None and (target / f"{NAME}.json").resolve() == gate.old.resolve()
-    name = FAILED_NAME if overwrites and not unsaved.passed else NAME
-    try:
-        return BenchmarkRun(results, comparison, save_results(results, target, comparison, name))
-    except StorageError:
-        progress(unsaved.format().rstrip())  # print what took minutes to measure
-        for name, summary in ({} if results.mlperf is None else results.mlperf.summaries).items():
-            progress(f"LoadGen's summary of {name}\n{summary}")
-        raise

@@ -1,6 +1,7 @@
 """The candidates of a benchmark: an artifact, its siblings in other precisions, other backends; reasons to skip one."""
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +33,17 @@ _PRECISIONS_OF_CPU = {"int8": "onnxruntime multiplies uint8 by int8 on the CPU o
 @final
 @dataclass(frozen=True)
 class Candidate:
-    """A backend and its source, to be verified and timed."""
+    """A backend and its source, to be verified and timed.
+
+    Attributes:
+        backend: One of `BACKENDS`.
+        source: Files, provider and threads.
+        python: Interpreter that runs it.
+    """
 
     backend: str
     source: Source
+    python: str = sys.executable
 
     @property
     def is_original(self) -> bool:

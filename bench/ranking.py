@@ -8,6 +8,8 @@ import numpy as np
 
 from .results import Results
 from .scenario import Scenario
+from .statistics.decision import decision_confidence
+from .statistics.estimate import Estimate
 from .timing import Timing
 
 _STEPS = ("single-stream", "multi-stream")
@@ -19,14 +21,18 @@ class Verdict:
     """The fastest runtimes of a scenario.
 
     Attributes:
+        fastest: The shortest time (`Timing.typical`).
         second: The second fastest; None if there is only one.
-        lead: Speed-up of the fastest over the second, round by round; None if there is only one.
+        lead: Speed-up of the fastest over the second; None if there is only one.
+        rivals: Others that may be as fast, by the rule of `decision_confidence`; if there are any, it is too close to
+            call.
         invariant: The fastest of those known to be batch-invariant; None if there are none.
     """
 
     fastest: Timing
     second: Timing | None
-    lead: Sequence[float] | None
+    lead: Estimate | None
+    rivals: Sequence[Timing]
     invariant: Timing | None
 
     @property
@@ -36,8 +42,8 @@ class Verdict:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the fastest won every round."""
-        return self.lead is None or min(self.lead) > 1
+        """Whether the fastest is faster than each other."""
+        return not self.rivals
 
 
 def verdicts(results: Results) -> list[Verdict]:
@@ -46,21 +52,23 @@ def verdicts(results: Results) -> list[Verdict]:
         [timing for timing in ranking(results, scenario) if not timing.invalid_reasons]
         for scenario in results.scenarios
     ]
-    return [_verdict(results, timings) for timings in ranked if timings]
+    confidence = decision_confidence(sum(max(len(timings) - 1, 0) for timings in ranked), len(results.looks))
+    return [_verdict(results, timings, confidence) for timings in ranked if timings]
 
 
-def _verdict(results: Results, ranked: Sequence[Timing]) -> Verdict:
-    fastest, second = ranked[0], ranked[1] if len(ranked) > 1 else None
-    lead = None if second is None else fastest.ratios(second)
+def _verdict(results: Results, ranked: Sequence[Timing], confidence: float) -> Verdict:
+    fastest, *others = ranked
+    rivals = [timing for timing in others if fastest.speedup(timing, confidence).low <= 1]
+    lead = fastest.speedup(others[0]) if others else None
     invariant = next((timing for timing in ranked if is_invariant(results, timing.runtime)), None)
-    return Verdict(fastest, second, lead, invariant)
+    return Verdict(fastest, others[0] if others else None, lead, rivals, invariant)
 
 
 def ranking(results: Results, scenario: Scenario) -> list[Timing]:
     """The timings of a scenario, fastest first; servers with invalid rounds come last."""
 
     def key(timing: Timing) -> tuple[bool, float]:
-        return bool(timing.invalid_reasons), float(np.median(timing.costs))
+        return bool(timing.invalid_reasons), float(np.median(timing.typical))
 
     return sorted(results.of(scenario), key=key)
 
@@ -90,7 +98,7 @@ def frontier(timings: Iterable[Timing]) -> list[Timing]:
     Timings with too few calls for the percentile are left out.
     """
     best: list[Timing] = []
-    known = [(tail, timing) for timing in timings if (tail := timing.percentile(99)) is not None]
+    known = [(tail, timing) for timing in timings if (tail := timing.tail_seconds) is not None]
     for _, timing in sorted(known, key=lambda item: (item[0], -_speed(item[1]))):
         if not best or _speed(timing) > _speed(best[-1]):
             best.append(timing)

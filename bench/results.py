@@ -5,17 +5,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-import numpy as np
-
 from ..runtime.io.files import json_text, write_atomically
 from .mlperf.results import MlperfResults
 from .profile.profiles import Profiles
 from .roofline import Roofline
 from .scenario import TOKEN, Scenario
+from .statistics.decision import look_rounds
+from .statistics.estimate import Estimate
 from .sweep import Sweep
 from .timing import Timing
 
-FORMAT = 5
+FORMAT = 6
 
 
 @final
@@ -65,6 +65,8 @@ class Results:
         sweep_failures: Point of an axis -> how it failed its verification or crashed.
         mlperf: Runs of LoadGen by MLPerf's rules, if requested.
         load_after: The machine's load average after all measurements; the environment has the one before.
+        earlier: The environment of `before`; empty without one.
+        before: Timings of the same runtimes in that environment, of the same rounds.
     """
 
     model: Path
@@ -84,6 +86,8 @@ class Results:
     sweep_failures: Mapping[str, str] = field(default_factory=dict)
     mlperf: MlperfResults | None = None
     load_after: Sequence[float] | None = None
+    earlier: str = ""
+    before: Sequence[Timing] = ()
 
     @property
     def scenarios(self) -> list[Scenario]:
@@ -102,6 +106,12 @@ class Results:
         audits_failed = self.mlperf is not None and not self.mlperf.is_sound
         return not (self.failed or self.crashed or self.sweep_failures or profiles_crashed or audits_failed)
 
+    @property
+    def looks(self) -> Sequence[int]:
+        """Numbers of rounds after which the results were looked at, if they were not decided before."""
+        rounds = int(self.identity.schedule["rounds"])
+        return look_rounds(rounds, int(self.identity.schedule.get("max_rounds") or rounds))
+
     def of(self, scenario: Scenario) -> list[Timing]:
         """The timings in a scenario, in the runtimes' order."""
         return [timing for timing in self.timings if timing.scenario == scenario]
@@ -117,15 +127,10 @@ class Results:
                 return timing
         raise KeyError(f"{runtime}, {scenario}")
 
-    def ratios(self, runtime: str, scenario: Scenario) -> list[float] | None:
-        """Speed-up over the baseline, round by round; None if the baseline has no timing."""
+    def speedup(self, runtime: str, scenario: Scenario) -> Estimate | None:
+        """Speed-up over the baseline, paired by round; None if the baseline has no timing."""
         base = [timing for timing in self.of(scenario) if timing.runtime == self.baseline]
-        return self.timing(runtime, scenario).ratios(base[0]) if base else None
-
-    def speedup(self, runtime: str, scenario: Scenario) -> float | None:
-        """Speed-up over the baseline: the median over the interleaved rounds."""
-        ratios = self.ratios(runtime, scenario)
-        return None if ratios is None else float(np.median(ratios))
+        return self.timing(runtime, scenario).speedup(base[0]) if base else None
 
     def roofline_seconds(self, runtime: str, scenario: Scenario) -> float | None:
         """Lower bound of a call in seconds; None where it is not known, as for several tokens of a stream."""
@@ -134,9 +139,10 @@ class Results:
 
     def to_json(self) -> dict[str, Any]:
         """The results, ready for JSON."""
-        speedups: dict[str, dict[str, float | None]] = {runtime: {} for runtime in self.runtimes}
+        speedups: dict[str, dict[str, Any]] = {runtime: {} for runtime in self.runtimes}
         for timing in self.timings:
-            speedups[timing.runtime][str(timing.scenario)] = self.speedup(timing.runtime, timing.scenario)
+            speedup = self.speedup(timing.runtime, timing.scenario)
+            speedups[timing.runtime][str(timing.scenario)] = None if speedup is None else speedup.to_json()
         return {
             "format": FORMAT,
             "model": self.model.name,
@@ -157,6 +163,8 @@ class Results:
             "sweep_failures": dict(self.sweep_failures),
             "mlperf": None if self.mlperf is None else self.mlperf.to_json(),
             "load_after": self.load_after,
+            "earlier": self.earlier,
+            "before": [timing.to_json() for timing in self.before],
         }
 
     def write(self, path: Path) -> None:

@@ -1,13 +1,15 @@
 """Interleaved rounds: every candidate once per round, so that ratios survive changes of the machine's speed."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
-from ..runtime.errors import OptionError
+from ..runtime.errors import OptionError, truncated
 from .candidates import Candidate
 from .roofline import Roofline
 from .scenario import Scenario
+from .statistics.decision import look_rounds
 from .timing import Round, Timing
 from .verification import Progress
 from .workers.launch import CrashError, RefusedError, run_server_job, run_timing_job
@@ -19,10 +21,11 @@ class Schedule:
     """Number of rounds, durations, and the bound of a server's latency.
 
     Attributes:
-        rounds: Number of rounds.
+        rounds: Fewest rounds.
         seconds_per_scenario: Longest time of one scenario in one round.
         loadgen_seconds: How long LoadGen runs: a server in one round, and each run by MLPerf's rules at least.
         latency_bound: Seconds within which a server must answer 99 of 100 requests.
+        max_rounds: Most rounds, while something is not decided; None for no more than `rounds`.
 
     Raises:
         OptionError: A number is below its minimum.
@@ -32,13 +35,20 @@ class Schedule:
     seconds_per_scenario: float = 0.4
     loadgen_seconds: float = 10.0
     latency_bound: float = 0.01
+    max_rounds: int | None = None
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise OptionError(f"rounds is {self.rounds}, expected 1 or more")
+        for name, least in (("rounds", 1), ("max_rounds", self.rounds)):
+            if getattr(self, name) is not None and getattr(self, name) < least:
+                raise OptionError(f"{name} is {getattr(self, name)}, expected {least} or more")
         for name in ("seconds_per_scenario", "loadgen_seconds", "latency_bound"):
             if not getattr(self, name) > 0:
                 raise OptionError(f"{name} is {getattr(self, name)}, expected a positive number")
+
+    @property
+    def looks(self) -> Sequence[int]:
+        """Numbers of rounds after which the results are looked at."""
+        return look_rounds(self.rounds, self.max_rounds or self.rounds)
 
 
 @final
@@ -75,19 +85,48 @@ class Measurements:
         ]
 
 
-def run_rounds(tasks: Mapping[str, TimingTask], schedule: Schedule, progress: Progress) -> Measurements:
-    """Time all tasks, round by round; each round starts with another task."""
+Undecided = Callable[[Measurements], Sequence[str]]
+"""Names what the measurements do not decide yet."""
+
+_SHOWN = 200
+
+
+def run_rounds(
+    tasks: Mapping[str, TimingTask], schedule: Schedule, progress: Progress, undecided: Undecided = lambda _: ()
+) -> Measurements:
+    """Time all tasks, round by round; each round starts with another task.
+
+    At each look of the schedule `undecided` names what is not decided; the rounds end when nothing is named.
+    """
     measurements = Measurements({(name, scenario): [] for name, task in tasks.items() for scenario in task.scenarios})
-    for number in range(schedule.rounds):
-        for name in _rotated(list(tasks), number):
-            if name in measurements.crashed:
-                continue
-            progress(f"round {number + 1} of {schedule.rounds}: {name}")
-            try:
-                _run_round(name, tasks[name], schedule, measurements)
-            except (CrashError, RefusedError) as error:
-                measurements.crashed[name] = str(error)
+    done = 0
+    for look in schedule.looks:
+        for number in range(done, look):
+            _run_turns(tasks, schedule, number, measurements, functools.partial(_announce, progress, number, look))
+        done = look
+        names = undecided(measurements) if look < schedule.looks[-1] else ()
+        if not names:
+            break
+        progress(f"not decided after {look} rounds: {truncated('; '.join(names), _SHOWN)}")
     return measurements
+
+
+def _announce(progress: Progress, number: int, look: int, name: str) -> None:
+    progress(f"round {number + 1} of {look}: {name}")
+
+
+def _run_turns(
+    tasks: Mapping[str, TimingTask], schedule: Schedule, number: int, measurements: Measurements, progress: Progress
+) -> None:
+    """One turn of each task."""
+    for name in _rotated(list(tasks), number):
+        if name in measurements.crashed:
+            continue
+        progress(name)
+        try:
+            _run_round(name, tasks[name], schedule, measurements)
+        except (CrashError, RefusedError) as error:
+            measurements.crashed[name] = str(error)
 
 
 def _run_round(name: str, task: TimingTask, schedule: Schedule, measurements: Measurements) -> None:

@@ -3,15 +3,20 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, final
 
 import numpy as np
 
 from .scenario import Scenario
+from .statistics.estimate import CONFIDENCE, Estimate
+from .statistics.percentile import calls_needed, percentile, percentile_estimate
+from .statistics.ratio import paired_ratio
 
 UNSTABLE_SPREAD = 0.1
 SHORT_SECONDS = 1e-3
 _PERCENTILES = (50, 95, 99)
+_UNDISTURBED = 0.25
 _TIMES = ("call_seconds", "bare_seconds")
 
 
@@ -42,9 +47,14 @@ class Round:
         return float(np.median(self.call_seconds))
 
     @property
-    def bare_median(self) -> float | None:
-        """Median seconds of the bare calls; None if there are none."""
-        return float(np.median(self.bare_seconds)) if self.bare_seconds else None
+    def undisturbed(self) -> float:
+        """First quartile of the seconds of a call: other work on the machine slows calls, it makes none quicker."""
+        return float(np.quantile(self.call_seconds, _UNDISTURBED))
+
+    @property
+    def bare_undisturbed(self) -> float:
+        """The same of the bare calls."""
+        return float(np.quantile(self.bare_seconds, _UNDISTURBED))
 
     @property
     def fence(self) -> float:
@@ -83,17 +93,38 @@ class Timing:
         """Median seconds of a call, round by round."""
         return [each.median for each in self.rounds]
 
+    @cached_property
+    def percentiles(self) -> Mapping[int, Estimate]:
+        """Seconds that 50, 95 and 99 % of the calls of all rounds do not exceed.
+
+        Those with too few calls are missing: the 95th takes 90, the 99th 459 (`calls_needed`).
+        """
+        rounds = [each.call_seconds for each in self.rounds]
+        calls = sum(map(len, rounds))
+        known = [percent for percent in _PERCENTILES if percent == 50 or calls >= calls_needed(percent)]
+        return {percent: percentile_estimate(rounds, percent) for percent in known}
+
     @property
     def median_seconds(self) -> float:
-        """Median of the rounds' medians."""
-        return float(np.median(self.medians))
+        """Median of the calls of all rounds."""
+        return self.percentiles[50].value
+
+    @property
+    def tail_seconds(self) -> float | None:
+        """The 99th percentile of the calls; None if there are too few."""
+        return self.percentiles[99].value if 99 in self.percentiles else None
+
+    @property
+    def typical(self) -> list[float]:
+        """Seconds by which runtimes are ordered and drawn, round by round: the median, a server's 99th percentile."""
+        return self.costs if self.scenario.kind == "server" else self.medians
 
     @property
     def costs(self) -> list[float]:
-        """Seconds by which runtimes are compared, round by round: the calls' median, a server's 99th percentile."""
+        """Seconds by which runtimes are compared, round by round: undisturbed calls, a server's 99th percentile."""
         if self.scenario.kind == "server":
-            return [float(np.percentile(each.call_seconds, 99)) for each in self.rounds]
-        return self.medians
+            return [percentile(each.call_seconds, 99) for each in self.rounds]
+        return [each.undisturbed for each in self.rounds]
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -105,20 +136,21 @@ class Timing:
 
     @property
     def bare_seconds(self) -> float | None:
-        """Median of the rounds' medians of the bare calls; None if there are none."""
-        medians = [each.bare_median for each in self.rounds if each.bare_median is not None]
-        return float(np.median(medians)) if medians else None
+        """Median of all bare calls; None if there are none."""
+        calls = [seconds for each in self.rounds for seconds in each.bare_seconds]
+        return float(np.median(calls)) if calls else None
 
     @property
-    def bare_ratio(self) -> float | None:
-        """A call over the bare calls beside it: the median of the rounds; None if there are none."""
-        ratios = [each.median / each.bare_median for each in self.rounds if each.bare_median is not None]
-        return float(np.median(ratios)) if ratios else None
+    def bare_ratio(self) -> Estimate | None:
+        """A call over the bare calls beside it, paired by round; None if there are none."""
+        if not all(each.bare_seconds for each in self.rounds):
+            return None
+        return paired_ratio(self.costs, [each.bare_undisturbed for each in self.rounds])
 
     @property
     def spread(self) -> float:
         """(slowest - fastest round) / median."""
-        return (max(self.medians) - min(self.medians)) / self.median_seconds
+        return (max(self.medians) - min(self.medians)) / float(np.median(self.medians))
 
     @property
     def longest(self) -> float:
@@ -156,19 +188,9 @@ class Timing:
         """Whether a call takes less than a millisecond, so that clock and interrupts matter."""
         return self.median_seconds < SHORT_SECONDS
 
-    def percentile(self, percent: float) -> float | None:
-        """Seconds that `percent` of the calls of all rounds do not exceed; None if there are too few calls.
-
-        At least one call must lie beyond it: the 99th percentile takes 100 calls.
-        """
-        calls = np.concatenate([each.call_seconds for each in self.rounds])
-        if percent > 50 and len(calls) * (100 - percent) < 100:
-            return None
-        return float(np.percentile(calls, percent))
-
-    def ratios(self, other: "Timing") -> list[float]:
-        """Speed-up over `other`, round by round."""
-        return [theirs / ours for ours, theirs in zip(self.costs, other.costs, strict=True)]
+    def speedup(self, other: "Timing", confidence: float = CONFIDENCE) -> Estimate:
+        """How many times as fast as `other` it is, paired by round."""
+        return paired_ratio(other.costs, self.costs, confidence)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Timing":
@@ -194,11 +216,11 @@ class Timing:
             "tokens_per_second": self.tokens_per_second,
             "median_seconds": self.median_seconds,
             "spread": self.spread,
-            **{f"p{percent}": self.percentile(percent) for percent in _PERCENTILES},
+            **{f"p{percent}": estimate.to_json() for percent, estimate in self.percentiles.items()},
             "longest": self.longest,
             "outliers": self.outliers,
             "bare_seconds": self.bare_seconds,
-            "bare_ratio": self.bare_ratio,
+            "bare_ratio": None if self.bare_ratio is None else self.bare_ratio.to_json(),
             "peak_bytes": self.peak_bytes,
             "rounds": [each.to_json() for each in self.rounds],
         }

@@ -1,5 +1,6 @@
 """Verify candidates before any timing: only a backend that computes what its reference computes is timed."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any, final
 
 from ..runtime.errors import ProviderError
 from .backends.registry import ONNXRUNTIME
-from .candidates import Candidates, Skipped
+from .candidates import Candidate, Candidates, Skipped
 from .errors import BenchError
 from .roofline import Roofline
 from .scenario import Scenario
@@ -61,7 +62,7 @@ def verify_candidates(
         except CrashError as error:
             results.crashed[name] = str(error)
         except RefusedError as error:
-            if candidate.backend == ONNXRUNTIME and candidate.source.artifact == required:
+            if _is_required(candidate, required):
                 raise (ProviderError if error.by_provider else BenchError)(str(error)) from error
             results.skipped[name] = str(error)
         else:
@@ -69,6 +70,12 @@ def verify_candidates(
             if report["passed"]:
                 results.candidates[name] = candidate
     return results
+
+
+def _is_required(candidate: Candidate, required: Path | None) -> bool:
+    """Whether it is `required` in onnxruntime and in this environment."""
+    is_here = candidate.python == sys.executable
+    return is_here and candidate.backend == ONNXRUNTIME and candidate.source.artifact == required
 
 
 def _record(results: VerificationResults, name: str, report: dict[str, Any]) -> None:

@@ -60,6 +60,13 @@ def bench(
     ] = None,
     threads: Threads = 1,
     rounds: Annotated[int, Option(help="Rounds in which each runtime is measured once.")] = 5,
+    max_rounds: Annotated[
+        int | None,
+        Option(
+            help="Go on, up to so many rounds, while a comparison is too close to call (default: as --rounds; with "
+            "--fail-if-slower 8 times as many)."
+        ),
+    ] = None,
     latency_bound: Annotated[
         float, Option(metavar="MS", help="99th percentile of latency that a valid server scenario stays under.")
     ] = 10.0,
@@ -87,6 +94,10 @@ def bench(
         Path | None, path_option("Folder for bench.json, .html, .txt and .png (default: beside the model).")
     ] = None,
     compare: Annotated[Path | None, path_option("Compare with these earlier results.", metavar="OLD.json")] = None,
+    before: Annotated[
+        Path | None,
+        path_option("Compare with the versions in this virtual environment, measured in turns.", metavar="PYTHON"),
+    ] = None,
     fail_if_slower: Annotated[
         str | None, Option(metavar="PERCENT", help="Exit 3 if a call became slower by more than this, as 10%.")
     ] = None,
@@ -97,15 +108,20 @@ def bench(
 ) -> None:
     """Verify and measure an artifact or a recurrent ONNX file; exit 3 if a runtime differs, crashes or is slower."""
     require_module("pytest_benchmark")
-    from ..bench.benchmark import BenchOptions, RegressionGate, run_benchmark
+    from ..bench.benchmark import BenchOptions
+    from ..bench.benchmark_run import run_benchmark
     from ..bench.candidates import OTHERS
-    from ..bench.comparison import parse_share
     from ..bench.mlperf.settings import OFFICIAL_SECONDS
+    from ..bench.regression.gate import RegressionGate, parse_share
     from ..bench.rounds import Schedule
     from ..bench.scenario import chosen_scenarios
 
-    if compare is None and (fail_if_slower is not None or compare_anyway):
-        raise BadParameter("goes with --compare OLD.json", param_hint="--fail-if-slower or --compare-anyway")
+    if compare is not None and before is not None:
+        raise BadParameter("one of them, not both", param_hint="--compare and --before")
+    if compare is None and compare_anyway:
+        raise BadParameter("goes with --compare OLD.json", param_hint="--compare-anyway")
+    if compare is None and before is None and fail_if_slower is not None:
+        raise BadParameter("goes with --before PYTHON or --compare OLD.json", param_hint="--fail-if-slower")
     if loadgen_seconds is None:
         loadgen_seconds = OFFICIAL_SECONDS if mlperf else 10.0
     alone = (mlperf or max_rate) and not (scenario or batch or time or rate or profile)
@@ -116,15 +132,20 @@ def bench(
         against=OTHERS if "all" in (against or []) else against or None,
         scenarios=[] if alone else chosen_scenarios(scenario, batch, time, rate, profile=profile),
         threads=threads,
-        schedule=Schedule(rounds, loadgen_seconds=loadgen_seconds, latency_bound=latency_bound / 1000),
+        schedule=Schedule(
+            rounds, loadgen_seconds=loadgen_seconds, latency_bound=latency_bound / 1000, max_rounds=max_rounds
+        ),
         mlperf=mlperf,
         max_rate=max_rate,
         sweep=sweep,
         profile=profile,
         states=parse_pairs(state, "--state", "IN=OUT") if state else None,
         inputs=parse_pairs(inputs, "--input", "NAME=SHAPE"),
+        before=before,
     )
-    gate = None if compare is None else RegressionGate(compare, allowed, compare_anyway)
+    gate = None if before is None else RegressionGate(allowed=allowed)
+    if compare is not None:
+        gate = RegressionGate.from_file(compare, allowed, compare_anyway)
     benchmark = run_benchmark(options, save, gate, print_status)
     print_result(as_json, benchmark.format(text_width()), benchmark.to_json())
     if not benchmark.passed:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BenchError
-from .percentile import percentile
+from ..statistics.percentile import percentile
 
 PERCENTILE = 99
 """Percent of the requests that must be answered within the bound."""

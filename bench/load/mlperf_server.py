@@ -25,11 +25,11 @@ from ...runtime.pool.stream_pool import StreamPool
 from ...runtime.predictor import Predictor
 from ..backends.registry import BACKENDS
 from ..environment import peak_bytes
+from ..statistics.percentile import percentile
 from ..workers.job import Job, run_job
 from .arrivals import Arrivals, run_arrivals
 from .loadgen import Answer, stop_at_sigint
 from .loadgen_logs import PERCENTILE, LoadgenResult
-from .percentile import percentile
 
 MAX_BATCH = 64
 MAX_WAITING = 4096

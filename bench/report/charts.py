@@ -64,7 +64,7 @@ class Panel:
 def panel(results: Results, scenario: Scenario) -> Panel:
     """The charts of a scenario."""
     timings = ranking(results, scenario)
-    values = {timing.runtime: [_value(timing, cost) for cost in timing.costs] for timing in timings}
+    values = {timing.runtime: [_value(timing, cost) for cost in timing.typical] for timing in timings}
     bars = Scale.from_zero(value for timing in timings for value in [_middle(timing), *values[timing.runtime]])
     calls = Scale.over(seconds for timing in timings for each in timing.rounds for seconds in each.call_seconds)
     rows = [
@@ -136,12 +136,12 @@ class Tradeoff:
 
 def tradeoff(results: Results) -> Tradeoff | None:
     """The trade-off; None if less than two batches have enough calls for a 99th percentile."""
-    steps = [timing for timing in step_timings(results) if timing.percentile(99) is not None]
+    steps = [timing for timing in step_timings(results) if timing.tail_seconds is not None]
     if len({timing.scenario.batch_size for timing in steps}) < 2:
         return None
     points: dict[str, list[tuple[float, float]]] = {}
     for timing in steps:
-        point = (timing.percentile(99) or 0.0, timing.tokens_per_second or 0.0)
+        point = (timing.tail_seconds or 0.0, timing.tokens_per_second or 0.0)
         points.setdefault(timing.runtime, []).append(point)
     drawn = plot(points)
     best = frontier(steps)
@@ -191,7 +191,7 @@ def _value(timing: Timing, cost: float) -> float:
 
 def _middle(timing: Timing) -> float:
     """The length of a bar for all rounds."""
-    return _value(timing, float(np.median(timing.costs)))
+    return _value(timing, float(np.median(timing.typical)))
 
 
 def _counts_tokens(scenario: Scenario) -> bool:

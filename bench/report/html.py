@@ -13,10 +13,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ...runtime.io.files import write_atomically
 from ...runtime.score import format_perplexity
 from ..candidates import by_reason
-from ..comparison import Comparison
 from ..profile.kinds import KINDS
 from ..profile.profiles import Profiles
 from ..ranking import is_invariant, verdicts
+from ..regression.comparison import Comparison
 from ..results import Results
 from ..scenario import TOKEN
 from ..sweep import Sweep
@@ -27,7 +27,18 @@ from .operators import OPERATOR_HEADER, operator_rows
 from .overview import cards, change_matrix, perplexity_change, share, speedup_matrix
 from .stacks import kind_colors, profile_panel
 from .svg import marker
-from .text import CRASHED, FAILED, cells_of, format_calls, format_quality, format_speedup, header, legend, warnings
+from .text import (
+    CRASHED,
+    FAILED,
+    cells_of,
+    format_calls,
+    format_quality,
+    format_ratio,
+    format_speedup,
+    header,
+    legend,
+    warnings,
+)
 
 _RELEVANT_FLAGS = ("avx", "amx", "fma", "f16c", "sse4", "asimd", "sve", "i8mm")
 _KINDS = {
@@ -80,8 +91,8 @@ def render_report(results: Results, comparison: Comparison | None = None) -> str
     )
     environment.filters |= {
         "figure": _figure,
-        "median": np.median,
         "micro": micro,
+        "ratio": format_ratio,
         "seconds": shown_seconds,
         "sentence": _sentence,
         "perplexity": format_perplexity,

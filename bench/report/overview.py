@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
-from ..comparison import Change, Comparison
 from ..ranking import is_invariant, most_often, verdicts
+from ..regression.comparison import Change, Comparison
 from ..results import Results
 from ..scenario import Scenario
 from ..timing import Timing
@@ -56,7 +56,7 @@ def speedup_matrix(results: Results) -> Matrix:
 
     def cell(runtime: str, scenario: Scenario) -> Cell:
         speedup = results.speedup(runtime, scenario) if (runtime, scenario) in measured else None
-        return Cell(0, "") if speedup is None else Cell(shade(speedup), f"{speedup:.2f}")
+        return Cell(0, "") if speedup is None else Cell(shade(speedup.value), f"{speedup.value:.2f}")
 
     scenarios = results.scenarios
     return Matrix(scenarios, [(name, [cell(name, scenario) for scenario in scenarios]) for name in results.runtimes])
@@ -69,8 +69,7 @@ def change_matrix(comparison: Comparison) -> Matrix:
     def cell(change: Change | None) -> Cell:
         if change is None:
             return Cell(0, "")
-        is_refused = comparison.allowed is not None and change.slower > comparison.allowed
-        return Cell(shade(change.before / change.after), f"{change.slower:+.1%}", is_refused)
+        return Cell(shade(1 / change.ratio.value), f"{change.slower:+.1%}", comparison.is_slower(change))
 
     scenarios = list(dict.fromkeys(scenario for _, scenario in changes))
     runtimes = dict.fromkeys(runtime for runtime, _ in changes)
@@ -110,7 +109,7 @@ def _winners(results: Results) -> list[Card]:
 
 
 def _tail(results: Results) -> list[Card]:
-    known = [(tail, timing) for timing in _single_stream(results) if (tail := timing.percentile(99)) is not None]
+    known = [(tail, timing) for timing in _single_stream(results) if (tail := timing.tail_seconds) is not None]
     if not known:
         return []
     tail, best = min(known, key=lambda item: item[0])
@@ -132,7 +131,7 @@ def _single_stream(results: Results) -> list[Timing]:
 
 def _speedups(results: Results, name: str, timings: Sequence[Timing]) -> list[str]:
     speedups = [results.speedup(timing.runtime, timing.scenario) for timing in timings]
-    known = [speedup for speedup in speedups if speedup is not None]
+    known = [speedup.value for speedup in speedups if speedup is not None]
     if not known or name == results.baseline:
         return []
     low, high = f"{min(known):.2f}x", f"{max(known):.2f}x"

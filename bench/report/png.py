@@ -53,7 +53,7 @@ def _draw_panel(axes: Any, results: Results, scenario: Scenario) -> None:
         slowest, fastest = (speed, speed) if scenario.kind == "server" else _range(timing)
         axes.plot([slowest, fastest], [place, place], color="black", linewidth=1)
         factor = results.speedup(timing.runtime, scenario)
-        label = f"{speed:,.0f}" + ("" if factor is None else f"  {factor:.1f}x")
+        label = f"{speed:,.0f}" + ("" if factor is None else f"  {factor.value:.1f}x")
         axes.annotate(
             label, (max(speed, fastest), place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7
         )

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ...runtime.io.files import make_folder, write_atomically
-from ..comparison import Comparison
+from ..regression.comparison import Comparison
 from ..results import Results
 from .html import write_report
 from .mlperf import format_mlperf

@@ -152,7 +152,7 @@ def strip(timing: Timing, scale: Scale, most: int) -> Strip:
         outliers += _scattered(seconds[far], scale, index * lane, lane)
     calls = np.concatenate([each.call_seconds for each in timing.rounds])
     first, median, third = (_x(scale, float(quartile)) for quartile in np.percentile(calls, (25, 50, 75)))
-    tail = timing.percentile(99)
+    tail = timing.tail_seconds
     return Strip(dots(ordinary), dots(outliers), (first, third), median, None if tail is None else _x(scale, tail))
 
 

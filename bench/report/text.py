@@ -7,11 +7,12 @@ from ...runtime.score import format_perplexity
 from ..candidates import by_reason
 from ..results import Results
 from ..scenario import APPLICATION_KINDS, Scenario
+from ..statistics.estimate import Estimate
 from ..sweep import AXES, Crossover, Sweep
 from ..timing import Timing
 from .operators import doubts, format_profiles
 
-_FIGURES = ("p50", "p95", "p99", "longest", "outliers", "spread")
+_FIGURES = ("p50", "p95", "p99", "longest", "outliers")
 _COMPARED = ("memory", "floor", "to floor", "bare", "to bare", "speed-up")
 FAILED = "FAILED the verification: not timed"
 CRASHED = "CRASHED: not timed"
@@ -89,18 +90,34 @@ def cells_of(timing: Timing, results: Results) -> tuple[str, ...]:
     return (
         timing.runtime,
         "" if speed is None else f"{speed:,.0f}",
-        format_seconds(timing.median_seconds) + ("~" if timing.is_short else " "),
-        *(format_seconds(timing.percentile(percent)) for percent in (95, 99)),
+        _median(timing),
+        *(_percentile(timing, percent) for percent in (95, 99)),
         format_seconds(timing.longest),
         f"{timing.outliers:.1%}",
-        "" if len(timing.rounds) == 1 else f"{timing.spread:.0%}" + ("!" if timing.is_unstable else " "),
         "" if memory is None else f"{memory / 1e6:,.0f} MB",
         format_seconds(floor),
-        "" if floor is None else f"{min(timing.medians) / floor:.1f}x",
+        "" if floor is None else f"{min(timing.costs) / floor:.1f}x",
         format_seconds(timing.bare_seconds),
-        "" if timing.bare_ratio is None else f"{timing.bare_ratio:.2f}x",
+        "" if timing.bare_ratio is None else f"{timing.bare_ratio.value:.2f}x{_uncertainty(timing.bare_ratio)}",
         format_speedup(results, timing),
     )
+
+
+def _median(timing: Timing) -> str:
+    """The 50th percentile; `~` marks short calls, `!` unstable rounds."""
+    short, unstable = "~" * timing.is_short, "!" * timing.is_unstable
+    return f"{format_seconds(timing.median_seconds)}{short}{_uncertainty(timing.percentiles[50])}{unstable}"
+
+
+def _percentile(timing: Timing, percent: int) -> str:
+    estimate = timing.percentiles.get(percent)
+    return "" if estimate is None else f"{format_seconds(estimate.value)}{_uncertainty(estimate)}"
+
+
+def _uncertainty(estimate: Estimate) -> str:
+    """The larger half of the interval in percent of the value; empty without an interval."""
+    share = estimate.uncertainty
+    return "" if share is None else f" ±{share:.0%}"
 
 
 def _sweep_block(sweep: Sweep, width: int | None) -> list[str]:
@@ -135,13 +152,18 @@ def format_seconds(seconds: float | None) -> str:
     return f"{seconds * 1e3:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
+def format_ratio(ratio: Estimate) -> str:
+    """A ratio with its interval, `2.20 (2.10 to 3.36)`; without one the ratio alone."""
+    interval = f" ({ratio.low:.2f} to {ratio.high:.2f})" if ratio.is_bounded else ""
+    return f"{ratio.value:.2f}{interval}"
+
+
 def format_speedup(results: Results, timing: Timing) -> str:
-    """The speed-up over the baseline, with its range over the rounds."""
-    ratios = results.ratios(timing.runtime, timing.scenario)
-    if ratios is None:
-        return ""
+    """The speed-up over the baseline, with its interval."""
+    if timing.runtime == results.baseline:
+        return "1"
     speedup = results.speedup(timing.runtime, timing.scenario)
-    return "1" if timing.runtime == results.baseline else f"{speedup:.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    return "" if speedup is None else format_ratio(speedup)
 
 
 def warnings(results: Results) -> list[str]:
@@ -152,7 +174,7 @@ def warnings(results: Results) -> list[str]:
         sentences += [f"{where}: not valid: {' '.join(timing.invalid_reasons)}"] if timing.invalid_reasons else []
         sentences += [f"{where}: {warning}" for warning in timing.warnings[:1]]
     if any(timing.is_unstable for timing in results.timings):
-        sentences.append("medians of the rounds lie more than 10 % apart: the machine was busy, compare the ratios")
+        sentences.append("!: medians of the rounds lie more than 10 % apart: the machine was busy, compare the ratios")
     if any(timing.is_short for timing in results.timings):
         sentences.append("~: a call takes less than a millisecond, interrupts and the clock count: use the median")
     return sentences + ([] if results.profiles is None else doubts(results.profiles))
@@ -163,11 +185,12 @@ def legend(results: Results) -> list[str]:
     kinds = {scenario.kind for scenario in results.scenarios}
     sentences = {
         f"{results.unit}s/s: at the median call": any(scenario.tokens for scenario in results.scenarios),
-        "p95, p99: of the calls of all rounds, if there are enough": True,
+        "p50, p95, p99: of the calls of all rounds, if there are enough (90, 459)": True,
+        "±: the larger half of the 95 % interval": True,
         "outliers: calls beyond Tukey's fence; all of them count": True,
-        "spread: of the rounds' medians": True,
         "memory: peak host memory of the process that computes": True,
-        "speed-up: over the first runtime, within each round: median of the rounds and their range": True,
+        "speed-up: over the first runtime, paired by round, with its 95 % interval, of the first quartiles of the "
+        "rounds' calls, which other work disturbs least": True,
         "prefill: onnxruntime and torch compute the logits of the last position, other runtimes those of every one": (
             "prefill" in kinds
         ),

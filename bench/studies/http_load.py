@@ -29,7 +29,7 @@ from typing import Any, final
 import numpy as np
 from http_client import HttpClient, Reply, ServerProcess
 from lmtool.bench.environment import describe_environment
-from lmtool.bench.load.percentile import percentile
+from lmtool.bench.statistics.percentile import percentile
 from lmtool.runtime import GenerationJob, Predictor, StreamPool
 from lmtool.runtime.artifact.artifact import Artifact
 from lmtool.runtime.errors import OptionError

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from ..timing import Round
 from .job import BY_PROVIDER, REFUSED, Job, MlperfTask
 from .plugin import BARE, PEAK, ROOFLINE
 
-_SUITE = Path(__file__).with_name("bench_calls.py")
+_SUITE = "lmtool.bench.workers.bench_calls"
 _LAST_LINES = 12
 _TIMEOUT_SECONDS = 3600
 _LONGEST_RUNS = 20  # of a job's `seconds`: a search of the highest rate
@@ -105,6 +104,9 @@ def run_timing_job(candidate: Candidate, scenarios: Sequence[Scenario], seconds:
         )
         for entry in report["benchmarks"]
     }
+    for scenario, timed in rounds.items():
+        if min(timed.call_seconds) <= 0:
+            raise CrashError(f"{scenario}: a call took {min(timed.call_seconds)} s: the clock jumped; measure again")
     return RoundResult(rounds, Roofline(**report[ROOFLINE]) if ROOFLINE in report else None)
 
 
@@ -145,14 +147,14 @@ def run_output_audit_job(candidate: Candidate, task: MlperfTask) -> dict[str, An
 def _run_job(module: str, candidate: Candidate, **work: Any) -> dict[str, Any]:
     with temporary_folder() as folder:
         job = Job(candidate.backend, candidate.source, folder / "report.json", **work)
-        return _read_report(job.output, _run(_command(module, job), job, folder))
+        return _read_report(job.output, _run([candidate.python, "-m", *_command(module, job)], job, folder))
 
 
 def _command(module: str, job: Job) -> list[str]:
     if module != "pytest":
         return [module, job.to_json()]
     own = [f"--job={job.to_json()}", f"--benchmark-max-time={job.seconds}", f"--benchmark-json={job.output}"]
-    return ["pytest", *PYTEST_OPTIONS, str(_SUITE), f"--rootdir={_SUITE.parent}", *own]
+    return ["pytest", *PYTEST_OPTIONS, "--pyargs", _SUITE, f"--rootdir={job.output.parent}", *own]
 
 
 def _read_report(path: Path, finished: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -178,10 +180,10 @@ def _ending(code: int) -> str:
     return f"was killed by {signal.Signals(-code).name if -code in set(signal.Signals) else f'signal {-code}'}"
 
 
-def _run(module: list[str], job: Job, folder: Path) -> subprocess.CompletedProcess[str]:
+def _run(command: list[str], job: Job, folder: Path) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(  # noqa: S603  # our own interpreter and modules
-            [sys.executable, "-m", *module],
+        return subprocess.run(  # noqa: S603  # our own modules, in an interpreter that the user chose
+            command,
             cwd=folder,
             env=_environment(job.source.threads, folder),
             capture_output=True,

@@ -1,6 +1,8 @@
 """The harness on a tiny artifact: real launch, every scenario, and the figures themselves."""
 
+import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -9,14 +11,29 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lmtool.bench import BenchOptions, Round, Scenario, Timing, format_table, rounds, run_bench, run_demo, save_results
+from lmtool.bench import (
+    BenchError,
+    BenchOptions,
+    Round,
+    Scenario,
+    Timing,
+    format_table,
+    rounds,
+    run_bench,
+    run_demo,
+    save_results,
+)
 from lmtool.bench.backends.registry import BACKENDS
 from lmtool.bench.backends.source import Source
+from lmtool.bench.benchmark_run import run_benchmark
 from lmtool.bench.candidates import Candidate
 from lmtool.bench.demo import DemoStep
+from lmtool.bench.regression.gate import RegressionGate
 from lmtool.bench.rounds import Schedule, TimingTask
 from lmtool.bench.workers import launch
-from lmtool.bench.workers.launch import RoundResult
+from lmtool.bench.workers.interpreter import find_interpreter
+from lmtool.bench.workers.launch import CrashError, RoundResult, run_timing_job
+from lmtool.bench.workers.plugin import PEAK
 from lmtool.model import Run, TrainOptions
 from lmtool.model.network import state_tensors
 from lmtool.runtime import OptionError, Predictor
@@ -68,8 +85,9 @@ def test_a_call_of_an_application_stands_beside_bare_calls_of_the_session(measur
             assert (each.bare_seconds, timing.bare_ratio) == ((), None)
             continue
         assert len(each.bare_seconds) == len(each.call_seconds)
-        assert 0.2 < timing.bare_ratio == pytest.approx(each.median / each.bare_median)
-        assert Timing.from_json(json.loads(json_text(timing.to_json()))).bare_ratio == pytest.approx(timing.bare_ratio)
+        assert 0.2 < timing.bare_ratio.value == pytest.approx(each.undisturbed / each.bare_undisturbed)
+        again = Timing.from_json(json.loads(json_text(timing.to_json())))
+        assert again.bare_ratio.value == pytest.approx(timing.bare_ratio.value)
     text = format_table(results)
     assert text.count(" to bare ") == len(APPLICATIONS)
     assert "bare: the session calls that it needs" in " ".join(text.split())
@@ -85,6 +103,64 @@ def test_each_round_begins_with_another_runtime(monkeypatch: pytest.MonkeyPatch)
     assert [len(timing.rounds) for timing in measurements.timings] == [2, 2, 2]
 
 
+def test_rounds_go_on_while_something_is_not_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "run_timing_job", lambda *_: RoundResult({ONE: Round([1e-3])}))
+    tasks = {"a": TimingTask(Candidate("a", Source(Path("model.onnx"))), [ONE])}
+    schedule, lines = Schedule(rounds=2, max_rounds=7), list[str]()
+    assert len(rounds.run_rounds(tasks, schedule, lines.append).timings[0].rounds) == 2
+    open_until = {2: ["x", "y"], 4: []}
+    measurements = rounds.run_rounds(tasks, schedule, lines.append, lambda so_far: open_until[_rounds(so_far)])
+    assert _rounds(measurements) == 4
+    assert "not decided after 2 rounds: x; y" in lines
+    assert _rounds(rounds.run_rounds(tasks, schedule, lines.append, lambda _: ["x"])) == 7
+    assert lines[-1] == "round 7 of 7: a"
+
+
+def _rounds(measurements: rounds.Measurements) -> int:
+    return len(measurements.timings[0].rounds)
+
+
+def test_the_same_versions_in_turns_are_no_slower(run: Run, tmp_path: Path) -> None:
+    options = BenchOptions(
+        run.artifact("fp32"), against=(), scenarios=[ONE], schedule=Schedule(2, 0.02), before=Path(sys.executable)
+    )
+    finished = run_benchmark(options, tmp_path, RegressionGate(), lambda _: None)
+    assert finished.results.runtimes == ["onnx fp32", "onnx int8"]
+    assert [timing.runtime for timing in finished.results.before] == finished.results.runtimes
+    assert set(finished.results.parity) == {"onnx fp32", "onnx int8", "onnx fp32, before", "onnx int8, before"}
+    assert finished.comparison is not None
+    assert [change.runtime for change in finished.comparison.changes] == finished.results.runtimes
+    assert finished.comparison.missing == []
+    assert f"in turns with {sys.executable} (lmtool " in finished.format()
+    assert json.loads((tmp_path / "bench.json").read_text())["before"][0]["rounds"]
+    gated = dataclasses.replace(finished.comparison, allowed=50.0)
+    assert gated.failures == []
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (None, "is no Python interpreter, expected one, or the folder of a virtual environment"),
+        ("#!/bin/sh\necho no module named lmtool >&2\nexit 1\n", "cannot run benchmarks: no module named lmtool; in "),
+        ("not a program", "cannot run: "),
+    ],
+)
+def test_an_environment_without_benchmarks(tmp_path: Path, script: str | None, message: str) -> None:
+    path = tmp_path / "python"
+    if script is not None:
+        path.write_text(script)
+        path.chmod(0o755)
+    with pytest.raises(BenchError, match=message):
+        find_interpreter(path)
+
+
+def test_a_clock_that_jumps_is_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = {"param": "single-stream", "stats": {"data": [1e-3, -2.0]}, "extra_info": {PEAK: None}}
+    monkeypatch.setattr(launch, "_run_job", lambda *_, **__: {"benchmarks": [entry]})
+    with pytest.raises(CrashError, match="single-stream: a call took -2.0 s: the clock jumped; measure again"):
+        run_timing_job(Candidate("torch", Source(Path("model.onnx"))), [ONE], 0.1)
+
+
 def test_the_memory_of_each_process_is_its_own(measured: Any) -> None:
     """torch takes a hundred megabytes and more; processes that measure something else must not load it."""
     results = measured[0]
@@ -98,7 +174,7 @@ def test_the_memory_of_each_process_is_its_own(measured: Any) -> None:
 def test_results_are_written_as_json_a_report_and_a_picture(measured: Any, tmp_path: Path) -> None:
     files = save_results(measured[0], tmp_path / "new")
     saved = json.loads(files["timings"].read_text())
-    assert saved["format"] == 5
+    assert saved["format"] == 6
     assert saved["environment"]["packages"]["torch"]
     assert saved["environment"]["tf32"] == {"NVIDIA_TF32_OVERRIDE": "0"}
     assert len(saved["timings"]) == 21
@@ -116,17 +192,20 @@ def test_the_table_shows_every_figure(measured: Any) -> None:
 
 
 def test_figures_by_hand() -> None:
-    results = make_results({"torch": [[4e-3, 4e-3], [8e-3, 8e-3]], "onnx fp32": [[1e-3, 1e-3], [4e-3, 4e-3]]})
+    results = make_results({"torch": [[4e-3] * 3, [8e-3] * 3], "onnx fp32": [[1e-3] * 3, [4e-3] * 3]})
     scenario = results.scenarios[0]
     timing = results.timing("onnx fp32", scenario)
-    assert timing.median_seconds == 2.5e-3
-    assert timing.tokens_per_second == pytest.approx(400)
+    assert timing.median_seconds == 4e-3  # of six calls the fourth, by nearest rank
+    assert timing.tokens_per_second == pytest.approx(250)
     assert timing.spread == pytest.approx(3e-3 / 2.5e-3)
-    assert timing.percentile(100) is None
-    assert results.speedup("onnx fp32", scenario) == pytest.approx((4 + 2) / 2)
+    assert list(timing.percentiles) == [50]
+    speedup = results.speedup("onnx fp32", scenario)
+    assert speedup.value == pytest.approx((4 * 2) ** 0.5)
+    width = 12.706 * math.log(4 / 2) / 2  # Student's t of 97.5 % with one degree of freedom
+    assert (speedup.low, speedup.high) == pytest.approx((8**0.5 * math.exp(-width), 8**0.5 * math.exp(width)), rel=1e-3)
     text = format_table(results)
-    assert "3.00 (2.00 to 4.00)" in text
-    assert "120%!" in text
+    assert f"2.83 ({speedup.low:.2f} to {speedup.high:.2f})" in text
+    assert "%!" in text
     assert "the machine was busy" in text
     assert "less than a millisecond" not in text
     steady = format_table(make_results({"torch": [[2e-3], [2e-3]]}))
@@ -142,8 +221,12 @@ def test_outliers_are_kept_and_counted() -> None:
     assert [each.outliers for each in timing.rounds] == [1, 0]
     assert timing.outliers == pytest.approx(1 / 39)
     assert timing.longest == 9e-3
-    assert timing.percentile(95) == pytest.approx(np.percentile([*usual, 9e-3, *usual], 95))
-    assert timing.percentile(99) is None  # of 39 calls none can be said to be the slowest hundredth
+    assert list(timing.percentiles) == [50]  # of 39 calls none is known to lie beyond the 95th
+    many = make_results({"torch": [usual * 3, usual * 2]}).timings[0]
+    assert list(many.percentiles) == [50, 95]
+    assert many.percentiles[95].value == max(usual)
+    assert many.tail_seconds is None
+    assert make_results({"torch": [usual * 13, usual * 12]}).timings[0].tail_seconds == max(usual)
     text = format_table(make_results({"torch": [[*usual, 9e-3], usual]}))
     assert "9.00 ms" in text
     assert "2.6%" in text
@@ -152,7 +235,7 @@ def test_outliers_are_kept_and_counted() -> None:
 def test_scenarios_without_tokens_show_no_throughput() -> None:
     results = make_results({"torch": [[4e-3]], "onnx fp32": [[2e-3]]}, Scenario("load"))
     assert results.timings[0].tokens_per_second is None
-    assert results.speedup("onnx fp32", Scenario("load")) == pytest.approx(2)
+    assert results.speedup("onnx fp32", Scenario("load")).value == pytest.approx(2)
     assert "tokens/s" not in format_table(results)
 
 
@@ -160,7 +243,7 @@ def test_scenarios_without_tokens_show_no_throughput() -> None:
     ("options", "message"),
     [
         ({"providers": ("none",)}, "provider 'none' is not known"),
-        ({"against": ("tf",)}, "runtime 'tf' is not known, expected one of torch, torch-compile, openvino"),
+        ({"against": ("tf",)}, "runtime 'tf' is not known, expected one of torch, torch-compile, "),
         ({"threads": 0}, "threads is 0"),
         ({"scenarios": ()}, "there is no scenario"),
         ({"providers": ()}, "there is no provider"),

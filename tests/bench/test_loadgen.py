@@ -15,7 +15,7 @@ from lmtool.bench import BenchError
 from lmtool.bench.load.arrivals import Arrivals, run_arrivals
 from lmtool.bench.load.loadgen import Answer, missing
 from lmtool.bench.load.loadgen_logs import read_logs
-from lmtool.bench.load.percentile import percentile
+from lmtool.bench.statistics.percentile import percentile
 from lmtool.runtime import OptionError
 
 needs_loadgen = pytest.mark.skipif(missing() is not None, reason=str(missing()))

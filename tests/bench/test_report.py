@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from lmtool.bench import Results, Round, Scenario, Timing, format_table, save_results
-from lmtool.bench.comparison import Change, Comparison, compare, read_results
+from lmtool.bench.regression.comparison import Change, Comparison, compare_runs
 from lmtool.bench.report.charts import DOTS
 from lmtool.bench.report.html import render_report, write_report
 from lmtool.bench.roofline import Roofline
 from lmtool.bench.scenario import streams
+from lmtool.bench.statistics.estimate import Estimate
 from lmtool.bench.sweep import Sweep
 from lmtool.export.parity import Largest
 from support.models.reports import make_parity_report
@@ -63,7 +64,7 @@ def whole() -> Results:
     sweep = Sweep(
         "batch",
         {
-            name: {size: Timing(name, streams(size), [Round([start + slope * size] * 100)]) for size in (1, 4, 16)}
+            name: {size: Timing(name, streams(size), [Round([start + slope * size] * 500)]) for size in (1, 4, 16)}
             for name, start, slope in (("onnx fp32", 1e-4, 1e-4), ("onnx fp32 on cuda", 5e-4, 1e-6))
         },
     )
@@ -270,7 +271,7 @@ def test_parity_floors_and_placement_are_shown(page: Page) -> None:
         assert expected in rooflines
     assert "Gemm 1, LSTM 2" in page.text
     single = next(element.text for element in page.all("table") if "to floor" in element.text)
-    assert "400 µs5.5x" in single
+    assert "400 µs5.0x" in single
     assert "Load after1.25, 0.50, 0.25" in page.text
 
 
@@ -299,10 +300,9 @@ def test_a_server_that_is_not_valid_says_why() -> None:
 
 
 def test_a_comparison_is_shown_and_marked(tmp_path: Path) -> None:
-    before = make_results({"torch": [[4e-3]], "onnx fp32": [[2e-3]], "onnx int8": [[1e-3]]})
-    before.write(tmp_path / "old.json")
-    now = make_results({"torch": [[4e-3]], "onnx fp32": [[3e-3]]})
-    comparison = compare(read_results(tmp_path / "old.json"), now, 0.1)
+    before = make_results({"torch": [[4e-3], [4e-3]], "onnx fp32": [[2e-3], [2e-3]], "onnx int8": [[1e-3], [1e-3]]})
+    now = make_results({"torch": [[4e-3], [4e-3]], "onnx fp32": [[3e-3], [3e-3]]})
+    comparison = compare_runs(before.timings, now, 0.1)
     files = save_results(now, tmp_path, comparison)
     page = Page(files["report"].read_text())
     assert "Slower than allowed" in page.text
@@ -310,7 +310,8 @@ def test_a_comparison_is_shown_and_marked(tmp_path: Path) -> None:
     assert "Measured before, not now: onnx int8" in page.text
     assert "Slower than allowed" not in page_of(now, replace(comparison, allowed=None)).text
     assert "Before and now" not in page_of(now).text
-    gaps = Comparison([Change("a", ONE, 1.0, 1.0), Change("b", Scenario("load"), 1.0, 0.5)], [], 0.1)
+    changes = [Change("a", ONE, 1.0, 1.0, Estimate(1.0)), Change("b", Scenario("load"), 1.0, 0.5, Estimate(0.5))]
+    gaps = Comparison(changes, [], 0.1)
     assert [cell.text for cell in page_of(now, gaps).all("td", "h0")].count("") == 2
 
 

@@ -16,7 +16,7 @@ from lmtool.bench.backends.reference import reference_evaluator
 from lmtool.bench.backends.source import Source, StatefulCalls
 from lmtool.bench.backends.stateful import StatefulBackend
 from lmtool.bench.benchmark import identify
-from lmtool.bench.comparison import require_same
+from lmtool.bench.regression.earlier_results import require_same
 from lmtool.bench.report.html import render_report
 from lmtool.bench.report.png import draw_chart
 from lmtool.bench.rounds import Schedule

@@ -1,0 +1,1 @@
+"""Regressions: comparisons with earlier results or earlier versions, and the gate that decides."""

@@ -1,0 +1,1 @@
+"""Confidence intervals of ratios and percentiles, and the rule that decides between two runtimes."""
