@@ -55,7 +55,11 @@ class OnnxruntimeProfiler:
         """A span for each call."""
         parts: list[list[Tallies]] = [[] for _ in seconds]
         for session in self._sessions:
-            runs = read_runs(Path(session.end_profiling()), self._vocabulary_size)
+            file = Path(session.end_profiling())
+            try:
+                runs = read_runs(file, self._vocabulary_size)
+            finally:
+                file.unlink(missing_ok=True)  # it takes megabytes
             if 0 < len(runs) < self._calls:
                 raise BenchError(
                     f"onnxruntime's profile holds {len(runs):,} of {self._calls:,} calls: it ends after a million "

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import BenchError
 from ..scenario import Scenario
 from .kinds import KINDS, OUTSIDE
-from .span import Key, Span, Tally, middle_half
+from .span import Key, Span, Tally, fastest_quarter
 
 _CERTAIN = 25
 """Percentile of the differences between blocks of calls with and without a profiler: three of four are above it."""
@@ -43,7 +43,7 @@ class OperatorTime:
 @final
 @dataclass(frozen=True)
 class OperatorProfile:
-    """Where the time of a runtime's calls in a scenario goes.
+    """Where the time of a runtime's fastest calls in a scenario goes.
 
     Attributes:
         runtime: Its name.
@@ -74,10 +74,10 @@ class OperatorProfile:
         profiled_seconds: Sequence[Sequence[float]],
         spans: Sequence[Span],
     ) -> "OperatorProfile":
-        """The profile of calls with and without a profiler, in blocks that alternate.
+        """The profile of calls with and without a profiler, in blocks that alternate: of the fastest quarter of each.
 
         An event costs time inside its own duration, at most that of the cheapest operator, and outside of it. The sum
-        is how much longer calls take in three of four blocks with the profiler.
+        is how much longer the fastest calls of three of four blocks take with the profiler.
 
         Args:
             runtime: Name of the runtime.
@@ -89,7 +89,7 @@ class OperatorProfile:
         Raises:
             BenchError: A time is negative, or the operators take longer than the call: the clock jumped.
         """
-        whole, plain, profiled = Span.middle(spans), _steady(seconds), _steady(profiled_seconds)
+        whole, plain, profiled = Span.fastest(spans), _steady(seconds), _steady(profiled_seconds)
         call = whole.seconds / whole.calls
         told = {key: tally.a_call(whole.calls) for key, tally in whole.tallies.by_operator.items()}
         outside = call - sum(tally.seconds for tally in told.values())
@@ -175,12 +175,12 @@ def _require_times(plain: float, profiled: float, outside: float, told: Mapping[
 
 
 def _steady(blocks: Sequence[Sequence[float]]) -> float:
-    """The mean of the middle half of the times of all blocks."""
-    return float(np.mean(middle_half(sorted(itertools.chain(*blocks)))))
+    """The mean of the fastest quarter of the calls of all blocks."""
+    return float(np.mean(fastest_quarter(sorted(itertools.chain(*blocks)))))
 
 
 def _overhead(seconds: Sequence[Sequence[float]], profiled: Sequence[Sequence[float]]) -> float:
     """How much longer a call certainly takes with the profiler; 0 at least."""
     pairs = zip(seconds, profiled, strict=True)
-    differences = [np.median(under) - np.median(plain) for plain, under in pairs]
+    differences = [min(under) - min(plain) for plain, under in pairs]
     return float(max(np.percentile(differences, _CERTAIN), 0.0))

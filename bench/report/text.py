@@ -202,8 +202,10 @@ def legend(results: Results) -> list[str]:
         "generation, suggest, pool: lmtool's predictor over each runtime; it copies states for torch, uses a pipe to "
         "node": not kinds.isdisjoint(APPLICATION_KINDS),
         "server: speed-ups are those of the 99th percentile; its process is not pinned": "server" in kinds,
-        "where the time goes: of calls under the runtime's own profiler, without its cost, scaled to calls without it; "
-        "outside operators: the rest of the call; fused layers hold their activation functions": bool(results.profiles),
+        "where the time goes: of the fastest calls under the runtime's own profiler, without its cost, scaled to calls "
+        "without it; outside operators: the rest of the call; fused layers hold their activation functions": bool(
+            results.profiles
+        ),
         "floor: the time to read the weights once (batch 1) or to multiply by them (larger batches), at the best rates "
         "of numpy, and of onnxruntime in int8; to floor: the fastest round over it": bool(results.rooflines),
     }

@@ -190,7 +190,7 @@ def test_the_profiler_s_cost_is_taken_out() -> None:
 
 def test_a_cost_that_is_not_certain_is_not_taken_out() -> None:
     """Calls with the profiler are longer in half of the blocks only: other work on the machine."""
-    spans = spans_of(110e-6, aten_linear=1e-6, LSTM=60e-6)
+    spans = spans_of(110e-6, Linear=1e-6, LSTM=60e-6)
     blocks = [[100e-6]] * 8, [[90e-6], [130e-6]] * 4
     profile = OperatorProfile.of("torch", ONE, *blocks, spans)
     assert profile.event_seconds == 0
