@@ -1,6 +1,7 @@
 """Parts that say whether the device computes what it should."""
 
 import importlib.util
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,11 @@ _LIBRARIES = ("libcublas", "libcudart", "libcudnn")
 _LAST_LINES = 40
 _BATCH, _TIME = 8, 40
 _BATCHES = (2, 3, 16, 17, 64)
+_SIZES = {
+    True: (Architecture("lstm", 24, (48, 32), False), 101),
+    False: (Architecture("lstm", 200, (200, 200), False), 10_000),
+}
+"""Whether it is small -> an architecture and its vocabulary size."""
 
 
 def smoke(setup: Setup) -> Facts:
@@ -69,7 +75,7 @@ def _small_network(setup: Setup) -> Facts:
     from lmtool.bench.untrained_run import make_untrained_run  # these import torch
     from lmtool.export.build import BuildOptions, build_model, seal
 
-    run = make_untrained_run(setup.work / "small", Architecture("lstm", 24, (48, 32), False), 101, seed=1)
+    run = make_untrained_run(setup.work / "small", *_SIZES[True], seed=1)
     network, _ = run.trained()
     metadata = artifact_metadata(network.architecture, run.vocabulary(), "fp32", is_static=False)
     artifact = seal(build_model(network, BuildOptions()), metadata)
@@ -107,20 +113,29 @@ def outcomes(report: Path) -> Facts:
 
 def exports(setup: Setup) -> Facts:
     """Export fp32 and fp16 and verify both on the device."""
-    import shutil
-
-    from lmtool.export import export_run, verify_artifact
+    from lmtool.export import export_run, verify_artifact  # imports torch
     from lmtool.model import Run
 
-    shutil.copytree(setup.run, setup.half, dirs_exist_ok=True)
-    paths = [export_run(Run(setup.run)).path, export_run(Run(setup.half), "fp16").path]
-    facts: Facts = {}
-    for path in paths:
+    facts: Facts = {"network": provide_network(setup)}
+    shutil.copytree(setup.run, setup.half)
+    for path in [export_run(Run(setup.run)).path, export_run(Run(setup.half), "fp16").path]:
         facts[f"bytes of {path.name}"] = path.stat().st_size
         attempt(facts, path.name, lambda path=path: verify_artifact(path, provider=setup.device).format())
         if "FAILED" in facts.get(path.name, ""):
             fail(facts, f"{path.name} differs from PyTorch by more than its bounds")
     return facts
+
+
+def provide_network(setup: Setup) -> str:
+    """Where the training gave no network, make an untrained one of the same sizes: its speed is the same."""
+    from lmtool.bench.untrained_run import make_untrained_run  # imports torch
+    from lmtool.model import Run
+
+    if Run(setup.run).best.exists():
+        return "trained"
+    shutil.rmtree(setup.run, ignore_errors=True)
+    make_untrained_run(setup.run, *_SIZES[setup.small], seed=1)
+    return "untrained"
 
 
 def differences(setup: Setup) -> Facts:

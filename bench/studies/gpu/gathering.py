@@ -54,7 +54,7 @@ PARTS = (
     Part("gpu.checks.smoke", "Smoke test: sessions and placement", 90),
     Part("gpu.checks.tests", "tests/test_cuda.py", 170),
     Part("gpu.figures.training", "Training in fp32", 80),
-    Part("gpu.checks.exports", "Exports, verified on the device", 90, ["training"]),
+    Part("gpu.checks.exports", "Exports, verified on the device", 90),
     Part("gpu.figures.benchmark", "Benchmark", 240, ["exports"]),
     Part("gpu.checks.differences", "Differences from fp32 on the processor", 60, ["exports"]),
     Part("gpu.checks.invariance", "Batch invariance", 60, ["exports"]),
