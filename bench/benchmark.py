@@ -15,6 +15,7 @@ from ..runtime.errors import OptionError
 from ..runtime.io.files import temporary_folder
 from ..runtime.session.providers import provider_named, require_provider
 from ..runtime.session.session import check_threads
+from .backends.browser_process import SOFTWARE, WEBGPU, browser_version
 from .backends.node_process import NODE_PACKAGE, WEB_PACKAGE, versions
 from .backends.registry import ONNXRUNTIME
 from .candidates import FP32, OTHERS, Candidates, by_reason
@@ -255,14 +256,17 @@ def _find(options: BenchOptions, folder: Path) -> Target:
 
 def _identity(target: Target, options: BenchOptions) -> Identity:
     hashes = {name: candidate.artifact_sha256 for name, candidate in target.candidates.items()}
-    in_node = any(candidate.backend in (NODE_PACKAGE, WEB_PACKAGE) for candidate in target.candidates.values())
+    backends = {candidate.backend for candidate in target.candidates.values()}
+    in_browser = not backends.isdisjoint((WEBGPU, SOFTWARE))
+    in_node = in_browser or not backends.isdisjoint((NODE_PACKAGE, WEB_PACKAGE))
+    browser = {"browser": browser_version()} if in_browser else {}
     return Identity(
         providers=tuple(options.providers),
         threads=options.threads,
         schedule=asdict(options.schedule),
         original=target.original,
         artifacts={name: sha256 for name, sha256 in hashes.items() if sha256 is not None},
-        environment={**describe_environment(), "node": versions() if in_node else {}},
+        environment={**describe_environment(), "node": versions() if in_node else {}, **browser},
         calls=target.calls,
     )
 

@@ -10,14 +10,15 @@ from ..export.parity import Case
 from ..export.test_vectors.files import read_vectors
 from ..runtime.artifact.artifact import Artifact
 from ..runtime.io.text_table import text_table
+from .backends.browser_process import SOFTWARE
 from .backends.registry import BACKENDS, ONNXRUNTIME
 from .backends.source import Source
 from .candidates import Candidate, Skipped, run_beside
 from .verification import Progress
 from .workers.launch import CrashError, RefusedError, run_vectors_job
 
-RUNTIMES = tuple(name for name in BACKENDS if name not in ("torch-compile", "openvino-default"))
-"""Runtimes that vectors are fed to; without those that repeat the original or choose another precision."""
+RUNTIMES = tuple(name for name in BACKENDS if name not in ("torch-compile", "openvino-default", SOFTWARE))
+"""Runtimes that vectors are fed to; without those that repeat another one or choose another precision."""
 
 _HEADER = ("runtime", "version", "worst error", "where", "other tokens", "")
 

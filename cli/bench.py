@@ -25,7 +25,7 @@ def bench(
         Option(
             help="Another runtime; may be repeated: torch (default for a language model), torch-compile, "
             "executorch, openvino, openvino-default, reference, tract, opencv, iree, onnxruntime-node, "
-            "onnxruntime-web, or all."
+            "onnxruntime-web, onnxruntime-webgpu, onnxruntime-webgpu-software, or all."
         ),
     ] = None,
     scenario: Annotated[

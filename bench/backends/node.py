@@ -1,4 +1,4 @@
-"""The node backends: an ONNX file in onnxruntime-node or onnxruntime-web (WebAssembly), called like a session.
+"""The backends in JavaScript: an ONNX file in onnxruntime-node, or in onnxruntime-web (WebAssembly, or WebGPU).
 
 `NODE_CLOCK` counts the time of loads and calls."""
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ...runtime.artifact.artifact import LOGITS, NEXT, TOKEN_IDS
 from ...runtime.predictor import Predictor
 from ..errors import BenchError
-from .node_process import start
+from .browser_process import BrowserProcess
+from .node_process import NodeProcess, start
 
 
 @final
@@ -47,14 +48,18 @@ TARGETS = "targets"
 
 @final
 class NodeSession:
-    """A session of a package in its own node process (`pid`), with the package's default options except threads.
+    """A session of a package in its own process (`pid`), with the package's default options except threads.
+
+    The process is a new one of node by default.
 
     Raises:
-        BenchError: node is not installed, or cannot load the package or the file.
+        BenchError: The program or the package is missing, or cannot load the file.
     """
 
-    def __init__(self, artifact: Path, package: str, threads: int) -> None:
-        self._process = start(package)
+    def __init__(
+        self, artifact: Path, package: str, threads: int, process: NodeProcess | BrowserProcess | None = None
+    ) -> None:
+        self._process = process or start(package)
         self.pid = self._process.pid
         self._one_at_a_time = threading.Lock()
         try:

@@ -1,16 +1,12 @@
 """A node process that runs node_worker.mjs, and the npm packages that it can load.
 
-A message is a JSON header and the arrays that it describes, in the machine's byte order (see node_worker.mjs).
-
 node looks for a package in `node_modules` of the current folder, then of the folders above it. The environment variable
 LMTOOL_NODE_FOLDER names another folder to start from; the harness sets it for its workers, which run in temporary
 folders.
 """
 
-import json
 import os
 import shutil
-import struct
 import subprocess
 import tempfile
 import weakref
@@ -19,19 +15,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..errors import BenchError
+from .messages import Answer, Arrays, pack, unpack
 
 _SCRIPT = Path(__file__).with_name("node_worker.mjs")
-_LENGTH = struct.Struct("<I")
 _ANSWER = b"lmt:"
 _GRACE_SECONDS = 5.0
 _LAST_CHARACTERS = 2000
-
-Answer = tuple[dict[str, Any], list[NDArray[Any]]]
-"""A header, and its tensors in order."""
 
 
 @final
@@ -61,7 +51,7 @@ class NodeProcess:
         self._end = weakref.finalize(self, _end, self._process, self._errors)
         self.versions: dict[str, str] = self._exchange(None, {})[0]["versions"]
 
-    def ask(self, header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]] | None = None) -> Answer:
+    def ask(self, header: Mapping[str, Any], tensors: Arrays | None = None) -> Answer:
         """Send a message and wait for the answer.
 
         Raises:
@@ -75,7 +65,7 @@ class NodeProcess:
         """End the process, by force if necessary. A second call does nothing."""
         self._end()
 
-    def _exchange(self, header: Mapping[str, Any] | None, tensors: Mapping[str, NDArray[Any]]) -> Answer:
+    def _exchange(self, header: Mapping[str, Any] | None, tensors: Arrays) -> Answer:
         """Send a message, if there is one, and receive one; an interrupted exchange ends the process."""
         try:
             if header is not None:
@@ -88,31 +78,19 @@ class NodeProcess:
             self.close()
             raise
 
-    def _send(self, header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
-        described = [{"name": name, "type": str(array.dtype), "shape": array.shape} for name, array in tensors.items()]
-        text = json.dumps({**header, "tensors": described}).encode()
+    def _send(self, header: Mapping[str, Any], tensors: Arrays) -> None:
         stream = self._process.stdin
         assert stream is not None
-        stream.write(_LENGTH.pack(len(text)) + text)
-        for array in tensors.values():
-            stream.write(_bytes_of(np.ascontiguousarray(array)))
+        for part in pack(header, tensors):
+            stream.write(part)
         stream.flush()
 
     def _receive(self) -> Answer:
-        mark = self._read(len(_ANSWER))
+        mark = bytearray(len(_ANSWER))
+        self._fill(memoryview(mark))
         if mark != _ANSWER:
-            raise BenchError(f"node wrote {mark!r} where an answer begins; a package must not write to stdout")
-        (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
-        header: dict[str, Any] = json.loads(self._read(length))
-        tensors = [np.empty(each["shape"], each["type"]) for each in header["tensors"]]
-        for array in tensors:
-            self._fill(_bytes_of(array))
-        return header, tensors
-
-    def _read(self, size: int) -> bytes:
-        data = bytearray(size)
-        self._fill(memoryview(data))
-        return bytes(data)
+            raise BenchError(f"node wrote {bytes(mark)!r} where an answer begins; a package must not write to stdout")
+        return unpack(self._fill)
 
     def _fill(self, view: memoryview) -> None:
         stream: Any = self._process.stdout
@@ -126,10 +104,6 @@ class NodeProcess:
         text = self._errors.read().decode(errors="replace").strip()[-_LAST_CHARACTERS:]
         self.close()
         return BenchError(f"node ended with {self._process.returncode}; its last words: {text or 'none'}")
-
-
-def _bytes_of(array: NDArray[Any]) -> memoryview:
-    return array.reshape(-1).view(np.uint8).data
 
 
 def _end(process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
@@ -174,9 +148,13 @@ def start(package: str) -> NodeProcess:
     try:
         return NodeProcess(package, folder)
     except BenchError as error:
-        # the packages' scripts would download GPU libraries
-        install = f"npm install --ignore-scripts {package}@{_TESTED_VERSIONS[package]}"
-        raise BenchError(f"{error}; {install} in {folder} or above, or name a folder in {NODE_FOLDER}") from error
+        raise BenchError(f"{error}; {install_command(package)}") from error
+
+
+def install_command(package: str) -> str:
+    """How to install a package, without its scripts, which would download GPU libraries."""
+    command = f"npm install --ignore-scripts {package}@{_TESTED_VERSIONS[package]}"
+    return f"{command} in {node_folder()} or above, or name a folder in {NODE_FOLDER}"
 
 
 def reason_missing(package: str) -> str | None:

@@ -22,6 +22,8 @@ from ...runtime.session.providers import PROVIDERS, provider_named
 from ...runtime.session.session import SessionOptions
 from ...runtime.state import State
 from ..errors import BenchError
+from .browser_process import SOFTWARE, WEBGPU, BrowserProcess
+from .browser_process import reason_missing as no_browser
 from .node import NODE_CLOCK, NodeBackend, NodeSession
 from .node_process import NODE_PACKAGE, WEB_PACKAGE, reason_missing
 from .openvino import OpenVinoSession
@@ -162,6 +164,11 @@ def _node(package: str, source: Source) -> Backend:
     return NodeBackend(_predictor(session.run, source), session)
 
 
+def _webgpu(software: bool, source: Source) -> Backend:
+    session = NodeSession(source.artifact, WEB_PACKAGE, source.threads, BrowserProcess(software))
+    return NodeBackend(_predictor(session.run, source), session)
+
+
 def _compiler() -> str | None:
     available = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
     return None if available else "torch.compile needs a C++ compiler; apt install g++, or the like"
@@ -171,20 +178,25 @@ BACKENDS: Mapping[str, BackendSpec] = {
     ONNXRUNTIME: BackendSpec(_onnxruntime, cpu_only=False),
     TORCH: BackendSpec(partial(_torch, compiled=False), cpu_only=False, runs_original=True),
     "torch-compile": BackendSpec(partial(_torch, compiled=True), _compiler, cpu_only=False, runs_original=True),
-    "executorch": BackendSpec(_executorch, partial(not_installed, "executorch", "executorch"), runs_original=True),
-    "openvino-default": BackendSpec(_openvino_default, OPENVINO_MISSING),
     **{
         name: BackendSpec(partial(_session, spec.open), spec.reason_missing, runs_int8=spec.runs_int8)
         for name, spec in SESSIONS.items()
     },
+    "openvino-default": BackendSpec(_openvino_default, OPENVINO_MISSING),
+    "executorch": BackendSpec(_executorch, partial(not_installed, "executorch", "executorch"), runs_original=True),
     **{
         name: BackendSpec(partial(_node, name), partial(reason_missing, name), clock=NODE_CLOCK)
         for name in (NODE_PACKAGE, WEB_PACKAGE)
     },
+    **{
+        name: BackendSpec(partial(_webgpu, software), partial(no_browser, software), clock=NODE_CLOCK)
+        for name, software in ((WEBGPU, False), (SOFTWARE, True))
+    },
 }
 """By name. `openvino` computes in f32 like the others, `openvino-default` in OpenVINO's own choice (bf16 where
 available); `executorch` runs the PyTorch original, `reference` is onnx's evaluator in Python; `onnxruntime-node` and
-`onnxruntime-web` are npm packages in node, the second one in WebAssembly."""
+`onnxruntime-web` are npm packages in node, the second one in WebAssembly; `onnxruntime-webgpu` is the second one in
+Chromium with WebGPU, `onnxruntime-webgpu-software` the same without a graphics processor."""
 
 
 def load_backend(name: str, source: Source) -> Backend | StatefulBackend:
