@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lmtool.bench import BenchError, Scenario, benchmark, candidates, format_table, save_results, verification
+from lmtool.bench import (
+    BenchError,
+    BenchOptions,
+    Scenario,
+    benchmark_run,
+    candidates,
+    format_table,
+    save_results,
+    verification,
+)
 from lmtool.bench.backends.source import Source
 from lmtool.bench.load import loadgen
 from lmtool.bench.target import LanguageModelTarget
@@ -79,10 +88,10 @@ def test_results_that_cannot_be_saved_are_printed(monkeypatch: pytest.MonkeyPatc
         raise StorageError("cannot write: no space left on device")
 
     results, lines = make_results({"torch": [[1e-3]]}), list[str]()
-    monkeypatch.setattr(benchmark, "run_bench", lambda *_: results)
-    monkeypatch.setattr(benchmark, "save_results", fails)
+    monkeypatch.setattr(benchmark_run, "run_bench", lambda *_: results)
+    monkeypatch.setattr(benchmark_run, "save_results", fails)
     with pytest.raises(StorageError, match="no space left"):
-        benchmark.run_benchmark(benchmark.BenchOptions(model=results.model), tmp_path, None, lines.append)
+        benchmark_run.run_benchmark(BenchOptions(model=results.model), tmp_path, None, lines.append)
     assert lines == [format_table(results).rstrip()]
 
 

@@ -1,8 +1,13 @@
 """The command `python bench/studies/gpu`, which the package describes."""
 
-import runpy
 import sys
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).parents[1])
-runpy.run_module("gpu.gathering", run_name="__main__", alter_sys=True)
+
+from program import run_program  # noqa: E402
+
+from gpu.gathering import main  # noqa: E402  # from the folder that was just added
+
+if __name__ == "__main__":
+    run_program(main)

@@ -15,7 +15,6 @@ from typing import IO, final
 
 from lmtool.bench.environment import describe_environment
 from lmtool.runtime.io.files import make_folder, temporary_folder
-from program import run_program
 
 import gpu
 from gpu.evidence import Evidence, Found
@@ -162,7 +161,3 @@ def main() -> int:
         setup = Setup(chosen.device, chosen.data, chosen.out.resolve(), work, chosen.threads, chosen.small)
         gather(parts, setup, evidence, chosen.seconds)
     return 0 if evidence.is_whole else 1
-
-
-if __name__ == "__main__":
-    run_program(main)
