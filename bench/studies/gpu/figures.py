@@ -63,7 +63,8 @@ def _train(setup: Setup, precision: str, name: str) -> Facts:
     from lmtool.model import TrainOptions, run_training  # import torch
 
     settings, reporter = {**setup.settings, "precision": precision}, _Speeds()
-    options = TrainOptions("ptb-200", setup.data, setup.work / name, settings=settings, device=setup.device)
+    run, device, threads = setup.work / name, setup.device, setup.threads
+    options = TrainOptions("ptb-200", setup.data, run, settings=settings, device=device, threads=threads)
     result = run_training(options, reporter)
     recorded = json.loads((result.run / "config.json").read_text())["environment"]
     return {

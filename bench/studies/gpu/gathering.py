@@ -53,7 +53,7 @@ PARTS = (
     Part("gpu.checks.smoke", "Smoke test: sessions and placement", 90),
     Part("gpu.checks.tests", "tests/test_cuda.py", 170),
     Part("gpu.figures.training", "Training in fp32", 80),
-    Part("gpu.checks.exports", "Exports, verified on the device", 90),
+    Part("gpu.checks.exports", "Exports, verified on the device", 120),
     Part("gpu.figures.benchmark", "Benchmark", 240, ["exports"]),
     Part("gpu.checks.differences", "Differences from fp32 on the processor", 60, ["exports"]),
     Part("gpu.checks.invariance", "Batch invariance", 60, ["exports"]),
@@ -147,7 +147,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=570.0, help="time of all parts together")
     parser.add_argument("--data", default="pydocs", help="corpus of the training")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu rehearses without a GPU")
-    parser.add_argument("--threads", type=int, default=1, help="threads of a call on the processor")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch and of a session")
     names = [part.name for part in PARTS]
     parser.add_argument("--part", action="append", choices=names, help="only this part, after those that it needs")
     parser.add_argument("--commit", help="the commit, where the source is no clone")

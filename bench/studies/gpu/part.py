@@ -7,6 +7,7 @@ The facts of `MODULE.FUNCTION(Setup)` are written into the file REPORT.
 
 import importlib
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -58,7 +59,7 @@ class Setup:
         data: Corpus of the training.
         out: Folder of the results.
         work: Folder of the runs.
-        threads: Threads of a call on the processor.
+        threads: Threads of the processor, of torch and of a session.
         small: Tiny networks and few calls.
     """
 
@@ -106,9 +107,11 @@ class Setup:
 
 def main() -> None:
     """Run the part of the command line."""
-    module, function, setup, report = sys.argv[1:]
+    module, function, told, report = sys.argv[1:]
+    setup = Setup.from_json(told)
+    os.environ["OMP_NUM_THREADS"] = str(setup.threads)  # torch reads it at its import
     work: Callable[[Setup], Facts] = getattr(importlib.import_module(module), function)
-    Path(report).write_text(json_text(work(Setup.from_json(setup))))
+    Path(report).write_text(json_text(work(setup)))
 
 
 if __name__ == "__main__":
