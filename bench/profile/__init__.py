@@ -1,1 +1,1 @@
-"""Where the time of a call goes: the operators of each runtime, as its own profiler tells."""
+"""Where the time of a call goes: the operators of each runtime, as its own profiler reports them."""

@@ -59,7 +59,8 @@ class OnnxruntimeProfiler:
             try:
                 runs = read_runs(file, self._vocabulary_size)
             finally:
-                file.unlink(missing_ok=True)  # it takes megabytes
+                with contextlib.suppress(OSError):
+                    file.unlink()  # it takes megabytes
             if 0 < len(runs) < self._calls:
                 raise BenchError(
                     f"onnxruntime's profile holds {len(runs):,} of {self._calls:,} calls: it ends after a million "

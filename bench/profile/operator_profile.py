@@ -29,14 +29,14 @@ class OperatorTime:
         operator: The runtime's name of it.
         kind: One of `KINDS`.
         events: How often it runs in a call.
-        told_seconds: Its time in a call as the profiler tells, without that of its bodies' operators.
+        reported_seconds: Its time in a call as the profiler reports it, without that of its bodies' operators.
         seconds: The same without the profiler's cost, scaled to a call without a profiler.
     """
 
     operator: str
     kind: str
     events: float
-    told_seconds: float
+    reported_seconds: float
     seconds: float
 
 
@@ -84,23 +84,23 @@ class OperatorProfile:
             scenario: The scenario.
             seconds: Times of calls without a profiler, in blocks.
             profiled_seconds: Times of calls with one, in as many blocks.
-            spans: What it tells about them.
+            spans: What it reports about them.
 
         Raises:
             BenchError: A time is negative, or the operators take longer than the call: the clock jumped.
         """
         whole, plain, profiled = Span.fastest(spans), _steady(seconds), _steady(profiled_seconds)
         call = whole.seconds / whole.calls
-        told = {key: tally.a_call(whole.calls) for key, tally in whole.tallies.by_operator.items()}
-        outside = call - sum(tally.seconds for tally in told.values())
-        _require_times(plain, call, outside, told)
-        events = sum(tally.events for tally in told.values())
-        outermost = events - sum(tally.nested for tally in told.values())
+        reported = {key: tally.a_call(whole.calls) for key, tally in whole.tallies.by_operator.items()}
+        outside = call - sum(tally.seconds for tally in reported.values())
+        _require_times(plain, call, outside, reported)
+        events = sum(tally.events for tally in reported.values())
+        outermost = events - sum(tally.nested for tally in reported.values())
         overhead = min(_overhead(seconds, profiled_seconds), max(call - plain, 0.0))
-        cost = _EventCost.of(overhead / max(events, 1), outside / max(outermost, 1), told)
-        own = {key: cost.without(tally) for key, tally in told.items()}
+        cost = _EventCost.of(overhead / max(events, 1), outside / max(outermost, 1), reported)
+        own = {key: cost.without(tally) for key, tally in reported.items()}
         total = sum(own.values()) + outside - outermost * cost.outer
-        operators = [OperatorTime(*key, told[key].events, told[key].seconds, own[key] * plain / total) for key in told]
+        operators = [OperatorTime(*key, reported[key].events, reported[key].seconds, own[key] * plain / total) for key in reported]
         operators.sort(key=lambda operator: -operator.seconds)
         scale = plain / total * call / profiled
         calls = sum(span.calls for span in spans)
@@ -153,9 +153,9 @@ class _EventCost:
     outer: float
 
     @classmethod
-    def of(cls, event: float, most_outer: float, told: Mapping[Key, Tally]) -> "_EventCost":
+    def of(cls, event: float, most_outer: float, reported: Mapping[Key, Tally]) -> "_EventCost":
         """The parts of an event's cost, with which neither an operator nor the rest of the call gets negative."""
-        cheapest = min((tally.seconds / tally.events for tally in told.values() if not tally.nested), default=0.0)
+        cheapest = min((tally.seconds / tally.events for tally in reported.values() if not tally.nested), default=0.0)
         inner = min(event, cheapest)
         return cls(inner, min(event - inner, most_outer))
 
@@ -164,10 +164,10 @@ class _EventCost:
         return max(tally.seconds - tally.events * self.inner - tally.nested * self.outer, 0.0)
 
 
-def _require_times(plain: float, profiled: float, outside: float, told: Mapping[Key, Tally]) -> None:
+def _require_times(plain: float, profiled: float, outside: float, reported: Mapping[Key, Tally]) -> None:
     """Raise BenchError for times that no steady clock gives."""
     shown = {"a call": plain, "a call with the profiler": profiled}
-    shown |= {operator: tally.seconds for (operator, _), tally in told.items()}
+    shown |= {operator: tally.seconds for (operator, _), tally in reported.items()}
     shown["what is outside the operators"] = outside
     for name, seconds in shown.items():
         if not 0 <= seconds < math.inf:

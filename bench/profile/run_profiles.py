@@ -39,13 +39,13 @@ def run_profiles(
     for name, candidate in candidates.items():
         progress(f"profile of {name}")
         try:
-            told = run_profile_job(candidate, calls, seconds)
+            reported = run_profile_job(candidate, calls, seconds)
         except RefusedError as error:
             missing[name] = str(error)
         except CrashError as error:
             crashed[name] = str(error)
         else:
-            profiles += [OperatorProfile.from_json(profile, name) for profile in told]
+            profiles += [OperatorProfile.from_json(profile, name) for profile in reported]
     floors = {
         name: floors_of(candidate.source.artifact, rooflines[name])
         for name, candidate in candidates.items()

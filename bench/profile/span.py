@@ -1,4 +1,4 @@
-"""What a profiler tells about some calls: how often each operator ran in them, and for how long."""
+"""What a profiler reports about some calls: how often each operator ran in them, and for how long."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager

@@ -7,6 +7,7 @@ from typing import Any, final
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from ..backends.registry import Backend
+from ..errors import BenchError
 from ..scenario import Scenario
 from ..workers.workload import workload
 from .kinds import COMPILED, kind_of
@@ -44,6 +45,8 @@ class TorchProfiler:
 
     def spans(self, seconds: Sequence[float]) -> list[Span]:
         """A span for each call."""
+        if len(self._tallies) != len(seconds):
+            raise BenchError(f"torch.profiler recorded {len(self._tallies):,} of {len(seconds):,} calls; measure again")
         return [Span(time, 1, tallies) for time, tallies in zip(seconds, self._tallies, strict=True)]
 
     def _tallied(self, call: Any) -> Tallies:

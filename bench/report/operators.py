@@ -11,7 +11,7 @@ from ..profile.profiles import Profiles
 from ..results import Results
 from ..scenario import Scenario
 
-OPERATOR_HEADER = ("runtime", "operator", "kind", "runs", "us", "share", "profiler's us")
+OPERATOR_HEADER = ("runtime", "operator", "kind", "runs", "us", "share", "reported us")
 
 
 @final
@@ -59,7 +59,7 @@ def operator_rows(profiles: Profiles, scenario: Scenario) -> list[tuple[str, ...
             f"{operator.events:,.0f}",
             _micro(operator.seconds),
             f"{operator.seconds / profile.seconds:.1%}",
-            _micro(operator.told_seconds),
+            _micro(operator.reported_seconds),
         )
         for profile in profiles.of(scenario)
         for operator in profile.operators

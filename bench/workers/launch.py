@@ -64,7 +64,7 @@ def run_profile_job(candidate: Candidate, scenarios: Sequence[Scenario], seconds
     """Profile a candidate's calls in some scenarios, each for about twice `seconds`.
 
     Raises:
-        RefusedError: It has no profiler that tells operators, or its profile is damaged.
+        RefusedError: It has no profile that can be read, or its profile is damaged.
         CrashError: The process ended early.
     """
     report = _run_job("lmtool.bench.workers.profile", candidate, scenarios=scenarios, seconds=seconds)

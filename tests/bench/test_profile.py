@@ -56,7 +56,7 @@ def assert_whole(profile: OperatorProfile) -> None:
     assert sum(profile.kinds.values()) == pytest.approx(profile.seconds)
     assert min(operator.seconds for operator in profile.operators) >= 0
     assert profile.kinds[OUTSIDE] > 0
-    assert sum(operator.told_seconds for operator in profile.operators) < profile.profiled_seconds
+    assert sum(operator.reported_seconds for operator in profile.operators) < profile.profiled_seconds
 
 
 def named(profile: OperatorProfile) -> dict[str, float]:
@@ -204,16 +204,16 @@ def test_interrupted_calls_do_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("under", "told", "message"),
+    ("under", "reported", "message"),
     [
         (100e-6, {"LSTM": 130e-6}, "outside the operators took -30.0 us: the clock jumped"),
         (100e-6, {"LSTM": -1e-6}, "LSTM took -1.0 us: the clock jumped"),
         (-100e-6, {}, "a call with the profiler took -100.0 us: the clock jumped"),
     ],
 )
-def test_a_clock_that_jumps_is_said(under: float, told: dict[str, float], message: str) -> None:
+def test_a_clock_that_jumps_is_said(under: float, reported: dict[str, float], message: str) -> None:
     with pytest.raises(BenchError, match=message):
-        profile_of(100e-6, under, **told)
+        profile_of(100e-6, under, **reported)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_one_runtime_without_a_profile_and_one_that_crashes_leave_the_others(
     assert not results.is_sound
     text, page = format_table(results), render_report(results)
     assert "! profile of reference: CRASHED: the process was killed by SIGKILL" in text
-    assert "no profile of onnxruntime-web: lmtool reads no profiles" in text
+    assert "no profile of onnxruntime-web: lmtool reads no profile" in text
     assert "CRASHED while it was profiled: reference" in page
 
 
