@@ -100,7 +100,9 @@ class OperatorProfile:
         cost = _EventCost.of(overhead / max(events, 1), outside / max(outermost, 1), reported)
         own = {key: cost.without(tally) for key, tally in reported.items()}
         total = sum(own.values()) + outside - outermost * cost.outer
-        operators = [OperatorTime(*key, reported[key].events, reported[key].seconds, own[key] * plain / total) for key in reported]
+        operators = [
+            OperatorTime(*key, tally.events, tally.seconds, own[key] * plain / total) for key, tally in reported.items()
+        ]
         operators.sort(key=lambda operator: -operator.seconds)
         scale = plain / total * call / profiled
         calls = sum(span.calls for span in spans)
