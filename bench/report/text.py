@@ -5,6 +5,7 @@ import textwrap
 from ...runtime.io.text_table import text_table
 from ...runtime.score import format_perplexity
 from ..candidates import by_reason
+from ..ranking import Verdict, verdicts
 from ..results import Results
 from ..scenario import APPLICATION_KINDS, Scenario
 from ..statistics.estimate import Estimate
@@ -28,8 +29,10 @@ def format_table(results: Results, width: int | None = None) -> str:
         width: Columns of the screen; None: no limit.
     """
     lines = []
+    known = [verdict for verdict in verdicts(results) if verdict.lead is not None and verdict.lead.is_bounded]
+    fastest = {verdict.scenario: [format_verdict(verdict)] for verdict in known}
     for scenario in results.scenarios:
-        lines += [*_scenario_block(results, scenario, width), ""]
+        lines += [*_scenario_block(results, scenario, width), *fastest.get(scenario, []), ""]
     lines += format_profiles(results, width)
     for sweep in results.sweeps:
         lines += [*_sweep_block(sweep, width), ""]
@@ -118,6 +121,17 @@ def _uncertainty(estimate: Estimate) -> str:
     """The larger half of the interval in percent of the value; empty without an interval."""
     share = estimate.uncertainty
     return "" if share is None else f" ±{share:.0%}"
+
+
+def format_verdict(verdict: Verdict) -> str:
+    """The fastest runtime of a scenario and its lead over the second, or those that are too close to call."""
+    if not verdict.is_clear:
+        names = [timing.runtime for timing in (verdict.fastest, *verdict.rivals)]
+        return f"  fastest: too close to call between {', '.join(names)}"
+    if verdict.lead is None or verdict.second is None:
+        return f"  fastest: {verdict.fastest.runtime}"
+    lead = f"{format_ratio(verdict.lead)} times as fast as {verdict.second.runtime}"
+    return f"  fastest: {verdict.fastest.runtime}, {lead}"
 
 
 def _sweep_block(sweep: Sweep, width: int | None) -> list[str]:

@@ -7,6 +7,7 @@ from lmtool.bench import Results, Round, Scenario, Timing
 from lmtool.bench.ranking import frontier, ranking, step_timings, verdicts
 from lmtool.bench.report.charts import tradeoff
 from lmtool.bench.report.overview import cards, shade
+from lmtool.bench.report.text import format_verdict
 from lmtool.bench.scenario import streams
 from lmtool.bench.sweep import Sweep
 from support.models.results import ONE, make_results
@@ -24,6 +25,7 @@ def test_the_fastest_and_its_lead_round_by_round() -> None:
     assert verdict.lead is not None
     assert verdict.lead.value == pytest.approx(2, rel=1e-2)
     assert verdict.is_clear
+    assert format_verdict(verdict).startswith("  fastest: onnx int8, 2.00 (")
     assert verdict.invariant is not None
     assert verdict.invariant.runtime == "onnx fp32"
 
@@ -33,6 +35,7 @@ def test_a_lead_within_the_noise_is_too_close_to_call() -> None:
     assert verdict.fastest.runtime == "onnx fp32"
     assert [timing.runtime for timing in verdict.rivals] == ["torch"]
     assert not verdict.is_clear
+    assert format_verdict(verdict) == "  fastest: too close to call between onnx fp32, torch"
     assert verdict.invariant is None
     (alone,) = verdicts(make_results({"torch": [[2e-3]]}))
     assert (alone.second, alone.lead, alone.is_clear) == (None, None, True)
