@@ -113,17 +113,24 @@ def outcomes(report: Path) -> Facts:
 
 def exports(setup: Setup) -> Facts:
     """Export fp32 and fp16 and verify both on the device."""
-    from lmtool.export import export_run, verify_artifact  # imports torch
+    from lmtool.export import export_run  # imports torch
     from lmtool.model import Run
 
     facts: Facts = {"network": provide_network(setup)}
     shutil.copytree(setup.run, setup.half)
     for path in [export_run(Run(setup.run)).path, export_run(Run(setup.half), "fp16").path]:
         facts[f"bytes of {path.name}"] = path.stat().st_size
-        attempt(facts, path.name, lambda path=path: verify_artifact(path, provider=setup.device).format())
-        if "FAILED" in facts.get(path.name, ""):
-            fail(facts, f"{path.name} differs from PyTorch by more than its bounds")
+        attempt(facts, path.name, lambda path=path: _verified(path, setup.device))
     return facts
+
+
+def _verified(path: Path, device: str) -> str:
+    from lmtool.export import ParityError, verify_artifact
+
+    report = verify_artifact(path, provider=device)
+    if not report.passed:
+        raise ParityError(report.format())
+    return report.format()
 
 
 def provide_network(setup: Setup) -> str:

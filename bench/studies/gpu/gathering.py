@@ -35,7 +35,7 @@ class Part:
         function: `MODULE.FUNCTION`.
         title: The part in words.
         limit_seconds: Its longest time.
-        needs: The parts without which it cannot run.
+        needs: Precisions of the artifacts that it runs; `exports` writes them.
     """
 
     function: str
@@ -54,13 +54,13 @@ PARTS = (
     Part("gpu.checks.tests", "tests/test_cuda.py", 170),
     Part("gpu.figures.training", "Training in fp32", 80),
     Part("gpu.checks.exports", "Exports, verified on the device", 120),
-    Part("gpu.figures.benchmark", "Benchmark", 240, ["exports"]),
-    Part("gpu.checks.differences", "Differences from fp32 on the processor", 60, ["exports"]),
-    Part("gpu.checks.invariance", "Batch invariance", 60, ["exports"]),
-    Part("gpu.figures.pool", "Stream pool", 60, ["exports"]),
-    Part("gpu.figures.half_benchmark", "Benchmark of fp16", 90, ["exports"]),
+    Part("gpu.figures.benchmark", "Benchmark", 240, ["fp32"]),
+    Part("gpu.checks.differences", "Differences from fp32 on the processor", 60, ["fp32"]),
+    Part("gpu.checks.invariance", "Batch invariance", 60, ["fp32"]),
+    Part("gpu.figures.pool", "Stream pool", 60, ["fp32"]),
+    Part("gpu.figures.half_benchmark", "Benchmark of fp16", 90, ["fp16"]),
     Part("gpu.figures.faster_trainings", "Trainings in TF32 and bf16", 120),
-    Part("gpu.figures.graphs", "CUDA graphs", 60, ["exports"]),
+    Part("gpu.figures.graphs", "CUDA graphs", 60, ["fp32"]),
 )
 """The most valuable first."""
 
@@ -74,16 +74,15 @@ def gather(parts: Sequence[Part], setup: Setup, evidence: Evidence, seconds: flo
     end = time.monotonic() + seconds
     with (setup.out / "gpu.log").open("w") as log:
         for part in parts:
-            evidence.parts[part.name] = found = _outcome(part, setup, evidence, end - time.monotonic(), log)
+            evidence.parts[part.name] = found = _outcome(part, setup, end - time.monotonic(), log)
             evidence.write(setup.out)
             print(f"{part.title}: {found.seconds:.0f} s{', trouble: see gpu.md' * bool(found.trouble)}", flush=True)
 
 
-def _outcome(part: Part, setup: Setup, evidence: Evidence, left: float, log: IO[str]) -> Found:
+def _outcome(part: Part, setup: Setup, left: float, log: IO[str]) -> Found:
     """What a part found, or why it did not run."""
-    lacking = [name for name in part.needs if name not in evidence.parts or not evidence.parts[name].facts]
-    if lacking:
-        return Found(part.title, trouble=f"not run: it needs what {' and '.join(lacking)} did not give")
+    if lacking := [precision for precision in part.needs if precision not in setup.artifacts()]:
+        return Found(part.title, trouble=f"not run: exports wrote no artifact in {' and '.join(lacking)}")
     if left < _LEAST_SECONDS:
         return Found(part.title, trouble="not run: no time was left")
     begin = time.monotonic()
@@ -149,7 +148,7 @@ def main() -> int:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu rehearses without a GPU")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch and of a session")
     names = [part.name for part in PARTS]
-    parser.add_argument("--part", action="append", choices=names, help="only this part, after those that it needs")
+    parser.add_argument("--part", action="append", choices=names, help="only this part; most need exports")
     parser.add_argument("--commit", help="the commit, where the source is no clone")
     parser.add_argument("--small", action="store_true", help="tiny networks and few calls")
     chosen = parser.parse_args()
