@@ -10,6 +10,7 @@ from typing import Any
 
 from ..runtime.system import cpu_quota, processor_name, usable_cores
 from .errors import BenchError
+from .workers.energy import energy_source
 
 NO_TF32 = {"NVIDIA_TF32_OVERRIDE": "0"}
 """Switches TF32 off in every NVIDIA library; the switches of torch and the providers miss some recurrent layers."""
@@ -35,7 +36,7 @@ _QUERY = ("--query-gpu=name,driver_version", "--format=csv,noheader")
 
 
 def describe_environment() -> dict[str, Any]:
-    """Processor, its flags, cores, CPU quota, affinity, governor, load, GPUs, system, Python and package versions.
+    """Processor and its flags, cores, CPU quota, affinity, governor, energy counters, load, GPUs, system, versions.
 
     A fact that the system does not report is None or an empty list. The harness starts its workers with `NO_TF32`.
     """
@@ -47,6 +48,7 @@ def describe_environment() -> dict[str, Any]:
         "cpu_quota": cpu_quota(),
         "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "governor": _text(_GOVERNOR),
+        "energy": energy_source(),
         "load_average": load_average(),
         "gpus": _gpus(),
         "tf32": NO_TF32,

@@ -32,6 +32,7 @@ class Round:
         invalid_reasons: Why a server's run is not valid.
         warnings: Why a valid run is doubtful.
         bare_seconds: Time of the bare session calls beside each call of an application; empty for other scenarios.
+        joules: Energy of the processor's packages for a call; None if it was not measured.
     """
 
     call_seconds: Sequence[float]
@@ -40,6 +41,7 @@ class Round:
     invalid_reasons: Sequence[str] = ()
     warnings: Sequence[str] = ()
     bare_seconds: Sequence[float] = ()
+    joules: float | None = None
 
     @property
     def median(self) -> float:
@@ -169,6 +171,12 @@ class Timing:
         return int(np.median(peaks)) if peaks else None
 
     @property
+    def joules_per_token(self) -> float | None:
+        """Median over the rounds of the energy for a token; None if it is not known or no tokens are counted."""
+        calls = [each.joules for each in self.rounds if each.joules is not None]
+        return float(np.median(calls)) / self.scenario.tokens if calls and self.scenario.tokens else None
+
+    @property
     def invalid_reasons(self) -> list[str]:
         """Why a server's rounds are not valid, without duplicates."""
         return list(dict.fromkeys(reason for each in self.rounds for reason in each.invalid_reasons))
@@ -222,5 +230,6 @@ class Timing:
             "bare_seconds": self.bare_seconds,
             "bare_ratio": None if self.bare_ratio is None else self.bare_ratio.to_json(),
             "peak_bytes": self.peak_bytes,
+            "joules_per_token": self.joules_per_token,
             "rounds": [each.to_json() for each in self.rounds],
         }

@@ -14,7 +14,7 @@ from ..timing import Timing
 from .operators import doubts, format_profiles
 
 _FIGURES = ("p50", "p95", "p99", "longest", "outliers")
-_COMPARED = ("memory", "floor", "to floor", "bare", "to bare", "speed-up")
+_COMPARED = ("memory", "energy", "floor", "to floor", "bare", "to bare", "speed-up")
 FAILED = "FAILED the verification: not timed"
 CRASHED = "CRASHED: not timed"
 _WIDTH = 120
@@ -98,12 +98,17 @@ def cells_of(timing: Timing, results: Results) -> tuple[str, ...]:
         format_seconds(timing.longest),
         f"{timing.outliers:.1%}",
         "" if memory is None else f"{memory / 1e6:,.0f} MB",
+        _energy(timing.joules_per_token),
         format_seconds(floor),
         "" if floor is None else f"{min(timing.costs) / floor:.1f}x",
         format_seconds(timing.bare_seconds),
         "" if timing.bare_ratio is None else f"{timing.bare_ratio.value:.2f}x{_uncertainty(timing.bare_ratio)}",
         format_speedup(results, timing),
     )
+
+
+def _energy(joules: float | None) -> str:
+    return "" if joules is None else f"{joules * 1e3:.3g} mJ"
 
 
 def _median(timing: Timing) -> str:
@@ -197,12 +202,16 @@ def warnings(results: Results) -> list[str]:
 def legend(results: Results) -> list[str]:
     """Meaning of the columns, one sentence each."""
     kinds = {scenario.kind for scenario in results.scenarios}
+    source = results.identity.environment.get("energy")
+    if any(timing.joules_per_token is not None for timing in results.timings):
+        source = f"for a {results.unit}, of {source} (the whole processor, and whatever else ran on it meanwhile)"
     sentences = {
         f"{results.unit}s/s: at the median call": any(scenario.tokens for scenario in results.scenarios),
         "p50, p95, p99: of the calls of all rounds, if there are enough (90, 459)": True,
         "±: the larger half of the 95 % interval": True,
         "outliers: calls beyond Tukey's fence; all of them count": True,
         "memory: peak host memory of the process that computes": True,
+        f"energy: {source}": bool(source),
         "speed-up: over the first runtime, paired by round, with its 95 % interval, of the first quartiles of the "
         "rounds' calls, which other work disturbs least": True,
         "prefill: onnxruntime and torch compute the logits of the last position, other runtimes those of every one": (

@@ -8,9 +8,11 @@ from typing import Any
 _ROUNDS = 5
 
 
-def bench_call(call: Any, measured: Any) -> None:
+def bench_call(call: Any, energy: Any, measured: Any) -> None:
     call()  # a backend that compiles at its first call does it here: that time must not set the number of rounds
-    measured(call)
+    with energy:
+        measured(energy.counting(call))
+    measured.extra_info["joules"] = energy.joules
 
 
 def bench_application(application: Any, seconds: float, measured: Any) -> None:

@@ -17,7 +17,7 @@ from ..roofline import Roofline
 from ..scenario import Scenario
 from ..timing import Round
 from .job import BY_PROVIDER, REFUSED, Job, MlperfTask
-from .plugin import BARE, PEAK, ROOFLINE
+from .plugin import BARE, JOULES, PEAK, ROOFLINE
 
 _SUITE = "lmtool.bench.workers.bench_calls"
 _LAST_LINES = 12
@@ -100,7 +100,10 @@ def run_timing_job(candidate: Candidate, scenarios: Sequence[Scenario], seconds:
     report = _run_job("pytest", candidate, scenarios=scenarios, seconds=seconds)
     rounds = {
         Scenario.parse(entry["param"]): Round(
-            entry["stats"]["data"], entry["extra_info"][PEAK], bare_seconds=entry["extra_info"].get(BARE, ())
+            entry["stats"]["data"],
+            entry["extra_info"][PEAK],
+            bare_seconds=entry["extra_info"].get(BARE, ()),
+            joules=entry["extra_info"].get(JOULES),
         )
         for entry in report["benchmarks"]
     }

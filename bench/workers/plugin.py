@@ -23,6 +23,7 @@ from ..backends.stateful import StatefulBackend
 from ..environment import forget_peak, peak_bytes, pin
 from ..scenario import APPLICATION_KINDS, Scenario
 from .application_calls import ApplicationCalls, application_calls
+from .energy import EnergyMeter
 from .job import Job
 from .workload import workload
 
@@ -31,6 +32,9 @@ PEAK = "peak_bytes"
 
 BARE = "bare_seconds"
 """Key beside it: the time of the bare calls beside each call of an application."""
+
+JOULES = "joules"
+"""Key beside it: the energy of a call, in joules; None where it cannot be measured."""
 
 ROOFLINE = "roofline"
 """Key beside the benchmarks: a `Roofline`."""
@@ -130,6 +134,12 @@ def application(runtime: Backend, application_scenario: Scenario) -> Iterator[Ap
     """The calls of an application over the backend's predictor."""
     with application_calls(runtime.predictor, application_scenario) as calls:
         yield calls
+
+
+@pytest.fixture
+def energy() -> EnergyMeter:
+    """Measures the energy of calls, where the system shows it."""
+    return EnergyMeter()
 
 
 @pytest.fixture
