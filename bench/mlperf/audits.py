@@ -68,7 +68,7 @@ def audit_repetition(predictor: Predictor, library: SampleLibrary, size: int) ->
         library: The samples of the run.
         size: Samples in a call.
     """
-    random, vocabulary = np.random.default_rng(0), len(predictor.vocabulary)
+    random, vocabulary = np.random.default_rng(), len(predictor.vocabulary)  # other samples in every audit
     calls = _calls_of_a_block(predictor, library.with_other_tokens(random, vocabulary), size)
     same = (library, [[_SAME] * size] * calls)
     ratios = []

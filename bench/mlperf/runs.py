@@ -1,7 +1,6 @@
 """Run LoadGen for every runtime in every scenario, keep its logs, and audit what it logged."""
 
 import importlib.metadata
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 
 from ...model.run import Run
 from ...runtime.artifact.artifact import Artifact
-from ...runtime.errors import LmtoolError
-from ...runtime.io.files import make_folder
+from ...runtime.errors import LmtoolError, StorageError
+from ...runtime.io.files import make_folder, read_bytes, write_atomically
 from ..candidates import Candidate, Candidates
 from ..load.loadgen_logs import DETAIL, OUTPUTS, SUMMARY
 from ..report.mlperf import run_line
@@ -90,7 +89,7 @@ def _run(name: str, candidate: Candidate, task: MlperfTask, results: MlperfResul
     report = run_mlperf_job(candidate, task, results.seconds, results.latency_bound)
     task = replace(task, precision=report.pop("precision"))
     run = MlperfRun.from_json(report | {"runtime": name})
-    results.summaries[f"{name}, {task.scenario}"] = (task.logs / SUMMARY).read_text()
+    results.summaries[f"{name}, {task.scenario}"] = read_bytes(task.logs / SUMMARY).decode()
     try:
         outputs = Audit(**run_output_audit_job(candidate, task))
     except (CrashError, RefusedError) as error:
@@ -104,8 +103,8 @@ def _keep(task: MlperfTask, folder: Path, name: str, results: MlperfResults) -> 
     try:
         make_folder(target)
         for log in (SUMMARY, DETAIL, OUTPUTS):
-            shutil.copyfile(task.logs / log, target / log)
-    except (LmtoolError, OSError) as error:
+            write_atomically(target / log, read_bytes(task.logs / log))
+    except StorageError as error:
         results.unsaved[name] = str(error)
 
 

@@ -55,7 +55,8 @@ def notes(results: MlperfResults) -> list[str]:
     lines = [f"{name}: {reason}" for name, reason in results.failed.items()]
     for run in results.runs:
         where = f"{run.runtime}, {run.scenario}"
-        lines += [] if run.valid else [f"{where}: not valid: {'; '.join(run.invalid_reasons)}"]
+        reasons = "; ".join(reason.removesuffix(".") for reason in run.invalid_reasons)
+        lines += [] if run.valid else [f"{where}: not valid: {reasons}"]
         lines += [f"{where}: {audit.name} FAILED: {audit.found}" for audit in run.failed_audits]
         lines += [f"{where}: {warning}" for warning in run.warnings]
     return [*lines, *(f"{name}: LoadGen's logs are not kept: {reason}" for name, reason in results.unsaved.items())]

@@ -244,9 +244,10 @@ def test_a_runtime_that_remembers_samples_fails_test04_and_an_honest_one_passes(
         return seen.get(key) or seen.setdefault(key, compute(tokens, state, kept))
 
     tamper(own_predictor, monkeypatch, remembered)
-    cheat = audit_repetition(own_predictor, library, size)
-    assert not cheat.passed
-    assert "the same sample is +" in cheat.found
+    for _ in range(2):  # what it remembers of one audit does not help it in the next
+        cheat = audit_repetition(own_predictor, library, size)
+        assert not cheat.passed
+        assert "the same sample is +" in cheat.found
 
 
 @needs_loadgen
@@ -331,7 +332,7 @@ def test_table_page_and_json_say_what_was_found() -> None:
     results = make_results({}, mlperf=made_results())
     text = format_mlperf(made_results())
     assert text.startswith("by MLPerf's rules: 600 s or longer a run")
-    assert "! onnx fp32, server: not valid: Too late." in text
+    assert "! onnx fp32, server: not valid: Too late\n" in f"{text}\n"
     assert "! onnx fp32, single-stream: TEST04 FAILED: it is faster" in text
     assert "valid none, not 500" in text
     page = render_report(results)
