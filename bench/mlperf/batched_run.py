@@ -23,6 +23,7 @@ _SIZES = {
 """Samples in a call; the best of several is taken."""
 
 _TRIAL_SECONDS = 0.5
+_TRIES = 3
 _MARGIN = 1.6
 """LoadGen prepares queries for twice the duration at the expected latency: the fastest call times this."""
 
@@ -49,12 +50,13 @@ def measure_batches(predictor: Predictor, library: SampleLibrary, task: MlperfTa
 
 
 def _run_offline(library: SampleLibrary, issue: Issue, task: MlperfTask, seconds: float, rate: float) -> Verdict:
-    """Run again, once, where the samples took less than `seconds`: the rate was measured on a busier machine."""
-    verdict = run_test(LoadgenTest(task.scenario, seconds, rate, len(library)), library, issue, task)
-    if verdict.figures["result_min_duration_met"]:
-        return verdict
-    rate = max(verdict.figures["result_samples_per_second"], rate)
-    return run_test(LoadgenTest(task.scenario, seconds, 1.1 * rate, len(library)), library, issue, task)
+    """Run again where the samples took less than `seconds`: the rate was measured on a busier machine; a few tries."""
+    for _ in range(_TRIES):
+        verdict = run_test(LoadgenTest(task.scenario, seconds, rate, len(library)), library, issue, task)
+        if verdict.figures["result_min_duration_met"]:
+            break
+        rate = 1.2 * max(verdict.figures["result_samples_per_second"], rate)
+    return verdict
 
 
 def call_seconds(predictor: Predictor, library: SampleLibrary, size: int, seconds: float) -> list[float]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lmtool.bench import BenchError, BenchOptions, benchmark
+from lmtool.bench import BenchError, BenchOptions, benchmark, benchmark_run
 from lmtool.bench.backends.source import Source
 from lmtool.bench.candidates import Candidate
 from lmtool.bench.load.loadgen import missing
@@ -352,11 +352,11 @@ def test_results_that_cannot_be_saved_are_printed_with_loadgens_summaries(
     def full(*_: Any) -> None:
         raise StorageError("no space left on device")
 
-    monkeypatch.setattr(benchmark, "run_bench", lambda *_: make_results({}, mlperf=made_results()))
-    monkeypatch.setattr(benchmark, "save_results", full)
+    monkeypatch.setattr(benchmark_run, "run_bench", lambda *_: make_results({}, mlperf=made_results()))
+    monkeypatch.setattr(benchmark_run, "save_results", full)
     told: list[str] = []
     with pytest.raises(StorageError, match="no space left"):
-        benchmark.run_benchmark(BenchOptions(run.artifact("fp32"), mlperf=True), tmp_path, None, told.append)
+        benchmark_run.run_benchmark(BenchOptions(run.artifact("fp32"), mlperf=True), tmp_path, None, told.append)
     assert "by MLPerf's rules" in told[0]
     assert told[1].endswith("MLPerf Results Summary")
 
