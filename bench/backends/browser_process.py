@@ -4,12 +4,14 @@ It has a temporary profile and no extensions, and its background requests are of
 """
 
 import io
+import math
 import os
 import queue
 import shutil
 import signal
 import subprocess
 import tempfile
+import time
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
@@ -30,6 +32,7 @@ _ARGUMENTS = (
     *("--disable-background-networking", "--disable-default-apps", "--enable-unsafe-webgpu"),
 )
 _SOFTWARE_ARGUMENTS = ("--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan")
+_START_SECONDS = 120.0
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 5.0
 
@@ -61,7 +64,7 @@ class BrowserProcess:
             start_new_session=True,
         )
         self._end = weakref.finalize(self, _end, self._process, self._server, self._profile)
-        first, _ = self._receive()
+        first, _ = self._receive(_START_SECONDS)
         self.versions: dict[str, str] = first["versions"]
         self.pid = _graphics_process(self._process.pid) or self._process.pid
         if fault := _fault_of(first["adapter"], software):
@@ -85,10 +88,10 @@ class BrowserProcess:
         """End the browser. A second call does nothing."""
         self._end()
 
-    def _receive(self) -> Answer:
+    def _receive(self, most_seconds: float = math.inf) -> Answer:
         """The page's next answer; a failed or interrupted exchange ends the browser."""
         try:
-            header, tensors = unpack(self._body())
+            header, tensors = unpack(self._body(most_seconds))
             if "error" in header:
                 raise BenchError(f"the page failed: {header['error']}")
         except BaseException:
@@ -96,8 +99,9 @@ class BrowserProcess:
             raise
         return header, tensors
 
-    def _body(self) -> Any:
-        while True:
+    def _body(self, most_seconds: float) -> Any:
+        end = time.monotonic() + most_seconds
+        while time.monotonic() < end:
             with suppress(queue.Empty):
                 body = self._server.answers.get(timeout=_POLL_SECONDS)
                 if body is None:
@@ -105,6 +109,7 @@ class BrowserProcess:
                 return io.BytesIO(body).readinto
             if self._process.poll() is not None:
                 raise BenchError(f"the browser ended with {self._process.returncode}")
+        raise BenchError(f"the browser showed no page within {most_seconds:.0f} seconds")
 
 
 def reason_missing(software: bool) -> str | None:

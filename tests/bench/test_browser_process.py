@@ -114,6 +114,15 @@ def test_a_page_that_fails_or_dies_is_an_error(browser: Callable[..., BrowserPro
         os.kill(process.pid, 0)
 
 
+def test_a_browser_that_shows_no_page_is_ended(
+    browser: Callable[..., BrowserProcess], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "google-chrome").write_text(f"#!{sys.executable}\nimport time; time.sleep(60)\n")
+    (tmp_path / "google-chrome").chmod(0o755)
+    monkeypatch.setattr(browser_process, "_START_SECONDS", 0.3)
+    assert "no page within 0 seconds" in str(BACKENDS[SOFTWARE].reason_missing())
+
+
 def test_an_interrupted_call_ends_the_browser(browser: Callable[..., BrowserProcess]) -> None:
     process = browser("time.sleep(60)")
     process.ask({"artifact": "any.onnx", "threads": 1})
