@@ -98,8 +98,7 @@ def _lateness(late: float, latency: float) -> list[str]:
 def _with_search(run: MlperfRun, search: RateSearch) -> MlperfRun:
     reasons = list(run.invalid_reasons)
     if not run.valid:
-        lowest = min(probe.rate for probe in search.probes)
-        reasons.insert(0, f"no rate was confirmed: {lowest:,.4g} requests a second are not valid either")
+        reasons.insert(0, f"no rate was confirmed: {run.rate:,.4g} requests a second are not valid either")
     return replace(
         run,
         invalid_reasons=reasons,
