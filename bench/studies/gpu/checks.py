@@ -84,7 +84,7 @@ def _small_network(setup: Setup) -> Facts:
 
 
 def tests(setup: Setup) -> Facts:
-    """The outcome of each test in tests/test_cuda.py."""
+    """The outcome of each test in tests/test_cuda.py; warnings, which plugins may cause, fail none."""
     if missing := [name for name in ("pytest", "hypothesis") if importlib.util.find_spec(name) is None]:
         return {FAILED: f"{' and '.join(missing)} not installed"}
     report = setup.work / "tests.xml"
@@ -92,10 +92,12 @@ def tests(setup: Setup) -> Facts:
     finished = subprocess.run([*command, f"--junitxml={report}"], cwd=_ROOT, stdout=subprocess.PIPE, text=True)
     print(finished.stdout, flush=True)
     facts: Facts = outcomes(report)
+    if warned := {line.strip() for line in finished.stdout.splitlines() if "Warning: " in line}:
+        facts["warnings"] = sorted(warned)
     if finished.returncode:
         last = finished.stdout.splitlines()[-_LAST_LINES:]
         return facts | {FAILED: "\n".join([f"pytest ended with {finished.returncode}", *last])}
-    if setup.device == "cuda" and any(outcome.startswith("skipped") for outcome in facts.values()):
+    if setup.device == "cuda" and any(str(outcome).startswith("skipped") for outcome in facts.values()):
         facts[FAILED] = "a test was skipped"
     return facts
 
