@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from gpu import checks, figures
 from gpu.evidence import Evidence
 from gpu.gathering import PARTS, Part, _process, gather
-from gpu.part import FAILED, Facts, Setup, attempt
+from gpu.part import FAILED, Facts, Findings, Setup
 from lmtool.bench import describe_environment
 from lmtool.model import Run
 from lmtool.runtime import available_providers
@@ -51,6 +52,7 @@ def test_each_part_is_kept_whatever_becomes_of_the_others(setup: Setup, monkeypa
     assert troubles["crashing"].endswith("ValueError: no kernel image")
     assert troubles["hanging"].startswith("stopped after 1 s")
     assert troubles["later"] == "not run: exports wrote no artifact in fp16"
+    assert found["parts"]["crashing"]["facts"] == {"found": "before"}
     assert found["parts"]["faulty"]["facts"] == {"differences": {"one|two": 0.5}, "table": "first\nsecond"}
     assert not evidence.is_whole
     page = (setup.out / "gpu.md").read_text()
@@ -76,29 +78,29 @@ def test_a_part_begins_only_while_time_is_left(setup: Setup) -> None:
 
 
 def test_the_parts_run_without_a_gpu(setup: Setup) -> None:
-    facts = checks.smoke(setup)
+    facts = found_by(checks.smoke, setup)
     assert facts["session without torch"] == ["CPUExecutionProvider"]
     assert facts["a small network"]["differences"] == {"logits": 0, "states": 0}
-    assert checks.differences(setup) == {"fp32": {"logits": 0, "states": 0}}
-    assert [found.startswith("none") for found in checks.invariance(setup).values()] == [True, True]
-    pooled = figures.pool(setup)
+    assert found_by(checks.differences, setup) == {"fp32": {"logits": 0, "states": 0}}
+    assert [found.startswith("none") for found in found_by(checks.invariance, setup).values()] == [True, True]
+    pooled = found_by(figures.pool, setup)
     assert pooled.pop("opened without allow_inexact") == "yes"
     assert [speed.endswith(" tokens/s") for speed in pooled.values()] == [True]
-    assert len(figures.graphs(setup)) == 2
+    assert len(found_by(figures.graphs, setup)) == 2
     assert checks.provide_network(setup) == "untrained"  # the fixture gives an artifact alone
     assert checks.provide_network(setup) == "trained"
 
 
 def test_a_fact_that_cannot_be_found_leaves_the_others() -> None:
-    facts: Facts = {}
+    findings = Findings()
     nothing: list[int] = []
     for name, find in (("first", lambda: 1 / 0), ("second", lambda: 2), ("third", lambda: nothing[0])):
-        attempt(facts, name, find)
-    assert facts.pop(FAILED).splitlines() == [
+        findings.attempt(name, find)
+    assert findings.facts.pop(FAILED).splitlines() == [
         "first: ZeroDivisionError: division by zero",
         "third: IndexError: list index out of range",
     ]
-    assert facts == {"second": 2}
+    assert findings.facts == {"second": 2}
 
 
 @pytest.mark.parametrize(("processor", "device", "size"), [
@@ -126,7 +128,7 @@ def test_outcomes_of_tests_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.skipif("cuda" in available_providers(), reason="this onnxruntime carries CUDA")
 def test_a_missing_gpu_is_the_trouble_of_the_smoke_test(setup: Setup) -> None:
-    facts = checks.smoke(replace(setup, device="cuda"))
+    facts = found_by(checks.smoke, replace(setup, device="cuda"))
     assert facts[FAILED].startswith("session without torch: ProviderError: provider 'cuda' is not available")
     assert "onnxruntime" in facts
 
@@ -148,7 +150,13 @@ def test_the_whole_rehearsal_runs(corpus_folder: Path, tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stdout + finished.stderr
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert list(found["parts"]) == [part.name for part in PARTS]
-    assert {path.name for path in tmp_path.iterdir()} >= {"bench.json", "bench.fp16.json", "gpu.md", "gpu.log"}
+    assert {path.name for path in tmp_path.iterdir()} >= {"bench.streams.json", "bench.fp16.json", "gpu.md", "gpu.log"}
+
+
+def found_by(part: Callable[[Setup, Findings], None], setup: Setup) -> Facts:
+    findings = Findings()
+    part(setup, findings)
+    return findings.facts
 
 
 def run_study(*arguments: object) -> "subprocess.CompletedProcess[str]":

@@ -2,17 +2,18 @@
 
 import time
 
-from gpu.part import FAILED, Facts, Setup
+from gpu.part import Findings, Setup
 
 
-def faulty(_: Setup) -> Facts:
-    return {"differences": {"one|two": 0.5}, FAILED: "too large", "table": "first\nsecond"}
+def faulty(_: Setup, findings: Findings) -> None:
+    findings.add({"differences": {"one|two": 0.5}, "table": "first\nsecond"})
+    findings.fail("too large")
 
 
-def crashing(_: Setup) -> Facts:
+def crashing(_: Setup, findings: Findings) -> None:
+    findings.add({"found": "before"})
     raise ValueError("no kernel image")
 
 
-def hanging(_: Setup) -> Facts:
+def hanging(_: Setup, __: Findings) -> None:
     time.sleep(3600)
-    return {}

@@ -7,8 +7,8 @@ verification, a benchmark of the processor and the GPU, differences with TF32 as
 a stream pool, fp16, trainings in TF32 and bf16, CUDA graphs. A part that fails, crashes or hangs is recorded with the
 reason, and the next one begins.
 
-DIR gets `gpu.json`, `gpu.md` and `gpu.log` after each part, so that a kill loses only the part that runs, and
-`bench.json` and `bench.fp16.json` with every measured time.
+A part that is stopped keeps the facts that it has found. DIR gets `gpu.json`, `gpu.md` and `gpu.log` after each part,
+so that a kill loses only the part that runs, and `bench.*.json` with every measured time.
 
 `--device cpu` rehearses all parts without a GPU; `--small` takes tiny networks and few calls. lmtool may be installed,
 or be a folder on PYTHONPATH. The corpus is the text of Python's documentation if none is named; the network is

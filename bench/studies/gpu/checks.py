@@ -16,7 +16,7 @@ from lmtool.runtime.session.providers import PROVIDERS, import_onnxruntime, requ
 from lmtool.runtime.session.session import SessionOptions, start_session
 from lmtool.runtime.session.weightless import scoring_graph
 
-from gpu.part import FAILED, Facts, Setup, attempt, fail
+from gpu.part import Facts, Findings, Setup
 
 _ROOT = Path(__file__).parents[3]
 _MAPS = Path("/proc/self/maps")
@@ -31,15 +31,14 @@ _SIZES = {
 """Whether it is small -> an architecture and its vocabulary size."""
 
 
-def smoke(setup: Setup) -> Facts:
+def smoke(setup: Setup, findings: Findings) -> None:
     """onnxruntime in a process without torch, then torch, then a small network on the device."""
     onnxruntime = import_onnxruntime()
-    facts: Facts = {"onnxruntime": f"{onnxruntime.__version__}: {', '.join(onnxruntime.get_available_providers())}"}
-    attempt(facts, "session without torch", lambda: _scoring_providers(setup.device))
-    facts["libraries without torch"] = _loaded_libraries()
-    attempt(facts, "torch", lambda: _torch_facts(setup.device))
-    attempt(facts, "a small network", lambda: _small_network(setup))
-    return facts
+    findings.add({"onnxruntime": [onnxruntime.__version__, *onnxruntime.get_available_providers()]})
+    findings.attempt("session without torch", lambda: _scoring_providers(setup.device))
+    findings.add({"libraries without torch": _loaded_libraries()})
+    findings.attempt("torch", lambda: _torch_facts(setup.device))
+    findings.attempt("a small network", lambda: _small_network(setup))
 
 
 def _scoring_providers(device: str) -> list[str]:
@@ -83,29 +82,30 @@ def _small_network(setup: Setup) -> Facts:
     return {"placement": predictor.placement, "differences": _differences(predictor, artifact)}
 
 
-def tests(setup: Setup) -> Facts:
+def tests(setup: Setup, findings: Findings) -> None:
     """The outcome of each test in tests/test_cuda.py; warnings, which plugins may cause, fail none."""
     if missing := [name for name in ("pytest", "hypothesis") if importlib.util.find_spec(name) is None]:
-        return {FAILED: f"{' and '.join(missing)} not installed"}
+        findings.fail(f"{' and '.join(missing)} not installed")
+        return
     report = setup.work / "tests.xml"
     command = [sys.executable, "-m", "pytest", "tests/test_cuda.py", "-qW", "default", "--tb=short"]
     finished = subprocess.run([*command, f"--junitxml={report}"], cwd=_ROOT, stdout=subprocess.PIPE, text=True)
     print(finished.stdout, flush=True)
-    facts: Facts = outcomes(report)
-    if warned := {line.strip() for line in finished.stdout.splitlines() if "Warning: " in line}:
-        facts["warnings"] = sorted(warned)
+    lines = finished.stdout.splitlines()
+    found = outcomes(report)
+    findings.add(found)
+    if warned := {line.strip() for line in lines if "Warning: " in line}:
+        findings.add({"warnings": sorted(warned)})
     if finished.returncode:
-        last = finished.stdout.splitlines()[-_LAST_LINES:]
-        return facts | {FAILED: "\n".join([f"pytest ended with {finished.returncode}", *last])}
-    if setup.device == "cuda" and any(str(outcome).startswith("skipped") for outcome in facts.values()):
-        facts[FAILED] = "a test was skipped"
-    return facts
+        findings.fail("\n".join([f"pytest ended with {finished.returncode}", *lines[-_LAST_LINES:]]))
+    elif setup.device == "cuda" and any(outcome.startswith("skipped") for outcome in found.values()):
+        findings.fail("a test was skipped")
 
 
-def outcomes(report: Path) -> Facts:
+def outcomes(report: Path) -> dict[str, str]:
     """Test -> what became of it, from a file in JUnit's form."""
     cases = ElementTree.parse(report).iter("testcase") if report.exists() else []  # noqa: S314  # pytest wrote it
-    found: Facts = {}
+    found = {}
     for case in cases:
         others = [element for element in case if element.tag in ("failure", "error", "skipped")]
         said = "; ".join(f"{element.tag}: {(element.get('message') or '').partition(chr(10))[0]}" for element in others)
@@ -113,17 +113,16 @@ def outcomes(report: Path) -> Facts:
     return found
 
 
-def exports(setup: Setup) -> Facts:
+def exports(setup: Setup, findings: Findings) -> None:
     """Export fp32 and fp16 and verify both on the device."""
     from lmtool.export import export_run  # imports torch
     from lmtool.model import Run
 
-    facts: Facts = {"network": provide_network(setup)}
+    findings.add({"network": provide_network(setup)})
     shutil.copytree(setup.run, setup.half)
     for path in [export_run(Run(setup.run)).path, export_run(Run(setup.half), "fp16").path]:
-        facts[f"bytes of {path.name}"] = path.stat().st_size
-        attempt(facts, path.name, lambda path=path: _verified(path, setup.device))
-    return facts
+        findings.add({f"bytes of {path.name}": path.stat().st_size})
+        findings.attempt(path.name, lambda path=path: _verified(path, setup.device))
 
 
 def _verified(path: Path, device: str) -> str:
@@ -147,16 +146,15 @@ def provide_network(setup: Setup) -> str:
     return "untrained"
 
 
-def differences(setup: Setup) -> Facts:
+def differences(setup: Setup, findings: Findings) -> None:
     """Largest differences from fp32 on the processor; TF32, which is off otherwise, has to enlarge them."""
-    exact, facts, control = setup.artifacts()["fp32"], Facts(), "fp32 with TF32, the positive control"
+    exact, facts, control = setup.artifacts()["fp32"], findings.facts, "fp32 with TF32, the positive control"
     for precision, path in setup.artifacts().items():
-        attempt(facts, precision, lambda path=path: _differences(setup.load(path), exact))
+        findings.attempt(precision, lambda path=path: _differences(setup.load(path), exact))
     if setup.device == "cuda":
-        attempt(facts, control, lambda: _differences(setup.load(exact, use_tf32="1"), exact))
+        findings.attempt(control, lambda: _differences(setup.load(exact, use_tf32="1"), exact))
         if {"fp32", control} <= facts.keys() and max(facts[control].values()) <= max(facts["fp32"].values()):
-            fail(facts, "TF32 does not enlarge the differences, so they would not show that it is on")
-    return facts
+            findings.fail("TF32 does not enlarge the differences, so they would not show that it is on")
 
 
 def _differences(predictor: Predictor, exact: Path | bytes) -> dict[str, float]:
@@ -168,14 +166,12 @@ def _differences(predictor: Predictor, exact: Path | bytes) -> dict[str, float]:
     return {"logits": float(abs(logits - expected).max()), "states": float(max(states))}
 
 
-def invariance(setup: Setup) -> Facts:
+def invariance(setup: Setup, findings: Findings) -> None:
     """The first row of a batch whose bits are not those that it has alone."""
-    facts: Facts = {}
     for precision, path in setup.artifacts().items():
         for time in (1, 3):
             name = f"{precision}, calls of {time}"
-            attempt(facts, name, lambda path=path, time=time: _first_difference(setup.load(path), time))
-    return facts
+            findings.attempt(name, lambda path=path, time=time: _first_difference(setup.load(path), time))
 
 
 def _first_difference(predictor: Predictor, time: int) -> str:

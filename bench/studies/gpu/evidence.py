@@ -20,8 +20,8 @@ class Found:
     Attributes:
         title: The part in words.
         seconds: Wall time of its process.
-        facts: Its facts; empty if it did not end.
-        trouble: Why it failed, did not end or did not begin; empty if all is well.
+        facts: Its facts, up to its end or to where it was stopped.
+        trouble: Why it failed, was stopped or did not begin; empty if all is well.
     """
 
     title: str

@@ -18,7 +18,7 @@ from lmtool.runtime.predictor import Predictor
 from lmtool.runtime.session.providers import PROVIDERS
 from lmtool.runtime.session.session import SessionOptions, start_session
 
-from gpu.part import FAILED, Facts, Setup, attempt
+from gpu.part import FAILED, Facts, Findings, Setup
 
 _STREAMS = (1, 16, 256, 4096)
 _PREFILLED = (16, 64, 512)
@@ -26,17 +26,15 @@ _SCORED = 128
 _POOLED = 64
 
 
-def training(setup: Setup) -> Facts:
+def training(setup: Setup, findings: Findings) -> None:
     """One epoch in fp32."""
-    return _train(setup, "fp32", "run")
+    findings.add(_train(setup, "fp32", "run"))
 
 
-def faster_trainings(setup: Setup) -> Facts:
+def faster_trainings(setup: Setup, findings: Findings) -> None:
     """One epoch in TF32, which only CUDA knows, and one in bf16."""
-    facts: Facts = {}
     for precision in ("tf32", "bf16") if setup.device == "cuda" else ("bf16",):
-        attempt(facts, precision, lambda precision=precision: _train(setup, precision, precision))
-    return facts
+        findings.attempt(precision, lambda precision=precision: _train(setup, precision, precision))
 
 
 @final
@@ -77,39 +75,45 @@ def _train(setup: Setup, precision: str, name: str) -> Facts:
     }
 
 
-def benchmark(setup: Setup) -> Facts:
-    """The processor and the device side by side, and the sizes from which the device is faster."""
+def streams(setup: Setup, findings: Findings) -> None:
+    """One token a call for each of 1 to 4,096 streams, on the processor and the device."""
+    findings.add(_compare(setup, _streams(setup), "streams", "bench.streams.json"))
+
+
+def prefill(setup: Setup, findings: Findings) -> None:
+    """Prompts of several lengths, on the processor and the device; and the scoring of a text."""
     from lmtool.bench import Scenario
 
-    prefilled = (4,) if setup.small else _PREFILLED
-    scenarios = [*_streams(setup, _STREAMS), Scenario("offline", 1, 8 if setup.small else _SCORED)]
-    scenarios += [Scenario("prefill", 1, time) for time in prefilled]
-    providers = list(dict.fromkeys(["cpu", setup.device]))
-    results, facts = _measure(setup, "fp32", providers, scenarios, "bench.json")
-    for what, kinds in (("streams", ("single-stream", "multi-stream")), ("tokens of a prefill", ("prefill",))):
-        processor, device = (_seconds(results.timings, name, kinds) for name in ("onnx fp32", "onnx fp32 on cuda"))
-        if device:
-            found = crossover(processor, device)
-            facts[f"{what} from which onnx fp32 is faster on cuda"] = found or f"none of {', '.join(map(str, device))}"
+    scenarios = [Scenario("prefill", 1, time) for time in ((4,) if setup.small else _PREFILLED)]
+    scenarios.append(Scenario("offline", 1, 8 if setup.small else _SCORED))
+    findings.add(_compare(setup, scenarios, "prefill", "bench.prefill.json"))
+
+
+def half(setup: Setup, findings: Findings) -> None:
+    """The streams in fp16, on the device."""
+    findings.add(_measure(setup, "fp16", [setup.device], _streams(setup), "bench.fp16.json")[1])
+
+
+def _streams(setup: Setup) -> list[Any]:
+    from lmtool.bench.scenario import streams
+
+    return [streams(size) for size in (_STREAMS[:1] if setup.small else _STREAMS)]
+
+
+def _compare(setup: Setup, scenarios: Sequence[Any], what: str, name: str) -> Facts:
+    """The table of both devices, and the number of tokens in a call from which the second is faster."""
+    results, facts = _measure(setup, "fp32", list(dict.fromkeys(["cpu", setup.device])), scenarios, name)
+    processor, device = (_seconds(results.timings, name) for name in ("onnx fp32", "onnx fp32 on cuda"))
+    if device:
+        found = crossover(processor, device)
+        facts[f"{what} from which onnx fp32 is faster on cuda"] = found or f"none of {', '.join(map(str, device))}"
     return facts
 
 
-def _seconds(timings: Iterable[Any], runtime: str, kinds: Sequence[str]) -> dict[int, float]:
-    """Tokens of a call -> median seconds."""
-    chosen = (timing for timing in timings if timing.runtime == runtime and timing.scenario.kind in kinds)
+def _seconds(timings: Iterable[Any], runtime: str) -> dict[int, float]:
+    """Tokens of a call -> median seconds, without the scoring of a text."""
+    chosen = (timing for timing in timings if timing.runtime == runtime and timing.scenario.kind != "offline")
     return {timing.scenario.tokens: timing.median_seconds for timing in chosen}
-
-
-def half_benchmark(setup: Setup) -> Facts:
-    """The fp16 artifact on the device."""
-    streams = _streams(setup, _STREAMS if setup.device == "cuda" else (1,))
-    return _measure(setup, "fp16", [setup.device], streams, "bench.fp16.json")[1]
-
-
-def _streams(setup: Setup, sizes: Sequence[int]) -> list[Any]:
-    from lmtool.bench.scenario import streams
-
-    return [streams(size) for size in (sizes[:1] if setup.small else sizes)]
 
 
 def _measure(
@@ -142,13 +146,12 @@ def crossover(processor: Mapping[int, float], device: Mapping[int, float]) -> in
     return found
 
 
-def pool(setup: Setup) -> Facts:
+def pool(setup: Setup, findings: Findings) -> None:
     """Whether a pool accepts the artifact, and the speed of one that allows small differences."""
-    path, facts, calls = setup.artifacts()["fp32"], Facts(), 5 if setup.small else 200
-    attempt(facts, "opened without allow_inexact", lambda: _refusal(setup.load(path)) or "yes")
+    path, calls = setup.artifacts()["fp32"], 5 if setup.small else 200
+    findings.attempt("opened without allow_inexact", lambda: _refusal(setup.load(path)) or "yes")
     for device, load in {"cpu": partial(Predictor.load, threads=setup.threads), setup.device: setup.load}.items():
-        attempt(facts, f"{_POOLED} streams on {device}", lambda load=load: _pool_speed(load(path), calls))
-    return facts
+        findings.attempt(f"{_POOLED} streams on {device}", lambda load=load: _pool_speed(load(path), calls))
 
 
 def _refusal(predictor: Predictor) -> str | None:
@@ -181,15 +184,13 @@ def _median_seconds(work: Callable[[], object], count: int) -> float:
     return statistics.median(seconds[-count:])
 
 
-def graphs(setup: Setup) -> Facts:
+def graphs(setup: Setup, findings: Findings) -> None:
     """Microseconds of a call of one token with bound memory, without and with a CUDA graph; the logits have to agree.
 
     A CUDA graph waits for nothing on the processor, so the artifact without `logits_to_keep` is measured.
     """
-    facts: Facts = {}
     for batch in (1, 64):
-        attempt(facts, f"batch {batch}", lambda batch=batch: _with_and_without_graph(setup, batch))
-    return facts
+        findings.attempt(f"batch {batch}", lambda batch=batch: _with_and_without_graph(setup, batch))
 
 
 def _with_and_without_graph(setup: Setup, batch: int) -> Facts:

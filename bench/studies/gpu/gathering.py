@@ -54,11 +54,12 @@ PARTS = (
     Part("gpu.checks.tests", "tests/test_cuda.py", 170),
     Part("gpu.figures.training", "Training in fp32", 80),
     Part("gpu.checks.exports", "Exports, verified on the device", 120),
-    Part("gpu.figures.benchmark", "Benchmark", 240, ["fp32"]),
+    Part("gpu.figures.streams", "Benchmark of streams", 170, ["fp32"]),
+    Part("gpu.figures.prefill", "Benchmark of prefill and scoring", 120, ["fp32"]),
     Part("gpu.checks.differences", "Differences from fp32 on the processor", 60, ["fp32"]),
     Part("gpu.checks.invariance", "Batch invariance", 60, ["fp32"]),
     Part("gpu.figures.pool", "Stream pool", 60, ["fp32"]),
-    Part("gpu.figures.half_benchmark", "Benchmark of fp16", 90, ["fp16"]),
+    Part("gpu.figures.half", "Benchmark of fp16", 90, ["fp16"]),
     Part("gpu.figures.faster_trainings", "Trainings in TF32 and bf16", 120),
     Part("gpu.figures.graphs", "CUDA graphs", 60, ["fp32"]),
 )
@@ -100,12 +101,12 @@ def _run(part: Part, setup: Setup, limit: float, log: IO[str]) -> Found:
     with _process(command, log) as process:
         try:
             code = process.wait(limit)
+            trouble = f"its process ended with {code}" if code else ""
         except subprocess.TimeoutExpired:
-            return Found(part.title, trouble=f"stopped after {limit:.0f} s\n{_end_of_log(log, start)}")
-    if code:
-        return Found(part.title, trouble=f"its process ended with {code}\n{_end_of_log(log, start)}")
-    facts = json.loads(report.read_text())
-    return Found(part.title, facts=facts, trouble=facts.pop(FAILED, ""))
+            trouble = f"stopped after {limit:.0f} s"
+    facts = json.loads(report.read_text()) if report.exists() else {}
+    reasons = [facts.pop(FAILED, ""), trouble, _end_of_log(log, start) if trouble else ""]
+    return Found(part.title, facts=facts, trouble="\n".join(filter(None, reasons)))
 
 
 @contextmanager

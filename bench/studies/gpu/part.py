@@ -2,7 +2,7 @@
 
     python -m gpu.part MODULE FUNCTION SETUP REPORT
 
-The facts of `MODULE.FUNCTION(Setup)` are written into the file REPORT.
+`MODULE.FUNCTION(Setup, Findings)` adds its facts; each is in the file REPORT at once.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
-from lmtool.runtime.io.files import json_text
+from lmtool.runtime.io.files import json_text, write_atomically
 from lmtool.runtime.predictor import Predictor
 from program import run_program
 
@@ -23,7 +23,7 @@ Facts = dict[str, Any]
 """Name of a fact -> what JSON can hold; a text of several lines is shown as it is."""
 
 FAILED = "failed"
-"""Name of the fact that a part has failed, with the reason; the other facts count still."""
+"""Name of the fact that a part has failed, with the reasons; the other facts count still."""
 
 _TINY = {
     "embedding_size": "24",
@@ -35,18 +35,32 @@ _TINY = {
 }
 
 
-def attempt(facts: Facts, name: str, work: Callable[[], Any]) -> None:
-    """Add a fact; if an exception prevents it, the part has failed, and its other facts are looked for still."""
-    try:
-        facts[name] = work()
-    except Exception as error:  # of any library
-        traceback.print_exc()
-        fail(facts, f"{name}: {type(error).__name__}: {error}")
+@final
+class Findings:
+    """The facts of a part, kept in a file from the moment that they are found."""
 
+    def __init__(self, path: Path | None = None) -> None:
+        """`path`: the file; None for none."""
+        self.facts: Facts = {}
+        self._path = path
 
-def fail(facts: Facts, reason: str) -> None:
-    """Add a reason why the part has failed."""
-    facts[FAILED] = "\n".join(filter(None, [facts.get(FAILED, ""), reason]))
+    def add(self, facts: Facts) -> None:
+        """Add facts."""
+        self.facts |= facts
+        if self._path is not None:
+            write_atomically(self._path, json_text(self.facts).encode())
+
+    def attempt(self, name: str, work: Callable[[], Any]) -> None:
+        """Add what `work` returns; if it raises an exception, the part has failed, and can go on."""
+        try:
+            self.add({name: work()})
+        except Exception as error:  # of any library
+            traceback.print_exc()
+            self.fail(f"{name}: {type(error).__name__}: {error}")
+
+    def fail(self, reason: str) -> None:
+        """Add a reason why the part has failed."""
+        self.add({FAILED: "\n".join(filter(None, [self.facts.get(FAILED, ""), reason]))})
 
 
 @final
@@ -110,8 +124,8 @@ def main() -> None:
     module, function, told, report = sys.argv[1:]
     setup = Setup.from_json(told)
     os.environ["OMP_NUM_THREADS"] = str(setup.threads)  # torch reads it at its import
-    work: Callable[[Setup], Facts] = getattr(importlib.import_module(module), function)
-    Path(report).write_text(json_text(work(setup)))
+    work: Callable[[Setup, Findings], None] = getattr(importlib.import_module(module), function)
+    work(setup, Findings(Path(report)))
 
 
 if __name__ == "__main__":
