@@ -84,7 +84,7 @@ def doubts(profiles: Profiles) -> list[str]:
         f"{reason}, so shares of {worst}: " + ", ".join(f"{name} {ratio:.1f}x" for name, ratio in ratios.items())
         for ratios, reason, worst in (
             (slowed, "calls under the profiler take more than twice as long", "short operators are rough"),
-            (unsteady, "they take another time even without its cost", "all operators are rough"),
+            (unsteady, "calls under the profiler take another time even without its cost", "all operators are rough"),
         )
         if ratios
     ]

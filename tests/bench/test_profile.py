@@ -164,6 +164,11 @@ def test_a_profile_that_a_full_disk_cut_is_refused(tmp_path: Path) -> None:
             read_runs(file, 0)
 
 
+def test_onnxruntime_has_no_profile_on_other_providers(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="profile of cuda counts how long launches take"):
+        profiled("onnxruntime", Source(run.artifact("fp32"), provider="cuda"), ONE, tmp_path)
+
+
 def spans_of(seconds: float, count: int = 8, **operators: float) -> list[Span]:
     tallies = Tallies()
     for name, time in operators.items():
