@@ -3,19 +3,22 @@
 import json
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import final
 
 from ...runtime.errors import truncated
 from ..errors import BenchError
+from .job import Job
 
-_VERSIONS = """
-import importlib.metadata as metadata, json, platform
-import lmtool, lmtool.bench.workers.job, pytest_benchmark
+_FACTS = """
+import dataclasses, importlib.metadata as metadata, json, platform
+import lmtool, pytest_benchmark
+from lmtool.bench.workers.job import Job
 names = ("onnxruntime", "onnxruntime-gpu", "torch", "openvino")
 found = {name: each.version for name in names for each in metadata.Distribution.discover(name=name)}
-print(json.dumps({"lmtool": lmtool.__version__, "Python": platform.python_version()} | found))
+versions = {"lmtool": lmtool.__version__, "Python": platform.python_version()} | found
+print(json.dumps({"versions": versions, "job": sorted(field.name for field in dataclasses.fields(Job))}))
 """
 _TIMEOUT_SECONDS = 60
 
@@ -41,7 +44,7 @@ def find_interpreter(path: Path) -> Interpreter:
     """The interpreter at `path`, or of the virtual environment there.
 
     Raises:
-        BenchError: There is none, or lmtool's benchmarks are not installed in its environment.
+        BenchError: There is none, or its environment has no benchmarks of lmtool, or those of too different a version.
     """
     candidates = [path, path / "bin" / "python", path / "Scripts" / "python.exe"]
     executable = next((str(each.absolute()) for each in candidates if each.is_file() and shutil.which(each)), None)
@@ -49,7 +52,7 @@ def find_interpreter(path: Path) -> Interpreter:
         raise BenchError(f"{path} is no Python interpreter, expected one, or the folder of a virtual environment")
     try:
         finished = subprocess.run(  # noqa: S603  # the user chose it
-            [executable, "-c", _VERSIONS], capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS
+            [executable, "-c", _FACTS], capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BenchError(f"{executable} cannot run: {error}") from error
@@ -58,4 +61,11 @@ def find_interpreter(path: Path) -> Interpreter:
         raise BenchError(
             f"{executable} cannot run benchmarks: {reason}; in its environment: pip install 'lmtool[bench,cpu]'"
         )
-    return Interpreter(executable, json.loads(finished.stdout))
+    facts = json.loads(finished.stdout)
+    earlier = Interpreter(executable, facts["versions"])
+    if facts["job"] != sorted(field.name for field in fields(Job)):
+        raise BenchError(
+            f"{earlier} takes other jobs than this lmtool, so the two cannot be measured in turns; install this one "
+            "there, beside the earlier runtimes"
+        )
+    return earlier

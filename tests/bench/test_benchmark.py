@@ -143,6 +143,10 @@ def test_the_same_versions_in_turns_are_no_slower(run: Run, tmp_path: Path) -> N
         (None, "is no Python interpreter, expected one, or the folder of a virtual environment"),
         ("#!/bin/sh\necho no module named lmtool >&2\nexit 1\n", "cannot run benchmarks: no module named lmtool; in "),
         ("not a program", "cannot run: "),
+        (
+            """#!/bin/sh\necho '{"versions": {"lmtool": "0.0.9"}, "job": ["backend"]}'\n""",
+            r"python \(lmtool 0.0.9\) takes other jobs than this lmtool, so the two cannot be measured in turns; ",
+        ),
     ],
 )
 def test_an_environment_without_benchmarks(tmp_path: Path, script: str | None, message: str) -> None:
