@@ -98,6 +98,10 @@ def bench(
         Path | None,
         path_option("Compare with the versions in this virtual environment, measured in turns.", metavar="PYTHON"),
     ] = None,
+    history: Annotated[
+        Path | None,
+        path_option("Add the results to the history in this folder, and name what became slower or faster, and when."),
+    ] = None,
     fail_if_slower: Annotated[
         str | None, Option(metavar="PERCENT", help="Exit 3 if a call became slower by more than this, as 10%.")
     ] = None,
@@ -111,6 +115,7 @@ def bench(
     from ..bench.benchmark import BenchOptions
     from ..bench.benchmark_run import run_benchmark
     from ..bench.candidates import OTHERS
+    from ..bench.history.history import History
     from ..bench.mlperf.settings import OFFICIAL_SECONDS
     from ..bench.regression.gate import RegressionGate, parse_share
     from ..bench.rounds import Schedule
@@ -120,8 +125,10 @@ def bench(
         raise BadParameter("one of them, not both", param_hint="--compare and --before")
     if compare is None and compare_anyway:
         raise BadParameter("goes with --compare OLD.json", param_hint="--compare-anyway")
-    if compare is None and before is None and fail_if_slower is not None:
-        raise BadParameter("goes with --before PYTHON or --compare OLD.json", param_hint="--fail-if-slower")
+    if compare is None and before is None and history is None and fail_if_slower is not None:
+        raise BadParameter(
+            "goes with --before PYTHON, --compare OLD.json or --history DIR", param_hint="--fail-if-slower"
+        )
     if loadgen_seconds is None:
         loadgen_seconds = OFFICIAL_SECONDS if mlperf else 10.0
     alone = (mlperf or max_rate) and not (scenario or batch or time or rate or profile)
@@ -146,7 +153,8 @@ def bench(
     gate = None if before is None else RegressionGate(allowed=allowed)
     if compare is not None:
         gate = RegressionGate.from_file(compare, allowed, compare_anyway)
-    benchmark = run_benchmark(options, save, gate, print_status)
+    kept = None if history is None else History(history, allowed)
+    benchmark = run_benchmark(options, save, gate, print_status, kept)
     print_result(as_json, benchmark.format(text_width()), benchmark.to_json())
     if not benchmark.passed:
         raise Exit(3)

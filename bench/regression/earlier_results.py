@@ -58,13 +58,25 @@ def timings_of(results: Mapping[str, Any]) -> list[Timing]:
     return [Timing.from_json(timing) for timing in results["timings"]]
 
 
+def machine_of(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of the machine that must be the same for results to be comparable."""
+    return {name: results["environment"].get(name) for name in _SAME}
+
+
+def setting_of(results: Mapping[str, Any]) -> dict[str, Any]:
+    """What else must be the same, without the artifacts."""
+    calls = results.get("calls", {})
+    return {
+        "providers": list(results["providers"]),
+        **{name: results[name] for name in ("threads", "original")},
+        "schedule": _durations(results["schedule"]),
+        **{f"the calls' {name}": calls.get(name, {}) for name in ("states", "inputs")},
+    }
+
+
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    pairs: list[tuple[str, Any, Any]] = [("providers", list(before["providers"]), list(now["providers"]))]
-    pairs += [(name, before[name], now[name]) for name in ("threads", "original")]
-    pairs.append(("schedule", _durations(before["schedule"]), _durations(now["schedule"])))
-    calls = [results.get("calls", {}) for results in (before, now)]
-    pairs += [(f"the calls' {name}", *(each.get(name, {}) for each in calls)) for name in ("states", "inputs")]
-    pairs += [(name, before["environment"].get(name), now["environment"].get(name)) for name in _SAME]
+    old_facts, new_facts = (setting_of(results) | machine_of(results) for results in (before, now))
+    pairs = [(name, old_facts[name], new) for name, new in new_facts.items()]
     pairs += [
         (f"the artifact of {name}", before["artifacts"][name], sha256)
         for name, sha256 in now["artifacts"].items()

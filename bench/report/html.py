@@ -62,7 +62,7 @@ _STEP_KINDS = {
 }
 """The same for networks that are no language models."""
 
-_CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160)], "\ufffd")
+CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160)], "\ufffd")
 """Control characters, which the output of a crashed process may hold."""
 
 
@@ -140,7 +140,7 @@ def render_report(results: Results, comparison: Comparison | None = None) -> str
         kinds=_kinds(results),
         relevant_flags=[flag for flag in results.identity.environment.get("flags", ()) if _is_relevant(flag)],
     )
-    return page.translate(_CONTROLS)
+    return page.translate(CONTROLS)
 
 
 def _mlperf(results: Results) -> dict[str, Any]:

@@ -109,7 +109,8 @@ def test_a_runtime_that_crashes_is_reported_and_the_rest_goes_on(project: Path, 
     (tmp_path / "sitecustomize.py").write_text(KILLED)
     command = ["bench", "--against", "reference", "--scenario", "load", "--rounds", 1, "--json"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    finished = run_fresh(*command, "--save", tmp_path / "saved", cwd=project, env=environment)
+    folders = ["--save", tmp_path / "saved", "--history", tmp_path / "history", "--fail-if-slower", "10%"]
+    finished = run_fresh(*command, *folders, cwd=project, env=environment)
     assert finished.returncode == 3
     results = json.loads(finished.stdout)
     assert list(results["crashed"]) == ["reference", "onnx int8"]
@@ -117,6 +118,9 @@ def test_a_runtime_that_crashes_is_reported_and_the_rest_goes_on(project: Path, 
         assert reason.startswith("the process was killed by SIGKILL; its last words:")
     assert [timing["runtime"] for timing in results["timings"]] == ["onnx fp32"]
     assert (tmp_path / "saved" / "bench.json").exists()
+    assert [series["runtime"] for series in results["history"]["series"]] == ["onnx fp32"]
+    assert results["history"]["failures"] == []
+    assert (tmp_path / "history" / results["history"]["file"]).exists()
 
 
 def test_crashed_candidates_are_in_the_table() -> None:

@@ -61,7 +61,7 @@ BAD = [
     (["bench", "--provider", "none"], 2, "provider 'none' is not known"),
     (["bench", "--threads", "0"], 2, "threads is 0"),
     (["bench", "--against", "tf"], 2, "runtime 'tf' is not known, expected one of torch"),
-    (["bench", "--fail-if-slower", "10%"], 2, "goes with --compare OLD.json"),
+    (["bench", "--fail-if-slower", "10%"], 2, "goes with --before PYTHON"),
     (["bench", "--compare", "none.json"], 1, "cannot read none.json"),
     (["bench", "--compare", "a-file"], 1, "a-file holds no results: it is not JSON"),
     (["bench", "--compare", "a-file", "--fail-if-slower", "10"], 2, "'10' is no percentage"),

@@ -1,0 +1,59 @@
+"""The history as one self-contained HTML page, in the style of the report: no script, no network, no other file."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ..report.charts import shown_seconds
+from ..report.html import CONTROLS
+from .curve import Curve, draw_curve
+from .run import HistoryRun
+from .series import Series, changed_versions, machine_key
+
+_STYLES = Path(__file__).parents[1] / "report"
+
+
+@final
+@dataclass(frozen=True)
+class MachineHistory:
+    """The series of one machine with their curves, and its runs with what changed since the run before."""
+
+    machine: dict[str, Any]
+    series: Sequence[tuple[Series, Curve]]
+    runs: Sequence[tuple[HistoryRun, str]]
+
+
+def render_page(runs: Sequence[HistoryRun], series: Sequence[Series], notes: Sequence[str]) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=FileSystemLoader([Path(__file__).parent, _STYLES]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["seconds"] = shown_seconds
+    page = environment.get_template("history.html").render(runs=runs, machines=_machines(runs, series), notes=notes)
+    return page.translate(CONTROLS)
+
+
+def _machines(runs: Sequence[HistoryRun], series: Sequence[Series]) -> list[MachineHistory]:
+    """The machines, the one of the latest run first."""
+    keys = list(dict.fromkeys(machine_key(run) for run in reversed(runs)))
+    return [_machine(key, runs, series) for key in keys]
+
+
+def _machine(key: str, runs: Sequence[HistoryRun], series: Sequence[Series]) -> MachineHistory:
+    own = [run for run in runs if machine_key(run) == key]
+    drawn = [(each, draw_curve(each)) for each in series if machine_key(each.points[-1].run) == key]
+    changed = ["", *(_text(before, after) for before, after in itertools.pairwise(own))]
+    return MachineHistory(dict(own[-1].machine), drawn, list(zip(own, changed, strict=True)))
+
+
+def _text(before: HistoryRun, after: HistoryRun) -> str:
+    changed = changed_versions(before, after)
+    return ", ".join(f"{name} {old or 'none'} → {new or 'none'}" for name, (old, new) in changed.items())
