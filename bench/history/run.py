@@ -74,7 +74,8 @@ class HistoryRun:
         """Read what `to_json` wrote.
 
         Raises:
-            KeyError, TypeError, ValueError, AttributeError: A part is missing or has another type.
+            KeyError, TypeError, ValueError, AttributeError, OverflowError: A part is missing, has another type or is
+                out of range.
         """
         own = value[OWN]
         if own["format"] != FORMAT:
@@ -86,6 +87,8 @@ class HistoryRun:
                 raise ValueError("a benchmark has no costs, or an invalid one")
             if not isinstance(each.runtime, str) or not isinstance(each.scenario, str):
                 raise TypeError("a runtime or a scenario is no text")
+        if not isinstance(own["machine"].get("gpus") or [], list):
+            raise TypeError("the GPUs are no list")
         versions = {str(package): str(version) for package, version in own["versions"].items()}
         return cls(
             number,

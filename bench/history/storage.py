@@ -43,16 +43,16 @@ class HistoryStorage:
         Raises:
             StorageError: It cannot be made, written or read.
         """
-        place = self.folder / get_machine_id()
-        make_folder(place)
-        probe = place / f".probe.{os.urandom(4).hex()}.tmp"
-        try:
-            probe.touch(exist_ok=False)
-            probe.unlink()
-        except OSError as error:
-            raise StorageError(
-                f"cannot write to {place}: {error.strerror or error}; the history needs a folder that can be written"
-            ) from error
+        make_folder(self.folder / get_machine_id())
+        for folder in (self.folder, self.folder / get_machine_id()):
+            probe = folder / f".probe.{os.urandom(4).hex()}.tmp"
+            try:
+                probe.touch(exist_ok=False)
+                probe.unlink()
+            except OSError as error:
+                raise StorageError(
+                    f"cannot write to {folder}: {error.strerror or error}; a history needs a folder that can be written"
+                ) from error
         self._files()
 
     def append(self, run: Mapping[str, Any]) -> Path:
@@ -111,7 +111,7 @@ def _read(path: Path, name: str) -> HistoryRun:
         raise _LeftOutError("lmtool did not write it")
     try:
         return HistoryRun.from_json(number, name, value)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _LeftOutError(f"it is damaged ({type(error).__name__}: {error})") from error
 
 
