@@ -18,7 +18,7 @@ from lmtool.bench.load.loadgen import missing
 from lmtool.bench.load.loadgen_logs import SUMMARY, read_outputs, read_verdict
 from lmtool.bench.mlperf import batched_run, check_outputs, measure, runs, server_run
 from lmtool.bench.mlperf.audits import audit_outputs, audit_repetition
-from lmtool.bench.mlperf.max_rate import RateSearch
+from lmtool.bench.mlperf.max_rate import Probe, RateSearch
 from lmtool.bench.mlperf.report import PERCENTS, report_of, run_test
 from lmtool.bench.mlperf.results import Audit, MlperfResults, MlperfRun
 from lmtool.bench.mlperf.samples import SampleLibrary, write_text
@@ -175,6 +175,20 @@ def test_a_rate_that_cannot_be_reached_is_said(
     assert not run.valid
     assert run.invalid_reasons[0] == "no rate was confirmed: 2,000 requests a second are not valid either"
     assert (run.highest_valid_rate, run.lowest_invalid_rate) == (None, 2000)
+
+
+def test_a_rate_that_fails_in_full_length_is_followed_by_lower_ones() -> None:
+    tried: list[float] = []
+
+    def probing(rate: float, seconds: float) -> Probe:
+        tried.append(round(rate))
+        return Probe(rate, seconds, [] if rate < 750 or seconds < 60 else ["Performance constraints satisfied: NO"])
+
+    search = RateSearch()
+    search.add(probing(1000, 10))
+    server_run._confirm(search, probing, 60)
+    assert tried == [1000, 1000, 900, 700]
+    assert (search.highest_valid, search.lowest_invalid) == (700, 900)
 
 
 def test_a_generator_that_is_late_is_said() -> None:
