@@ -42,12 +42,12 @@ class BrowserProcess:
     """A browser that answers each message with one, like a `NodeProcess`. It ends with this object or this process.
 
     Attributes:
-        pid: The browser's process for the graphics processor, which computes; the browser itself where it is not found.
+        pid: The browser's process for the GPU, which computes; the browser itself where it is not found.
         versions: Version of the package, by its name.
 
     Raises:
         BenchError: The browser or the package is missing, or there is no WebGPU adapter of the kind: in software
-            (`software`) or of a graphics processor.
+            (`software`) or of a GPU.
     """
 
     def __init__(self, software: bool) -> None:
@@ -66,7 +66,7 @@ class BrowserProcess:
         self._end = weakref.finalize(self, _end, self._process, self._server, self._profile)
         first, _ = self._receive(_START_SECONDS)
         self.versions: dict[str, str] = first["versions"]
-        self.pid = _graphics_process(self._process.pid) or self._process.pid
+        self.pid = _gpu_process(self._process.pid) or self._process.pid
         if fault := _fault_of(first["adapter"], software):
             self.close()
             raise BenchError(fault)
@@ -159,16 +159,16 @@ def _package() -> Path | None:
 def _fault_of(adapter: Mapping[str, Any] | None, software: bool) -> str | None:
     """Why the browser's adapter is not the one that was asked for."""
     if adapter is None:
-        return "the browser has no WebGPU adapter: it needs a graphics processor and its driver, with Vulkan on Linux"
+        return "the browser has no WebGPU adapter: it needs a GPU and its driver, with Vulkan on Linux"
     if adapter["software"] and not software:
         return f"WebGPU runs in software only here ({adapter['architecture']}); measure it as {SOFTWARE}"
     if not adapter["software"] and software:
-        return f"the browser chose a graphics processor ({adapter['architecture']}), not software"
+        return f"the browser chose a GPU ({adapter['architecture']}), not software"
     return None
 
 
-def _graphics_process(browser: int) -> int | None:
-    """The browser's child that drives the graphics processor, where the system has Linux's /proc."""
+def _gpu_process(browser: int) -> int | None:
+    """The browser's child that drives the GPU, where the system has Linux's /proc."""
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, ProcessLookupError):
             words = (folder / "cmdline").read_bytes().split(b"\0")

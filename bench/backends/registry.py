@@ -196,7 +196,7 @@ BACKENDS: Mapping[str, BackendSpec] = {
 """By name. `openvino` computes in f32 like the others, `openvino-default` in OpenVINO's own choice (bf16 where
 available); `executorch` runs the PyTorch original, `reference` is onnx's evaluator in Python; `onnxruntime-node` and
 `onnxruntime-web` are npm packages in node, the second one in WebAssembly; `onnxruntime-webgpu` is the second one in
-Chromium with WebGPU, `onnxruntime-webgpu-software` the same without a graphics processor."""
+Chromium with WebGPU, `onnxruntime-webgpu-software` the same without a GPU."""
 
 
 def load_backend(name: str, source: Source) -> Backend | StatefulBackend:

@@ -1,7 +1,7 @@
 """Energy of the processor's packages, by the counters that Linux shows for Intel and AMD processors (RAPL).
 
 A package is a whole processor: every core, the caches and the memory controller, whatever runs on them. Not counted are
-memory modules, graphics cards, disks and the losses of the power supply.
+memory modules, GPUs, disks and the losses of the power supply.
 """
 
 from collections.abc import Callable

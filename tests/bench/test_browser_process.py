@@ -85,9 +85,9 @@ def test_arrays_and_times_come_back(browser: Callable[..., BrowserProcess], tmp_
 @pytest.mark.parametrize(
     ("adapter", "software", "fault"),
     [
-        (None, True, "no WebGPU adapter: it needs a graphics processor and its driver"),
+        (None, True, "no WebGPU adapter: it needs a GPU and its driver"),
         (ADAPTER, False, f"in software only here .swiftshader.; measure it as {SOFTWARE}"),
-        ({"architecture": "hopper", "software": False}, True, "chose a graphics processor .hopper., not software"),
+        ({"architecture": "hopper", "software": False}, True, "chose a GPU .hopper., not software"),
     ],
 )
 def test_another_adapter_than_the_one_asked_for_is_refused(
