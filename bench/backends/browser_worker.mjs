@@ -30,7 +30,7 @@ async function exchange(header, tensors) {
   return unpack((size) => new Uint8Array(buffer.slice(position, (position += size))));
 }
 
-fetch("alive").catch(() => {});
+fetch("alive").catch(() => window.close()); // the harness was killed: the browser ends with its last page
 try {
   await main();
 } catch (error) {

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import os
 import signal
+import subprocess
 import sys
 import textwrap
 import time
@@ -197,3 +198,17 @@ def test_webgpu_in_software_computes_what_the_predictor_computes(run: Run) -> No
         np.testing.assert_allclose(there, here, atol=1e-5)
     assert clock() - begun > 1e-4
     assert runtime.pid != os.getpid()
+
+
+@pytest.mark.portability
+def test_the_browser_ends_when_the_harness_is_killed() -> None:
+    if reason := BACKENDS[SOFTWARE].reason_missing():
+        pytest.skip(reason)
+    program = "import os; from lmtool.bench.backends.browser_process import BrowserProcess as Process; "
+    program += "browser = Process(True); print(browser._process.pid, flush=True); os.kill(os.getpid(), 9)"
+    killed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    end = time.monotonic() + 30
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < end:
+            os.kill(int(killed.stdout), 0)
+            time.sleep(0.1)
