@@ -5,10 +5,11 @@
 Each round times the artifact under two names, a process each, as `lmtool bench` does; the order alternates. The file
 grows by a line for each turn, so a study can be stopped, continued with more --rounds, and read again with --rounds 0.
 
-From these rounds follow comparisons of equal runtimes, each with a ratio for every scenario: how many find a slow-down
-(a false alarm), and how many find a planted one, by which the times of one of both are multiplied. Three rules are
-shown: that in turns, intervals of 95 % at each look (the positive control), and that for two runs, of which the second
-begins after the first. Comparisons of fewer than 20 rounds share none; longer ones are `--windows` that overlap.
+From these rounds follow comparisons of equal runtimes, each with a ratio for one scenario or for all: how many find a
+slow-down (a false alarm), and how many find a planted one, by which the times of one of both are multiplied. Three
+rules are shown: that in turns, intervals of 95 % at each look (the positive control), and that for two runs, of which
+the second begins after the first. Comparisons of fewer than 20 rounds share none; longer ones are `--windows` that
+overlap.
 """
 
 import argparse
@@ -34,6 +35,7 @@ _SCENARIOS = ("single-stream", "multi-stream:8", "multi-stream:64", "offline:1x1
 _SECONDS = 0.1
 _SLOWER = (0.0, 0.05, 0.1, 0.2)
 _ROUNDS = (5, 10, 20, 40)
+_ALONE = "in turns, each scenario alone"
 _LONGEST = 20
 """Most rounds of comparisons that share none."""
 
@@ -119,6 +121,7 @@ def main() -> None:
     measure(options.model, options.rounds, options.out)
     costs = read_costs(options.out)
     rules: list[tuple[str, Rule, float, int]] = [
+        (_ALONE, in_turns, 0.0, 1),
         ("in turns", in_turns, 0.0, 1),
         ("95 % without a rule", without_a_rule, 0.0, 1),
         ("two runs", apart, 0.0, 2),
@@ -128,6 +131,8 @@ def main() -> None:
     for title, rule, allowed, runs in rules:
         for rounds in _ROUNDS:
             parts = windows(costs, runs * rounds, options.windows)
+            if title == _ALONE:
+                parts = [{name: turns} for part in parts for name, turns in part.items()]
             found = [np.mean([rule(part, slower, allowed) for part in parts]) for slower in _SLOWER] if parts else []
             rows += [(title, str(rounds), str(len(parts)), *(f"{share:.1%}" for share in found))] if parts else []
     print("\n".join(text_table(rows, "<>")))
