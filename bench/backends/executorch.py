@@ -54,12 +54,12 @@ class ExecutorchSession:
             from executorch.runtime import Runtime
 
             portable_lib._unsafe_reset_threadpool(threads)
-            self._program = Runtime.get().load_program(_lowered(network, self._names))
-            self._step = self._program.load_method("forward")
-        try:
-            self._step.execute([torch.zeros(1, 1, dtype=torch.int64), *_zeros(network, self._names, 1)])
-        except RuntimeError as error:
-            raise refusal(f"ExecuTorch {metadata.version('executorch')}", run, error) from error
+            try:
+                self._program = Runtime.get().load_program(_lowered(network, self._names))
+                self._step = self._program.load_method("forward")
+                self._step.execute([torch.zeros(1, 1, dtype=torch.int64), *_zeros(network, self._names, 1)])
+            except Exception as error:  # torch.export and ExecuTorch raise errors of many kinds
+                raise refusal(f"ExecuTorch {metadata.version('executorch')}", run, error) from error
 
     def run(self, outputs: Sequence[str], feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The outputs for these inputs, in host memory."""

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 from lmtool.bench import BenchError
+from lmtool.bench.backends import executorch
 from lmtool.bench.backends.graph_names import read_names
 from lmtool.bench.backends.opencv import OpenCvSession
 from lmtool.bench.backends.registry import BACKENDS
@@ -125,6 +127,18 @@ def test_executorch_needs_the_run_folder(run: Run) -> None:
     assert "executorch" in {**candidates, **skipped}
     with pytest.raises(BenchError, match="expected the run folder"):
         BACKENDS["executorch"].load(Source(run.artifact("fp32")))
+
+
+def test_a_network_that_executorch_cannot_export_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise ValueError("no such operator")
+
+    for name in ("", ".extension", ".extension.pybindings", ".runtime"):
+        monkeypatch.setitem(sys.modules, f"executorch{name}", MagicMock())
+    monkeypatch.setattr(executorch, "_lowered", fail)
+    monkeypatch.setattr(executorch.metadata, "version", lambda name: "1.4")
+    with pytest.raises(BenchError, match=r"ExecuTorch 1\.4 cannot run .*: no such operator"):
+        BACKENDS["executorch"].load(Source(run.artifact("fp32"), run.path))
 
 
 def test_vectors_in_int8_are_not_fed_to_runtimes_known_to_refuse_them(run: Run, tmp_path: Path) -> None:
