@@ -1,4 +1,4 @@
-"""The machine: usable cores, the CPU quota, and the processor's name."""
+"""The machine: usable cores and memory, the CPU quota, and the processor's name."""
 
 import math
 import os
@@ -26,19 +26,35 @@ def cpu_quota(process: Path = _PROCESS) -> float | None:
         process: The process' folder in /proc.
     """
     with suppress(OSError):
-        return min(filter(None, map(_quota, _groups(process))), default=None)
+        return min(filter(None, map(_quota, _groups(process, "cpu"))), default=None)
     return None  # not Linux
 
 
-def _groups(process: Path) -> Iterator[Path]:
-    """The folders of the process' groups: a limit of each group above holds too."""
+def usable_memory(process: Path = _PROCESS) -> int | None:
+    """Bytes of memory of the machine, at most the limit of Linux's control groups; None where the system tells neither.
+
+    A container has such a limit (`docker run --memory 2g`, `resources.limits.memory`).
+
+    Args:
+        process: The process' folder in /proc.
+    """
+    limits = []
+    with suppress(AttributeError, OSError, ValueError):  # no POSIX system
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with suppress(OSError):  # not Linux
+        limits += filter(None, map(_memory_limit, _groups(process, "memory")))
+    return min(limits, default=None)
+
+
+def _groups(process: Path, controller: str) -> Iterator[Path]:
+    """The folders of the process' groups of a controller: a limit of each group above holds too."""
     paths: dict[str, PurePosixPath] = {}  # controller -> group; the controller of version 2 is named ""
     for line in (process / "cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         paths |= dict.fromkeys(controllers.split(","), PurePosixPath(path))
     for line in (process / "mountinfo").read_text().splitlines():
         place, _, kind = line.partition(" - ")
-        name = {"cgroup": "cpu", "cgroup2": ""}.get(kind.split()[0])
+        name = {"cgroup": controller, "cgroup2": ""}.get(kind.split()[0])
         if name in paths and (name == "" or name in kind.split()[-1].split(",")):
             root, mounted = map(_unescaped, place.split()[3:5])
             yield from _up(Path(mounted), paths[name], root)
@@ -60,6 +76,14 @@ def _quota(group: Path) -> float | None:
         else:
             quota, period = (int((group / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
         return quota / period if quota > 0 and period > 0 else None
+    return None
+
+
+def _memory_limit(group: Path) -> int | None:
+    """Bytes; version 1 has a number beyond all memory for no limit."""
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # no such file; "max"
+            return int((group / name).read_text())
     return None
 
 

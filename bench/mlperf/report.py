@@ -1,8 +1,8 @@
 """Run one test of LoadGen, and report it."""
 
-import os
 from collections.abc import Sequence
 
+from ...runtime.system import usable_memory
 from ..errors import BenchError
 from ..load.loadgen import Issue, run_loadgen
 from ..load.loadgen_logs import NANOSECONDS, Verdict, read_verdict
@@ -36,13 +36,11 @@ def run_test(test: LoadgenTest, library: SampleLibrary, issue: Issue, task: Mlpe
 
 
 def _require_memory(test: LoadgenTest) -> None:
-    if not hasattr(os, "sysconf"):
-        return
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if test.memory_bytes > total / 2:
+    total = usable_memory()
+    if total is not None and test.memory_bytes > total / 2:
         raise BenchError(
             f"LoadGen prepares all queries in memory, which takes {test.memory_bytes / 1e9:.1f} GB, expected "
-            f"at most half of the {total / 1e9:.1f} GB that this machine has; run shorter: --loadgen-seconds"
+            f"at most half of the {total / 1e9:.1f} GB that a process here may use; run shorter: --loadgen-seconds"
         )
 
 

@@ -1,11 +1,11 @@
-"""Usable cores follow the CPU quota of the process' control groups, version 1 and 2."""
+"""Usable cores and memory follow the limits of the process' control groups, version 1 and 2."""
 
 import os
 from pathlib import Path
 
 import pytest
 from lmtool.runtime import system
-from lmtool.runtime.system import cpu_quota, usable_cores
+from lmtool.runtime.system import cpu_quota, usable_cores, usable_memory
 
 V2 = "30 24 0:26 {root} {mounted} rw,nosuid - cgroup2 cgroup2 rw,nsdelegate"
 V1 = "33 31 0:30 {root} {mounted} rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct"
@@ -62,6 +62,25 @@ def test_a_container_sees_its_own_group_at_the_mount(tmp_path: Path, path: str, 
     group(tmp_path / "cgroup", "300000 100000")
     group(tmp_path / "5e", "1000 100000")
     assert cpu_quota(process) == 3.0
+
+
+@pytest.mark.parametrize(("own", "above", "expected"), [
+    ("2000000", "max", 2_000_000), ("max", "3000000", 3_000_000), ("max", "max", None), (str(2**60), "max", None),
+])  # fmt: skip
+@pytest.mark.parametrize(("group", "mount", "name"), [
+    ("0::/above/own", V2, "memory.max"), ("4:memory:/above/own", OTHER, "memory.limit_in_bytes"),
+])  # fmt: skip
+def test_memory_is_that_of_the_machine_or_the_least_limit(
+    tmp_path: Path, own: str, above: str, expected: int | None, group: str, mount: str, name: str
+) -> None:
+    process = process_of(tmp_path, f"{group}\n", mount)
+    folder = tmp_path / "cgroup" / "above"
+    (folder / "own").mkdir(parents=True)
+    (folder / name).write_text(above)
+    (folder / "own" / name).write_text(own)
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert usable_memory(process) == (machine if expected is None else expected)
+    assert usable_memory(tmp_path / "none") == machine
 
 
 def test_no_control_groups_no_limit(tmp_path: Path) -> None:
