@@ -22,12 +22,15 @@ class EnergyMeter:
 
     A counter may wrap around once in the block: it does so after minutes at the highest power.
 
+    Args:
+        folder: The counters; None where the calls are computed by another device, whose energy they do not hold.
+
     Attributes:
         reason: Why the counters cannot be read, and the fix; None if they can.
     """
 
-    def __init__(self, folder: Path = COUNTERS) -> None:
-        self._packages = [zone for zone in sorted(folder.glob(_ZONES)) if _is_package(zone)]
+    def __init__(self, folder: Path | None = COUNTERS) -> None:
+        self._packages = [] if folder is None else list(filter(_is_package, sorted(folder.glob(_ZONES))))
         self.reason = _fault(folder, self._packages)
         self._before: list[int] = []
         self._joules = 0.0
@@ -64,14 +67,16 @@ class EnergyMeter:
 
 
 def energy_source(folder: Path = COUNTERS) -> str:
-    """What is measured, in words; or why nothing is."""
+    """The measured packages, or the reason why there are none."""
     meter = EnergyMeter(folder)
     if meter.reason is not None:
         return f"not readable: {meter.reason}"
     return ", ".join((package / _NAME).read_text().strip() for package in meter._packages)
 
 
-def _fault(folder: Path, packages: list[Path]) -> str | None:
+def _fault(folder: Path | None, packages: list[Path]) -> str | None:
+    if folder is None:
+        return "another device computes the calls"
     if not folder.is_dir():
         return f"there is no {folder}: no Linux, a virtual machine, or the module intel_rapl_common is not loaded"
     if not packages:

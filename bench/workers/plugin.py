@@ -17,13 +17,14 @@ from typing import Any
 
 import pytest
 
+from ..backends.browser_process import WEBGPU
 from ..backends.registry import BACKENDS, ONNXRUNTIME, TORCH, Backend, load_backend
 from ..backends.source import Source
 from ..backends.stateful import StatefulBackend
 from ..environment import forget_peak, peak_bytes, pin
 from ..scenario import APPLICATION_KINDS, Scenario
 from .application_calls import ApplicationCalls, application_calls
-from .energy import EnergyMeter
+from .energy import COUNTERS, EnergyMeter
 from .job import Job
 from .workload import workload
 
@@ -102,6 +103,10 @@ def _job(config: pytest.Config) -> Job:
     return Job(backend, source, Path(os.devnull), parsed)
 
 
+def _on_processor(job: Job) -> bool:
+    return job.source.provider in _CPU_PROVIDERS and job.backend != WEBGPU
+
+
 @pytest.fixture(scope="session")
 def load_runtime(pytestconfig: pytest.Config) -> Callable[[], Backend | StatefulBackend]:
     """A function that loads the backend; on the CPU the process keeps to as many cores as a call has threads."""
@@ -137,9 +142,9 @@ def application(runtime: Backend, application_scenario: Scenario) -> Iterator[Ap
 
 
 @pytest.fixture
-def energy() -> EnergyMeter:
-    """Measures the energy of calls, where the system shows it."""
-    return EnergyMeter()
+def energy(pytestconfig: pytest.Config) -> EnergyMeter:
+    """Measures the energy of calls, where the system shows it and the processor computes them."""
+    return EnergyMeter(COUNTERS if _on_processor(_job(pytestconfig)) else None)
 
 
 @pytest.fixture

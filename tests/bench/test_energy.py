@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 from lmtool.bench import Round, Scenario, Timing, format_table
+from lmtool.bench.backends.source import Source
 from lmtool.bench.report.html import render_report
+from lmtool.bench.workers import plugin
 from lmtool.bench.workers.bench_calls import bench_call
 from lmtool.bench.workers.energy import EnergyMeter, energy_source
+from lmtool.bench.workers.job import Job
 from support.models.results import make_results
 
 RANGE = 262_143_328_850
@@ -101,6 +104,22 @@ def test_counters_for_root_only_are_named_with_the_remedy(
 
     monkeypatch.setattr(Path, "read_text", denied)
     assert f"{counters[0]} is for root; run as root, or sudo chmod a+r " in str(EnergyMeter(tmp_path).reason)
+
+
+@pytest.mark.parametrize(("backend", "provider", "measured"), [
+    ("onnxruntime", "cpu", True), ("onnxruntime", "openvino", True), ("onnxruntime", "cuda", False),
+    ("torch", "cuda", False), ("onnxruntime-webgpu", "cpu", False), ("onnxruntime-webgpu-software", "cpu", True),
+])  # fmt: skip
+def test_the_processors_energy_is_for_calls_that_it_computes(backend: str, provider: str, measured: bool) -> None:
+    source = Source(Path("any.onnx"), provider=provider)
+    assert plugin._on_processor(Job(backend, source, Path("out"))) == measured
+
+
+def test_another_devices_calls_have_no_energy() -> None:
+    meter = EnergyMeter(None)
+    with meter:
+        assert meter.counting(int) is int
+    assert meter.joules is None
 
 
 def test_the_timed_function_counts_every_call_and_records_joules(tmp_path: Path, counters: list[Path]) -> None:
