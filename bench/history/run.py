@@ -49,7 +49,7 @@ class HistoryRun:
         name: Path of its file in the history.
         time: When it ended.
         commit: Commit of the repository in which it ran; empty outside one.
-        versions: Package, `python` or `kernel` -> version.
+        versions: Package, `python`, `kernel` or `browser` -> version.
         machine: Facts that must be the same for runs to be comparable (`machine_of`).
         setting: What else must be the same (`setting_of`).
         measurements: What it measured.
@@ -107,7 +107,7 @@ def to_json(results: Results, now: datetime) -> dict[str, Any]:
     identity = json.loads(json.dumps(asdict(results.identity)))
     commit = get_commit_info()
     return {
-        "machine_info": pytest_benchmark_generate_machine_info(),
+        "machine_info": {**pytest_benchmark_generate_machine_info(), "node": ""},  # the host's name
         "commit_info": commit,
         "benchmarks": [_benchmark(timing, results.identity) for timing in results.timings],
         "datetime": now.isoformat(),
@@ -123,7 +123,7 @@ def to_json(results: Results, now: datetime) -> dict[str, Any]:
 
 
 def _versions(environment: Mapping[str, Any]) -> dict[str, str]:
-    own = {name: str(environment[name]) for name in ("python", "kernel") if environment.get(name)}
+    own = {name: str(environment[name]) for name in ("python", "kernel", "browser") if environment.get(name)}
     return {**environment.get("packages", {}), **own, **(environment.get("node") or {})}
 
 

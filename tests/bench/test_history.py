@@ -191,6 +191,14 @@ def test_pytest_keeps_its_benchmarks_in_the_same_folder(tmp_path: Path) -> None:
     assert write(tmp_path, results({"torch": 1e-3})).partition("/")[2].startswith("0003_")
 
 
+def test_a_file_names_the_browser_and_no_host() -> None:
+    made = results({"torch": 1e-3})
+    identity = replace(made.identity, environment={**made.identity.environment, "browser": "Chromium 150.0"})
+    stored = history_run.to_json(replace(made, identity=identity), START)
+    assert stored["machine_info"]["node"] == ""
+    assert stored["lmtool"]["versions"]["browser"] == "Chromium 150.0"
+
+
 def test_the_page_is_whole_and_loads_nothing(tmp_path: Path) -> None:
     fill(tmp_path, [1.0] * 6 + [1.2] * 5)
     one_round = results({"torch": 1e-3}, processor="<another>")
