@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
-from ...runtime.errors import truncated
+from ...runtime.errors import counted, truncated
 from ...runtime.io.files import write_atomically
 from ..candidates import by_reason
 from ..results import Results
@@ -61,7 +61,7 @@ class History:
 @final
 @dataclass(frozen=True)
 class HistoryReport:
-    """What a history tells after a run.
+    """Report after a run.
 
     Attributes:
         folder: Its folder.
@@ -117,8 +117,8 @@ class HistoryReport:
 
     def format(self) -> str:
         """A line for each change of the current series, then the series without one."""
-        count = len(self.stored.runs)
-        lines = [f"history of {count} run{'s' * (count != 1)}; all changes together are certain to 99%"]
+        runs = counted(len(self.stored.runs), "run")
+        lines = [f"history of {runs}; all changes together are certain to 99% if runs differ independently"]
         for series in self.current:
             lines += [f"  {series.name}: {series.describe(change)}" for change in series.changes]
         unchanged = {f"{each.runtime} in {each.scenario}": each.state for each in self.current if not each.changes}

@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from ...runtime.errors import counted
 from ..report.charts import shown_seconds
-from ..report.html import CONTROLS
+from ..report.page_template import CONTROLS, page_template
 from .curve import Curve, draw_curve
 from .run import HistoryRun
 from .series import Series, changed_versions, machine_key
-
-_STYLES = Path(__file__).parents[1] / "report"
 
 
 @final
@@ -29,15 +26,8 @@ class MachineHistory:
 
 def render_page(runs: Sequence[HistoryRun], series: Sequence[Series], notes: Sequence[str]) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=FileSystemLoader([Path(__file__).parent, _STYLES]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["seconds"] = shown_seconds
-    page = environment.get_template("history.html").render(runs=runs, machines=_machines(runs, series), notes=notes)
+    template = page_template("history.html", {"seconds": shown_seconds, "counted": counted}, Path(__file__).parent)
+    page = template.render(runs=runs, machines=_machines(runs, series), notes=notes)
     return page.translate(CONTROLS)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, final
 
+from ...runtime.errors import counted
 from ..statistics.change_point import FEWEST, ChangePoint, find_changes
 from .run import HistoryRun, Measurement
 
@@ -69,8 +70,8 @@ class Series:
 
     @property
     def state(self) -> str:
-        """What is known while no change is certain."""
-        runs = f"{len(self.points)} run{'s' * (len(self.points) != 1)}"
+        """State without a change."""
+        runs = counted(len(self.points), "run")
         if self.is_too_short:
             return f"{runs}, too few to tell: a change needs {FEWEST} before it and {FEWEST} after"
         return f"no change is certain in {runs}"
@@ -124,7 +125,7 @@ def machine_key(run: HistoryRun) -> str:
 
 
 def key_of(run: HistoryRun, measurement: Measurement) -> str:
-    """What must be the same for a measurement to belong to a series."""
+    """Identity of a series: all that its measurements have in common."""
     common = [run.machine, run.setting, measurement.artifact, measurement.runtime, measurement.scenario]
     return json.dumps(common, sort_keys=True)
 

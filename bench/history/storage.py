@@ -32,7 +32,7 @@ class StoredRuns:
 class HistoryStorage:
     """A folder with a file for each run; files are added, never changed.
 
-    `pytest-benchmark --storage FOLDER` reads it too, and may keep results of its own there.
+    `pytest-benchmark --storage FOLDER` reads it too, and may keep its results there.
     """
 
     folder: Path

@@ -46,12 +46,10 @@ class Verdict:
     Attributes:
         invalid_reasons: Rules that were not met, and loadgen's remarks; empty if the run is valid.
         figures: Values of its detailed log by their keys; times in nanoseconds.
-        summary: Its summary.
     """
 
     invalid_reasons: tuple[str, ...]
     figures: Mapping[str, Any]
-    summary: str
 
 
 def read_verdict(folder: Path) -> Verdict:
@@ -69,7 +67,7 @@ def read_verdict(folder: Path) -> Verdict:
     figures = {entry["key"]: entry["value"] for entry in entries}
     if "Result is : " not in summary or "result_validity" not in figures:
         raise BenchError(f"loadgen's logs are incomplete; is there room in {folder}?")
-    return Verdict(_invalid_reasons(summary), figures, summary)
+    return Verdict(_invalid_reasons(summary), figures)
 
 
 def read_outputs(folder: Path) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

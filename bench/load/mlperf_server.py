@@ -144,13 +144,7 @@ def measure_server(
         PoolError: A call of the runtime failed.
     """
     arrivals = Arrivals(rate, seconds, latency_bound_seconds, seed)
-    options = PoolOptions(
-        max_streams=max_waiting + 2 * max_batch,  # waiting, running, just answered
-        max_waiting=max_waiting,
-        max_batch=max_batch,
-        max_tokens=max_batch,
-        allow_inexact=True,
-    )
+    options = server_options(max_batch, max_waiting)
     exact = _is_exact(predictor, options.batch_sizes)
     warm_up(predictor, options.batch_sizes)
     with StreamPool(predictor, options) as pool:
@@ -160,6 +154,17 @@ def measure_server(
             pool.close()
         requests.require_success()
         return _report(arrivals, options, result, requests.refused, pool.stats.calls, exact)
+
+
+def server_options(max_batch: int = MAX_BATCH, max_waiting: int = MAX_WAITING) -> PoolOptions:
+    """A pool for requests of one token each, inexact ones too."""
+    return PoolOptions(
+        max_streams=max_waiting + 2 * max_batch,  # waiting, running, just answered
+        max_waiting=max_waiting,
+        max_batch=max_batch,
+        max_tokens=max_batch,
+        allow_inexact=True,
+    )
 
 
 @contextmanager

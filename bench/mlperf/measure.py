@@ -45,9 +45,8 @@ def _measure(job: Job) -> Mapping[str, Any]:
     assert task is not None
     backend = BACKENDS[job.backend].load(job.source)
     library = SampleLibrary.read(backend.predictor, read_text(task.text))
-    task.logs.mkdir(parents=True, exist_ok=True)
-    library.write(task.samples)
     run = measure(backend.predictor, library, task, job.seconds, job.latency_bound)
+    library.write(task.samples)
     precision = backend.predictor.artifact.precision
     return {**asdict(run), "peak_bytes": peak_bytes(backend.pid), "precision": precision}
 

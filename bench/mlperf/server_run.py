@@ -7,7 +7,7 @@ import numpy as np
 from ...runtime.pool.options import PoolOptions
 from ...runtime.pool.stream_pool import StreamPool
 from ...runtime.predictor import Predictor
-from ..load.mlperf_server import LATE_SHARE, MAX_BATCH, MAX_WAITING, warm_up
+from ..load.mlperf_server import LATE_SHARE, MAX_BATCH, server_options, warm_up
 from ..workers.job import MlperfTask
 from .batched_run import call_seconds
 from .max_rate import Probe, Probing, RateSearch, find_max_rate
@@ -33,13 +33,7 @@ def measure_server(
         seconds: Least duration.
         bound: Seconds within which 99 of 100 queries must be answered.
     """
-    options = PoolOptions(
-        max_streams=MAX_WAITING + 2 * MAX_BATCH,  # waiting, running, just answered
-        max_waiting=MAX_WAITING,
-        max_batch=MAX_BATCH,
-        max_tokens=MAX_BATCH,
-        allow_inexact=True,
-    )
+    options = server_options()
     warm_up(predictor, options.batch_sizes)
     runs: list[MlperfRun] = []
 

@@ -1,4 +1,4 @@
-"""Profile candidates: each in a process of its own, after its times are taken."""
+"""Profile candidates: each in a separate process, after its times are taken."""
 
 from collections.abc import Mapping, Sequence
 
@@ -33,7 +33,7 @@ def run_profiles(
     seconds: float,
     progress: Progress,
 ) -> Profiles:
-    """Profile verified candidates in the scenarios that have calls, each in a process of its own."""
+    """Profile verified candidates in the scenarios that have calls, each in a separate process."""
     profiles, missing, crashed = list[OperatorProfile](), dict[str, str](), dict[str, str]()
     calls = [scenario for scenario in scenarios if scenario.kind in CALL_KINDS]
     for name, candidate in candidates.items():

@@ -3,12 +3,11 @@
 The template is `page.html` with `page.css`; its values are computed here, its charts in `charts.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ...runtime.io.files import write_atomically
 from ...runtime.score import format_perplexity
@@ -25,6 +24,7 @@ from .charts import DOTS, colors, micro, panel, shown_seconds, shown_speed, swee
 from .mlperf import HEADER, cells, heading, notes
 from .operators import OPERATOR_HEADER, operator_rows
 from .overview import cards, change_matrix, perplexity_change, share, speedup_matrix
+from .page_template import CONTROLS, page_template
 from .stacks import kind_colors, profile_panel
 from .svg import marker
 from .text import (
@@ -62,9 +62,6 @@ _STEP_KINDS = {
 }
 """The same for networks that are no language models."""
 
-CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160)], "\ufffd")
-"""Control characters, which the output of a crashed process may hold."""
-
 
 def write_report(results: Results, path: Path, comparison: Comparison | None = None) -> None:
     """Write the page.
@@ -82,14 +79,7 @@ def write_report(results: Results, path: Path, comparison: Comparison | None = N
 
 def render_report(results: Results, comparison: Comparison | None = None) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters: dict[str, Callable[..., Any]] = {
         "figure": _figure,
         "micro": micro,
         "ratio": format_ratio,
@@ -100,7 +90,7 @@ def render_report(results: Results, comparison: Comparison | None = None) -> str
         "speed": lambda timing: shown_speed(timing, results.unit),
     }
     profiles = results.profiles or Profiles()
-    page = environment.get_template("page.html").render(
+    page = page_template("page.html", filters).render(
         results=results,
         comparison=comparison,
         identity=results.identity,
@@ -144,7 +134,7 @@ def render_report(results: Results, comparison: Comparison | None = None) -> str
 
 
 def _mlperf(results: Results) -> dict[str, Any]:
-    """What the section of runs by MLPerf's rules needs."""
+    """Values for the section of runs by MLPerf's rules."""
     mlperf = results.mlperf
     if mlperf is None:
         return {"mlperf": None}

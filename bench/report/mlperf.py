@@ -5,7 +5,7 @@ import textwrap
 from ...runtime.io.text_table import text_table
 from ..mlperf.results import MlperfResults, MlperfRun
 from ..mlperf.settings import OFFICIAL_SECONDS
-from .text import format_seconds
+from .text import WIDTH, format_seconds
 
 HEADER = ("runtime", "scenario", "LoadGen", "result", "", "queries", "p50", "p99", "p99.9", "TEST01", "TEST04")
 _METRICS = {
@@ -14,7 +14,6 @@ _METRICS = {
     "offline": "samples/s",
     "server": "samples/s",
 }
-_WIDTH = 120
 
 
 def heading(results: MlperfResults) -> str:
@@ -51,7 +50,7 @@ def run_line(run: MlperfRun) -> str:
 
 
 def notes(results: MlperfResults) -> list[str]:
-    """What must not be overlooked: invalid runs, doubts, failed audits, runs without a result, logs that are lost."""
+    """Warnings and failures: invalid runs, doubts, failed audits, runs without a result, lost logs."""
     lines = [f"{name}: {reason}" for name, reason in results.failed.items()]
     for run in results.runs:
         where = f"{run.runtime}, {run.scenario}"
@@ -65,7 +64,7 @@ def notes(results: MlperfResults) -> list[str]:
 def format_mlperf(results: MlperfResults, width: int | None = None) -> str:
     """Heading, a line for each run, notes; in `width` columns, None: no limit."""
     rows = text_table([HEADER, *(cells(run) for run in results.runs)], "<<<><>", "  ", width)
-    wrapped = [textwrap.wrap(f"! {note}", width or _WIDTH, subsequent_indent="  ") for note in notes(results)]
+    wrapped = [textwrap.wrap(f"! {note}", width or WIDTH, subsequent_indent="  ") for note in notes(results)]
     return "\n".join([heading(results), *rows, *(line for lines in wrapped for line in lines)])
 
 

@@ -17,7 +17,9 @@ _FIGURES = ("p50", "p95", "p99", "longest", "outliers")
 _COMPARED = ("memory", "energy", "floor", "to floor", "bare", "to bare", "speed-up")
 FAILED = "FAILED the verification: not timed"
 CRASHED = "CRASHED: not timed"
-_WIDTH = 120
+WIDTH = 120
+"""Columns of wrapped lines where the screen's width is not known."""
+
 _QUALITY = ("test_perplexity", "test_bits_per_byte", "test_word_perplexity")
 
 
@@ -39,7 +41,7 @@ def format_table(results: Results, width: int | None = None) -> str:
     lines += [f"! sweep: {name}: {reason}" for name, reason in results.sweep_failures.items()]
     lines += [f"! {runtime}: {reason}" for runtime, reasons in results.failed.items() for reason in reasons]
     lines += [f"! {runtime}: {reason}" for runtime, reason in results.crashed.items()]
-    lines += textwrap.wrap("; ".join(legend(results)), width or _WIDTH)
+    lines += textwrap.wrap("; ".join(legend(results)), width or WIDTH)
     facts = [format_quality(results), format_calls(results)]
     lines += [f"{results.model.name}: {fact}" for fact in facts if fact]
     lines += [f"not measured: {names}: {reason}" for names, reason in by_reason(dict(results.skipped)).items()]

@@ -5,7 +5,8 @@ split of a series is tested with Student's t over logarithms, and the surest one
 A series is searched as it grew, run by run, and each change starts it anew, so that a change stays known when a later
 one undoes it. A machine that drifts makes neighbouring runs alike, so the error grows with the correlation of the
 residuals. And the confidence counts all splits, series and looks, so that all looks at runs without a change, however
-many, find one with at most 1 % chance.
+many, find one with at most 1 % chance if runs differ independently; runs that are alike beyond their neighbours raise
+it.
 """
 
 import math

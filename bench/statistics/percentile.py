@@ -19,7 +19,7 @@ _SEED = 0
 
 
 def percentile(seconds: Sequence[float] | NDArray[np.float64], percent: float) -> float:
-    """The value that `percent` of the values do not exceed; always one of them, never interpolated."""
+    """The value of LoadGen's rank: of n sorted values the one at index int(n * percent / 100); never interpolated."""
     index = int(len(seconds) * (percent / 100))
     return float(np.sort(seconds)[min(index, len(seconds) - 1)])
 
@@ -35,7 +35,7 @@ def calls_needed(percent: float) -> int:
 
 
 def percentile_estimate(rounds: Sequence[Sequence[float]], percent: float) -> Estimate:
-    """The percentile of the calls of all rounds, by nearest rank, with an interval.
+    """The percentile of the calls of all rounds, by LoadGen's rank, with an interval.
 
     The interval spans two: a bootstrap over rounds and their calls, which is too narrow for few rounds, and Student's t
     over the logarithms of the rounds' own percentiles, which misses where only some rounds are disturbed.

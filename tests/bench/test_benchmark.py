@@ -199,7 +199,7 @@ def test_figures_by_hand() -> None:
     results = make_results({"torch": [[4e-3] * 3, [8e-3] * 3], "onnx fp32": [[1e-3] * 3, [4e-3] * 3]})
     scenario = results.scenarios[0]
     timing = results.timing("onnx fp32", scenario)
-    assert timing.median_seconds == 4e-3  # of six calls the fourth, by nearest rank
+    assert timing.median_seconds == 4e-3  # of six calls the fourth, by LoadGen's rank
     assert timing.tokens_per_second == pytest.approx(250)
     assert timing.spread == pytest.approx(3e-3 / 2.5e-3)
     assert list(timing.percentiles) == [50]

@@ -2,7 +2,7 @@
 
     python bench/studies/gpu --out DIR [--seconds 570] [--data CORPUS] [--device cpu] [--small]
 
-Each part runs in a process of its own with a limit: a smoke test, the tests for CUDA, a training, exports and their
+Each part runs in a separate process with a limit: a smoke test, the tests for CUDA, a training, exports and their
 verification, a benchmark of the processor and the GPU, differences with TF32 as the positive control, batch invariance,
 a stream pool, fp16, trainings in TF32 and bf16, CUDA graphs. A part that fails, crashes or hangs is recorded with the
 reason, and the next one begins.

@@ -53,7 +53,7 @@ def _loaded_libraries() -> list[str]:
 
 
 def _torch_facts(device: str) -> Facts:
-    import torch  # loads CUDA libraries of its own, so it comes after the session without it
+    import torch  # loads other CUDA libraries, so it comes after the session without it
 
     facts: Facts = {"version": torch.__version__}
     if device == "cpu":

@@ -1,4 +1,4 @@
-"""What the parts found: one JSON file and one page of Markdown, written anew after each part."""
+"""Findings of the parts: one JSON file and one page of Markdown, written anew after each part."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,7 +15,7 @@ FORMAT = 1
 @final
 @dataclass(frozen=True)
 class Found:
-    """What one part found.
+    """Findings of one part.
 
     Attributes:
         title: The part in words.

@@ -1,4 +1,4 @@
-"""Run the parts one after the other, each in a process of its own, within the time that is left."""
+"""Run the parts one after the other, each in a separate process, within the time that is left."""
 
 import argparse
 import json
@@ -81,7 +81,7 @@ def gather(parts: Sequence[Part], setup: Setup, evidence: Evidence, seconds: flo
 
 
 def _outcome(part: Part, setup: Setup, left: float, log: IO[str]) -> Found:
-    """What a part found, or why it did not run."""
+    """Findings of a part, or the reason why it did not run."""
     if lacking := [precision for precision in part.needs if precision not in setup.artifacts()]:
         return Found(part.title, trouble=f"not run: exports wrote no artifact in {' and '.join(lacking)}")
     if left < _LEAST_SECONDS:

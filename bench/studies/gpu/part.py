@@ -1,4 +1,4 @@
-"""One part in a process of its own: what it is told, and what it finds.
+"""One part in a separate process: its setup and its findings.
 
     python -m gpu.part MODULE FUNCTION SETUP REPORT
 
@@ -66,7 +66,7 @@ class Findings:
 @final
 @dataclass(frozen=True)
 class Setup:
-    """What every part is told.
+    """Setup of every part.
 
     Attributes:
         device: `cuda`, or `cpu` for a rehearsal; a device of torch and a provider of onnxruntime.
