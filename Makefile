@@ -17,7 +17,7 @@ demo: .venv/installed
 	mkdir -p build/demo && cd build/demo && '$(CURDIR)/$(BIN)/lmtool' demo
 
 test: .venv/installed
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal --durations 25 --durations-min 4
 
 # Tests with other runtimes, node, a browser or a cluster; tests whose needs cannot be installed here skip with a reason.
 test-portability: .venv/portability

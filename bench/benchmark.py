@@ -18,7 +18,7 @@ from ..runtime.session.session import check_threads
 from .backends.browser_process import SOFTWARE, WEBGPU, browser_version
 from .backends.node_process import NODE_PACKAGE, WEB_PACKAGE, versions
 from .backends.registry import ONNXRUNTIME
-from .candidates import FP32, OTHERS, Candidates, by_reason
+from .candidates import FP32, OTHERS, Candidate, Candidates, Skipped, by_reason
 from .environment import describe_environment, load_average
 from .errors import BenchError
 from .load.arrivals import Arrivals
@@ -28,6 +28,7 @@ from .mlperf.runs import run_mlperf
 from .mlperf.settings import LOADGEN_NAMES
 from .profile.run_profiles import profiled_scenarios, run_profiles
 from .ranking import verdicts
+from .report.text import format_table
 from .results import Identity, Results
 from .roofline import Roofline
 from .rounds import Measurements, Schedule, TimingTask, run_rounds
@@ -42,6 +43,7 @@ from .workers.interpreter import Interpreter, find_interpreter
 _OWN_PRECISION = (ONNXRUNTIME, "openvino-default")
 """Backends that may read weights of fewer than four bytes."""
 
+_OF_SERVERS = ("loadgen_seconds", "latency_bound")
 _BEFORE = ", before"
 """End of the name of a runtime in the earlier environment."""
 
@@ -144,8 +146,9 @@ def run_bench(
 def _measure(
     options: BenchOptions, folder: Path, progress: Progress, loadgen_logs: Path | None, undecided: Undecided
 ) -> Results:
-    earlier = None if options.before is None else find_interpreter(options.before)
     target = _find(options, folder)
+    backends = {candidate.backend for candidate in target.candidates.values()}
+    earlier = None if options.before is None else find_interpreter(options.before, backends)
     if target.unit != TOKEN and options.sweep:
         raise OptionError("--sweep makes language models of other sizes; for another network name --batch and --time")
     if options.loadgen_scenarios:
@@ -155,9 +158,12 @@ def _measure(
     if not scenarios and not options.sweep and not options.loadgen_scenarios:
         reasons = (f"{names}: {reason}" for names, reason in by_reason(impossible).items())
         raise BenchError(f"there is nothing to measure: {'; '.join(reasons)}")
-    candidates = target.candidates if earlier is None else {**target.candidates, **_earlier(target, earlier)}
-    verification = verify_candidates(candidates, progress, scenarios, target.required)
-    tasks = {name: TimingTask(candidate, scenarios) for name, candidate in verification.candidates.items()}
+    before, absent = ({}, {}) if earlier is None else _earlier(target, earlier)
+    verification = verify_candidates({**target.candidates, **before}, progress, scenarios, target.required)
+    tasks = {
+        name: TimingTask(each, [scenario for scenario in scenarios if not _is_absent(scenario, each, earlier)])
+        for name, each in verification.candidates.items()
+    }
 
     def results(measurements: Measurements) -> Results:
         measured = [name for name in tasks if name in target.candidates and name not in measurements.crashed]
@@ -174,7 +180,7 @@ def _measure(
             rooflines=_rooflines(verification, measurements),
             failed=verification.failed,
             crashed=verification.crashed | measurements.crashed,
-            skipped=target.skipped | impossible | verification.skipped,
+            skipped=target.skipped | impossible | absent | verification.skipped,
             earlier="" if earlier is None else str(earlier),
             before=[_renamed(timing) for timing in timings if timing.runtime not in target.candidates],
         )
@@ -185,13 +191,18 @@ def _measure(
     whole = results(measurements)
     crashed = measurements.crashed
     measured = {name: tasks[name].candidate for name in target.candidates if name in tasks and name not in crashed}
-    if options.profile:
-        seconds = options.schedule.seconds_per_scenario
-        whole = replace(whole, profiles=run_profiles(measured, scenarios, whole.rooflines, seconds, progress))
-    if options.sweep and measured:
-        whole = _with_sweeps(whole, measured, options.schedule, folder, progress)
-    mlperf = _run_mlperf(options, measured, folder, loadgen_logs, progress)
-    return replace(whole, mlperf=mlperf, load_after=load_average())
+    try:
+        if options.profile:
+            seconds = options.schedule.seconds_per_scenario
+            whole = replace(whole, profiles=run_profiles(measured, scenarios, whole.rooflines, seconds, progress))
+        if options.sweep and measured:
+            whole = _with_sweeps(whole, measured, options.schedule, folder, progress)
+        whole = replace(whole, mlperf=_run_mlperf(options, measured, folder, loadgen_logs, progress))
+    except BaseException:
+        if whole.timings:
+            progress(format_table(whole))  # what took minutes to measure
+        raise
+    return replace(whole, load_after=load_average())
 
 
 def _with_sweeps(
@@ -207,9 +218,24 @@ def undecided_verdicts(results: Results) -> list[str]:
     return [str(verdict.scenario) for verdict in verdicts(results) if not verdict.is_clear]
 
 
-def _earlier(target: Target, earlier: Interpreter) -> Candidates:
-    """The candidates in another environment."""
-    return {f"{name}{_BEFORE}": replace(each, python=earlier.path) for name, each in target.candidates.items()}
+def _earlier(target: Target, earlier: Interpreter) -> tuple[Candidates, Skipped]:
+    """The candidates in another environment, and those that it lacks, with the reason."""
+    names = {name: f"{name}{_BEFORE}" for name in target.candidates}
+    candidates, absent = Candidates(), Skipped()
+    for name, each in target.candidates.items():
+        reason = earlier.missing.get(each.backend)
+        if reason is None:
+            candidates[names[name]] = replace(each, python=earlier.path)
+        else:
+            absent[names[name]] = reason
+    return candidates, absent
+
+
+def _is_absent(scenario: Scenario, candidate: Candidate, earlier: Interpreter | None) -> bool:
+    """Whether the environment of a candidate lacks what a scenario needs."""
+    if earlier is None or candidate.python != earlier.path:
+        return False
+    return scenario.kind == "server" and "server" in earlier.missing
 
 
 def _renamed(timing: Timing) -> Timing:
@@ -263,12 +289,19 @@ def _identity(target: Target, options: BenchOptions) -> Identity:
     return Identity(
         providers=tuple(options.providers),
         threads=options.threads,
-        schedule=asdict(options.schedule),
+        schedule=_durations(options),
         original=target.original,
         artifacts={name: sha256 for name, sha256 in hashes.items() if sha256 is not None},
         environment={**describe_environment(), "node": versions() if in_node else {}, **browser},
         calls=target.calls,
     )
+
+
+def _durations(options: BenchOptions) -> dict[str, float]:
+    """The schedule, without what concerns servers only if there is none."""
+    has_server = any(scenario.kind == "server" for scenario in options.scenarios)
+    values = asdict(options.schedule)
+    return {name: value for name, value in values.items() if has_server or name not in _OF_SERVERS}
 
 
 def _rooflines(verification: VerificationResults, measurements: Measurements) -> dict[str, Roofline]:

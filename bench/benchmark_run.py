@@ -81,9 +81,11 @@ def run_benchmark(
         progress(f"model: {model} ({reason})")
     if folder is not None:
         make_folder(folder)
+    if (history is not None or gate is not None) and not options.scenarios:
+        raise OptionError(
+            "--history, --before and --compare take the times of scenarios, and none is timed; name one with --scenario"
+        )
     if history is not None:
-        if not options.scenarios:
-            raise OptionError("--history keeps the times of scenarios, and none is timed; name one with --scenario")
         history.prepare()
     if gate is not None:
         gate.require_same(identify(options))

@@ -12,7 +12,7 @@ from .scenario import Scenario
 from .statistics.decision import look_rounds
 from .timing import Round, Timing
 from .verification import Progress
-from .workers.launch import CrashError, RefusedError, run_server_job, run_timing_job
+from .workers.launch import ClockError, CrashError, RefusedError, run_server_job, run_timing_job
 
 
 @final
@@ -124,9 +124,18 @@ def _run_turns(
             continue
         progress(name)
         try:
-            _run_round(name, tasks[name], schedule, measurements)
-        except (CrashError, RefusedError) as error:
+            _repeated(functools.partial(_run_round, name, tasks[name], schedule, measurements), progress)
+        except (ClockError, CrashError, RefusedError) as error:
             measurements.crashed[name] = str(error)
+
+
+def _repeated(run: Callable[[], None], progress: Progress) -> None:
+    """Run again, once, where the clock jumped."""
+    try:
+        run()
+    except ClockError as error:
+        progress(f"again: {error}")
+        run()
 
 
 def _run_round(name: str, task: TimingTask, schedule: Schedule, measurements: Measurements) -> None:

@@ -63,8 +63,8 @@ def bench(
     max_rounds: Annotated[
         int | None,
         Option(
-            help="Go on, up to so many rounds, while a comparison is too close to call (default: as --rounds; with "
-            "--fail-if-slower 8 times as many)."
+            help="Go on, up to this number of rounds, while a comparison is too close to call (default: as --rounds; "
+            "where --fail-if-slower goes with --before or --compare 8 times as many)."
         ),
     ] = None,
     latency_bound: Annotated[

@@ -59,12 +59,13 @@ def timings_of(results: Mapping[str, Any]) -> list[Timing]:
 
 
 def machine_of(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts of the machine that must be the same for results to be comparable."""
-    return {name: results["environment"].get(name) for name in _SAME}
+    """Facts of the machine that must be the same for results to be comparable; of a GPU its name, not its driver."""
+    facts = {name: results["environment"].get(name) for name in _SAME}
+    return {**facts, "gpus": [gpu.partition(",")[0] for gpu in facts["gpus"] or ()]}
 
 
 def setting_of(results: Mapping[str, Any]) -> dict[str, Any]:
-    """What else must be the same, without the artifacts."""
+    """Settings that must be the same for results to be comparable, without the artifacts."""
     calls = results.get("calls", {})
     return {
         "providers": list(results["providers"]),
@@ -76,6 +77,9 @@ def setting_of(results: Mapping[str, Any]) -> dict[str, Any]:
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     old_facts, new_facts = (setting_of(results) | machine_of(results) for results in (before, now))
+    both = old_facts["schedule"].keys() & new_facts["schedule"].keys()  # without a server its durations are missing
+    for facts in (old_facts, new_facts):
+        facts["schedule"] = {name: value for name, value in sorted(facts["schedule"].items()) if name in both}
     pairs = [(name, old_facts[name], new) for name, new in new_facts.items()]
     pairs += [
         (f"the artifact of {name}", before["artifacts"][name], sha256)

@@ -15,6 +15,9 @@ from ...runtime.io.files import json_text, write_atomically
 from ..backends.source import Source, StatefulCalls
 from ..scenario import Scenario
 
+JOB_FORMAT = 1
+"""Changes with the fields of `Job` and of reports: environments with other formats are not measured in turns."""
+
 REFUSED = "refused"
 """Key of a report that holds only the message of an `LmtoolError`."""
 

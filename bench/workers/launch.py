@@ -16,6 +16,7 @@ from ..environment import NO_TF32
 from ..roofline import Roofline
 from ..scenario import Scenario
 from ..timing import Round
+from .interpreter import variables_for
 from .job import BY_PROVIDER, REFUSED, Job, MlperfTask
 from .plugin import BARE, JOULES, PEAK, ROOFLINE
 
@@ -35,6 +36,11 @@ PYTEST_OPTIONS = f"""
 @final
 class CrashError(Exception):
     """A worker process ended early or did not end."""
+
+
+@final
+class ClockError(Exception):
+    """A call took no time, or less."""
 
 
 @final
@@ -96,6 +102,7 @@ def run_timing_job(candidate: Candidate, scenarios: Sequence[Scenario], seconds:
 
     Raises:
         CrashError: The process ended early.
+        ClockError: The clock jumped.
     """
     report = _run_job("pytest", candidate, scenarios=scenarios, seconds=seconds)
     rounds = {
@@ -109,7 +116,7 @@ def run_timing_job(candidate: Candidate, scenarios: Sequence[Scenario], seconds:
     }
     for scenario, timed in rounds.items():
         if min(timed.call_seconds) <= 0:
-            raise CrashError(f"{scenario}: a call took {min(timed.call_seconds)} s: the clock jumped; measure again")
+            raise ClockError(f"{scenario}: a call took {min(timed.call_seconds)} s: the clock jumped; measure again")
     return RoundResult(rounds, Roofline(**report[ROOFLINE]) if ROOFLINE in report else None)
 
 
@@ -150,7 +157,7 @@ def run_output_audit_job(candidate: Candidate, task: MlperfTask) -> dict[str, An
 def _run_job(module: str, candidate: Candidate, **work: Any) -> dict[str, Any]:
     with temporary_folder() as folder:
         job = Job(candidate.backend, candidate.source, folder / "report.json", **work)
-        return _read_report(job.output, _run([candidate.python, "-m", *_command(module, job)], job, folder))
+        return _read_report(job.output, _run(candidate.python, _command(module, job), job, folder))
 
 
 def _command(module: str, job: Job) -> list[str]:
@@ -162,7 +169,10 @@ def _command(module: str, job: Job) -> list[str]:
 
 def _read_report(path: Path, finished: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     content = path.read_text() if path.exists() else ""  # pytest-benchmark creates its file before it measures
-    report: dict[str, Any] = json.loads(content or "{}")
+    try:
+        report: dict[str, Any] = json.loads(content or "{}")
+    except json.JSONDecodeError as error:
+        raise CrashError(f"the process wrote half a report ({error}): is the disk full?") from error
     if REFUSED in report:
         raise RefusedError(report[REFUSED], report[BY_PROVIDER])
     if finished.returncode != 0:
@@ -183,27 +193,28 @@ def _ending(code: int) -> str:
     return f"was killed by {signal.Signals(-code).name if -code in set(signal.Signals) else f'signal {-code}'}"
 
 
-def _run(command: list[str], job: Job, folder: Path) -> subprocess.CompletedProcess[str]:
+def _run(python: str, command: list[str], job: Job, folder: Path) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(  # noqa: S603  # our own modules, in an interpreter that the user chose
-            command,
+            [python, "-m", *command],
             cwd=folder,
-            env=_environment(job.source.threads, folder),
+            env=_environment(python, job.source.threads, folder),
             capture_output=True,
             text=True,
             check=False,
-            timeout=_TIMEOUT_SECONDS + (0 if job.mlperf is None else _LONGEST_RUNS * job.seconds),
+            timeout=_TIMEOUT_SECONDS + (1 if job.mlperf is None else _LONGEST_RUNS) * job.seconds,
         )
     except subprocess.TimeoutExpired as error:
         raise CrashError(f"the process did not end within {error.timeout:,g} seconds and was stopped") from error
 
 
-def _environment(threads: int, folder: Path) -> dict[str, str]:
+def _environment(python: str, threads: int, folder: Path) -> dict[str, str]:
     """`threads` in every library, no TF32, and a temporary folder that is removed even if the process dies.
 
     Of pytest's plugins only those of `PYTEST_OPTIONS` are loaded: others cost a second and would run beside the calls.
     """
-    variables = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "PY_COLORS"))}
+    inherited = variables_for(python)
+    variables = {key: value for key, value in inherited.items() if not key.startswith(("PYTEST_", "PY_COLORS"))}
     counts = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS")}
     alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "TMPDIR": str(folder), NODE_FOLDER: str(node_folder())}
     return {**variables, **counts, **alone, **NO_TF32}

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from lmtool.bench import (
     Round,
     Scenario,
     Timing,
+    benchmark,
     format_table,
     rounds,
     run_bench,
@@ -30,9 +32,10 @@ from lmtool.bench.candidates import Candidate
 from lmtool.bench.demo import DemoStep
 from lmtool.bench.regression.gate import RegressionGate
 from lmtool.bench.rounds import Schedule, TimingTask
+from lmtool.bench.verification import VerificationResults
 from lmtool.bench.workers import launch
-from lmtool.bench.workers.interpreter import find_interpreter
-from lmtool.bench.workers.launch import CrashError, RoundResult, run_timing_job
+from lmtool.bench.workers.interpreter import Interpreter, find_interpreter
+from lmtool.bench.workers.launch import ClockError, RoundResult, run_timing_job
 from lmtool.bench.workers.plugin import PEAK
 from lmtool.model import Run, TrainOptions
 from lmtool.model.network import state_tensors
@@ -121,20 +124,19 @@ def _rounds(measurements: rounds.Measurements) -> int:
 
 
 def test_the_same_versions_in_turns_are_no_slower(run: Run, tmp_path: Path) -> None:
-    options = BenchOptions(
-        run.artifact("fp32"), against=(), scenarios=[ONE], schedule=Schedule(2, 0.02), before=Path(sys.executable)
-    )
-    finished = run_benchmark(options, tmp_path, RegressionGate(), lambda _: None)
-    assert finished.results.runtimes == ["onnx fp32", "onnx int8"]
-    assert [timing.runtime for timing in finished.results.before] == finished.results.runtimes
-    assert set(finished.results.parity) == {"onnx fp32", "onnx int8", "onnx fp32, before", "onnx int8, before"}
+    lonely = tmp_path / "model.onnx"
+    shutil.copy(run.artifact("fp32"), lonely)
+    options = BenchOptions(lonely, against=(), scenarios=[ONE], schedule=QUICK, before=Path(sys.executable))
+    finished = run_benchmark(options, None, RegressionGate(), lambda _: None)
+    assert finished.results.runtimes == ["onnx fp32"]
+    assert [timing.runtime for timing in finished.results.before] == ["onnx fp32"]
+    assert set(finished.results.parity) == {"onnx fp32", "onnx fp32, before"}
     assert finished.comparison is not None
-    assert [change.runtime for change in finished.comparison.changes] == finished.results.runtimes
+    assert [change.runtime for change in finished.comparison.changes] == ["onnx fp32"]
     assert finished.comparison.missing == []
-    assert f"in turns with {sys.executable} (lmtool " in finished.format()
+    assert "in turns with lmtool " in finished.format()
     assert json.loads((tmp_path / "bench.json").read_text())["before"][0]["rounds"]
-    gated = dataclasses.replace(finished.comparison, allowed=50.0)
-    assert gated.failures == []
+    assert dataclasses.replace(finished.comparison, allowed=50.0).failures == []
 
 
 @pytest.mark.parametrize(
@@ -144,8 +146,8 @@ def test_the_same_versions_in_turns_are_no_slower(run: Run, tmp_path: Path) -> N
         ("#!/bin/sh\necho no module named lmtool >&2\nexit 1\n", "cannot run benchmarks: no module named lmtool; in "),
         ("not a program", "cannot run: "),
         (
-            """#!/bin/sh\necho '{"versions": {"lmtool": "0.0.9"}, "job": ["backend"]}'\n""",
-            r"python \(lmtool 0.0.9\) takes other jobs than this lmtool, so the two cannot be measured in turns; ",
+            "#!/bin/sh\necho '{}'\n",
+            "the lmtool of .*python takes other jobs than this one, so the two cannot be measured in turns; ",
         ),
     ],
 )
@@ -158,11 +160,48 @@ def test_an_environment_without_benchmarks(tmp_path: Path, script: str | None, m
         find_interpreter(path)
 
 
-def test_a_clock_that_jumps_is_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verify nothing, and time nothing."""
+    monkeypatch.setattr(benchmark, "verify_candidates", lambda all_of_them, *_: VerificationResults(all_of_them))
+    monkeypatch.setattr(rounds, "run_timing_job", lambda *_: RoundResult({ONE: Round([1e-3])}))
+
+
+def test_what_the_earlier_environment_lacks_is_not_measured_there(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    without_processes(monkeypatch)
+    lacking = Interpreter(sys.executable, {"lmtool": "0.0.9"}, {"onnxruntime": "it is not installed; pip install it"})
+    monkeypatch.setattr(benchmark, "find_interpreter", lambda *_: lacking)
+    options = BenchOptions(run.artifact("fp32"), against=(), scenarios=[ONE], schedule=QUICK, before=tmp_path)
+    results = run_bench(options, lambda _: None)
+    assert results.is_sound
+    assert results.before == []
+    assert results.skipped["onnx fp32, before"] == "it is not installed; pip install it"
+
+
+def test_times_are_told_before_a_later_part_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    without_processes(monkeypatch)
+    monkeypatch.setattr(benchmark, "run_profiles", fails)
+    options = BenchOptions(run.artifact("fp32"), against=(), scenarios=[ONE], schedule=QUICK, profile=True)
+    lines: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        run_bench(options, lines.append)
+    assert lines[-1].startswith("single-stream: batch 1, one token a call")
+
+
+def test_a_turn_whose_clock_jumps_is_repeated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = {"param": "single-stream", "stats": {"data": [1e-3, -2.0]}, "extra_info": {PEAK: None}}
     monkeypatch.setattr(launch, "_run_job", lambda *_, **__: {"benchmarks": [entry]})
-    with pytest.raises(CrashError, match="single-stream: a call took -2.0 s: the clock jumped; measure again"):
-        run_timing_job(Candidate("torch", Source(Path("model.onnx"))), [ONE], 0.1)
+    candidate = Candidate("torch", Source(Path("model.onnx")))
+    with pytest.raises(ClockError, match="single-stream: a call took -2.0 s: the clock jumped; measure again"):
+        run_timing_job(candidate, [ONE], 0.1)
+    lines: list[str] = []
+    tasks = {"torch": TimingTask(candidate, [ONE])}
+    assert "the clock jumped" in rounds.run_rounds(tasks, QUICK, lines.append).crashed["torch"]
+    assert [line[:20] for line in lines] == ["round 1 of 1: torch", "round 1 of 1: again:"]
 
 
 def test_the_memory_of_each_process_is_its_own(measured: Any) -> None:

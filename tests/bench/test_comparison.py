@@ -71,7 +71,11 @@ def test_a_timing_that_is_missing_now_is_a_failure(tmp_path: Path) -> None:
         ({"providers": ("cuda",)}, r"providers was \['cpu'\], is \['cuda'\]"),
         ({"threads": 2}, "threads was 1, is 2"),
         ({"schedule": {"rounds": 9}}, ""),
-        ({"schedule": {"rounds": 1, "loadgen_seconds": 9}}, "schedule was {}, is {'loadgen_seconds': 9}"),
+        ({"schedule": {"rounds": 1, "loadgen_seconds": 9}}, ""),
+        (
+            {"schedule": {"rounds": 1, "seconds_per_scenario": 9}},
+            "schedule was {'seconds_per_scenario': 0.4}, is {'seconds_per_scenario': 9}",
+        ),
         ({"original": "1"}, "original was 0, is 1"),
         (
             {"environment": {"processor": "another", "usable_cores": 2, "gpus": []}},

@@ -7,6 +7,7 @@ or the one that LMTOOL_NODE_FOLDER names, and skips where they are missing.
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -261,9 +262,9 @@ def test_processes_of_the_harness_look_where_it_looks(tmp_path: Path, monkeypatc
     monkeypatch.delenv(NODE_FOLDER, raising=False)
     monkeypatch.chdir(tmp_path)
     assert node_folder() == tmp_path
-    assert launch._environment(1, "")[NODE_FOLDER] == str(tmp_path)
+    assert launch._environment(sys.executable, 1, tmp_path)[NODE_FOLDER] == str(tmp_path)
     monkeypatch.setenv(NODE_FOLDER, "below")
-    assert launch._environment(1, "")[NODE_FOLDER] == str(tmp_path / "below")
+    assert launch._environment(sys.executable, 1, tmp_path)[NODE_FOLDER] == str(tmp_path / "below")
 
 
 @pytest.mark.portability

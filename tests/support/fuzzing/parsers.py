@@ -16,7 +16,8 @@ import onnx
 import safetensors.torch
 import torch
 from lmtool.bench import Results
-from lmtool.bench.comparison import compare, read_results, require_same
+from lmtool.bench.regression.comparison import compare_runs
+from lmtool.bench.regression.earlier_results import read_results, require_same, timings_of
 from lmtool.export.build import seal
 from lmtool.export.test_vectors.files import read_vectors
 from lmtool.model import Corpus, ImportOptions, Run, Trainer, import_weights, load_corpus
@@ -275,7 +276,7 @@ def _compare(run: Path, folder: Path, reached: Counter[str]) -> Callable[[bytes]
     def work(data: bytes) -> None:
         (folder / "bench.json").write_bytes(data)
         before = read_results(folder / "bench.json")
-        comparison = compare(before, now, 0.1)
+        comparison = compare_runs(timings_of(before), now, 0.1)
         comparison.format()
         json.dumps(comparison.to_json(), allow_nan=False)
         reached["compared"] += 1
