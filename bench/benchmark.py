@@ -1,8 +1,8 @@
 """Run a benchmark: verify every candidate, then time them over interleaved rounds.
 
 Each measurement is a fresh process that loads one backend, because torch and onnxruntime in one process compete for
-threads (https://github.com/microsoft/onnxruntime/issues/13808). The candidates alternate (A B C, B C A, ...), because a
-shared machine's speed drifts: ratios within a round stay comparable.
+threads (https://github.com/microsoft/onnxruntime/issues/13808). The candidates take turns, each round in
+another order, because a shared machine's speed drifts: ratios within a round stay comparable.
 """
 
 from collections.abc import Callable, Mapping, Sequence

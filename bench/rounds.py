@@ -1,7 +1,8 @@
 """Interleaved rounds: every candidate once per round, so that ratios survive changes of the machine's speed."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
@@ -94,7 +95,7 @@ _SHOWN = 200
 def run_rounds(
     tasks: Mapping[str, TimingTask], schedule: Schedule, progress: Progress, undecided: Undecided = lambda _: ()
 ) -> Measurements:
-    """Time all tasks, round by round; each round starts with another task.
+    """Time all tasks, round by round, each round in another order (`turn_order`).
 
     At each look of the schedule `undecided` names what is not decided; the rounds end when nothing is named.
     """
@@ -119,7 +120,7 @@ def _run_turns(
     tasks: Mapping[str, TimingTask], schedule: Schedule, number: int, measurements: Measurements, progress: Progress
 ) -> None:
     """One turn of each task."""
-    for name in _rotated(list(tasks), number):
+    for name in turn_order(tasks, number):
         if name in measurements.crashed:
             continue
         progress(name)
@@ -152,7 +153,8 @@ def _run_round(name: str, task: TimingTask, schedule: Schedule, measurements: Me
             measurements.rounds[name, scenario].append(server_round)
 
 
-def _rotated(names: list[str], number: int) -> list[str]:
-    """The names in the order of a round: round `number` starts `number` places later."""
-    start = number % max(len(names), 1)
-    return names[start:] + names[:start]
+def turn_order(names: Iterable[str], number: int) -> list[str]:
+    """The names in the order of a round: at random, so that what the machine does in a rhythm favours none of them."""
+    order = list(names)
+    random.Random(number).shuffle(order)  # the same in every benchmark
+    return order

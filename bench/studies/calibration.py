@@ -2,7 +2,7 @@
 
     python bench/studies/calibration.py --model FILE --rounds N --out ROUNDS.jsonl
 
-Each round times the artifact under two names, a process each, as `lmtool bench` does; the order alternates. The file
+Each round times the artifact under two names, a process each, in random order, as `lmtool bench` does. The file
 grows by a line for each turn, so a study can be stopped, continued with more --rounds, and read again with --rounds 0.
 
 From these rounds follow comparisons of equal runtimes, each with a ratio for one scenario or for all: how many find a
@@ -21,6 +21,7 @@ import numpy as np
 from lmtool.bench.backends.registry import ONNXRUNTIME
 from lmtool.bench.backends.source import Source
 from lmtool.bench.candidates import Candidate
+from lmtool.bench.rounds import turn_order
 from lmtool.bench.scenario import Scenario
 from lmtool.bench.statistics.decision import decision_confidence, look_rounds
 from lmtool.bench.statistics.estimate import CONFIDENCE
@@ -50,7 +51,7 @@ def measure(model: Path, rounds: int, out: Path) -> None:
     done = len(out.read_text().splitlines()) // len(NAMES) if out.exists() else 0
     with out.open("a") as file:
         for number in range(done, rounds):
-            for name in NAMES if number % 2 == 0 else NAMES[::-1]:
+            for name in turn_order(NAMES, number):
                 timed = run_timing_job(candidate, scenarios, _SECONDS).rounds
                 costs = {str(scenario): each.undisturbed for scenario, each in timed.items()}
                 file.write(json.dumps({"round": number, "name": name, "costs": costs}) + "\n")
@@ -123,6 +124,7 @@ def main() -> None:
     rules: list[tuple[str, Rule, float, int]] = [
         (_ALONE, in_turns, 0.0, 1),
         ("in turns", in_turns, 0.0, 1),
+        ("in turns, 10 % allowed", in_turns, 0.1, 1),
         ("95 % without a rule", without_a_rule, 0.0, 1),
         ("two runs", apart, 0.0, 2),
         ("two runs, 10 % allowed", apart, 0.1, 2),
