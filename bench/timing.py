@@ -43,12 +43,12 @@ class Round:
     bare_seconds: Sequence[float] = ()
     joules: float | None = None
 
-    @property
+    @cached_property
     def median(self) -> float:
         """Median seconds of a call."""
         return float(np.median(self.call_seconds))
 
-    @property
+    @cached_property
     def undisturbed(self) -> float:
         """First quartile of the seconds of a call: other work on the machine slows calls, it makes none quicker."""
         return float(np.quantile(self.call_seconds, _UNDISTURBED))
@@ -58,13 +58,13 @@ class Round:
         """The same of the bare calls."""
         return float(np.quantile(self.bare_seconds, _UNDISTURBED))
 
-    @property
+    @cached_property
     def fence(self) -> float:
         """Third quartile plus 1.5 interquartile ranges, in seconds (Tukey)."""
         first, third = np.percentile(self.call_seconds, (25, 75))
         return float(third + 1.5 * (third - first))
 
-    @property
+    @cached_property
     def outliers(self) -> int:
         """Number of calls beyond the fence."""
         return int(np.sum(np.asarray(self.call_seconds) > self.fence))

@@ -125,14 +125,14 @@ def _rounds(measurements: rounds.Measurements) -> int:
     return len(measurements.timings[0].rounds)
 
 
-def test_the_same_versions_in_turns_are_no_slower(run: Run, tmp_path: Path) -> None:
+def test_the_same_versions_in_turns_are_no_slower(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "verify_candidates", lambda all_of_them, *_: VerificationResults(all_of_them))
     lonely = tmp_path / "model.onnx"
     shutil.copy(run.artifact("fp32"), lonely)
     options = BenchOptions(lonely, against=(), scenarios=[ONE], schedule=QUICK, before=Path(sys.executable))
     finished = run_benchmark(options, None, RegressionGate(), lambda _: None)
     assert finished.results.runtimes == ["onnx fp32"]
     assert [timing.runtime for timing in finished.results.before] == ["onnx fp32"]
-    assert set(finished.results.parity) == {"onnx fp32", "onnx fp32, before"}
     assert finished.comparison is not None
     assert [change.runtime for change in finished.comparison.changes] == ["onnx fp32"]
     assert finished.comparison.missing == []

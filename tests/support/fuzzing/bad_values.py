@@ -60,8 +60,8 @@ READS_STDIN = {"generate": ["generate", "--max-tokens", "3"], "suggest": ["sugge
 READS_STDIN |= {"rescore": ["rescore"]}
 JSON_LINES = {"score"}  # `--json` prints an object a line, for each text
 # Options for which large numbers are valid and only take long.
-ENDLESS = {"--epochs", "--max-tokens", "--rounds", "epochs"}
-LONG_WORK = {"--sweep"}
+ENDLESS = {"--epochs", "--max-tokens", "--rounds", "--max-rounds", "--loadgen-seconds", "epochs"}
+LONG_WORK = {"--sweep", "--mlperf", "--max-rate"}
 SLOW = {"bench"}  # starts processes if a value is valid after all: test three values of each option
 SERVES = ["--port=0"]  # a server on a free port runs until it is stopped
 
