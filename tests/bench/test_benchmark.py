@@ -88,7 +88,8 @@ def test_a_call_of_an_application_stands_beside_bare_calls_of_the_session(measur
             assert (each.bare_seconds, timing.bare_ratio) == ((), None)
             continue
         assert len(each.bare_seconds) == len(each.call_seconds)
-        assert 0.2 < timing.bare_ratio.value == pytest.approx(each.undisturbed / each.bare_undisturbed)
+        least = 0.02 if timing.scenario.kind == "suggest" else 0.2  # a suggestion needs few of its bare calls
+        assert least < timing.bare_ratio.value == pytest.approx(each.undisturbed / each.bare_undisturbed)
         again = Timing.from_json(json.loads(json_text(timing.to_json())))
         assert again.bare_ratio.value == pytest.approx(timing.bare_ratio.value)
     text = format_table(results)
