@@ -25,13 +25,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from kenlm_model import build_kenlm, kenlm_lines, kenlm_words
+from common.kenlm_model import build_kenlm, kenlm_lines, kenlm_words
+from common.program import run_program
 from lmtool.bench.environment import describe_environment
 from lmtool.model import Run
 from lmtool.runtime import Predictor
 from lmtool.runtime.io.text_table import text_table
 from packaging.requirements import Requirement
-from program import run_program
 
 ORDER = 5
 CONTEXT = 128

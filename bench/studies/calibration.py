@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from common.program import run_program
 from lmtool.bench.backends.registry import ONNXRUNTIME
 from lmtool.bench.backends.source import Source
 from lmtool.bench.candidates import Candidate
@@ -29,7 +30,6 @@ from lmtool.bench.statistics.ratio import paired_ratio, unpaired_ratio
 from lmtool.bench.workers.launch import run_timing_job
 from lmtool.runtime.io.text_table import text_table
 from numpy.typing import NDArray
-from program import run_program
 
 NAMES = ("a", "b")
 _SCENARIOS = ("single-stream", "multi-stream:8", "multi-stream:64", "offline:1x128")

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 from calibration import read_costs
+from common.program import run_program
 from lmtool.bench.statistics.change_point import find_changes
 from lmtool.runtime.io.text_table import text_table
 from numpy.typing import NDArray
-from program import run_program
 
 SERIES = 8
 _RUNS = (10, 20, 30)

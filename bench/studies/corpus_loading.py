@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import final
 
 import numpy as np
+from common.program import run_program
 from lmtool.bench.environment import peak_bytes
 from lmtool.bench.errors import BenchError
 from lmtool.model.data.corpus import load_corpus
-from program import run_program
 
 _LETTERS = 5
 _LINE_WORDS = 20

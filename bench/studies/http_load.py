@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-from http_client import HttpClient, Reply, ServerProcess
+from common.http_client import HttpClient, Reply, ServerProcess
+from common.program import run_program
 from lmtool.bench.environment import describe_environment
 from lmtool.bench.statistics.percentile import percentile
 from lmtool.runtime import GenerationJob, Predictor, StreamPool
@@ -35,7 +36,6 @@ from lmtool.runtime.artifact.artifact import Artifact
 from lmtool.runtime.errors import OptionError
 from lmtool.runtime.io.files import json_text, write_atomically
 from lmtool.runtime.io.text_table import text_table
-from program import run_program
 
 _FORMAT = 1
 _PROMPT_TOKENS, _WRITTEN_TOKENS = 32, 16

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from common.program import run_program
 from lmtool.bench.environment import describe_environment
 from lmtool.export import BuildOptions, build_model
 from lmtool.model.network import LanguageModel
@@ -30,7 +31,6 @@ from lmtool.runtime.io.text_table import text_table
 from lmtool.runtime.session.providers import PROVIDERS
 from lmtool.runtime.session.session import SessionOptions, start_session
 from onnxruntime.quantization import QuantType, quantize_dynamic
-from program import run_program
 
 CALLS = ((1, 1, 0), (8, 1, 0), (64, 1, 0), (256, 1, 0), (8, 128, 0), (1, 128, 0), (1, 512, 0), (1, 512, 1))
 """Streams, tokens of each, and positions whose logits are kept (0: all)."""

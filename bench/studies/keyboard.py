@@ -3,8 +3,8 @@
     python bench/studies/keyboard.py --run RUN --kenlm FOLDER --work FOLDER [--lines N] [--rounds N]
 
 RUN is a finished run with its fp32 and int8 exports, trained with `--set tokenization=words`. KenLM's FOLDER holds
-`lmplz` and `build_binary` (see `kenlm_model`). Beside lmtool[train,cpu] nothing is needed; where the Python module
-kenlm is installed, the n-gram's logarithms are compared with KenLM's own first.
+`lmplz` and `build_binary` (see `common/kenlm_model.py`). Beside lmtool[train,cpu] nothing is needed; where the Python
+module kenlm is installed, the n-gram's logarithms are compared with KenLM's own first.
 
 All models have the run's vocabulary and training text, and suggest with the same rules for letters, marks and letter
 case. The n-grams are written by KenLM and read by `ngram`, which finds all next words at once. The sizes are those of
@@ -24,7 +24,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kenlm_model import build_kenlm, kenlm_lines
+from common.kenlm_model import build_kenlm, kenlm_lines
+from common.program import run_program
 from lmtool.bench.environment import describe_environment
 from lmtool.model.data.texts import find_texts
 from lmtool.model.keyboard.evaluation import typing_figures
@@ -33,7 +34,6 @@ from lmtool.model.keyboard.typist import ASKED, Suggester, Typist
 from lmtool.runtime import Artifact, Autocompletion, Predictor
 from lmtool.runtime.io.text_table import text_table
 from ngram import Ngram, NgramSuggester, largest_difference
-from program import run_program
 
 SPLIT = "test"
 COMPARED_LINES = 20

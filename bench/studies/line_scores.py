@@ -22,12 +22,12 @@ from pathlib import Path
 from time import process_time
 
 import numpy as np
+from common.program import run_program
 from lmtool.bench.bare_calls import bare_calls
 from lmtool.bench.environment import describe_environment
 from lmtool.runtime.io.text_files import read_text
 from lmtool.runtime.io.text_table import text_table
 from lmtool.runtime.predictor import Predictor
-from program import run_program
 
 SHAPES = ((1, 24), (4, 24), (8, 24), (16, 24), (32, 24), (16, 8), (64, 8), (8, 48), (1, 128))
 _SECONDS_PER_SHAPE = 0.2

@@ -24,8 +24,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.program import run_program
 from lmtool.runtime.io.text_files import read_text
-from program import run_program
 
 if TYPE_CHECKING:
     from pocketsphinx import Decoder

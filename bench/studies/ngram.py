@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from kenlm_model import kenlm_words
+from common.kenlm_model import kenlm_words
 from lmtool.runtime import Suggestion, Vocabulary
 from lmtool.runtime.autocompletion import continuations
 from numpy.typing import NDArray

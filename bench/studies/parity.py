@@ -16,6 +16,8 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from common.parity_networks import TRIALS, train
+from common.program import run_program
 from lmtool.export.build import BuildOptions, build_model, seal
 from lmtool.export.exporter import reference_of
 from lmtool.export.parity import ParityReport
@@ -27,8 +29,6 @@ from lmtool.runtime.artifact.artifact import PRECISIONS, artifact_metadata
 from lmtool.runtime.io.text_table import text_table
 from lmtool.runtime.predictor import Predictor
 from numpy.typing import NDArray
-from parity_networks import TRIALS, train
-from program import run_program
 
 _SMALL = 1.001
 _COUNTED_TOKENS = 500

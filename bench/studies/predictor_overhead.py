@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import final
 
 import numpy as np
+from common.program import run_program
 from lmtool.bench.bare_calls import bare_calls
 from lmtool.bench.environment import describe_environment, resident_bytes
 from lmtool.runtime.io.text_table import text_table
 from lmtool.runtime.predictor import Predictor
 from numpy.typing import NDArray
-from program import run_program
 
 _WITHOUT = "import numpy, onnxruntime"
 

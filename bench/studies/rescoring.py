@@ -4,7 +4,7 @@
         --dev LISTS REFERENCES --test LISTS REFERENCES [--rounds N] [--rate FILE]...
 
 RUN is trained on the Penn Treebank, FILE is its artifact, and the lists are those of `nbest_lists`. KenLM's FOLDER
-holds `lmplz`, `build_binary` and `query` (see `kenlm_model`). It needs lmtool[train,cpu,rescore].
+holds `lmplz`, `build_binary` and `query` (see `common/kenlm_model.py`). It needs lmtool[train,cpu,rescore].
 
 All models have the run's vocabulary and training text. Words outside it cost the same in all of them: the probability
 of the unknown token, and their spelling (see `lmtool.runtime.Score`). Weights are tuned on the development lists by the
@@ -26,7 +26,8 @@ from time import process_time
 from typing import Any, NamedTuple
 
 import numpy as np
-from kenlm_model import build_kenlm, kenlm_words
+from common.kenlm_model import build_kenlm, kenlm_words
+from common.program import run_program
 from lmtool.bench.environment import describe_environment
 from lmtool.cli.rescoring.references import read_references, word_errors
 from lmtool.runtime import Predictor, Rescorer
@@ -34,7 +35,6 @@ from lmtool.runtime.io.text_table import text_table
 from lmtool.runtime.rescoring.tuning import JudgedList, tune
 from lmtool.runtime.score import spelled_ids
 from numpy.typing import NDArray
-from program import run_program
 
 ORDERS = (3, 5)
 SAMPLES = 10_000

@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import Any, final
 
 import numpy as np
+from common.program import run_program
 from lmtool.bench.environment import describe_environment, resident_bytes
 from lmtool.bench.load.loadgen import missing, stop_at_sigint
 from lmtool.bench.load.mlperf_server import ServerReport, measure_server
@@ -24,7 +25,6 @@ from lmtool.runtime.pool.options import PoolOptions
 from lmtool.runtime.pool.stream_pool import StreamPool
 from lmtool.runtime.predictor import Predictor
 from numpy.typing import NDArray
-from program import run_program
 
 _LINGER_SECONDS = 60.0
 """Longer than any call, so that each call has exactly the intended number of streams."""

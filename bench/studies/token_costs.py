@@ -24,6 +24,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from common.program import run_program
 from lmtool.bench.bare_calls import bare_calls
 from lmtool.bench.environment import describe_environment
 from lmtool.bench.untrained_run import make_untrained_run
@@ -31,7 +32,6 @@ from lmtool.export import export_run
 from lmtool.model.checkpoint import Checkpoint
 from lmtool.runtime import Artifact, Autocompletion, Predictor
 from lmtool.runtime.io.text_table import text_table
-from program import run_program
 
 _BARE = "bare call"
 _TOKENS = 50

@@ -21,10 +21,10 @@ from pathlib import Path
 from time import process_time
 from typing import Any, NamedTuple, TypeVar
 
+from common.program import run_program
 from lmtool.model.data.texts import find_texts
 from lmtool.runtime import Predictor
 from lmtool.runtime.io.text_table import text_table
-from program import run_program
 
 WRITTEN_TOKENS = 500
 

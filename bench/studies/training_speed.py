@@ -21,13 +21,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from common.program import run_program
 from lmtool.bench.errors import BenchError
 from lmtool.model.figures import check_png_name, png
 from lmtool.runtime.io.files import make_folder, write_atomically
 from lmtool.runtime.io.text_table import text_table
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
-from program import run_program
 from training_probe import ALL_ROWS, PLAIN_LOSS, Probe
 
 Measurement = dict[str, Any]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import corpus_loading
 import pytest
-from program import run_program
+from common.program import run_program
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 

@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import http_client
 import http_load
 import pytest
-from http_client import HttpClient, Reply, ServerProcess
+from common import http_client
+from common.http_client import HttpClient, Reply, ServerProcess
+from common.program import run_program
 from http_load import Phase, passed
 from lmtool.bench.errors import BenchError
-from program import run_program
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the resident set is read from Linux's /proc")
 MEGABYTE = 1_000_000

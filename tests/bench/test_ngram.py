@@ -5,7 +5,7 @@ from pathlib import Path
 import keyboard
 import numpy as np
 import pytest
-from kenlm_model import kenlm_words
+from common.kenlm_model import kenlm_words
 from lmtool.model import Run
 from lmtool.runtime import Tokenization, Vocabulary
 from ngram import Ngram, NgramSuggester

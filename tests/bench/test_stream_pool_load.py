@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import stream_pool_load
+from common.program import run_program
 from lmtool.bench.load.loadgen import missing
-from program import run_program
 
 SMALL = ["--together", "1", "3", "--seconds", "0.05"]
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the resident set is read from Linux's /proc")

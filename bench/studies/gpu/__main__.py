@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).parents[1])
 
-from program import run_program  # noqa: E402
+from common.program import run_program  # noqa: E402
 
 from gpu.gathering import main  # noqa: E402  # from the folder that was just added
 

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
+from common.program import run_program
 from lmtool.runtime.io.files import json_text, write_atomically
 from lmtool.runtime.predictor import Predictor
-from program import run_program
 
 Facts = dict[str, Any]
 """Name of a fact -> what JSON can hold; a text of several lines is shown as it is."""
