@@ -109,10 +109,12 @@ def _speed(timing: Timing) -> float:
     return timing.tokens_per_second or 0.0
 
 
-def most_often(results: Results, choose: Callable[[Verdict], Timing | None]) -> tuple[str, list[Timing]] | None:
+def most_often(
+    decided: Iterable[Verdict], choose: Callable[[Verdict], Timing | None]
+) -> tuple[str, list[Timing]] | None:
     """The runtime that `choose` takes in most scenarios, and its timings there; None if it never takes one."""
     winners: dict[str, list[Timing]] = {}
-    for verdict in verdicts(results):
+    for verdict in decided:
         timing = choose(verdict)
         if timing is not None:
             winners.setdefault(timing.runtime, []).append(timing)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -10,6 +11,7 @@ from ...runtime.errors import OptionError
 from ..errors import BenchError
 from ..results import Identity, Results
 from ..rounds import Schedule
+from ..timing import Timing
 from .comparison import Comparison, compare_in_turns, compare_runs
 from .earlier_results import read_results, require_same, timings_of
 
@@ -45,13 +47,18 @@ class RegressionGate:
             StorageError: It cannot be read.
             BenchError: It holds no results, is damaged, has another format version, or too few rounds to decide by.
         """
-        earlier = read_results(path)
-        if allowed is not None and any(len(timing.rounds) < _FEWEST_ROUNDS for timing in timings_of(earlier)):
+        gate = cls(read_results(path), allowed, anyway, path)
+        if allowed is not None and any(len(timing.rounds) < _FEWEST_ROUNDS for timing in gate._timings):
             raise BenchError(
                 f"{path} holds results of 1 round, expected {_FEWEST_ROUNDS} or more, so that their spread is known; "
                 "measure again with more --rounds"
             )
-        return cls(earlier, allowed, anyway, path)
+        return gate
+
+    @cached_property
+    def _timings(self) -> Sequence[Timing]:
+        """The earlier timings."""
+        return [] if self.earlier is None else timings_of(self.earlier)
 
     def require_same(self, identity: Identity) -> None:
         """Check that results would be comparable, before anything is measured.
@@ -72,7 +79,7 @@ class RegressionGate:
         """The comparison."""
         if self.earlier is None:
             return compare_in_turns(results.before, results, self.allowed, results.earlier)
-        return compare_runs(timings_of(self.earlier), results, self.allowed)
+        return compare_runs(self._timings, results, self.allowed)
 
     def undecided(self, results: Results) -> Sequence[str]:
         """Ratios that may or may not be larger than allowed."""

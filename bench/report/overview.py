@@ -95,11 +95,12 @@ def share(value: float | None) -> str:
 
 
 def _winners(results: Results) -> list[Card]:
-    count = len(verdicts(results))
+    decided = verdicts(results)
+    count = len(decided)
     winners = []
     for title, choice in (
-        ("Fastest", most_often(results, lambda verdict: verdict.fastest)),
-        ("Fastest batch-invariant", most_often(results, lambda verdict: verdict.invariant)),
+        ("Fastest", most_often(decided, lambda verdict: verdict.fastest)),
+        ("Fastest batch-invariant", most_often(decided, lambda verdict: verdict.invariant)),
     ):
         if choice is not None:
             name, timings = choice
