@@ -11,7 +11,7 @@ from ..report.charts import shown_seconds
 from ..report.page_template import CONTROLS, page_template
 from .curve import Curve, draw_curve
 from .run import HistoryRun
-from .series import Series, changed_versions, machine_key
+from .series import Series, changed_versions
 
 
 @final
@@ -33,13 +33,13 @@ def render_page(runs: Sequence[HistoryRun], series: Sequence[Series], notes: Seq
 
 def _machines(runs: Sequence[HistoryRun], series: Sequence[Series]) -> list[MachineHistory]:
     """The machines, the one of the latest run first."""
-    keys = list(dict.fromkeys(machine_key(run) for run in reversed(runs)))
+    keys = list(dict.fromkeys(run.machine_key for run in reversed(runs)))
     return [_machine(key, runs, series) for key in keys]
 
 
 def _machine(key: str, runs: Sequence[HistoryRun], series: Sequence[Series]) -> MachineHistory:
-    own = [run for run in runs if machine_key(run) == key]
-    drawn = [(each, draw_curve(each)) for each in series if machine_key(each.points[-1].run) == key]
+    own = [run for run in runs if run.machine_key == key]
+    drawn = [(each, draw_curve(each)) for each in series if each.key.machine == key]
     changed = ["", *(_text(before, after) for before, after in itertools.pairwise(own))]
     return MachineHistory(dict(own[-1].machine), drawn, list(zip(own, changed, strict=True)))
 

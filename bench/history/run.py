@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, final
 
 from pytest_benchmark import __version__ as pytest_benchmark_version
@@ -63,6 +64,16 @@ class HistoryRun:
     machine: Mapping[str, Any]
     setting: Mapping[str, Any]
     measurements: Sequence[Measurement]
+
+    @cached_property
+    def machine_key(self) -> str:
+        """The machine as text."""
+        return json.dumps(self.machine, sort_keys=True)
+
+    @cached_property
+    def setting_key(self) -> str:
+        """The setting as text."""
+        return json.dumps(self.setting, sort_keys=True)
 
     @property
     def day(self) -> str:

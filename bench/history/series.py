@@ -1,10 +1,10 @@
 """A series: one runtime in one scenario over the runs of a history in which all else was the same."""
 
-import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 from ...runtime.errors import counted
 from ..statistics.change_point import FEWEST, ChangePoint, find_changes
@@ -12,6 +12,16 @@ from .run import HistoryRun, Measurement
 
 _ALWAYS = ("lmtool", "onnxruntime", "onnxruntime-gpu")
 """Packages whose version is named at every change."""
+
+
+class Key(NamedTuple):
+    """Identity of a series: all that its measurements have in common; machine and setting are JSON."""
+
+    machine: str
+    setting: str
+    artifact: str | None
+    runtime: str
+    scenario: str
 
 
 @final
@@ -34,19 +44,19 @@ class Series:
         together: Number of series of the same machine that are searched for changes.
     """
 
-    key: str
+    key: Key
     points: Sequence[Point]
     together: int
 
     @property
     def runtime(self) -> str:
         """The runtime."""
-        return self.points[-1].measurement.runtime
+        return self.key.runtime
 
     @property
     def scenario(self) -> str:
         """The scenario."""
-        return self.points[-1].measurement.scenario
+        return self.key.scenario
 
     @property
     def name(self) -> str:
@@ -87,7 +97,7 @@ class Series:
         return {
             "runtime": self.runtime,
             "scenario": self.scenario,
-            "artifact": self.points[-1].measurement.artifact,
+            "artifact": self.key.artifact,
             "runs": [
                 {"run": point.run.number, "file": point.run.name, "seconds": point.measurement.cost.to_json()}
                 for point in self.points
@@ -108,26 +118,17 @@ class Series:
 
 def find_series(runs: Sequence[HistoryRun]) -> list[Series]:
     """All series of a history."""
-    points: dict[str, list[Point]] = {}
-    machines: dict[str, set[str]] = {}
+    points: dict[Key, list[Point]] = {}
     for run in runs:
         for measurement in run.measurements:
             points.setdefault(key_of(run, measurement), []).append(Point(run, measurement))
-    for key, each in points.items():
-        if len(each) >= 2 * FEWEST:
-            machines.setdefault(machine_key(each[-1].run), set()).add(key)
-    return [Series(key, each, max(len(machines.get(machine_key(each[-1].run), ())), 1)) for key, each in points.items()]
+    searched = Counter(key.machine for key, each in points.items() if len(each) >= 2 * FEWEST)
+    return [Series(key, each, max(searched[key.machine], 1)) for key, each in points.items()]
 
 
-def machine_key(run: HistoryRun) -> str:
-    """The machine as text."""
-    return json.dumps(run.machine, sort_keys=True)
-
-
-def key_of(run: HistoryRun, measurement: Measurement) -> str:
-    """Identity of a series: all that its measurements have in common."""
-    common = [run.machine, run.setting, measurement.artifact, measurement.runtime, measurement.scenario]
-    return json.dumps(common, sort_keys=True)
+def key_of(run: HistoryRun, measurement: Measurement) -> Key:
+    """The series to which a measurement belongs."""
+    return Key(run.machine_key, run.setting_key, measurement.artifact, measurement.runtime, measurement.scenario)
 
 
 def format_change(change: ChangePoint) -> str:
