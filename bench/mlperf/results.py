@@ -22,6 +22,11 @@ class Audit:
     passed: bool
     found: str
 
+    @property
+    def verdict(self) -> str:
+        """The outcome in a word."""
+        return "passed" if self.passed else "FAILED"
+
 
 @final
 @dataclass(frozen=True)

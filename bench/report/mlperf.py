@@ -27,7 +27,7 @@ def heading(results: MlperfResults) -> str:
 
 def cells(run: MlperfRun) -> tuple[str, ...]:
     """A run in the columns of `HEADER`."""
-    audits = {audit.name: "passed" if audit.passed else "FAILED" for audit in run.audits}
+    audits = {audit.name: audit.verdict for audit in run.audits}
     shown = (format_seconds(run.percentiles[percent]) for percent in ("50.00", "99.00", "99.90"))
     latencies = [""] * 3 if run.scenario == "offline" else shown
     return (
@@ -45,7 +45,7 @@ def cells(run: MlperfRun) -> tuple[str, ...]:
 def run_line(run: MlperfRun) -> str:
     """A run in a line."""
     runtime, scenario, verdict, metric, meaning, *_ = cells(run)
-    audits = ", ".join(f"{audit.name} {'passed' if audit.passed else 'FAILED'}" for audit in run.audits)
+    audits = ", ".join(f"{audit.name} {audit.verdict}" for audit in run.audits)
     return f"{runtime}, {scenario}: {verdict}, {metric} {meaning}; {audits}"
 
 
@@ -56,7 +56,7 @@ def notes(results: MlperfResults) -> list[str]:
         where = f"{run.runtime}, {run.scenario}"
         reasons = "; ".join(reason.removesuffix(".") for reason in run.invalid_reasons)
         lines += [] if run.valid else [f"{where}: not valid: {reasons}"]
-        lines += [f"{where}: {audit.name} FAILED: {audit.found}" for audit in run.failed_audits]
+        lines += [f"{where}: {audit.name} {audit.verdict}: {audit.found}" for audit in run.failed_audits]
         lines += [f"{where}: {warning}" for warning in run.warnings]
     return [*lines, *(f"{name}: LoadGen's logs are not kept: {reason}" for name, reason in results.unsaved.items())]
 
