@@ -8,10 +8,9 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
 
 from ..runtime.artifact.architecture import CELLS, Architecture
-from .dropout import Dropouts, drop_activations, drop_words
+from .dropout import Dropouts, drop, drop_activations, drop_words
 
 NetworkState = tuple[tuple[Tensor, ...], ...]
 """(hidden, cell) of each LSTM layer, (hidden,) of any other, float32 [batch, hidden size of the layer] each."""
@@ -131,7 +130,7 @@ class LanguageModel(nn.Module):
     def _run_with_weight_dropout(self, layer: Any, activations: Tensor, state: Any, probability: float) -> Any:
         weights = [
             layer.weight_ih_l0,
-            dropout(layer.weight_hh_l0, probability),
+            drop(layer.weight_hh_l0, probability),
             layer.bias_ih_l0,
             layer.bias_hh_l0,
         ]

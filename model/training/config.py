@@ -23,7 +23,7 @@ CHOICES = {
     "cell": tuple(CELLS),
     "layer_init": ("uniform", "scaled"),
     "tokenization": (AUTO, *RULES),
-    "optimizer": ("sgd", "adam", "adamw"),
+    "optimizer": ("sgd", "adam", "adamw", "muon"),
     "loss_over_time": ("sum", "mean"),
     "schedule": ("step", "cosine", "plateau"),
     "averaging": ("none", "uniform", "triggered", "exponential"),
@@ -116,9 +116,10 @@ class TrainConfig:
         variable_steps: Draw the number of tokens for each update, around `steps`, or around half of it once in twenty;
             the learning rate, or the summed loss with `sgd`, is proportional to it (arXiv 1708.02182).
         epochs: Passes over the training text; `none`: as many as read 1.6 million tokens, but 6 to 20.
-        optimizer: `sgd`, `adam` or `adamw` (decoupled weight decay).
+        optimizer: `sgd`, `adam`, `adamw` (decoupled weight decay), or `muon`: Muon for the matrices of the recurrent
+            layers (arXiv 2502.16982), AdamW for everything else.
         beta1: Decay of Adam's first moment; 0 for none.
-        weight_decay: Factor of the L2 penalty; decoupled for `adamw`.
+        weight_decay: Factor of the L2 penalty; decoupled for `adamw` and `muon`.
         learning_rate: Initial learning rate.
         loss_over_time: `sum` or `mean` of the loss over the time steps, before clipping; it is averaged over the batch.
         schedule: Learning rate. `step`: times decay^max(epoch - decay_after, 0), epoch from 0. `cosine`: half a cosine,
@@ -135,7 +136,7 @@ class TrainConfig:
         clip_norm: Largest global norm of the gradient.
         precision: Operands of matrix products: `fp32`, `tf32` (CUDA only), or `bf16` with sums and weights in fp32,
             which is slow on devices without bf16 units; recurrent layers on CUDA then stay in fp32. `auto`: bf16 on
-            devices with these units, else fp32. A run records its choice.
+            devices with these units (of processors: AMX or AVX-512 BF16), else fp32. A run records its choice.
         seed: Seed of initial weights and dropout.
     """
 

@@ -29,7 +29,8 @@ def device_fault(device: str) -> str | None:
 def resolve_precision(config: TrainConfig, device: str) -> TrainConfig:
     """The configuration with `auto` replaced by the device's precision; `device` is `cpu` or `cuda`.
 
-    `auto` is bf16 where the device has units for it (a GPU since Ampere, a processor with AMX), else fp32.
+    `auto` is bf16 where the device multiplies it (a GPU since Ampere, a processor with AMX or with the bf16 products of
+    AVX-512), else fp32.
 
     Raises:
         ConfigError: The device does not support the precision.
@@ -38,7 +39,7 @@ def resolve_precision(config: TrainConfig, device: str) -> TrainConfig:
         raise ConfigError("precision is 'tf32', which only CUDA devices know; expected fp32, bf16 or auto")
     if config.precision != "auto":
         return config
-    has_units = torch.cuda.is_bf16_supported(including_emulation=False) if device == "cuda" else _has_amx()
+    has_units = torch.cuda.is_bf16_supported(including_emulation=False) if device == "cuda" else _multiplies_bf16()
     return dataclasses.replace(config, precision="bf16" if has_units else "fp32")
 
 
@@ -89,11 +90,12 @@ def _onednn_has_bf16_lstm() -> bool:
     return True
 
 
-def _has_amx() -> bool:
-    """Whether the processor multiplies bf16 matrices; False where torch is too old to tell."""
+def _multiplies_bf16() -> bool:
+    """Whether the processor has instructions for products of bf16; False where torch is too old to tell."""
     if not hasattr(torch.cpu, "get_capabilities"):
         return False
-    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The network, its optimizer, its weight average and its recurrent state: everything that a training step changes."""
+"""The network, its optimizers, its weight average and its recurrent state: everything that a training step changes."""
 
 import math
 from typing import final
@@ -11,14 +11,7 @@ from ..network import LanguageModel, state_from_tensors, state_shapes, state_ten
 from .config import TrainConfig
 from .distributed import ProcessGroup
 from .loss import Objective
-from .optimizers import (
-    WeightAverage,
-    clip_gradients,
-    load_optimizer,
-    make_optimizer,
-    optimizer_tensors,
-    updates_touched_rows,
-)
+from .optimizers import Optimizers, WeightAverage, clip_gradients, updates_touched_rows
 
 
 class DivergenceError(Exception):
@@ -43,21 +36,20 @@ class Learner:
     """
 
     def __init__(self, config: TrainConfig, vocabulary_size: int, device: torch.device, group: ProcessGroup) -> None:
-        """Make the network and its optimizer; `config` has a precision other than `auto`."""
+        """Make the network and its optimizers; `config` has a precision other than `auto`."""
         self._config, self._device, self._group = config, device, group
         self.network = initial_network(config, vocabulary_size)
         self.network.embedding.sparse = updates_touched_rows(config) and group.count == 1
         self.network.to(device)
         self.average = WeightAverage(config, self.network)
-        self._parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self._objective = group.data_parallel(Objective(self.network, config), device)
-        self._optimizer = make_optimizer(config, self._parameters)
+        self._optimizers = Optimizers(config, self.network)
         self.reset_state()
 
     @property
     def learning_rate(self) -> float:
         """Learning rate of the last step."""
-        return float(self._optimizer.param_groups[0]["lr"])
+        return self._optimizers.learning_rate
 
     def begin_from(self, weights: dict[str, Tensor]) -> None:
         """Start from these weights, and a new average of them."""
@@ -83,14 +75,12 @@ class Learner:
         value = self._group.mean(token_loss)
         if not math.isfinite(value):
             raise DivergenceError(f"the loss is {value}")
-        self._optimizer.zero_grad()
+        self._optimizers.zero_grad()
         loss.backward()
-        norm = clip_gradients(self._parameters, self._config.clip_norm)
+        norm = clip_gradients(self._optimizers.parameters, self._config.clip_norm)
         if not math.isfinite(norm):
             raise DivergenceError(f"the norm of the gradient is {norm}")
-        for parameters in self._optimizer.param_groups:
-            parameters["lr"] = learning_rate
-        self._optimizer.step()
+        self._optimizers.step(learning_rate)
         self.average.update()
         return value
 
@@ -103,7 +93,7 @@ class Learner:
         groups = {
             "a weight": self.network.weights(),
             "an averaged weight": self.average.tensors(),
-            "a number of the optimizer's state": optimizer_tensors(self._optimizer),
+            "a number of the optimizers' state": self._optimizers.tensors(),
             "a number of the carried state": state_tensors(self._state),
         }
         for what, tensors in groups.items():
@@ -116,7 +106,7 @@ class Learner:
         randoms = self._group.gather(random_state(self._device))
         groups = {
             "model": self.network.weights(),
-            "optimizer": optimizer_tensors(self._optimizer),
+            "optimizer": self._optimizers.tensors(),
             "average": self.average.tensors(),
             "carried": {name: torch.cat([state[name] for state in states]) for name in states[0]},
             **{f"random.{rank}": tensors for rank, tensors in enumerate(randoms)},
@@ -130,7 +120,7 @@ class Learner:
             CheckpointError: A tensor is missing or does not fit.
         """
         self.network.load_weights(weights)
-        load_optimizer(self._optimizer, self._parameters, checkpoint.group("optimizer"))
+        self._optimizers.load(checkpoint.group("optimizer"))
         self.average.load(checkpoint.group("average"))
         shapes = state_shapes(self._config.architecture, self._config.batch_size)
         carried = validate_tensors("carried", checkpoint.group("carried"), shapes)

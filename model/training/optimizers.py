@@ -11,18 +11,96 @@ from ..checkpoint import validate_tensors
 from ..errors import CheckpointError
 from ..network import LanguageModel
 from .config import TrainConfig
+from .muon import Muon
 
 _STEP = "step"
-_ADAM_STATE = (_STEP, "exp_avg", "exp_avg_sq")
 
 
-def make_optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer of a configuration; set its learning rate before each step."""
+@final
+class Optimizers:
+    """The optimizers of a network: one of all parameters, or for `muon` one of layers' matrices and AdamW of the rest.
+
+    Attributes:
+        parameters: The parameters that are trained.
+    """
+
+    def __init__(self, config: TrainConfig, network: LanguageModel) -> None:
+        """Make them."""
+        self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self._all = _make_optimizers(config, network, self.parameters)
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the last step."""
+        return float(self._all[0].param_groups[0]["lr"])
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for optimizer in self._all:
+            optimizer.zero_grad()
+
+    def step(self, learning_rate: float) -> None:
+        """Update the parameters once."""
+        for optimizer in self._all:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            optimizer.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The optimizers' state as `INDEX.NAME` -> tensor, INDEX counting the parameters."""
+        return {
+            f"{index}.{name}": torch.as_tensor(value)
+            for index, parameter in enumerate(self.parameters)
+            for name, value in self._optimizer_of(parameter).state.get(parameter, {}).items()
+            if value is not None
+        }
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Restore what `tensors` returned.
+
+        Raises:
+            CheckpointError: It is of other parameters or of another optimizer.
+        """
+        shapes = {
+            f"{index}.{name}": () if name == _STEP else parameter.shape
+            for index, parameter in enumerate(self.parameters if tensors else [])
+            for name in _state_names(self._optimizer_of(parameter))
+        }
+        for key, tensor in validate_tensors("optimizer", tensors, shapes).items():
+            index, _, name = key.partition(".")
+            parameter = self.parameters[int(index)]
+            self._optimizer_of(parameter).state[parameter][name] = tensor.to(parameter.device)
+
+    def _optimizer_of(self, parameter: nn.Parameter) -> torch.optim.Optimizer:
+        first, *_ = self._all
+        is_of_first = any(parameter is other for group in first.param_groups for other in group["params"])
+        return first if is_of_first else self._all[-1]
+
+
+def _make_optimizers(
+    config: TrainConfig, network: LanguageModel, parameters: list[nn.Parameter]
+) -> list[torch.optim.Optimizer]:
+    rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, config.learning_rate, weight_decay=config.weight_decay)
-    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        return [torch.optim.SGD(parameters, rate, weight_decay=decay)]
     betas = (config.beta1, 0.999)
-    return kind(parameters, config.learning_rate, betas=betas, weight_decay=config.weight_decay, fused=True)
+    if config.optimizer != "muon":
+        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        return [kind(parameters, rate, betas=betas, weight_decay=decay, fused=True)]
+    matrices = [parameter for parameter in network.layers.parameters() if parameter.dim() == 2]
+    layers = {id(matrix) for matrix in matrices}
+    rest = [parameter for parameter in parameters if id(parameter) not in layers]
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    return [
+        Muon(matrices, rate, weight_decay=decay, dtype=dtype),
+        torch.optim.AdamW(rest, rate, betas=betas, weight_decay=decay, fused=True),
+    ]
+
+
+def _state_names(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
+    if isinstance(optimizer, torch.optim.SGD):
+        return ()
+    return Muon.STATE if isinstance(optimizer, Muon) else (_STEP, "exp_avg", "exp_avg_sq")
 
 
 def updates_touched_rows(config: TrainConfig) -> bool:
@@ -44,38 +122,6 @@ def clip_gradients(parameters: list[nn.Parameter], largest_norm: float) -> float
         for gradient in gradients:
             gradient.mul_(factor)
     return norm
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as `INDEX.NAME` -> tensor, INDEX counting the parameters."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{index}.{name}": torch.as_tensor(value)
-        for index, entry in state.items()
-        for name, value in entry.items()
-        if value is not None
-    }
-
-
-def load_optimizer(
-    optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], tensors: dict[str, Tensor]
-) -> None:
-    """Restore the state that `optimizer_tensors` returned.
-
-    Raises:
-        CheckpointError: It is of other parameters or of another optimizer.
-    """
-    kinds = () if isinstance(optimizer, torch.optim.SGD) or not tensors else _ADAM_STATE
-    shapes = {
-        f"{index}.{kind}": () if kind == _STEP else parameter.shape
-        for index, parameter in enumerate(parameters)
-        for kind in kinds
-    }
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in validate_tensors("optimizer", tensors, shapes).items():
-        index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 @final

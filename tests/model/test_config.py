@@ -60,7 +60,7 @@ def test_settings_are_parsed_by_field_type() -> None:
         ("decay_after", "9" * 400, r"decay_after is 9{18}\.\.\.9{19}, expected 0 or more, 2,147,483,647 at most"),
         ("layer_sizes", ",".join(["1"] * 1001), "sizes of 1 to 65,536, 1,000 at most"),
         ("batch_size", "9" * 5000, r"^batch_size is '9{12}\.\.\.9{13}', expected a whole number$"),
-        ("optimizer", "x" * 5000, r"^optimizer is 'x{12}\.\.\.x{13}', expected one of sgd, adam, adamw$"),
+        ("optimizer", "x" * 5000, r"^optimizer is 'x{12}\.\.\.x{13}', expected one of sgd, adam, adamw, muon$"),
         ("x" * 5000, "1", r"^there is no setting 'x{12}\.\.\.x{13}' \(all of them"),
         ("optimizer", "lion", "optimizer is 'lion', expected one of sgd, adam"),
         ("cell", "elman", "cell is 'elman', expected one of lstm, gru, rnn"),

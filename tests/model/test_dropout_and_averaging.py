@@ -10,7 +10,7 @@ import pytest
 import torch
 from lmtool.model import PRESETS, Checkpoint, Interrupted, LanguageModel, Run, Trainer, load_corpus, preset_named
 from lmtool.model import network as network_module
-from lmtool.model.dropout import Dropouts, drop_activations, drop_words
+from lmtool.model.dropout import Dropouts, drop, drop_activations, drop_words
 from lmtool.model.training import device
 from lmtool.model.training.loss import Objective
 from lmtool.model.training.optimizers import WeightAverage
@@ -36,6 +36,22 @@ EVERYTHING = {
     "schedule": "plateau",
     "averaging": "exponential",
 }
+
+
+@pytest.mark.parametrize("probability", [0.3, 0.5, 0.999])
+def test_dropout_drops_each_number_with_the_probability(probability: float) -> None:
+    torch.manual_seed(0)
+    numbers = torch.ones(400_003, requires_grad=True)  # not a multiple of four, which are drawn together
+    dropped = drop(numbers, probability)
+    kept = dropped != 0
+    assert torch.equal(dropped[kept], torch.full_like(dropped[kept], 1 / (1 - round(probability * 2**16) / 2**16)))
+    for lag in (1, 2, 3, 4, 1000):  # neighbours are drawn independently
+        share, both = kept.float().mean().item(), (kept[lag:] & kept[:-lag]).float().mean().item()
+        deviation = math.sqrt(probability * (1 - probability) / len(kept))
+        assert share == pytest.approx(1 - probability, abs=4 * deviation)
+        assert both == pytest.approx((1 - probability) ** 2, abs=8 * deviation)
+    (gradient,) = torch.autograd.grad(dropped.sum(), numbers)
+    assert torch.equal(gradient, dropped)
 
 
 def test_locked_dropout_drops_the_same_numbers_at_every_time_step() -> None:
@@ -183,7 +199,10 @@ def test_early_stopping_after_stale_epochs(tmp_path: Path, corpus_folder: Path) 
 TRIGGERED = {**SMALL, "averaging": "triggered", "decay": "1", "learning_rate": "2", "clip_norm": "50", "epochs": "8"}
 
 
-@pytest.mark.parametrize(("settings", "steps"), [(EVERYTHING, 5), (EVERYTHING, 80), (TRIGGERED, 470)])
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [(EVERYTHING, 5), (EVERYTHING, 80), ({**EVERYTHING, "optimizer": "muon"}, 80), (TRIGGERED, 470)],
+)
 def test_everything_together_resumes_bit_for_bit(
     tmp_path: Path, corpus_folder: Path, settings: dict[str, str], steps: int
 ) -> None:
@@ -228,6 +247,17 @@ def test_every_preset_trains_with_small_sizes(tmp_path: Path, corpus_folder: Pat
     trainer.train(reporter)
     losses = [record["loss"] for record in reporter.records if record["kind"] == "train"]
     assert min(losses[1:]) < losses[0]
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [({"amx_bf16": True}, "bf16"), ({"avx512_bf16": True}, "bf16"), ({"avx512_f": True, "amx_bf16": False}, "fp32")],
+)
+def test_auto_is_bf16_where_the_processor_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], precision: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert device.resolve_precision(preset_named("quick"), "cpu").precision == precision
 
 
 def test_bf16_products_learn_as_well_as_fp32(tmp_path: Path, corpus_folder: Path) -> None:

@@ -83,7 +83,8 @@ def tensors_at(trainer: Trainer, place: str) -> list[Tensor]:
     if place == "average":
         return list(trainer._learner.average._average.values())
     if place == "optimizer":
-        return [entry[name] for entry in trainer._learner._optimizer.state.values() for name in entry if name != "step"]
+        tensors = trainer._learner._optimizers.tensors()
+        return [tensor for name, tensor in tensors.items() if not name.endswith(".step")]
     return [tensor for layer in trainer._learner._state for tensor in layer]
 
 

@@ -1,0 +1,82 @@
+"""Muon, an optimizer for matrices."""
+
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+_ITERATIONS, _EPSILON = 5, 1e-7
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_MEAN = "momentum_buffer"
+_ADAM_STEP = 0.2
+"""Root mean square of a number's change by AdamW, in learning rates (arXiv 2502.16982)."""
+
+
+@final
+class Muon(torch.optim.Optimizer):
+    """Momentum whose singular values are set to about 1, with decoupled weight decay (arXiv 2502.16982).
+
+    The step has the size of AdamW's, so that both take the same learning rate. torch's own Muon multiplies in bf16
+    only, which is thirteen times as slow as float32 on processors without such products.
+    """
+
+    STATE = (_MEAN,)
+    """Names of a matrix's state."""
+
+    def __init__(
+        self,
+        matrices: list[nn.Parameter],
+        learning_rate: float,
+        *,
+        weight_decay: float,
+        dtype: torch.dtype,
+        momentum: float = 0.95,
+    ) -> None:
+        """Make the optimizer.
+
+        Args:
+            matrices: float32 [rows, columns] each.
+            learning_rate: Learning rate, until a parameter group's `lr` is set.
+            weight_decay: Factor of the decoupled weight decay.
+            dtype: Type of the products: float32 or bfloat16.
+            momentum: Decay of the mean gradient, of Nesterov's form.
+        """
+        super().__init__(matrices, {"lr": learning_rate})
+        self._weight_decay, self._dtype, self._momentum = weight_decay, dtype, momentum
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Update every matrix that has a gradient; there is no `closure`."""
+        assert closure is None
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                if matrix.grad is not None:
+                    self._update(matrix, group["lr"])
+
+    def _update(self, matrix: nn.Parameter, learning_rate: float) -> None:
+        gradient, state = matrix.grad, self.state[matrix]
+        assert gradient is not None
+        mean = state.setdefault(_MEAN, torch.zeros_like(gradient)).lerp_(gradient, 1 - self._momentum)
+        direction = orthogonalized(gradient.lerp(mean, self._momentum), self._dtype)
+        matrix.mul_(1 - learning_rate * self._weight_decay)
+        matrix.add_(direction, alpha=-learning_rate * _ADAM_STEP * max(matrix.shape) ** 0.5)
+
+
+def orthogonalized(matrix: Tensor, dtype: torch.dtype) -> Tensor:
+    """A matrix with the same singular vectors, whose singular values lie between 0.7 and 1.2 (Newton-Schulz iteration).
+
+    Args:
+        matrix: float32 [rows, columns]; singular values below a hundredth of its norm become smaller than 0.7.
+        dtype: Type of the products.
+
+    Returns:
+        float32 [rows, columns].
+    """
+    rows, columns = matrix.shape
+    wide = (matrix.t() if rows > columns else matrix).to(dtype)
+    wide = wide / (wide.norm() + _EPSILON)
+    a, b, c = _COEFFICIENTS
+    for _ in range(_ITERATIONS):
+        gram = wide @ wide.t()
+        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
+    return (wide.t() if rows > columns else wide).float()
