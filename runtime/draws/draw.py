@@ -18,6 +18,9 @@ _FEW = 256
 """Texts with a larger `top_k` are drawn apart from the others."""
 _LEAST = 2.0**-54
 """Instead of a random number 0, so that it never meets a probability that is 0 but for rounding."""
+_NUMBERS, _STATES = 2**53, 2**64
+_MULTIPLIER, _INCREMENT = 6364136223846793005, 1442695040888963407
+"""Of a linear congruential generator (Knuth's MMIX)."""
 _SMALLEST, _LARGEST = 1e-37, 1e37
 """Bounds of factors in float32: 0 and infinity would make NaN of some logits."""
 
@@ -130,6 +133,12 @@ class Draw:
             ids = np.array(list(set(self.recent)))
             values = row[ids]
             row[ids] = np.where(values > 0, values / penalty, values * penalty)
+
+
+def following_number(number: float) -> float:
+    """Another random number in (0, 1), which the first determines."""
+    state = (int(number * _NUMBERS) * (_STATES // _NUMBERS) * _MULTIPLIER + _INCREMENT) % _STATES
+    return (state // (_STATES // _NUMBERS)) / _NUMBERS or _LEAST
 
 
 def _kind(sampling: "Sampling") -> int:

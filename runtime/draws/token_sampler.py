@@ -1,7 +1,7 @@
 """The choice of the next token of many texts at once, without sorting the vocabulary.
 
 onnxruntime draws, by small graphs without weights (see `session.weightless`), for one text on arrays that stay bound.
-Only the nucleus of top-p is found by numpy, whose sort is faster than onnxruntime's.
+With top-p it draws from all tokens until one lies in the nucleus (rejection sampling), which takes no sort.
 """
 
 import os
@@ -24,13 +24,15 @@ from ..session.weightless import (
     TOTAL,
     best_graph,
     drawing_graph,
+    nucleus_graph,
     tempered_drawing_graph,
-    tempered_graph,
 )
-from .draw import ALL, BEST, GREEDY, MANY_BEST, NUCLEUS, TEMPERED, Draw
+from .draw import ALL, BEST, GREEDY, MANY_BEST, NUCLEUS, TEMPERED, Draw, following_number
 
 _FEW, _GROWTH = 1024, 8
 """Number of most probable tokens that are sorted first for top-p, and what it grows by where the nucleus is larger."""
+_LARGE_SHARE, _TURNS = 0.5, 8
+"""Draws from all tokens before the nucleus is sorted, where it has a large share of the probability; one where not."""
 
 _GRAPHS = {ALL: drawing_graph, TEMPERED: tempered_drawing_graph, BEST: best_graph, MANY_BEST: best_graph}
 """Graphs that draw the token."""
@@ -100,9 +102,7 @@ class TokenSampler:
         if kind != ALL:
             inputs[FACTOR] = np.array([[draw.factor] for draw in draws], np.float32)
         if kind == NUCLEUS:
-            probabilities, totals = run_rows(tempered_graph, [PROBABILITIES, TOTAL], inputs)
-            rows = zip(probabilities, totals[:, 0].tolist(), *_largest(probabilities, _FEW), draws, strict=True)
-            return np.array([_in_nucleus(*row) for row in rows])
+            return _choose_in_nuclei(inputs, draws)
         inputs[NUMBER] = np.array([[draw.number()] for draw in draws])
         if kind in (BEST, MANY_BEST):
             counts = np.array([[min(draw.count, self._size)] for draw in draws])
@@ -137,8 +137,7 @@ def _choose_row(kind: int, call: RowCall, draw: Draw) -> int:
         return int(call.logits.argmax())
     call.factor[0] = draw.factor
     if kind == NUCLEUS:
-        call.run(tempered_graph)
-        return _in_nucleus(call.probabilities, call.total[0], *_largest(call.probabilities, _FEW), draw)
+        return _choose_in_nucleus(call, draw)
     call.number[0] = draw.number()
     if draw.count:
         call.share[0] = draw.share
@@ -148,39 +147,73 @@ def _choose_row(kind: int, call: RowCall, draw: Draw) -> int:
     return call.token[0]
 
 
-def _in_nucleus(
-    probabilities: NDArray[np.float32],
-    total: float,
-    rising: NDArray[np.float32],
-    sums: NDArray[np.float64],
-    draw: Draw,
-) -> int:
-    """Draw among the fewest most probable tokens whose probabilities reach `top_p`, in falling order, ties by id.
+def _choose_in_nucleus(call: RowCall, draw: Draw) -> int:
+    number, turn, share = draw.number(), 1, draw.share
+    while True:
+        call.number[0] = number
+        call.run(nucleus_graph)
+        token, wanted = call.token[0], call.total[0] * share
+        if _is_in_nucleus(token, call.probabilities, wanted):
+            return token
+        number = following_number(number)
+        if _is_last_turn(turn, share):
+            return _by_sorting(call.probabilities, wanted, number)
+        turn += 1
 
-    Args:
-        probabilities: float32 [n].
-        total: Their sum.
-        rising: The largest of them, as `_largest` returns them; if they do not reach `top_p`, more are found.
-        sums: Theirs.
-        draw: Of the text.
-    """
-    wanted, size = total * draw.share, len(probabilities)
-    while len(sums) < size and sums[-1] < wanted:
+
+def _choose_in_nuclei(inputs: dict[str, NDArray[Any]], draws: Sequence[Draw]) -> NDArray[np.int64]:
+    """As `_choose_in_nucleus`, for rows of logits and their factors."""
+    numbers, chosen = np.array([[draw.number()] for draw in draws]), np.empty(len(draws), np.int64)
+    left, turn = list(range(len(draws))), 1
+    while left:
+        rows = {NUMBER: numbers[left], **{name: each[left] if turn > 1 else each for name, each in inputs.items()}}
+        tokens, probabilities, totals = run_rows(nucleus_graph, [TOKEN, PROBABILITIES, TOTAL], rows)
+        rejected = []
+        for row, token, shares, total in zip(left, tokens[:, 0].tolist(), probabilities, totals[:, 0], strict=True):
+            share = draws[row].share
+            if _is_in_nucleus(token, shares, total * share):
+                chosen[row] = token
+                continue
+            numbers[row] = following_number(numbers.item(row))
+            if _is_last_turn(turn, share):
+                chosen[row] = _by_sorting(shares, total * share, numbers.item(row))
+            else:
+                rejected.append(row)
+        left, turn = rejected, turn + 1
+    return chosen
+
+
+def _is_last_turn(turn: int, share: float) -> bool:
+    return turn == _TURNS or share < _LARGE_SHARE
+
+
+def _is_in_nucleus(token: int, probabilities: NDArray[np.float32], wanted: float) -> bool:
+    """Whether it is one of the fewest most probable tokens whose probabilities reach `wanted`, ties by id."""
+    own = probabilities.item(token)
+    upto = np.add.reduce(probabilities.compress(probabilities >= own)).item()
+    if upto - own < wanted:
+        return True
+    equal = probabilities == own
+    later = int(np.count_nonzero(equal[token:]))
+    return bool(upto - later * own < wanted)
+
+
+def _by_sorting(probabilities: NDArray[np.float32], wanted: float, number: float) -> int:
+    """A token of the nucleus whose probabilities reach `wanted`, drawn in falling order, ties by id."""
+    rising, sums = _largest(probabilities, _FEW)
+    while len(sums) < len(probabilities) and sums[-1] < wanted:
         rising, sums = _largest(probabilities, _GROWTH * len(sums))
     last = len(sums) - 1
     mass = sums.item(min(int(sums.searchsorted(wanted)), last))
-    place = int(sums.searchsorted(draw.number() * mass, "right"))
+    place = int(sums.searchsorted(number * mass, "right"))
     value = rising[last - place]
-    found = probabilities == value
-    if place == 0 or rising[last - place + 1] != value:
-        return int(found.argmax())
     larger = len(rising) - int(rising.searchsorted(value, "right"))
-    return int(np.flatnonzero(found)[place - larger])
+    return int(np.flatnonzero(probabilities == value)[place - larger])
 
 
 def _largest(numbers: NDArray[np.float32], count: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """The `count` largest of float32 [..., n], rising, all if there are no more; and their sums from the largest on."""
-    start = max(numbers.shape[-1] - count, 0)
-    rising = np.partition(numbers, start)[..., start:]
+    """The `count` largest of float32 [n], rising, all if there are no more; and their sums from the largest on."""
+    start = max(len(numbers) - count, 0)
+    rising = np.partition(numbers, start)[start:]
     rising.sort()
-    return rising, np.add.accumulate(rising[..., ::-1], axis=-1, dtype=np.float64)
+    return rising, np.add.accumulate(rising[::-1], dtype=np.float64)

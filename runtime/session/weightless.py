@@ -86,12 +86,12 @@ def best_graph() -> bytes:
     )
 
 
-def tempered_graph() -> bytes:
-    """Rows and factors to probabilities, float32 [rows, width], and their totals, float64 [rows, 1]."""
+def nucleus_graph() -> bytes:
+    """As `tempered_drawing_graph`; also the probabilities, float32 [rows, width], and totals, float64 [rows, 1]."""
     return model(
-        "tempered",
+        "nucleus",
         *_TEMPERED,
-        *_BLOCK_SUMS,
+        *_DRAW,
         output_tensor(PROBABILITIES, FLOAT, "row", "width"),
         output_tensor(TOTAL, DOUBLE, "row", 1),
     )
@@ -147,7 +147,7 @@ _TEMPERED = (
 )
 """Probabilities of the rows, whose logits are multiplied by the factors."""
 
-_BLOCK_SUMS = (
+_DRAW = (
     node("Reshape", f"{PROBABILITIES} block_shape", "blocks"),
     node("ReduceSum", "blocks block_axis", "sums_of_blocks", keepdims=0),
     node("Cast", "sums_of_blocks", "block_sums", to=DOUBLE),
@@ -159,11 +159,6 @@ _BLOCK_SUMS = (
     constant("block_axis", [2]),
     constant("block_shape", [0, -1, BLOCK]),
     input_tensor(ROWS, FLOAT, "row", "width"),
-)
-"""Sums of the blocks of probabilities, those up to each, and the totals."""
-
-_DRAW = (
-    *_BLOCK_SUMS,
     node("Mul", f"{NUMBER} {TOTAL}", "target"),
     *_first_above("sums", "target", "place"),
     node("GatherElements", "sums place", "upto", axis=1),

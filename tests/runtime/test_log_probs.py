@@ -15,10 +15,10 @@ from lmtool.runtime.session.session import SessionOptions, start_session
 from lmtool.runtime.session.weightless import (
     best_graph,
     drawing_graph,
+    nucleus_graph,
     ranking_graph,
     scoring_graph,
     tempered_drawing_graph,
-    tempered_graph,
 )
 
 SIZE = 1003
@@ -85,7 +85,7 @@ def test_no_logit_that_is_not_a_number_is_lost(
     assert np.isfinite(scorer.of_arrays(logits, targets)[0, 0])
 
 
-GRAPHS = [scoring_graph, drawing_graph, tempered_drawing_graph, best_graph, tempered_graph, ranking_graph]
+GRAPHS = [scoring_graph, drawing_graph, tempered_drawing_graph, best_graph, nucleus_graph, ranking_graph]
 
 
 @pytest.mark.parametrize("graph", GRAPHS)

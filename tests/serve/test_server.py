@@ -20,7 +20,7 @@ import pytest
 from lmtool.model import Run
 from lmtool.runtime import Predictor
 from lmtool.serve import ServeOptions, read_key
-from lmtool.serve.server import _rare_garbage_collection
+from lmtool.serve.server import _rare_garbage_collection, _short_turns
 from support.processes.commands import PATIENCE_SECONDS, lmtool, run_fresh
 from support.servers import ServerProcess, request_bytes
 
@@ -326,3 +326,10 @@ def test_garbage_is_collected_as_before_once_the_server_ends() -> None:
         assert gc.get_threshold()[0] == 10 * before[0]
         assert gc.get_freeze_count() > 0
     assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
+
+
+def test_threads_take_short_turns_while_the_server_runs() -> None:
+    before = sys.getswitchinterval()
+    with _short_turns():
+        assert sys.getswitchinterval() == pytest.approx(0.001)
+    assert sys.getswitchinterval() == before
