@@ -34,10 +34,10 @@ class Dropouts:
 
 
 def drop(numbers: Tensor, probability: float) -> Tensor:
-    """Dropout of a tensor of any shape: each number becomes 0 with the probability, rounded to a multiple of 2^-16.
+    """Dropout of float32 numbers of any shape: each becomes 0 with the probability, rounded to a multiple of 2^-16.
 
     The others are divided by the probability of keeping them. A number takes 16 random bits, which on the CPU are drawn
-    ten times as fast as torch's own dropout draws.
+    in a tenth of the time that torch's own dropout takes to draw.
     """
     return numbers * _scales(numbers.shape, probability, numbers.device)
 

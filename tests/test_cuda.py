@@ -102,9 +102,10 @@ def test_the_first_losses_on_the_gpu_equal_those_on_the_cpu(tmp_path: Path, corp
     assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-3)
 
 
-def test_training_on_the_gpu_resumes_where_it_stopped(tmp_path: Path, corpus_folder: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_training_on_the_gpu_resumes_where_it_stopped(tmp_path: Path, corpus_folder: Path, optimizer: str) -> None:
     def options(name: str, *, resume: bool = False) -> TrainOptions:
-        settings = {**SETTINGS, "dropout": "0.2", "averaging": "exponential"}
+        settings = {**SETTINGS, "dropout": "0.2", "averaging": "exponential", "optimizer": optimizer}
         return TrainOptions("ptb-200", str(corpus_folder), tmp_path / name, resume, settings, "cuda")
 
     whole = run_training(options("whole"), RecordingReporter())

@@ -118,7 +118,7 @@ class TrainConfig:
         epochs: Passes over the training text; `none`: as many as read 1.6 million tokens, but 6 to 20.
         optimizer: `sgd`, `adam`, `adamw` (decoupled weight decay), or `muon`: Muon for the matrices of the recurrent
             layers (arXiv 2502.16982), AdamW for everything else.
-        beta1: Decay of Adam's first moment; 0 for none.
+        beta1: Decay of Adam's first moment; 0 for none. Muon's momentum is 0.95.
         weight_decay: Factor of the L2 penalty; decoupled for `adamw` and `muon`.
         learning_rate: Initial learning rate.
         loss_over_time: `sum` or `mean` of the loss over the time steps, before clipping; it is averaged over the batch.

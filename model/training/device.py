@@ -29,8 +29,8 @@ def device_fault(device: str) -> str | None:
 def resolve_precision(config: TrainConfig, device: str) -> TrainConfig:
     """The configuration with `auto` replaced by the device's precision; `device` is `cpu` or `cuda`.
 
-    `auto` is bf16 where the device multiplies it (a GPU since Ampere, a processor with AMX or with the bf16 products of
-    AVX-512), else fp32.
+    `auto` is bf16 where the device multiplies it (a GPU since Ampere, an x86 processor with AMX or with AVX-512 BF16),
+    else fp32.
 
     Raises:
         ConfigError: The device does not support the precision.
@@ -91,7 +91,7 @@ def _onednn_has_bf16_lstm() -> bool:
 
 
 def _multiplies_bf16() -> bool:
-    """Whether the processor has instructions for products of bf16; False where torch is too old to tell."""
+    """Whether an x86 processor has instructions for products of bf16; False where torch is too old to tell."""
     if not hasattr(torch.cpu, "get_capabilities"):
         return False
     capabilities = torch.cpu.get_capabilities()

@@ -25,7 +25,7 @@ class Optimizers:
     """
 
     def __init__(self, config: TrainConfig, network: LanguageModel) -> None:
-        """Make them."""
+        """Make the optimizers that the configuration names."""
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._all = _make_optimizers(config, network, self.parameters)
 

@@ -53,14 +53,23 @@ def test_steps_equal_those_of_torch() -> None:
     assert (ours - 1).abs().max() > 0.02
 
 
-def test_only_matrices_of_layers_are_stepped_by_muon() -> None:
-    config = preset_named("ptb-200").with_settings({"optimizer": "muon", "precision": "fp32"})
-    network = LanguageModel(config.architecture, 50)
-    optimizers = Optimizers(config, network)
-    for parameter in optimizers.parameters:
-        parameter.grad = torch.ones_like(parameter)
-    optimizers.step(0.5)
-    assert optimizers.learning_rate == 0.5
+@pytest.mark.parametrize(("cell", "tied"), [("lstm", False), ("lstm", True), ("gru", False), ("rnn", False)])
+def test_matrices_of_layers_are_stepped_by_muon_and_the_rest_by_adamw(cell: str, tied: bool) -> None:
+    torch.manual_seed(0)
+    settings = {"optimizer": "muon", "precision": "fp32", "cell": cell, "tied": str(tied), "embedding_size": "13"}
+    config = preset_named("ptb-200").with_settings({**settings, "layer_sizes": "20,13"})
+    network, same = (LanguageModel(config.architecture, 50) for _ in range(2))
+    same.load_state_dict(network.state_dict())
+    optimizers, loaded = Optimizers(config, network), Optimizers(config, same)
+    gradients = [torch.randn_like(parameter) for parameter in optimizers.parameters]
+
+    def step(stepped: Optimizers) -> None:
+        for parameter, gradient in zip(stepped.parameters, gradients, strict=True):
+            parameter.grad = gradient.clone()
+        stepped.step(0.01)
+
+    step(optimizers)
+    assert optimizers.learning_rate == 0.01
     names = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
     kinds: dict[str, set[str]] = {name: set() for name in names}
     for key in optimizers.tensors():
@@ -70,9 +79,30 @@ def test_only_matrices_of_layers_are_stepped_by_muon() -> None:
     assert len(matrices) == 4
     for name, found in kinds.items():
         assert found == ({"momentum_buffer"} if name in matrices else {"step", "exp_avg", "exp_avg_sq"})
-    other = Optimizers(config.with_settings({"optimizer": "adamw"}), network)
+
+    same.load_weights(network.weights())
+    loaded.load({key: tensor.clone() for key, tensor in optimizers.tensors().items()})
+    step(optimizers)
+    step(loaded)
+    for name, weight in network.weights().items():
+        assert torch.equal(weight, same.weights()[name])
+    for key, tensor in optimizers.tensors().items():
+        assert torch.equal(tensor, loaded.tensors()[key])
+
+
+def test_a_checkpoint_of_another_optimizer_is_refused() -> None:
+    config = preset_named("ptb-200").with_settings({"precision": "fp32", "optimizer": "muon"})
+    network = LanguageModel(config.architecture, 50)
+    both = [Optimizers(config.with_settings({"optimizer": name}), network) for name in ("muon", "adamw")]
+    for optimizers in both:
+        for parameter in optimizers.parameters:
+            parameter.grad = torch.ones_like(parameter)
+        optimizers.step(0.5)
+    muon, adamw = both
     with pytest.raises(CheckpointError, match=r"'optimizer\.\d\.exp_avg' is missing"):
-        other.load(optimizers.tensors())
+        adamw.load(muon.tensors())
+    with pytest.raises(CheckpointError, match=r"'optimizer\.\d\.exp_avg' is not expected"):
+        muon.load(adamw.tensors())
 
 
 def test_networks_learn_by_it_in_fp32_and_bf16(tmp_path: Path, corpus_folder: Path) -> None:

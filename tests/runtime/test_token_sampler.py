@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from lmtool.runtime import Sampling
+from lmtool.runtime.draws import token_sampler
 from lmtool.runtime.draws.draw import Draw, following_number
 from lmtool.runtime.draws.token_sampler import TokenSampler
 from lmtool.runtime.score import log_softmax
@@ -20,6 +21,7 @@ OPTIONS = [
     Sampling(top_k=7, temperature=0.6),
     Sampling(top_p=0.9),
     Sampling(top_p=0.5, temperature=1.5),
+    Sampling(top_p=0.2, temperature=2),
     Sampling(top_k=50, top_p=0.8),
     Sampling(repetition_penalty=1.3),
     Sampling(top_k=20, repetition_penalty=1.7),
@@ -113,6 +115,24 @@ def test_the_first_token_in_the_nucleus_is_drawn(share: float, temperature: floa
     assert same >= 48
 
 
+def test_the_sorted_nucleus_is_the_same_alone_and_in_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_sampler, "_TURNS", 1)
+    sorted_rows: list[np.ndarray] = []
+    by_sorting = token_sampler._by_sorting
+
+    def recorded(probabilities: np.ndarray, wanted: float, number: float) -> int:
+        sorted_rows.append(probabilities)
+        return by_sorting(probabilities, wanted, number)
+
+    monkeypatch.setattr(token_sampler, "_by_sorting", recorded)
+    logits, sampler = make_logits(60, 3000), TokenSampler(3000)
+    alone, together = ([Draw(Sampling(top_p=0.5), np.random.default_rng(row), NONE) for row in range(60)] for _ in "ab")
+    expected = [sampler.choose_one(row, draw) for row, draw in zip(logits, alone, strict=True)]
+    count = len(sorted_rows)
+    assert sampler.choose(logits, together).tolist() == expected
+    assert 10 < count == len(sorted_rows) - count
+
+
 def test_following_numbers_are_as_good_as_drawn_ones() -> None:
     first = np.random.default_rng(0).random(200_000)
     second = np.array([following_number(number) for number in first.tolist()])
@@ -122,6 +142,11 @@ def test_following_numbers_are_as_good_as_drawn_ones() -> None:
         counts, _, _ = np.histogram2d(one, other, bins=16, range=[[0, 1], [0, 1]])
         assert chi_square_excess(counts.ravel().astype(np.int64), np.full(256, 1 / 256)) < 4
     assert 0 < following_number(0.0) < 1
+    for number in 0.3 + 1e-4 * first[:20_000], 1 - 1e-4 * first[:20_000]:  # of tokens that are refused
+        for turn in range(9):
+            number = np.array([following_number(each) for each in number.tolist()])
+            counts, _ = np.histogram(number, bins=64, range=(0, 1))
+            assert chi_square_excess(counts, np.full(64, 1 / 64)) < 4, turn
 
 
 def by_definition(sampling: Sampling, logits: np.ndarray) -> tuple[list[int], np.ndarray]:

@@ -20,7 +20,7 @@ import pytest
 from lmtool.model import Run
 from lmtool.runtime import Predictor
 from lmtool.serve import ServeOptions, read_key
-from lmtool.serve.server import _rare_garbage_collection, _short_turns
+from lmtool.serve.server import Server, _rare_garbage_collection, run_server
 from support.processes.commands import PATIENCE_SECONDS, lmtool, run_fresh
 from support.servers import ServerProcess, request_bytes
 
@@ -328,8 +328,20 @@ def test_garbage_is_collected_as_before_once_the_server_ends() -> None:
     assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
 
 
-def test_threads_take_short_turns_while_the_server_runs() -> None:
-    before = sys.getswitchinterval()
-    with _short_turns():
-        assert sys.getswitchinterval() == pytest.approx(0.001)
-    assert sys.getswitchinterval() == before
+@pytest.mark.parametrize(("before", "during"), [(0.005, 0.001), (0.0001, 0.0001)])
+def test_threads_take_short_turns_while_the_server_runs(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, before: float, during: float
+) -> None:
+    intervals = []
+
+    async def serve(self: Server, sockets: list[socket.socket]) -> None:
+        intervals.append(sys.getswitchinterval())
+
+    monkeypatch.setattr(Server, "serve", serve)
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(before)
+    try:
+        run_server(predictor, ServeOptions(port=0), lambda _: None)
+        assert [*intervals, sys.getswitchinterval()] == pytest.approx([during, before], rel=0.05)
+    finally:
+        sys.setswitchinterval(usual)
