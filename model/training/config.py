@@ -42,7 +42,7 @@ _WIDEST, _MOST_LAYERS = 2**16, 1000
 _MOST_EPOCHS = 10_000
 """Checkpoints keep the records of all epochs, and their size is limited."""
 
-_TOKENS_TO_READ, _FEWEST, _MOST_ADAPTED = 1_600_000, 6, 20
+_TOKENS_TO_READ, _FEWEST, _MOST_ADAPTED = 100_000, 6, 20
 """Epochs that adapt to the text: the tokens to read, and the bounds."""
 
 _FEWEST_SUBWORDS, _MOST_SUBWORDS = len(BYTE_TOKENS) + 1, 2**20
@@ -115,7 +115,7 @@ class TrainConfig:
         steps: Tokens of each stream per update (truncated back-propagation through time).
         variable_steps: Draw the number of tokens for each update, around `steps`, or around half of it once in twenty;
             the learning rate, or the summed loss with `sgd`, is proportional to it (arXiv 1708.02182).
-        epochs: Passes over the training text; `none`: as many as read 1.6 million tokens, but 6 to 20.
+        epochs: Passes over the training text; `none`: as many as read 100,000 tokens, but 6 to 20.
         optimizer: `sgd`, `adam`, `adamw` (decoupled weight decay), or `muon`: Muon for the matrices of the recurrent
             layers (arXiv 2502.16982), AdamW for everything else.
         beta1: Decay of Adam's first moment; 0 for none. Muon's momentum is 0.95.
@@ -247,8 +247,8 @@ class TrainConfig:
     def adapted_to(self, tokens: int) -> "TrainConfig":
         """A copy whose number of epochs is known, for a training text of this number of tokens.
 
-        The rule: a small text is read more often, until 1.6 million tokens are read, but 20 times at most; any text is
-        read 6 times at least.
+        The rule: a small text is read more often, until 100,000 tokens are read, but 20 times at most; any text is read
+        6 times at least.
         """
         if self.epochs is not None:
             return self

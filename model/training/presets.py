@@ -13,12 +13,12 @@ _QUICK = TrainConfig(
     embedding_size=192,
     layer_sizes=(192,),
     tied=True,
-    dropout=0.3,
+    dropout=0.2,
     min_count=3,
-    batch_size=32,
+    batch_size=16,
     steps=32,
     epochs=None,
-    optimizer="adam",
+    optimizer="muon",
     learning_rate=0.004,
     schedule="cosine",
 )
@@ -27,7 +27,17 @@ PRESETS = {
     config.preset: config
     for config in (
         _QUICK,
-        replace(_QUICK, preset="keyboard", tokenization="bpe", vocabulary_size=2000, min_count=1, epochs=12),
+        replace(
+            _QUICK,
+            preset="keyboard",
+            dropout=0.3,
+            tokenization="bpe",
+            vocabulary_size=2000,
+            min_count=1,
+            batch_size=32,
+            epochs=12,
+            optimizer="adam",
+        ),
         TrainConfig("ptb-200"),
         TrainConfig("ptb-256-128", layer_sizes=(256, 128), batch_size=60, epochs=15),
         TrainConfig(

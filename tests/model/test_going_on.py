@@ -35,7 +35,7 @@ def train(run: Path, reporter: Any = None, **options: Any) -> TrainResult:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "epochs"), [(100, 20), (20_561, 20), (67_127, 20), (160_000, 10), (261_220, 6), (10**9, 6)]
+    ("tokens", "epochs"), [(100, 20), (5_000, 20), (10_000, 10), (18_000, 6), (261_220, 6), (10**9, 6)]
 )
 def test_quick_reads_a_small_text_more_often(tokens: int, epochs: int) -> None:
     assert preset_named("quick").adapted_to(tokens).epochs == epochs
