@@ -28,6 +28,12 @@ class Optimizers:
         """Make the optimizers that the configuration names."""
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._all = _make_optimizers(config, network, self.parameters)
+        self._of = {
+            parameter: optimizer
+            for optimizer in self._all
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
 
     @property
     def learning_rate(self) -> float:
@@ -51,7 +57,7 @@ class Optimizers:
         return {
             f"{index}.{name}": torch.as_tensor(value)
             for index, parameter in enumerate(self.parameters)
-            for name, value in self._optimizer_of(parameter).state.get(parameter, {}).items()
+            for name, value in self._of[parameter].state.get(parameter, {}).items()
             if value is not None
         }
 
@@ -64,17 +70,12 @@ class Optimizers:
         shapes = {
             f"{index}.{name}": () if name == _STEP else parameter.shape
             for index, parameter in enumerate(self.parameters if tensors else [])
-            for name in _state_names(self._optimizer_of(parameter))
+            for name in _state_names(self._of[parameter])
         }
         for key, tensor in validate_tensors("optimizer", tensors, shapes).items():
             index, _, name = key.partition(".")
             parameter = self.parameters[int(index)]
-            self._optimizer_of(parameter).state[parameter][name] = tensor.to(parameter.device)
-
-    def _optimizer_of(self, parameter: nn.Parameter) -> torch.optim.Optimizer:
-        first, *_ = self._all
-        is_of_first = any(parameter is other for group in first.param_groups for other in group["params"])
-        return first if is_of_first else self._all[-1]
+            self._of[parameter].state[parameter][name] = tensor.to(parameter.device)
 
 
 def _make_optimizers(
@@ -88,8 +89,8 @@ def _make_optimizers(
         kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         return [kind(parameters, rate, betas=betas, weight_decay=decay, fused=True)]
     matrices = [parameter for parameter in network.layers.parameters() if parameter.dim() == 2]
-    layers = {id(matrix) for matrix in matrices}
-    rest = [parameter for parameter in parameters if id(parameter) not in layers]
+    layers = set(matrices)
+    rest = [parameter for parameter in parameters if parameter not in layers]
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     return [
         Muon(matrices, rate, weight_decay=decay, dtype=dtype),

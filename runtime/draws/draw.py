@@ -18,7 +18,7 @@ _FEW = 256
 """Texts with a larger `top_k` are drawn apart from the others."""
 _LEAST = 2.0**-54
 """Instead of a random number 0, so that it never meets a probability that is 0 but for rounding."""
-_NUMBERS, _STATES = 2**53, 2**64
+_STATES = 2**64
 _MULTIPLIER, _INCREMENT = 6364136223846793005, 1442695040888963407
 """Of a linear congruential generator (Knuth's MMIX)."""
 _SMALLEST, _LARGEST = 1e-37, 1e37
@@ -137,8 +137,8 @@ class Draw:
 
 def following_number(number: float) -> float:
     """Another random number in (0, 1), which the first determines."""
-    state = (int(number * _NUMBERS) * (_STATES // _NUMBERS) * _MULTIPLIER + _INCREMENT) % _STATES
-    return (state // (_STATES // _NUMBERS)) / _NUMBERS or _LEAST
+    state = (int(number * _STATES) * _MULTIPLIER + _INCREMENT) % _STATES
+    return (state >> 11) * 2.0**-53 or _LEAST
 
 
 def _kind(sampling: "Sampling") -> int:

@@ -149,17 +149,14 @@ def _choose_row(kind: int, call: RowCall, draw: Draw) -> int:
 
 
 def _choose_in_nucleus(call: RowCall, draw: Draw) -> int:
-    number, turn, share = draw.number(), 1, draw.share
+    number, turn = draw.number(), 1
     while True:
         call.number[0] = number
         call.run(nucleus_graph)
-        token, wanted = call.token[0], call.total[0] * share
-        if _is_in_nucleus(token, call.probabilities, wanted):
+        token = _settled(call.token[0], call.probabilities, call.total[0], draw.share, number, turn)
+        if token is not None:
             return token
-        number = following_number(number)
-        if _is_last_turn(turn, share):
-            return _by_sorting(call.probabilities, wanted, number)
-        turn += 1
+        number, turn = following_number(number), turn + 1
 
 
 def _choose_in_nuclei(inputs: dict[str, NDArray[Any]], draws: Sequence[Draw]) -> NDArray[np.int64]:
@@ -170,22 +167,31 @@ def _choose_in_nuclei(inputs: dict[str, NDArray[Any]], draws: Sequence[Draw]) ->
         rows = {NUMBER: numbers[left], **{name: each[left] if turn > 1 else each for name, each in inputs.items()}}
         tokens, probabilities, totals = run_rows(nucleus_graph, [TOKEN, PROBABILITIES, TOTAL], rows)
         rejected = []
-        for row, token, of_row, total in zip(left, tokens[:, 0].tolist(), probabilities, totals[:, 0], strict=True):
-            share = draws[row].share
-            if _is_in_nucleus(token, of_row, total * share):
-                chosen[row] = token
-                continue
-            numbers[row] = following_number(numbers.item(row))
-            if _is_last_turn(turn, share):
-                chosen[row] = _by_sorting(of_row, total * share, numbers.item(row))
-            else:
+        for row, drawn, of_row, total in zip(left, tokens[:, 0].tolist(), probabilities, totals[:, 0], strict=True):
+            number = numbers.item(row)
+            token = _settled(drawn, of_row, total, draws[row].share, number, turn)
+            if token is None:
+                numbers[row] = following_number(number)
                 rejected.append(row)
+            else:
+                chosen[row] = token
         left, turn = rejected, turn + 1
     return chosen
 
 
-def _is_last_turn(turn: int, share: float) -> bool:
-    return turn == _TURNS or share < _LARGE_SHARE
+def _settled(
+    token: int, probabilities: NDArray[np.float32], total: float, share: float, number: float, turn: int
+) -> int | None:
+    """The token that `number` drew from all, if it lies in the nucleus; after the last turn one found by sorting.
+
+    None: the following number is to draw another one.
+    """
+    wanted = total * share
+    if _is_in_nucleus(token, probabilities, wanted):
+        return token
+    if turn == _TURNS or share < _LARGE_SHARE:
+        return _by_sorting(probabilities, wanted, following_number(number))
+    return None
 
 
 def _is_in_nucleus(token: int, probabilities: NDArray[np.float32], wanted: float) -> bool:

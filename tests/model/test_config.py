@@ -96,6 +96,14 @@ def test_learning_rate_warms_up_and_falls_at_plateaus() -> None:
     assert config.learning_rate_at(3.0, drops=2) == 0.0625
 
 
+def test_the_learning_rate_of_a_step_schedule_may_fall_from_the_first_epoch_on() -> None:
+    settings = {"learning_rate": "0.002", "decay": "0.97", "decay_after": "0"}
+    characters = preset_named("ptb-200").with_settings(settings)
+    assert [characters.learning_rate_at(epoch) for epoch in (0, 1, 24)] == pytest.approx(
+        [0.002, 0.002 * 0.97, 0.002 * 0.97**24]
+    )
+
+
 def test_presets_are_the_published_recipes() -> None:
     medium, large = (preset_named(name) for name in ("zaremba-medium", "zaremba-large"))
     assert [medium.learning_rate_at(epoch) for epoch in (0, 5, 6)] == pytest.approx([1, 1, 1 / 1.2])
