@@ -178,12 +178,6 @@ def format_perplexity(value: float, decimals: int = 2) -> str:
     return f"{value:.{decimals}{'f' if value < _MOST_PLAIN else 'e'}}"
 
 
-def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Natural log-probabilities along the last axis, in float64; same shape as `logits`."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
-
-
 def require_finite(numbers: NDArray[np.floating[Any]], what: str) -> None:
     """Raise NumberError, which names `what`, for NaN or infinity; argmax and argmin find those, and take no memory."""
     flat = numbers.reshape(-1)

@@ -5,7 +5,7 @@ from typing import NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.score import log_softmax, require_finite
+from ...runtime.score import require_finite
 
 
 @final
@@ -46,21 +46,22 @@ def token_logprobs(
         logits = logits.copy()
         logits[:, closed] = -np.inf
         count = min(count, logits.shape[1] - len(closed))
-    rows = zip(log_softmax(logits), targets.tolist(), strict=True)
+    largest = logits.max(axis=1)
+    totals = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1, dtype=np.float64))
     return [
-        TokenLogprobs(float(row[target]), tuple((token, float(row[token])) for token in _top(row, count)))
-        for row, target in rows
+        TokenLogprobs(row.item(target) - total, tuple((token, row.item(token) - total) for token in _top(row, count)))
+        for row, target, total in zip(logits, targets.tolist(), totals.tolist(), strict=True)
     ]
 
 
-def _top(log_probs: NDArray[np.float64], count: int) -> list[int]:
+def _top(logits: NDArray[np.float32], count: int) -> list[int]:
     """Ids of the `count` largest values, largest first, equal ones by id."""
     if count == 0:
         return []
-    if count >= len(log_probs):
-        candidates = np.arange(len(log_probs))
+    if count >= len(logits):
+        candidates = np.arange(len(logits))
     else:
-        candidates = np.flatnonzero(log_probs >= np.partition(log_probs, -count)[-count])
-    order = np.argsort(-log_probs[candidates], kind="stable")[:count]
+        candidates = np.flatnonzero(logits >= np.partition(logits, -count)[-count])
+    order = np.argsort(-logits[candidates], kind="stable")[:count]
     top: list[int] = candidates[order].tolist()
     return top

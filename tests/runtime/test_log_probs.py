@@ -7,7 +7,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from lmtool.runtime.score import log_softmax
 from lmtool.runtime.session import log_probs as module
 from lmtool.runtime.session.log_probs import LogProbs
 from lmtool.runtime.session.providers import PROVIDERS
@@ -20,6 +19,7 @@ from lmtool.runtime.session.weightless import (
     scoring_graph,
     tempered_drawing_graph,
 )
+from support.log_softmax import log_softmax
 
 SIZE = 1003
 Draw = tuple[np.ndarray, np.ndarray]

@@ -1,15 +1,18 @@
 """The choice of tokens: the distribution that the options state, the same alone and in a batch."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from lmtool.runtime import Sampling
 from lmtool.runtime.draws import token_sampler
 from lmtool.runtime.draws.draw import Draw, following_number
 from lmtool.runtime.draws.token_sampler import TokenSampler
-from lmtool.runtime.score import log_softmax
 from lmtool.runtime.session.probabilities import ranked
 from lmtool.runtime.session.row_calls import padded_width, run_rows
 from lmtool.runtime.session.weightless import FACTOR, NUMBER, PROBABILITIES, ROWS, TOKEN, TOTAL, nucleus_graph
+from support.log_softmax import log_softmax
 
 NONE = np.zeros(0, np.int64)
 OPTIONS = [
@@ -234,6 +237,25 @@ def test_a_nucleus_one_too_small_is_found_out(sampling: Sampling) -> None:
     smaller = np.where(np.cumsum(shares) > 1 - shares[shares > 0].min() / 2, 0, shares)
     biased = np.random.default_rng(0).multinomial(DRAWS, smaller / smaller.sum())
     assert chi_square_excess(biased, shares) > 4
+
+
+def _square(number: float) -> float:
+    return number * number
+
+
+def _is_in_a_smaller_nucleus(token: int, probabilities: np.ndarray, wanted: float) -> bool:
+    return bool(probabilities[probabilities >= probabilities[token]].sum() < wanted)  # its last token is left out
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"), [("following_number", _square), ("_is_in_nucleus", _is_in_a_smaller_nucleus)]
+)
+def test_a_bias_that_is_planted_in_the_sampler_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, name: str, fault: Callable[..., Any]
+) -> None:
+    sampling = Sampling(top_p=0.9)
+    monkeypatch.setattr(token_sampler, name, fault)
+    assert chi_square_excess(draw_many(sampling, TAILED), stated(sampling, TAILED)) > 4
 
 
 def test_weights_of_half_precision_are_found_out() -> None:
