@@ -48,7 +48,13 @@ OFFLINE = Scenario.parse("offline:2x6")
 
 
 def profiled(backend: str, source: Source, scenario: Scenario, folder: Path) -> OperatorProfile:
-    return profile_scenario(Job(backend, source, folder / "unused", seconds=0.02), scenario, folder)
+    """Measured again, up to five times, where other work made the profiler seem to cost all time outside operators."""
+    job = Job(backend, source, folder / "unused", seconds=0.02)
+    for _ in range(5):
+        profile = profile_scenario(job, scenario, folder)
+        if profile.outside_seconds > 0:
+            break
+    return profile
 
 
 def assert_whole(profile: OperatorProfile) -> None:
