@@ -74,7 +74,8 @@ def test_the_benchmark_measures_pytorch_and_onnxruntime_on_the_gpu(run: Run) -> 
     ]
     options = BenchOptions(run.artifact("fp32"), ["cpu", "cuda"], scenarios=scenarios, schedule=Schedule(1, 0.05))
     results: Any = run_bench(options, lambda _: None)
-    assert results.runtimes == ["torch", "onnx fp32", "onnx int8", "torch on cuda", "onnx fp32 on cuda"]
+    reasons = {**results.skipped, "failed": results.failed, "crashed": results.crashed}
+    assert results.runtimes == ["torch", "onnx fp32", "onnx int8", "torch on cuda", "onnx fp32 on cuda"], reasons
     assert "onnx int8 on cuda" in results.skipped
     assert results.is_sound
 
