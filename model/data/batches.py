@@ -21,7 +21,8 @@ class Batches:
 
     Row b continues at step s + 1 where it stopped at step s, so the recurrent state carries over. Rows are cut as by
     the Penn Treebank reader: len(ids) // batch_size tokens each, targets one token ahead. Each process of a group reads
-    its share of the rows.
+    its share of the rows. With `partial_shuffle`, each row of an epoch begins at a random place and goes on from its
+    end to its start (arXiv 1903.04167).
     """
 
     def __init__(self, token_ids: NDArray[np.int32], config: TrainConfig, group: ProcessGroup | None = None) -> None:
@@ -40,7 +41,8 @@ class Batches:
                 f"batch_size {batch_size} cannot be shared evenly by {group.count} processes; "
                 f"try --set batch_size={-(-batch_size // group.count) * group.count}"
             )
-        self._rows = token_ids[: width * batch_size].reshape(batch_size, width)[group.rows(batch_size)]
+        self._share = group.rows(batch_size)
+        self._rows = token_ids[: width * batch_size].reshape(batch_size, width)[self._share]
         self._config = config
 
     def spans(self, epoch: int) -> list[tuple[int, int]]:
@@ -57,11 +59,19 @@ class Batches:
             start = stop
         return spans
 
-    def read(self, span: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of a step, int64 [rows of this process, time] each."""
+    def read(self, epoch: int, span: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of a step of an epoch, int64 [rows of this process, time] each."""
         start, stop = span
-        window = torch.from_numpy(self._rows[:, start : stop + 1].astype(np.int64))
+        columns = np.arange(start, stop + 1)[None]
+        if self._config.partial_shuffle:
+            columns = (columns + self._beginnings(epoch)) % self._rows.shape[1]
+        window = torch.from_numpy(np.take_along_axis(self._rows, columns, 1).astype(np.int64))
         return window[:, :-1], window[:, 1:]
+
+    def _beginnings(self, epoch: int) -> NDArray[np.int64]:
+        """First column of each row in an epoch, int64 [rows of this process, 1]."""
+        generator = np.random.default_rng((self._config.seed, epoch))
+        return generator.integers(self._rows.shape[1], size=(self._config.batch_size, 1))[self._share]
 
 
 def _too_short(count: int, batch_size: int, steps: int) -> str:

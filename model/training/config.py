@@ -48,8 +48,8 @@ _TOKENS_TO_READ, _FEWEST, _MOST_ADAPTED = 100_000, 6, 20
 _FEWEST_SUBWORDS, _MOST_SUBWORDS = len(BYTE_TOKENS) + 1, 2**20
 """The bytes and the unknown token; the largest vocabulary."""
 
-_LATER = frozenset({"vocabulary_size"})
-"""Settings that older runs do not record."""
+LATER: dict[str, Any] = {"vocabulary_size": None, "partial_shuffle": False}
+"""Settings that older runs and checkpoints do not record -> the values that they had."""
 
 _MOST = 2**31 - 1
 _SMALLEST, _LARGEST = 2.0**-126, 2.0**60
@@ -115,6 +115,8 @@ class TrainConfig:
         steps: Tokens of each stream per update (truncated back-propagation through time).
         variable_steps: Draw the number of tokens for each update, around `steps`, or around half of it once in twenty;
             the learning rate, or the summed loss with `sgd`, is proportional to it (arXiv 1708.02182).
+        partial_shuffle: Begin each stream of an epoch at a random place, and go on from its end to its start
+            (arXiv 1903.04167).
         epochs: Passes over the training text; `none`: as many as read 100,000 tokens, but 6 to 20.
         optimizer: `sgd`, `adam`, `adamw` (decoupled weight decay), or `muon`: Muon for the matrices of the recurrent
             layers (arXiv 2502.16982), AdamW for everything else.
@@ -137,7 +139,7 @@ class TrainConfig:
         precision: Operands of matrix products: `fp32`, `tf32` (CUDA only), or `bf16` with sums and weights in fp32,
             which is slow on devices without bf16 units; recurrent layers on CUDA then stay in fp32. `auto`: bf16 on
             devices with these units (of processors: AMX or AVX-512 BF16), else fp32. A run records its choice.
-        seed: Seed of initial weights and dropout.
+        seed: Seed of initial weights, dropout, `variable_steps` and `partial_shuffle`.
     """
 
     preset: str
@@ -161,6 +163,7 @@ class TrainConfig:
     batch_size: int = 30
     steps: int = 20
     variable_steps: bool = False
+    partial_shuffle: bool = False
     epochs: int | None = 13
     optimizer: str = "sgd"
     beta1: float = 0.9
@@ -285,7 +288,7 @@ class TrainConfig:
         """
         if not isinstance(value, dict):
             raise ConfigError(f"the configuration must be an object, found {type(value).__name__}")
-        missing = sorted(setting_types().keys() - value.keys() - _LATER)
+        missing = sorted(setting_types().keys() - value.keys() - LATER.keys())
         if missing:
             raise ConfigError(f"the configuration lacks {', '.join(missing)}")
         texts = {key: item if isinstance(item, str) else json.dumps(item) for key, item in value.items()}

@@ -22,7 +22,7 @@ from ..evaluation import evaluate_perplexity, single_thread
 from ..figures import draw_curves
 from ..network import LanguageModel
 from ..run import Run
-from .config import TrainConfig
+from .config import LATER, TrainConfig
 from .device import resolve_precision, set_precision
 from .distributed import ProcessGroup
 from .fine_tuning import weights_of_origin
@@ -145,7 +145,7 @@ class Trainer:
         last_save = time.monotonic()
         for span in spans[progress.step :]:
             started = time.monotonic()
-            inputs, targets = self._batches.read(span)
+            inputs, targets = self._batches.read(progress.epoch, span)
             time_steps = inputs.shape[1]
             loss = self._learner.step(inputs, targets, self._learning_rate(time_steps, total))
             progress.add_loss(loss, time_steps)
@@ -321,8 +321,7 @@ def _may_continue(saved: Any, now: dict[str, Any]) -> bool:
     epochs = saved.get("epochs") if isinstance(saved, dict) else None
     if type(epochs) is not int or epochs > now["epochs"]:
         return False
-    later = {key: None for key in now if now[key] is None}  # settings that older checkpoints do not record
-    return {**later, **saved, "epochs": now["epochs"]} == now
+    return {**LATER, **saved, "epochs": now["epochs"]} == now
 
 
 def _exp(value: float) -> float:

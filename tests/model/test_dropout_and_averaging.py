@@ -30,6 +30,7 @@ EVERYTHING = {
     "activation_penalty": "2",
     "temporal_penalty": "1",
     "variable_steps": "true",
+    "partial_shuffle": "true",
     "optimizer": "adamw",
     "weight_decay": "0.01",
     "learning_rate": "0.02",

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from lmtool.model import Checkpoint, CheckpointError, Interrupted, Run, RunError, Trainer, TrainOptions, run_training
+from lmtool.model.training.config import LATER
 from lmtool.model.training.signals import StopRequest
 from support.processes.commands import Command, lmtool
 from support.runs.reporters import RecordingReporter, StopAfter
@@ -245,3 +246,14 @@ def test_a_resume_reads_its_checkpoint_once(run: Run, tmp_path: Path, monkeypatc
     monkeypatch.setattr(Checkpoint, "read", record_read)
     run_training(TrainOptions(run=tmp_path / "run", resume=True, threads=1), RecordingReporter())
     assert read_files == ["latest.safetensors", "best.safetensors"]
+
+
+def test_a_run_that_does_not_record_later_settings_resumes(tmp_path: Path, corpus_folder: Path) -> None:
+    run = stopped_run(corpus_folder, tmp_path / "run", 7)
+    config, latest = json.loads((run.path / "config.json").read_text()), Checkpoint.read(run.latest)
+    for training in (config["training"], latest.facts["training"]):
+        for key in LATER:
+            del training[key]
+    (run.path / "config.json").write_text(json.dumps(config))
+    latest.write(run.latest)
+    run_training(TrainOptions(run=run.path, threads=1, resume=True), RecordingReporter())
