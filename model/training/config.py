@@ -48,8 +48,8 @@ _TOKENS_TO_READ, _FEWEST, _MOST_ADAPTED = 100_000, 6, 20
 _FEWEST_SUBWORDS, _MOST_SUBWORDS = len(BYTE_TOKENS) + 1, 2**20
 """The bytes and the unknown token; the largest vocabulary."""
 
-LATER: dict[str, Any] = {"vocabulary_size": None, "partial_shuffle": False}
-"""Settings that older runs and checkpoints do not record -> the values that they had."""
+_LATER = frozenset({"vocabulary_size", "partial_shuffle"})
+"""Settings that older runs and checkpoints do not record; they had the default."""
 
 _MOST = 2**31 - 1
 _SMALLEST, _LARGEST = 2.0**-126, 2.0**60
@@ -288,7 +288,7 @@ class TrainConfig:
         """
         if not isinstance(value, dict):
             raise ConfigError(f"the configuration must be an object, found {type(value).__name__}")
-        missing = sorted(setting_types().keys() - value.keys() - LATER.keys())
+        missing = sorted(setting_types().keys() - value.keys() - _LATER)
         if missing:
             raise ConfigError(f"the configuration lacks {', '.join(missing)}")
         texts = {key: item if isinstance(item, str) else json.dumps(item) for key, item in value.items()}

@@ -17,12 +17,12 @@ from ...runtime.io.files import make_folder
 from ..checkpoint import Checkpoint, checkpoint_errors
 from ..data.batches import Batches
 from ..data.corpus import AUTO, Corpus
-from ..errors import CheckpointError, Interrupted, RunError, TrainingError
+from ..errors import CheckpointError, ConfigError, Interrupted, RunError, TrainingError
 from ..evaluation import evaluate_perplexity, single_thread
 from ..figures import draw_curves
 from ..network import LanguageModel
 from ..run import Run
-from .config import LATER, TrainConfig
+from .config import TrainConfig
 from .device import resolve_precision, set_precision
 from .distributed import ProcessGroup
 from .fine_tuning import weights_of_origin
@@ -283,15 +283,15 @@ class Trainer:
         return {"processes": self._group.count, "training": self.config.to_json()}
 
     def _require_same_training(self, checkpoint: Checkpoint) -> None:
-        facts, expected = checkpoint.facts, self._facts()
+        facts, processes = checkpoint.facts, self._group.count
         if "processes" not in facts:
             raise CheckpointError("it holds weights only, nothing to go on from")
-        if facts["processes"] != expected["processes"]:
+        if facts["processes"] != processes:
             raise RunError(
-                f"{self.run.latest} is of {facts['processes']} processes, this training has {expected['processes']}; "
+                f"{self.run.latest} is of {facts['processes']} processes, this training has {processes}; "
                 "resume with as many processes as it was made by"
             )
-        if not _may_continue(facts.get("training"), expected["training"]):
+        if not _may_continue(facts.get("training"), self.config):
             raise RunError(
                 f"{self.run.latest} was made with another configuration than {self.run.path} holds now; put back the "
                 "config.json that it was begun with, or begin a new run: --run DIR"
@@ -316,12 +316,15 @@ class Trainer:
             ) from error
 
 
-def _may_continue(saved: Any, now: dict[str, Any]) -> bool:
-    """Whether two configurations are the same but for epochs that are added."""
-    epochs = saved.get("epochs") if isinstance(saved, dict) else None
-    if type(epochs) is not int or epochs > now["epochs"]:
+def _may_continue(saved: Any, now: TrainConfig) -> bool:
+    """Whether a checkpoint's configuration is this one but for epochs that are added."""
+    try:
+        before = TrainConfig.from_json(saved)
+    except ConfigError:
         return False
-    return {**LATER, **saved, "epochs": now["epochs"]} == now
+    if before.epochs is None or before.epochs > now.total_epochs:
+        return False
+    return replace(before, epochs=now.epochs) == now
 
 
 def _exp(value: float) -> float:

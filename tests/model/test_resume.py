@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from lmtool.model import Checkpoint, CheckpointError, Interrupted, Run, RunError, Trainer, TrainOptions, run_training
-from lmtool.model.training.config import LATER
 from lmtool.model.training.signals import StopRequest
 from support.processes.commands import Command, lmtool
 from support.runs.reporters import RecordingReporter, StopAfter
@@ -248,12 +247,15 @@ def test_a_resume_reads_its_checkpoint_once(run: Run, tmp_path: Path, monkeypatc
     assert read_files == ["latest.safetensors", "best.safetensors"]
 
 
-def test_a_run_that_does_not_record_later_settings_resumes(tmp_path: Path, corpus_folder: Path) -> None:
+def test_a_run_that_does_not_record_later_settings_resumes(
+    tmp_path: Path, corpus_folder: Path, uninterrupted_training: Callable[[str], Trainer]
+) -> None:
     run = stopped_run(corpus_folder, tmp_path / "run", 7)
     config, latest = json.loads((run.path / "config.json").read_text()), Checkpoint.read(run.latest)
     for training in (config["training"], latest.facts["training"]):
-        for key in LATER:
+        for key in ("vocabulary_size", "partial_shuffle"):
             del training[key]
     (run.path / "config.json").write_text(json.dumps(config))
     latest.write(run.latest)
     run_training(TrainOptions(run=run.path, threads=1, resume=True), RecordingReporter())
+    assert latest_weights_hash(run.path) == latest_weights_hash(uninterrupted_training("none").run.path)
