@@ -80,9 +80,17 @@ class Corpus:
             raise DataError(f"the {text} of {self.name} holds {counted(len(ids), 'token')}, expected at least 2")
         return ids
 
+    def counts(self, split: str) -> NDArray[np.int64]:
+        """How often a split has each token of the vocabulary, int64 [vocabulary].
+
+        Raises:
+            OptionError: There is no such split.
+        """
+        return self._counts(self.split(split))
+
     def count_unknown(self, split: str) -> int:
         """Number of tokens of `split` outside the vocabulary."""
-        return int(self._counts(self.split(split))[self.vocabulary.unknown_id])
+        return int(self.counts(split)[self.vocabulary.unknown_id])
 
     def figures(self, split: str, perplexity: float) -> Figures:
         """The figures of a split by a perplexity of its tokens.
@@ -104,7 +112,7 @@ class Corpus:
 
     def unigram_perplexity(self, split: str) -> float:
         """Perplexity of `split` under the token frequencies of the training text (add-one smoothing)."""
-        counts = self._counts(self.ids["train"]) + 1.0
+        counts = self.counts("train") + 1.0
         log_probs = np.log(counts / counts.sum())
         scored_counts = self._counts(self.split(split)[1:])
         return float(np.exp(-(scored_counts @ log_probs) / scored_counts.sum()))
@@ -167,7 +175,8 @@ def load_corpus_with(name: str, vocabulary: Vocabulary, whole: bool | None = Fal
         name: As for `load_corpus`.
         vocabulary: The vocabulary.
         whole: Do not divide the text: the only split is `all`; None divides all but a single file.
-        split: The split whose missing tokens the notes name; None for the first.
+        split: The split that is wanted, whose missing tokens the notes name; None for a training with all of them:
+            the notes then name what the training text lacks, and repeated lines as those of `load_corpus` do.
 
     Raises:
         DataError, StorageError: As for `load_corpus`.
@@ -175,8 +184,10 @@ def load_corpus_with(name: str, vocabulary: Vocabulary, whole: bool | None = Fal
     texts = find_texts(name)
     whole = texts.is_file if whole is None else whole
     with token_file({ALL: texts.whole()} if whole else texts.splits(), vocabulary.tokenization) as tokens:
-        notes = (*texts.notes(), *_missing_notes(tokens.counts(None if whole else split), vocabulary))
-        return _corpus(name, tokens, vocabulary, notes)
+        notes = [*texts.notes(), *_missing_notes(tokens.counts(None if whole else split), vocabulary)]
+        if not whole and split is None:
+            notes += _repetition_notes(tokens.repeated_lines(vocabulary.tokenization))
+        return _corpus(name, tokens, vocabulary, tuple(notes))
 
 
 def build_vocabulary(counts: Counter[str], tokenization: Tokenization, min_count: int) -> Vocabulary:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lmtool.model import load_corpus
 from lmtool.model.data import repeats
+from lmtool.model.data.corpus import load_corpus_with
 from lmtool.model.data.repeats import line_hashes, repeated_shares
 from numpy.typing import NDArray
 
@@ -48,6 +49,9 @@ def test_many_repeated_lines_are_pointed_out(tmp_path: Path) -> None:
         (tmp_path / "train.txt").write_text("".join(unique[:100]))
         (tmp_path / "valid.txt").write_text("".join(unique[100:120]) + "the end\n" * 20)
         (tmp_path / "test.txt").write_text("".join(unique[:repeated] + unique[200 : 220 - repeated]))
-        notes = load_corpus(str(tmp_path), "whitespace").notes
-        assert any("50% of the lines of test are lines of the training text too" in note for note in notes) == noted
-        assert len(notes) == noted
+        corpus = load_corpus(str(tmp_path), "whitespace")
+        with_vocabulary = load_corpus_with(str(tmp_path), corpus.vocabulary)
+        for notes in (corpus.notes, with_vocabulary.notes):
+            assert any("50% of the lines of test are lines of the training text too" in note for note in notes) == noted
+            assert len(notes) == noted
+        assert load_corpus_with(str(tmp_path), corpus.vocabulary, split="train").notes == ()
