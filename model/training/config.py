@@ -22,6 +22,7 @@ from ..errors import ConfigError
 CHOICES = {
     "cell": tuple(CELLS),
     "layer_init": ("uniform", "scaled"),
+    "bias_init": ("zero", "unigram"),
     "tokenization": (AUTO, *RULES),
     "optimizer": ("sgd", "adam", "adamw", "muon"),
     "loss_over_time": ("sum", "mean"),
@@ -48,7 +49,7 @@ _TOKENS_TO_READ, _FEWEST, _MOST_ADAPTED = 100_000, 6, 20
 _FEWEST_SUBWORDS, _MOST_SUBWORDS = len(BYTE_TOKENS) + 1, 2**20
 """The bytes and the unknown token; the largest vocabulary."""
 
-_LATER = frozenset({"vocabulary_size", "partial_shuffle"})
+_LATER = frozenset({"vocabulary_size", "partial_shuffle", "bias_init"})
 """Settings that older runs and checkpoints do not record; they had the default."""
 
 _MOST = 2**31 - 1
@@ -104,8 +105,10 @@ class TrainConfig:
         activation_penalty: AR: factor of the mean square of the last layer's output after dropout (arXiv 1708.01009).
         temporal_penalty: TAR: factor of the mean squared difference of the last layer's output, before dropout, between
             successive time steps (arXiv 1708.01009).
-        init_range: Initial weights are uniform in (-init_range, init_range), biases 0.
+        init_range: Initial weights are uniform in (-init_range, init_range); see `bias_init` for biases.
         layer_init: Initial recurrent layers: `uniform`, as all weights; `scaled`: within 1/sqrt(hidden size).
+        bias_init: Initial biases of the projection: 0 (`zero`), or the logarithms of the tokens' frequencies in the
+            training text, one added to each count: the training then begins with their distribution (`unigram`).
         tokenization: Rule that splits text into tokens (`lmtool.runtime.RULES`); `auto` for the corpus' default.
             `words` is the newest form of that rule, `words-2`.
         vocabulary_size: Tokens of the rule `bpe`, 257 or more: 256 bytes, one that stands for nothing, and the parts of
@@ -157,6 +160,7 @@ class TrainConfig:
     temporal_penalty: float = 0.0
     init_range: float = 0.1
     layer_init: str = "uniform"
+    bias_init: str = "zero"
     tokenization: str = AUTO
     vocabulary_size: int | None = None
     min_count: int = 1

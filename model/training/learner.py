@@ -3,7 +3,9 @@
 import math
 from typing import final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..checkpoint import Checkpoint, random_state, set_random_state, validate_tensors
@@ -26,6 +28,11 @@ def initial_network(config: TrainConfig, vocabulary_size: int) -> LanguageModel:
     return network
 
 
+def _unigram_log_probabilities(counts: NDArray[np.int64]) -> Tensor:
+    """Logarithms of frequencies with one added to each count, float32 [vocabulary]."""
+    return torch.from_numpy(np.log((counts + 1) / (counts + 1).sum())).float()
+
+
 @final
 class Learner:
     """The trained state of one process; the tensors of a checkpoint restore it bit for bit.
@@ -35,10 +42,21 @@ class Learner:
         average: The average of its weights.
     """
 
-    def __init__(self, config: TrainConfig, vocabulary_size: int, device: torch.device, group: ProcessGroup) -> None:
-        """Make the network and its optimizers; `config` has a precision other than `auto`."""
+    def __init__(
+        self, config: TrainConfig, counts: NDArray[np.int64], device: torch.device, group: ProcessGroup
+    ) -> None:
+        """Make the network and its optimizers.
+
+        Args:
+            config: The configuration, with a precision other than `auto`.
+            counts: int64 [vocabulary]: how often the training text has each token.
+            device: Where the network is.
+            group: The processes that train it.
+        """
         self._config, self._device, self._group = config, device, group
-        self.network = initial_network(config, vocabulary_size)
+        self.network = initial_network(config, len(counts))
+        if config.bias_init == "unigram":
+            self.network.load_weights({"projection.bias": _unigram_log_probabilities(counts)})
         self.network.embedding.sparse = updates_touched_rows(config) and group.count == 1
         self.network.to(device)
         self.average = WeightAverage(config, self.network)

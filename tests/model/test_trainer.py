@@ -24,7 +24,7 @@ from lmtool.runtime import Architecture, OptionError
 from support.corpora import real_corpus
 from support.runs.reporters import RecordingReporter
 from support.runs.settings import DROPOUT_SETTINGS
-from support.runs.trainers import latest_weights_hash
+from support.runs.trainers import latest_weights_hash, new_trainer
 
 
 def test_training_learns_and_leaves_everything_in_the_run_folder(run: Run) -> None:
@@ -80,6 +80,16 @@ def test_initial_weights_follow_the_recipe() -> None:
             assert weight.std().item() == pytest.approx(0.2 / 12**0.5, rel=0.05)
     trained = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
     assert not [name for name in trained if "bias_hh" in name]
+
+
+def test_a_training_can_begin_with_the_frequencies_of_the_tokens(tmp_path: Path, corpus_folder: Path) -> None:
+    trainer = new_trainer(corpus_folder, tmp_path / "run", {"bias_init": "unigram", "init_range": "1e-6"})
+    counts = np.bincount(trainer.corpus.ids["train"], minlength=len(trainer.corpus.vocabulary)) + 1
+    network, zeros = trainer._learner.network, torch.zeros(1, 1, dtype=torch.int64)
+    probabilities = network(zeros, network.initial_state(1))[0].softmax(-1).flatten()
+    np.testing.assert_allclose(probabilities.detach().numpy(), counts / counts.sum(), rtol=1e-4)
+    unigram = trainer.corpus.unigram_perplexity("test")
+    assert evaluate_perplexity(network, trainer.corpus.ids["test"]) == pytest.approx(unigram, rel=1e-4)
 
 
 def test_evaluation_scores_every_token_once() -> None:
