@@ -38,6 +38,7 @@ STAGES = {
     "+ touched rows only": Probe({"precision": "fp32"}, without=(PLAIN_LOSS,)),
     "+ LSTM in bf16": Probe({"precision": "bf16"}, without=(PLAIN_LOSS,)),
     "+ fused loss, all in bf16": Probe({"precision": "bf16"}),
+    "+ softmax of 2,500 words": Probe({"precision": "bf16", "sampled_softmax": "2500"}),
     "fused loss, all in fp32": Probe({"precision": "fp32"}),
 }
 _TOKENS = 30 * 20

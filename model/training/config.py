@@ -34,7 +34,7 @@ CHOICES = {
 
 _PROBABILITIES = ("dropout", "embedding_dropout", "weight_dropout", "input_dropout", "output_dropout")
 _COUNTS = ("min_count", "batch_size", "steps", "patience")
-_COUNTS_OR_ZERO = ("decay_after", "early_stopping")
+_COUNTS_OR_ZERO = ("decay_after", "early_stopping", "sampled_softmax", "full_softmax_epochs")
 _POSITIVE = ("init_range", "learning_rate", "clip_norm")
 _NON_NEGATIVE = ("weight_decay", "activation_penalty", "temporal_penalty", "warmup_epochs")
 _FRACTIONS = ("averaging_decay", "beta1")
@@ -49,7 +49,7 @@ _TOKENS_TO_READ, _FEWEST, _MOST_ADAPTED = 100_000, 6, 20
 _FEWEST_SUBWORDS, _MOST_SUBWORDS = len(BYTE_TOKENS) + 1, 2**20
 """The bytes and the unknown token; the largest vocabulary."""
 
-_LATER = frozenset({"vocabulary_size", "partial_shuffle", "bias_init"})
+_LATER = frozenset({"vocabulary_size", "partial_shuffle", "sampled_softmax", "full_softmax_epochs", "bias_init"})
 """Settings that older runs and checkpoints do not record; they had the default."""
 
 _MOST = 2**31 - 1
@@ -126,6 +126,10 @@ class TrainConfig:
         beta1: Decay of Adam's first moment; 0 for none. Muon's momentum is 0.95.
         weight_decay: Factor of the L2 penalty; decoupled for `adamw` and `muon`.
         learning_rate: Initial learning rate.
+        sampled_softmax: Words that the softmax of a step sums over beside the target, drawn at random, frequent ones
+            more often, and weighted so that the sum is right on average (importance sampling, arXiv 1412.2007); 0 for
+            all. With large vocabularies that is much faster, and the reported training perplexity is an estimate.
+        full_softmax_epochs: Number of the last epochs whose softmax sums over all words whatever `sampled_softmax` is.
         loss_over_time: `sum` or `mean` of the loss over the time steps, before clipping; it is averaged over the batch.
         schedule: Learning rate. `step`: times decay^max(epoch - decay_after, 0), epoch from 0. `cosine`: half a cosine,
             down to 0. `plateau`: times `decay` after every `patience` epochs without a better valid perplexity.
@@ -173,6 +177,8 @@ class TrainConfig:
     beta1: float = 0.9
     weight_decay: float = 0.0
     learning_rate: float = 1.0
+    sampled_softmax: int = 0
+    full_softmax_epochs: int = 0
     loss_over_time: str = "sum"
     schedule: str = "step"
     decay: float = 0.5
@@ -268,6 +274,10 @@ class TrainConfig:
             return rate * 0.5 * (1 + math.cos(math.pi * min(progress / self.total_epochs, 1.0)))
         decays = drops if self.schedule == "plateau" else max(int(progress) - self.decay_after, 0)
         return float(rate * self.decay**decays)
+
+    def samples_at(self, epoch: int) -> bool:
+        """Whether the softmax of an epoch, counted from 0, is sampled."""
+        return self.sampled_softmax > 0 and epoch < self.total_epochs - self.full_softmax_epochs
 
     def with_settings(self, settings: Mapping[str, str]) -> "TrainConfig":
         """A copy with fields replaced, whose values are text as in `--set key=value`.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..checkpoint import Checkpoint, random_state, set_random_state, validate_tensors
 from ..network import LanguageModel, state_from_tensors, state_shapes, state_tensors
+from .candidates import CandidateSampler
 from .config import TrainConfig
 from .distributed import ProcessGroup
 from .loss import Objective
@@ -62,6 +63,8 @@ class Learner:
         self.average = WeightAverage(config, self.network)
         self._objective = group.data_parallel(Objective(self.network, config), device)
         self._optimizers = Optimizers(config, self.network)
+        sampled = 0 < config.sampled_softmax < len(counts)
+        self._sampler = CandidateSampler(counts, config.sampled_softmax, device) if sampled else None
         self.reset_state()
 
     @property
@@ -78,18 +81,21 @@ class Learner:
         """Set the recurrent state to zero."""
         self._state = self.network.initial_state(self._config.batch_size // self._group.count)
 
-    def step(self, inputs: Tensor, targets: Tensor, learning_rate: float) -> float:
+    def step(self, inputs: Tensor, targets: Tensor, learning_rate: float, *, sampled: bool = True) -> float:
         """Update the weights once; returns the mean loss of a token.
 
         Args:
             inputs: int64 [rows of this process, time].
             targets: int64 [rows of this process, time], one token ahead.
             learning_rate: Learning rate of this step.
+            sampled: Whether the softmax is sampled, if the configuration says of how many words.
 
         Raises:
             DivergenceError: The loss or the gradient is NaN or infinite; the weights are unchanged.
         """
-        loss, token_loss, self._state = self._objective(inputs.to(self._device), targets.to(self._device), self._state)
+        tokens = inputs.to(self._device), targets.to(self._device)
+        candidates = self._sampler.draw() if self._sampler and sampled else None
+        loss, token_loss, self._state = self._objective(*tokens, self._state, candidates)
         value = self._group.mean(token_loss)
         if not math.isfinite(value):
             raise DivergenceError(f"the loss is {value}")

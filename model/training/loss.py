@@ -1,10 +1,11 @@
 """The training objective: cross-entropy, fused with projection and softmax and their gradients, and penalties.
 
-The fused loss costs three matrix products and one pass of `exp` over a [vocabulary, tokens] matrix, the only array of
-that size. Logits are taken relative to the target's, which two extra columns of the product subtract: the loss is then
-log sum exp, without a pass for the maximum. A column of ones makes the product that gives the hidden gradient return
-the sums too. If a logit lies so far above its target's that `exp` would overflow, the logits are computed again
-relative to the largest one."""
+The fused loss costs three matrix products and one pass of `exp` over a [words, tokens] matrix, the only array of that
+size. Its words are the vocabulary, or candidates drawn from it (a sampled softmax). Logits are taken relative to the
+target's, which two extra columns of the product subtract: the target's exponential is then 1, and the loss log sum
+exp, without a pass for the maximum. A column of ones makes the product that gives the hidden gradient return the sums
+too. If a logit lies so far above its target's that `exp` would overflow, the logits are computed again relative to the
+largest one."""
 
 import contextlib
 from typing import Any, final
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..network import LanguageModel, NetworkState
+from .candidates import Candidates
 from .config import TrainConfig
 from .device import bf16_layers, layer_precision
 
@@ -47,6 +49,7 @@ def projection_loss(
     scale: float,
     dtype: torch.dtype,
     workspace: Workspace,
+    candidates: Candidates | None = None,
 ) -> Tensor:
     """`scale` x the summed cross-entropy of `hidden @ weight.T + bias` and `targets`.
 
@@ -58,11 +61,13 @@ def projection_loss(
         scale: Factor of the loss and of its gradient.
         dtype: Type of the products' operands and results: float32, or bfloat16, which is summed in float32.
         workspace: Buffers, reused by the next call.
+        candidates: Words whose exponentials, divided by the probability that they are drawn, stand for those of all
+            words but the target: an unbiased estimate of the sum. None for all words.
 
     Returns:
         float32 [], differentiable by hidden, weight and bias.
     """
-    loss: Tensor = _ProjectionLoss.apply(hidden, weight, bias, targets, scale, dtype, workspace)  # type: ignore[no-untyped-call]
+    loss: Tensor = _ProjectionLoss.apply(hidden, weight, bias, targets, scale, dtype, workspace, candidates)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -78,34 +83,34 @@ class _ProjectionLoss(torch.autograd.Function):
         scale: float,
         dtype: torch.dtype,
         workspace: Workspace,
+        candidates: Candidates | None,
     ) -> Tensor:
         tokens, width = hidden.shape
         target_weights = weight[targets]
-        shift = (hidden * target_weights).sum(1) + bias[targets]
-        left = _weights_with_columns(weight, bias, dtype, workspace)
+        shift = (_rounded(hidden, dtype) * _rounded(target_weights, dtype)).sum(1) + bias[targets]
+        left = _weights_with_columns(*_summed_words(weight, bias, candidates), dtype, workspace)
         right = _hidden_with_rows(hidden, shift, dtype, workspace)
-        exps = workspace.buffer("exps", (len(weight), tokens), dtype, hidden.device)
+        exps = workspace.buffer("exps", (len(left), tokens), dtype, hidden.device)
         torch.mm(left, right, out=exps)
-        exps.exp_()
+        _clear_targets(exps.exp_(), targets, candidates)
         by_hidden = torch.mm(left.t(), exps).float()  # [width + extra, tokens]
-        sums = by_hidden[width + 2]
+        sums, own = by_hidden[width + 2] + 1, torch.ones(())
+        loss = sums.log().sum()
         if not bool((sums < _LARGEST_SUM).all()):
             torch.mm(left, right, out=exps)
-            largest = exps.amax(0)
-            exps.sub_(largest).exp_()
-            by_hidden = torch.mm(left.t(), exps).float()
-            sums = by_hidden[width + 2]
+            largest = exps.amax(0).clamp_(min=0)
+            _clear_targets(exps.sub_(largest).exp_(), targets, candidates)
+            by_hidden, own = torch.mm(left.t(), exps).float(), (-largest.float()).exp()
+            sums = by_hidden[width + 2] + own
             loss = sums.log().add_(largest.float()).sum()
-        else:
-            loss = sums.log().sum()
         shares = scale / sums
-        d_hidden = by_hidden[:width].mul_(shares).t().sub_(target_weights, alpha=scale)
+        by_target = (shares * own - scale)[:, None]
+        d_hidden = by_hidden[:width].mul_(shares).t().addcmul_(by_target, target_weights)
         right[:width] = (hidden * shares[:, None]).t()
         right[width] = shares
         by_weight = torch.mm(exps, right.t())
-        d_weight = by_weight[:, :width].float().index_add_(0, targets, hidden, alpha=-scale)
-        counts = torch.bincount(targets, minlength=len(weight))
-        d_bias = by_weight[:, width].float().sub_(counts, alpha=scale)
+        d_weight = _of_all_words(by_weight[:, :width], weight, candidates).index_add_(0, targets, hidden * by_target)
+        d_bias = _of_all_words(by_weight[:, width], bias, candidates).index_add_(0, targets, by_target[:, 0])
         ctx.save_for_backward(d_hidden, d_weight, d_bias)
         return loss * scale
 
@@ -115,7 +120,31 @@ class _ProjectionLoss(torch.autograd.Function):
         saved = ctx.saved_tensors
         if float(factor) != 1.0:
             saved = tuple(tensor * factor for tensor in saved)
-        return (*saved, None, None, None, None)
+        return (*saved, None, None, None, None, None)
+
+
+def _summed_words(weight: Tensor, bias: Tensor, candidates: Candidates | None) -> tuple[Tensor, Tensor]:
+    """Weights and biases of the words to sum over: all of them, or the candidates, made up for those not drawn."""
+    if candidates is None:
+        return weight, bias
+    return weight[candidates.ids], bias[candidates.ids] - candidates.log_probabilities
+
+
+def _clear_targets(exps: Tensor, targets: Tensor, candidates: Candidates | None) -> None:
+    """Take each token's target out of [words to sum over, tokens]: its exponential is known, whether drawn or not."""
+    tokens = torch.arange(len(targets), device=targets.device)
+    if candidates is None:
+        exps[targets, tokens] = 0
+    else:
+        places = candidates.places[targets]
+        exps[places.clamp(min=0), tokens] *= places < 0
+
+
+def _of_all_words(gradient: Tensor, parameter: Tensor, candidates: Candidates | None) -> Tensor:
+    """A gradient of the words summed over as a float32 one of `parameter`, which has all words."""
+    if candidates is None:
+        return gradient.float()
+    return torch.zeros_like(parameter).index_copy_(0, candidates.ids, gradient.float())
 
 
 def _weights_with_columns(weight: Tensor, bias: Tensor, dtype: torch.dtype, workspace: Workspace) -> Tensor:
@@ -146,6 +175,14 @@ def _in_two_parts(numbers: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return first.to(dtype), (numbers - first).to(dtype)
 
 
+def _rounded(numbers: Tensor, dtype: torch.dtype) -> Tensor:
+    """The numbers as operands of a product with this type. A target's logit has to err as the others do.
+
+    The error of rounded hidden numbers is partly the same for all words, and only then leaves the softmax as it is.
+    """
+    return numbers.to(dtype).float()
+
+
 def _aligned(width: int) -> int:
     """`width` rounded up to the row length that matrix units prefer; the added columns are zero."""
     return -(-width // _ALIGNMENT) * _ALIGNMENT
@@ -167,13 +204,16 @@ class Objective(nn.Module):
         self._activation, self._temporal = config.activation_penalty, config.temporal_penalty
         self._workspace = Workspace()
 
-    def forward(self, inputs: Tensor, targets: Tensor, state: NetworkState) -> tuple[Tensor, Tensor, NetworkState]:
+    def forward(
+        self, inputs: Tensor, targets: Tensor, state: NetworkState, candidates: Candidates | None = None
+    ) -> tuple[Tensor, Tensor, NetworkState]:
         """The loss of one step.
 
         Args:
             inputs: int64 [batch, time].
             targets: int64 [batch, time], one token ahead.
             state: The state of the same batch.
+            candidates: See `projection_loss`.
 
         Returns:
             The loss to minimise, float32 []; the mean cross-entropy of a token, float32 [], detached; the state after
@@ -195,6 +235,7 @@ class Objective(nn.Module):
                 factor / (batch * time),
                 self._dtype,
                 self._workspace,
+                candidates,
             )
             total = loss + factor * self._penalty(output, raw) if self._activation or self._temporal else loss
         detached = tuple(tuple(tensor.detach() for tensor in layer) for layer in new_state)

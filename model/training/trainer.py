@@ -147,7 +147,8 @@ class Trainer:
             started = time.monotonic()
             inputs, targets = self._batches.read(progress.epoch, span)
             time_steps = inputs.shape[1]
-            loss = self._learner.step(inputs, targets, self._learning_rate(time_steps, total))
+            rate = self._learning_rate(time_steps, total)
+            loss = self._learner.step(inputs, targets, rate, sampled=self.config.samples_at(progress.epoch))
             progress.add_loss(loss, time_steps)
             progress.seconds += time.monotonic() - started
             self._throughput.add(time_steps * self.config.batch_size)
