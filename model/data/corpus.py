@@ -20,7 +20,7 @@ from .token_ids import TokenFile, count_ids, in_blocks, token_file
 
 AUTO = "auto"
 MOST_REPEATED = 0.1
-"""Share of the lines of valid or test, from which on `load_corpus` points out that the training text holds them."""
+"""Share of the lines of valid or test, from which on a training points out that its training text holds them."""
 _SHOWN_MISSING = 5
 
 
@@ -112,13 +112,19 @@ class Corpus:
 
     def unigram_perplexity(self, split: str) -> float:
         """Perplexity of `split` under the token frequencies of the training text (add-one smoothing)."""
-        counts = self.counts("train") + 1.0
-        log_probs = np.log(counts / counts.sum())
+        log_probs = unigram_log_probs(self.counts("train"))
         scored_counts = self._counts(self.split(split)[1:])
         return float(np.exp(-(scored_counts @ log_probs) / scored_counts.sum()))
 
     def _counts(self, ids: NDArray[np.int32]) -> NDArray[np.int64]:
         return count_ids(in_blocks(ids), len(self.vocabulary))
+
+
+def unigram_log_probs(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Logarithms of the frequencies of tokens by their counts, with one added to each, float64 [vocabulary]."""
+    smoothed = counts + 1.0
+    log_probs: NDArray[np.float64] = np.log(smoothed / smoothed.sum())
+    return log_probs
 
 
 def load_corpus(name: str, rule: str, min_count: int = 1, vocabulary_size: int | None = None) -> Corpus:
@@ -168,15 +174,22 @@ def require_tokens(corpus: Corpus) -> Corpus:
     return corpus
 
 
-def load_corpus_with(name: str, vocabulary: Vocabulary, whole: bool | None = False, split: str | None = None) -> Corpus:
+def load_corpus_with(
+    name: str,
+    vocabulary: Vocabulary,
+    whole: bool | None = False,
+    split: str | None = None,
+    *,
+    to_train: bool = False,
+) -> Corpus:
     """Read a corpus and encode it with the vocabulary of a trained model.
 
     Args:
         name: As for `load_corpus`.
         vocabulary: The vocabulary.
         whole: Do not divide the text: the only split is `all`; None divides all but a single file.
-        split: The split that is wanted, whose missing tokens the notes name; None for a training with all of them:
-            the notes then name what the training text lacks, and repeated lines as those of `load_corpus` do.
+        split: The split whose missing tokens the notes name; None for the first.
+        to_train: Name repeated lines in the notes, as `load_corpus` does.
 
     Raises:
         DataError, StorageError: As for `load_corpus`.
@@ -185,7 +198,7 @@ def load_corpus_with(name: str, vocabulary: Vocabulary, whole: bool | None = Fal
     whole = texts.is_file if whole is None else whole
     with token_file({ALL: texts.whole()} if whole else texts.splits(), vocabulary.tokenization) as tokens:
         notes = [*texts.notes(), *_missing_notes(tokens.counts(None if whole else split), vocabulary)]
-        if not whole and split is None:
+        if to_train:
             notes += _repetition_notes(tokens.repeated_lines(vocabulary.tokenization))
         return _corpus(name, tokens, vocabulary, tuple(notes))
 

@@ -34,10 +34,10 @@ CHOICES = {
 
 _PROBABILITIES = ("dropout", "embedding_dropout", "weight_dropout", "input_dropout", "output_dropout")
 _COUNTS = ("min_count", "batch_size", "steps", "patience")
-_COUNTS_OR_ZERO = ("decay_after", "early_stopping", "sampled_softmax", "full_softmax_epochs")
+_COUNTS_OR_ZERO = ("decay_after", "early_stopping", "sampled_softmax")
 _POSITIVE = ("init_range", "learning_rate", "clip_norm")
 _NON_NEGATIVE = ("weight_decay", "activation_penalty", "temporal_penalty", "warmup_epochs")
-_FRACTIONS = ("averaging_decay", "beta1")
+_FRACTIONS = ("averaging_decay", "beta1", "full_softmax_share")
 
 _WIDEST, _MOST_LAYERS = 2**16, 1000
 _MOST_EPOCHS = 10_000
@@ -49,7 +49,7 @@ _TOKENS_TO_READ, _FEWEST, _MOST_ADAPTED = 100_000, 6, 20
 _FEWEST_SUBWORDS, _MOST_SUBWORDS = len(BYTE_TOKENS) + 1, 2**20
 """The bytes and the unknown token; the largest vocabulary."""
 
-_LATER = frozenset({"vocabulary_size", "partial_shuffle", "sampled_softmax", "full_softmax_epochs", "bias_init"})
+_LATER = frozenset({"vocabulary_size", "partial_shuffle", "sampled_softmax", "full_softmax_share", "bias_init"})
 """Settings that older runs and checkpoints do not record; they had the default."""
 
 _MOST = 2**31 - 1
@@ -105,7 +105,7 @@ class TrainConfig:
         activation_penalty: AR: factor of the mean square of the last layer's output after dropout (arXiv 1708.01009).
         temporal_penalty: TAR: factor of the mean squared difference of the last layer's output, before dropout, between
             successive time steps (arXiv 1708.01009).
-        init_range: Initial weights are uniform in (-init_range, init_range); see `bias_init` for biases.
+        init_range: Initial weights are uniform in (-init_range, init_range), biases 0 but for `bias_init`.
         layer_init: Initial recurrent layers: `uniform`, as all weights; `scaled`: within 1/sqrt(hidden size).
         bias_init: Initial biases of the projection: 0 (`zero`), or the logarithms of the tokens' frequencies in the
             training text, one added to each count: the training then begins with their distribution (`unigram`).
@@ -126,10 +126,10 @@ class TrainConfig:
         beta1: Decay of Adam's first moment; 0 for none. Muon's momentum is 0.95.
         weight_decay: Factor of the L2 penalty; decoupled for `adamw` and `muon`.
         learning_rate: Initial learning rate.
-        sampled_softmax: Words that the softmax of a step sums over beside the target, drawn at random, frequent ones
-            more often, and weighted so that the sum is right on average (importance sampling, arXiv 1412.2007); 0 for
-            all. With large vocabularies that is much faster, and the reported training perplexity is an estimate.
-        full_softmax_epochs: Number of the last epochs whose softmax sums over all words whatever `sampled_softmax` is.
+        sampled_softmax: Tokens that the softmax of a step sums over beside the target, drawn at random, frequent ones
+            more often, and weighted so that the sum is right on average (importance sampling, arXiv 1412.2007). 0, or
+            as many as the vocabulary has: all. The training perplexity is then an estimate, too low on average.
+        full_softmax_share: Share of the epochs, the last ones, whose softmax sums over all tokens anyway.
         loss_over_time: `sum` or `mean` of the loss over the time steps, before clipping; it is averaged over the batch.
         schedule: Learning rate. `step`: times decay^max(epoch - decay_after, 0), epoch from 0. `cosine`: half a cosine,
             down to 0. `plateau`: times `decay` after every `patience` epochs without a better valid perplexity.
@@ -146,7 +146,7 @@ class TrainConfig:
         precision: Operands of matrix products: `fp32`, `tf32` (CUDA only), or `bf16` with sums and weights in fp32,
             which is slow on devices without bf16 units; recurrent layers on CUDA then stay in fp32. `auto`: bf16 on
             devices with these units (of processors: AMX or AVX-512 BF16), else fp32. A run records its choice.
-        seed: Seed of initial weights, dropout, `variable_steps` and `partial_shuffle`.
+        seed: Seed of initial weights, dropout, `variable_steps`, `partial_shuffle` and `sampled_softmax`.
     """
 
     preset: str
@@ -178,7 +178,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     learning_rate: float = 1.0
     sampled_softmax: int = 0
-    full_softmax_epochs: int = 0
+    full_softmax_share: float = 0.25
     loss_over_time: str = "sum"
     schedule: str = "step"
     decay: float = 0.5
@@ -275,9 +275,9 @@ class TrainConfig:
         decays = drops if self.schedule == "plateau" else max(int(progress) - self.decay_after, 0)
         return float(rate * self.decay**decays)
 
-    def samples_at(self, epoch: int) -> bool:
-        """Whether the softmax of an epoch, counted from 0, is sampled."""
-        return self.sampled_softmax > 0 and epoch < self.total_epochs - self.full_softmax_epochs
+    def full_softmax_at(self, epoch: int) -> bool:
+        """Whether an epoch, counted from 0, is one of the last, whose softmax sums over all tokens."""
+        return epoch >= self.total_epochs * (1 - self.full_softmax_share)
 
     def with_settings(self, settings: Mapping[str, str]) -> "TrainConfig":
         """A copy with fields replaced, whose values are text as in `--set key=value`.

@@ -41,13 +41,13 @@ def require_kept(config: TrainConfig, own: TrainConfig, source: str, fix: str) -
 
 
 def load_new_text(name: str, source: Run) -> Corpus:
-    """The corpus, encoded with the vocabulary of `source`; its notes say what the vocabulary lacks.
+    """The corpus, encoded with the vocabulary of `source`; its notes name what that lacks, and repeated lines.
 
     Raises:
         DataError, StorageError: As for `load_corpus`.
         RunError: As for `tuned_config`.
     """
-    return require_tokens(load_corpus_with(name, source.vocabulary()))
+    return require_tokens(load_corpus_with(name, source.vocabulary(), to_train=True))
 
 
 def origin_of(source: Run) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..checkpoint import Checkpoint, random_state, set_random_state, validate_tensors
+from ..data.corpus import unigram_log_probs
 from ..network import LanguageModel, state_from_tensors, state_shapes, state_tensors
 from .candidates import CandidateSampler
 from .config import TrainConfig
@@ -22,16 +23,11 @@ class DivergenceError(Exception):
 
 
 def initial_network(config: TrainConfig, vocabulary_size: int) -> LanguageModel:
-    """The network at the start of its training, on the CPU: weights drawn with the configuration's seed."""
+    """The network at the start of its training, on the CPU: weights drawn with the configuration's seed, biases 0."""
     network = LanguageModel(config.architecture, vocabulary_size, config.dropouts)
     generator = torch.Generator().manual_seed(config.seed)
     network.initialize(config.init_range, generator, scaled_layers=config.layer_init == "scaled")
     return network
-
-
-def _unigram_log_probabilities(counts: NDArray[np.int64]) -> Tensor:
-    """Logarithms of frequencies with one added to each count, float32 [vocabulary]."""
-    return torch.from_numpy(np.log((counts + 1) / (counts + 1).sum())).float()
 
 
 @final
@@ -57,7 +53,8 @@ class Learner:
         self._config, self._device, self._group = config, device, group
         self.network = initial_network(config, len(counts))
         if config.bias_init == "unigram":
-            self.network.load_weights({"projection.bias": _unigram_log_probabilities(counts)})
+            log_probs = torch.from_numpy(unigram_log_probs(counts)).float()
+            self.network.load_weights({"projection.bias": log_probs})
         self.network.embedding.sparse = updates_touched_rows(config) and group.count == 1
         self.network.to(device)
         self.average = WeightAverage(config, self.network)
@@ -81,20 +78,20 @@ class Learner:
         """Set the recurrent state to zero."""
         self._state = self.network.initial_state(self._config.batch_size // self._group.count)
 
-    def step(self, inputs: Tensor, targets: Tensor, learning_rate: float, *, sampled: bool = True) -> float:
-        """Update the weights once; returns the mean loss of a token.
+    def step(self, inputs: Tensor, targets: Tensor, learning_rate: float, *, full_softmax: bool) -> float:
+        """Update the weights once; returns the mean loss of a token, or its estimate by a sampled softmax.
 
         Args:
             inputs: int64 [rows of this process, time].
             targets: int64 [rows of this process, time], one token ahead.
             learning_rate: Learning rate of this step.
-            sampled: Whether the softmax is sampled, if the configuration says of how many words.
+            full_softmax: Sum over all tokens, even if the configuration has a sampled softmax.
 
         Raises:
             DivergenceError: The loss or the gradient is NaN or infinite; the weights are unchanged.
         """
         tokens = inputs.to(self._device), targets.to(self._device)
-        candidates = self._sampler.draw() if self._sampler and sampled else None
+        candidates = None if full_softmax or self._sampler is None else self._sampler.draw()
         loss, token_loss, self._state = self._objective(*tokens, self._state, candidates)
         value = self._group.mean(token_loss)
         if not math.isfinite(value):

@@ -1,11 +1,12 @@
 """The training objective: cross-entropy, fused with projection and softmax and their gradients, and penalties.
 
-The fused loss costs three matrix products and one pass of `exp` over a [words, tokens] matrix, the only array of that
-size. Its words are the vocabulary, or candidates drawn from it (a sampled softmax). Logits are taken relative to the
-target's, which two extra columns of the product subtract: the target's exponential is then 1, and the loss log sum
-exp, without a pass for the maximum. A column of ones makes the product that gives the hidden gradient return the sums
-too. If a logit lies so far above its target's that `exp` would overflow, the logits are computed again relative to the
-largest one."""
+The fused loss costs three matrix products and one pass of `exp` over a [tokens to sum over, tokens] matrix, the only
+array of that size. It sums over the vocabulary, or over candidates drawn from it (a sampled softmax). Logits are taken
+relative to the target's, which two extra columns of the product subtract. The target's exponential is then 1; it is
+left out of the matrix and added to the sum, so that it counts exactly whether it is drawn or not. The loss is log1p of
+the others' sum, without a pass for the maximum, and a column of ones makes the product that gives the hidden gradient
+return that sum too. If a logit lies so far above its target's that `exp` would overflow, the logits are computed again
+relative to the largest one."""
 
 import contextlib
 from typing import Any, final
@@ -61,11 +62,12 @@ def projection_loss(
         scale: Factor of the loss and of its gradient.
         dtype: Type of the products' operands and results: float32, or bfloat16, which is summed in float32.
         workspace: Buffers, reused by the next call.
-        candidates: Words whose exponentials, divided by the probability that they are drawn, stand for those of all
-            words but the target: an unbiased estimate of the sum. None for all words.
+        candidates: Tokens whose exponentials, divided by the probability of being drawn, stand for those of all tokens
+            but the target: an unbiased estimate of their sum. None for the vocabulary.
 
     Returns:
-        float32 [], differentiable by hidden, weight and bias.
+        float32 [], differentiable by hidden, weight and bias. With candidates it is an estimate, too low on average, as
+        the logarithm of an unbiased one is.
     """
     loss: Tensor = _ProjectionLoss.apply(hidden, weight, bias, targets, scale, dtype, workspace, candidates)  # type: ignore[no-untyped-call]
     return loss
@@ -88,31 +90,32 @@ class _ProjectionLoss(torch.autograd.Function):
         tokens, width = hidden.shape
         target_weights = weight[targets]
         shift = (_rounded(hidden, dtype) * _rounded(target_weights, dtype)).sum(1) + bias[targets]
-        left = _weights_with_columns(*_summed_words(weight, bias, candidates), dtype, workspace)
+        left = _weights_with_columns(*_summed(weight, bias, candidates), dtype, workspace)
         right = _hidden_with_rows(hidden, shift, dtype, workspace)
         exps = workspace.buffer("exps", (len(left), tokens), dtype, hidden.device)
         torch.mm(left, right, out=exps)
-        _clear_targets(exps.exp_(), targets, candidates)
+        _leave_targets_out(exps.exp_(), targets, candidates)
         by_hidden = torch.mm(left.t(), exps).float()  # [width + extra, tokens]
-        sums, own = by_hidden[width + 2] + 1, torch.ones(())
-        loss = sums.log().sum()
-        if not bool((sums < _LARGEST_SUM).all()):
+        others = by_hidden[width + 2]
+        losses, sums = others.log1p(), others + 1
+        if not bool((others < _LARGEST_SUM).all()):
             torch.mm(left, right, out=exps)
             largest = exps.amax(0).clamp_(min=0)
-            _clear_targets(exps.sub_(largest).exp_(), targets, candidates)
-            by_hidden, own = torch.mm(left.t(), exps).float(), (-largest.float()).exp()
-            sums = by_hidden[width + 2] + own
-            loss = sums.log().add_(largest.float()).sum()
+            _leave_targets_out(exps.sub_(largest).exp_(), targets, candidates)
+            by_hidden, largest = torch.mm(left.t(), exps).float(), largest.float()
+            others = by_hidden[width + 2]
+            sums = others + (-largest).exp()
+            losses = sums.log() + largest
         shares = scale / sums
-        by_target = (shares * own - scale)[:, None]
+        by_target = (-others * shares)[:, None]
         d_hidden = by_hidden[:width].mul_(shares).t().addcmul_(by_target, target_weights)
         right[:width] = (hidden * shares[:, None]).t()
         right[width] = shares
         by_weight = torch.mm(exps, right.t())
-        d_weight = _of_all_words(by_weight[:, :width], weight, candidates).index_add_(0, targets, hidden * by_target)
-        d_bias = _of_all_words(by_weight[:, width], bias, candidates).index_add_(0, targets, by_target[:, 0])
+        d_weight = _gradient_of(weight, by_weight[:, :width], candidates).index_add_(0, targets, hidden * by_target)
+        d_bias = _gradient_of(bias, by_weight[:, width], candidates).index_add_(0, targets, by_target[:, 0])
         ctx.save_for_backward(d_hidden, d_weight, d_bias)
-        return loss * scale
+        return losses.sum() * scale
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -123,32 +126,39 @@ class _ProjectionLoss(torch.autograd.Function):
         return (*saved, None, None, None, None, None)
 
 
-def _summed_words(weight: Tensor, bias: Tensor, candidates: Candidates | None) -> tuple[Tensor, Tensor]:
-    """Weights and biases of the words to sum over: all of them, or the candidates, made up for those not drawn."""
+def _summed(weight: Tensor, bias: Tensor, candidates: Candidates | None) -> tuple[Tensor, Tensor]:
+    """Weights and biases of the tokens to sum over; biases divide exponentials by the probability of being drawn."""
     if candidates is None:
         return weight, bias
     return weight[candidates.ids], bias[candidates.ids] - candidates.log_probabilities
 
 
-def _clear_targets(exps: Tensor, targets: Tensor, candidates: Candidates | None) -> None:
-    """Take each token's target out of [words to sum over, tokens]: its exponential is known, whether drawn or not."""
+def _leave_targets_out(exps: Tensor, targets: Tensor, candidates: Candidates | None) -> None:
+    """Set the exponential of each token's target to 0, where it is there.
+
+    Args:
+        exps: float32 or bfloat16 [tokens to sum over, tokens].
+        targets: int64 [tokens].
+        candidates: The tokens to sum over; None for the vocabulary.
+    """
     tokens = torch.arange(len(targets), device=targets.device)
     if candidates is None:
         exps[targets, tokens] = 0
     else:
-        places = candidates.places[targets]
-        exps[places.clamp(min=0), tokens] *= places < 0
+        ids = candidates.ids
+        places = torch.searchsorted(ids, targets).clamp_(max=len(ids) - 1)
+        exps[places, tokens] *= ids[places] != targets
 
 
-def _of_all_words(gradient: Tensor, parameter: Tensor, candidates: Candidates | None) -> Tensor:
-    """A gradient of the words summed over as a float32 one of `parameter`, which has all words."""
+def _gradient_of(parameter: Tensor, gradient: Tensor, candidates: Candidates | None) -> Tensor:
+    """The float32 gradient of a parameter of the vocabulary: `gradient`, and 0 for tokens not summed over."""
     if candidates is None:
         return gradient.float()
     return torch.zeros_like(parameter).index_copy_(0, candidates.ids, gradient.float())
 
 
 def _weights_with_columns(weight: Tensor, bias: Tensor, dtype: torch.dtype, workspace: Workspace) -> Tensor:
-    """[vocabulary, width + extra]: the weights, the bias in two parts, and ones."""
+    """[tokens to sum over, width + extra]: the weights, the bias in two parts, and ones."""
     width = weight.shape[1]
     left = workspace.buffer("left", (len(weight), _aligned(width + _EXTRA)), dtype, weight.device)
     left[:, :width] = weight
@@ -176,9 +186,9 @@ def _in_two_parts(numbers: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def _rounded(numbers: Tensor, dtype: torch.dtype) -> Tensor:
-    """The numbers as operands of a product with this type. A target's logit has to err as the others do.
+    """The numbers as they enter a product of this type, but for TF32, whose rounding is an eighth of bf16's.
 
-    The error of rounded hidden numbers is partly the same for all words, and only then leaves the softmax as it is.
+    The rounding error that all logits of a token share then cancels against that of its target's.
     """
     return numbers.to(dtype).float()
 
@@ -216,8 +226,8 @@ class Objective(nn.Module):
             candidates: See `projection_loss`.
 
         Returns:
-            The loss to minimise, float32 []; the mean cross-entropy of a token, float32 [], detached; the state after
-            the last token, detached.
+            The loss to minimise, float32 []; the mean cross-entropy of a token, or its estimate by the candidates,
+            float32 [], detached; the state after the last token, detached.
         """
         batch, time = inputs.shape
         factor = float(time) if self._summed else 1.0

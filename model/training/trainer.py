@@ -148,7 +148,7 @@ class Trainer:
             inputs, targets = self._batches.read(progress.epoch, span)
             time_steps = inputs.shape[1]
             rate = self._learning_rate(time_steps, total)
-            loss = self._learner.step(inputs, targets, rate, sampled=self.config.samples_at(progress.epoch))
+            loss = self._learner.step(inputs, targets, rate, full_softmax=self.config.full_softmax_at(progress.epoch))
             progress.add_loss(loss, time_steps)
             progress.seconds += time.monotonic() - started
             self._throughput.add(time_steps * self.config.batch_size)

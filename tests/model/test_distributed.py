@@ -55,6 +55,15 @@ def test_two_processes_train_like_one(tmp_path: Path, corpus_folder: Path) -> No
     assert "is of 2 processes, this training has 1; resume with as many processes" in resumed.stderr
 
 
+def test_processes_draw_their_own_tokens_for_a_sampled_softmax(tmp_path: Path, corpus_folder: Path) -> None:
+    path = tmp_path / "run"
+    trained = torchrun(2, *command(corpus_folder, path, "--set", "sampled_softmax=18"))
+    assert trained.returncode == 0, trained.stderr
+    randoms = [Checkpoint.read(Run(path).latest).group(f"random.{rank}")["cpu"] for rank in range(2)]
+    assert not randoms[0].equal(randoms[1])
+    assert history(path)[-1]["perplexity"] < json.loads(trained.stdout)["unigram_perplexity"]
+
+
 def refusal(finished: list[subprocess.CompletedProcess[str]]) -> str:
     """The error of all processes: one message of each, and no traceback."""
     assert 0 not in [each.returncode for each in finished]

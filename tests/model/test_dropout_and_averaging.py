@@ -32,7 +32,8 @@ EVERYTHING = {
     "variable_steps": "true",
     "partial_shuffle": "true",
     "sampled_softmax": "9",
-    "full_softmax_epochs": "1",
+    "full_softmax_share": "0.5",
+    "bias_init": "unigram",
     "optimizer": "adamw",
     "weight_decay": "0.01",
     "learning_rate": "0.02",
@@ -271,7 +272,7 @@ def test_auto_is_fp32_where_torch_cannot_tell(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("seed", ["1", "2", "3"])
 def test_bf16_products_learn_as_well_as_fp32(tmp_path: Path, corpus_folder: Path, seed: str) -> None:
-    """With layers of three to seven units, any rounding changes the perplexity by several percent."""
+    # With the layers of SETTINGS any rounding changes the perplexity by several percent; with these by 0.4 % at most.
     wide = {"embedding_size": "16", "layer_sizes": "16,12", "learning_rate": "0.01"}
     perplexities: dict[str, Any] = {}
     for precision in ("fp32", "bf16"):

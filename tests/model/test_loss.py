@@ -5,26 +5,15 @@ from typing import Any
 
 import pytest
 import torch
+from lmtool.model.training import loss as loss_module
 from lmtool.model.training.config import TrainConfig
 from lmtool.model.training.device import layer_precision
 from lmtool.model.training.loss import Objective, Workspace, projection_loss
+from support.loss_inputs import distance, loss_inputs
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
 SIZES = [(7, 3, 11), (64, 32, 500), (33, 128, 65)]
-
-
-def tensors(tokens: int, width: int, vocabulary: int, spread: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(tokens)
-    hidden = torch.randn(tokens, width, generator=generator) * spread
-    weight = torch.randn(vocabulary, width, generator=generator)
-    bias = torch.randn(vocabulary, generator=generator)
-    targets = torch.randint(0, vocabulary, (tokens,), generator=generator)
-    return hidden.requires_grad_(), weight.requires_grad_(), bias.requires_grad_(), targets
-
-
-def distance(actual: Tensor, expected: Tensor) -> float:
-    return float((actual - expected).norm() / expected.norm())
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -33,7 +22,7 @@ def distance(actual: Tensor, expected: Tensor) -> float:
 def test_loss_and_gradients_equal_those_of_torch(
     sizes: tuple[int, int, int], dtype: torch.dtype, bound: float, spread: float
 ) -> None:
-    hidden, weight, bias, targets = tensors(*sizes, spread)
+    hidden, weight, bias, targets = loss_inputs(*sizes, spread)
     plain = cross_entropy(linear(hidden, weight, bias), targets, reduction="sum") * 0.25
     fused = projection_loss(hidden, weight, bias, targets, 0.25, dtype, Workspace())
     assert fused.item() == pytest.approx(plain.item(), rel=bound)
@@ -43,7 +32,7 @@ def test_loss_and_gradients_equal_those_of_torch(
 
 
 def test_overflowing_exponentials_are_computed_relative_to_the_largest() -> None:
-    hidden, weight, bias, targets = tensors(7, 3, 11, 100.0)
+    hidden, weight, bias, targets = loss_inputs(7, 3, 11, 100.0)
     logits = linear(hidden, weight, bias)
     own = logits.gather(1, targets[:, None])
     assert not bool((logits - own).exp().isfinite().all())  # the positive control
@@ -69,7 +58,7 @@ def test_gradients_are_correct_for_logits_far_above_the_target(gap: float, size:
 def test_a_workspace_is_reused_for_steps_of_different_lengths() -> None:
     workspace = Workspace()
     for tokens in (40, 7, 33, 40):
-        hidden, weight, bias, targets = tensors(tokens, 5, 30, 1.0)
+        hidden, weight, bias, targets = loss_inputs(tokens, 5, 30, 1.0)
         fused = projection_loss(hidden, weight, bias, targets, 1.0, torch.float32, workspace)
         plain = cross_entropy(linear(hidden, weight, bias), targets, reduction="sum")
         assert fused.item() == pytest.approx(plain.item())
@@ -78,8 +67,23 @@ def test_a_workspace_is_reused_for_steps_of_different_lengths() -> None:
             assert distance(gradient, reference) < 2e-6
 
 
+@pytest.mark.parametrize("cancels", [True, False])
+def test_rounding_that_all_logits_share_cancels(monkeypatch: pytest.MonkeyPatch, cancels: bool) -> None:
+    """As a softmax does not see a number that is added to all logits. The control takes the target's logit exactly."""
+    if not cancels:
+        monkeypatch.setattr(loss_module, "_rounded", lambda numbers, dtype: numbers)
+    hidden, weight, bias, targets = loss_inputs(64, 32, 11, 0.3)
+    weight = (weight.detach() + 64).bfloat16().float()  # so all logits have 64 times the sum of the hidden vector
+    plain = cross_entropy(linear(hidden, weight, bias), targets, reduction="none")
+    errors = []
+    for token in range(len(targets)):
+        one = hidden[[token]], weight, bias, targets[[token]]
+        errors.append((projection_loss(*one, 1.0, torch.bfloat16, Workspace()) - plain[token]).item())
+    assert (max(map(abs, errors)) < 0.05) == cancels
+
+
 def test_nan_in_the_weights_gives_a_nan_loss() -> None:
-    hidden, weight, bias, targets = tensors(7, 3, 11, 1.0)
+    hidden, weight, bias, targets = loss_inputs(7, 3, 11, 1.0)
     with torch.no_grad():
         weight[4, 1] = torch.nan
     assert projection_loss(hidden, weight, bias, targets, 1.0, torch.float32, Workspace()).isnan()

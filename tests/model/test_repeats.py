@@ -50,8 +50,8 @@ def test_many_repeated_lines_are_pointed_out(tmp_path: Path) -> None:
         (tmp_path / "valid.txt").write_text("".join(unique[100:120]) + "the end\n" * 20)
         (tmp_path / "test.txt").write_text("".join(unique[:repeated] + unique[200 : 220 - repeated]))
         corpus = load_corpus(str(tmp_path), "whitespace")
-        with_vocabulary = load_corpus_with(str(tmp_path), corpus.vocabulary)
+        with_vocabulary = load_corpus_with(str(tmp_path), corpus.vocabulary, to_train=True)
         for notes in (corpus.notes, with_vocabulary.notes):
             assert any("50% of the lines of test are lines of the training text too" in note for note in notes) == noted
             assert len(notes) == noted
-        assert load_corpus_with(str(tmp_path), corpus.vocabulary, split="train").notes == ()
+        assert load_corpus_with(str(tmp_path), corpus.vocabulary).notes == ()

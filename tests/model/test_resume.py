@@ -253,7 +253,7 @@ def test_a_run_that_does_not_record_later_settings_resumes(
     run = stopped_run(corpus_folder, tmp_path / "run", 7)
     config, latest = json.loads((run.path / "config.json").read_text()), Checkpoint.read(run.latest)
     for training in (config["training"], latest.facts["training"]):
-        for key in ("vocabulary_size", "partial_shuffle", "sampled_softmax", "full_softmax_epochs", "bias_init"):
+        for key in ("vocabulary_size", "partial_shuffle", "sampled_softmax", "full_softmax_share", "bias_init"):
             del training[key]
     (run.path / "config.json").write_text(json.dumps(config))
     latest.write(run.latest)
