@@ -146,7 +146,7 @@ def _leave_targets_out(exps: Tensor, targets: Tensor, candidates: Candidates | N
         exps[targets, tokens] = 0
     else:
         ids = candidates.ids
-        places = torch.searchsorted(ids, targets).clamp_(max=len(ids) - 1)
+        places = torch.searchsorted(ids, targets.contiguous()).clamp_(max=len(ids) - 1)
         exps[places, tokens] *= ids[places] != targets
 
 
