@@ -1,5 +1,6 @@
 """A corpus: text as token ids of one vocabulary."""
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -80,17 +81,14 @@ class Corpus:
             raise DataError(f"the {text} of {self.name} holds {counted(len(ids), 'token')}, expected at least 2")
         return ids
 
-    def counts(self, split: str) -> NDArray[np.int64]:
-        """How often a split has each token of the vocabulary, int64 [vocabulary].
-
-        Raises:
-            OptionError: There is no such split.
-        """
-        return self._counts(self.split(split))
+    @functools.cached_property
+    def train_counts(self) -> NDArray[np.int64]:
+        """How often the training text has each token, int64 [vocabulary]."""
+        return self._counts(self.ids["train"])
 
     def count_unknown(self, split: str) -> int:
         """Number of tokens of `split` outside the vocabulary."""
-        return int(self.counts(split)[self.vocabulary.unknown_id])
+        return int(self._counts(self.split(split))[self.vocabulary.unknown_id])
 
     def figures(self, split: str, perplexity: float) -> Figures:
         """The figures of a split by a perplexity of its tokens.
@@ -110,21 +108,19 @@ class Corpus:
     def _size_of_tokens(self, split: str) -> TextSize:
         return TextSize.of(self.vocabulary.decode(self.ids[split].tolist()))
 
+    def unigram_log_probs(self) -> NDArray[np.float64]:
+        """Logarithms of the token frequencies of the training text (add-one smoothing), float64 [vocabulary]."""
+        counts = self.train_counts + 1.0
+        log_probs: NDArray[np.float64] = np.log(counts / counts.sum())
+        return log_probs
+
     def unigram_perplexity(self, split: str) -> float:
-        """Perplexity of `split` under the token frequencies of the training text (add-one smoothing)."""
-        log_probs = unigram_log_probs(self.counts("train"))
+        """Perplexity of `split` under the `unigram_log_probs`."""
         scored_counts = self._counts(self.split(split)[1:])
-        return float(np.exp(-(scored_counts @ log_probs) / scored_counts.sum()))
+        return float(np.exp(-(scored_counts @ self.unigram_log_probs()) / scored_counts.sum()))
 
     def _counts(self, ids: NDArray[np.int32]) -> NDArray[np.int64]:
         return count_ids(in_blocks(ids), len(self.vocabulary))
-
-
-def unigram_log_probs(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Logarithms of the frequencies of tokens by their counts, with one added to each, float64 [vocabulary]."""
-    smoothed = counts + 1.0
-    log_probs: NDArray[np.float64] = np.log(smoothed / smoothed.sum())
-    return log_probs
 
 
 def load_corpus(name: str, rule: str, min_count: int = 1, vocabulary_size: int | None = None) -> Corpus:

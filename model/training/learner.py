@@ -3,13 +3,11 @@
 import math
 from typing import final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..checkpoint import Checkpoint, random_state, set_random_state, validate_tensors
-from ..data.corpus import unigram_log_probs
+from ..data.corpus import Corpus
 from ..network import LanguageModel, state_from_tensors, state_shapes, state_tensors
 from .candidates import CandidateSampler
 from .config import TrainConfig
@@ -39,29 +37,19 @@ class Learner:
         average: The average of its weights.
     """
 
-    def __init__(
-        self, config: TrainConfig, counts: NDArray[np.int64], device: torch.device, group: ProcessGroup
-    ) -> None:
-        """Make the network and its optimizers.
-
-        Args:
-            config: The configuration, with a precision other than `auto`.
-            counts: int64 [vocabulary]: how often the training text has each token.
-            device: Where the network is.
-            group: The processes that train it.
-        """
+    def __init__(self, config: TrainConfig, corpus: Corpus, device: torch.device, group: ProcessGroup) -> None:
+        """Make the network and its optimizers; `config` has a precision other than `auto`."""
         self._config, self._device, self._group = config, device, group
-        self.network = initial_network(config, len(counts))
+        self.network = initial_network(config, len(corpus.vocabulary))
         if config.bias_init == "unigram":
-            log_probs = torch.from_numpy(unigram_log_probs(counts)).float()
-            self.network.load_weights({"projection.bias": log_probs})
+            self.network.load_weights({"projection.bias": torch.from_numpy(corpus.unigram_log_probs()).float()})
         self.network.embedding.sparse = updates_touched_rows(config) and group.count == 1
         self.network.to(device)
         self.average = WeightAverage(config, self.network)
         self._objective = group.data_parallel(Objective(self.network, config), device)
         self._optimizers = Optimizers(config, self.network)
-        sampled = 0 < config.sampled_softmax < len(counts)
-        self._sampler = CandidateSampler(counts, config.sampled_softmax, device) if sampled else None
+        sampled = 0 < config.sampled_softmax < len(corpus.vocabulary)
+        self._sampler = CandidateSampler(corpus.train_counts, config.sampled_softmax, device) if sampled else None
         self.reset_state()
 
     @property

@@ -54,7 +54,7 @@ class Trainer:
         self.progress = TrainingProgress()
         self._batches = Batches(corpus.ids["train"], config, group)
         self._device = torch.device(device)
-        self._learner = Learner(config, corpus.counts("train"), self._device, group)
+        self._learner = Learner(config, corpus, self._device, group)
         self._throughput = Throughput()
         torch.manual_seed(config.seed + group.rank)
         torch.set_flush_denormal(True)
