@@ -129,7 +129,8 @@ class TrainConfig:
         sampled_softmax: Tokens that the softmax of a step sums over beside the target, drawn at random, frequent ones
             more often, and weighted so that the sum is right on average (importance sampling, arXiv 1412.2007). 0, or
             as many as the vocabulary has: all. The training perplexity is then an estimate, too low on average.
-        full_softmax_share: Share of the epochs, the last ones, whose softmax sums over all tokens anyway.
+        full_softmax_share: Share of the epochs, the last ones and rounded down to whole epochs, whose softmax sums over
+            all tokens all the same; it matters only with `sampled_softmax`.
         loss_over_time: `sum` or `mean` of the loss over the time steps, before clipping; it is averaged over the batch.
         schedule: Learning rate. `step`: times decay^max(epoch - decay_after, 0), epoch from 0. `cosine`: half a cosine,
             down to 0. `plateau`: times `decay` after every `patience` epochs without a better valid perplexity.
