@@ -1,42 +1,48 @@
 """Presets: training recipes by name, from the Penn Treebank tutorials, from papers, and our own."""
 
 import difflib
-from dataclasses import replace
 
 from ..errors import ConfigError
 from .config import TrainConfig
 
 DEFAULT_PRESET = "quick"
 
-_QUICK = TrainConfig(
-    "quick",
-    embedding_size=192,
-    layer_sizes=(192,),
-    tied=True,
-    dropout=0.2,
-    min_count=3,
-    batch_size=16,
-    steps=32,
-    epochs=None,
-    optimizer="muon",
-    learning_rate=0.004,
-    schedule="cosine",
-)
-
 PRESETS = {
     config.preset: config
     for config in (
-        _QUICK,
-        replace(
-            _QUICK,
-            preset="keyboard",
+        TrainConfig(
+            "quick",
+            embedding_size=256,
+            layer_sizes=(256,),
+            tied=True,
+            dropout=0.2,
+            activation_penalty=2.0,
+            temporal_penalty=1.0,
+            bias_init="unigram",
+            min_count=3,
+            batch_size=16,
+            steps=32,
+            epochs=None,
+            optimizer="muon",
+            weight_decay=0.07,
+            learning_rate=0.009,
+            sampled_softmax=600,
+            schedule="cosine",
+        ),
+        TrainConfig(
+            "keyboard",
+            embedding_size=192,
+            layer_sizes=(192,),
+            tied=True,
             dropout=0.3,
             tokenization="bpe",
             vocabulary_size=2000,
-            min_count=1,
             batch_size=32,
+            steps=32,
             epochs=12,
             optimizer="adam",
+            learning_rate=0.004,
+            schedule="cosine",
         ),
         TrainConfig("ptb-200"),
         TrainConfig("ptb-256-128", layer_sizes=(256, 128), batch_size=60, epochs=15),
@@ -64,7 +70,7 @@ PRESETS = {
             weight_decay=0.01,
             learning_rate=0.003,
             sampled_softmax=2500,
-            full_softmax_share=0.28,
+            full_softmax_share=0.2,
             loss_over_time="mean",
             schedule="cosine",
             warmup_epochs=0.5,
