@@ -35,11 +35,11 @@ class PresetFacts(NamedTuple):
 
 _PTB = ("Penn Treebank", 10_000)
 PRESET_FACTS = {
-    "quick": PresetFacts("your text in minutes, the default", "pydocs", 4000, 95, (93.57, 92.46)),
+    "quick": PresetFacts("your text in minutes, the default", "pydocs", 4000, 115, (79.68, 78.02)),
     "keyboard": PresetFacts("suggestions for a keyboard, 1.5 MB in int8", "pydocs", 2000, 193, (54.51, 54.46)),
     "ptb-200": PresetFacts("the Penn Treebank tutorials", *_PTB, 660, (120.75, 116.59), (121.4, 115.9)),
     "ptb-256-128": PresetFacts("the tutorials with layers of 256 and 128 units", *_PTB, 840, (120.96, 117.00)),
-    "ptb-best-cpu": PresetFacts("the best model of about an hour on two cores", *_PTB, 3871, (74.99, 71.59)),
+    "ptb-best-cpu": PresetFacts("the best model of about an hour on two cores", *_PTB, 3536, (75.06, 71.57)),
     "char-128": PresetFacts("characters, in the tutorial's size", "Shakespeare by characters", 66, 354, (4.20, 4.81)),
     "zaremba-medium": PresetFacts("the medium LSTM of arXiv 1409.2329", *_PTB, published=(86.2, 82.7)),
     "zaremba-large": PresetFacts("the large LSTM of arXiv 1409.2329", *_PTB, published=(82.2, 78.4)),
