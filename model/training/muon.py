@@ -79,7 +79,7 @@ def orthogonalized(matrix: Tensor, dtype: torch.dtype) -> Tensor:
         float32 [rows, columns].
     """
     rows, columns = matrix.shape
-    result = matrix.to(dtype)
+    result: Tensor = matrix.to(dtype)
     result = result / (result.norm() + _EPSILON)
     for iterations in _ITERATIONS:
         if rows > columns:
