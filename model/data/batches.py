@@ -32,7 +32,7 @@ class Batches:
             DataError: There are too few tokens for one step, or the processes cannot share the rows evenly.
         """
         group = group or ProcessGroup()
-        batch_size, steps = config.batch_size, config.steps
+        batch_size, steps = config.streams, config.steps
         width = len(token_ids) // batch_size
         if width <= steps:
             raise DataError(_too_short(len(token_ids), batch_size, steps))
@@ -71,7 +71,7 @@ class Batches:
     def _beginnings(self, epoch: int) -> NDArray[np.int64]:
         """First column of each row in an epoch, int64 [rows of this process, 1]."""
         generator = np.random.default_rng((self._config.seed, epoch))
-        return generator.integers(self._rows.shape[1], size=(self._config.batch_size, 1))[self._share]
+        return generator.integers(self._rows.shape[1], size=(self._config.streams, 1))[self._share]
 
 
 def _too_short(count: int, batch_size: int, steps: int) -> str:

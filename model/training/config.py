@@ -33,9 +33,9 @@ CHOICES = {
 """Setting -> the texts that it takes."""
 
 _PROBABILITIES = ("dropout", "embedding_dropout", "weight_dropout", "input_dropout", "output_dropout")
-_COUNTS = ("min_count", "batch_size", "steps", "patience")
+_COUNTS = ("min_count", "steps", "patience")
 _COUNTS_OR_ZERO = ("decay_after", "early_stopping", "sampled_softmax")
-_POSITIVE = ("init_range", "learning_rate", "clip_norm")
+_POSITIVE = ("init_range", "learning_rate", "adamw_factor", "clip_norm")
 _NON_NEGATIVE = ("weight_decay", "activation_penalty", "temporal_penalty", "warmup_epochs")
 _FRACTIONS = ("averaging_decay", "beta1", "full_softmax_share")
 
@@ -43,13 +43,21 @@ _WIDEST, _MOST_LAYERS = 2**16, 1000
 _MOST_EPOCHS = 10_000
 """Checkpoints keep the records of all epochs, and their size is limited."""
 
-_TOKENS_TO_READ, _FEWEST, _MOST_ADAPTED = 100_000, 6, 20
+_TOKENS_TO_READ, _FEWEST_EPOCHS, _MOST_ADAPTED = 100_000, 8, 20
 """Epochs that adapt to the text: the tokens to read, and the bounds."""
+
+_SMALL_TEXT, _SMALL_BATCH, _LARGE_BATCH = 200_000, 16, 32
+"""A batch that adapts to the text: the tokens from which on it is the large one."""
+
+_LEAST_DROPOUT, _MOST_DROPOUT, _MOST_DROPPED = 0.2, 0.6, 20_000
+"""Dropout that adapts to the text: the bounds, and the tokens below which it is the larger one."""
 
 _FEWEST_SUBWORDS, _MOST_SUBWORDS = len(BYTE_TOKENS) + 1, 2**20
 """The bytes and the unknown token; the largest vocabulary."""
 
-_LATER = frozenset({"vocabulary_size", "partial_shuffle", "sampled_softmax", "full_softmax_share", "bias_init"})
+_LATER = frozenset(
+    {"vocabulary_size", "partial_shuffle", "sampled_softmax", "full_softmax_share", "bias_init", "adamw_factor"}
+)
 """Settings that older runs and checkpoints do not record; they had the default."""
 
 _MOST = 2**31 - 1
@@ -67,6 +75,15 @@ def _are_layers(value: tuple[int, ...]) -> bool:
 
 def _are_epochs(value: int | None) -> bool:
     return value is None or 1 <= value <= _MOST_EPOCHS
+
+
+def _is_batch(value: int | None) -> bool:
+    return value is None or 1 <= value <= _MOST
+
+
+def _adapted_dropout(tokens: int) -> float:
+    dropout = _MOST_DROPOUT - 0.1 * math.log2(tokens / _MOST_DROPPED)
+    return round(min(max(dropout, _LEAST_DROPOUT), _MOST_DROPOUT), 2)
 
 
 def _is_positive(value: float) -> bool:
@@ -96,7 +113,8 @@ class TrainConfig:
         embedding_size: Width of a token's vector.
         layer_sizes: Hidden size of each layer, first to last.
         tied: Share one matrix between embedding and output projection; the last layer is then as wide as the embedding.
-        dropout: Dropout probability (1 - keep_prob) between two layers, and where the next two are None.
+        dropout: Dropout probability (1 - keep_prob) between two layers, and where the next two are None. `none`: 0.6 for
+            20,000 tokens of training text or fewer, 0.1 less for each doubling, down to 0.2.
         input_dropout: Dropout probability of the embedding's output; None for `dropout`.
         output_dropout: Dropout probability of the last layer's output; None for `dropout`.
         locked: Drop the same numbers at every time step of a row (variational dropout, arXiv 1512.05287).
@@ -114,18 +132,20 @@ class TrainConfig:
         vocabulary_size: Tokens of the rule `bpe`, 257 or more: 256 bytes, one that stands for nothing, and the parts of
             words that the training text gives; `none`: 4,000.
         min_count: Tokens that are rarer in the training text become the unknown token; not for `bpe`.
-        batch_size: Streams trained in parallel, over all processes.
+        batch_size: Streams trained in parallel, over all processes. `none`: 32, but 16 for a training text of fewer than
+            200,000 tokens, and `learning_rate` then divided by the square root of 2.
         steps: Tokens of each stream per update (truncated back-propagation through time).
         variable_steps: Draw the number of tokens for each update, around `steps`, or around half of it once in twenty;
             the learning rate, or the summed loss with `sgd`, is proportional to it (arXiv 1708.02182).
         partial_shuffle: Begin each stream of an epoch at a random place, and go on from its end to its start
             (arXiv 1903.04167).
-        epochs: Passes over the training text; `none`: as many as read 100,000 tokens, but 6 to 20.
+        epochs: Passes over the training text; `none`: as many as read 100,000 tokens, but 8 to 20.
         optimizer: `sgd`, `adam`, `adamw` (decoupled weight decay), or `muon`: Muon for the matrices of the recurrent
             layers (arXiv 2502.16982), AdamW for everything else.
         beta1: Decay of Adam's first moment; 0 for none. Muon's momentum is 0.95.
         weight_decay: Factor of the L2 penalty; decoupled for `adamw` and `muon`.
         learning_rate: Initial learning rate.
+        adamw_factor: For `muon`: AdamW's learning rate is `learning_rate` times this.
         sampled_softmax: Tokens that the softmax of a step sums over beside the target, drawn at random, frequent ones
             more often, and weighted so that the sum is right on average (importance sampling, arXiv 1412.2007). 0, or
             as many as the vocabulary has: all. The training perplexity is then an estimate, too low on average.
@@ -155,7 +175,7 @@ class TrainConfig:
     embedding_size: int = 200
     layer_sizes: tuple[int, ...] = (200, 200)
     tied: bool = False
-    dropout: float = 0.0
+    dropout: float | None = 0.0
     input_dropout: float | None = None
     output_dropout: float | None = None
     locked: bool = False
@@ -169,7 +189,7 @@ class TrainConfig:
     tokenization: str = AUTO
     vocabulary_size: int | None = None
     min_count: int = 1
-    batch_size: int = 30
+    batch_size: int | None = 30
     steps: int = 20
     variable_steps: bool = False
     partial_shuffle: bool = False
@@ -178,6 +198,7 @@ class TrainConfig:
     beta1: float = 0.9
     weight_decay: float = 0.0
     learning_rate: float = 1.0
+    adamw_factor: float = 1.0
     sampled_softmax: int = 0
     full_softmax_share: float = 0.25
     loss_over_time: str = "sum"
@@ -208,6 +229,7 @@ class TrainConfig:
         for name in _COUNTS_OR_ZERO:
             self._require(name, lambda value: 0 <= value <= _MOST, f"0 or more, {_MOST:,} at most")
         self._require("epochs", _are_epochs, f"1 or more, {_MOST_EPOCHS:,} at most")
+        self._require("batch_size", _is_batch, f"1 or more, {_MOST:,} at most")
         for name in (*_PROBABILITIES, *_FRACTIONS):
             self._require(name, _is_fraction, f"0 or more and below 1 ({_SMALLEST:.1e} or more where it is not 0)")
         for name in _POSITIVE:
@@ -242,7 +264,8 @@ class TrainConfig:
 
     @property
     def dropouts(self) -> Dropouts:
-        """The dropout probabilities."""
+        """The dropout probabilities, once they are known."""
+        assert self.dropout is not None, "call `adapted_to` first"
         return Dropouts(
             input=self.dropout if self.input_dropout is None else self.input_dropout,
             hidden=self.dropout,
@@ -258,15 +281,28 @@ class TrainConfig:
         assert self.epochs is not None, "call `adapted_to` first"
         return self.epochs
 
-    def adapted_to(self, tokens: int) -> "TrainConfig":
-        """A copy whose number of epochs is known, for a training text of this number of tokens.
+    @property
+    def streams(self) -> int:
+        """The number of streams trained in parallel, once it is known."""
+        assert self.batch_size is not None, "call `adapted_to` first"
+        return self.batch_size
 
-        The rule: a small text is read more often, until 100,000 tokens are read, but 20 times at most; any text is read
-        6 times at least.
+    def adapted_to(self, tokens: int) -> "TrainConfig":
+        """A copy whose `epochs`, `dropout` and `batch_size` are known, for a training text of this number of tokens.
+
+        A small text is read more often, with more dropout and in smaller batches; see these settings. The learning rate
+        of a smaller batch follows the square root (arXiv 2205.10287).
         """
-        if self.epochs is not None:
-            return self
-        return dataclasses.replace(self, epochs=min(max(round(_TOKENS_TO_READ / tokens), _FEWEST), _MOST_ADAPTED))
+        known: dict[str, Any] = {}
+        if self.epochs is None:
+            known["epochs"] = min(max(round(_TOKENS_TO_READ / tokens), _FEWEST_EPOCHS), _MOST_ADAPTED)
+        if self.dropout is None:
+            known["dropout"] = _adapted_dropout(tokens)
+        if self.batch_size is None:
+            batch = _SMALL_BATCH if tokens < _SMALL_TEXT else _LARGE_BATCH
+            known["batch_size"] = batch
+            known["learning_rate"] = self.learning_rate * math.sqrt(batch / _LARGE_BATCH)
+        return dataclasses.replace(self, **known)
 
     def learning_rate_at(self, progress: float, drops: int = 0) -> float:
         """The learning rate after `progress` epochs (2.5: in the middle of the third) and `drops` plateaus."""

@@ -64,7 +64,7 @@ class Learner:
 
     def reset_state(self) -> None:
         """Set the recurrent state to zero."""
-        self._state = self.network.initial_state(self._config.batch_size // self._group.count)
+        self._state = self.network.initial_state(self._config.streams // self._group.count)
 
     def step(self, inputs: Tensor, targets: Tensor, learning_rate: float, *, full_softmax: bool) -> float:
         """Update the weights once; returns the mean loss of a token, or its estimate by a sampled softmax.
@@ -131,8 +131,8 @@ class Learner:
         self.network.load_weights(weights)
         self._optimizers.load(checkpoint.group("optimizer"))
         self.average.load(checkpoint.group("average"))
-        shapes = state_shapes(self._config.architecture, self._config.batch_size)
+        shapes = state_shapes(self._config.architecture, self._config.streams)
         carried = validate_tensors("carried", checkpoint.group("carried"), shapes)
-        rows = self._group.rows(self._config.batch_size)
+        rows = self._group.rows(self._config.streams)
         self._state = state_from_tensors({name: tensor[rows].to(self._device) for name, tensor in carried.items()})
         set_random_state(checkpoint.group(f"random.{self._group.rank}"), self._device)

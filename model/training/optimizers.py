@@ -13,7 +13,7 @@ from ..network import LanguageModel
 from .config import TrainConfig
 from .muon import Muon
 
-_STEP = "step"
+_STEP, _FACTOR = "step", "factor"
 
 
 @final
@@ -49,7 +49,7 @@ class Optimizers:
         """Update the parameters once."""
         for optimizer in self._all:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate
+                group["lr"] = learning_rate * group.get(_FACTOR, 1.0)
             optimizer.step()
 
     def tensors(self) -> dict[str, Tensor]:
@@ -94,7 +94,9 @@ def _make_optimizers(
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     return [
         Muon(matrices, rate, weight_decay=decay, dtype=dtype),
-        torch.optim.AdamW(rest, rate, betas=betas, weight_decay=decay, fused=True),
+        torch.optim.AdamW(
+            [{"params": rest, _FACTOR: config.adamw_factor}], rate, betas=betas, weight_decay=decay, fused=True
+        ),
     ]
 
 

@@ -151,7 +151,7 @@ class Trainer:
             loss = self._learner.step(inputs, targets, rate, full_softmax=self.config.full_softmax_at(progress.epoch))
             progress.add_loss(loss, time_steps)
             progress.seconds += time.monotonic() - started
-            self._throughput.add(time_steps * self.config.batch_size)
+            self._throughput.add(time_steps * self.config.streams)
             self._report_step(reporter, total)
             if progress.step * RECORDS_PER_EPOCH // total > (progress.step - 1) * RECORDS_PER_EPOCH // total:
                 self._record_training(reporter, total)
@@ -333,7 +333,7 @@ def _exp(value: float) -> float:
 
 
 def _resolve(config: TrainConfig, corpus: Corpus, device: str) -> TrainConfig:
-    """The configuration with the precision, tokenization rule and number of epochs that device and corpus decide."""
+    """The configuration with the precision, tokenization rule and sizes that device and corpus decide."""
     config = resolve_precision(config.adapted_to(len(corpus.ids["train"])), device)
     if config.tokenization == AUTO:
         config = replace(config, tokenization=corpus.vocabulary.tokenization.rule)

@@ -44,6 +44,7 @@ def test_settings_are_parsed_by_field_type() -> None:
         ("layer_size", "3", "there is no setting 'layer_size'; did you mean 'layer_sizes'"),
         ("epochs", "many", "epochs is 'many', expected a whole number"),
         ("epochs", "0", "epochs is 0, expected 1 or more"),
+        ("batch_size", "0", "batch_size is 0, expected 1 or more"),
         ("dropout", "1", "dropout is 1.0, expected 0 or more and below 1"),
         ("tied", "maybe", "tied is 'maybe', expected true or false"),
         ("layer_sizes", "2;3", "expected numbers like 256,128"),

@@ -35,13 +35,34 @@ def train(run: Path, reporter: Any = None, **options: Any) -> TrainResult:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "epochs"), [(100, 20), (5_000, 20), (10_000, 10), (18_000, 6), (261_220, 6), (10**9, 6)]
+    ("tokens", "epochs"), [(100, 20), (5_000, 20), (10_000, 10), (18_000, 8), (261_220, 8), (10**9, 8)]
 )
 def test_quick_reads_a_small_text_more_often(tokens: int, epochs: int) -> None:
     assert preset_named("quick").adapted_to(tokens).epochs == epochs
     assert preset_named("ptb-200").adapted_to(tokens).epochs == 13
     assert preset_named("quick").with_settings({"epochs": "4"}).adapted_to(tokens).epochs == 4
     assert preset_named("ptb-200").with_settings({"epochs": "none"}).adapted_to(tokens).epochs == epochs
+
+
+@pytest.mark.parametrize(
+    ("tokens", "dropout"), [(1, 0.6), (20_000, 0.6), (40_000, 0.5), (150_000, 0.31), (320_000, 0.2), (10**9, 0.2)]
+)
+def test_quick_drops_more_for_a_small_text(tokens: int, dropout: float) -> None:
+    quick = preset_named("quick")
+    assert quick.adapted_to(tokens).dropouts.hidden == quick.adapted_to(tokens).dropouts.output == dropout
+    assert quick.with_settings({"dropout": "0.3"}).adapted_to(tokens).dropout == 0.3
+    assert preset_named("keyboard").adapted_to(tokens).dropout == 0.3
+
+
+@pytest.mark.parametrize(("tokens", "streams"), [(1, 16), (199_999, 16), (200_000, 32), (10**9, 32)])
+def test_quick_takes_smaller_batches_and_steps_for_a_small_text(tokens: int, streams: int) -> None:
+    quick = preset_named("quick")
+    adapted = quick.adapted_to(tokens)
+    assert adapted.streams == streams
+    assert adapted.learning_rate**2 / quick.learning_rate**2 == pytest.approx(streams / 32)
+    assert adapted.adapted_to(1) == adapted.adapted_to(10**9) == adapted
+    chosen = quick.with_settings({"batch_size": "8"}).adapted_to(tokens)
+    assert (chosen.streams, chosen.learning_rate) == (8, quick.learning_rate)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,26 @@ def test_matrices_of_layers_are_stepped_by_muon_and_the_rest_by_adamw(cell: str,
         assert torch.equal(tensor, loaded.tensors()[key])
 
 
+def test_adamw_steps_by_a_multiple_of_the_learning_rate() -> None:
+    weights = []
+    for factor, rate in (("1", 0.02), ("2", 0.01)):
+        torch.manual_seed(0)
+        config = preset_named("ptb-200").with_settings(
+            {"precision": "fp32", "optimizer": "muon", "weight_decay": "0.1", "adamw_factor": factor}
+        )
+        network = LanguageModel(config.architecture, 50)
+        optimizers = Optimizers(config, network)
+        for _ in range(2):
+            for parameter in optimizers.parameters:
+                parameter.grad = torch.randn_like(parameter)
+            optimizers.step(rate)
+        assert optimizers.learning_rate == rate
+        weights.append(network.weights())
+    for name, weight in weights[0].items():
+        is_matrix = name.startswith("layers.") and "weight" in name
+        assert torch.equal(weight, weights[1][name]) != is_matrix, name
+
+
 def test_a_checkpoint_of_another_optimizer_is_refused() -> None:
     config = preset_named("ptb-200").with_settings({"precision": "fp32", "optimizer": "muon"})
     network = LanguageModel(config.architecture, 50)
