@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 from ...runtime.artifact.architecture import CELLS, Architecture
 from ...runtime.errors import truncated
@@ -35,7 +35,7 @@ CHOICES = {
 _PROBABILITIES = ("dropout", "embedding_dropout", "weight_dropout", "input_dropout", "output_dropout")
 _COUNTS = ("min_count", "steps", "patience")
 _COUNTS_OR_ZERO = ("decay_after", "early_stopping", "sampled_softmax")
-_POSITIVE = ("init_range", "learning_rate", "adamw_factor", "clip_norm")
+_POSITIVE = ("init_range", "adamw_factor", "clip_norm")
 _NON_NEGATIVE = ("weight_decay", "activation_penalty", "temporal_penalty", "warmup_epochs")
 _FRACTIONS = ("averaging_decay", "beta1", "full_softmax_share")
 
@@ -46,11 +46,14 @@ _MOST_EPOCHS = 10_000
 _TOKENS_TO_READ, _FEWEST_EPOCHS, _MOST_ADAPTED = 100_000, 8, 20
 """Epochs that adapt to the text: the tokens to read, and the bounds."""
 
-_SMALL_TEXT, _SMALL_BATCH, _LARGE_BATCH = 200_000, 16, 32
-"""A batch that adapts to the text: the tokens from which on it is the large one."""
+_SMALL_TEXT = 200_000
+"""Tokens from which on a text is not small; settings that adapt to the text depend on it."""
 
-_LEAST_DROPOUT, _MOST_DROPOUT, _MOST_DROPPED = 0.2, 0.6, 20_000
-"""Dropout that adapts to the text: the bounds, and the tokens below which it is the larger one."""
+_BATCH_SIZES, _LEARNING_RATES = (16, 32), (0.01, 0.014)
+"""Batch size and learning rate that adapt to the text: for a small one, and for any other."""
+
+_DROPOUTS, _DROPOUT = ((10_000, 0.6), (100_000, 0.5), (_SMALL_TEXT, 0.4)), 0.2
+"""Dropout that adapts to the text: that of a text with fewer tokens than the number beside it, and of any other."""
 
 _FEWEST_SUBWORDS, _MOST_SUBWORDS = len(BYTE_TOKENS) + 1, 2**20
 """The bytes and the unknown token; the largest vocabulary."""
@@ -63,6 +66,8 @@ _LATER = frozenset(
 _MOST = 2**31 - 1
 _SMALLEST, _LARGEST = 2.0**-126, 2.0**60
 """Range of numbers that float32 represents, with their products, in full precision."""
+
+_POSITIVE_RANGE = f"a positive number of {_SMALLEST:.1e} to {_LARGEST:.1e}"
 
 
 def _is_width(value: int) -> bool:
@@ -81,13 +86,12 @@ def _is_batch(value: int | None) -> bool:
     return value is None or 1 <= value <= _MOST
 
 
-def _adapted_dropout(tokens: int) -> float:
-    dropout = _MOST_DROPOUT - 0.1 * math.log2(tokens / _MOST_DROPPED)
-    return round(min(max(dropout, _LEAST_DROPOUT), _MOST_DROPOUT), 2)
-
-
 def _is_positive(value: float) -> bool:
     return _SMALLEST <= value <= _LARGEST
+
+
+def _is_rate(value: float | None) -> bool:
+    return value is None or _is_positive(value)
 
 
 def _is_non_negative(value: float) -> bool:
@@ -113,8 +117,8 @@ class TrainConfig:
         embedding_size: Width of a token's vector.
         layer_sizes: Hidden size of each layer, first to last.
         tied: Share one matrix between embedding and output projection; the last layer is then as wide as the embedding.
-        dropout: Dropout probability (1 - keep_prob) between two layers, and where the next two are None. `none`: 0.6 for
-            20,000 tokens of training text or fewer, 0.1 less for each doubling, down to 0.2.
+        dropout: Dropout probability (1 - keep_prob) between two layers, and where the next two are None. `none`: 0.6
+            for a training text of fewer than 10,000 tokens, 0.5 below 100,000, 0.4 below 200,000, else 0.2.
         input_dropout: Dropout probability of the embedding's output; None for `dropout`.
         output_dropout: Dropout probability of the last layer's output; None for `dropout`.
         locked: Drop the same numbers at every time step of a row (variational dropout, arXiv 1512.05287).
@@ -132,8 +136,8 @@ class TrainConfig:
         vocabulary_size: Tokens of the rule `bpe`, 257 or more: 256 bytes, one that stands for nothing, and the parts of
             words that the training text gives; `none`: 4,000.
         min_count: Tokens that are rarer in the training text become the unknown token; not for `bpe`.
-        batch_size: Streams trained in parallel, over all processes. `none`: 32, but 16 for a training text of fewer than
-            200,000 tokens, and `learning_rate` then divided by the square root of 2.
+        batch_size: Streams trained in parallel, over all processes. `none`: 32, but 16 for a training text of fewer
+            than 200,000 tokens.
         steps: Tokens of each stream per update (truncated back-propagation through time).
         variable_steps: Draw the number of tokens for each update, around `steps`, or around half of it once in twenty;
             the learning rate, or the summed loss with `sgd`, is proportional to it (arXiv 1708.02182).
@@ -144,7 +148,7 @@ class TrainConfig:
             layers (arXiv 2502.16982), AdamW for everything else.
         beta1: Decay of Adam's first moment; 0 for none. Muon's momentum is 0.95.
         weight_decay: Factor of the L2 penalty; decoupled for `adamw` and `muon`.
-        learning_rate: Initial learning rate.
+        learning_rate: Initial learning rate. `none`: 0.014, but 0.01 for a training text of fewer than 200,000 tokens.
         adamw_factor: For `muon`: AdamW's learning rate is `learning_rate` times this.
         sampled_softmax: Tokens that the softmax of a step sums over beside the target, drawn at random, frequent ones
             more often, and weighted so that the sum is right on average (importance sampling, arXiv 1412.2007). 0, or
@@ -197,7 +201,7 @@ class TrainConfig:
     optimizer: str = "sgd"
     beta1: float = 0.9
     weight_decay: float = 0.0
-    learning_rate: float = 1.0
+    learning_rate: float | None = 1.0
     adamw_factor: float = 1.0
     sampled_softmax: int = 0
     full_softmax_share: float = 0.25
@@ -233,7 +237,8 @@ class TrainConfig:
         for name in (*_PROBABILITIES, *_FRACTIONS):
             self._require(name, _is_fraction, f"0 or more and below 1 ({_SMALLEST:.1e} or more where it is not 0)")
         for name in _POSITIVE:
-            self._require(name, _is_positive, f"a positive number of {_SMALLEST:.1e} to {_LARGEST:.1e}")
+            self._require(name, _is_positive, _POSITIVE_RANGE)
+        self._require("learning_rate", _is_rate, _POSITIVE_RANGE)
         for name in _NON_NEGATIVE:
             self._require(name, _is_non_negative, f"0 or more: 0, or {_SMALLEST:.1e} to {_LARGEST:.1e}")
         self._require(
@@ -265,11 +270,11 @@ class TrainConfig:
     @property
     def dropouts(self) -> Dropouts:
         """The dropout probabilities, once they are known."""
-        assert self.dropout is not None, "call `adapted_to` first"
+        dropout = _known(self.dropout)
         return Dropouts(
-            input=self.dropout if self.input_dropout is None else self.input_dropout,
-            hidden=self.dropout,
-            output=self.dropout if self.output_dropout is None else self.output_dropout,
+            input=dropout if self.input_dropout is None else self.input_dropout,
+            hidden=dropout,
+            output=dropout if self.output_dropout is None else self.output_dropout,
             embedding=self.embedding_dropout,
             weight=self.weight_dropout,
             locked=self.locked,
@@ -278,35 +283,36 @@ class TrainConfig:
     @property
     def total_epochs(self) -> int:
         """The number of epochs, once it is known."""
-        assert self.epochs is not None, "call `adapted_to` first"
-        return self.epochs
+        return _known(self.epochs)
 
     @property
     def streams(self) -> int:
         """The number of streams trained in parallel, once it is known."""
-        assert self.batch_size is not None, "call `adapted_to` first"
-        return self.batch_size
+        return _known(self.batch_size)
+
+    @property
+    def initial_rate(self) -> float:
+        """The initial learning rate, once it is known."""
+        return _known(self.learning_rate)
 
     def adapted_to(self, tokens: int) -> "TrainConfig":
-        """A copy whose `epochs`, `dropout` and `batch_size` are known, for a training text of this number of tokens.
+        """A copy for a training text of this number of tokens.
 
-        A small text is read more often, with more dropout and in smaller batches; see these settings. The learning rate
-        of a smaller batch follows the square root (arXiv 2205.10287).
+        It has a value for each of `epochs`, `dropout`, `batch_size` and `learning_rate` that is None here. A small text
+        is read more often, with more dropout, and in smaller batches and steps.
         """
-        known: dict[str, Any] = {}
-        if self.epochs is None:
-            known["epochs"] = min(max(round(_TOKENS_TO_READ / tokens), _FEWEST_EPOCHS), _MOST_ADAPTED)
-        if self.dropout is None:
-            known["dropout"] = _adapted_dropout(tokens)
-        if self.batch_size is None:
-            batch = _SMALL_BATCH if tokens < _SMALL_TEXT else _LARGE_BATCH
-            known["batch_size"] = batch
-            known["learning_rate"] = self.learning_rate * math.sqrt(batch / _LARGE_BATCH)
-        return dataclasses.replace(self, **known)
+        is_large = tokens >= _SMALL_TEXT
+        adapted: dict[str, Any] = {
+            "epochs": min(max(round(_TOKENS_TO_READ / tokens), _FEWEST_EPOCHS), _MOST_ADAPTED),
+            "dropout": next((dropout for most, dropout in _DROPOUTS if tokens < most), _DROPOUT),
+            "batch_size": _BATCH_SIZES[is_large],
+            "learning_rate": _LEARNING_RATES[is_large],
+        }
+        return dataclasses.replace(self, **{key: adapted[key] for key in adapted if getattr(self, key) is None})
 
     def learning_rate_at(self, progress: float, drops: int = 0) -> float:
         """The learning rate after `progress` epochs (2.5: in the middle of the third) and `drops` plateaus."""
-        rate = self.learning_rate * min(1.0, progress / self.warmup_epochs if self.warmup_epochs else 1.0)
+        rate = self.initial_rate * min(1.0, progress / self.warmup_epochs if self.warmup_epochs else 1.0)
         if self.schedule == "cosine":
             return rate * 0.5 * (1 + math.cos(math.pi * min(progress / self.total_epochs, 1.0)))
         decays = drops if self.schedule == "plateau" else max(int(progress) - self.decay_after, 0)
@@ -344,6 +350,14 @@ class TrainConfig:
             raise ConfigError(f"the configuration lacks {', '.join(missing)}")
         texts = {key: item if isinstance(item, str) else json.dumps(item) for key, item in value.items()}
         return cls(**_parse_pairs(texts))
+
+
+_Value = TypeVar("_Value")
+
+
+def _known(value: _Value | None) -> _Value:
+    assert value is not None, "call `adapted_to` first"
+    return value
 
 
 def setting_text(value: Any) -> str:

@@ -81,7 +81,7 @@ class Optimizers:
 def _make_optimizers(
     config: TrainConfig, network: LanguageModel, parameters: list[nn.Parameter]
 ) -> list[torch.optim.Optimizer]:
-    rate, decay = config.learning_rate, config.weight_decay
+    rate, decay = config.initial_rate, config.weight_decay
     if config.optimizer == "sgd":
         return [torch.optim.SGD(parameters, rate, weight_decay=decay)]
     betas = (config.beta1, 0.999)

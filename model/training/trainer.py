@@ -312,7 +312,7 @@ class Trainer:
             kept = "the last checkpoint is kept; " if self.run.latest.exists() else ""
             raise TrainingError(
                 f"{error} at epoch {self.progress.epoch + 1}, step {self.progress.step + 1}; {kept}"
-                f"in a new run, try a lower learning_rate ({self.config.learning_rate:g}) "
+                f"in a new run, try a lower learning_rate ({self.config.initial_rate:g}) "
                 f"or clip_norm ({self.config.clip_norm:g})"
             ) from error
 
