@@ -35,7 +35,7 @@ class PresetFacts(NamedTuple):
 
 _PTB = ("Penn Treebank", 10_000)
 PRESET_FACTS = {
-    "quick": PresetFacts("your text in minutes, the default", "pydocs", 4000, 109, (79.64, 78.41)),
+    "quick": PresetFacts("your text in minutes, the default", "pydocs", 4000, 101, (72.19, 69.92)),
     "keyboard": PresetFacts("suggestions for a keyboard, 1.5 MB in int8", "pydocs", 2000, 193, (54.51, 54.46)),
     "ptb-200": PresetFacts("the Penn Treebank tutorials", *_PTB, 660, (120.75, 116.59), (121.4, 115.9)),
     "ptb-256-128": PresetFacts("the tutorials with layers of 256 and 128 units", *_PTB, 840, (120.96, 117.00)),
