@@ -86,21 +86,22 @@ def measure(probe: Probe) -> dict[str, Any]:
     corpus = _random_corpus(probe) if probe.data is None else load_corpus(probe.data, config.tokenization)
     clock = _Clock(probe.steps)
     with tempfile.TemporaryDirectory() as folder, _without(probe.without):
-        _train(config, corpus, Run(Path(folder) / "run"), clock, all_rows=ALL_ROWS in probe.without)
+        adapted = _train(config, corpus, Run(Path(folder) / "run"), clock, all_rows=ALL_ROWS in probe.without)
     return {
         "seconds": np.diff(clock.times)[_WARM_UP - 1 :].tolist(),
-        "tokens": config.batch_size * config.steps,
+        "tokens": adapted.streams * adapted.steps,
         "peak_bytes": peak_bytes(),
     }
 
 
-def _train(config: TrainConfig, corpus: Corpus, run: Run, clock: _Clock, *, all_rows: bool) -> None:
+def _train(config: TrainConfig, corpus: Corpus, run: Run, clock: _Clock, *, all_rows: bool) -> TrainConfig:
     trainer = Trainer(config, corpus, run)
     if all_rows:
         trainer._learner.network.embedding.sparse = False
     run.create(trainer.config, corpus)
     with contextlib.suppress(_Enough):
         trainer.train(clock, checkpoint_seconds=float("inf"))
+    return trainer.config
 
 
 @contextlib.contextmanager

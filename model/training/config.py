@@ -303,7 +303,7 @@ class TrainConfig:
         """
         is_large = tokens >= _SMALL_TEXT
         adapted: dict[str, Any] = {
-            "epochs": min(max(round(_TOKENS_TO_READ / tokens), _FEWEST_EPOCHS), _MOST_ADAPTED),
+            "epochs": min(max(round(_TOKENS_TO_READ / max(tokens, 1)), _FEWEST_EPOCHS), _MOST_ADAPTED),
             "dropout": next((dropout for most, dropout in _DROPOUTS if tokens < most), _DROPOUT),
             "batch_size": _BATCH_SIZES[is_large],
             "learning_rate": _LEARNING_RATES[is_large],

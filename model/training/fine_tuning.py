@@ -20,6 +20,8 @@ _KEPT = ("cell", "embedding_size", "layer_sizes", "tied", "tokenization", "vocab
 def tuned_config(source: Run, settings: Mapping[str, str]) -> TrainConfig:
     """The configuration of `source` with `settings`; the number of epochs adapts to the new text unless it is set.
 
+    Other settings that adapted to the text of `source` stay, unless they are set to none.
+
     Raises:
         ConfigError: A setting contradicts the weights or the vocabulary.
         RunError: `source` is no run.

@@ -45,6 +45,8 @@ def test_settings_are_parsed_by_field_type() -> None:
         ("epochs", "many", "epochs is 'many', expected a whole number"),
         ("epochs", "0", "epochs is 0, expected 1 or more"),
         ("batch_size", "0", "batch_size is 0, expected 1 or more"),
+        ("learning_rate", "0", "learning_rate is 0.0, expected a positive number"),
+        ("adamw_factor", "0", "adamw_factor is 0.0, expected a positive number"),
         ("dropout", "1", "dropout is 1.0, expected 0 or more and below 1"),
         ("tied", "maybe", "tied is 'maybe', expected true or false"),
         ("layer_sizes", "2;3", "expected numbers like 256,128"),
@@ -115,6 +117,11 @@ def test_presets_are_the_published_recipes() -> None:
 def test_tied_weights_need_equal_widths() -> None:
     with pytest.raises(ConfigError, match="layer_sizes ends with 128, embedding_size is 200"):
         preset_named("ptb-256-128").with_settings({"tied": "true"})
+
+
+def test_a_configuration_of_an_older_version_has_the_same_step_for_all_parameters() -> None:
+    value = preset_named("quick").to_json()
+    assert TrainConfig.from_json({key: value[key] for key in value if key != "adamw_factor"}).adamw_factor == 1
 
 
 def test_invalid_configuration_files_are_refused() -> None:

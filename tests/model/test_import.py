@@ -304,7 +304,8 @@ def test_an_imported_run_has_no_corpus_and_can_be_tuned(tmp_path: Path, corpus_f
     origin = Run(tuned.run).origin()
     assert origin is not None
     assert origin["imported_file"] == "weights.pt"
-    assert Run(tuned.run).config().learning_rate == 0.01
+    config = Run(tuned.run).config()
+    assert (config.learning_rate, config.dropout, config.batch_size) == (0.01, 0.6, 16)
     facts = Run(tuned.run).training_facts(Run(tuned.run).trained()[1])
     assert facts["origin_imported_sha256"] == origin["imported_sha256"]
 

@@ -120,6 +120,9 @@ def test_a_resume_with_another_configuration_or_corpus_is_refused(run: Run, tmp_
     (other / "train.txt").write_text("other words than those of the run\n" * 100)
     with pytest.raises(RunError, match="the corpus has changed"):
         run_training(TrainOptions(run=run.path, threads=1, resume=True, data=str(other)), RecordingReporter())
+    (other / "train.txt").write_text("")
+    with pytest.raises(RunError, match="the corpus has changed"):
+        run_training(TrainOptions(run=run.path, threads=1, resume=True, data=str(other)), RecordingReporter())
     with pytest.raises(RunError, match=r"preset was ptb-200, is char-128"):
         run_training(TrainOptions(run=run.path, threads=1, resume=True, preset="char-128"), RecordingReporter())
 
