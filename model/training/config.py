@@ -299,7 +299,7 @@ class TrainConfig:
         """A copy for a training text of this number of tokens.
 
         It has a value for each of `epochs`, `dropout`, `batch_size` and `learning_rate` that is None here. A small text
-        is read more often, with more dropout, and in smaller batches and steps.
+        is read more often, with more dropout, in smaller batches, and with a lower learning rate.
         """
         is_large = tokens >= _SMALL_TEXT
         adapted: dict[str, Any] = {
