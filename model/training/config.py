@@ -18,6 +18,7 @@ from ...runtime.tokenization import RULES
 from ..data.corpus import AUTO
 from ..dropout import Dropouts
 from ..errors import ConfigError
+from .adaptation import adapted_settings
 
 CHOICES = {
     "cell": tuple(CELLS),
@@ -43,18 +44,6 @@ _WIDEST, _MOST_LAYERS = 2**16, 1000
 _MOST_EPOCHS = 10_000
 """Checkpoints keep the records of all epochs, and their size is limited."""
 
-_TOKENS_TO_READ, _FEWEST_EPOCHS, _MOST_ADAPTED = 100_000, 8, 20
-"""Epochs that adapt to the text: the tokens to read, and the bounds."""
-
-_SMALL_TEXT = 200_000
-"""Tokens from which on a text is not small; settings that adapt to the text depend on it."""
-
-_BATCH_SIZES, _LEARNING_RATES = (16, 32), (0.01, 0.014)
-"""Batch size and learning rate that adapt to the text: for a small one, and for any other."""
-
-_DROPOUTS, _DROPOUT = ((10_000, 0.6), (100_000, 0.5), (_SMALL_TEXT, 0.4)), 0.2
-"""Dropout that adapts to the text: that of a text with fewer tokens than the number beside it, and of any other."""
-
 _FEWEST_SUBWORDS, _MOST_SUBWORDS = len(BYTE_TOKENS) + 1, 2**20
 """The bytes and the unknown token; the largest vocabulary."""
 
@@ -78,32 +67,32 @@ def _are_layers(value: tuple[int, ...]) -> bool:
     return 1 <= len(value) <= _MOST_LAYERS and all(map(_is_width, value))
 
 
-def _are_epochs(value: int | None) -> bool:
-    return value is None or 1 <= value <= _MOST_EPOCHS
+def _is_count(value: int) -> bool:
+    return 1 <= value <= _MOST
 
 
-def _is_batch(value: int | None) -> bool:
-    return value is None or 1 <= value <= _MOST
+def _are_epochs(value: int) -> bool:
+    return 1 <= value <= _MOST_EPOCHS
 
 
 def _is_positive(value: float) -> bool:
     return _SMALLEST <= value <= _LARGEST
 
 
-def _is_rate(value: float | None) -> bool:
-    return value is None or _is_positive(value)
-
-
 def _is_non_negative(value: float) -> bool:
     return value == 0 or _is_positive(value)
 
 
-def _is_vocabulary_size(value: int | None) -> bool:
-    return value is None or _FEWEST_SUBWORDS <= value <= _MOST_SUBWORDS
+def _is_vocabulary_size(value: int) -> bool:
+    return _FEWEST_SUBWORDS <= value <= _MOST_SUBWORDS
 
 
 def _is_fraction(value: float | None) -> bool:
     return value is None or value == 0 or _SMALLEST <= value < 1
+
+
+def _none_or(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or is_valid(value)
 
 
 @final
@@ -229,21 +218,20 @@ class TrainConfig:
                 value = reprlib.repr(getattr(self, name))
                 raise ConfigError(f"{name} is {value}, expected one of {', '.join(choices)}")
         for name in _COUNTS:
-            self._require(name, lambda value: 1 <= value <= _MOST, f"1 or more, {_MOST:,} at most")
+            self._require(name, _is_count, f"1 or more, {_MOST:,} at most")
+        self._require("batch_size", _none_or(_is_count), f"1 or more, {_MOST:,} at most")
         for name in _COUNTS_OR_ZERO:
             self._require(name, lambda value: 0 <= value <= _MOST, f"0 or more, {_MOST:,} at most")
-        self._require("epochs", _are_epochs, f"1 or more, {_MOST_EPOCHS:,} at most")
-        self._require("batch_size", _is_batch, f"1 or more, {_MOST:,} at most")
+        self._require("epochs", _none_or(_are_epochs), f"1 or more, {_MOST_EPOCHS:,} at most")
         for name in (*_PROBABILITIES, *_FRACTIONS):
             self._require(name, _is_fraction, f"0 or more and below 1 ({_SMALLEST:.1e} or more where it is not 0)")
         for name in _POSITIVE:
             self._require(name, _is_positive, _POSITIVE_RANGE)
-        self._require("learning_rate", _is_rate, _POSITIVE_RANGE)
+        self._require("learning_rate", _none_or(_is_positive), _POSITIVE_RANGE)
         for name in _NON_NEGATIVE:
             self._require(name, _is_non_negative, f"0 or more: 0, or {_SMALLEST:.1e} to {_LARGEST:.1e}")
-        self._require(
-            "vocabulary_size", _is_vocabulary_size, f"{_FEWEST_SUBWORDS} to {_MOST_SUBWORDS:,} (256 are the bytes)"
-        )
+        subwords = f"{_FEWEST_SUBWORDS} to {_MOST_SUBWORDS:,} (256 are the bytes)"
+        self._require("vocabulary_size", _none_or(_is_vocabulary_size), subwords)
         self._require("decay", lambda value: _SMALLEST <= value <= 1, f"{_SMALLEST:.1e} to 1")
         self._require("embedding_size", _is_width, f"1 to {_WIDEST:,}")
         self._require("layer_sizes", _are_layers, f"sizes of 1 to {_WIDEST:,}, {_MOST_LAYERS:,} at most")
@@ -296,18 +284,8 @@ class TrainConfig:
         return _known(self.learning_rate)
 
     def adapted_to(self, tokens: int) -> "TrainConfig":
-        """A copy for a training text of this number of tokens.
-
-        It has a value for each of `epochs`, `dropout`, `batch_size` and `learning_rate` that is None here. A small text
-        is read more often, with more dropout, in smaller batches, and with a lower learning rate.
-        """
-        is_large = tokens >= _SMALL_TEXT
-        adapted: dict[str, Any] = {
-            "epochs": min(max(round(_TOKENS_TO_READ / max(tokens, 1)), _FEWEST_EPOCHS), _MOST_ADAPTED),
-            "dropout": next((dropout for most, dropout in _DROPOUTS if tokens < most), _DROPOUT),
-            "batch_size": _BATCH_SIZES[is_large],
-            "learning_rate": _LEARNING_RATES[is_large],
-        }
+        """A copy for a training text of this number of tokens: what adapts to it and is None here has a value."""
+        adapted = adapted_settings(tokens)
         return dataclasses.replace(self, **{key: adapted[key] for key in adapted if getattr(self, key) is None})
 
     def learning_rate_at(self, progress: float, drops: int = 0) -> float:
