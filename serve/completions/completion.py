@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+from collections.abc import Iterable
 from typing import final
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...runtime.draws.draw import Draw
 from ...runtime.generation_plan import seed_of_text
-from ...runtime.pool.generation import NEVER
+from ...runtime.pool.generation import NEVER, Generation
 from ...runtime.pool.loop_inbox import LoopInbox
 from ...runtime.state import State
 from ...runtime.text.stops import Rollback
@@ -141,11 +142,10 @@ class Completion:
         """Wait until a choice that runs has `count` tokens or has ended; returns whether there was one that ran."""
         generations = [choice.generation for choice in self._choices]
         running = [generation for generation in generations if not generation.has_ended]
+        _raise_errors(generations)  # of those that do not run any more, before the others are waited for
         if running:
             await LoopInbox.running().wait(running, count, seconds)
-        for generation in generations:
-            if generation.error is not None:
-                raise generation.error
+            _raise_errors(generations)
         return bool(running)
 
     async def _split_prompts(self) -> None:
@@ -248,3 +248,10 @@ def _echo(prompt: PromptTokens, before: TextDecoder, logprobs: list[TokenLogprob
         before.add(token_id)
         offset += len(text)
     return tokens
+
+
+def _raise_errors(generations: Iterable[Generation]) -> None:
+    """Raise the error of the first one that has one."""
+    for generation in generations:
+        if generation.error is not None:
+            raise generation.error

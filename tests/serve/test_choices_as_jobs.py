@@ -8,7 +8,7 @@ import httpx
 import pytest
 from lmtool.runtime import PoolError, Predictor
 from lmtool.serve.completions import completion
-from lmtool.serve.completions.choice import Choice
+from lmtool.serve.completions.choice import Choice, Delta
 from lmtool.serve.completions.stop_buffer import Token
 from support.pools import Gate
 from support.processes.commands import PATIENCE_SECONDS
@@ -74,10 +74,19 @@ def test_texts_without_a_seed_differ(server: LocalServer) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("early", [False, True])
 def test_the_error_of_a_choice_ends_the_others(
-    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, stream: bool
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, early: bool, stream: bool
 ) -> None:
-    real = Choice._next_token
+    real, start, started = Choice._next_token, completion.Completion.start, []
+
+    async def start_and_fail(work: completion.Completion) -> list[Delta]:
+        """If `early`, the second choice has failed before anything is waited for."""
+        deltas = await start(work)
+        started.append(work)
+        while early and not work._choices[1].generation.has_ended:
+            await asyncio.sleep(0.001)
+        return deltas
 
     def fail(choice: Choice, *drawn: Any) -> Token:
         if choice.index == 1 and choice.generation.tokens[2:]:
@@ -85,10 +94,12 @@ def test_the_error_of_a_choice_ends_the_others(
         return real(choice, *drawn)
 
     monkeypatch.setattr(Choice, "_next_token", fail)
+    monkeypatch.setattr(completion.Completion, "start", start_and_fail)
     endless = {"prompt": ["the", "a"], "max_tokens": 10**6, "logprobs": 0, "stream": stream}
-    with local_server(predictor, max_tokens=10**6, max_answer_tokens=10**7) as server:
+    with local_server(predictor, max_tokens=10**6, max_answer_tokens=10**7, request_seconds=5) as server:
         answer = server.request("POST", "/v1/completions", json=endless)
-        assert '"server_error"' in answer.text  # after a million tokens of the first one, if it waited for it
+        assert '"pool_failed"' in answer.text  # and not, after five seconds, a timeout
+        assert started[0].completion_tokens < 10**6
         assert server.service.slots.taken == 0
 
 
