@@ -21,7 +21,7 @@ from .token_ids import TokenFile, count_ids, in_blocks, token_file
 
 AUTO = "auto"
 MOST_REPEATED = 0.1
-"""Share of the lines of valid or test, from which on a training points out that its training text holds them."""
+"""Share of the tokens of valid or test from which on a training points out that the training text holds their lines."""
 _SHOWN_MISSING = 5
 
 
@@ -246,8 +246,12 @@ def _missing_notes(counts: Counter[str], vocabulary: Vocabulary) -> list[str]:
 
 
 def _repetition_notes(shares: Mapping[str, float]) -> list[str]:
-    found = [f"{share:.0%} of the lines of {split}" for split, share in shares.items() if share > MOST_REPEATED]
-    known = "are lines of the training text too, so their perplexity is that of known text"
+    found = [
+        f"{share:.0%} of the tokens in longer lines of {split}"
+        for split, share in shares.items()
+        if share > MOST_REPEATED
+    ]
+    known = "are in lines of the training text too, so their perplexity is that of known text"
     return [f"{' and '.join(found)} {known}; if they are copies, remove them"] if found else []
 
 

@@ -1,4 +1,4 @@
-"""The lines of the valid and test text that the training text holds too.
+"""The lines of the valid and test text that the training text holds too, and how much of the text they are.
 
 Lines are compared by a 64-bit hash of their tokens. Of a held-out text with very many lines a sample is looked for, so
 that memory does not grow with the text.
@@ -19,6 +19,7 @@ _BASE = 0x9E3779B97F4A7C15
 _INVERSE = pow(_BASE, -1, 1 << 64)
 
 Hashes = NDArray[np.uint64]
+Lengths = NDArray[np.int64]
 
 
 def repeated_shares(
@@ -27,23 +28,27 @@ def repeated_shares(
     newline: int,
     fewest_tokens: int,
 ) -> dict[str, float]:
-    """The share of the lines of each held-out text that are lines of the training text; 0 for a text without lines.
+    """The share of the tokens of each held-out text in lines that the training text has too; 0 without lines.
+
+    Perplexity is a mean over tokens, so headings, which articles share, count as little as they do there.
 
     Args:
         training: The tokens of the training text as numbers, in blocks.
         held_out: Name -> the tokens of a text.
         newline: The number that ends a line.
-        fewest_tokens: Lines with fewer tokens are left out.
+        fewest_tokens: Lines with fewer tokens are left out, and their tokens not counted.
     """
     texts = {name: _Lines(line_hashes(blocks, newline, fewest_tokens)) for name, blocks in held_out.items()}
-    for hashes in line_hashes(training, newline, fewest_tokens):
+    for hashes, _ in line_hashes(training, newline, fewest_tokens):
         for lines in texts.values():
             lines.find(hashes)
     return {name: lines.found_share() for name, lines in texts.items()}
 
 
-def line_hashes(blocks: Iterable[NDArray[np.int32]], newline: int, fewest_tokens: int) -> Iterator[Hashes]:
-    """The hashes of the lines of a text, a block's at once. A line may reach over blocks.
+def line_hashes(
+    blocks: Iterable[NDArray[np.int32]], newline: int, fewest_tokens: int
+) -> Iterator[tuple[Hashes, Lengths]]:
+    """The hashes and lengths of the lines of a text, a block's at once. A line may reach over blocks.
 
     The hash of the numbers t0, t1, ... is mix(t0) + mix(t1) B + mix(t2) B^2 ..., modulo 2^64, mixed again. Sums from
     the beginning of the block give those of its lines, as B has an inverse.
@@ -60,9 +65,10 @@ def line_hashes(blocks: Iterable[NDArray[np.int32]], newline: int, fewest_tokens
         hashes[0] = (begun + int(hashes[0]) * pow(_BASE, begun_length, 1 << 64)) & _MASK
         lengths[0] += begun_length
         begun, begun_length = int(hashes[-1]), int(lengths[-1])
-        yield _mixed(hashes[:-1][lengths[:-1] >= fewest_tokens])
+        is_long = lengths[:-1] >= fewest_tokens
+        yield _mixed(hashes[:-1][is_long]), lengths[:-1][is_long]
     if begun_length >= fewest_tokens:
-        yield _mixed(np.array([begun], np.uint64))
+        yield _mixed(np.array([begun], np.uint64)), np.array([begun_length])
 
 
 def _powers(base: int, count: int) -> Hashes:
@@ -84,11 +90,11 @@ def _mixed(values: Hashes) -> Hashes:
 class _Lines:
     """The lines of a held-out text: those with the smallest hashes if they are many."""
 
-    def __init__(self, hashes: Iterable[Hashes]) -> None:
+    def __init__(self, lines: Iterable[tuple[Hashes, Lengths]]) -> None:
         self._largest = _MASK
-        self._hashes, self._counts = np.zeros(0, np.uint64), np.zeros(0, np.int64)
-        for block in hashes:
-            self._add(block)
+        self._hashes, self._tokens = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+        for hashes, lengths in lines:
+            self._add(hashes, lengths)
         self._found = np.zeros(len(self._hashes), bool)
 
     def find(self, hashes: Hashes) -> None:
@@ -100,16 +106,16 @@ class _Lines:
         self._found[places[self._hashes[places] == hashes]] = True
 
     def found_share(self) -> float:
-        """Share of the lines that are found."""
-        return float(self._counts[self._found].sum() / max(self._counts.sum(), 1))
+        """Share of the tokens in lines that are found."""
+        return float(self._tokens[self._found].sum() / max(self._tokens.sum(), 1))
 
-    def _add(self, hashes: Hashes) -> None:
-        hashes = hashes[hashes <= self._largest]
-        joined = np.concatenate([self._hashes, hashes])
-        counts = np.concatenate([self._counts, np.ones(len(hashes), np.int64)])
+    def _add(self, hashes: Hashes, lengths: Lengths) -> None:
+        within = hashes <= self._largest
+        joined = np.concatenate([self._hashes, hashes[within]])
+        tokens = np.concatenate([self._tokens, lengths[within]])
         self._hashes, places = np.unique(joined, return_inverse=True)
-        self._counts = np.bincount(places, counts, len(self._hashes)).astype(np.int64)
+        self._tokens = np.bincount(places, tokens, len(self._hashes)).astype(np.int64)
         while len(self._hashes) > _MOST_HASHES:
             self._largest //= 2
             kept = self._hashes <= self._largest
-            self._hashes, self._counts = self._hashes[kept], self._counts[kept]
+            self._hashes, self._tokens = self._hashes[kept], self._tokens[kept]

@@ -92,7 +92,7 @@ class TokenFile:
         return {split: _spelling(self.counts(split), vocabulary) for split in self._ends}
 
     def repeated_lines(self, tokenization: Tokenization) -> dict[str, float]:
-        """Share of the lines of each text after the first that the first holds too (see `repeats`)."""
+        """Share of the tokens of each text after the first in lines that the first holds too (see `repeats`)."""
         newline = self._numbers.get(tokenization.end_of_sentence, -1)
         starts = dict(zip(self._ends, (0, *self._ends.values()), strict=False))
         first, *others = ((split, self._blocks(starts[split], end)) for split, end in self._ends.items())
