@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 
 from ...runtime.artifact.run_folders import RUNS
-from ...runtime.artifact.summary import is_worse, training_warning
+from ...runtime.artifact.summary import is_worse, layer_table, training_warning
 from ...runtime.errors import LmtoolError, OptionError, ProviderError
 from ...runtime.io.files import make_folder
 from ...runtime.session.session import check_threads
@@ -23,6 +23,7 @@ from ..data.texts import PYDOCS
 from ..errors import CheckpointError
 from ..run import Run
 from ..run_choice import chosen_run
+from .adaptation import adapted_settings
 from .config import TrainConfig
 from .device import device_fault, environment, translate_memory_errors
 from .distributed import ProcessGroup
@@ -148,8 +149,8 @@ def run_training(options: TrainOptions, reporter: Reporter) -> TrainResult:
     group = ProcessGroup.join(options.device)
     try:
         with translate_memory_errors(), contextlib.ExitStack() as stack:
-            trainer = _make_trainer(options, group, stack)
-            for line in _notes(trainer, options.resume):
+            trainer, notes = _make_trainer(options, group, stack)
+            for line in notes:
                 reporter.note(line)
             if options.tensorboard and group.first:
                 from .tensorboard import tensorboard_reporter
@@ -162,23 +163,34 @@ def run_training(options: TrainOptions, reporter: Reporter) -> TrainResult:
     return _result(trainer)
 
 
-def _notes(trainer: Trainer, resumed: bool) -> tuple[str, ...]:
-    """What to say before the first step."""
-    if not resumed:
-        return trainer.corpus.notes
-    if (trainer.progress.epoch, trainer.progress.step) == (0, 0):
+def _notes(trainer: Trainer, config: TrainConfig, resumed: bool) -> tuple[str, ...]:
+    """What to say before the first step; `config` is the configuration before it adapted to the text."""
+    if resumed and (trainer.progress.epoch, trainer.progress.step) == (0, 0):
         return (f"{trainer.run.path} has no checkpoint to go on from: its training begins again",)
-    return ()
+    return () if resumed else (*trainer.corpus.notes, *_size_notes(trainer, config))
 
 
-def _make_trainer(options: TrainOptions, group: ProcessGroup, stack: contextlib.ExitStack) -> Trainer:
-    """A trainer of a new or a resumed run, whose lock `stack` holds."""
+def _size_notes(trainer: Trainer, config: TrainConfig) -> list[str]:
+    """The sizes of text and network, and the settings that follow from the text's."""
+    now, tokens, vocabulary = trainer.config, len(trainer.corpus.ids["train"]), len(trainer.corpus.vocabulary)
+    parameters = sum(row.parameters for row in layer_table(now.architecture, vocabulary))
+    size = f"{tokens:,} training tokens, {vocabulary:,} in the vocabulary; {parameters:,} parameters, {now.precision}"
+    adapted = [f"{name}={getattr(now, name):g}" for name in adapted_settings(tokens) if getattr(config, name) is None]
+    chosen = f"by the number of training tokens: {', '.join(adapted)} (another value: --set NAME=VALUE)"
+    return [size, chosen] if adapted else [size]
+
+
+def _make_trainer(
+    options: TrainOptions, group: ProcessGroup, stack: contextlib.ExitStack
+) -> tuple[Trainer, tuple[str, ...]]:
+    """A trainer of a new or a resumed run, whose lock `stack` holds; and what to say before its first step."""
     torch.set_num_threads(options.threads or max(usable_cores() // group.on_this_machine, 1))
     run, config, data = group.broadcast(_resolve(options))
     if options.resume:
         corpus = load_corpus_with(data, run.vocabulary())
         _lock_run(run, group, stack)
-        return Trainer.resume(config, corpus, run, options.device, group)
+        trainer = Trainer.resume(config, corpus, run, options.device, group)
+        return trainer, _notes(trainer, config, resumed=True)
     origin = None
     if options.init is None:
         corpus = load_corpus(data, config.tokenization, config.min_count, config.vocabulary_size)
@@ -191,7 +203,7 @@ def _make_trainer(options: TrainOptions, group: ProcessGroup, stack: contextlib.
         trainer.begin_from(weights)
     facts = environment(options.device, trainer.config.precision, group)
     _lock_run(run, group, stack, lambda: run.create(trainer.config, corpus, facts, origin))
-    return trainer
+    return trainer, _notes(trainer, config, resumed=False)
 
 
 def _lock_run(

@@ -19,17 +19,6 @@ from support.runs.settings import SETTINGS
 from support.runs.trainers import latest_weights_hash
 
 
-class Notes(RecordingReporter):
-    """Keeps the notes too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.notes: list[str] = []
-
-    def note(self, line: str) -> None:
-        self.notes.append(line)
-
-
 def train(run: Path, reporter: Any = None, **options: Any) -> TrainResult:
     return run_training(TrainOptions(run=run, threads=1, **options), reporter or RecordingReporter())
 
@@ -64,6 +53,24 @@ def test_quick_takes_smaller_batches_and_steps_for_a_small_text(tokens: int, str
     assert adapted.adapted_to(1) == adapted.adapted_to(10**9) == adapted
     chosen = quick.with_settings({"batch_size": "8", "learning_rate": "0.003"}).adapted_to(tokens)
     assert (chosen.streams, chosen.initial_rate) == (8, 0.003)
+
+
+def test_a_training_says_its_sizes_and_what_adapts_to_the_text(tmp_path: Path, corpus_folder: Path) -> None:
+    settings = {"embedding_size": "8", "layer_sizes": "8", "steps": "4", "epochs": "1", "min_count": "1"}
+    first, resumed = RecordingReporter(), RecordingReporter()
+    done = train(tmp_path / "run", first, data=str(corpus_folder), settings=settings)
+    size, adapted = first.notes[-2:]
+    tokens = sum(len(line.split()) + 1 for line in (corpus_folder / "train.txt").read_text().splitlines())
+    assert size.startswith(
+        f"{tokens:,} training tokens, {done.vocabulary_size} in the vocabulary; {done.parameters:,} "
+    )
+    assert adapted.startswith("by the number of training tokens: dropout=0.6, batch_size=16, learning_rate=0.01 (")
+    train(tmp_path / "run", resumed, resume=True, settings={"epochs": "2"})
+    assert resumed.notes == []
+    chosen = RecordingReporter()
+    fixed = {**settings, "dropout": "0.1", "batch_size": "16", "learning_rate": "0.01"}
+    train(tmp_path / "fixed", chosen, data=str(corpus_folder), settings=fixed)
+    assert chosen.notes[-1] == size
 
 
 @pytest.mark.parametrize(
@@ -127,7 +134,7 @@ def new_text(tmp_path: Path) -> Path:
 
 
 def test_fine_tuning_starts_from_the_best_weights(tmp_path: Path, run: Run, new_text: Path) -> None:
-    notes = Notes()
+    notes = RecordingReporter()
     settings = {"epochs": "1", "learning_rate": "1e-30"}
     tuned = Run(train(tmp_path / "tuned", notes, init=run.path, data=str(new_text), settings=settings).run)
     network, checkpoint = run.trained()
