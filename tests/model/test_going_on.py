@@ -40,7 +40,8 @@ def test_quick_drops_more_for_a_small_text(tokens: int, dropout: float) -> None:
     quick = preset_named("quick")
     assert quick.adapted_to(tokens).dropouts.hidden == quick.adapted_to(tokens).dropouts.output == dropout
     assert quick.with_settings({"dropout": "0.3"}).adapted_to(tokens).dropout == 0.3
-    assert preset_named("keyboard").adapted_to(tokens).dropout == 0.3
+    assert preset_named("keyboard").adapted_to(tokens).dropout == dropout
+    assert preset_named("char-128").adapted_to(tokens).dropout == 0.15
 
 
 @pytest.mark.parametrize(
