@@ -55,7 +55,7 @@ class DemoProgress:
         self._line.update(self._task, completed=step.done, detail=escaped(step.detail))
 
     def note(self, line: str) -> None:
-        """Do nothing: the corpus is the embedded one."""
+        """Do nothing: corpus and settings are always the same."""
 
     def step(self, done: int, total: int, epoch: int, loss: float, perplexity: float, tokens_per_second: float) -> None:
         """Show a step of the training."""

@@ -21,7 +21,7 @@ from .token_ids import TokenFile, count_ids, in_blocks, token_file
 
 AUTO = "auto"
 MOST_REPEATED = 0.1
-"""Share of the tokens of valid or test from which on a training points out that the training text holds their lines."""
+"""Share of valid or test (see `repeated_shares`) above which a training points out that train holds their lines."""
 _SHOWN_MISSING = 5
 
 
@@ -146,8 +146,8 @@ def load_corpus(name: str, rule: str, min_count: int = 1, vocabulary_size: int |
         notes += size_notes
     elif vocabulary_size is not None:
         raise ConfigError(
-            f"vocabulary_size is {vocabulary_size}, but tokenization={rule} takes all tokens of the text; set it with "
-            "--set tokenization=bpe, or leave rare tokens out: --set min_count=2"
+            f"vocabulary_size is {vocabulary_size}, but tokenization={rule} takes all tokens of the text, or those "
+            "that min_count leaves; add --set vocabulary_size=none, or set it with tokenization=bpe"
         )
     with token_file(splits, tokenization) as tokens:
         counts = tokens.counts()

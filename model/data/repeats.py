@@ -28,9 +28,9 @@ def repeated_shares(
     newline: int,
     fewest_tokens: int,
 ) -> dict[str, float]:
-    """The share of the tokens of each held-out text in lines that the training text has too; 0 without lines.
+    """Of the tokens in lines of each held-out text, the share in lines that the training text has too; 0 without lines.
 
-    Perplexity is a mean over tokens, so headings, which articles share, count as little as they do there.
+    Newlines do not count. Tokens are counted and not lines, as in a perplexity: headings, which texts share, are few.
 
     Args:
         training: The tokens of the training text as numbers, in blocks.

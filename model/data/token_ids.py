@@ -92,7 +92,7 @@ class TokenFile:
         return {split: _spelling(self.counts(split), vocabulary) for split in self._ends}
 
     def repeated_lines(self, tokenization: Tokenization) -> dict[str, float]:
-        """Share of the tokens of each text after the first in lines that the first holds too (see `repeats`)."""
+        """How much of each text after the first is lines of the first (see `repeated_shares`)."""
         newline = self._numbers.get(tokenization.end_of_sentence, -1)
         starts = dict(zip(self._ends, (0, *self._ends.values()), strict=False))
         first, *others = ((split, self._blocks(starts[split], end)) for split, end in self._ends.items())

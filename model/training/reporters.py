@@ -7,7 +7,7 @@ class Reporter(Protocol):
     """Receives the progress of a training."""
 
     def note(self, line: str) -> None:
-        """Something to know before the training begins, such as files of the corpus that are not read."""
+        """Something to know before the training begins: files that are not read, sizes, adapted settings."""
         ...
 
     def step(self, done: int, total: int, epoch: int, loss: float, perplexity: float, tokens_per_second: float) -> None:

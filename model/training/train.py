@@ -165,9 +165,10 @@ def run_training(options: TrainOptions, reporter: Reporter) -> TrainResult:
 
 def _notes(trainer: Trainer, config: TrainConfig, resumed: bool) -> tuple[str, ...]:
     """What to say before the first step; `config` is the configuration before it adapted to the text."""
-    if resumed and (trainer.progress.epoch, trainer.progress.step) == (0, 0):
-        return (f"{trainer.run.path} has no checkpoint to go on from: its training begins again",)
-    return () if resumed else (*trainer.corpus.notes, *_size_notes(trainer, config))
+    if (trainer.progress.epoch, trainer.progress.step) != (0, 0):
+        return ()
+    again = f"{trainer.run.path} has no checkpoint to go on from: its training begins again"
+    return (*((again,) if resumed else trainer.corpus.notes), *_size_notes(trainer, config))
 
 
 def _size_notes(trainer: Trainer, config: TrainConfig) -> list[str]:
@@ -176,7 +177,7 @@ def _size_notes(trainer: Trainer, config: TrainConfig) -> list[str]:
     parameters = sum(row.parameters for row in layer_table(now.architecture, vocabulary))
     size = f"{tokens:,} training tokens, {vocabulary:,} in the vocabulary; {parameters:,} parameters, {now.precision}"
     adapted = [f"{name}={getattr(now, name):g}" for name in adapted_settings(tokens) if getattr(config, name) is None]
-    chosen = f"by the number of training tokens: {', '.join(adapted)} (another value: --set NAME=VALUE)"
+    chosen = f"chosen for this number of training tokens: {', '.join(adapted)} (another value: --set NAME=VALUE)"
     return [size, chosen] if adapted else [size]
 
 

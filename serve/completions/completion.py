@@ -251,7 +251,7 @@ def _echo(prompt: PromptTokens, before: TextDecoder, logprobs: list[TokenLogprob
 
 
 def _raise_errors(generations: Iterable[Generation]) -> None:
-    """Raise the error of the first one that has one."""
+    """Raise the first error of the generations."""
     for generation in generations:
         if generation.error is not None:
             raise generation.error

@@ -41,6 +41,7 @@ def test_two_processes_train_like_one(tmp_path: Path, corpus_folder: Path) -> No
         assert finished.returncode == 0, finished.stderr
         assert json.loads(finished.stdout)["run"] == str(path)  # one object, from one process
         assert "Warning" not in finished.stderr
+        assert finished.stderr.count(" training tokens, ") == 1  # from one process
     assert len(history(one)) == len(history(two)) > 40
     for alone, together in zip(history(one), history(two), strict=True):
         assert together["perplexity"] == pytest.approx(alone["perplexity"], rel=BOUND)

@@ -65,7 +65,9 @@ def test_a_training_says_its_sizes_and_what_adapts_to_the_text(tmp_path: Path, c
     assert size.startswith(
         f"{tokens:,} training tokens, {done.vocabulary_size} in the vocabulary; {done.parameters:,} "
     )
-    assert adapted.startswith("by the number of training tokens: dropout=0.6, batch_size=16, learning_rate=0.01 (")
+    assert adapted.startswith(
+        "chosen for this number of training tokens: dropout=0.6, batch_size=16, learning_rate=0.01 ("
+    )
     train(tmp_path / "run", resumed, resume=True, settings={"epochs": "2"})
     assert resumed.notes == []
     chosen = RecordingReporter()
@@ -136,7 +138,7 @@ def new_text(tmp_path: Path) -> Path:
 
 def test_fine_tuning_starts_from_the_best_weights(tmp_path: Path, run: Run, new_text: Path) -> None:
     notes = RecordingReporter()
-    settings = {"epochs": "1", "learning_rate": "1e-30"}
+    settings = {"learning_rate": "1e-30"}
     tuned = Run(train(tmp_path / "tuned", notes, init=run.path, data=str(new_text), settings=settings).run)
     network, checkpoint = run.trained()
     for name, weight in tuned.trained()[0].weights().items():
@@ -145,6 +147,7 @@ def test_fine_tuning_starts_from_the_best_weights(tmp_path: Path, run: Run, new_
     assert tuned.config().architecture == run.config().architecture
     note = next(line for line in notes.notes if "lacks" in line)
     assert "% of the text's tokens (2 different ones), most often 'zebras' " in note
+    assert f"chosen for this number of training tokens: epochs={tuned.config().epochs} (" in notes.notes[-1]
     artifact = Artifact.read(export_run(tuned).path)
     assert artifact.training["origin_weights_sha256"] == checkpoint.facts["weights_sha256"]
     assert artifact.training["origin_corpus_sha256"] == run.corpus_facts()["sha256"]

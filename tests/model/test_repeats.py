@@ -37,11 +37,12 @@ def test_the_share_is_that_of_equal_lines(training: list[int], held_out: list[in
 def test_very_many_lines_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repeats, "_MOST_HASHES", 1000)
     rng = np.random.default_rng(1)
-    text = rng.integers(1, 1000, (40_000, 6), dtype=np.int32)
-    text[:, -1] = NEWLINE
-    share = repeated_shares([text[:10_000].ravel()], {"test": [text.ravel()]}, NEWLINE, 5)["test"]
-    assert share == pytest.approx(0.25, abs=0.06)
-    assert len({int(value) for hashes, _ in line_hashes([text.ravel()], NEWLINE, 5) for value in hashes}) == 40_000
+    known, other = (rng.integers(1, 1000, (20_000, width), dtype=np.int32) for width in (16, 6))
+    known[:, -1] = other[:, -1] = NEWLINE
+    text = np.concatenate([known.ravel(), other.ravel()])
+    share = repeated_shares([known.ravel()], {"test": [text]}, NEWLINE, 5)["test"]
+    assert share == pytest.approx(0.75, abs=0.06)  # 15 of 20 tokens, though half of the lines
+    assert len({int(value) for hashes, _ in line_hashes([text], NEWLINE, 5) for value in hashes}) == 40_000
 
 
 def test_many_repeated_lines_are_pointed_out(tmp_path: Path) -> None:

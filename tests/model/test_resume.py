@@ -156,6 +156,7 @@ def test_a_resume_without_a_checkpoint_says_that_it_begins_again(tmp_path: Path,
     finished = lmtool("train", "--resume", "--run", run.path, "--threads", 1)
     assert finished.returncode == 0, finished.stderr
     assert f"{run.path} has no checkpoint to go on from: its training begins again" in finished.stderr
+    assert finished.stderr.count(" training tokens, ") == 1
     assert run.latest.exists()
 
 

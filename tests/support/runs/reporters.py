@@ -6,7 +6,7 @@ from typing import Any
 
 
 class RecordingReporter:
-    """Keeps the records."""
+    """Keeps the records and the notes."""
 
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
