@@ -147,7 +147,7 @@ def load_corpus(name: str, rule: str, min_count: int = 1, vocabulary_size: int |
     elif vocabulary_size is not None:
         raise ConfigError(
             f"vocabulary_size is {vocabulary_size}, but tokenization={rule} takes all tokens of the text, or those "
-            "that min_count leaves; add --set vocabulary_size=none, or set it with tokenization=bpe"
+            "that min_count leaves; add --set vocabulary_size=none, or --set tokenization=bpe"
         )
     with token_file(splits, tokenization) as tokens:
         counts = tokens.counts()

@@ -72,7 +72,10 @@ def test_a_size_of_the_vocabulary_is_for_the_rule_that_is_chosen(tmp_path: Path)
     prose, tokenized = prose_corpus(tmp_path / "prose"), write_corpus(tmp_path / "tokenized")
     assert len(load_corpus(str(prose), "auto", vocabulary_size=270).vocabulary) == 270
     for rule in ("auto", "whitespace"):
-        with pytest.raises(ConfigError, match="tokenization=whitespace takes all tokens .* --set tokenization=bpe"):
+        with pytest.raises(
+            ConfigError,
+            match="tokenization=whitespace takes all tokens .* --set vocabulary_size=none, or --set tokenization=bpe",
+        ):
             load_corpus(str(tokenized), rule, vocabulary_size=270)
 
 
