@@ -285,8 +285,11 @@ class TrainConfig:
 
     def adapted_to(self, tokens: int) -> "TrainConfig":
         """A copy for a training text of this number of tokens: what adapts to it and is None here has a value."""
-        adapted = adapted_settings(tokens)
-        return dataclasses.replace(self, **{key: adapted[key] for key in adapted if getattr(self, key) is None})
+        return dataclasses.replace(self, **self.adapted(tokens))
+
+    def adapted(self, tokens: int) -> dict[str, Any]:
+        """Name -> value, for a training text of this number of tokens, of the settings that are None here and adapt."""
+        return {name: value for name, value in adapted_settings(tokens).items() if getattr(self, name) is None}
 
     def learning_rate_at(self, progress: float, drops: int = 0) -> float:
         """The learning rate after `progress` epochs (2.5: in the middle of the third) and `drops` plateaus."""

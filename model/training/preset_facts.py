@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from ...runtime.artifact.summary import layer_table
+from ...runtime.artifact.summary import count_parameters
 from .config import TrainConfig
 from .presets import PRESETS
 from .settings import changed_settings
@@ -70,8 +70,7 @@ def presets_json() -> list[dict[str, Any]]:
 
 def parameters_of(config: TrainConfig) -> int:
     """Number of parameters with the vocabulary of the preset's corpus."""
-    rows = layer_table(config.architecture, PRESET_FACTS[config.preset].vocabulary)
-    return sum(row.parameters for row in rows)
+    return count_parameters(config.architecture, PRESET_FACTS[config.preset].vocabulary)
 
 
 def _row(name: str, facts: PresetFacts, parameters: int) -> tuple[str, ...]:

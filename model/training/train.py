@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 
 from ...runtime.artifact.run_folders import RUNS
-from ...runtime.artifact.summary import is_worse, layer_table, training_warning
+from ...runtime.artifact.summary import count_parameters, is_worse, training_warning
 from ...runtime.errors import LmtoolError, OptionError, ProviderError
 from ...runtime.io.files import make_folder
 from ...runtime.session.session import check_threads
@@ -23,7 +23,6 @@ from ..data.texts import PYDOCS
 from ..errors import CheckpointError
 from ..run import Run
 from ..run_choice import chosen_run
-from .adaptation import adapted_settings
 from .config import TrainConfig
 from .device import device_fault, environment, translate_memory_errors
 from .distributed import ProcessGroup
@@ -174,9 +173,9 @@ def _notes(trainer: Trainer, config: TrainConfig, resumed: bool) -> tuple[str, .
 def _size_notes(trainer: Trainer, config: TrainConfig) -> list[str]:
     """The sizes of text and network, and the settings that follow from the text's."""
     now, tokens, vocabulary = trainer.config, len(trainer.corpus.ids["train"]), len(trainer.corpus.vocabulary)
-    parameters = sum(row.parameters for row in layer_table(now.architecture, vocabulary))
+    parameters = count_parameters(now.architecture, vocabulary)
     size = f"{tokens:,} training tokens, {vocabulary:,} in the vocabulary; {parameters:,} parameters, {now.precision}"
-    adapted = [f"{name}={getattr(now, name):g}" for name in adapted_settings(tokens) if getattr(config, name) is None]
+    adapted = [f"{name}={value:g}" for name, value in config.adapted(tokens).items()]
     chosen = f"chosen for this number of training tokens: {', '.join(adapted)} (another value: --set NAME=VALUE)"
     return [size, chosen] if adapted else [size]
 

@@ -43,6 +43,11 @@ def layer_table(architecture: Architecture, vocabulary_size: int) -> list[LayerR
     return [*rows, LayerRow("projection", "Linear", shape, weights + vocabulary_size)]
 
 
+def count_parameters(architecture: Architecture, vocabulary_size: int) -> int:
+    """Number of trained parameters."""
+    return sum(row.parameters for row in layer_table(architecture, vocabulary_size))
+
+
 def is_worse(perplexity: float, other: float) -> bool:
     """Whether a perplexity is worse than another one by more than a hundredth: below that, they are equal."""
     return not perplexity <= 1.01 * other
@@ -112,7 +117,7 @@ class Summary:
     @property
     def parameters(self) -> int:
         """The number of parameters; all of them are trained."""
-        return sum(row.parameters for row in self.layers)
+        return count_parameters(self.architecture, len(self.vocabulary))
 
     def format(self, width: int | None = None) -> str:
         """The summary as text: the layer table, then one fact per line; in `width` columns, None: no limit."""
