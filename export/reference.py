@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..model.checkpoint import weights_hash
 from ..model.evaluation import Network, evaluate_perplexity, single_thread
-from ..model.network import state_from_tensors, state_tensors
+from ..model.network import NetworkState, state_from_tensors, state_tensors
 from ..runtime.artifact.architecture import Architecture
 from ..runtime.predictor import Predictor
 from ..runtime.state import State
@@ -94,6 +94,9 @@ class TorchNetwork(Network, Protocol):
 
     def double(self) -> Any:
         """Compute in float64 from now on."""
+
+    def __call__(self, token_ids: torch.Tensor, state: NetworkState) -> Any:
+        """Logits and the state after the last token, as `LanguageModel.forward`."""
 
 
 @final

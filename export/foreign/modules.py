@@ -113,6 +113,11 @@ class _Modules(nn.Module):
         )
 
     def forward(self, token_ids: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
+        output, _, after = self.read(token_ids, state)
+        return self.projection(output), after
+
+    def read(self, token_ids: Tensor, state: NetworkState) -> tuple[Tensor, Tensor, NetworkState]:
+        """The projection's input, twice as it has no dropout, and the state, as `LanguageModel.read`."""
         activations, left = self.embedding(token_ids), list(state)
         after: list[tuple[Tensor, ...]] = []
         for layer in self.layers:
@@ -122,7 +127,7 @@ class _Modules(nn.Module):
             outputs, new = layer(sequence, stacked if len(stacked) > 1 else stacked[0])
             activations = outputs if layer.batch_first else outputs.transpose(0, 1)
             after += zip(*(new if len(stacked) > 1 else (new,)), strict=True)
-        return self.projection(activations), tuple(after)
+        return activations, activations, tuple(after)
 
 
 def _require_streamable(layer: nn.RNNBase) -> None:

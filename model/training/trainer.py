@@ -18,7 +18,7 @@ from ..checkpoint import Checkpoint, checkpoint_errors
 from ..data.batches import Batches
 from ..data.corpus import AUTO, Corpus
 from ..errors import CheckpointError, ConfigError, Interrupted, RunError, TrainingError
-from ..evaluation import evaluate_perplexity, single_thread
+from ..evaluation import evaluate_perplexity
 from ..figures import draw_curves
 from ..network import LanguageModel
 from ..run import Run
@@ -235,7 +235,7 @@ class Trainer:
         """The perplexity on a split, evaluated by the first process for all; None if a signal ended the evaluation."""
         perplexity: float | None = None
         if self._group.first:
-            with single_thread(), contextlib.suppress(StoppedError):
+            with contextlib.suppress(StoppedError):
                 perplexity = evaluate_perplexity(network, self.corpus.ids[split], stop.check)
         return self._group.broadcast(perplexity)
 

@@ -100,6 +100,21 @@ def test_evaluation_scores_every_token_once() -> None:
     assert evaluate_perplexity(network, ids) == pytest.approx(expected, rel=1e-5)
 
 
+def test_an_evaluation_shares_the_projection_among_threads_and_nothing_else() -> None:
+    network = LanguageModel(Architecture("lstm", 5, (7, 3), tied=False), 11)
+    seen: dict[str, set[int]] = {"layer": set(), "projection": set()}
+    for name, module in (("layer", network.layers[1]), ("projection", network.projection)):
+        module.register_forward_hook(lambda *_, name=name: seen[name].add(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        evaluate_perplexity(network, np.arange(300, dtype=np.int32) % 11)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {"layer": {1}, "projection": {2}}
+
+
 def test_first_steps_on_penn_treebank_reach_the_known_perplexity(tmp_path: Path) -> None:
     """A twentieth of an epoch of `ptb-200`; a whole epoch reaches 190 on valid (docs/results.md)."""
     config = preset_named("ptb-200")
