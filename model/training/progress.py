@@ -12,7 +12,7 @@ from ..errors import CheckpointError
 
 _AVERAGED_STEPS = 50
 _RECORD_KINDS = ("train", "valid", "test")
-_LEAST_GAIN = 0.01
+_LEAST_CHANGE = 0.01
 _INTEGER_LIMIT = 2**63
 
 
@@ -85,7 +85,13 @@ class TrainingProgress:
         """
         values = self.valid_perplexities()
         before = values[: len(values) - max(len(values) // 3, 1)]
-        return bool(before) and values[-1] == min(values) and values[-1] < (1 - _LEAST_GAIN) * before[-1]
+        return bool(before) and values[-1] == min(values) and values[-1] < (1 - _LEAST_CHANGE) * before[-1]
+
+    @property
+    def has_risen(self) -> bool:
+        """Whether the last perplexity on valid is more than 1 % above the lowest."""
+        values = self.valid_perplexities()
+        return bool(values) and values[-1] > (1 + _LEAST_CHANGE) * min(values)
 
     def valid_perplexities(self) -> list[float]:
         """Perplexity on valid after each epoch."""

@@ -107,6 +107,7 @@ class TrainResult:
         vocabulary_size: Perplexity of guessing evenly.
         epochs: Finished epochs.
         still_falling: Whether the perplexity on valid still fell at the end, so that more epochs may help.
+        risen: Whether it was more than 1 % above its lowest at the end.
         seconds: Time spent in training steps.
         parameters: Number of trained parameters.
     """
@@ -121,6 +122,7 @@ class TrainResult:
     vocabulary_size: int
     epochs: int
     still_falling: bool
+    risen: bool
     seconds: float
     parameters: int
 
@@ -162,12 +164,12 @@ def run_training(options: TrainOptions, reporter: Reporter) -> TrainResult:
     return _result(trainer)
 
 
-def _notes(trainer: Trainer, config: TrainConfig, resumed: bool) -> tuple[str, ...]:
-    """What to say before the first step; `config` is the configuration before it adapted to the text."""
+def _notes(trainer: Trainer, config: TrainConfig, *more: str, resumed: bool) -> tuple[str, ...]:
+    """What to say before the first step, with `more`; `config` is the configuration before it adapted to the text."""
     if (trainer.progress.epoch, trainer.progress.step) != (0, 0):
         return ()
     again = f"{trainer.run.path} has no checkpoint to go on from: its training begins again"
-    return (*((again,) if resumed else trainer.corpus.notes), *_size_notes(trainer, config))
+    return (*((again,) if resumed else trainer.corpus.notes), *_size_notes(trainer, config), *more)
 
 
 def _size_notes(trainer: Trainer, config: TrainConfig) -> list[str]:
@@ -191,7 +193,7 @@ def _make_trainer(
         _lock_run(run, group, stack)
         trainer = Trainer.resume(config, corpus, run, options.device, group)
         return trainer, _notes(trainer, config, resumed=True)
-    origin = None
+    origin, more = None, []
     if options.init is None:
         corpus = load_corpus(data, config.tokenization, config.min_count, config.vocabulary_size)
         trainer = Trainer(config, corpus, run, options.device, group)
@@ -201,9 +203,12 @@ def _make_trainer(
         trainer = Trainer(config, corpus, run, options.device, group)
         origin, weights = origin_of(source)
         trainer.begin_from(weights)
+        if config.learning_rate is not None and "learning_rate" not in options.settings:
+            rate = f"learning_rate={config.learning_rate:g}, that of {options.init}"
+            more.append(f"{rate} (another: --set learning_rate=VALUE)")
     facts = environment(options.device, trainer.config.precision, group)
     _lock_run(run, group, stack, lambda: run.create(trainer.config, corpus, facts, origin))
-    return trainer, _notes(trainer, config, resumed=False)
+    return trainer, _notes(trainer, config, *more, resumed=False)
 
 
 def _lock_run(
@@ -236,6 +241,7 @@ def _result(trainer: Trainer) -> TrainResult:
         vocabulary_size=len(trainer.corpus.vocabulary),
         epochs=trainer.progress.epoch,
         still_falling=trainer.progress.is_falling,
+        risen=trainer.progress.has_risen,
         seconds=trainer.progress.seconds,
         parameters=sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
     )

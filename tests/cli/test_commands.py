@@ -93,6 +93,18 @@ def test_progress_is_on_stderr_and_the_result_on_stdout(tmp_path: Path) -> None:
     assert "perplexity" in finished.stdout
 
 
+def test_a_perplexity_that_rises_is_pointed_out(tmp_path: Path) -> None:
+    data = write_corpus(tmp_path / "data")
+    (data / "train.txt").write_text("the cat saw the fish\na dog sold a house\n" * 100)
+    finished = lmtool(*TRAIN, "--data", data, "--epochs", 8, cwd=tmp_path)
+    best = finished.stdout.partition("best epoch ")[2].partition(",")[0]
+    assert int(best) < 8
+    assert (
+        f"the perplexity on valid rose after epoch {best}, whose weights are kept; where that of train fell,"
+        in finished.stderr
+    )
+
+
 def test_verify_passes_and_fails(project: Path, tmp_path: Path, corpus_folder: Path) -> None:
     assert "parity of fp32 on cpu: passed" in output_of("verify", cwd=project)
     output_of(*TRAIN, "--data", corpus_folder, "--run", "other", "--seed", 9, "--epochs", 1, cwd=tmp_path)

@@ -77,19 +77,22 @@ def test_a_training_says_its_sizes_and_what_adapts_to_the_text(tmp_path: Path, c
 
 
 @pytest.mark.parametrize(
-    ("values", "is_falling"),
+    ("values", "is_falling", "has_risen"),
     [
-        ([9.0], False),
-        ([9.0, 8.0], True),
-        ([65.8, 63.53, 63.33], False),
-        ([128.21, 97.34, 85.0, 80.07, 78.21, 77.6], True),
-        ([100.0, 67.1, 66.83, 66.93, 66.8, 66.79], False),
-        ([50.0, 40.0, 41.0], False),
+        ([9.0], False, False),
+        ([9.0, 8.0], True, False),
+        ([65.8, 63.53, 63.33], False, False),
+        ([128.21, 97.34, 85.0, 80.07, 78.21, 77.6], True, False),
+        ([100.0, 67.1, 66.83, 66.93, 66.8, 66.79], False, False),
+        ([50.0, 40.0, 40.3], False, False),
+        ([50.0, 40.0, 41.0], False, True),
+        ([50.0, 40.0, 48.0, 45.0], False, True),
     ],
 )
-def test_what_counts_as_still_falling(values: list[float], is_falling: bool) -> None:
+def test_what_counts_as_still_falling_or_risen(values: list[float], is_falling: bool, has_risen: bool) -> None:
     history = [{"kind": "valid", "epoch": epoch, "perplexity": value} for epoch, value in enumerate(values, 1)]
-    assert TrainingProgress(history=history).is_falling == is_falling
+    progress = TrainingProgress(history=history)
+    assert (progress.is_falling, progress.has_risen) == (is_falling, has_risen)
 
 
 @pytest.mark.parametrize("averaging", ["none", "exponential"])
@@ -148,6 +151,10 @@ def test_fine_tuning_starts_from_the_best_weights(tmp_path: Path, run: Run, new_
     note = next(line for line in notes.notes if "lacks" in line)
     assert "% of the text's tokens (2 different ones), most often 'zebras' " in note
     assert f"chosen for this number of training tokens: epochs={tuned.config().epochs} (" in notes.notes[-1]
+    inherited = RecordingReporter()
+    train(tmp_path / "inherited", inherited, init=run.path, data=str(new_text), settings={"epochs": "1"})
+    rate = run.config().learning_rate
+    assert inherited.notes[-1] == f"learning_rate={rate:g}, that of {run.path} (another: --set learning_rate=VALUE)"
     artifact = Artifact.read(export_run(tuned).path)
     assert artifact.training["origin_weights_sha256"] == checkpoint.facts["weights_sha256"]
     assert artifact.training["origin_corpus_sha256"] == run.corpus_facts()["sha256"]

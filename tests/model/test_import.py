@@ -310,6 +310,18 @@ def test_an_imported_run_has_no_corpus_and_can_be_tuned(tmp_path: Path, corpus_f
     assert facts["origin_imported_sha256"] == origin["imported_sha256"]
 
 
+def test_the_learning_rate_of_an_imported_run_adapts_to_the_new_text(tmp_path: Path, corpus_folder: Path) -> None:
+    done = imported(
+        tmp_path, weights_of(one_module("gru", EXAMPLES, layers=1)), settings={"tokenization": "whitespace"}
+    )
+    reporter = RecordingReporter()
+    options = TrainOptions(
+        init=done.run, data=str(corpus_folder), run=tmp_path / "tuned", settings={"epochs": "1"}, threads=1
+    )
+    run_training(options, reporter)
+    assert "learning_rate=0.01 (another value: " in reporter.notes[-1]
+
+
 def test_settings_that_the_weights_decide_are_refused(tmp_path: Path) -> None:
     weights = weights_of(one_module("lstm", EXAMPLES))
     with pytest.raises(ConfigError, match="cell is gru, but the weights and the vocabulary of the file have lstm"):

@@ -23,6 +23,7 @@ def make_demo(results: Results) -> Demo:
         vocabulary_size=4_000,
         epochs=6,
         still_falling=False,
+        risen=False,
         seconds=90.0,
         parameters=1_000_000,
     )
