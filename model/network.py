@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..runtime.artifact.architecture import CELLS, Architecture
 from .dropout import Dropouts, drop, drop_activations, drop_words
+from .large_lstm import is_large_lstm, run_large_lstm
 
 NetworkState = tuple[tuple[Tensor, ...], ...]
 """(hidden, cell) of each LSTM layer, (hidden,) of any other, float32 [batch, hidden size of the layer] each."""
@@ -119,21 +120,19 @@ class LanguageModel(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         stacked = tuple(tensor[None] for tensor in before)
         state = stacked if len(stacked) > 1 else stacked[0]
-        if weight_dropout == 0:
+        large = self.training and is_large_lstm(layer)
+        if weight_dropout == 0 and not large:
             output, after = layer(activations, state)
             new = after if len(stacked) > 1 else (after,)
         else:
-            output, *new = self._run_with_weight_dropout(layer, activations, state, weight_dropout)
+            recurrent = drop(layer.weight_hh_l0, weight_dropout) if weight_dropout else layer.weight_hh_l0
+            weights = layer.weight_ih_l0, recurrent, layer.bias_ih_l0, layer.bias_hh_l0
+            run: Any = run_large_lstm if large else self._run_with_weights
+            output, *new = run(activations, state, weights)
         dtype = self.projection.weight.dtype  # layers under autocast return bf16
         return output.to(dtype), tuple(tensor[0].to(dtype) for tensor in new)
 
-    def _run_with_weight_dropout(self, layer: Any, activations: Tensor, state: Any, probability: float) -> Any:
-        weights = [
-            layer.weight_ih_l0,
-            drop(layer.weight_hh_l0, probability),
-            layer.bias_ih_l0,
-            layer.bias_hh_l0,
-        ]
+    def _run_with_weights(self, activations: Tensor, state: Any, weights: tuple[Tensor, ...]) -> Any:
         run: Any = _FUNCTIONS[self.architecture.cell]
         with _scattered_weights():
             return run(activations, state, weights, True, 1, 0.0, True, False, True)

@@ -70,7 +70,8 @@ def bf16_layers() -> Iterator[None]:
     onednn = torch.backends.mkldnn.enabled
     torch.backends.mkldnn.enabled = onednn and _onednn_has_bf16_lstm()  # type: ignore[assignment]
     try:
-        with torch.autocast("cpu", torch.bfloat16):
+        # without a cache: it would keep casts that were made without gradients
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
             yield
     finally:
         torch.backends.mkldnn.enabled = onednn
