@@ -47,7 +47,7 @@ PRESET_FACTS = {
 }
 """Preset name -> facts."""
 
-COLUMNS = ("preset", "fp32 file", "time", "valid / test", "published", "for")
+COLUMNS = ("preset", "fp32 weights", "time", "valid / test", "published", "for")
 
 
 def preset_rows() -> list[tuple[str, ...]]:
