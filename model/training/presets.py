@@ -1,11 +1,44 @@
 """Presets: training recipes by name, from the Penn Treebank tutorials, from papers, and our own."""
 
 import difflib
+from dataclasses import replace
 
 from ..errors import ConfigError
 from .config import TrainConfig
 
 DEFAULT_PRESET = "quick"
+
+_BEST_CPU = TrainConfig(
+    "ptb-best-cpu",
+    embedding_size=256,
+    layer_sizes=(512, 256),
+    tied=True,
+    dropout=0.2,
+    input_dropout=0.25,
+    output_dropout=0.35,
+    locked=True,
+    embedding_dropout=0.08,
+    weight_dropout=0.25,
+    activation_penalty=2.0,
+    temporal_penalty=1.0,
+    layer_init="scaled",
+    bias_init="unigram",
+    batch_size=16,
+    steps=48,
+    partial_shuffle=True,
+    epochs=36,
+    optimizer="adamw",
+    beta1=0.0,
+    weight_decay=0.01,
+    learning_rate=0.003,
+    sampled_softmax=2500,
+    full_softmax_share=0.2,
+    loss_over_time="mean",
+    schedule="cosine",
+    warmup_epochs=0.5,
+    averaging="exponential",
+    clip_norm=0.5,
+)
 
 PRESETS = {
     config.preset: config
@@ -52,36 +85,20 @@ PRESETS = {
         ),
         TrainConfig("ptb-200"),
         TrainConfig("ptb-256-128", layer_sizes=(256, 128), batch_size=60, epochs=15),
-        TrainConfig(
-            "ptb-best-cpu",
-            embedding_size=256,
-            layer_sizes=(512, 256),
-            tied=True,
-            dropout=0.2,
-            input_dropout=0.25,
-            output_dropout=0.35,
-            locked=True,
-            embedding_dropout=0.08,
-            weight_dropout=0.25,
-            activation_penalty=2.0,
-            temporal_penalty=1.0,
-            layer_init="scaled",
-            bias_init="unigram",
-            batch_size=16,
-            steps=48,
-            partial_shuffle=True,
-            epochs=36,
-            optimizer="adamw",
-            beta1=0.0,
-            weight_decay=0.01,
-            learning_rate=0.003,
-            sampled_softmax=2500,
-            full_softmax_share=0.2,
-            loss_over_time="mean",
-            schedule="cosine",
-            warmup_epochs=0.5,
-            averaging="exponential",
-            clip_norm=0.5,
+        _BEST_CPU,
+        replace(
+            _BEST_CPU,
+            preset="ptb-night",
+            embedding_size=400,
+            layer_sizes=(800, 400),
+            dropout=0.28,
+            input_dropout=0.32,
+            output_dropout=0.42,
+            embedding_dropout=0.1,
+            weight_dropout=0.35,
+            epochs=48,
+            learning_rate=0.0025,
+            full_softmax_share=0.12,
         ),
         TrainConfig(
             "char-128",
@@ -156,8 +173,8 @@ PRESETS = {
 Perplexities are the published ones, valid / test. `ptb-200` (121.4 / 115.9) and `ptb-256-128` are the recipes of the
 Penn Treebank tutorials, `zaremba-medium` and `-large` those of arXiv 1409.2329 (86.2 / 82.7 and 82.2 / 78.4), and `awd`
 is that of arXiv 1708.02182 with its authors' settings, without the fine-tuning (61.2 / 58.8). `quick` (a few minutes),
-`keyboard` (1.5 MB in int8), `ptb-best-cpu` (about an hour, at most 5 million parameters) and `char-128` (two layers of
-128 units, as in the character tutorial) are ours, for two cores."""
+`keyboard` (1.5 MB in int8), `ptb-best-cpu` (about an hour, at most 5 million parameters), `ptb-night` (twice the size
+and more dropout) and `char-128` (two layers of 128 units, as in the character tutorial) are ours, for two cores."""
 
 
 def preset_named(name: str) -> TrainConfig:
