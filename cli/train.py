@@ -78,7 +78,7 @@ def train(
         print_status(f"the perplexity on valid is still falling: go on with {more}")
     if result.risen:
         rise = f"the perplexity on valid rose after epoch {result.epoch}, whose weights are kept"
-        print_status(f"{rise}; where that of train fell, more dropout may help")
+        print_status(f"{rise}; where that of train fell, a lower learning_rate or more dropout may help")
     if result.warning:
         print_status(f"warning: {result.warning}")
     for line in outdated_exports(result.run):

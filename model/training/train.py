@@ -205,7 +205,7 @@ def _make_trainer(
         trainer.begin_from(weights)
         if config.learning_rate is not None and "learning_rate" not in options.settings:
             rate = f"learning_rate={config.learning_rate:g}, that of {options.init}"
-            more.append(f"{rate} (another: --set learning_rate=VALUE)")
+            more.append(f"{rate}; trained weights often need a lower one: --set learning_rate=VALUE")
     facts = environment(options.device, trainer.config.precision, group)
     _lock_run(run, group, stack, lambda: run.create(trainer.config, corpus, facts, origin))
     return trainer, _notes(trainer, config, *more, resumed=False)

@@ -153,8 +153,10 @@ def test_fine_tuning_starts_from_the_best_weights(tmp_path: Path, run: Run, new_
     assert f"chosen for this number of training tokens: epochs={tuned.config().epochs} (" in notes.notes[-1]
     inherited = RecordingReporter()
     train(tmp_path / "inherited", inherited, init=run.path, data=str(new_text), settings={"epochs": "1"})
-    rate = run.config().learning_rate
-    assert inherited.notes[-1] == f"learning_rate={rate:g}, that of {run.path} (another: --set learning_rate=VALUE)"
+    inherits = (
+        f"learning_rate={run.config().learning_rate:g}, that of {run.path}; trained weights often need a lower one"
+    )
+    assert inherited.notes[-1] == f"{inherits}: --set learning_rate=VALUE"
     artifact = Artifact.read(export_run(tuned).path)
     assert artifact.training["origin_weights_sha256"] == checkpoint.facts["weights_sha256"]
     assert artifact.training["origin_corpus_sha256"] == run.corpus_facts()["sha256"]
