@@ -19,7 +19,7 @@ _BF16 = torch.bfloat16
 
 
 def is_large_lstm(layer: nn.RNNBase) -> bool:
-    """Whether `run_large_lstm` trains the layer: about 700 units or more, by oneDNN in bf16 on a CPU."""
+    """Whether `run_large_lstm` trains the layer: 3.5 million weights or more, by oneDNN in bf16 on a CPU."""
     return (
         isinstance(layer, nn.LSTM)
         and layer.weight_hh_l0.device.type == "cpu"

@@ -7,7 +7,7 @@ from .config import TrainConfig
 from .presets import PRESETS
 from .settings import changed_settings
 
-MACHINE = "two shared x86-64 cores with bf16 units (char-128: one of two; ptb-night: newer ones, twice as fast)"
+MACHINE = "two shared x86-64 cores with bf16 units (char-128: one of two; ptb-night: others, twice as fast)"
 """Where the times were measured."""
 
 _UNKNOWN = "not measured"
@@ -40,7 +40,7 @@ PRESET_FACTS = {
     "ptb-200": PresetFacts("the Penn Treebank tutorials", *_PTB, 660, (120.75, 116.59), (121.4, 115.9)),
     "ptb-256-128": PresetFacts("the tutorials with layers of 256 and 128 units", *_PTB, 840, (120.96, 117.00)),
     "ptb-best-cpu": PresetFacts("the best model of about an hour on two cores", *_PTB, 3536, (75.06, 71.57)),
-    "ptb-night": PresetFacts("twice that size, and more dropout", *_PTB, 5829, (70.44, 67.06)),
+    "ptb-night": PresetFacts("twice the size of ptb-best-cpu, with more dropout", *_PTB, 5829, (70.44, 67.06)),
     "char-128": PresetFacts("characters, in the tutorial's size", "Shakespeare by characters", 66, 354, (4.20, 4.81)),
     "zaremba-medium": PresetFacts("the medium LSTM of arXiv 1409.2329", *_PTB, published=(86.2, 82.7)),
     "zaremba-large": PresetFacts("the large LSTM of arXiv 1409.2329", *_PTB, published=(82.2, 78.4)),

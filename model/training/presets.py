@@ -173,7 +173,7 @@ PRESETS = {
 Perplexities are the published ones, valid / test. `ptb-200` (121.4 / 115.9) and `ptb-256-128` are the recipes of the
 Penn Treebank tutorials, `zaremba-medium` and `-large` those of arXiv 1409.2329 (86.2 / 82.7 and 82.2 / 78.4), and `awd`
 is that of arXiv 1708.02182 with its authors' settings, without the fine-tuning (61.2 / 58.8). `quick` (a few minutes),
-`keyboard` (1.5 MB in int8), `ptb-best-cpu` (about an hour, at most 5 million parameters), `ptb-night` (twice the size
+`keyboard` (1.5 MB in int8), `ptb-best-cpu` (about an hour, at most 5 million parameters), `ptb-night` (twice its size
 and more dropout) and `char-128` (two layers of 128 units, as in the character tutorial) are ours, for two cores."""
 
 

@@ -152,7 +152,8 @@ def test_a_stopped_training_with_it_resumes_bit_for_bit(
     assert latest_weights_hash(stopped.run.path) == latest_weights_hash(whole.run.path)
 
 
-def test_a_network_is_evaluated_by_torch(any_size: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("any_size")
+def test_a_network_is_evaluated_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lmtool.model.network.run_large_lstm", None)
     network, ids = LanguageModel(Architecture("lstm", 5, (7, 3), tied=False), 11), torch.zeros(1, 4, dtype=torch.int64)
     network.train(False)
@@ -161,4 +162,3 @@ def test_a_network_is_evaluated_by_torch(any_size: list[int], monkeypatch: pytes
     network.train()
     with bf16_layers(), pytest.raises(TypeError):
         network(ids, network.initial_state(1))
-    assert any_size == []
