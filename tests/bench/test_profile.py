@@ -79,7 +79,9 @@ def test_the_parts_of_every_runtime_are_its_call(backend: str, scenario: Scenari
         pytest.skip(reason)
     profile = profiled(backend, Source(run.artifact("fp32"), run.path), scenario, tmp_path)
     assert_whole(profile)
-    assert {LAYERS, PROJECTION} <= set(profile.kinds)
+    # A tiny projection may take less time than the profiler itself, then its share is 0.
+    assert {LAYERS, PROJECTION} <= {operator.kind for operator in profile.operators if operator.events > 0}
+    assert profile.kinds.keys() & {LAYERS, PROJECTION}
     assert profile.calls >= 10
     assert OperatorProfile.from_json(json.loads(json.dumps(profile.to_json())), profile.runtime) == profile
 
