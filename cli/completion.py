@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 VALUES = {
     "preset": (
-        *("quick", "keyboard", "ptb-200", "ptb-256-128", "ptb-best-cpu"),
-        *("ptb-night", "char-128", "zaremba-medium", "zaremba-large", "awd"),
+        *("quick", "keyboard", "ptb-200", "ptb-256-128", "ptb-best-cpu", "ptb-night"),
+        *("wikitext2-cpu", "char-128", "zaremba-medium", "zaremba-large", "awd"),
     ),
     "precision": ("fp32", "fp16", "int8"),
     "provider": ("cpu", "cuda", "tensorrt", "openvino", "coreml", "directml"),

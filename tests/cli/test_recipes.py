@@ -23,7 +23,7 @@ def test_every_preset_is_listed_with_size_time_and_quality() -> None:
     assert listed["awd"]["measured"] is None
     assert (listed["quick"]["corpus"], listed["quick"]["measured"]) == ("pydocs", [72.19, 69.92])
     text = output_of("presets")
-    assert " ".join(text.splitlines()[8].split()[:7]) == "zaremba-medium 79.1 MB not measured not measured"
+    assert " ".join(text.splitlines()[9].split()[:7]) == "zaremba-medium 79.1 MB not measured not measured"
     config = PRESETS["quick"]
     network = LanguageModel(config.architecture, PRESET_FACTS["quick"].vocabulary)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
