@@ -7,9 +7,7 @@ from .config import TrainConfig
 from .presets import PRESETS
 from .settings import changed_settings
 
-MACHINE = (
-    "two shared x86-64 cores with bf16 units (char-128: one; ptb-night, wikitext2-cpu: two that are twice as fast)"
-)
+MACHINE = "two shared x86-64 cores with bf16 units (char-128: one of them; ptb-night, wikitext2-cpu: two twice as fast)"
 """Where the times were measured."""
 
 _UNKNOWN = "not measured"
